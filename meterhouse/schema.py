@@ -1,0 +1,109 @@
+"""The lake's tables: names, columns and partitions, as Arrow schemas.
+
+All times are microseconds in UTC. An `arrival_hour` is the text `YYYY-MM-DDTHH` of the UTC hour in which a message
+was landed; an `event_day` is the UTC date of the points' own time.
+"""
+
+import pyarrow as pa
+
+TIME = pa.timestamp("us", tz="UTC")
+
+NOTIFICATIONS = pa.schema(
+    [
+        ("arrival_hour", pa.string()),
+        ("message_id", pa.string()),
+        ("event_type", pa.string()),
+        ("publisher_id", pa.string()),
+        ("priority", pa.string()),  # lower case
+        ("timestamp", TIME),  # null where the message's own is missing or malformed
+        ("received_at", TIME),
+        ("source", pa.string()),  # the stream or file it came by
+        ("body", pa.string()),  # the unwrapped message, JSON text
+    ]
+)
+
+SAMPLES = pa.schema(
+    [
+        ("arrival_hour", pa.string()),
+        ("series_id", pa.int64()),
+        ("timestamp", TIME),
+        ("volume", pa.float64()),
+        ("sample_id", pa.int64()),
+        ("recorded_at", TIME),  # when its notification was received
+        ("source", pa.string()),
+        ("meter", pa.string()),
+        ("type", pa.string()),  # gauge, delta or cumulative
+        ("unit", pa.string()),
+        ("resource_id", pa.string()),
+        ("project_id", pa.string()),
+        ("user_id", pa.string()),
+        ("metadata_id", pa.int64()),
+    ]
+)
+
+TRAIT = pa.struct([("name", pa.string()), ("dtype", pa.string()), ("value", pa.string())])
+
+EVENTS = pa.schema(
+    [
+        ("arrival_hour", pa.string()),
+        ("message_id", pa.string()),
+        ("event_type", pa.string()),
+        ("generated", TIME),
+        ("traits", pa.list_(TRAIT)),  # dtype: text, integer, float or datetime
+        ("raw", pa.string()),  # JSON text, null unless the definition stores it
+    ]
+)
+
+ROLLUPS = pa.schema(
+    [
+        ("granularity_s", pa.int32()),
+        ("event_day", pa.date32()),
+        ("series_id", pa.int64()),
+        ("bucket", TIME),
+        ("count", pa.int64()),
+        ("sum", pa.float64()),
+        ("min", pa.float64()),
+        ("max", pa.float64()),
+        ("sum_squares", pa.float64()),
+        ("first", pa.float64()),
+        ("first_at", TIME),
+        ("last", pa.float64()),
+        ("last_at", TIME),
+        ("increase", pa.float64()),  # cumulative series only
+        ("resets", pa.int64()),
+        ("p50", pa.float64()),
+        ("p95", pa.float64()),
+        ("p99", pa.float64()),
+        ("excluded", pa.int64()),
+    ]
+)
+
+QUARANTINE = pa.schema(
+    [
+        ("event_day", pa.date32()),
+        *[field for field in SAMPLES if field.name not in ("arrival_hour", "metadata_id")],
+        ("reasons", pa.int32()),  # bits, see quality/rules.yaml
+        ("reason_names", pa.list_(pa.string())),
+        ("excluded", pa.bool_()),
+    ]
+)
+
+DEAD_LETTERS = pa.schema(
+    [
+        ("arrival_hour", pa.string()),
+        ("letter_id", pa.int64()),
+        ("received_at", TIME),
+        ("queue", pa.string()),
+        ("reason", pa.string()),
+        ("body", pa.binary()),
+    ]
+)
+
+TABLES: dict[str, tuple[pa.Schema, list[str]]] = {
+    "notifications": (NOTIFICATIONS, ["arrival_hour"]),
+    "samples": (SAMPLES, ["arrival_hour"]),
+    "events": (EVENTS, ["arrival_hour"]),
+    "rollups": (ROLLUPS, ["granularity_s", "event_day"]),
+    "quarantine": (QUARANTINE, ["event_day"]),
+    "dead_letters": (DEAD_LETTERS, ["arrival_hour"]),
+}
