@@ -1,0 +1,46 @@
+# The commands of this project. `make demo` and `make test` are all that a user needs: both set up
+# what is missing (uv, Python packages, and for the tests the servers) and take no time for it again.
+
+UV ?= $(or $(shell command -v uv),.tools/bin/uv)
+RUN = $(UV) run --frozen --no-sync
+ARGS ?=
+export UV_PYTHON_PREFERENCE ?= system
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test quick lint docs bench clean
+
+help:  ## show this list
+	@sed -n 's/^\([a-z]*\):.*##/\1:/p' Makefile
+
+demo: .venv/.synced-demo  ## the whole pipeline on a simulated cloud (ARGS=--exit to end after the tour)
+	$(RUN) meterhouse demo $(ARGS)
+
+test: .venv/.synced-dev  ## all tests, against real servers (found, or started for the while)
+	$(RUN) python deploy/services.py run --only postgres,s3,browser -- pytest $(ARGS)
+
+quick: .venv/.synced-dev  ## the tests that take no time and need no server
+	$(RUN) pytest -m "not slow and not service" $(ARGS)
+
+lint: .venv/.synced-dev  ## style and types
+	$(RUN) ruff check && $(RUN) ruff format --check && $(RUN) mypy
+
+docs: .venv/.synced-docs  ## the documentation, into site/
+	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict $(ARGS)
+
+bench: .venv/.synced-dev  ## every benchmark in turn
+	for file in bench/[!_]*.py; do $(RUN) python "$$file" $(ARGS) || exit 1; done
+
+clean:  ## remove what was built; keeps data (.meterhouse), .venv and .tools
+	rm -rf build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# One stamp for each set of packages, inside .venv so that it goes when that goes.
+GROUPS-dev = --group dev
+GROUPS-docs = --group docs
+
+.venv/.synced-%: pyproject.toml uv.lock | $(UV)
+	$(UV) sync --frozen --compile-bytecode --inexact $(GROUPS-$*)
+	@touch $@
+
+.tools/bin/uv:
+	python3 -m venv .tools || { apt-get install -y python3-venv && python3 -m venv .tools; }
+	.tools/bin/pip install --quiet uv

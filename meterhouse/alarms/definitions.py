@@ -1,0 +1,299 @@
+"""Alarm definitions: `alarms.yaml`, in the fields of Ceilometer's and Aodh's alarm object."""
+
+import json
+import uuid
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from sqlalchemy import delete, insert, select, update
+
+from meterhouse import times, yaml_lines
+from meterhouse.errors import DefinitionError
+from meterhouse.site import Site
+from meterhouse.statistics import FIELDS, OPERATORS
+from meterhouse.warehouse_tables import alarm_history, alarms
+
+TYPES = {"threshold": "The statistic of a meter over a period is compared with a threshold."}
+"""Alarm type → what it does."""
+
+UNKNOWN = "insufficient data"
+STATES = ("ok", "alarm", UNKNOWN)
+SEVERITIES = ("low", "moderate", "critical")
+STATISTICS = ("avg", "min", "max", "sum", "count")
+SCHEMES = ("http", "https", "log")
+_NAMESPACE = uuid.UUID("6b3f2f0e-8a0f-5d4e-9d51-0d6c7c1b7a10")
+_KEYS = {
+    "name",
+    "type",
+    "description",
+    "enabled",
+    "severity",
+    "repeat_actions",
+    "alarm_actions",
+    "ok_actions",
+    "insufficient_data_actions",
+    "threshold_rule",
+}
+_RULE_KEYS = {
+    "meter_name",
+    "query",
+    "statistic",
+    "comparison_operator",
+    "threshold",
+    "period",
+    "evaluation_periods",
+    "exclude_outliers",
+}
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One condition on the series that an alarm looks at."""
+
+    field: str
+    op: str
+    value: str
+
+
+@dataclass(frozen=True)
+class ThresholdRule:
+    """Compare `statistic` of the meter's good points over each `period` (seconds) with `threshold`."""
+
+    meter_name: str
+    threshold: float
+    query: tuple[Condition, ...] = ()
+    statistic: str = "avg"
+    comparison_operator: str = "eq"
+    period: int = 60
+    evaluation_periods: int = 1
+    exclude_outliers: bool = False
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """One alarm definition. Actions are URLs."""
+
+    name: str
+    rule: ThresholdRule
+    type: str = "threshold"
+    description: str = ""
+    enabled: bool = True
+    severity: str = "low"
+    repeat_actions: bool = False
+    alarm_actions: tuple[str, ...] = ()
+    ok_actions: tuple[str, ...] = ()
+    insufficient_data_actions: tuple[str, ...] = ()
+
+    @property
+    def alarm_id(self) -> str:
+        """A UUID made from the name, the same on every machine."""
+        return str(uuid.uuid5(_NAMESPACE, self.name))
+
+    def actions(self, state: str) -> tuple[str, ...]:
+        """The URLs to notify of a state."""
+        return {"ok": self.ok_actions, "alarm": self.alarm_actions}.get(state, self.insufficient_data_actions)
+
+    def as_json(self) -> str:
+        """The definition as the warehouse keeps it."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+def load(config_dir: Path | None) -> list[Alarm]:
+    """The site's alarms: `alarms.yaml` in its configuration folder, else the shipped (empty) ones.
+
+    Raises:
+        DefinitionError: an alarm cannot work; says file, line, what is wrong and what to do.
+    """
+    own = config_dir / "alarms.yaml" if config_dir else None
+    path = own if own is not None and own.exists() else Path(str(files("meterhouse").joinpath("defaults/alarms.yaml")))
+    content = yaml_lines.read(path)
+    entries = content.get("alarms") if isinstance(content, dict) else None
+    if not isinstance(entries, list):
+        raise DefinitionError("has no list `alarms`", where=f"{path}:1", hint="Start the file with `alarms:`")
+    made: dict[str, Alarm] = {}
+    for entry in entries:
+        alarm = _alarm(entry, path)
+        if alarm.name in made:
+            raise DefinitionError(
+                f"two alarms are named '{alarm.name}'", where=f"{path}:{entry.line}", hint="Give each its own name"
+            )
+        made[alarm.name] = alarm
+    return list(made.values())
+
+
+def _alarm(entry: Any, path: Path) -> Alarm:
+    where = f"{path}:{getattr(entry, 'line', 1)}"
+    check = _Checker(entry, where, "an alarm")
+    name = check.text("name")
+    check.label = f"alarm '{name}'"
+    check.keys(_KEYS)
+    type = check.one_of("type", tuple(TYPES), "threshold")
+    rule = entry.get("threshold_rule")
+    inner = _Checker(rule, f"{path}:{getattr(rule, 'line', getattr(entry, 'line', 1))}", f"threshold_rule of '{name}'")
+    inner.keys(_RULE_KEYS)
+    return Alarm(
+        name=name,
+        type=type,
+        description=str(entry.get("description", "")),
+        enabled=check.flag("enabled", True),
+        severity=check.one_of("severity", SEVERITIES, "low"),
+        repeat_actions=check.flag("repeat_actions", False),
+        alarm_actions=check.urls("alarm_actions"),
+        ok_actions=check.urls("ok_actions"),
+        insufficient_data_actions=check.urls("insufficient_data_actions"),
+        rule=ThresholdRule(
+            meter_name=inner.text("meter_name"),
+            threshold=inner.number("threshold"),
+            query=inner.conditions("query"),
+            statistic=inner.one_of("statistic", STATISTICS, "avg"),
+            comparison_operator=inner.one_of("comparison_operator", tuple(OPERATORS), "eq"),
+            period=inner.whole("period", 60),
+            evaluation_periods=inner.whole("evaluation_periods", 1),
+            exclude_outliers=inner.flag("exclude_outliers", False),
+        ),
+    )
+
+
+class _Checker:
+    """Takes typed values out of a mapping, with errors that say where."""
+
+    def __init__(self, entry: Any, where: str, label: str) -> None:
+        self.where, self.label = where, label
+        if not isinstance(entry, dict):
+            raise self.wrong("is no mapping", "Write its keys and values")
+        self.entry = entry
+
+    def wrong(self, what: str, hint: str) -> DefinitionError:
+        return DefinitionError(f"{self.label} {what}", where=self.where, hint=hint)
+
+    def keys(self, known: set[str]) -> None:
+        unknown = sorted(str(key) for key in set(self.entry) - known)
+        if unknown:
+            raise self.wrong(f"has unknown keys: {', '.join(unknown)}", f"Known: {', '.join(sorted(known))}")
+
+    def text(self, key: str) -> str:
+        value = self.entry.get(key)
+        if not isinstance(value, str) or not value:
+            raise self.wrong(f"has no {key}", f"Add `{key}: …`")
+        return value
+
+    def number(self, key: str) -> float:
+        value = self.entry.get(key)
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise self.wrong(f"has {key} {value!r}", f"Write a number for {key}")
+        return float(value)
+
+    def whole(self, key: str, default: int) -> int:
+        value = self.entry.get(key, default)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise self.wrong(f"has {key} {value!r}", f"Write a whole number of at least 1 for {key}")
+        return value
+
+    def flag(self, key: str, default: bool) -> bool:
+        value = self.entry.get(key, default)
+        if not isinstance(value, bool):
+            raise self.wrong(f"has {key} {value!r}", "Write true or false")
+        return value
+
+    def one_of(self, key: str, known: tuple[str, ...], default: str) -> str:
+        value = self.entry.get(key, default)
+        if value not in known:
+            raise self.wrong(f"has {key} {value!r}", f"Write one of {', '.join(known)}")
+        return str(value)
+
+    def urls(self, key: str) -> tuple[str, ...]:
+        value = self.entry.get(key, [])
+        if not isinstance(value, list):
+            raise self.wrong(f"has {key} that is no list", "Write a list of URLs")
+        for url in value:
+            parts = urlsplit(url) if isinstance(url, str) else None
+            if parts is None or parts.scheme not in SCHEMES or (parts.scheme != "log" and not parts.netloc):
+                raise self.wrong(f"has the {key} {url!r}", "Write http://…, https://… or log://")
+        return tuple(dict.fromkeys(value))
+
+    def conditions(self, key: str) -> tuple[Condition, ...]:
+        value = self.entry.get(key, [])
+        if not isinstance(value, list):
+            raise self.wrong(f"has a {key} that is no list", "Write a list of {field, op, value}")
+        made = []
+        for item in value:
+            inner = _Checker(
+                item, f"{self.where.rpartition(':')[0]}:{getattr(item, 'line', 1)}", f"{self.label}, query:"
+            )
+            inner.keys({"field", "op", "value", "type"})
+            field = inner.one_of("field", tuple(FIELDS), "")
+            made.append(
+                Condition(FIELDS[field], inner.one_of("op", tuple(OPERATORS), "eq"), str(item.get("value", "")))
+            )
+        return tuple(made)
+
+
+def from_json(text: str) -> Alarm:
+    """The definition that the warehouse keeps."""
+    content = json.loads(text)
+    rule = content.pop("rule")
+    conditions = tuple(Condition(**item) for item in rule.pop("query"))
+    for key in ("alarm_actions", "ok_actions", "insufficient_data_actions"):
+        content[key] = tuple(content[key])
+    return Alarm(rule=ThresholdRule(query=conditions, **rule), **content)
+
+
+def apply(site: Site) -> dict[str, int]:
+    """Bring the warehouse's alarms in line with the file; return how many were created, changed, deleted.
+
+    An unchanged alarm keeps its state; a changed one too, until it is evaluated.
+    """
+    wanted = {alarm.alarm_id: alarm for alarm in load(site.settings.config_dir)}
+    counts = {"created": 0, "changed": 0, "deleted": 0}
+    with site.warehouse.read() as connection:
+        known = {row.alarm_id: row.definition for row in connection.execute(select(alarms))}
+    if known == {alarm_id: alarm.as_json() for alarm_id, alarm in wanted.items()}:
+        return counts
+    moment = times.now()
+    with site.warehouse.begin() as connection:
+
+        def note(alarm_id: str, kind: str, detail: str) -> None:
+            connection.execute(
+                insert(alarm_history).values(
+                    event_id=str(uuid.uuid4()), alarm_id=alarm_id, type=kind, detail=detail, timestamp=moment
+                )
+            )
+
+        for alarm_id, alarm in wanted.items():
+            values = {
+                "name": alarm.name,
+                "type": alarm.type,
+                "enabled": alarm.enabled,
+                "severity": alarm.severity,
+                "definition": alarm.as_json(),
+                "timestamp": moment,
+            }
+            if alarm_id not in known:
+                connection.execute(
+                    insert(alarms).values(
+                        alarm_id=alarm_id,
+                        state=UNKNOWN,
+                        state_reason="Not evaluated yet",
+                        state_timestamp=moment,
+                        **values,
+                    )
+                )
+                note(alarm_id, "creation", alarm.as_json())
+                counts["created"] += 1
+            elif known[alarm_id] != alarm.as_json():
+                connection.execute(update(alarms).where(alarms.c.alarm_id == alarm_id).values(**values))
+                note(alarm_id, "rule change", _changes(known[alarm_id], alarm.as_json()))
+                counts["changed"] += 1
+        for alarm_id in known.keys() - wanted.keys():
+            connection.execute(delete(alarms).where(alarms.c.alarm_id == alarm_id))
+            note(alarm_id, "deletion", known[alarm_id])
+            counts["deleted"] += 1
+    return counts
+
+
+def _changes(before: str, after: str) -> str:
+    old, new = json.loads(before), json.loads(after)
+    return json.dumps({key: value for key, value in new.items() if old.get(key) != value}, sort_keys=True)

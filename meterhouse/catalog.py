@@ -1,0 +1,191 @@
+"""The catalog: series and resources of new samples into the warehouse, and their event hours marked dirty.
+
+The warehouse records, in the same transaction, up to which version of the lake's `samples` it has followed.
+"""
+
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from string import Template
+
+import pyarrow as pa
+from sqlalchemy import Connection, or_, select, text, update
+
+import sql
+from meterhouse import times
+from meterhouse.duck import arrow
+from meterhouse.site import Site
+from meterhouse.warehouse import upsert
+from meterhouse.warehouse_tables import dirty_hours, followed, resources, series
+
+FOLLOWER = "samples"
+
+
+@dataclass
+class Catalogued:
+    """What a catalog run did. `late` counts points of hours that had been rolled up already."""
+
+    samples: int = 0
+    series: int = 0
+    resources: int = 0
+    hours: int = 0
+    late: int = 0
+    seconds: float = 0.0
+
+
+def catalog(site: Site) -> Catalogued:
+    """Take the samples that came since the last time into the catalog.
+
+    Raises:
+        Busy: another process is at it.
+    """
+    done = Catalogued()
+    started, clock = times.now(), time.monotonic()
+    with site.warehouse.lease("catalog"):
+        while (fresh := site.lake.appended("samples", site.warehouse.followed_version(FOLLOWER))) is not None:
+            _take_in(site, fresh.rows, fresh.version, done)
+        done.seconds = time.monotonic() - clock
+        if done.samples:
+            site.warehouse.record_run("catalog", started, vars(done))
+    return done
+
+
+def _take_in(site: Site, fresh: pa.Table, version: int, done: Catalogued) -> None:
+    with site.lake.connect() as duck:
+        duck.register("fresh", fresh)
+        new_series = arrow(duck, sql.read("lake/catalog_series.sql"))
+        new_resources = arrow(duck, sql.read("lake/catalog_resources.sql"))
+        query = Template(sql.read("lake/catalog_hours.sql"))
+        hours = duck.execute(query.substitute(lateness_seconds=site.settings.lateness_seconds)).fetchall()
+    with site.warehouse.begin() as connection:
+        upsert(
+            connection,
+            series,
+            new_series,
+            [
+                "first_seen = CASE WHEN excluded.first_seen < series.first_seen"
+                " THEN excluded.first_seen ELSE series.first_seen END",
+                "last_seen = CASE WHEN excluded.last_seen > series.last_seen"
+                " THEN excluded.last_seen ELSE series.last_seen END",
+            ],
+        )
+        newer = "excluded.last_sample_at >= resources.last_sample_at"
+        upsert(
+            connection,
+            resources,
+            new_resources,
+            [
+                *(
+                    f"{name} = CASE WHEN {newer} THEN excluded.{name} ELSE resources.{name} END"
+                    for name in ("project_id", "user_id", "metadata_id", "last_sample_at")
+                ),
+                "first_sample_at = CASE WHEN excluded.first_sample_at < resources.first_sample_at"
+                " THEN excluded.first_sample_at ELSE resources.first_sample_at END",
+            ],
+        )
+        done.late += _count_late(connection, hours)
+        mark(connection, [row[0] for row in hours], "new points")
+        connection.execute(
+            text(
+                "INSERT INTO followed (follower, version) VALUES (:follower, :version) "
+                "ON CONFLICT (follower) DO UPDATE SET version = excluded.version"
+            ),
+            {"follower": FOLLOWER, "version": version},
+        )
+    done.samples += fresh.num_rows
+    done.series += new_series.num_rows
+    done.resources += new_resources.num_rows
+    done.hours += len(hours)
+
+
+def mark(connection: Connection, hours: list[datetime], why: str) -> None:
+    """Mark event hours dirty, so that they are judged and rolled up anew."""
+    if not hours:
+        return
+    marked_at = times.now()
+    rows = pa.table(
+        {
+            "hour": pa.array(hours, pa.timestamp("us", tz="UTC")),
+            "marks": pa.array([1] * len(hours), pa.int64()),
+            "marked_at": pa.array([marked_at] * len(hours), pa.timestamp("us", tz="UTC")),
+            "why": [why] * len(hours),
+        }
+    )
+    upsert(
+        connection,
+        dirty_hours,
+        rows,
+        ["marks = dirty_hours.marks + 1", "marked_at = excluded.marked_at", "why = excluded.why"],
+    )
+
+
+def _count_late(connection: Connection, hours: list[tuple[datetime, int, int]]) -> int:
+    """Count the belated points of hours that were rolled up after they had ended; keep the count with the hour."""
+    belated = {hour: count for hour, _, count in hours if count}
+    if not belated:
+        return 0
+    known = connection.execute(
+        select(dirty_hours.c.hour, dirty_hours.c.rolled_at).where(
+            dirty_hours.c.hour >= min(belated),
+            dirty_hours.c.hour <= max(belated),
+            dirty_hours.c.rolled_at.is_not(None),
+        )
+    ).all()
+    late = 0
+    for hour, rolled_at in known:
+        if hour in belated and rolled_at >= hour + times.HOUR:
+            late += belated[hour]
+            connection.execute(
+                update(dirty_hours).where(dirty_hours.c.hour == hour).values(late=dirty_hours.c.late + belated[hour])
+            )
+    return late
+
+
+@dataclass(frozen=True)
+class Hour:
+    """An event hour's bookkeeping at one moment."""
+
+    hour: datetime
+    marks: int
+    judged_marks: int
+    rolled_marks: int
+
+    @property
+    def unjudged(self) -> bool:
+        """Whether points came since its quality was judged."""
+        return self.marks > self.judged_marks
+
+    @property
+    def unrolled(self) -> bool:
+        """Whether points came since it was rolled up."""
+        return self.marks > self.rolled_marks
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The dirty event hours at one moment, and the version of `samples` that their marks stand for."""
+
+    version: int
+    hours: dict[datetime, Hour]
+
+
+def snapshot(site: Site) -> Snapshot:
+    """What is dirty now. Every sample up to the version has marked its hour."""
+    with site.warehouse.read() as connection:
+        version = connection.execute(select(followed.c.version).where(followed.c.follower == FOLLOWER)).scalar()
+        rows = connection.execute(
+            select(
+                dirty_hours.c.hour,
+                dirty_hours.c.marks,
+                dirty_hours.c.judged_marks,
+                dirty_hours.c.rolled_marks,
+            )
+            .where(
+                or_(
+                    dirty_hours.c.marks > dirty_hours.c.judged_marks,
+                    dirty_hours.c.marks > dirty_hours.c.rolled_marks,
+                )
+            )
+            .order_by(dirty_hours.c.hour)
+        ).all()
+    return Snapshot(int(version or 0), {row.hour: Hour(*row) for row in rows})

@@ -1,0 +1,100 @@
+"""The conversion step: landed notifications become samples and events, each exactly once.
+
+`samples` and `events` record in their own commits up to which version of `notifications` they have converted, so a
+kill at any point resumes where the lake says.
+"""
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from meterhouse import times
+from meterhouse.site import Site
+from meterhouse.warehouse import upsert
+from meterhouse.warehouse_tables import resource_metadata
+
+if TYPE_CHECKING:
+    from meterhouse.convert import Converter
+
+APP = "notifications"
+"""The application transaction under which `samples` and `events` record the version they have converted."""
+
+
+@dataclass
+class Conversion:
+    """What a conversion run did."""
+
+    notifications: int = 0
+    samples: int = 0
+    events: int = 0
+    errors: int = 0
+    seconds: float = 0.0
+    error_kinds: Counter[str] = field(default_factory=Counter)
+
+
+def convert(site: Site) -> Conversion:
+    """Convert what was landed since the last time.
+
+    Raises:
+        Busy: another process converts.
+        DefinitionError: the definitions cannot be read; nothing was converted.
+        MeterhouseError: the lake or the warehouse cannot be reached; the rest is converted next time.
+    """
+    from meterhouse.convert import Converter
+
+    done = Conversion()
+    started, clock = times.now(), time.monotonic()
+    with site.warehouse.lease("convert"):
+        converter = Converter(site.definitions, site.settings.sample_source)
+        while _convert_some(site, converter, done):
+            pass
+        done.seconds = time.monotonic() - clock
+        if done.notifications:
+            site.warehouse.record_run("convert", started, vars(done))
+    return done
+
+
+def unconverted(site: Site) -> int:
+    """How many commits of landed notifications wait for conversion."""
+    reached = min(site.lake.transaction(name, APP) or 0 for name in ("samples", "events"))
+    found = site.lake.version("notifications") - reached
+    return max(found, 0)
+
+
+def _convert_some(site: Site, converter: "Converter", done: Conversion) -> bool:
+    """Convert one bounded piece; False where there is none."""
+    lake = site.lake
+    reached = {name: lake.transaction(name, APP) or 0 for name in ("samples", "events")}
+    after, ahead = min(reached.values()), max(reached.values())
+    # Where a kill left one table behind the other, the piece ends where the other one stands.
+    landed = lake.appended("notifications", after, until=ahead if ahead > after else None, most_rows=100_000)
+    if landed is None:
+        return False
+    if landed.rows.num_rows == 0 and landed.version == after:
+        return False
+    made = converter.convert(landed.rows)
+    _keep_metadata(site, made.metadata)
+    for name, rows in (("samples", made.samples), ("events", made.events)):
+        if reached[name] < landed.version:
+            lake.append(name, rows, transaction=(APP, landed.version))
+    done.notifications += landed.rows.num_rows
+    done.samples += made.samples.num_rows
+    done.events += made.events.num_rows
+    done.errors += len(made.errors)
+    done.error_kinds.update(error.endpoint for error in made.errors)
+    return True
+
+
+def _keep_metadata(site: Site, metadata: dict[int, bytes]) -> None:
+    """Put the resources' metadata into the warehouse, before any sample that refers to it is in the lake."""
+    rows = pa.table(
+        {
+            "metadata_id": pa.array(list(metadata), pa.int64()),
+            "metadata": pa.array([text.decode() for text in metadata.values()], pa.string()),
+        }
+    )
+    with site.warehouse.begin() as connection:
+        upsert(connection, resource_metadata, rows)

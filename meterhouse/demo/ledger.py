@@ -1,0 +1,59 @@
+"""What the simulated cloud has sent, and the trouble that it planted: what a right pipeline must arrive at."""
+
+from collections import Counter
+from dataclasses import dataclass, field, fields
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Exact counts; they grow with every file that is written.
+
+    Attributes:
+        messages: lines written: notifications + redelivered + dead_letters.
+        notifications: distinct valid messages, batches of polled samples among them.
+        events: those that are no batches of polled samples.
+        samples: distinct polled samples (by message_id), bad, duplicate and late ones among them.
+        not_finite: gauge points whose volume is NaN or infinite.
+        out_of_range: points of cpu_util below 0 or above 100 %.
+        negative: points of a counter or of memory.usage below 0.
+        future: gauge points dated one to three days after the end of the history.
+        duplicates: points too many: pairs of good points of one series and time, each with two values.
+        counter_resets: good points of a counter below the good one before; they stay good.
+        redelivered: lines that repeat an earlier message to the byte.
+        dead_letters: lines that are no notification, each unlike the others.
+        late: good gauge points of an hour that was written earlier; among `samples`.
+        samples_by_meter: `samples` by meter.
+        notifications_by_event_type: `notifications` by event type.
+    """
+
+    messages: int = 0
+    notifications: int = 0
+    events: int = 0
+    samples: int = 0
+    not_finite: int = 0
+    out_of_range: int = 0
+    negative: int = 0
+    future: int = 0
+    duplicates: int = 0
+    counter_resets: int = 0
+    redelivered: int = 0
+    dead_letters: int = 0
+    late: int = 0
+    samples_by_meter: Counter[str] = field(default_factory=Counter)
+    notifications_by_event_type: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def excluded(self) -> int:
+        """The points that break a critical rule: each breaks exactly one."""
+        return self.not_finite + self.out_of_range + self.negative + self.future + self.duplicates
+
+    @property
+    def good_points(self) -> int:
+        """The polled points that statistics are made of."""
+        return self.samples - self.excluded
+
+    def as_dict(self) -> dict[str, int]:
+        """Every count by its name, `excluded` and `good_points` with them; without the two breakdowns."""
+        counts = {each.name: getattr(self, each.name) for each in fields(self)}
+        plain = {name: count for name, count in counts.items() if isinstance(count, int)}
+        return {**plain, "excluded": self.excluded, "good_points": self.good_points}

@@ -1,0 +1,113 @@
+"""A real HTTP server on this machine that receives the alarms' webhooks of the demonstration."""
+
+import json
+import threading
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A POST that came in.
+
+    Attributes:
+        path: the path and query of the request.
+        headers: names in lower case.
+        body: what the JSON says; the text itself where it is no JSON.
+        received_at: when it had been read, UTC.
+    """
+
+    path: str
+    headers: dict[str, str]
+    body: Any
+    received_at: datetime
+
+
+class WebhookReceiver:
+    """Records the POSTs to `url`; a context manager that serves on a free port of 127.0.0.1.
+
+    Args:
+        fail_first: so many calls are answered 503 and recorded in `refused`; those after them 200, in `calls`.
+    """
+
+    def __init__(self, fail_first: int = 0) -> None:
+        self._fail_first = fail_first
+        self._lock = threading.Lock()
+        self._calls: list[Call] = []
+        self._refused: list[Call] = []
+        self._server: _Server | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        """Where to POST to, while it is entered."""
+        if self._server is None:
+            raise RuntimeError("the receiver has no address before it is entered")
+        return f"http://127.0.0.1:{self._server.server_port}/alarm"
+
+    @property
+    def calls(self) -> list[Call]:
+        """The calls that were accepted so far, in the order of their arrival."""
+        with self._lock:
+            return list(self._calls)
+
+    @property
+    def refused(self) -> list[Call]:
+        """The calls that were answered 503 so far."""
+        with self._lock:
+            return list(self._refused)
+
+    def record(self, call: Call) -> bool:
+        """Keep a call; False where it is to be refused."""
+        with self._lock:
+            accepted = len(self._refused) >= self._fail_first
+            (self._calls if accepted else self._refused).append(call)
+            return accepted
+
+    def __enter__(self) -> Self:
+        self._server = _Server(self)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="webhook-receiver", daemon=True
+        )
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._server is not None and self._thread is not None:
+            self._server.shutdown()
+            self._thread.join()
+            self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = False  # so that server_close waits for the calls that are being answered
+
+    def __init__(self, receiver: WebhookReceiver) -> None:
+        self.receiver = receiver
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A caller that hangs up early is no concern of the terminal."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    timeout = 5
+    server: _Server
+
+    def do_POST(self) -> None:
+        length = self.headers.get("Content-Length", "")
+        text = self.rfile.read(int(length) if length.isdigit() else 0).decode("utf-8", "replace")
+        try:
+            body = json.loads(text)
+        except ValueError:
+            body = text
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        accepted = self.server.receiver.record(Call(self.path, headers, body, datetime.now(UTC)))
+        self.send_response(200 if accepted else 503)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing is logged."""

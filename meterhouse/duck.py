@@ -1,0 +1,36 @@
+"""DuckDB in memory, in UTC: the connection, and its answers as Arrow or as one row."""
+
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+Connection = duckdb.DuckDBPyConnection
+
+
+def connect(memory_limit: str | None = None, spill: str | None = None) -> Connection:
+    """A connection in memory. `spill` is the folder for what does not fit into `memory_limit`."""
+    connection = duckdb.connect(":memory:")
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET preserve_insertion_order = false")
+    if memory_limit:
+        connection.execute(f"SET memory_limit = '{memory_limit}'")
+    if spill:
+        connection.execute("SET temp_directory = ?", [spill])
+    return connection
+
+
+def arrow(connection: Connection, query: str) -> pa.Table:
+    """A query's answer as an Arrow table."""
+    return connection.sql(query).to_arrow_table()
+
+
+def one(connection: Connection, query: str) -> tuple[Any, ...]:
+    """The one row of a query's answer."""
+    (row,) = connection.execute(query).fetchall()
+    return tuple(row)
+
+
+def quoted(text: str) -> str:
+    """The text as a SQL literal."""
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,96 @@
+"""Unwrapping of messages: oslo.messaging's envelope off, the header fields out.
+
+The wire format is that of oslo.messaging's `messagingv2` driver: an object with `oslo.version` and `oslo.message`,
+the latter being JSON text; a body without both is the bare message of the `messaging` driver.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import xxhash
+
+from meterhouse.timestamps import parse as parse_timestamp
+
+
+class BadMessage(ValueError):
+    """A body that is no notification; the text says why."""
+
+
+@dataclass(slots=True)
+class Notification:
+    """A notification's header, and its body as JSON text. `timestamp` is in µs since the epoch, UTC."""
+
+    message_id: str
+    event_type: str
+    publisher_id: str | None
+    priority: str
+    timestamp: int | None
+    body: str
+
+
+def parse_json(text: bytes | str) -> Any:
+    """JSON to Python; also takes the NaN and Infinity literals that Python's own encoder writes.
+
+    Raises:
+        BadMessage: it is no JSON.
+    """
+    try:
+        return orjson.loads(text)
+    except ValueError as error:
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            raise BadMessage(f"not JSON: {error}") from None
+
+
+def unwrap(body: bytes) -> Notification:
+    """The notification in a message body.
+
+    A message without an id gets one made from its content, so that a repeat of it is still known as one.
+
+    Raises:
+        BadMessage: the body is no JSON object, its envelope has another version, or it has no event_type.
+    """
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadMessage(f"not UTF-8: {error.reason} at byte {error.start}") from None
+    message = parse_json(text)
+    if isinstance(message, dict) and "oslo.message" in message and "oslo.version" in message:
+        version = str(message["oslo.version"])
+        if version.partition(".")[0] != "2":
+            raise BadMessage(f"oslo.messaging envelope version {version[:20]!r}, 2.x is known")
+        text = message["oslo.message"]
+        if not isinstance(text, str):
+            raise BadMessage("oslo.message is not text")
+        message = parse_json(text)
+    if not isinstance(message, dict):
+        raise BadMessage(f"not a JSON object but {type(message).__name__}")
+    event_type = message.get("event_type")
+    if not isinstance(event_type, str) or not event_type:
+        raise BadMessage("no event_type")
+    message_id = message.get("message_id")
+    if not isinstance(message_id, str) or not message_id:
+        message_id = f"xxh3:{xxhash.xxh3_128_hexdigest(text.encode('utf-8', 'surrogatepass'))}"
+    publisher = message.get("publisher_id")
+    priority = message.get("priority")
+    try:
+        stamp = message.get("timestamp")
+        timestamp = parse_timestamp(stamp) if isinstance(stamp, str) else None
+    except ValueError:
+        timestamp = None
+    return Notification(
+        clean(message_id),
+        clean(event_type),
+        clean(publisher) if isinstance(publisher, str) else None,
+        clean(priority).lower() if isinstance(priority, str) else "",
+        timestamp,
+        clean(text),
+    )
+
+
+def clean(text: str) -> str:
+    """The text with lone surrogates replaced: they cannot be stored as UTF-8."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

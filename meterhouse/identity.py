@@ -1,0 +1,69 @@
+"""Identities that are the same on every machine: of a series, of a sample, of a metadata snapshot.
+
+All are xxh3 (64 bits) of UTF-8 text, given as signed 64-bit integers, the form in which Arrow, Delta and SQL keep
+them. They are kept in the lake, so the text that is hashed must never change.
+"""
+
+from typing import Final
+
+from xxhash import xxh3_64_intdigest
+
+_SEPARATOR: Final = "\x1f"
+_NONE: Final = "\x00"
+_MEMO_LIMIT: Final = 1 << 19
+_memo: dict[tuple[str | None, ...], int] = {}
+
+
+def _signed(digest: int) -> int:
+    return digest - (1 << 64) if digest >= 1 << 63 else digest
+
+
+def _hash(text: str) -> int:
+    return _signed(xxh3_64_intdigest(text.encode("utf-8", "surrogatepass")))
+
+
+def _field(text: str | None) -> str:
+    if text is None:
+        return _NONE
+    if "\x1f" in text or "\x00" in text or "\x1b" in text:
+        # A tenant chooses some of these texts: without the escape two series could be made to share one id.
+        return text.replace("\x1b", "\x1b0").replace(_SEPARATOR, "\x1b1").replace(_NONE, "\x1b2")
+    return text
+
+
+def series_id(
+    source: str | None,
+    meter: str,
+    type: str,
+    unit: str | None,
+    resource_id: str | None,
+    project_id: str | None,
+    user_id: str | None,
+) -> int:
+    """The id of the series that these seven dimensions name; a missing one (None) is not an empty one."""
+    key = (source, meter, type, unit, resource_id, project_id, user_id)
+    known = _memo.get(key)
+    if known is None:
+        known = _hash(_SEPARATOR.join(map(_field, key)))
+        if len(_memo) >= _MEMO_LIMIT:
+            _memo.clear()
+        _memo[key] = known
+    return known
+
+
+def sample_id(message_id: str, meter: str | None = None, ordinal: int = 0) -> int:
+    """The id of a sample.
+
+    Args:
+        message_id: the polled sample's own message_id, or, with a meter, that of its notification.
+        meter: the meter that a definition made from the notification.
+        ordinal: the place of the sample among those of that meter from that notification, from 0.
+    """
+    if meter is None:
+        return _hash(message_id)
+    return _hash(f"{_field(message_id)}{_SEPARATOR}{_field(meter)}{_SEPARATOR}{ordinal}")
+
+
+def metadata_id(canonical: bytes) -> int:
+    """The id of a resource metadata snapshot, of its canonical JSON (keys sorted, no spaces)."""
+    return _signed(xxh3_64_intdigest(canonical))

@@ -1,0 +1,363 @@
+"""The lake: Delta tables on a local folder or S3, read by DuckDB, and plain files beside them."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake.exceptions import CommitFailedError, TableNotFoundError
+
+from meterhouse import duck
+from meterhouse.errors import MeterhouseError
+from meterhouse.schema import TABLES
+from meterhouse.settings import Settings
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+SEAL = "meterhouse.seal"
+"""Commit metadata key of a rewrite that changes no data: followers of a table pass over it."""
+
+_WRITER = WriterProperties(compression="ZSTD", compression_level=1)
+_HIVE_TYPES = {"arrival_hour": "VARCHAR", "event_day": "DATE", "granularity_s": "INTEGER"}
+
+
+@dataclass(frozen=True)
+class Appended:
+    """Rows that appends added to a table after a version, up to and with `version`."""
+
+    rows: pa.Table
+    version: int
+
+
+@dataclass(frozen=True)
+class SealedFile:
+    """A file written for `Lake.swap`. `path` is below the table's folder; `statistics` is Delta's JSON text."""
+
+    path: str
+    size: int
+    arrival_hour: str
+    statistics: str
+
+
+@dataclass
+class Lake:
+    """All of the lake under one URL.
+
+    Args:
+        url: absolute folder, or `s3://bucket/prefix`.
+        storage_options: delta-rs's options for the object store; empty for a folder.
+        commit_lock: a lock by table name, taken around each commit where the object store itself does not
+            keep two racing commits apart.
+    """
+
+    url: str
+    storage_options: dict[str, str] = field(default_factory=dict)
+    memory_limit: str = "1500MB"
+    spill: Path | None = None
+    commit_lock: Callable[[str], AbstractContextManager[object]] = lambda name: contextlib.nullcontext()
+    _open: dict[str, DeltaTable] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_settings(
+        cls, settings: Settings, commit_lock: Callable[[str], AbstractContextManager[object]] | None = None
+    ) -> "Lake":
+        """The lake that the settings name."""
+        options: dict[str, str] = {}
+        if settings.lake.startswith("s3://"):
+            options = {"AWS_REGION": settings.s3_region, "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "false"}
+            if settings.s3_endpoint:
+                options["AWS_ENDPOINT_URL"] = settings.s3_endpoint
+                options["AWS_ALLOW_HTTP"] = str(settings.s3_endpoint.startswith("http://")).lower()
+            if settings.s3_access_key:
+                options["AWS_ACCESS_KEY_ID"] = settings.s3_access_key
+                options["AWS_SECRET_ACCESS_KEY"] = settings.s3_secret_key
+        lake = cls(settings.lake, options, settings.memory_limit, settings.home_path / "spill")
+        if commit_lock is not None and options:
+            lake.commit_lock = commit_lock
+        return lake
+
+    # -- tables ---------------------------------------------------------------------------------------------
+
+    def uri(self, name: str) -> str:
+        """Where the table lies."""
+        return f"{self.url}/tables/{name}"
+
+    def table(self, name: str, version: int | None = None) -> DeltaTable:
+        """The table as it is now, or as it was at a version; made empty where it does not exist yet.
+
+        Raises:
+            MeterhouseError: the object store or folder cannot be reached.
+        """
+        try:
+            if version is not None:
+                return DeltaTable(self.uri(name), version=version, storage_options=self.storage_options)
+            known = self._open.get(name)
+            if known is not None:
+                known.update_incremental()
+                return known
+            try:
+                known = DeltaTable(self.uri(name), storage_options=self.storage_options)
+            except TableNotFoundError:
+                known = self._create(name)
+        except (OSError, CommitFailedError) as error:
+            raise self._unreachable(name, error) from error
+        self._open[name] = known
+        return known
+
+    def _create(self, name: str) -> DeltaTable:
+        schema, partitions = TABLES[name]
+        if not self.storage_options:
+            Path(self.uri(name)).mkdir(parents=True, exist_ok=True)
+        with self.commit_lock(name):
+            return DeltaTable.create(
+                self.uri(name),
+                schema,
+                mode="ignore",
+                partition_by=partitions,
+                storage_options=self.storage_options,
+                configuration={"delta.checkpointInterval": "100"},
+            )
+
+    def _unreachable(self, name: str, error: Exception) -> MeterhouseError:
+        said = str(error).splitlines()[0][:300]
+        return MeterhouseError(
+            f"the lake's table {name} cannot be read or written: {said}",
+            where=self.uri(name),
+            hint="Check METERHOUSE_LAKE_URL, the disk's free space and, for S3, METERHOUSE_S3_*",
+        )
+
+    def version(self, name: str) -> int:
+        """The table's newest version."""
+        return self.table(name).version()
+
+    def transaction(self, name: str, app: str) -> int | None:
+        """The version that an application recorded with its last commit to the table, if any."""
+        return self.table(name).transaction_version(app)
+
+    def append(
+        self,
+        name: str,
+        rows: pa.Table,
+        *,
+        transaction: tuple[str, int] | None = None,
+        note: Mapping[str, str] | None = None,
+    ) -> int:
+        """Append rows in one commit; return its version.
+
+        Args:
+            rows: columns as the table's schema.
+            transaction: (application, version) recorded in the same commit.
+            note: further commit metadata.
+        """
+        properties = CommitProperties(
+            custom_metadata=dict(note or {}),
+            app_transactions=[Transaction(*transaction)] if transaction else None,
+        )
+        return self._write(name, rows, mode="append", commit_properties=properties)
+
+    def replace(self, name: str, rows: pa.Table, predicate: str) -> int:
+        """Put rows in the place of those that the SQL predicate selects, in one commit; return its version."""
+        return self._write(name, rows, mode="overwrite", predicate=predicate)
+
+    def _write(self, name: str, rows: pa.Table, **how: Any) -> int:
+        schema, _ = TABLES[name]
+        table = self.table(name)
+        try:
+            with self.commit_lock(name):
+                write_deltalake(table, rows.select(schema.names).cast(schema), writer_properties=_WRITER, **how)
+        except OSError as error:
+            raise self._unreachable(name, error) from error
+        return self.version(name)
+
+    def swap(self, name: str, removed: pa.Table, added: list[SealedFile], note: str) -> int:
+        """Put sealed files in the place of others that hold the same rows, in one commit; return its version.
+
+        Args:
+            removed: rows of `actions` of the files that go.
+            added: files that lie under the table's folder already.
+            note: what the commit's metadata say; followers of the table pass over it.
+        """
+        from deltalake.transaction import AddAction, RemoveAction
+
+        schema, partitions = TABLES[name]
+        moment = time.time_ns() // 1_000_000
+        actions: list[AddAction | RemoveAction] = [
+            AddAction(file.path, file.size, {"arrival_hour": file.arrival_hour}, moment, False, file.statistics)
+            for file in added
+        ]
+        for gone in removed.to_pylist():
+            actions.append(
+                RemoveAction(
+                    gone["path"], False, moment, gone["size_bytes"], {"arrival_hour": gone["partition.arrival_hour"]}
+                )
+            )
+        table = self.table(name)
+        with self.commit_lock(name):
+            table.create_write_transaction(
+                actions, "append", schema, partitions, commit_properties=CommitProperties(custom_metadata={SEAL: note})
+            )
+        return self.version(name)
+
+    def vacuum(self, name: str, hours: int) -> int:
+        """Delete the files that were replaced more than so many hours ago; return how many."""
+        return len(self.table(name).vacuum(hours, dry_run=False, enforce_retention_duration=False))
+
+    def appended(
+        self, name: str, after: int, *, until: int | None = None, most_rows: int = 2_000_000
+    ) -> Appended | None:
+        """The rows that appends added after a version (and not after `until`); None where nothing came.
+
+        Rewrites that change no data (sealing) are passed over. At most about `most_rows` rows are returned, so that
+        a backlog is taken in bounded pieces: call again from the returned version.
+        """
+        table = self.table(name)
+        newest = table.version() if until is None else min(until, table.version())
+        if newest <= after:
+            return None
+        commits = {int(c["version"]): c for c in table.history(table.version() - after) if int(c["version"]) > after}
+        wanted: list[int] = []
+        rows = 0
+        upto = after
+        for version in range(after + 1, newest + 1):
+            commit = commits.get(version)
+            if commit is not None and commit.get("operation") == "WRITE" and SEAL not in commit:
+                added = int(commit.get("operationMetrics", {}).get("num_added_rows", 0))
+                if wanted and rows + added > most_rows:
+                    break
+                wanted.append(version)
+                rows += added
+            upto = version
+        schema, _ = TABLES[name]
+        pieces = [schema.empty_table()]
+        for first, last in _runs(wanted):
+            changes = pa.table(table.load_cdf(starting_version=first, ending_version=last, columns=schema.names))
+            pieces.append(changes.select(schema.names).cast(schema))
+        found = pa.concat_tables(pieces)
+        return Appended(found, upto)
+
+    def actions(self, name: str, version: int | None = None) -> pa.Table:
+        """The table's live files with sizes, row counts and column statistics, one row a file."""
+        return pa.table(self.table(name, version).get_add_actions(flatten=True))
+
+    def files(
+        self,
+        name: str,
+        *,
+        version: int | None = None,
+        between: tuple[str, datetime, datetime] | None = None,
+        partitions: Mapping[str, Iterable[Any]] | None = None,
+        at_least: Mapping[str, Any] | None = None,
+    ) -> list[str]:
+        """URIs of the live files that may hold wanted rows.
+
+        Args:
+            version: the table's version; default the newest.
+            between: (column, start, end): only files whose statistics overlap [start, end).
+            partitions: partition column → wanted values.
+            at_least: partition column → lowest wanted value.
+        """
+        actions = self.actions(name, version)
+        keep = pa.array([True] * actions.num_rows, pa.bool_())
+        for column, values in (partitions or {}).items():
+            found = actions[f"partition.{column}"]
+            keep = pc.and_(keep, pc.is_in(found, pa.array(list(values), found.type)))
+        for column, value in (at_least or {}).items():
+            keep = pc.and_(keep, pc.greater_equal(actions[f"partition.{column}"], value))
+        if between is not None and f"min.{between[0]}" in actions.column_names:
+            column, start, end = between
+            low, high = actions[f"min.{column}"], actions[f"max.{column}"]
+            zone = pa.scalar(start, low.type), pa.scalar(end, low.type)
+            overlap = pc.and_(pc.less(low, zone[1]), pc.greater_equal(high, zone[0]))
+            keep = pc.and_(keep, pc.fill_null(overlap, True))
+        base = self.uri(name)
+        return [f"{base}/{path}" for path in actions.filter(keep)["path"].to_pylist()]
+
+    # -- DuckDB ---------------------------------------------------------------------------------------------
+
+    def connect(self) -> duck.Connection:
+        """A DuckDB connection in memory, in UTC, spilling to disk, that can read the lake's files."""
+        connection = duck.connect(self.memory_limit, str(self.spill) if self.spill is not None else None)
+        if self.storage_options:
+            connection.register_filesystem(self.filesystem)
+        return connection
+
+    def view(self, connection: duck.Connection, name: str, files: list[str], view: str | None = None) -> None:
+        """Make a DuckDB view of these files of a table, with its partition columns."""
+        view = view or name
+        schema, partitions = TABLES[name]
+        if not files:
+            connection.register(f"{view}_none", schema.empty_table())
+            connection.execute(f"CREATE OR REPLACE TEMP VIEW {view} AS SELECT * FROM {view}_none")
+            return
+        quoted = ", ".join("'" + uri.replace("'", "''") + "'" for uri in files)
+        hive = ", ".join(f"'{column}': {_HIVE_TYPES[column]}" for column in partitions)
+        columns = ", ".join(schema.names)
+        connection.execute(
+            f"CREATE OR REPLACE TEMP VIEW {view} AS SELECT {columns} FROM "
+            f"read_parquet([{quoted}], hive_partitioning = true, hive_types = {{{hive}}})"
+        )
+
+    # -- files ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def filesystem(self) -> "AbstractFileSystem":
+        """fsspec's file system for exports and manifests: s3fs or the local one."""
+        if self.storage_options:
+            import s3fs
+
+            return s3fs.S3FileSystem(
+                key=self.storage_options.get("AWS_ACCESS_KEY_ID"),
+                secret=self.storage_options.get("AWS_SECRET_ACCESS_KEY"),
+                endpoint_url=self.storage_options.get("AWS_ENDPOINT_URL"),
+                client_kwargs={"region_name": self.storage_options["AWS_REGION"]},
+                config_kwargs={"s3": {"addressing_style": "path"}},
+                use_listings_cache=False,
+            )
+        from fsspec.implementations.local import LocalFileSystem
+
+        return LocalFileSystem()
+
+    def put(self, path: str, content: bytes) -> str:
+        """Write a file under the lake's URL, whole or not at all; return its URI."""
+        uri = f"{self.url}/{path}"
+        try:
+            if self.storage_options:
+                self.filesystem.pipe_file(uri, content)
+            else:
+                target = Path(uri)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                part = target.with_name(f".{target.name}.{time.time_ns()}")
+                part.write_bytes(content)
+                part.replace(target)
+        except OSError as error:
+            raise MeterhouseError(
+                f"cannot write: {error}", where=uri, hint="Check METERHOUSE_LAKE_URL and the free space"
+            ) from error
+        return uri
+
+    def get(self, path: str) -> bytes:
+        """Read a file under the lake's URL."""
+        return bytes(self.filesystem.cat_file(f"{self.url}/{path}"))
+
+
+def _runs(versions: list[int]) -> Iterator[tuple[int, int]]:
+    """Contiguous runs of increasing numbers as (first, last)."""
+    start = previous = None
+    for version in versions:
+        if start is None:
+            start = version
+        elif previous is not None and version != previous + 1:
+            yield start, previous
+            start = version
+        previous = version
+    if start is not None and previous is not None:
+        yield start, previous

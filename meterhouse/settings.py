@@ -1,0 +1,191 @@
+"""Settings: every `METERHOUSE_*` variable, read and checked in this one place."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from meterhouse.errors import SettingsError
+
+
+class Settings(BaseSettings):
+    """Where the data lives and how the steps behave. Paths may be relative to the working directory."""
+
+    model_config = SettingsConfigDict(env_prefix="METERHOUSE_", extra="ignore", frozen=True)
+
+    home: Path = Field(
+        default=Path(".meterhouse"),
+        description="Folder of everything the embedded mode keeps: `lake/`, `warehouse.db`, `spool/`, `dagster/`.",
+    )
+    warehouse_url: str = Field(
+        default="",
+        description="SQLAlchemy URL of the warehouse: `sqlite:///…` or `postgresql+psycopg://…`. "
+        "Default: SQLite in the home folder.",
+    )
+    lake_url: str = Field(
+        default="",
+        description="Folder or `s3://bucket/prefix` of the lake: tables, exports, manifests. "
+        "Default: `lake/` in the home folder.",
+    )
+    s3_endpoint: str = Field(
+        default="", description="URL of the S3 server, e.g. `https://objects.example.org`. Empty: AWS."
+    )
+    s3_access_key: str = Field(default="", description="Access key of the S3 server.")
+    s3_secret_key: str = Field(default="", description="Secret key of the S3 server.", repr=False)
+    s3_region: str = Field(default="us-east-1", description="Region of the S3 server.")
+    stream_url: str = Field(
+        default="",
+        description="Where notifications come from: `file:///folder` of JSON-lines files. "
+        "Default: `spool/` in the home folder.",
+    )
+    config_dir: Path | None = Field(
+        default=None,
+        description="Folder with your own `meters.d/`, `event_definitions.yaml`, `quality.yaml` and `alarms.yaml`; "
+        "what it lacks comes from the shipped files.",
+    )
+    sample_source: str = Field(
+        default="openstack",
+        min_length=1,
+        max_length=255,
+        description="The `source` of samples made from notifications.",
+    )
+    compute: Literal["local"] = Field(default="local", description="Where DuckDB runs.")
+    memory_limit: str = Field(
+        default="1500MB",
+        pattern=r"^[1-9]\d*(MB|GB|MiB|GiB)$",
+        description="Memory that DuckDB may take before it spills to disk.",
+    )
+    partitions_from: str = Field(
+        default="2024-01-01",
+        pattern=r"^\d{4}-\d{2}-\d{2}$",
+        description="First day that Dagster shows as a partition. Older data is processed all the same.",
+    )
+    collect_batch: int = Field(default=50_000, ge=1, le=1_000_000, description="Most messages landed in one commit.")
+    collect_seconds: float = Field(
+        default=30.0, gt=0, description="Longest time, in seconds, that one collecting run drains the stream."
+    )
+    redelivery_hours: int = Field(
+        default=48, ge=1, le=24 * 366, description="Hours of arrivals over which a message_id is landed once."
+    )
+    lateness_seconds: int = Field(
+        default=600,
+        ge=0,
+        description="A point of an hour already rolled up counts as late when it arrives more than so many seconds "
+        "after its own time.",
+    )
+    carry_hours: int = Field(
+        default=48,
+        ge=1,
+        le=24 * 366,
+        description="Hours to look back for the previous point of a counter, so that its increase is not lost "
+        "at a bucket's edge.",
+    )
+    lease_seconds: int = Field(
+        default=60,
+        ge=5,
+        description="A step whose process went away can be taken over after so many seconds.",
+    )
+    vacuum_hours: int = Field(
+        default=24, ge=0, description="Hours that replaced files of the lake stay, for readers still at work."
+    )
+    webhook_timeout_seconds: float = Field(
+        default=5.0, gt=0, le=60, description="Time allowed to one webhook call, in seconds."
+    )
+    webhook_attempts: int = Field(
+        default=10, ge=1, le=1000, description="Calls made before a webhook is given up and kept as dead."
+    )
+    report_days: int = Field(
+        default=1, ge=1, le=366, description="Days that the daily report covers, ending with yesterday."
+    )
+
+    @field_validator("warehouse_url")
+    @classmethod
+    def _warehouse_scheme(cls, url: str) -> str:
+        if url and not url.startswith(("sqlite:///", "postgresql+psycopg://")):
+            raise ValueError("must start with sqlite:/// or postgresql+psycopg://")
+        return url
+
+    @field_validator("lake_url")
+    @classmethod
+    def _lake_scheme(cls, url: str) -> str:
+        if "://" in url and not url.startswith("s3://"):
+            raise ValueError("must be a folder or s3://bucket/prefix")
+        if url.startswith("s3://") and not urlsplit(url).netloc:
+            raise ValueError("names no bucket: write s3://bucket/prefix")
+        return url.rstrip("/") if len(url) > 1 else url
+
+    @field_validator("stream_url")
+    @classmethod
+    def _stream_scheme(cls, url: str) -> str:
+        if url and not url.startswith("file:///"):
+            raise ValueError("must be file:///folder")
+        return url
+
+    @field_validator("config_dir")
+    @classmethod
+    def _config_dir_exists(cls, folder: Path | None) -> Path | None:
+        if folder is not None and not folder.is_dir():
+            raise ValueError(f"is not a folder: {folder}")
+        return folder
+
+    @field_validator("partitions_from")
+    @classmethod
+    def _is_a_day(cls, day: str) -> str:
+        from datetime import date
+
+        date.fromisoformat(day)
+        return day
+
+    @model_validator(mode="after")
+    def _s3_needs_keys(self) -> Self:
+        if bool(self.s3_access_key) != bool(self.s3_secret_key):
+            raise ValueError("METERHOUSE_S3_ACCESS_KEY and METERHOUSE_S3_SECRET_KEY go together: set both or none")
+        return self
+
+    @property
+    def home_path(self) -> Path:
+        """The home folder, absolute."""
+        return self.home.expanduser().absolute()
+
+    @property
+    def warehouse(self) -> str:
+        """The warehouse's URL, the default filled in."""
+        return self.warehouse_url or f"sqlite:///{self.home_path / 'warehouse.db'}"
+
+    @property
+    def lake(self) -> str:
+        """The lake's folder (absolute) or `s3://` URL, the default filled in."""
+        url = self.lake_url or str(self.home_path / "lake")
+        return url if url.startswith("s3://") else str(Path(url).expanduser().absolute())
+
+    @property
+    def spool(self) -> Path:
+        """The spool folder."""
+        return Path(urlsplit(self.stream_url).path) if self.stream_url else self.home_path / "spool"
+
+
+def read_settings(**overrides: Any) -> Settings:
+    """Read the settings from the environment.
+
+    Raises:
+        SettingsError: a variable cannot be used; the text names each one and says what it takes.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        faults = []
+        for fault in error.errors():
+            name = "METERHOUSE_" + "_".join(str(part) for part in fault["loc"]).upper() if fault["loc"] else ""
+            said = fault["msg"].removeprefix("Value error, ")
+            given = fault.get("input")
+            faults.append(f"{name}={given!r}: {said}" if name else said)
+        raise SettingsError("; ".join(faults), hint="Mend or unset the variable; see `meterhouse settings`") from None
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The process's settings, read once."""
+    return read_settings()

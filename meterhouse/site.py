@@ -1,0 +1,52 @@
+"""A site: the settings, the lake and the warehouse that every step works on."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from meterhouse.lake import Lake
+from meterhouse.settings import Settings, settings
+from meterhouse.warehouse import Warehouse
+
+if TYPE_CHECKING:
+    from meterhouse.definitions.loading import Definitions
+    from meterhouse.quality_rules import Rules
+    from meterhouse.stream.spool import Spool
+
+
+@dataclass(frozen=True)
+class Site:
+    """One deployment of Meterhouse."""
+
+    settings: Settings
+    lake: Lake
+    warehouse: Warehouse
+
+    @classmethod
+    def open(cls, given: Settings | None = None) -> "Site":
+        """The site that the settings name; its warehouse's schema is made or checked."""
+        given = given or settings()
+        warehouse = Warehouse.from_settings(given)
+        lake = Lake.from_settings(given, commit_lock=lambda table: warehouse.lock(f"lake/{table}"))
+        return cls(given, lake, warehouse)
+
+    @cached_property
+    def stream(self) -> "Spool":
+        """The stream of notifications."""
+        from meterhouse.stream.spool import Spool
+
+        return Spool(self.settings.spool)
+
+    @property
+    def definitions(self) -> "Definitions":
+        """The meter and event definitions, reloaded when their files change."""
+        from meterhouse.definitions.loading import load
+
+        return load(self.settings.config_dir)
+
+    @property
+    def rules(self) -> "Rules":
+        """The quality rules."""
+        from meterhouse.quality_rules import load
+
+        return load(self.settings.config_dir)

@@ -1,0 +1,78 @@
+"""Instants, hours and days: ISO 8601, always UTC."""
+
+from datetime import UTC, date, datetime, timedelta
+
+from meterhouse.errors import MeterhouseError
+
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def now() -> datetime:
+    """The present instant, UTC."""
+    return datetime.now(UTC)
+
+
+def parse(text: str) -> datetime:
+    """An instant from ISO 8601 text; without an offset it is taken as UTC.
+
+    Raises:
+        MeterhouseError: the text is not ISO 8601.
+    """
+    try:
+        instant = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise MeterhouseError(
+            f"'{text}' is not a time", hint="Write ISO 8601, such as 2026-11-22 or 2026-11-22T14:00:00Z"
+        ) from None
+    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+
+
+def parse_day(text: str) -> date:
+    """A date from `YYYY-MM-DD`.
+
+    Raises:
+        MeterhouseError: the text is not a date.
+    """
+    try:
+        return date.fromisoformat(text.strip())
+    except ValueError:
+        raise MeterhouseError(f"'{text}' is not a day", hint="Write YYYY-MM-DD") from None
+
+
+def text(instant: datetime) -> str:
+    """ISO 8601 with `Z`, without needless zeros: `2026-11-22T14:00:00Z`."""
+    return instant.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
+
+
+def hour_of(instant: datetime) -> datetime:
+    """The start of the instant's UTC hour."""
+    return instant.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+
+
+def arrival_hour(instant: datetime) -> str:
+    """The partition text `YYYY-MM-DDTHH` of an arrival."""
+    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H")
+
+
+def day_start(day: date) -> datetime:
+    """Midnight UTC at which the day starts."""
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
+def hours_between(start: datetime, end: datetime) -> list[datetime]:
+    """The UTC hours that the half-open span [start, end) touches."""
+    first = hour_of(start)
+    return [first + n * HOUR for n in range(max(0, -((first - end) // HOUR)))]
+
+
+def spans(hours: list[datetime]) -> list[tuple[datetime, datetime]]:
+    """Contiguous half-open spans [start, end) that cover exactly these hours."""
+    joined: list[tuple[datetime, datetime]] = []
+    for hour in sorted(set(hours)):
+        if joined and joined[-1][1] == hour:
+            joined[-1] = (joined[-1][0], hour + HOUR)
+        else:
+            joined.append((hour, hour + HOUR))
+    return joined

@@ -1,0 +1,229 @@
+"""The warehouse's tables, as SQLAlchemy Core metadata. All times are UTC."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    Dialect,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlalchemy.types import TypeEngine
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware UTC datetime: `timestamptz` in PostgreSQL, ISO text in SQLite."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(DateTime(timezone=dialect.name == "postgresql"))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        value = value.astimezone(UTC)
+        return value if dialect.name == "postgresql" else value.replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+metadata = MetaData()
+
+series = Table(
+    "series",
+    metadata,
+    Column("series_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("source", Text, nullable=False),
+    Column("meter", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("unit", Text),
+    Column("resource_id", Text),
+    Column("project_id", Text),
+    Column("user_id", Text),
+    Column("first_seen", UtcTime, nullable=False),
+    Column("last_seen", UtcTime, nullable=False),
+    Index("series_by_meter", "meter"),
+    Index("series_by_resource", "resource_id"),
+    Index("series_by_project", "project_id"),
+)
+
+resources = Table(
+    "resources",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("resource_id", Text, primary_key=True),
+    Column("project_id", Text),
+    Column("user_id", Text),
+    Column("first_sample_at", UtcTime, nullable=False),
+    Column("last_sample_at", UtcTime, nullable=False),
+    Column("metadata_id", BigInteger),
+    Index("resources_by_project", "project_id"),
+)
+
+resource_metadata = Table(
+    "resource_metadata",
+    metadata,
+    Column("metadata_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("metadata", Text, nullable=False),
+)
+
+followed = Table(
+    "followed",
+    metadata,
+    Column("follower", Text, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    comment="Up to which version of a lake table the warehouse has taken it in.",
+)
+
+dirty_hours = Table(
+    "dirty_hours",
+    metadata,
+    Column("hour", UtcTime, primary_key=True),
+    Column("marks", BigInteger, nullable=False),
+    Column("judged_marks", BigInteger, nullable=False, server_default="0"),
+    Column("rolled_marks", BigInteger, nullable=False, server_default="0"),
+    Column("marked_at", UtcTime, nullable=False),
+    Column("judged_at", UtcTime),
+    Column("rolled_at", UtcTime),
+    Column("late", BigInteger, nullable=False, server_default="0"),
+    Column("why", Text),
+    comment="Every event hour that has points; dirty while it has more marks than were judged or rolled up.",
+)
+
+quality_daily = Table(
+    "quality_daily",
+    metadata,
+    Column("day", Date, primary_key=True),
+    Column("hour", UtcTime, primary_key=True),
+    Column("meter", Text, primary_key=True),
+    Column("rule", Text, primary_key=True),
+    Column("severity", Text, nullable=False),
+    Column("flagged", BigInteger, nullable=False),
+)
+
+
+def _rollup(name: str) -> Table:
+    return Table(
+        name,
+        metadata,
+        Column("series_id", BigInteger, primary_key=True, autoincrement=False),
+        Column("bucket", UtcTime, primary_key=True),
+        Column("count", BigInteger, nullable=False),
+        Column("sum", Float(53)),
+        Column("min", Float(53)),
+        Column("max", Float(53)),
+        Column("sum_squares", Float(53)),
+        Column("first", Float(53)),
+        Column("first_at", UtcTime),
+        Column("last", Float(53)),
+        Column("last_at", UtcTime),
+        Column("increase", Float(53)),
+        Column("resets", BigInteger),
+        Column("p50", Float(53)),
+        Column("p95", Float(53)),
+        Column("p99", Float(53)),
+        Column("excluded", BigInteger, nullable=False),
+        Index(f"{name}_by_bucket", "bucket"),
+    )
+
+
+rollup_1h = _rollup("rollup_1h")
+rollup_1d = _rollup("rollup_1d")
+
+alarms = Table(
+    "alarms",
+    metadata,
+    Column("alarm_id", Text, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("type", Text, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("severity", Text, nullable=False),
+    Column("definition", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("state_reason", Text, nullable=False),
+    Column("state_timestamp", UtcTime, nullable=False),
+    Column("timestamp", UtcTime, nullable=False),
+    Column("evaluate_timestamp", UtcTime),
+)
+
+alarm_history = Table(
+    "alarm_history",
+    metadata,
+    Column("event_id", Text, primary_key=True),
+    Column("alarm_id", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("timestamp", UtcTime, nullable=False),
+    Index("alarm_history_by_alarm", "alarm_id", "timestamp"),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("delivery_id", Text, primary_key=True),
+    Column("alarm_id", Text, nullable=False),
+    Column("event_id", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_attempt_at", UtcTime, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("delivered_at", UtcTime),
+    Column("last_error", Text),
+    Index("deliveries_due", "state", "next_attempt_at"),
+    UniqueConstraint("event_id", "url", name="deliveries_once"),
+)
+
+archive_manifest = Table(
+    "archive_manifest",
+    metadata,
+    Column("day", Date, primary_key=True),
+    Column("table_name", Text, primary_key=True),
+    Column("rows", BigInteger, nullable=False),
+    Column("duplicates", BigInteger, nullable=False),
+    Column("volume_sum", Float(53)),
+    Column("digest", Text, nullable=False),
+    Column("files_before", Integer, nullable=False),
+    Column("bytes_before", BigInteger, nullable=False),
+    Column("files", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("day_over", Boolean, nullable=False),
+    Column("sealed_at", UtcTime, nullable=False),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("run_id", Text, primary_key=True),
+    Column("step", Text, nullable=False),
+    Column("started_at", UtcTime, nullable=False),
+    Column("ended_at", UtcTime, nullable=False),
+    Column("figures", Text, nullable=False),
+    Index("runs_by_step", "step", "started_at"),
+)

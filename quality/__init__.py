@@ -1,0 +1,1 @@
+"""The quality rules, and the Great Expectations suites made from them."""

@@ -1,0 +1,8 @@
+-- The event hours that some new samples touch; belated: how many arrived later than $lateness_seconds after their time.
+SELECT
+    date_trunc('hour', timestamp) AS hour,
+    count(*) AS samples,
+    count(*) FILTER (recorded_at > timestamp + to_seconds($lateness_seconds)) AS belated
+FROM fresh
+GROUP BY ALL
+ORDER BY ALL

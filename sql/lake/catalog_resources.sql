@@ -1,0 +1,12 @@
+-- The resources of some new samples, as their newest sample shows them.
+SELECT
+    source,
+    resource_id,
+    arg_max(project_id, timestamp) AS project_id,
+    arg_max(user_id, timestamp) AS user_id,
+    min(timestamp) AS first_sample_at,
+    max(timestamp) AS last_sample_at,
+    arg_max(metadata_id, timestamp) AS metadata_id
+FROM fresh
+WHERE resource_id IS NOT NULL
+GROUP BY source, resource_id

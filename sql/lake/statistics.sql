@@ -1,0 +1,20 @@
+-- Statistics of points by period and group, as Ceilometer's v2 API gives them.
+--
+-- In: selected (timestamp, volume, unit, and the columns to group by)
+-- $anchor: where the first period starts; $period: its length in seconds, 0 for one period of all.
+SELECT
+    $groups
+    $period_start AS period_start,
+    any_value(unit) AS unit,
+    count(*) AS count,
+    fsum(volume) AS sum,
+    fsum(volume) / count(*) AS avg,
+    min(volume) AS min,
+    max(volume) AS max,
+    stddev_pop(volume) AS stddev,
+    count(DISTINCT resource_id) AS resources,
+    min(timestamp) AS duration_start,
+    max(timestamp) AS duration_end
+FROM selected
+GROUP BY ALL
+ORDER BY ALL

@@ -1,0 +1,103 @@
+"""Fixtures for the real servers, which `make test` has running (see deploy/services.py)."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from typing import TypedDict
+
+import psycopg
+import pytest
+from psycopg import sql
+
+__all__ = ["Bucket", "browser_path", "moto_s3", "postgres_url", "s3"]
+
+
+class Bucket(TypedDict):
+    """A bucket of a test's own, with what it takes to reach it."""
+
+    endpoint: str
+    access_key: str
+    secret_key: str
+    region: str
+    bucket: str
+
+
+def configured(variable: str) -> str:
+    """Return what the environment says; a test that needs a server fails without, for a skip goes unseen."""
+    value = os.environ.get(variable)
+    if not value:
+        pytest.fail(f"{variable} is not set: run `make test`, which starts the servers", pytrace=False)
+    return value
+
+
+@pytest.fixture
+def postgres_url() -> Iterator[str]:
+    """Give a fresh database; it is dropped afterwards, whoever is still connected."""
+    url = configured("METERHOUSE_TEST_POSTGRES_URL")
+    server = url.replace("postgresql+psycopg://", "postgresql://", 1)
+    name = f"test_{secrets.token_hex(6)}"
+    address, mark, options = url.partition("?")
+    with psycopg.connect(server, autocommit=True) as connection:
+        create = sql.SQL("create database {} template template0").format(sql.Identifier(name))
+        connection.execute(create)
+    yield f"{address.rpartition('/')[0]}/{name}{mark}{options}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def s3() -> Iterator[Bucket]:
+    """Give a fresh bucket on the real S3 server; it is removed afterwards."""
+    yield from fresh_bucket(
+        endpoint=configured("METERHOUSE_TEST_S3_ENDPOINT"),
+        access_key=configured("METERHOUSE_TEST_S3_ACCESS_KEY"),
+        secret_key=configured("METERHOUSE_TEST_S3_SECRET_KEY"),
+    )
+
+
+@pytest.fixture
+def moto_s3() -> Iterator[Bucket]:
+    """Give a bucket on a server in this process: no service needed, and its conditional PUT holds."""
+    from moto.server import ThreadedMotoServer  # seconds to import
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        yield from fresh_bucket(endpoint=f"http://{host}:{port}", access_key="moto", secret_key="moto-secret")
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def browser_path() -> str:
+    """Give the path of a Chromium (or Chrome)."""
+    return configured("METERHOUSE_TEST_BROWSER")
+
+
+def fresh_bucket(*, endpoint: str, access_key: str, secret_key: str) -> Iterator[Bucket]:
+    import boto3
+    from botocore.config import Config
+
+    region = os.environ.get("METERHOUSE_TEST_S3_REGION", "us-east-1")
+    name = f"test-{secrets.token_hex(6)}"
+    resource = boto3.resource(
+        "s3",
+        endpoint_url=endpoint,
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
+        region_name=region,
+        config=Config(s3={"addressing_style": "path"}),
+    )
+    bucket = resource.Bucket(name)
+    where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+    try:
+        bucket.create(**where)
+        yield Bucket(endpoint=endpoint, access_key=access_key, secret_key=secret_key, region=region, bucket=name)
+        for key in bucket.objects.all():
+            key.delete()
+        bucket.delete()
+    finally:
+        resource.meta.client.close()

@@ -1,0 +1,184 @@
+"""deploy/services.py: servers start, answer, keep data, and nothing of them is left after a stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import psycopg
+import pytest
+from botocore.config import Config
+
+SERVICES = Path(__file__).parents[2] / "deploy" / "services.py"
+
+pytestmark = [pytest.mark.service, pytest.mark.slow]
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Give a folder that the postgres user can pass to, as pytest's own cannot; stop what runs in it."""
+    path = Path(tempfile.mkdtemp(prefix="meterhouse-test-", dir="/tmp"))
+    yield path
+    if (path / "services.json").exists():
+        services("stop", "--dir", str(path))
+    shutil.rmtree(path)
+
+
+def clean_environment(**extra: str) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("METERHOUSE_TEST_")}
+    return {**kept, **extra}
+
+
+def services(*arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SERVICES), *arguments]
+    return subprocess.run(
+        command, env=clean_environment(**extra), capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def start(folder: Path, only: str) -> dict[str, str]:
+    done = services("start", "--only", only, "--dir", str(folder))
+    assert done.returncode == 0, done.stderr
+    return dict(line.split("=", 1) for line in done.stdout.splitlines())
+
+
+def recorded_pids(folder: Path) -> set[int]:
+    record = json.loads((folder / "services.json").read_text())
+    return {process["pid"] for service in record["services"].values() for process in service["processes"]}
+
+
+def alive(pids: set[int]) -> set[int]:
+    def lives(pid: int) -> bool:
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+        except FileNotFoundError:
+            return False
+
+    return set(filter(lives, pids))
+
+
+def naming(folder: Path) -> set[int]:
+    """Return the processes that have the folder in their command line, whoever started them."""
+    found = set()
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if str(folder) in entry.read_text(errors="replace"):
+                found.add(int(entry.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def query(env: dict[str, str], text: str) -> list[tuple[object, ...]]:
+    url = env["METERHOUSE_TEST_POSTGRES_URL"].replace("+psycopg", "")
+    with psycopg.connect(url) as connection:
+        cursor = connection.execute(text)  # type: ignore[arg-type]
+        return cursor.fetchall() if cursor.description else []
+
+
+def test_postgres_keeps_its_data_over_a_stop_that_leaves_no_process(folder: Path) -> None:
+    env = start(folder, "postgres")
+    query(env, "create table kept as select 42 as answer")
+    started = recorded_pids(folder)
+    assert alive(started) == started
+
+    assert services("stop", "--dir", str(folder)).returncode == 0
+    assert not alive(started)
+    assert not naming(folder)
+
+    assert query(start(folder, "postgres"), "select answer from kept") == [(42,)]
+
+
+def test_a_second_start_finds_what_the_first_left_running(folder: Path) -> None:
+    first = start(folder, "postgres")
+    pids = recorded_pids(folder)
+    assert start(folder, "postgres") == first
+    assert recorded_pids(folder) == pids
+
+
+def test_s3_takes_an_object_refuses_to_overwrite_it_and_leaves_no_process(folder: Path) -> None:
+    env = start(folder, "s3")
+    client = boto3.client(
+        "s3",
+        endpoint_url=env["METERHOUSE_TEST_S3_ENDPOINT"],
+        aws_access_key_id=env["METERHOUSE_TEST_S3_ACCESS_KEY"],
+        aws_secret_access_key=env["METERHOUSE_TEST_S3_SECRET_KEY"],
+        region_name="us-east-1",
+        config=Config(s3={"addressing_style": "path"}),
+    )
+    try:
+        client.create_bucket(Bucket="bucket")
+        client.put_object(Bucket="bucket", Key="k", Body=b"first", IfNoneMatch="*")
+        with pytest.raises(client.exceptions.ClientError, match="PreconditionFailed"):
+            client.put_object(Bucket="bucket", Key="k", Body=b"second", IfNoneMatch="*")
+        answer = client.get_object(Bucket="bucket", Key="k")["Body"]
+        assert answer.read() == b"first"
+        answer.close()
+    finally:
+        client.close()
+    started = recorded_pids(folder)
+    assert len(started) == 3  # monitor, store, gateway
+
+    assert services("stop", "--dir", str(folder)).returncode == 0
+    assert not alive(started)
+    assert not naming(folder)
+
+
+def test_run_gives_the_command_its_servers_and_returns_its_exit_code(folder: Path) -> None:
+    program = "import os, sys; print(os.environ['METERHOUSE_TEST_POSTGRES_URL']); sys.exit(7)"
+    arguments = ("--only", "postgres", "--dir", str(folder), "--", sys.executable, "-c", program)
+    done = services("run", *arguments)
+    assert done.returncode == 7, done.stderr
+    assert done.stdout.startswith("postgresql+psycopg://")
+    assert not naming(folder)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_run_stops_the_servers_when_a_signal_ends_it(folder: Path, number: signal.Signals) -> None:
+    sleep = ["--", sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
+    command = [sys.executable, str(SERVICES), "run", "--only", "postgres", "--dir", str(folder), *sleep]
+    with subprocess.Popen(
+        command,
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as runner:
+        assert runner.stdout
+        assert runner.stdout.readline() == b"up\n"
+        started = recorded_pids(folder)
+        assert alive(started) == started
+        runner.send_signal(number)
+        assert runner.wait(30) == 128 + number
+    assert not alive(started)
+    assert not naming(folder)
+
+
+def test_a_server_named_by_the_environment_is_used_and_none_started(folder: Path) -> None:
+    url = {"METERHOUSE_TEST_POSTGRES_URL": start(folder, "postgres")["METERHOUSE_TEST_POSTGRES_URL"]}
+    done = services("run", "--only", "postgres", "--", "env", **url)
+    assert f"METERHOUSE_TEST_POSTGRES_URL={url['METERHOUSE_TEST_POSTGRES_URL']}\n" in done.stdout
+    assert query(url, "select 1") == [(1,)]  # and not stopped
+
+
+def test_a_server_that_cannot_be_had_fails_in_one_line_unless_it_is_optional() -> None:
+    nobody = {"METERHOUSE_TEST_POSTGRES_URL": "postgresql+psycopg://postgres@127.0.0.1:1/postgres"}
+    begun = time.monotonic()
+    done = services("run", "--only", "postgres", "--", "echo", "went on", **nobody)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert "METERHOUSE_TEST_POSTGRES_URL" in done.stderr
+    assert time.monotonic() - begun < 10
+
+    done = services("run", "--only", "postgres", "--optional", "postgres", "--", "echo", "went on", **nobody)
+    assert (done.returncode, done.stdout) == (0, "went on\n")
