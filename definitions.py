@@ -1,0 +1,36 @@
+"""The Dagster code location: gathers assets, checks, sensors, schedules, jobs and resources; nothing else."""
+
+import dagster as dg
+
+from assets.alarms import alarm_evaluations, webhooks
+from assets.archive import archive
+from assets.collection import notifications
+from assets.conversion import catalog, conversion
+from assets.quality import sample_quality, sample_quality_checks
+from assets.reports import usage_by_project_and_day
+from assets.resources import SiteResource
+from assets.rollups import rollups
+from sensors import jobs, schedules
+from sensors.dirty_hours import dirty_hours_sensor
+from sensors.stream import stream_sensor
+from sensors.webhooks import webhook_sensor
+
+defs = dg.Definitions(
+    assets=[
+        notifications,
+        conversion,
+        catalog,
+        sample_quality,
+        rollups,
+        alarm_evaluations,
+        webhooks,
+        archive,
+        usage_by_project_and_day,
+    ],
+    asset_checks=[sample_quality_checks],
+    jobs=[*jobs.ALL, schedules.upkeep],
+    sensors=[stream_sensor, dirty_hours_sensor, webhook_sensor],
+    schedules=schedules.ALL,
+    resources={"site": SiteResource()},
+    executor=dg.in_process_executor,
+)

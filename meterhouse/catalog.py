@@ -7,9 +7,10 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 from string import Template
+from typing import Any, Literal
 
 import pyarrow as pa
-from sqlalchemy import Connection, or_, select, text, update
+from sqlalchemy import Connection, and_, or_, select, text, update
 
 import sql
 from meterhouse import times
@@ -48,6 +49,11 @@ def catalog(site: Site) -> Catalogued:
         if done.samples:
             site.warehouse.record_run("catalog", started, vars(done))
     return done
+
+
+def behind(site: Site) -> int:
+    """How many commits of samples the catalog has not followed yet."""
+    return max(site.lake.version("samples") - site.warehouse.followed_version(FOLLOWER), 0)
 
 
 def _take_in(site: Site, fresh: pa.Table, version: int, done: Catalogued) -> None:
@@ -117,6 +123,24 @@ def mark(connection: Connection, hours: list[datetime], why: str) -> None:
         rows,
         ["marks = dirty_hours.marks + 1", "marked_at = excluded.marked_at", "why = excluded.why"],
     )
+
+
+def redo(site: Site, step: Literal["sample_quality", "rollups"], hours: set[datetime], why: str) -> int:
+    """Make event hours dirty though nothing new came: for the roll-up alone, or for quality and so for both.
+
+    Returns:
+        How many of the hours have points; the others are passed over.
+    """
+    found = 0
+    marks = dirty_hours.c.marks
+    change: dict[str, Any] = (
+        {"rolled_marks": 0} if step == "rollups" else {"marks": marks + 1, "marked_at": times.now()}
+    )
+    with site.warehouse.begin() as connection:
+        for start, end in times.spans(list(hours)):
+            within = and_(dirty_hours.c.hour >= start, dirty_hours.c.hour < end)
+            found += connection.execute(update(dirty_hours).where(within).values(why=why, **change)).rowcount
+    return found
 
 
 def _count_late(connection: Connection, hours: list[tuple[datetime, int, int]]) -> int:

@@ -6,6 +6,7 @@ definition and take a path of their own.
 """
 
 import json
+import re
 from array import array
 from dataclasses import dataclass
 from operator import itemgetter
@@ -26,6 +27,7 @@ from meterhouse.timestamps import LATEST, parse_datetime, parse_exact, parse_utc
 SAMPLE_PRIORITIES: Final = frozenset({"info", "sample"})
 EVENT_PRIORITIES: Final = frozenset({"info", "error"})
 
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _UNSIGNED: Final = (1 << 64) - 1
 _TIMES_LIMIT: Final = 1 << 16
 _POLLED_KEY: Final = itemgetter(
@@ -298,7 +300,7 @@ def read_body(body: str | bytes | None) -> Message:
     except orjson.JSONDecodeError:
         message = json.loads(body)
         text = json.dumps(message, ensure_ascii=False)
-        if any("\ud800" <= character <= "\udfff" for character in text):
+        if _SURROGATE.search(text):
             message = json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
     if not isinstance(message, dict):
         raise ValueError(f"the notification is no JSON object but a {type(message).__name__}")
@@ -419,16 +421,16 @@ class _Samples:
     def metadata_id(self, snapshot: Any) -> int | None:
         if snapshot is None:
             return None
-        canonical = canonical_json(snapshot)
-        known = self.snapshots.get(canonical)
-        if known is None:
-            known = identity.metadata_id(canonical)
-            self.snapshots[canonical] = known
-            self.metadata[known] = canonical
         try:
-            self.snapshots[orjson.dumps(snapshot)] = known
+            as_it_came = orjson.dumps(snapshot)
         except TypeError:
-            pass
+            as_it_came = canonical_json(snapshot)
+        known = self.snapshots.get(as_it_came)
+        if known is None:
+            canonical = canonical_json(snapshot)
+            known = identity.metadata_id(canonical)
+            self.snapshots[as_it_came] = known
+            self.metadata[known] = canonical
         return known
 
     def table(self, notifications: pa.Table) -> pa.Table:

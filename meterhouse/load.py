@@ -216,7 +216,7 @@ def _append(site: Site, duck: Connection) -> int:
     fresh = arrow(
         duck, "SELECT * EXCLUDE (ordinal) FROM numbered ANTI JOIN samples USING (series_id, timestamp, sample_id)"
     )
-    count = fresh.num_rows
+    count = int(fresh.num_rows)
     if count:
         moment = times.now()
         fresh = (

@@ -11,7 +11,7 @@ from string import Template
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import ColumnElement, Table, and_, delete, or_, update
+from sqlalchemy import ColumnElement, Table, and_, delete, func, or_, select, update
 
 import sql
 from meterhouse import times
@@ -148,3 +148,15 @@ def _record(
 
 def _in_spans(table: Table, spans: list[Span]) -> ColumnElement[bool]:
     return or_(*(and_(table.c.bucket >= start, table.c.bucket < end) for start, end in spans))
+
+
+def points_by_hour(site: Site, most: int) -> dict[datetime, int]:
+    """Good points of the latest rolled-up hours, oldest first."""
+    query = (
+        select(rollup_1h.c.bucket, func.sum(rollup_1h.c.count))
+        .group_by(rollup_1h.c.bucket)
+        .order_by(rollup_1h.c.bucket.desc())
+        .limit(most)
+    )
+    with site.warehouse.read() as connection:
+        return {row[0]: int(row[1]) for row in reversed(connection.execute(query).all())}

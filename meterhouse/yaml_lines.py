@@ -20,7 +20,8 @@ class _Loader(yaml.SafeLoader):
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> Lined:
     loader.flatten_mapping(node)
-    made = Lined(loader.construct_mapping(node, deep=True))
+    content: dict[Any, Any] = loader.construct_mapping(node, deep=True)
+    made = Lined(content)
     made.line = node.start_mark.line + 1
     return made
 

@@ -239,7 +239,7 @@ def _instance(rng: random.Random, number: int, role: Role, in_role: int, project
         mac=f"fa:16:3e:{mac}",
         address=f"10.{project.number}.{number >> 8}.{number % 250 + 4}",
         reservation_id=f"r-{rng.getrandbits(40):010x}"[:10],
-        age_s=rng.randrange(3 * _DAY, 60 * _DAY),
+        age_s=rng.randrange(3 * _DAY, 20 * _DAY),  # more would take cpu, in ns, beyond the whole numbers of a float64
         memory_share=rng.uniform(0.3, 0.75),
         read_rate=40_000.0 * scale,
         write_rate=90_000.0 * scale,

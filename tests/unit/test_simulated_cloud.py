@@ -5,6 +5,7 @@ import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -201,12 +202,12 @@ def test_ledger_equals_a_recount_with_late_points_and_live_polls(ten_hours: tupl
     assert cloud.ledger.late == 25
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(
     "until", [UNTIL, datetime(2026, 11, 22, 23, 47, 31, 250_000, tzinfo=UTC)], ids=["full hour", "odd time"]
 )
 def test_ledger_holds_for_other_seeds_sizes_and_ends(tmp_path: Path, seed: int, until: datetime) -> None:
-    cloud = SimulatedCloud(seed, projects=3, instances=13 + 9 * seed)
+    cloud = SimulatedCloud(seed, projects=3, instances=13 + 20 * seed)
     cloud.write_history(tmp_path, until, hours=9 + seed % 2, cadence_s=437)
     cloud.write_late(tmp_path, until)
     found = recount(tmp_path, until)
@@ -218,7 +219,8 @@ def test_ledger_holds_for_other_seeds_sizes_and_ends(tmp_path: Path, seed: int, 
 
 def test_every_kind_of_trouble_is_planted(two_hours: tuple[SimulatedCloud, Recount, Path]) -> None:
     cloud, found, _ = two_hours
-    kinds = "not_finite out_of_range negative future duplicates counter_resets redelivered dead_letters".split()
+    bad = ("not_finite", "out_of_range", "negative", "future", "duplicates")
+    kinds = (*bad, "counter_resets", "redelivered", "dead_letters")
     assert all(getattr(cloud.ledger, kind) >= 5 for kind in kinds)
     assert found.repeats_in_same_file
     assert found.repeats_in_later_file
@@ -258,8 +260,8 @@ def test_hot_instance_has_no_trouble(ten_hours: tuple[SimulatedCloud, Recount]) 
 
 
 def test_late_points_lie_between_the_polls_of_three_hours(tmp_path: Path) -> None:
-    cloud = SimulatedCloud()
-    cloud.write_history(tmp_path, UNTIL, hours=10, cadence_s=300)
+    cloud = SimulatedCloud(instances=20)
+    cloud.write_history(tmp_path, UNTIL, hours=10, cadence_s=600)
     before = recount(tmp_path)
     cloud.write_late(tmp_path, UNTIL)
     after = recount(tmp_path)
@@ -278,14 +280,14 @@ def test_late_points_lie_between_the_polls_of_three_hours(tmp_path: Path) -> Non
 
 def test_late_points_need_a_history_that_covers_their_hours(tmp_path: Path) -> None:
     cloud = SimulatedCloud()
-    cloud.write_history(tmp_path, UNTIL, hours=2)
+    cloud.write_history(tmp_path, UNTIL, hours=2, cadence_s=600)
     with pytest.raises(ValueError, match="nine hours"):
         cloud.write_late(tmp_path, UNTIL)
 
 
 def test_live_polls_continue_the_counters_without_a_reset(tmp_path: Path) -> None:
-    cloud = SimulatedCloud()
-    cloud.write_history(tmp_path, UNTIL, hours=2)
+    cloud = SimulatedCloud(instances=20)
+    cloud.write_history(tmp_path, UNTIL, hours=2, cadence_s=120)
     resets = recount(tmp_path).counter_resets
     for poll in range(5):
         cloud.live_poll(tmp_path, UNTIL + timedelta(seconds=7 * poll), overloaded=poll % 2 == 0)
@@ -301,7 +303,7 @@ def test_cpu_counter_grows_as_cpu_util_says(two_hours: tuple[SimulatedCloud, Rec
     counter = of_meter(found, "cpu")[cloud.hot_instance_id]
     gauge = of_meter(found, "cpu_util")[cloud.hot_instance_id]
     stamps = sorted(counter)
-    for before, stamp in zip(stamps, stamps[1:], strict=False):
+    for before, stamp in pairwise(stamps):
         seconds = (stamp - before).total_seconds()
         percent = (counter[stamp][0] - counter[before][0]) / (seconds * vcpus * 1e7)
         assert percent == pytest.approx(gauge[stamp][0], abs=0.001)
@@ -315,10 +317,8 @@ def test_a_poll_at_or_before_the_last_one_is_refused(tmp_path: Path) -> None:
 
 
 def test_receiver_records_calls_and_refuses_the_first() -> None:
-    with WebhookReceiver(fail_first=2) as receiver:
-        answers = [
-            httpx.post(receiver.url, json={"turn": turn}, headers={"X-Key": "k"}).status_code for turn in range(4)
-        ]
+    with WebhookReceiver(fail_first=2) as receiver, httpx.Client(headers={"X-Key": "k"}) as client:
+        answers = [client.post(receiver.url, json={"turn": turn}).status_code for turn in range(4)]
         assert answers == [503, 503, 200, 200]
         assert [call.body for call in receiver.refused] == [{"turn": 0}, {"turn": 1}]
         assert [call.body for call in receiver.calls] == [{"turn": 2}, {"turn": 3}]

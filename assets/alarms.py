@@ -1,0 +1,34 @@
+"""Alarms: their evaluation. The webhook sensor delivers what they have to say."""
+
+import dagster as dg
+
+from assets.resources import SiteResource
+from assets.rollups import rollups
+from meterhouse import plots
+from meterhouse.alarms.evaluate import evaluate
+
+OWNERS = ["team:telemetry"]
+
+
+@dg.asset(deps=[rollups], group_name="alarms", kinds={"sql", "duckdb"}, owners=OWNERS)
+def alarm_evaluations(site: SiteResource) -> dg.MaterializeResult[None]:
+    """The state of every alarm by its latest good points; a transition, its history and its notifications are one."""
+    done = evaluate(site.get())
+    return dg.MaterializeResult(
+        metadata={
+            "alarms": done.alarms,
+            "states": dg.MetadataValue.md(plots.table(["state", "alarms"], sorted(done.states.items()))),
+            "transitions": dg.MetadataValue.md(plots.table(["alarm", "from", "to"], done.transitions)),
+            "notifications": done.notifications,
+        }
+    )
+
+
+webhooks = dg.AssetSpec(
+    "webhooks",
+    deps=[alarm_evaluations],
+    description="Notifications of alarm transitions, delivered from the outbox by the webhook sensor.",
+    group_name="alarms",
+    kinds={"webhook"},
+    owners=OWNERS,
+)

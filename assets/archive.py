@@ -1,0 +1,37 @@
+"""The archive: sealed arrival days."""
+
+import dagster as dg
+
+from assets.conversion import catalog
+from assets.partitions import days
+from assets.resources import SiteResource
+from meterhouse import plots, times
+from meterhouse.archive import archive as seal
+from meterhouse.archive import manifest
+
+
+@dg.asset(
+    deps=[catalog, "notifications", "samples", "events"],
+    partitions_def=days,
+    backfill_policy=dg.BackfillPolicy.multi_run(1),
+    group_name="archive",
+    kinds={"delta", "parquet"},
+    owners=["team:telemetry"],
+)
+def archive(context: dg.AssetExecutionContext, site: SiteResource) -> dg.MaterializeResult[None]:
+    """An arrival day, sealed: one verified, sorted, compressed file a table and hour in place of many, in the manifest."""
+    here = site.get()
+    day = times.parse_day(context.partition_key)
+    done = seal(here, day)
+    entries = manifest(here, day)
+    columns = ["table_name", "rows", "duplicates", "files_before", "bytes_before", "bytes"]
+    listed = plots.table(columns, [[entry[name] for name in columns] for entry in entries])
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": sum(entry["rows"] for entry in entries),
+            "bytes": sum(entry["bytes"] for entry in entries),
+            "sealed_now": len(done.sealed),
+            "deleted_files": done.deleted_files,
+            "manifest": dg.MetadataValue.md(listed),
+        }
+    )

@@ -1,0 +1,26 @@
+"""Collection: notifications off the stream into the lake."""
+
+import dagster as dg
+
+from assets.resources import SiteResource
+from meterhouse.collect import collect
+
+
+@dg.asset(group_name="collection", kinds={"delta", "python"}, owners=["team:telemetry"])
+def notifications(site: SiteResource) -> dg.MaterializeResult[None]:
+    """Messages drained from the stream and landed, each once, by arrival hour; what is no notification is a dead letter."""
+    here = site.get()
+    done = collect(here, max_seconds=here.settings.collect_seconds)
+    waiting = here.stream.backlog()
+    return dg.MaterializeResult(
+        metadata={
+            "messages": done.messages,
+            "dagster/row_count": done.landed,
+            "redelivered": done.redelivered,
+            "dead_letters": done.dead_letters,
+            "bytes": done.bytes,
+            "messages_per_second": round(done.messages / done.seconds) if done.seconds else 0,
+            "files_waiting": waiting.files,
+            "bytes_waiting": waiting.bytes,
+        }
+    )

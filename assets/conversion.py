@@ -1,0 +1,58 @@
+"""Conversion: notifications become samples and events, and the catalog of series and resources follows."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from assets.collection import notifications
+from assets.resources import SiteResource
+from meterhouse.catalog import catalog as follow
+from meterhouse.conversion import convert
+
+OWNERS = ["team:telemetry"]
+
+
+@dg.multi_asset(
+    specs=[
+        dg.AssetSpec(
+            "samples",
+            deps=[notifications],
+            description="Measurements of resources, made from notifications by the meter definitions, by arrival hour.",
+            group_name="conversion",
+            kinds={"delta", "python"},
+            owners=OWNERS,
+        ),
+        dg.AssetSpec(
+            "events",
+            deps=[notifications],
+            description="What happened to resources, with the traits that the event definitions name, by arrival hour.",
+            group_name="conversion",
+            kinds={"delta", "python"},
+            owners=OWNERS,
+        ),
+    ]
+)
+def conversion(site: SiteResource) -> Iterator[dg.MaterializeResult[None]]:
+    done = convert(site.get())
+    shared = {
+        "notifications": done.notifications,
+        "errors": done.errors,
+        "messages_per_second": round(done.notifications / done.seconds) if done.seconds else 0,
+    }
+    yield dg.MaterializeResult(asset_key="samples", metadata={"dagster/row_count": done.samples, **shared})
+    yield dg.MaterializeResult(asset_key="events", metadata={"dagster/row_count": done.events, **shared})
+
+
+@dg.asset(deps=["samples"], group_name="conversion", kinds={"sql", "duckdb"}, owners=OWNERS)
+def catalog(site: SiteResource) -> dg.MaterializeResult[None]:
+    """Series, resources and their metadata in the warehouse, and the event hours that new samples made dirty."""
+    done = follow(site.get())
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": done.samples,
+            "series": done.series,
+            "resources": done.resources,
+            "dirty_hours": done.hours,
+            "late_points": done.late,
+        }
+    )

@@ -1,0 +1,73 @@
+"""Quality: points of dirty hours are judged, and the good ones are held to the rules by Great Expectations."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from assets.conversion import catalog
+from assets.partitions import hours
+from assets.resources import SiteResource
+from assets.runs import hours_to_do
+from meterhouse import plots
+from meterhouse.sample_quality import judge_hours
+
+SHARE_OF_EXCLUDED = 0.1
+"""More than this share of a day's points excluded is worth a warning."""
+
+
+@dg.asset(
+    deps=[catalog],
+    partitions_def=hours,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    group_name="quality",
+    kinds={"delta", "duckdb"},
+    owners=["team:telemetry"],
+)
+def sample_quality(context: dg.AssetExecutionContext, site: SiteResource) -> dg.MaterializeResult[None]:
+    """A verdict on every point of an event hour, by the rules, before any statistic; the bad ones are in quarantine."""
+    here = site.get()
+    done = judge_hours(here, hours_to_do(context, here, "sample_quality"))
+    by_rule = plots.table(["rule", "points"], sorted(done.flagged.items()))
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": done.points,
+            "hours": len(done.hours),
+            "excluded": done.excluded,
+            "flagged": dg.MetadataValue.md(by_rule),
+            "points_per_second": round(done.points / done.seconds) if done.seconds else 0,
+        }
+    )
+
+
+@dg.multi_asset_check(
+    specs=[
+        dg.AssetCheckSpec(
+            "good_points_keep_the_rules",
+            asset=sample_quality,
+            description="Great Expectations finds no point that the fast path let through against a critical rule.",
+        ),
+        dg.AssetCheckSpec(
+            "few_points_are_flagged",
+            asset=sample_quality,
+            description=f"At most {SHARE_OF_EXCLUDED:.0%} of the latest points are excluded or break a warning rule.",
+        ),
+    ]
+)
+def sample_quality_checks(site: SiteResource) -> Iterator[dg.AssetCheckResult]:
+    from quality.gate import check
+
+    found = check(site.get())
+    yield dg.AssetCheckResult(
+        check_name="good_points_keep_the_rules",
+        asset_key=sample_quality.key,
+        passed=found.broken == 0,
+        severity=dg.AssetCheckSeverity.ERROR,
+        metadata={"points": found.points, "broken": found.broken, "rules": dg.MetadataValue.json(found.by_rule)},
+    )
+    yield dg.AssetCheckResult(
+        check_name="few_points_are_flagged",
+        asset_key=sample_quality.key,
+        passed=found.share_flagged <= SHARE_OF_EXCLUDED,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"share_flagged": found.share_flagged, "excluded": found.excluded, "warned": found.warned},
+    )

@@ -1,0 +1,29 @@
+"""Reports, exported to object storage."""
+
+import dagster as dg
+
+from assets.partitions import days
+from assets.resources import SiteResource
+from assets.rollups import rollups
+from meterhouse import plots, reports, times
+
+
+@dg.asset(
+    deps=[rollups],
+    partitions_def=days,
+    backfill_policy=dg.BackfillPolicy.multi_run(1),
+    group_name="reports",
+    kinds={"sql", "parquet"},
+    owners=["team:billing"],
+)
+def usage_by_project_and_day(context: dg.AssetExecutionContext, site: SiteResource) -> dg.MaterializeResult[None]:
+    """What each project used on a day, from the hourly roll-ups, as Parquet and CSV beside the lake's tables."""
+    done = reports.export(site.get(), "usage_by_project_and_day", times.parse_day(context.partition_key))
+    rows = [list(row.values()) for row in done.rows.to_pylist()]
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": done.rows.num_rows,
+            "usage": dg.MetadataValue.md(plots.table(done.rows.column_names, rows)),
+            "files": dg.MetadataValue.json(done.uris),
+        }
+    )

@@ -1,0 +1,38 @@
+"""Roll-ups of good points."""
+
+import dagster as dg
+
+from assets.partitions import has_partition, hour_key, hours
+from assets.quality import sample_quality
+from assets.resources import SiteResource
+from assets.runs import hours_to_do
+from meterhouse import plots
+from meterhouse.rollups import points_by_hour, roll_up
+
+
+@dg.asset(
+    deps=[sample_quality],
+    partitions_def=hours,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    group_name="rollups",
+    kinds={"delta", "duckdb", "sql"},
+    owners=["team:telemetry"],
+)
+def rollups(context: dg.AssetExecutionContext, site: SiteResource) -> dg.MaterializeResult[None]:
+    """Roll-ups of 5 minutes, 1 hour and 1 day from good points, in the lake; the hourly and daily ones in the warehouse."""
+    here = site.get()
+    done = roll_up(here, hours_to_do(context, here, "rollups"))
+    latest = points_by_hour(here, 48)
+    for hour, points in latest.items():
+        if hour in done.hours and has_partition(hour):
+            context.add_asset_metadata({"points": points}, partition_key=hour_key(hour))
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": done.rows,
+            "hours": len(done.hours),
+            "points": done.points,
+            "excluded": done.excluded,
+            "points_per_second": round(done.points / done.seconds) if done.seconds else 0,
+            "latest_hours": dg.MetadataValue.md(plots.bars(list(latest.values()), title="points an hour, latest 48")),
+        }
+    )

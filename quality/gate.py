@@ -1,0 +1,80 @@
+"""The gate: the good points of the latest judged hours, held to the rules by Great Expectations."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import func, select
+
+from meterhouse import times
+from meterhouse.duck import one
+from meterhouse.points import view_carried, view_points
+from meterhouse.site import Site
+from meterhouse.warehouse_tables import dirty_hours
+from quality.suite import validate
+
+MOST_POINTS = 100_000
+"""Points that one check looks at; a sample of them where there are more."""
+
+_GOOD = """
+SELECT p.meter, p.type, p.series_id, p.timestamp, p.recorded_at, p.volume,
+    lag(p.volume) OVER (PARTITION BY p.series_id ORDER BY p.timestamp) AS previous
+FROM (SELECT DISTINCT ON (series_id, timestamp, sample_id) * FROM points) AS p
+ANTI JOIN (SELECT * FROM quarantine WHERE excluded) USING (series_id, timestamp, sample_id)
+"""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What the check found: `broken` good points against critical rules, and how the latest points stand."""
+
+    points: int
+    broken: int
+    by_rule: dict[str, int]
+    excluded: int
+    warned: int
+
+    @property
+    def share_flagged(self) -> float:
+        """The share of all points that are excluded or warned of."""
+        everything = self.points + self.excluded
+        return (self.excluded + self.warned) / everything if everything else 0.0
+
+
+def check(site: Site, hours: int = 24) -> Gate:
+    """Check the good points of the latest judged hours.
+
+    Raises:
+        RuntimeError: a rule could not be evaluated by Great Expectations.
+    """
+    with site.warehouse.read() as connection:
+        present = times.now() + times.HOUR
+        judged = dirty_hours.c.judged_marks == dirty_hours.c.marks
+        latest = connection.execute(
+            select(func.max(dirty_hours.c.hour)).where(judged, dirty_hours.c.hour <= present)
+        ).scalar()
+        if latest is None:
+            return Gate(0, 0, {}, 0, 0)
+        start = latest - timedelta(hours=hours - 1)
+        known = connection.execute(
+            select(dirty_hours.c.hour).where(judged, dirty_hours.c.hour >= start, dirty_hours.c.hour <= latest)
+        ).scalars()
+        spans = times.spans(list(known))
+    with site.lake.connect() as duck:
+        view_points(duck, site.lake, site.warehouse.followed_version("samples"), spans)
+        view_carried(duck, site.lake, spans, site.settings.carry_hours)
+        span = (spans[0][0], spans[-1][1])
+        site.lake.view(duck, "quarantine", site.lake.files("quarantine", between=("timestamp", *span)))
+        between = f"timestamp >= '{times.text(span[0])}' AND timestamp < '{times.text(span[1])}'"
+        excluded, warned = one(
+            duck,
+            f"SELECT count(*) FILTER (excluded), count(*) FILTER (NOT excluded) FROM quarantine WHERE {between}",
+        )
+        good = duck.sql(f"SELECT * FROM ({_GOOD}) USING SAMPLE reservoir({MOST_POINTS} ROWS) REPEATABLE (7)").df()
+    found = validate(good, site.rules)
+    return Gate(
+        points=len(good),
+        broken=found.count(site.rules, "critical"),
+        by_rule={rule: len(rows) for rule, rows in found.broken.items()},
+        excluded=excluded,
+        warned=warned,
+    )

@@ -1,0 +1,83 @@
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meterhouse.timestamps import parse, parse_datetime, parse_exact, parse_utc
+
+MOMENT = 1_395_003_213_452_786
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2014-03-16 20:53:33.452786",
+        "2014-03-16T20:53:33.452786",
+        "2014-03-16T20:53:33.452786Z",
+        "2014-03-16T20:53:33.452786+00:00",
+        "2014-03-16T22:53:33.452786+0200",
+        "2014-03-16 15:23:33.4527869-05:30",
+        "20140316T205333,452786",
+        "2014-03-16 2053:33.452786",
+    ],
+)
+def test_all_spellings_of_a_moment_are_that_moment(text):
+    assert parse_exact(text) == MOMENT
+    assert parse(text) == MOMENT
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1970-01-01", 0),
+        ("1970", 0),
+        ("1970-1-2", 86_400_000_000),
+        ("1970-01-01T01", 3_600_000_000),
+        ("1970-01-01 00:00:01", 1_000_000),
+        ("1969-12-31 23:59:59.5", -500_000),
+    ],
+)
+def test_what_is_left_out_is_the_least(text, expected):
+    assert parse_exact(text) == expected
+
+
+def test_spaces_around_a_timestamp_do_not_matter_unless_it_must_be_exact():
+    assert parse("2014-03-16 20:53:33.452786   ") == MOMENT
+    with pytest.raises(ValueError, match="Unable to parse date string '2014"):
+        parse_exact("2014-03-16 20:53:33.452786   ")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "now", "2015-06-1909:19:35.786893", "2014-13-01", "201403", None, 5,
+     "2014-03-16 20:53:61", "0001-01-01T00:00:00+05:00", "2014-03-16T20:53:33+99:99", "２０１４-03-16 20:53:33"],
+)  # fmt: skip
+def test_a_malformed_timestamp_is_a_value_error(text):
+    with pytest.raises(ValueError, match=r".+"):
+        parse(text)
+
+
+def test_the_offset_is_kept_where_the_moment_itself_is_asked_for():
+    moment = parse_datetime("2014-03-16T22:53:33+02:00")
+    assert moment.isoformat() == "2014-03-16T22:53:33+02:00"
+    assert parse_utc("2014-03-16T22:53:33+02:00") == datetime(2014, 3, 16, 20, 53, 33)
+
+
+@given(
+    st.datetimes(min_value=datetime(1900, 1, 1), max_value=datetime(2300, 1, 1)),
+    st.none() | st.integers(-840, 840),
+)
+def test_every_moment_is_read_back(moment, minutes):
+    zone = None if minutes is None else timezone(timedelta(minutes=minutes))
+    aware = moment.replace(tzinfo=zone or UTC)
+    expected = (aware - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    assert parse_exact(moment.replace(tzinfo=zone).isoformat()) == expected
+    assert parse_exact(moment.replace(tzinfo=zone).isoformat(" ")) == expected
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_a_moment_or_a_value_error(text):
+    with suppress(ValueError):
+        assert isinstance(parse(text), int)
