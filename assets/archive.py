@@ -19,7 +19,7 @@ from meterhouse.archive import manifest
     owners=["team:telemetry"],
 )
 def archive(context: dg.AssetExecutionContext, site: SiteResource) -> dg.MaterializeResult[None]:
-    """An arrival day, sealed: one verified, sorted, compressed file a table and hour in place of many, in the manifest."""
+    """An arrival day, sealed: one verified, sorted file a table and hour in place of many, listed in the manifest."""
     here = site.get()
     day = times.parse_day(context.partition_key)
     done = seal(here, day)

@@ -8,7 +8,7 @@ from meterhouse.collect import collect
 
 @dg.asset(group_name="collection", kinds={"delta", "python"}, owners=["team:telemetry"])
 def notifications(site: SiteResource) -> dg.MaterializeResult[None]:
-    """Messages drained from the stream and landed, each once, by arrival hour; what is no notification is a dead letter."""
+    """Messages off the stream, landed once each by arrival hour; what is no notification becomes a dead letter."""
     here = site.get()
     done = collect(here, max_seconds=here.settings.collect_seconds)
     waiting = here.stream.backlog()

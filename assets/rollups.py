@@ -19,7 +19,7 @@ from meterhouse.rollups import points_by_hour, roll_up
     owners=["team:telemetry"],
 )
 def rollups(context: dg.AssetExecutionContext, site: SiteResource) -> dg.MaterializeResult[None]:
-    """Roll-ups of 5 minutes, 1 hour and 1 day from good points, in the lake; the hourly and daily ones in the warehouse."""
+    """Roll-ups of good points to 5 minutes, 1 hour and 1 day, in the lake; hours and days in the warehouse too."""
     here = site.get()
     done = roll_up(here, hours_to_do(context, here, "rollups"))
     latest = points_by_hour(here, 48)

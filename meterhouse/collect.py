@@ -11,6 +11,7 @@ import xxhash
 from meterhouse import times
 from meterhouse.envelope import BadMessage, Notification, unwrap
 from meterhouse.lake import Lake
+from meterhouse.progress import Progress, quiet
 from meterhouse.schema import DEAD_LETTERS, NOTIFICATIONS
 from meterhouse.site import Site
 from meterhouse.stream import Raw
@@ -29,8 +30,14 @@ class Collected:
     seconds: float = 0.0
 
 
-def collect(site: Site, *, max_messages: int | None = None, max_seconds: float | None = None) -> Collected:
-    """Drain the stream until it is quiet, `max_messages` are taken or `max_seconds` are over.
+def collect(
+    site: Site,
+    *,
+    max_messages: int | None = None,
+    max_seconds: float | None = None,
+    progress: Progress = quiet,
+) -> Collected:
+    """Drain the stream until it is quiet, `max_messages` new ones are taken or `max_seconds` are over.
 
     Each batch is landed in the lake's `notifications` (what cannot be unwrapped: in `dead_letters`) before it is
     acknowledged. A message_id that was landed within METERHOUSE_REDELIVERY_HOURS is not landed again. A kill at any
@@ -48,9 +55,12 @@ def collect(site: Site, *, max_messages: int | None = None, max_seconds: float |
             land(site.lake, batch.messages, site.settings.redelivery_hours, site.stream.name, done)
             batch.acknowledge()
             done.batches += 1
-            if max_messages is not None and done.messages >= max_messages:
+            progress(done.bytes, done.bytes + site.stream.backlog().bytes)
+            # Redelivered ones do not count: a run that is cut off within a file must get further than the one before.
+            fresh = done.landed + done.dead_letters
+            if max_messages is not None and fresh >= max_messages:
                 break
-            if max_seconds is not None and time.monotonic() - clock >= max_seconds:
+            if max_seconds is not None and fresh and time.monotonic() - clock >= max_seconds:
                 break
         done.seconds = time.monotonic() - clock
         if done.messages:

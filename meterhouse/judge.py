@@ -8,8 +8,8 @@ from meterhouse.duck import Connection, quoted
 from meterhouse.quality_rules import Rule, Rules
 
 
-def judge(connection: Connection, rules: Rules, *, into: str = "verdicts") -> None:
-    """Make the table `into` of verdicts on the view `points`, knowing the earlier counters in the view `carried`.
+def judge(connection: Connection, rules: Rules, carry_hours: int) -> None:
+    """Make the table `verdicts` on the view `points`, knowing the earlier counters in the view `carried`.
 
     See `sql/lake/judge.sql` for the columns.
     """
@@ -19,8 +19,9 @@ def judge(connection: Connection, rules: Rules, *, into: str = "verdicts") -> No
         duplicate_bits=_bits(rules, ("duplicate",)),
         reset_bits=_bits(rules, ("reset",)),
         critical=rules.critical_bits,
+        carry_hours=carry_hours,
     )
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE {into} AS {query}")
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE verdicts AS {query}")
 
 
 def reason_names(rules: Rules, bits: str) -> str:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -216,7 +216,7 @@ class Lake:
     ) -> Appended | None:
         """The rows that appends added after a version (and not after `until`); None where nothing came.
 
-        Rewrites that change no data (sealing) are passed over. At most about `most_rows` rows are returned, so that
+        Seals, which change no data, and replaces are passed over. At most about `most_rows` rows are returned, so that
         a backlog is taken in bounded pieces: call again from the returned version.
         """
         table = self.table(name)
@@ -229,7 +229,7 @@ class Lake:
         upto = after
         for version in range(after + 1, newest + 1):
             commit = commits.get(version)
-            if commit is not None and commit.get("operation") == "WRITE" and SEAL not in commit:
+            if commit is not None and _is_append(commit):
                 added = int(commit.get("operationMetrics", {}).get("num_added_rows", 0))
                 if wanted and rows + added > most_rows:
                     break
@@ -275,7 +275,8 @@ class Lake:
         if between is not None and f"min.{between[0]}" in actions.column_names:
             column, start, end = between
             low, high = actions[f"min.{column}"], actions[f"max.{column}"]
-            zone = pa.scalar(start, low.type), pa.scalar(end, low.type)
+            # Delta's statistics of times are cut to milliseconds, the highest one too.
+            zone = pa.scalar(start - timedelta(milliseconds=1), low.type), pa.scalar(end, low.type)
             overlap = pc.and_(pc.less(low, zone[1]), pc.greater_equal(high, zone[0]))
             keep = pc.and_(keep, pc.fill_null(overlap, True))
         base = self.uri(name)
@@ -347,6 +348,11 @@ class Lake:
     def get(self, path: str) -> bytes:
         """Read a file under the lake's URL."""
         return bytes(self.filesystem.cat_file(f"{self.url}/{path}"))
+
+
+def _is_append(commit: Mapping[str, Any]) -> bool:
+    mode = str(commit.get("operationParameters", {}).get("mode", "")).lower()
+    return commit.get("operation") == "WRITE" and mode == "append" and SEAL not in commit
 
 
 def _runs(versions: list[int]) -> Iterator[tuple[int, int]]:

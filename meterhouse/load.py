@@ -22,6 +22,7 @@ from meterhouse import identity, times
 from meterhouse.collect import Collected, land
 from meterhouse.duck import Connection, arrow, one, quoted
 from meterhouse.errors import MeterhouseError
+from meterhouse.progress import Progress, quiet
 from meterhouse.schema import TIME
 from meterhouse.site import Site
 from meterhouse.stream import Raw
@@ -41,7 +42,7 @@ class Loaded:
     collected: Collected = field(default_factory=Collected)
 
 
-def load(site: Site, paths: list[Path]) -> Loaded:
+def load(site: Site, paths: list[Path], *, progress: Progress = quiet) -> Loaded:
     """Load files (`.jsonl`, `.json`, `.csv`, each also `.gz`) into the lake.
 
     Raises:
@@ -67,6 +68,7 @@ def load(site: Site, paths: list[Path]) -> Loaded:
         except (OSError, EOFError, zlib.error) as error:
             raise MeterhouseError(f"cannot be read: {error}", where=str(path)) from None
         done.files += 1
+        progress(done.files, len(paths))
     return done
 
 

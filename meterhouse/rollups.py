@@ -18,6 +18,7 @@ from meterhouse import times
 from meterhouse.catalog import Snapshot, mark, snapshot
 from meterhouse.duck import Connection, arrow, one
 from meterhouse.points import Span, put_in_place, view_carried, view_points, within
+from meterhouse.progress import Progress, quiet
 from meterhouse.sample_quality import Judged, group_hours, judge_snapshot
 from meterhouse.site import Site
 from meterhouse.warehouse import bulk_insert
@@ -40,7 +41,7 @@ class RolledUp:
     seconds: float = 0.0
 
 
-def roll_up(site: Site, only: set[datetime] | None = None) -> RolledUp:
+def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress = quiet) -> RolledUp:
     """Roll up the dirty event hours (of `only`, where given), judging first what is not judged yet.
 
     A counter's last point that changed makes the next hour of its series dirty, for its increase starts there.
@@ -59,9 +60,10 @@ def roll_up(site: Site, only: set[datetime] | None = None) -> RolledUp:
                 break
             for group in group_hours(site, seen.version, hours):
                 _roll_group(site, seen, group, done)
+                progress(len(done.hours), max(len(done.hours), len(hours)))
         done.seconds = time.monotonic() - clock
         if done.hours:
-            site.warehouse.record_run("rollups", started, vars(done))
+            site.warehouse.record_run("rollups", started, {**vars(done), "hours": len(done.hours)})
     return done
 
 
@@ -82,14 +84,18 @@ def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledU
             site.lake.files("quarantine", partitions={"event_day": days}),
         )
         duck.execute("CREATE TEMP TABLE excluded_points AS SELECT * FROM quarantine WHERE excluded")
-        duck.execute(f"CREATE TEMP TABLE steps AS {sql.read('lake/steps.sql')}")
+        steps = Template(sql.read("lake/steps.sql")).substitute(carry_hours=site.settings.carry_hours)
+        duck.execute(f"CREATE TEMP TABLE steps AS {steps}")
         tiers = {seconds: _tier(duck, seconds, whole_days if seconds == 86400 else spans) for seconds in GRANULARITIES}
         (points,) = one(duck, "SELECT count(*) FROM steps")
         next_hours = _next_hours(duck, site, tiers[3600], spans)
+    with site.warehouse.begin() as connection:
+        # Before the lake changes: a kill after it would find no change any more, and leave those hours as they were.
+        mark(connection, next_hours, "a counter's previous point changed")
     for seconds, rows in tiers.items():
         replaced = whole_days if seconds == 86400 else spans
         put_in_place(site.lake, "rollups", rows, "bucket", replaced, {"granularity_s": seconds})
-    _record(site, seen, hours, spans, whole_days, tiers, next_hours)
+    _record(site, seen, hours, spans, whole_days, tiers)
     done.hours += hours
     done.points += points
     done.rows += sum(rows.num_rows for rows in tiers.values())
@@ -131,7 +137,6 @@ def _record(
     spans: list[Span],
     whole_days: list[Span],
     tiers: dict[int, pa.Table],
-    next_hours: list[datetime],
 ) -> None:
     with site.warehouse.begin() as connection:
         for seconds, table in WAREHOUSE_TIERS.items():
@@ -143,7 +148,6 @@ def _record(
                 .where(dirty_hours.c.hour == hour)
                 .values(rolled_marks=seen.hours[hour].marks, rolled_at=times.now())
             )
-        mark(connection, next_hours, "a counter's previous point changed")
 
 
 def _in_spans(table: Table, spans: list[Span]) -> ColumnElement[bool]:

@@ -15,6 +15,7 @@ from meterhouse.catalog import Snapshot, snapshot
 from meterhouse.duck import arrow, one
 from meterhouse.judge import judge, reason_names
 from meterhouse.points import put_in_place, view_carried, view_points, within
+from meterhouse.progress import Progress, quiet
 from meterhouse.site import Site
 from meterhouse.warehouse import bulk_insert
 from meterhouse.warehouse_tables import dirty_hours, quality_daily
@@ -34,7 +35,7 @@ class Judged:
     seconds: float = 0.0
 
 
-def judge_hours(site: Site, only: set[datetime] | None = None) -> Judged:
+def judge_hours(site: Site, only: set[datetime] | None = None, *, progress: Progress = quiet) -> Judged:
     """Judge the dirty event hours (of `only`, where given).
 
     Raises:
@@ -46,17 +47,18 @@ def judge_hours(site: Site, only: set[datetime] | None = None) -> Judged:
     with site.warehouse.lease("sample_quality"):
         seen = snapshot(site)
         hours = [hour for hour, state in seen.hours.items() if state.unjudged and (only is None or hour in only)]
-        judge_snapshot(site, seen, hours, done)
+        judge_snapshot(site, seen, hours, done, progress)
         done.seconds = time.monotonic() - clock
         if done.hours:
-            site.warehouse.record_run("sample_quality", started, vars(done))
+            site.warehouse.record_run("sample_quality", started, {**vars(done), "hours": len(done.hours)})
     return done
 
 
-def judge_snapshot(site: Site, seen: Snapshot, hours: list[datetime], done: Judged) -> None:
+def judge_snapshot(site: Site, seen: Snapshot, hours: list[datetime], done: Judged, progress: Progress = quiet) -> None:
     """Judge these hours as of a snapshot. The caller holds the lease `sample_quality`."""
     for group in group_hours(site, seen.version, hours):
         _judge_group(site, seen, group, done)
+        progress(len(done.hours), len(hours))
 
 
 def group_hours(site: Site, version: int, hours: list[datetime]) -> list[list[datetime]]:
@@ -89,7 +91,7 @@ def _judge_group(site: Site, seen: Snapshot, hours: list[datetime], done: Judged
     with site.lake.connect() as duck:
         view_points(duck, site.lake, seen.version, with_context)
         view_carried(duck, site.lake, with_context, site.settings.carry_hours)
-        judge(duck, rules)
+        judge(duck, rules, site.settings.carry_hours)
         query = Template(sql.read("lake/quarantine.sql")).substitute(
             reason_names=reason_names(rules, "v.bits"), critical=rules.critical_bits, wanted=wanted
         )

@@ -1,5 +1,6 @@
 """Settings: every `METERHOUSE_*` variable, read and checked in this one place."""
 
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -180,8 +181,8 @@ def read_settings(**overrides: Any) -> Settings:
         for fault in error.errors():
             name = "METERHOUSE_" + "_".join(str(part) for part in fault["loc"]).upper() if fault["loc"] else ""
             said = fault["msg"].removeprefix("Value error, ")
-            given = fault.get("input")
-            faults.append(f"{name}={given!r}: {said}" if name else said)
+            given = re.sub(r"(://[^:/@]*):[^/@]*@", r"\1:***@", repr(fault.get("input")))
+            faults.append(f"{name}={given}: {said}" if name else said)
         raise SettingsError("; ".join(faults), hint="Mend or unset the variable; see `meterhouse settings`") from None
 
 

@@ -9,7 +9,7 @@ import socket
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -208,7 +208,8 @@ class Warehouse:
 
         def renew() -> None:
             while not done.wait(self.lease_seconds / 3):
-                with self.begin() as connection:
+                # A warehouse that is away for a moment must not end the renewals: the work itself will say so.
+                with suppress(MeterhouseError), self.begin() as connection:
                     connection.execute(
                         update(leases)
                         .where(leases.c.name == name, leases.c.holder == holder)
@@ -292,7 +293,8 @@ def bulk_insert(connection: Connection, table: str, rows: pa.Table) -> None:
         driver.cursor() as cursor,
         cursor.copy(f"COPY {table} ({columns}) FROM STDIN WITH (FORMAT csv)") as copy,
     ):
-        copy.write(buffer.getbuffer())
+        # PostgreSQL's texts cannot hold a NUL, and one of them must not hold up all the others.
+        copy.write(buffer.getvalue().replace(b"\0", "\N{REPLACEMENT CHARACTER}".encode()))
 
 
 def upsert(connection: Connection, table: Table, rows: pa.Table, updates: Sequence[str] = ()) -> None:

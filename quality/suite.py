@@ -110,7 +110,7 @@ def _expectation(rule: Rule) -> Any:
 
     import great_expectations.expectations as gxe
 
-    about = {"column": rule.name, "severity": rule.severity, "notes": rule.description}
+    about: dict[str, Any] = {"column": rule.name, "severity": rule.severity, "notes": rule.description}
     match rule.check:
         case "finite":
             return gxe.ExpectColumnValuesToNotBeNull(**about)

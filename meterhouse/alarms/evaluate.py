@@ -2,7 +2,8 @@
 
 The window ends now; it is `period × (evaluation_periods + 1)` long, the further period hiding the delay of intake
 (twice the periods with `exclude_outliers`). The last `evaluation_periods` periods that have good points decide: fewer
-are insufficient data, all over the threshold is alarm, none is ok, a mixture changes nothing unless the state was unknown.
+are insufficient data, all over the threshold is alarm, none is ok, a mixture changes nothing unless the state was
+unknown.
 """
 
 import json
@@ -113,7 +114,7 @@ def window_values(site: Site, definitions: list[Alarm], moment: datetime) -> lis
             duck, site.lake, site.lake.version("samples"), [span], "series_id IN (SELECT series_id FROM watched)"
         )
         duck.execute("CREATE TEMP TABLE carried (series_id BIGINT, timestamp TIMESTAMPTZ, volume DOUBLE)")
-        judge(duck, site.rules)
+        judge(duck, site.rules, site.settings.carry_hours)
         query = Template(sql.read("lake/alarm_windows.sql")).substitute(critical=site.rules.critical_bits)
         values = dict(duck.execute(query).fetchall())
     return [list(values.get(number, [])) for number in range(len(definitions))]

@@ -86,7 +86,7 @@ def compile_expression(text: str) -> Expression:
         tree = _parse(text)
         fields = _pure_chain(tree)
         scalar = _scalar(tree, at_root=True)
-        find = _finder(tree)
+        find = _finder(tree) if "`parent`" in text else _from_root(tree)
 
     def matches(message: Message) -> list[tuple[str, Any]]:
         return [(path, _seen(value, path)) for value, path, _ in find((message, "", None))]
@@ -171,10 +171,14 @@ def _seen(value: Any, path: str) -> Any:
 
 def _chain(fields: list[str]) -> Reader:
     """A reader of nested fields, from the notification."""
+    return _compose(_chain_steps(fields))
+
+
+def _chain_steps(fields: list[str]) -> list[Reader]:
     first, *rest = _wire_names(fields)
     if first in ("ctxt", "metadata"):
-        return _compose([lambda message: _root_field(message, first), *(_field(name) for name in rest)])
-    return _compose([lambda message: message.get(first, _MISSING), *(_field(name) for name in rest)])
+        return [lambda message: _root_field(message, first), *(_field(name) for name in rest)]
+    return [lambda message: message.get(first, _MISSING), *(_field(name) for name in rest)]
 
 
 def _first_of_chain(fields: list[str]) -> Callable[[Message], Any]:
@@ -272,7 +276,7 @@ def _scalar(node: Any, *, at_root: bool) -> Reader | None:
     if at_root:
         if not _is_root_field(names[0]):
             return lambda value: _MISSING
-        composed = [_chain(names), *composed]
+        composed = [*_chain_steps(names), *composed]
     return _compose(composed)
 
 
@@ -597,6 +601,26 @@ def _compare(op: str, value: Any, literal: Any) -> bool:
         return bool(_COMPARE[op](value, literal))
     except TypeError:
         return False
+
+
+def _from_root(node: Any) -> Finder:
+    """As `_finder`, with the fields that lead from the notification to the first step of another kind read at once."""
+    steps = _steps(node)
+    if len(steps) > 1 and _kind(steps[0]) == "Root":
+        steps = steps[1:]
+    names: list[str] = []
+    while steps and _kind(steps[0]) == "Fields" and len(steps[0].fields) == 1 and not _is_wildcard(steps[0]):
+        names.append(str(steps.pop(0).fields[0]))
+    if not names or not steps or not _is_root_field(names[0]):
+        return _finder(node)
+    read, path = _chain(names), ".".join(names)
+    rest = _find_steps([_finder(step) for step in steps])
+
+    def find(match: Match) -> list[Match]:
+        value = read(match[0])
+        return [] if value is _MISSING else rest((value, path, match))
+
+    return find
 
 
 def _finder(node: Any) -> Finder:

@@ -1,10 +1,12 @@
 """The spool: a folder into which producers drop files of JSON lines, by rename.
 
 A file is ready when its name ends in `.jsonl` or `.jsonl.gz` and does not start with a dot. It holds one message a
-line, in oslo.messaging's envelope or bare. It leaves the folder only when all of its messages are landed.
+line, in oslo.messaging's envelope or bare. It leaves the folder only when all of its messages are landed; one that is
+damaged stays, as `NAME.corrupt`, for it holds what could not be read.
 """
 
 import gzip
+import logging
 import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -14,6 +16,10 @@ from meterhouse.errors import MeterhouseError
 from meterhouse.stream import Backlog, Batch, Raw
 
 ENDINGS = (".jsonl", ".jsonl.gz")
+MOST_BYTES = 64 << 20
+"""A batch ends when its messages have so many bytes, which bounds the memory of an intake of long messages."""
+
+log = logging.getLogger(__name__)
 
 
 class Spool:
@@ -56,30 +62,43 @@ class Spool:
     def batches(self, most: int) -> Iterator[Batch]:
         """Batches of at most `most` messages, until no file is ready.
 
-        Small files are taken together; a large one is cut, and leaves with its last piece.
+        Small files are taken together; a large one is cut, and leaves with its last piece. A file that cannot be
+        opened is passed over and stays.
         """
         taken: list[Raw] = []
-        read: list[Path] = []
+        read: dict[Path, bool] = {}  # whether it is whole
 
         def batch() -> Batch:
-            files = list(read)
+            files = dict(read)
 
             def acknowledge() -> None:
-                for path in files:
-                    path.unlink(missing_ok=True)
+                for path, whole in files.items():
+                    if whole:
+                        path.unlink(missing_ok=True)
+                    else:
+                        path.replace(path.with_name(f"{path.name}.corrupt"))
 
             made = Batch(list(taken), acknowledge)
             taken.clear()
             read.clear()
             return made
 
+        size = 0
         while ready := self._ready():
             for path in ready:
-                for raw in _lines(path):
-                    taken.append(raw)
-                    if len(taken) >= most:
-                        yield batch()
-                read.append(path)
+                whole = True
+                try:
+                    for raw in _lines(path):
+                        taken.append(raw)
+                        size += len(raw.body)
+                        whole = not raw.fault
+                        if len(taken) >= most or size >= MOST_BYTES:
+                            yield batch()
+                            size = 0
+                except OSError as error:
+                    log.warning("%s cannot be read and stays in the spool: %s", path, error.strerror)
+                    continue
+                read[path] = whole
             if taken or read:
                 yield batch()
             if any(path.exists() for path in ready):  # not acknowledged: the taker stopped half-way
@@ -87,7 +106,11 @@ class Spool:
 
 
 def _lines(path: Path) -> Iterator[Raw]:
-    """The file's lines; one faulty message at the end where it cannot be read to its end."""
+    """The file's lines; one faulty message at the end where it is damaged.
+
+    Raises:
+        OSError: the file cannot be opened or read.
+    """
     opened = gzip.open if path.name.endswith(".gz") else open
     number = 0
     try:
@@ -96,5 +119,5 @@ def _lines(path: Path) -> Iterator[Raw]:
                 body = line.strip()
                 if body:
                     yield Raw(body, f"spool:{path.name}:{number}")
-    except (OSError, EOFError, zlib.error) as error:
-        yield Raw(b"", f"spool:{path.name}:{number + 1}", fault=f"the file cannot be read on: {error}")
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        yield Raw(b"", f"spool:{path.name}:{number + 1}", fault=f"the file is damaged from here on: {error}")

@@ -16,11 +16,14 @@ WITH candidates AS (
     WHERE r.resource_id IS NULL AND r.project_id IS NULL
 ),
 failing AS (
-    SELECT c.number, c.series_id
-    FROM candidates AS c
-    JOIN conditions AS k USING (number)
-    JOIN (UNPIVOT INCLUDE NULLS dims ON source, type, unit, resource_id, project_id, user_id INTO NAME field VALUE held)
-        AS d ON d.series_id = c.series_id AND d.field = k.field
+    SELECT number, series_id
+    FROM (
+        SELECT c.number, c.series_id, k.op, k.value, CASE k.field
+            WHEN 'source' THEN d.source WHEN 'type' THEN d.type WHEN 'unit' THEN d.unit
+            WHEN 'resource_id' THEN d.resource_id WHEN 'project_id' THEN d.project_id WHEN 'user_id' THEN d.user_id
+        END AS held
+        FROM candidates AS c JOIN conditions AS k USING (number) JOIN dims AS d USING (series_id)
+    ) AS k
     WHERE NOT coalesce(CASE k.op
         WHEN 'eq' THEN held = k.value WHEN 'ne' THEN held != k.value
         WHEN 'lt' THEN held < k.value WHEN 'le' THEN held <= k.value

@@ -3,7 +3,8 @@
 -- In:  points (columns of samples; may hold a sample more than once)
 --      carried (series_id, timestamp, volume): earlier points of counters, for comparison only
 -- Out: series_id, timestamp, volume, sample_id, recorded_at, type, bits, previous
---      previous: the counter's good point before this one, null for other types and for excluded points
+--      previous: the counter's good point before this one, at most $carry_hours hours ago; null for other types and for
+--      excluded points
 --
 -- $applies: one boolean column a rule, by series. $point_bits: bits of the checks that need the point alone.
 -- $duplicate_bits: bits of a superseded point. $reset_bits: bits of a counter below its previous point.
@@ -28,6 +29,7 @@ ranked AS (
     ) AS place
     FROM (
         SELECT DISTINCT ON (series_id, timestamp, sample_id) * FROM alone SEMI JOIN crowded USING (series_id, timestamp)
+        ORDER BY series_id, timestamp, sample_id, recorded_at
     )
 ),
 flagged AS MATERIALIZED (
@@ -39,12 +41,15 @@ flagged AS MATERIALIZED (
     FROM ranked
 ),
 counters AS (
-    SELECT *, lag(volume) OVER (PARTITION BY series_id ORDER BY timestamp) AS previous
+    SELECT *, CASE
+        WHEN lag(timestamp) OVER by_time >= timestamp - INTERVAL '$carry_hours hours' THEN lag(volume) OVER by_time
+    END AS previous
     FROM (
         SELECT * FROM flagged WHERE type = 'cumulative' AND (bits & $critical) = 0
         UNION ALL BY NAME
         SELECT series_id, timestamp, volume, -1 AS bits FROM carried SEMI JOIN dims USING (series_id)
     )
+    WINDOW by_time AS (PARTITION BY series_id ORDER BY timestamp)
 )
 SELECT series_id, timestamp, volume, sample_id, recorded_at, type, bits, NULL::DOUBLE AS previous
 FROM flagged WHERE type != 'cumulative' OR (bits & $critical) != 0

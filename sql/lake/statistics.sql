@@ -1,7 +1,7 @@
 -- Statistics of points by period and group, as Ceilometer's v2 API gives them.
 --
 -- In: selected (timestamp, volume, unit, and the columns to group by)
--- $anchor: where the first period starts; $period: its length in seconds, 0 for one period of all.
+-- The placeholders: the columns to group by, and the start of the period that a point lies in.
 SELECT
     $groups
     $period_start AS period_start,

@@ -1,0 +1,39 @@
+"""The daily usage report: what each project used yesterday, exported. Independent of the archive, as said there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import dag, task
+from meterhouse_daily import DEFAULTS, day_of_run, each_day_at, open_site, plain_errors
+
+ABOUT = """
+Exports what each project used on an **event day** (UTC), from the hourly roll-ups, as
+`exports/usage_by_project_and_day/DAY.parquet` and `.csv` beside the lake's tables. A second run replaces the files, so
+run a day again when late data came.
+
+- **Scheduled**: each night, for the day before.
+- **Past days**: `airflow backfill create --dag-id meterhouse_usage_report --from-date 2026-11-01 --to-date 2026-11-08`
+  does 1 to 7 November; with `--reprocess-behavior completed` also the days that were done.
+- **By hand**: a partition key such as `2026-11-21`; left empty, the day before.
+
+The task returns the number of rows and where the files are.
+"""
+
+
+@dag(dag_id="meterhouse_usage_report", schedule=each_day_at(1, 50), doc_md=ABOUT, **DEFAULTS)
+def meterhouse_usage_report() -> None:
+    @task(owner="billing")
+    def export_usage() -> dict[str, Any]:
+        """Export the run's day."""
+        with plain_errors():
+            from meterhouse import reports
+
+            day = day_of_run()
+            done = reports.export(open_site(), "usage_by_project_and_day", day)
+            return {"day": day.isoformat(), "rows": done.rows.num_rows, "uris": done.uris}
+
+    export_usage()
+
+
+meterhouse_usage_report()

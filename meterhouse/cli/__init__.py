@@ -1,0 +1,57 @@
+"""The command line: `meterhouse COMMAND`. A thin shell; each command imports what it needs when it is called.
+
+Data goes to standard output, everything else to standard error. Exit status: 0 done, 1 failed, 2 wrong use.
+"""
+
+import logging
+import os
+import sys
+
+import click
+
+from meterhouse import __version__
+from meterhouse.cli import alarms, ask, pipeline, site
+from meterhouse.errors import MeterhouseError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="meterhouse")
+def cli() -> None:
+    """Cloud telemetry as a data pipeline: notifications in; roll-ups, archive, SQL reports and alarms out."""
+
+
+for command in [*pipeline.COMMANDS, *ask.COMMANDS, *alarms.COMMANDS, *site.COMMANDS]:
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command line; a fault that the user can mend is one line, never a traceback."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        cli.main(prog_name="meterhouse", standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except MeterhouseError as error:
+        click.echo(f"meterhouse: {error}", err=True)
+        sys.exit(1)
+    except BrokenPipeError:  # the reader has seen enough, as `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if os.environ.get("METERHOUSE_DEBUG"):
+            raise
+        said = next(iter(str(error).splitlines()), "")
+        click.echo(
+            f"meterhouse: this should not have happened: {type(error).__name__}: {said}. "
+            "Set METERHOUSE_DEBUG=1 to see where, and report it",
+            err=True,
+        )
+        sys.exit(1)
+
+
+__all__ = ["cli", "main"]

@@ -1,0 +1,206 @@
+"""Commands of the pipeline's steps: convert, collect, load, rollup, archive, backfill."""
+
+import sys
+import time
+from dataclasses import asdict
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import click
+
+from meterhouse import times
+from meterhouse.cli import output
+from meterhouse.cli.options import Day, as_json, span
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(["samples", "events"]))
+@click.option(
+    "--definitions",
+    type=click.Path(exists=True, path_type=Path),
+    help="A definition file, or a folder with meters.d/ and event_definitions.yaml; default: the site's own.",
+)
+def convert(kind: str, definitions: Path | None) -> None:
+    """Convert notifications (JSON lines, enveloped or not) from standard input; touches no store.
+
+    A dry run of definitions on a recorded stream: one line a message, on standard output.
+    """
+    import orjson
+
+    from meterhouse.convert import Converter
+    from meterhouse.definitions.loading import load, load_files
+    from meterhouse.envelope import BadMessage, parse_json, unwrap
+    from meterhouse.settings import settings
+
+    if definitions is None:
+        loaded = load(settings().config_dir)
+    elif definitions.is_dir():
+        loaded = load(definitions)
+    else:
+        loaded = load_files([definitions], None) if kind == "samples" else load_files([], definitions)
+    for fault in loaded.faults:
+        output.note(f"meterhouse: {fault}")
+    converter = Converter(loaded, settings().sample_source)
+    make = converter.samples_line if kind == "samples" else converter.event_line
+    out = sys.stdout.buffer
+    for number, line in enumerate(sys.stdin.buffer, 1):
+        if not line.strip():
+            continue
+        try:
+            made = make(parse_json(unwrap(line).body))
+        except BadMessage as error:
+            reason = {"error": "BadMessage", "detail": f"line {number}: {error}"}
+            if kind == "samples":
+                made = {"message_id": None, "event_type": None, "samples": [], "errors": [reason]}
+            else:
+                made = {"message_id": None, "event": None, "error": reason}
+        out.write(orjson.dumps(made, option=orjson.OPT_NON_STR_KEYS, default=str) + b"\n")
+    out.flush()
+
+
+@click.command()
+@click.option("--follow", is_flag=True, help="Go on for ever, looking anew each second.")
+@click.option("--max-messages", type=click.IntRange(1), help="Stop after so many messages.")
+@click.option("--max-seconds", type=click.FloatRange(0, min_open=True), help="Stop draining after so many seconds.")
+@as_json
+def collect(follow: bool, max_messages: int | None, max_seconds: float | None, as_json: bool) -> None:
+    """Drain the stream into the lake, convert what was landed, and follow it in the catalog."""
+    from meterhouse.catalog import catalog
+    from meterhouse.collect import collect as drain
+    from meterhouse.conversion import convert as make
+    from meterhouse.errors import Busy
+    from meterhouse.site import Site
+
+    site = Site.open()
+    while True:
+        try:
+            with output.progress("collecting") as tell:
+                collected = drain(site, max_messages=max_messages, max_seconds=max_seconds, progress=tell)
+            converted, catalogued = make(site), catalog(site)
+        except Busy as error:
+            if not follow:
+                raise
+            output.note(f"meterhouse: {error}")
+        else:
+            if collected.messages or converted.notifications or catalogued.samples or not follow:
+                done = {
+                    **asdict(collected),
+                    "samples": converted.samples,
+                    "events": converted.events,
+                    "conversion_errors": converted.errors,
+                    "late_points": catalogued.late,
+                }
+                output.figures("collected", done, as_json)
+        if not follow:
+            return
+        time.sleep(1)
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@as_json
+def load(files: tuple[Path, ...], as_json: bool) -> None:
+    """Load FILES of notifications (JSON lines) or samples (CSV, JSON lines; also .gz) into the lake, as if collected.
+
+    CSV columns: timestamp,meter,resource_id,volume[,type,unit,project_id,user_id]; `metric` and `value` are taken for
+    meter and volume; meter and resource_id default to the file's name.
+    """
+    from meterhouse.catalog import catalog
+    from meterhouse.conversion import convert as make
+    from meterhouse.load import load as load_files
+    from meterhouse.site import Site
+
+    site = Site.open()
+    with output.progress("loading files") as tell:
+        loaded = load_files(site, list(files), progress=tell)
+    converted = make(site)
+    catalogued = catalog(site)
+    done = {
+        "files": loaded.files,
+        "messages": loaded.collected.messages,
+        "landed": loaded.collected.landed,
+        "redelivered": loaded.collected.redelivered,
+        "dead_letters": loaded.collected.dead_letters,
+        "samples": loaded.samples + converted.samples,
+        "samples_known_already": loaded.known,
+        "events": converted.events,
+        "conversion_errors": converted.errors,
+        "late_points": catalogued.late,
+    }
+    output.figures("loaded", done, as_json)
+
+
+@click.command()
+@as_json
+def rollup(as_json: bool) -> None:
+    """Judge the quality of dirty event hours and roll up their good points."""
+    from meterhouse.rollups import roll_up
+    from meterhouse.sample_quality import judge_hours
+    from meterhouse.site import Site
+
+    site = Site.open()
+    with output.progress("judging hours") as tell:
+        judged = judge_hours(site, progress=tell)
+    with output.progress("rolling up hours") as tell:
+        rolled = roll_up(site, progress=tell)
+    done = {
+        "hours": len(rolled.hours),
+        "points_judged": judged.points,
+        "excluded": judged.excluded,
+        "flagged": dict(judged.flagged),
+        "rollups": rolled.rows,
+        "seconds": round(judged.seconds + rolled.seconds, 3),
+    }
+    output.figures("rolled up", done, as_json)
+
+
+@click.command()
+@click.option("--day", type=Day(), help="The arrival day; default yesterday.")
+@as_json
+def archive(day: date | None, as_json: bool) -> None:
+    """Seal an arrival day: one verified file a table and hour in place of many, listed in the manifest."""
+    from meterhouse.archive import archive as seal
+    from meterhouse.archive import manifest
+    from meterhouse.site import Site
+
+    site = Site.open()
+    day = day or (times.now() - timedelta(days=1)).date()
+    done = seal(site, day)
+    output.note(
+        f"sealed {len(done.sealed)} tables of {day}, unchanged {len(done.unchanged)}, "
+        f"deleted {done.deleted_files} replaced files, {done.seconds:.1f} s"
+    )
+    columns = (
+        "day",
+        "table_name",
+        "rows",
+        "duplicates",
+        "volume_sum",
+        "files_before",
+        "bytes_before",
+        "bytes",
+        "digest",
+    )
+    entries = manifest(site, day)
+    output.rows([entry if as_json else {name: entry[name] for name in columns} for entry in entries], as_json)
+
+
+@click.command()
+@click.argument("asset")
+@span
+@click.option("--why", default="backfill by hand", show_default=True, help="The reason, kept with the hours.")
+@as_json
+def backfill(asset: str, start: datetime | None, end: datetime | None, why: str, as_json: bool) -> None:
+    """Recompute ASSET over a span: sample_quality, rollups, archive or a report. Stopped, it goes on where it was."""
+    from meterhouse.backfill import backfill as recompute
+    from meterhouse.site import Site
+
+    if start is None or end is None:
+        raise click.UsageError("--from and --to are both needed")
+    site = Site.open()
+    with output.progress(f"backfilling {asset}") as tell:
+        done = recompute(site, asset, start, end, why=why, progress=tell)
+    output.figures("backfilled", done, as_json)
+
+
+COMMANDS: list[click.Command] = [convert, collect, load, rollup, archive, backfill]

@@ -1,0 +1,61 @@
+"""Commands about the site itself: demo, doctor, settings, migrate."""
+
+import click
+
+from meterhouse.cli import output
+from meterhouse.cli.options import as_json
+
+
+@click.command()
+@click.option("--exit", "exit_after", is_flag=True, help="Stop after the tour; status 0 only if all was right.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=3000, show_default=True, help="The UI's port; 0: any free."
+)
+@click.option("--seed", type=int, default=7, show_default=True, help="Seed of the simulated cloud.")
+def demo(exit_after: bool, port: int, seed: int) -> None:
+    """Run the whole pipeline on a simulated cloud, under Dagster, in a home folder of its own."""
+    from meterhouse.demo.tour import tour
+
+    raise SystemExit(tour(exit_after=exit_after, port=port, seed=seed))
+
+
+@click.command()
+@as_json
+def doctor(as_json: bool) -> None:
+    """Check every configured part, and say what to mend."""
+    from meterhouse.doctor import examine
+
+    found = examine()
+    output.rows(found, as_json)
+    if any(row["state"] == "wrong" for row in found):
+        raise SystemExit(1)
+
+
+@click.command("settings")
+@as_json
+def show_settings(as_json: bool) -> None:
+    """Every setting with its value and meaning."""
+    from meterhouse.settings import Settings, settings
+
+    values = settings()
+    found = []
+    for name, field in Settings.model_fields.items():
+        value = getattr(values, name)
+        shown = "***" if name == "s3_secret_key" and value else value
+        found.append({"setting": f"METERHOUSE_{name.upper()}", "value": str(shown or ""), "meaning": field.description})
+    output.rows(found, as_json)
+
+
+@click.command()
+def migrate() -> None:
+    """Upgrade the warehouse's schema to this version's."""
+    from meterhouse.settings import settings
+    from meterhouse.warehouse import HEAD_REVISION, Warehouse
+
+    warehouse = Warehouse(settings().warehouse, settings().lease_seconds)
+    before = warehouse.revision()
+    warehouse.migrate()
+    output.note(f"the schema is at revision {HEAD_REVISION} (was {before or 'empty'})")
+
+
+COMMANDS: list[click.Command] = [demo, doctor, show_settings, migrate]

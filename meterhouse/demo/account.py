@@ -1,0 +1,78 @@
+"""The account of the demonstration: what was planted beside what the pipeline found."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import text
+
+from meterhouse import query
+from meterhouse.demo.cloud import METERS
+from meterhouse.demo.ledger import Ledger
+from meterhouse.duck import quoted
+from meterhouse.site import Site
+
+RULES = {
+    "not finite": "not_finite",
+    "out of range": "out_of_range",
+    "negative": "negative",
+    "future": "future",
+    "duplicates": "duplicate",
+    "counter resets": "counter_reset",
+}
+"""Kind of trouble → the quality rule that finds it."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the account."""
+
+    what: str
+    planted: int
+    found: int
+
+    @property
+    def right(self) -> bool:
+        """Whether as much was found as was planted."""
+        return self.planted == self.found
+
+
+def account(site: Site, ledger: Ledger, webhooks: list[str]) -> list[Line]:
+    """Planted against found, for the totals and each kind of trouble.
+
+    Args:
+        webhooks: the states that the received webhooks announced, in order.
+    """
+    planted = ledger.as_dict()
+    polled = ", ".join(quoted(meter.name) for meter in METERS)
+
+    def lake(statement: str) -> int:
+        return int(query.sql_on_lake(site, statement)[0][0].as_py() or 0)
+
+    def warehouse(statement: str, **values: Any) -> int:
+        with site.warehouse.read() as connection:
+            return int(connection.execute(text(statement), values).scalar() or 0)
+
+    def flagged(rule: str) -> int:
+        return warehouse("SELECT sum(flagged) FROM quality_daily WHERE rule = :rule", rule=rule)
+
+    def step_total(step: str, figure: str) -> int:
+        import json
+
+        with site.warehouse.read() as connection:
+            rows = connection.execute(text("SELECT figures FROM runs WHERE step = :step"), {"step": step})
+            return sum(int(json.loads(row[0])[figure]) for row in rows)
+
+    good = f"SELECT sum(r.count) FROM rollup_1h AS r JOIN series AS s ON s.series_id = r.series_id WHERE s.meter IN ({polled})"
+    return [
+        Line("messages", planted["messages"], step_total("collect", "messages")),
+        Line("notifications landed", planted["notifications"], lake("SELECT count(*) FROM notifications")),
+        Line("redelivered, landed once", planted["redelivered"], step_total("collect", "redelivered")),
+        Line("unparsable, in dead letters", planted["dead_letters"], lake("SELECT count(*) FROM dead_letters")),
+        Line("events", planted["events"], lake("SELECT count(*) FROM events")),
+        Line("polled samples", planted["samples"], lake(f"SELECT count(*) FROM samples WHERE meter IN ({polled})")),
+        *(Line(what, planted[what.replace(" ", "_")], flagged(rule)) for what, rule in RULES.items()),
+        Line("late points", planted["late"], warehouse("SELECT sum(late) FROM dirty_hours")),
+        Line("good points in hourly roll-ups", planted["good_points"], warehouse(good)),
+        Line("webhooks of the overload", 1, webhooks.count("alarm")),
+        Line("webhooks of the recovery", 1, webhooks.count("ok")),
+    ]

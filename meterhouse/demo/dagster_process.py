@@ -1,0 +1,185 @@
+"""Dagster for the demonstration: webserver and daemon as child processes, and what is asked of them by GraphQL."""
+
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+
+from meterhouse.errors import MeterhouseError
+
+START_SECONDS = 120.0
+STOP_SECONDS = 20.0
+
+_LAUNCH = """
+mutation Launch($job: String!, $location: String!, $tags: [ExecutionTag!]!) {
+  launchRun(executionParams: {
+    selector: {jobName: $job, repositoryLocationName: $location, repositoryName: "__repository__"},
+    runConfigData: {}, executionMetadata: {tags: $tags}
+  }) {
+    __typename
+    ... on LaunchRunSuccess { run { runId } }
+    ... on PythonError { message }
+    ... on RunConfigValidationInvalid { errors { message } }
+  }
+}
+"""
+
+
+def source_root() -> Path:
+    """The folder that holds `definitions.py`, `workspace.yaml` and `dagster.yaml`.
+
+    Raises:
+        MeterhouseError: Meterhouse was installed without them.
+    """
+    found = importlib.util.find_spec("definitions")
+    root = Path(found.origin).parent if found is not None and found.origin else None
+    if root is None or not (root / "workspace.yaml").exists():
+        raise MeterhouseError("workspace.yaml is not there", hint="Run the demo from Meterhouse's source folder")
+    return root
+
+
+def free_port() -> int:
+    """A TCP port of this machine that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class DagsterProcesses:
+    """A Dagster webserver and daemon on a home folder; a context manager that ends both.
+
+    Args:
+        home: DAGSTER_HOME; made, with the project's `dagster.yaml`.
+        port: of the webserver, on 127.0.0.1.
+        environment: of the children, beside what they need themselves.
+        logs: folder of their output.
+    """
+
+    location = "meterhouse"
+
+    def __init__(self, home: Path, port: int, environment: Mapping[str, str], logs: Path) -> None:
+        self.home, self.port, self.logs = home, port, logs
+        self.url = f"http://127.0.0.1:{port}"
+        self._environment = {**environment, "DAGSTER_HOME": str(home), "DAGSTER_EVENT_BATCH_SIZE": "100"}
+        self._children: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Self:
+        root = source_root()
+        self.home.mkdir(parents=True, exist_ok=True)
+        self.logs.mkdir(parents=True, exist_ok=True)
+        (self.home / "dagster.yaml").write_text((root / "dagster.yaml").read_text())
+        try:
+            # Webserver and daemon at once on an empty home would both make its tables.
+            self._finish("instance", "dagster", "instance", "info")
+            workspace = str(root / "workspace.yaml")
+            self._start("webserver", "dagster-webserver", "-h", "127.0.0.1", "-p", str(self.port), "-w", workspace)
+            self._start("daemon", "dagster-daemon", "run", "-w", workspace)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for child in self._children:
+            if child.poll() is None:
+                child.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS
+        for child in self._children:
+            try:
+                child.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+            # What the child started itself is of its group; nothing of it is to stay.
+            try:
+                os.killpg(child.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+
+    def check_alive(self) -> None:
+        """Raise where a child has ended.
+
+        Raises:
+            MeterhouseError: names the child and its log.
+        """
+        for child in self._children:
+            if child.poll() is not None:
+                name = Path(str(child.args[1] if isinstance(child.args, list) else child.args)).name
+                raise MeterhouseError(f"{name} ended with status {child.returncode}", where=str(self.logs))
+
+    def wait_until_loaded(self) -> None:
+        """Wait until the webserver answers and has loaded the code location.
+
+        Raises:
+            MeterhouseError: it does not within two minutes, or the location cannot be loaded.
+        """
+        deadline = time.monotonic() + START_SECONDS
+        query = "{workspaceOrError{... on Workspace{locationEntries{name loadStatus locationOrLoadError{__typename}}}}}"
+        while time.monotonic() < deadline:
+            self.check_alive()
+            try:
+                entries = self.ask(query)["workspaceOrError"]["locationEntries"]
+            except (httpx.HTTPError, KeyError, MeterhouseError):
+                entries = []
+            if entries and entries[0]["loadStatus"] == "LOADED":
+                if entries[0]["locationOrLoadError"]["__typename"] == "PythonError":
+                    raise MeterhouseError("Dagster cannot load the code location", where=str(self.logs))
+                return
+            time.sleep(0.3)
+        raise MeterhouseError("Dagster did not come up within two minutes", where=str(self.logs))
+
+    def ask(self, query: str, variables: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The data of a GraphQL answer.
+
+        Raises:
+            MeterhouseError: the answer holds errors.
+        """
+        answer = httpx.post(f"{self.url}/graphql", json={"query": query, "variables": variables or {}}, timeout=30)
+        content: dict[str, Any] = answer.json()
+        if content.get("errors"):
+            raise MeterhouseError(f"Dagster refuses a query: {content['errors'][0]['message']}")
+        data: dict[str, Any] = content["data"]
+        return data
+
+    def launch(self, job: str, partition: str | None = None) -> str:
+        """Launch a run of a job, of a partition where it has some; return the run's id."""
+        tags = [{"key": "dagster/partition", "value": partition}] if partition else []
+        data = self.ask(_LAUNCH, {"job": job, "location": self.location, "tags": tags})["launchRun"]
+        if data["__typename"] != "LaunchRunSuccess":
+            raise MeterhouseError(f"Dagster did not launch {job}: {data}")
+        return str(data["run"]["runId"])
+
+    def run_statuses(self) -> dict[str, str]:
+        """Status of every run by its id."""
+        data = self.ask("{runsOrError{... on Runs{results{runId status}}}}")
+        return {run["runId"]: run["status"] for run in data["runsOrError"]["results"]}
+
+    def _start(self, name: str, *command: str) -> None:
+        self._children.append(self._popen(name, *command))
+
+    def _finish(self, name: str, *command: str) -> None:
+        child = self._popen(name, *command)
+        if child.wait(START_SECONDS) != 0:
+            raise MeterhouseError(f"`{' '.join(command)}` failed", where=str(self.logs / f"{name}.log"))
+
+    def _popen(self, name: str, *command: str) -> subprocess.Popen[bytes]:
+        # Dagster takes over whatever SIGINT does, for SIGTERM too: it must not be ignored here.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        program = Path(sys.executable).parent / command[0]
+        with (self.logs / f"{name}.log").open("ab") as log:
+            return subprocess.Popen(
+                [str(program), *command[1:]],
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )

@@ -1,0 +1,300 @@
+"""The demonstration: a simulated cloud's day through the whole pipeline, under Dagster's real sensors."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import click
+from sqlalchemy import func, select
+
+from meterhouse import reports, times
+from meterhouse.archive import manifest
+from meterhouse.catalog import behind, snapshot
+from meterhouse.conversion import unconverted
+from meterhouse.demo.account import Line, account
+from meterhouse.demo.cloud import SimulatedCloud
+from meterhouse.demo.dagster_process import DagsterProcesses, free_port
+from meterhouse.demo.receiver import WebhookReceiver
+from meterhouse.errors import MeterhouseError
+from meterhouse.settings import read_settings, settings
+from meterhouse.site import Site
+from meterhouse.warehouse_tables import deliveries
+
+MARKER = ".meterhouse-demo"
+LIVE_SECONDS = 5
+"""Cadence of the live polls."""
+
+PATIENCE_SECONDS = 300.0
+"""Longest wait for one thing; a slow machine takes longer than the three minutes that a tour should."""
+
+ALARMS = """alarms:
+  - name: web-01-overloaded
+    description: The processor of web-01 is over 90 %.
+    severity: critical
+    threshold_rule:
+      meter_name: cpu_util
+      query: [{{field: resource_id, op: eq, value: {instance}}}]
+      statistic: avg
+      comparison_operator: gt
+      threshold: 90.0
+      period: 30
+      evaluation_periods: 1
+    alarm_actions: [{url}]
+    ok_actions: [{url}]
+"""
+
+
+@dataclass
+class Tour:
+    """One tour: the site, the cloud, Dagster, and what was seen on the way."""
+
+    site: Site
+    cloud: SimulatedCloud
+    dagster: DagsterProcesses
+    receiver: WebhookReceiver
+    overloaded: bool = True
+    next_poll: datetime = field(default_factory=times.now)
+    last_poll: datetime = field(default_factory=times.now)
+
+    def wait_for(self, what: str, ready: Callable[[], bool], *, live: bool = True) -> None:
+        """Wait until something is so; the simulated cloud goes on meanwhile.
+
+        Raises:
+            MeterhouseError: it is not so within five minutes, or Dagster ended.
+        """
+        said(what)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not ready():
+            if time.monotonic() > deadline:
+                raise MeterhouseError(f"waited in vain: {what}", where=str(self.dagster.logs))
+            self.dagster.check_alive()
+            if live:
+                self.poll_when_due()
+            time.sleep(0.2)
+
+    def poll_when_due(self) -> None:
+        """Write a live polling cycle if its time has come."""
+        moment = times.now().replace(microsecond=0)
+        if moment >= self.next_poll and moment > self.last_poll:
+            self.cloud.live_poll(self.site.settings.spool, moment, self.overloaded)
+            self.last_poll = moment
+            self.next_poll = moment + timedelta(seconds=LIVE_SECONDS)
+
+    def states_received(self) -> list[str]:
+        """The states that the accepted webhooks announced, in order."""
+        return [call.body["current"] for call in self.receiver.calls]
+
+    def settled(self) -> bool:
+        """Whether all that was written has gone through the whole pipeline."""
+        return (
+            not self.site.stream.backlog()
+            and unconverted(self.site) + behind(self.site) == 0
+            and not snapshot(self.site).hours
+        )
+
+    def outbox_empty(self) -> bool:
+        """Whether no notification waits for delivery."""
+        waiting = select(func.count()).select_from(deliveries).where(deliveries.c.state == "pending")
+        with self.site.warehouse.read() as connection:
+            return connection.execute(waiting).scalar() == 0
+
+    def run_to_end(self, what: str, jobs: list[tuple[str, str | None]]) -> None:
+        """Launch jobs in Dagster, and wait until all have succeeded."""
+        wanted = [self.dagster.launch(job, partition) for job, partition in jobs]
+
+        def ended() -> bool:
+            statuses = self.dagster.run_statuses()
+            failed = [run for run in wanted if statuses.get(run) in ("FAILURE", "CANCELED")]
+            if failed:
+                raise MeterhouseError(f"a run failed: {self.dagster.url}/runs/{failed[0]}")
+            return all(statuses.get(run) == "SUCCESS" for run in wanted)
+
+        self.wait_for(what, ended, live=False)
+
+
+def said(text: str) -> None:
+    """Tell on standard error how far the tour is."""
+    click.echo(f"{times.now():%H:%M:%S}  {text}", err=True)
+
+
+def tour(*, exit_after: bool, port: int, seed: int) -> int:
+    """Run the tour; return 0 only if everything came out as planted.
+
+    Raises:
+        MeterhouseError: a part did not come up, or something was waited for in vain.
+    """
+    clock = time.monotonic()
+    home = fresh_home(settings().home_path / "demo")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("METERHOUSE_")}
+    environment |= {"METERHOUSE_HOME": str(home), "METERHOUSE_CONFIG_DIR": str(home / "config")}
+    cloud = SimulatedCloud(seed)
+    with WebhookReceiver(fail_first=1) as receiver:
+        (home / "config").mkdir()
+        (home / "config" / "alarms.yaml").write_text(ALARMS.format(instance=cloud.hot_instance_id, url=receiver.url))
+        for name in [name for name in os.environ if name.startswith("METERHOUSE_")]:
+            del os.environ[name]
+        site = Site.open(read_settings(home=home, config_dir=home / "config"))
+        until = times.now().replace(microsecond=0)
+        said("the simulated cloud writes a day of notifications and polled samples")
+        cloud.write_history(site.settings.spool, until)
+        said(f"{cloud.ledger.messages:,} messages written; Dagster starts")
+        dagster = DagsterProcesses(home / "dagster", port_to_use(port), environment, home / "logs")
+        with dagster:
+            dagster.wait_until_loaded()
+            said(f"Dagster's UI is at {dagster.url}")
+            trip = Tour(site, cloud, dagster, receiver, last_poll=until)
+            lines, right = _trip(trip, until)
+            for line in lines:
+                click.echo(line)
+            click.echo(f"\nTime taken: {time.monotonic() - clock:.0f} s. Data: {home}. UI: {dagster.url}")
+            click.echo("Everything came out as planted." if right else "NOT everything came out as planted.")
+            if not exit_after:
+                said("the cloud goes on; Ctrl-C ends the demo")
+                try:
+                    while True:
+                        trip.poll_when_due()
+                        dagster.check_alive()
+                        time.sleep(1)
+                except KeyboardInterrupt:
+                    said("stopping")
+    return 0 if right else 1
+
+
+def _trip(trip: Tour, until: datetime) -> tuple[list[str], bool]:
+    """The stations of the tour; returns the account's lines and whether all was right."""
+    trip.wait_for(
+        "the sensors collect, convert, judge and roll up the day",
+        lambda: _rolled_up(trip.site, until - 2 * times.HOUR),
+    )
+    trip.cloud.write_late(trip.site.settings.spool, until)
+    trip.wait_for("the overload of web-01 reaches the webhook", lambda: "alarm" in trip.states_received())
+    trip.overloaded = False
+    trip.wait_for("web-01 recovers, and the webhook says so", lambda: trip.states_received()[-1:] == ["ok"])
+    trip.wait_for("the rest goes through, late points included", trip.settled, live=False)
+    trip.wait_for("the outbox empties", trip.outbox_empty, live=False)
+    arrival_days = sorted({date.fromisoformat(day) for day in _arrival_days(trip.site)})
+    event_days = sorted({(until - timedelta(hours=23)).date(), until.date()})
+    trip.run_to_end(
+        "archive, report and Great Expectations' checks run",
+        [
+            *(("archive_day", str(day)) for day in arrival_days),
+            *(("report_day", str(day)) for day in event_days),
+            ("quality_checks", None),
+        ],
+    )
+    found = account(trip.site, trip.cloud.ledger, trip.states_received())
+    checks = _checks(trip, arrival_days, event_days)
+    return _shown(trip, found, checks, event_days), all(line.right for line in [*found, *checks])
+
+
+def _rolled_up(site: Site, hour: datetime) -> bool:
+    from meterhouse.warehouse_tables import dirty_hours
+
+    with site.warehouse.read() as connection:
+        row = connection.execute(
+            select(dirty_hours.c.rolled_at).where(dirty_hours.c.hour == times.hour_of(hour))
+        ).first()
+    return row is not None and row[0] is not None
+
+
+def _arrival_days(site: Site) -> set[str]:
+    hours = site.lake.actions("notifications")["partition.arrival_hour"].to_pylist()
+    return {hour.partition("T")[0] for hour in hours}
+
+
+def _checks(trip: Tour, arrival_days: list[date], event_days: list[date]) -> list[Line]:
+    """What must be right beside the planted trouble."""
+    sealed = {entry["table_name"]: 0 for entry in manifest(trip.site)}
+    for entry in manifest(trip.site):
+        sealed[entry["table_name"]] += entry["rows"]
+    exports = [f"exports/usage_by_project_and_day/{day}.parquet" for day in event_days]
+    written = sum(trip.site.lake.filesystem.exists(f"{trip.site.lake.url}/{path}") for path in exports)
+    failures = sum(status == "FAILURE" for status in trip.dagster.run_statuses().values())
+    query = '{assetNodeOrError(assetKey:{path:["sample_quality"]}){... on AssetNode{assetChecksOrError{'
+    query += "... on AssetChecks{checks{name executionForLatestMaterialization{evaluation{success}}}}}}}}"
+    checks = trip.dagster.ask(query)["assetNodeOrError"]["assetChecksOrError"]["checks"]
+    passed = sum(
+        bool((check["executionForLatestMaterialization"] or {}).get("evaluation", {}).get("success"))
+        for check in checks
+    )
+    return [
+        Line("notifications in the archive", trip.cloud.ledger.notifications, sealed.get("notifications", 0)),
+        Line("usage reports exported", len(exports), written),
+        Line("Great Expectations' checks passed", len(checks), passed),
+        Line("Dagster runs that failed", 0, failures),
+    ]
+
+
+def _shown(trip: Tour, found: list[Line], checks: list[Line], event_days: list[date]) -> list[str]:
+    lines = ["", f"{'':36}{'planted':>10}{'found':>10}"]
+    for line in found:
+        lines.append(f"{line.what:36}{line.planted:>10,}{line.found:>10,}  {'equal' if line.right else 'NOT EQUAL'}")
+    lines += ["", f"{'':36}{'wanted':>10}{'found':>10}"]
+    for line in checks:
+        lines.append(f"{line.what:36}{line.planted:>10,}{line.found:>10,}  {'equal' if line.right else 'NOT EQUAL'}")
+    lines += ["", f"Webhooks received ({len(trip.receiver.refused)} refused at first, and tried again):"]
+    for call in trip.receiver.calls:
+        body = call.body
+        lines.append(f"  {call.received_at:%H:%M:%S}  {body['previous']} -> {body['current']}: {body['reason']}")
+    lines += ["", "What each project used:"]
+    names = {project.id: project.name for project in trip.cloud.inventory.projects}
+    columns = (
+        "day",
+        "project",
+        "instances",
+        "vcpu_hours",
+        "memory_gib_hours",
+        "cpu_hours",
+        "network_in_gib",
+        "excluded",
+    )
+    lines.append("  " + "".join(f"{name:>18}" for name in columns))
+    for day in event_days:
+        start = times.day_start(day)
+        for row in reports.run(trip.site, "usage_by_project_and_day", start, start + times.DAY).to_pylist():
+            row |= {"project": names.get(row["project_id"], row["project_id"]), "excluded": row["excluded_points"]}
+            cells = (f"{row[name]:,.1f}" if isinstance(row[name], float) else str(row[name]) for name in columns)
+            lines.append("  " + "".join(f"{cell:>18}" for cell in cells))
+    return lines
+
+
+def fresh_home(folder: Path) -> Path:
+    """An empty home folder for the tour; an earlier tour's is emptied, anything else is left alone.
+
+    Raises:
+        MeterhouseError: the folder holds something that no tour has made.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        if not (folder / MARKER).exists():
+            raise MeterhouseError(
+                "is not empty, and no demo made it", where=str(folder), hint="Set METERHOUSE_HOME to another folder"
+            )
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARKER).touch()
+    return folder
+
+
+def port_to_use(port: int) -> int:
+    """The port, or a free one for 0.
+
+    Raises:
+        MeterhouseError: somebody listens on it already.
+    """
+    import socket
+
+    if port == 0:
+        return free_port()
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            raise MeterhouseError(
+                f"port {port} is taken", hint="Give another with --port, or --port 0 for any"
+            ) from None
+    return port

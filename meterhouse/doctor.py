@@ -1,0 +1,136 @@
+"""The doctor: checks each configured part of a site and says what to mend."""
+
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from deltalake import DeltaTable, write_deltalake
+from sqlalchemy import text
+
+from meterhouse import times
+from meterhouse.errors import MeterhouseError
+from meterhouse.settings import Settings, settings
+from meterhouse.site import Site
+
+CLOCK_TOLERANCE_SECONDS = 2.0
+RACERS, COMMITS = 3, 5
+
+
+def examine() -> list[dict[str, Any]]:
+    """Check every part; one row each with `part`, `state` (well, warning or wrong) and `finding`. Never raises."""
+    found: list[dict[str, Any]] = []
+
+    def check(part: str, test: Callable[[], tuple[str, str]]) -> bool:
+        try:
+            state, finding = test()
+        except MeterhouseError as error:
+            state, finding = "wrong", str(error)
+        except Exception as error:
+            state, finding = "wrong", f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        found.append({"part": part, "state": state, "finding": finding})
+        return state != "wrong"
+
+    if not check("settings", lambda: ("well", f"home {settings().home_path}")):
+        return found
+    check("definitions", lambda: _definitions(settings()))
+    check("quality rules", lambda: _rules(settings()))
+    check("alarms", lambda: _alarms(settings()))
+    sites: list[Site] = []
+    if check("warehouse", lambda: _warehouse(settings(), sites)):
+        site = sites[0]
+        check("clocks", lambda: _clocks(site))
+        check("stream", lambda: _stream(site))
+        check("lake", lambda: _lake(site))
+        check("lake commits", lambda: _race(site))
+    return found
+
+
+def _definitions(given: Settings) -> tuple[str, str]:
+    from meterhouse.definitions.loading import load
+
+    loaded = load(given.config_dir)
+    if loaded.faults:
+        return "warning", f"{len(loaded.faults)} meters are left out; the first: {loaded.faults[0]}"
+    return "well", "all meters and events load"
+
+
+def _rules(given: Settings) -> tuple[str, str]:
+    from meterhouse.quality_rules import load
+
+    rules = load(given.config_dir)
+    return "well", f"{len(rules.rules)} rules of {rules.path}"
+
+
+def _alarms(given: Settings) -> tuple[str, str]:
+    from meterhouse.alarms.definitions import load
+
+    return "well", f"{len(load(given.config_dir))} alarms"
+
+
+def _warehouse(given: Settings, sites: list[Site]) -> tuple[str, str]:
+    sites.append(Site.open(given))
+    kind = "SQLite" if sites[0].warehouse.is_sqlite else "PostgreSQL"
+    return "well", f"{kind}, schema revision {sites[0].warehouse.revision()}"
+
+
+def _clocks(site: Site) -> tuple[str, str]:
+    if site.warehouse.is_sqlite:
+        return "well", "one machine"
+    with site.warehouse.read() as connection:
+        theirs = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    apart = abs((times.now() - theirs).total_seconds())
+    if apart > CLOCK_TOLERANCE_SECONDS:
+        return "warning", f"the warehouse's clock is {apart:.1f} s away from this machine's; set both by NTP"
+    return "well", f"{apart:.2f} s between this machine and the warehouse"
+
+
+def _stream(site: Site) -> tuple[str, str]:
+    waiting = site.stream.backlog()
+    folder = site.settings.spool
+    probe = folder / f".probe-{uuid.uuid4().hex}"
+    probe.touch()
+    probe.unlink()
+    if waiting.oldest is None:
+        return "well", f"{folder}: nothing waits"
+    age = (times.now() - waiting.oldest).total_seconds()
+    return "well", f"{folder}: {waiting.files} files, {waiting.bytes} bytes wait, the oldest for {age:.0f} s"
+
+
+def _lake(site: Site) -> tuple[str, str]:
+    path = f"probe/{uuid.uuid4().hex}"
+    site.lake.put(path, b"probe")
+    if site.lake.get(path) != b"probe":
+        return "wrong", f"{site.lake.url} gives back another content than was put"
+    site.lake.filesystem.rm_file(f"{site.lake.url}/{path}")
+    return "well", f"{site.lake.url}, samples at version {site.lake.version('samples')}"
+
+
+def _race(site: Site) -> tuple[str, str]:
+    """Race commits on a table of its own: a store on which two racers both win loses data."""
+    uri = f"{site.lake.url}/probe/race-{uuid.uuid4().hex}"
+    rows = pa.table({"n": pa.array([1], pa.int64())})
+    if not site.lake.storage_options:
+        Path(uri).mkdir(parents=True)
+    write_deltalake(uri, rows.slice(0, 0), storage_options=site.lake.storage_options)
+
+    def race() -> None:
+        for _ in range(COMMITS):
+            with site.lake.commit_lock("probe"):
+                write_deltalake(uri, rows, mode="append", storage_options=site.lake.storage_options)
+
+    clock = time.monotonic()
+    racers = [threading.Thread(target=race) for _ in range(RACERS)]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join()
+    kept = int(DeltaTable(uri, storage_options=site.lake.storage_options).count())
+    site.lake.filesystem.rm(uri, recursive=True)
+    wanted = RACERS * COMMITS
+    if kept != wanted:
+        return "wrong", f"of {wanted} racing commits {wanted - kept} were lost; use another object store"
+    return "well", f"{wanted} racing commits kept, {(time.monotonic() - clock) / wanted * 1000:.0f} ms each"

@@ -1,0 +1,108 @@
+"""Fixtures: a site of a test's own, embedded or on real servers."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from services import browser_path, moto_s3, postgres_url, s3
+
+from meterhouse.settings import read_settings
+from meterhouse.site import Site
+
+__all__ = ["browser_path", "moto_s3", "postgres_url", "s3"]
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real input that lies beside the repository."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no real input at {SHARED}")
+    return SHARED
+
+
+@pytest.fixture(autouse=True)
+def _own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the user's own shell reaches a test."""
+    import os
+
+    for name in os.environ:
+        if name.startswith("METERHOUSE_") and not name.startswith("METERHOUSE_TEST_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty SQLite warehouse with the newest schema, to copy from."""
+    site = Site.open(read_settings(home=tmp_path_factory.mktemp("migrated")))
+    site.warehouse.engine.dispose()
+    return site.settings.home_path / "warehouse.db"
+
+
+OpenSite = Callable[..., Site]
+
+
+@pytest.fixture
+def open_site(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Iterator[OpenSite]:
+    """Open embedded sites, each in a folder of its own; settings as keywords."""
+    opened: list[Site] = []
+
+    def open_one(**overrides: Any) -> Site:
+        home = overrides.pop("home", None) or tmp_path_factory.mktemp("home")
+        if not overrides.get("warehouse_url") and not (home / "warehouse.db").exists():
+            home.mkdir(parents=True, exist_ok=True)
+            shutil.copy(migrated, home / "warehouse.db")
+        site = Site.open(read_settings(home=home, **overrides))
+        site.settings.spool.mkdir(parents=True, exist_ok=True)
+        opened.append(site)
+        return site
+
+    yield open_one
+    for site in opened:
+        site.warehouse.engine.dispose()
+
+
+@pytest.fixture
+def site(open_site: OpenSite) -> Site:
+    """A site with nothing in it: SQLite and a folder."""
+    return open_site()
+
+
+def _bucket(bucket: dict[str, str]) -> dict[str, Any]:
+    return {
+        "lake_url": f"s3://{bucket['bucket']}/lake",
+        "s3_endpoint": bucket["endpoint"],
+        "s3_access_key": bucket["access_key"],
+        "s3_secret_key": bucket["secret_key"],
+        "s3_region": bucket["region"],
+    }
+
+
+@pytest.fixture(
+    params=[
+        "embedded",
+        pytest.param("moto", marks=pytest.mark.slow),
+        pytest.param("postgres", marks=pytest.mark.service),
+        pytest.param("postgres and s3", marks=pytest.mark.service),
+    ]
+)
+def any_site(request: pytest.FixtureRequest, open_site: OpenSite) -> Site:
+    """A site of each kind in turn: SQLite or PostgreSQL, a folder or S3."""
+    how: dict[str, Any] = {}
+    if "postgres" in request.param:
+        how["warehouse_url"] = request.getfixturevalue("postgres_url")
+    if "s3" in request.param:
+        how |= _bucket(request.getfixturevalue("s3"))
+    if request.param == "moto":
+        how |= _bucket(request.getfixturevalue("moto_s3"))
+    return open_site(**how)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.service)])
+def any_warehouse(request: pytest.FixtureRequest, open_site: OpenSite) -> Site:
+    """A site on a folder, with SQLite and with PostgreSQL."""
+    url = request.getfixturevalue("postgres_url") if request.param == "postgres" else ""
+    return open_site(warehouse_url=url)

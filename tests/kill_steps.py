@@ -1,0 +1,66 @@
+"""All steps in a process that kills itself at a given moment; see slow/test_kill.py."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from meterhouse import archive, catalog, collect, conversion, convert, lake, rollups, sample_quality, times
+from meterhouse.settings import read_settings
+from meterhouse.site import Site
+from meterhouse.stream import spool
+
+
+def run(home: Path, warehouse_url: str, fault: str) -> None:
+    """The steps from the spool to the archive. `fault` is a statement that arranges for the kill, or empty."""
+    if fault:
+        exec(fault, globals())
+    site = Site.open(read_settings(home=home, warehouse_url=warehouse_url, collect_batch=7, vacuum_hours=0))
+    collect.collect(site)
+    conversion.convert(site)
+    catalog.catalog(site)
+    sample_quality.judge_hours(site)
+    rollups.roll_up(site)
+    archive.archive(site, times.now().date())
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_after(seconds: float) -> None:
+    timer = threading.Timer(seconds, die)
+    timer.daemon = True
+    timer.start()
+
+
+def before(owner: Any, name: str, nth: int = 1, when: Callable[..., Any] = lambda *_, **__: True) -> None:
+    """Die before the nth call for which `when` holds."""
+    _wrap(owner, name, nth, when, first=True)
+
+
+def after(owner: Any, name: str, nth: int = 1, when: Callable[..., Any] = lambda *_, **__: True) -> None:
+    """Die after the nth call for which `when` holds."""
+    _wrap(owner, name, nth, when, first=False)
+
+
+def _wrap(owner: Any, name: str, nth: int, when: Callable[..., Any], *, first: bool) -> None:
+    real, calls = getattr(owner, name), []
+
+    def dying(*args: Any, **more: Any) -> Any:
+        counts = when(*args, **more)
+        if counts:
+            calls.append(1)
+        if first and counts and len(calls) == nth:
+            die()
+        answer = real(*args, **more)
+        if not first and counts and len(calls) == nth:
+            die()
+        return answer
+
+    setattr(owner, name, dying)
+
+
+__all__ = ["after", "before", "convert", "die_after", "lake", "run", "spool"]

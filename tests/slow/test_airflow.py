@@ -1,0 +1,113 @@
+"""The DAGs under a real Airflow: `airflow dags test` on a small site."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as parquet
+import pytest
+
+from meterhouse import times
+from meterhouse.archive import manifest
+from meterhouse.catalog import catalog
+from meterhouse.load import load
+from meterhouse.rollups import roll_up
+from meterhouse.settings import read_settings
+from meterhouse.site import Site
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+YESTERDAY = times.now().date() - timedelta(days=1)
+SAMPLES = [
+    ("00:10", "vcpus", "gauge", "vcpu", 4),
+    ("00:50", "vcpus", "gauge", "vcpu", 4),
+    ("01:10", "vcpus", "gauge", "vcpu", 2),
+    ("00:10", "memory", "gauge", "MB", 2048),
+    ("01:10", "memory", "gauge", "MB", 1024),
+    ("00:10", "cpu", "cumulative", "ns", 1_000_000_000_000),
+    ("00:50", "cpu", "cumulative", "ns", 1_900_000_000_000),
+    ("01:10", "cpu", "cumulative", "ns", 2_800_000_000_000),
+]
+
+Airflow = Callable[..., str]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    """A site with one instance's samples of yesterday, loaded and rolled up."""
+    file = tmp_path / "samples.csv"
+    rows = [
+        f"{YESTERDAY}T{at}:00Z,{meter},i-1,{volume},{kind},{unit},p-1,u-1" for at, meter, kind, unit, volume in SAMPLES
+    ]
+    header = "timestamp,meter,resource_id,volume,type,unit,project_id,user_id"
+    file.write_text("\n".join([header, *rows]) + "\n")
+    site = Site.open(read_settings(home=tmp_path / "site"))
+    assert load(site, [file]).samples == len(SAMPLES)
+    catalog(site)
+    roll_up(site)
+    return site
+
+
+@pytest.fixture
+def airflow(tmp_path: Path, site: Site) -> Airflow:
+    """The `airflow` command on an installation of its own, which has the site in its environment."""
+    home = tmp_path / "airflow"
+    home.mkdir()
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "METERHOUSE_"))}
+    env |= {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "METERHOUSE_HOME": str(site.settings.home),
+        "PYTHONPATH": str(ROOT),
+    }
+
+    def run(*arguments: str) -> str:
+        command = [sys.executable, "-m", "airflow", *arguments]
+        done = subprocess.run(command, env=env, cwd=home, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    run("db", "migrate")
+    return run
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """What a folder's files hold, by their paths."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_each_dag_does_its_day_and_a_second_run_changes_nothing(site: Site, airflow: Airflow) -> None:
+    (arrived,) = {hour[:10] for hour in site.lake.actions("samples")["partition.arrival_hour"].to_pylist()}
+
+    def run_both() -> tuple[list[dict[str, Any]], dict[str, bytes]]:
+        airflow("dags", "test", "meterhouse_usage_report", str(YESTERDAY))
+        airflow("dags", "test", "meterhouse_archive", arrived)
+        return manifest(site), contents(Path(site.settings.lake))
+
+    entries, lake = run_both()
+
+    (usage,) = parquet.read_table(
+        Path(site.settings.lake) / "exports" / "usage_by_project_and_day" / f"{YESTERDAY}.parquet"
+    ).to_pylist()
+    assert usage["project_id"] == "p-1"
+    assert usage["day"] == YESTERDAY
+    assert usage["instances"] == 1
+    assert usage["vcpu_hours"] == 4 + 2
+    assert usage["memory_gib_hours"] == 2 + 1
+    assert usage["cpu_hours"] == 0.5
+    assert f"exports/usage_by_project_and_day/{YESTERDAY}.csv" in lake
+
+    (entry,) = entries
+    assert (entry["table_name"], str(entry["day"])) == ("samples", arrived)
+    assert (entry["rows"], entry["duplicates"]) == (len(SAMPLES), 0)
+    assert all(f"tables/samples/{path}" in lake for path in entry["files"])
+
+    assert run_both() == (entries, lake)

@@ -1,0 +1,192 @@
+"""A process that is killed at the worst moments loses nothing and counts nothing twice: the next one ends its work."""
+
+import multiprocessing
+import random
+import signal
+from typing import Any
+
+import kill_steps
+import pytest
+from builders import at, count, drop, notification, polled, polling, rows, warehouse_rows
+from conftest import OpenSite
+from reference import TIERS, assert_same, in_lake, in_warehouse
+
+from meterhouse.catalog import snapshot
+from meterhouse.site import Site
+
+pytestmark = pytest.mark.slow
+
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["kill_steps"])
+
+APPEND = "before(lake.Lake, 'append', nth={nth}, when=lambda self, name, *a, **k: name == {name!r})"
+REPLACE = "before(lake.Lake, 'replace', nth={nth}, when=lambda self, name, *a, **k: name == {name!r})"
+SWAP = "{place}(lake.Lake, 'swap', when=lambda self, name, *a, **k: name == {name!r})"
+MOMENTS = {
+    "before landing": APPEND.format(name="notifications", nth=2),
+    "between dead letters and landing": "after(collect, 'bury', when=lambda lake, letters, *a: letters)",
+    "between landing and acknowledging": "after(collect, 'land', nth=2)",
+    "within acknowledging": "after(spool.Path, 'unlink')",
+    "between collecting and conversion": "before(conversion, '_convert_some')",
+    "between metadata and samples": "after(conversion, '_keep_metadata')",
+    "between samples and events": APPEND.format(name="events", nth=1),
+    "between conversion and catalog": "before(catalog, '_take_in')",
+    "within the catalog's transaction": "before(catalog, 'mark')",
+    "between catalog and quality": "before(sample_quality, '_judge_group')",
+    "before the quarantine": REPLACE.format(name="quarantine", nth=1),
+    "between quarantine and its record": "before(sample_quality, '_record')",
+    "within the record of quality": "after(sample_quality, 'bulk_insert')",
+    "between quality and rollups": "before(rollups, '_roll_group')",
+    "between two tiers": REPLACE.format(name="rollups", nth=2),
+    "between rollups and their record": "before(rollups, '_record')",
+    "within the record of rollups": "after(rollups, 'bulk_insert')",
+    "between the sealed file and the swap": SWAP.format(place="before", name="samples"),
+    "between the swap and its manifest": SWAP.format(place="after", name="samples"),
+    "between the manifest and its file": "before(archive, '_write_manifest')",
+    "before the vacuum": "before(lake.Lake, 'vacuum')",
+    "within the vacuum": "after(lake.Lake, 'vacuum', nth=2)",
+}
+
+
+def work(site: Site, fault: str = "") -> int:
+    """All steps in a process of their own; return how it ended."""
+    process = PROCESSES.Process(target=kill_steps.run, args=(site.settings.home_path, site.settings.warehouse, fault))
+    process.start()
+    process.join(300)
+    assert process.exitcode in (0, -signal.SIGKILL)
+    return process.exitcode
+
+
+def messages(seed: int = 5) -> list[Any]:
+    """Events, polled counters and gauges with bad points, redelivered messages and lines that are no messages."""
+    rng = random.Random(seed)
+    made: list[Any] = []
+    counter = 0.0
+    for n in range(24):
+        samples = []
+        for k in range(3):
+            counter = counter + rng.uniform(0, 9) if rng.random() > 0.1 else 1.0
+            when = at(30 * n + k)
+            samples.append(polled(counter, when, meter="cpu", type="cumulative", message_id=f"c{n}-{k}"))
+            volume = rng.choice([5.0, 50.0, 101.0, float("nan")])
+            samples.append(polled(volume, when, message_id=f"g{n}-{k}"))
+        made += [polling(f"poll{n}", samples), notification(f"event{n}")]
+    made.insert(9, b"no message")
+    return [*made, made[3], made[10], b"{}", made[20]]
+
+
+def first_file(site: Site) -> None:
+    drop(site.settings.spool, "a.jsonl", messages()[:30])
+
+
+def second_file(site: Site) -> None:
+    """The rest, and a point that comes late: it changes the increase of a later hour that was rolled up."""
+    late = polling("late", [polled(400.0, at(29.5), meter="cpu", type="cumulative", message_id="late")])
+    drop(site.settings.spool, "b.jsonl", [*messages()[30:], late, messages()[4]])
+
+
+def facts(site: Site) -> dict[str, Any]:
+    """Everything that must not hang on whether and when a process was killed."""
+    found: dict[str, Any] = {
+        table: count(site, table) for table in ("notifications", "samples", "events", "dead_letters", "quarantine")
+    }
+    found["ids"] = [row["message_id"] for row in rows(site, "notifications", "message_id")]
+    found["samples of"] = rows(site, "samples", "sample_id, series_id, timestamp, volume::VARCHAR AS volume")
+    found["events of"] = rows(site, "events", "message_id")
+    found["reasons"] = rows(site, "quarantine", "sample_id, reasons, excluded")
+    for name, columns in (
+        ("series", "series_id, first_seen, last_seen"),
+        ("resources", "resource_id, first_sample_at, last_sample_at, metadata_id"),
+        ("resource_metadata", "metadata_id"),
+        ("quality_daily", "day, hour, meter, rule, flagged"),
+        ("dirty_hours", "hour"),
+        ("archive_manifest", "table_name, rows, volume_sum"),  # digests hold the times of arrival
+    ):
+        found[name] = sorted(warehouse_rows(site, f"SELECT {columns} FROM {name}"), key=repr)
+    return found
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[Any], list[Any]]:
+    """What a run gives that nobody kills."""
+    from meterhouse.settings import read_settings
+
+    site = Site.open(read_settings(home=tmp_path_factory.mktemp("undisturbed")))
+    site.settings.spool.mkdir()
+    for file in (first_file, second_file):
+        file(site)
+        assert work(site) == 0
+    found = facts(site)
+    lake, warehouse = [in_lake(site, s) for s in TIERS], [in_warehouse(site, s) for s in TIERS[1:]]
+    site.warehouse.engine.dispose()
+    assert found["notifications"] == 24 * 2 + 1
+    assert found["samples"] == 24 * 6 + 1
+    assert found["events"] == 24
+    assert found["dead_letters"] == 2
+    return found, lake, warehouse
+
+
+def assert_undisturbed(site: Site, undisturbed: tuple[dict[str, Any], list[Any], list[Any]]) -> None:
+    wanted, lake, warehouse = undisturbed
+    found = facts(site)
+    for name in wanted:
+        assert found[name] == wanted[name], name
+    for seconds, rows_wanted in zip(TIERS, lake, strict=True):
+        assert_same(in_lake(site, seconds), rows_wanted)
+    for seconds, rows_wanted in zip(TIERS[1:], warehouse, strict=True):
+        assert_same(in_warehouse(site, seconds), rows_wanted)
+    assert not snapshot(site).hours
+    assert not site.stream.backlog()
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_kill_changes_nothing(
+    open_site: OpenSite, undisturbed: tuple[dict[str, Any], list[Any], list[Any]], moment: str
+) -> None:
+    site = open_site()
+    for file in (first_file, second_file):
+        file(site)
+        assert work(site, MOMENTS[moment]) == -signal.SIGKILL
+        assert work(site) == 0
+    assert_undisturbed(site, undisturbed)
+
+
+@pytest.mark.service
+@pytest.mark.parametrize(
+    "moment", ["between samples and events", "within the record of rollups", "within acknowledging"]
+)
+def test_a_kill_changes_nothing_with_postgres(
+    open_site: OpenSite,
+    undisturbed: tuple[dict[str, Any], list[Any], list[Any]],
+    postgres_url: str,
+    moment: str,
+) -> None:
+    site = open_site(warehouse_url=postgres_url)
+    first_file(site)
+    assert work(site, MOMENTS[moment]) == -signal.SIGKILL
+    second_file(site)
+    assert work(site) == 0
+    wanted, lake, _ = undisturbed
+    assert {name: count(site, name) for name in ("notifications", "samples", "events", "dead_letters")} == {
+        name: wanted[name] for name in ("notifications", "samples", "events", "dead_letters")
+    }
+    for seconds, rows_wanted in zip(TIERS, lake, strict=True):
+        assert_same(in_lake(site, seconds), rows_wanted)
+        if seconds in TIERS[1:]:
+            assert_same(in_warehouse(site, seconds), rows_wanted)
+
+
+def test_kills_at_random_moments_change_nothing(
+    open_site: OpenSite, undisturbed: tuple[dict[str, Any], list[Any], list[Any]]
+) -> None:
+    rng = random.Random(11)
+    site = open_site()
+    first_file(site)
+    timer = "die_after({})"
+    killed = sum(work(site, timer.format(rng.uniform(0.3, 3))) != 0 for _ in range(6))
+    assert killed
+    second_file(site)
+    for _ in range(3):
+        work(site, timer.format(rng.uniform(0.3, 4)))
+    assert work(site) == 0
+    assert_undisturbed(site, undisturbed)

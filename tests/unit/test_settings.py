@@ -1,0 +1,93 @@
+"""Settings: read in one place, and an error names the variable, what it holds and what it takes."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from meterhouse.errors import SettingsError
+from meterhouse.settings import Settings, read_settings
+
+
+def test_everything_lies_in_the_home_folder_where_nothing_else_is_said(tmp_path: Path) -> None:
+    given = read_settings(home=tmp_path)
+    assert given.warehouse == f"sqlite:///{tmp_path}/warehouse.db"
+    assert given.lake == f"{tmp_path}/lake"
+    assert given.spool == tmp_path / "spool"
+
+
+def test_a_relative_home_is_below_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert read_settings().home_path == tmp_path / ".meterhouse"
+
+
+def test_urls_say_where_else(tmp_path: Path) -> None:
+    given = read_settings(
+        warehouse_url="postgresql+psycopg://u@h/d", lake_url="s3://bucket/prefix/", stream_url=f"file://{tmp_path}/in"
+    )
+    assert given.warehouse == "postgresql+psycopg://u@h/d"
+    assert given.lake == "s3://bucket/prefix"
+    assert given.spool == tmp_path / "in"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("WAREHOUSE_URL", "mysql://h/d", "must start with sqlite:/// or postgresql+psycopg://"),
+        ("LAKE_URL", "http://h/d", "must be a folder or s3://bucket/prefix"),
+        ("LAKE_URL", "s3:///prefix", "names no bucket"),
+        ("STREAM_URL", "amqp://h", "must be file:///folder"),
+        ("CONFIG_DIR", "/no/such/folder", "is not a folder"),
+        ("MEMORY_LIMIT", "lots", "pattern"),
+        ("MEMORY_LIMIT", "0MB", "pattern"),
+        ("PARTITIONS_FROM", "2024-02-31", "day"),
+        ("PARTITIONS_FROM", "soon", "pattern"),
+        ("COLLECT_BATCH", "0", "greater than or equal to 1"),
+        ("COLLECT_BATCH", "many", "integer"),
+        ("COLLECT_SECONDS", "-1", "greater than 0"),
+        ("CARRY_HOURS", "0", "greater than or equal to 1"),
+        ("LEASE_SECONDS", "1", "greater than or equal to 5"),
+        ("WEBHOOK_TIMEOUT_SECONDS", "0", "greater than 0"),
+        ("WEBHOOK_ATTEMPTS", "0", "greater than or equal to 1"),
+        ("COMPUTE", "dask://h:1", "local"),
+        ("SAMPLE_SOURCE", "", "at least 1"),
+    ],
+)
+def test_a_variable_that_cannot_be_used_is_named(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(f"METERHOUSE_{variable}", value)
+    with pytest.raises(SettingsError) as caught:
+        read_settings()
+    assert f"METERHOUSE_{variable}={value!r}" in str(caught.value) or f"METERHOUSE_{variable}=" in str(caught.value)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("given", [{"s3_access_key": "a"}, {"s3_secret_key": "b"}])
+def test_half_a_pair_of_keys_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match="METERHOUSE_S3_ACCESS_KEY and METERHOUSE_S3_SECRET_KEY go together"):
+        read_settings(**given)
+
+
+def test_several_faults_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METERHOUSE_COLLECT_BATCH", "0")
+    monkeypatch.setenv("METERHOUSE_STREAM_URL", "x")
+    with pytest.raises(SettingsError, match=r"METERHOUSE_STREAM_URL=.*METERHOUSE_COLLECT_BATCH="):
+        read_settings()
+
+
+def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METERHOUSE_WAREHOUSE_URL", "postgres://meterhouse:hunter2@db/meterhouse")
+    with pytest.raises(SettingsError) as caught:
+        read_settings()
+    assert "postgres://meterhouse:***@db/meterhouse" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+    monkeypatch.delenv("METERHOUSE_WAREHOUSE_URL")
+    assert "hunter2" not in repr(read_settings(s3_access_key="a", s3_secret_key="hunter2"))
+
+
+def test_settings_do_not_change() -> None:
+    given = Settings()
+    with pytest.raises(ValueError, match="frozen"):
+        given.collect_batch = 1
