@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from assets.resources import SiteResource
+from assets.resources import RETRIES, SiteResource
 from assets.rollups import rollups
 from meterhouse import plots
 from meterhouse.alarms.evaluate import evaluate
@@ -10,7 +10,7 @@ from meterhouse.alarms.evaluate import evaluate
 OWNERS = ["team:telemetry"]
 
 
-@dg.asset(deps=[rollups], group_name="alarms", kinds={"sql", "duckdb"}, owners=OWNERS)
+@dg.asset(deps=[rollups], group_name="alarms", kinds={"sql", "duckdb"}, owners=OWNERS, retry_policy=RETRIES)
 def alarm_evaluations(site: SiteResource) -> dg.MaterializeResult[None]:
     """The state of every alarm by its latest good points; a transition, its history and its notifications are one."""
     done = evaluate(site.get())

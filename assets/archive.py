@@ -4,7 +4,7 @@ import dagster as dg
 
 from assets.conversion import catalog
 from assets.partitions import days
-from assets.resources import SiteResource
+from assets.resources import RETRIES, SiteResource
 from meterhouse import plots, times
 from meterhouse.archive import archive as seal
 from meterhouse.archive import manifest
@@ -17,6 +17,7 @@ from meterhouse.archive import manifest
     group_name="archive",
     kinds={"delta", "parquet"},
     owners=["team:telemetry"],
+    retry_policy=RETRIES,
 )
 def archive(context: dg.AssetExecutionContext, site: SiteResource) -> dg.MaterializeResult[None]:
     """An arrival day, sealed: one verified, sorted file a table and hour in place of many, listed in the manifest."""

@@ -2,11 +2,12 @@
 
 import dagster as dg
 
-from assets.resources import SiteResource
+from assets.resources import RETRIES, SiteResource
+from meterhouse import times
 from meterhouse.collect import collect
 
 
-@dg.asset(group_name="collection", kinds={"delta", "python"}, owners=["team:telemetry"])
+@dg.asset(group_name="collection", kinds={"delta", "python"}, owners=["team:telemetry"], retry_policy=RETRIES)
 def notifications(site: SiteResource) -> dg.MaterializeResult[None]:
     """Messages off the stream, landed once each by arrival hour; what is no notification becomes a dead letter."""
     here = site.get()
@@ -22,5 +23,6 @@ def notifications(site: SiteResource) -> dg.MaterializeResult[None]:
             "messages_per_second": round(done.messages / done.seconds) if done.seconds else 0,
             "files_waiting": waiting.files,
             "bytes_waiting": waiting.bytes,
+            "lag_seconds": round((times.now() - waiting.oldest).total_seconds()) if waiting.oldest else 0,
         }
     )

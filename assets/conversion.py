@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from assets.collection import notifications
-from assets.resources import SiteResource
+from assets.resources import RETRIES, SiteResource
 from meterhouse.catalog import catalog as follow
 from meterhouse.conversion import convert
 
@@ -30,7 +30,8 @@ OWNERS = ["team:telemetry"]
             kinds={"delta", "python"},
             owners=OWNERS,
         ),
-    ]
+    ],
+    retry_policy=RETRIES,
 )
 def conversion(site: SiteResource) -> Iterator[dg.MaterializeResult[None]]:
     done = convert(site.get())
@@ -43,7 +44,7 @@ def conversion(site: SiteResource) -> Iterator[dg.MaterializeResult[None]]:
     yield dg.MaterializeResult(asset_key="events", metadata={"dagster/row_count": done.events, **shared})
 
 
-@dg.asset(deps=["samples"], group_name="conversion", kinds={"sql", "duckdb"}, owners=OWNERS)
+@dg.asset(deps=["samples"], group_name="conversion", kinds={"sql", "duckdb"}, owners=OWNERS, retry_policy=RETRIES)
 def catalog(site: SiteResource) -> dg.MaterializeResult[None]:
     """Series, resources and their metadata in the warehouse, and the event hours that new samples made dirty."""
     done = follow(site.get())

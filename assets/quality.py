@@ -6,7 +6,7 @@ import dagster as dg
 
 from assets.conversion import catalog
 from assets.partitions import hours
-from assets.resources import SiteResource
+from assets.resources import RETRIES, SiteResource
 from assets.runs import hours_to_do
 from meterhouse import plots
 from meterhouse.sample_quality import judge_hours
@@ -22,6 +22,7 @@ SHARE_OF_EXCLUDED = 0.1
     group_name="quality",
     kinds={"delta", "duckdb"},
     owners=["team:telemetry"],
+    retry_policy=RETRIES,
 )
 def sample_quality(context: dg.AssetExecutionContext, site: SiteResource) -> dg.MaterializeResult[None]:
     """A verdict on every point of an event hour, by the rules, before any statistic; the bad ones are in quarantine."""

@@ -3,7 +3,7 @@
 import dagster as dg
 
 from assets.partitions import days
-from assets.resources import SiteResource
+from assets.resources import RETRIES, SiteResource
 from assets.rollups import rollups
 from meterhouse import plots, reports, times
 
@@ -15,6 +15,7 @@ from meterhouse import plots, reports, times
     group_name="reports",
     kinds={"sql", "parquet"},
     owners=["team:billing"],
+    retry_policy=RETRIES,
 )
 def usage_by_project_and_day(context: dg.AssetExecutionContext, site: SiteResource) -> dg.MaterializeResult[None]:
     """What each project used on a day, from the hourly roll-ups, as Parquet and CSV beside the lake's tables."""

@@ -4,13 +4,18 @@ from functools import cache
 
 import dagster as dg
 
+from meterhouse import configuration
+from meterhouse.settings import settings
 from meterhouse.site import Site
+
+
+configuration.check(settings())  # a code location with a definition file that cannot work does not load
 
 
 @cache
 def open_site() -> Site:
     """The process's site, opened once."""
-    return Site.open()
+    return Site.start()
 
 
 class SiteResource(dg.ConfigurableResource[Site]):
@@ -19,3 +24,7 @@ class SiteResource(dg.ConfigurableResource[Site]):
     def get(self) -> Site:
         """The site."""
         return open_site()
+
+
+RETRIES = dg.RetryPolicy(max_retries=3, delay=5)
+"""For what passes by itself: a step at work elsewhere, a store away for a moment."""

@@ -4,7 +4,7 @@ import dagster as dg
 
 from assets.partitions import has_partition, hour_key, hours
 from assets.quality import sample_quality
-from assets.resources import SiteResource
+from assets.resources import RETRIES, SiteResource
 from assets.runs import hours_to_do
 from meterhouse import plots
 from meterhouse.rollups import points_by_hour, roll_up
@@ -17,6 +17,7 @@ from meterhouse.rollups import points_by_hour, roll_up
     group_name="rollups",
     kinds={"delta", "duckdb", "sql"},
     owners=["team:telemetry"],
+    retry_policy=RETRIES,
 )
 def rollups(context: dg.AssetExecutionContext, site: SiteResource) -> dg.MaterializeResult[None]:
     """Roll-ups of good points to 5 minutes, 1 hour and 1 day, in the lake; hours and days in the warehouse too."""
@@ -25,7 +26,7 @@ def rollups(context: dg.AssetExecutionContext, site: SiteResource) -> dg.Materia
     latest = points_by_hour(here, 48)
     for hour, points in latest.items():
         if hour in done.hours and has_partition(hour):
-            context.add_asset_metadata({"points": points}, partition_key=hour_key(hour))
+            context.add_asset_metadata({"good_points": points}, partition_key=hour_key(hour))
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": done.rows,

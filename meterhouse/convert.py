@@ -28,6 +28,7 @@ SAMPLE_PRIORITIES: Final = frozenset({"info", "sample"})
 EVENT_PRIORITIES: Final = frozenset({"info", "error"})
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_NUL: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 _UNSIGNED: Final = (1 << 64) - 1
 _TIMES_LIMIT: Final = 1 << 16
 _POLLED_KEY: Final = itemgetter(
@@ -102,11 +103,12 @@ class Converter:
         errors: list[ConversionError] = []
         polled = 0
         bodies = notifications.column("body").to_pylist()
+        # The id that it was landed under: a message without one got it from its content.
+        names = notifications.column("message_id").to_pylist()
         for row, body in enumerate(bodies):
-            message_id = ""
+            message_id = names[row]
             try:
                 message = read_body(body)
-                message_id = _name_of(message)
                 priority = _priority(message)
                 event_type = message.get("event_type")
                 if priority == "sample" or event_type == "telemetry.polling":
@@ -288,13 +290,18 @@ class Converter:
 
 
 def read_body(body: str | bytes | None) -> Message:
-    """A notification from its JSON text; the literals NaN and Infinity are read, lone surrogates are replaced.
+    """A notification from its JSON text.
+
+    The literals NaN and Infinity are read. Lone surrogates are replaced and NUL characters are left out: no UTF-8 text
+    holds the ones, no text of PostgreSQL the others.
 
     Raises:
         ValueError: it is no JSON, or no JSON object.
     """
     if body is None:
         raise ValueError("the notification has no body")
+    if isinstance(body, str) and "\\u0000" in body:
+        body = _NUL.sub(r"\1", body)
     try:
         message = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -524,11 +531,6 @@ def _timestamp(message: Message) -> Any:
     if timestamp is None:
         raise ValueError("the notification has no timestamp")
     return timestamp
-
-
-def _name_of(message: Message) -> str:
-    message_id = message.get("message_id")
-    return message_id if isinstance(message_id, str) else "" if message_id is None else _text(message_id)
 
 
 def _detail(error: Exception) -> str:

@@ -26,7 +26,7 @@ def judge(connection: Connection, rules: Rules, carry_hours: int) -> None:
 
 def reason_names(rules: Rules, bits: str) -> str:
     """A DuckDB expression that lists the names of the rules in a bits column."""
-    named = ", ".join(f"CASE WHEN {bits} & {1 << rule.bit} != 0 THEN '{rule.name}' END" for rule in rules.rules)
+    named = ", ".join(f"CASE WHEN {bits} & {1 << rule.bit} != 0 THEN {quoted(rule.name)} END" for rule in rules.rules)
     return f"list_filter([{named}]::VARCHAR[], lambda name: name IS NOT NULL)"
 
 

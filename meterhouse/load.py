@@ -7,6 +7,7 @@ A sample's id is made from its content and its place among equal ones, so that a
 import gzip
 import io
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,12 +24,18 @@ from meterhouse.collect import Collected, land
 from meterhouse.duck import Connection, arrow, one, quoted
 from meterhouse.errors import MeterhouseError
 from meterhouse.progress import Progress, quiet
-from meterhouse.schema import TIME
 from meterhouse.site import Site
 from meterhouse.stream import Raw
 
 COLUMNS = ("timestamp", "meter", "resource_id", "volume", "type", "unit", "project_id", "user_id", "source")
-ALIASES = {"metric": "meter", "value": "volume", "counter_name": "meter", "counter_volume": "volume"}
+ALIASES = {
+    "metric": "meter",
+    "value": "volume",
+    "counter_name": "meter",
+    "counter_volume": "volume",
+    "counter_type": "type",
+    "counter_unit": "unit",
+}
 LINES_AT_ONCE = 50_000
 
 
@@ -90,7 +97,7 @@ def _load_lines(site: Site, path: Path, done: Loaded) -> None:
         if _is_sample(first[1]):
             with _open(path) as again:
                 try:
-                    _load_samples(site, path, arrow_json.read_json(io.BytesIO(again.read())), done)
+                    _load_samples(site, path, arrow_json.read_json(io.BytesIO(again.read())), done, first_line=1)
                 except pa.ArrowInvalid as error:
                     raise MeterhouseError(f"cannot be read as samples: {error}", where=str(path)) from None
             return
@@ -127,8 +134,9 @@ def _load_csv(site: Site, path: Path, done: Loaded) -> None:
             # Everything as text first: a column of one odd value must not decide about the whole file.
             header = handle.readline().decode("utf-8-sig").strip()
             names = [name.strip() for name in header.split(",")]
+            content = handle.read() or b"\n" * 2  # Arrow takes an empty content for an error
             rows = arrow_csv.read_csv(
-                handle,
+                io.BytesIO(content),
                 arrow_csv.ReadOptions(column_names=names),
                 convert_options=arrow_csv.ConvertOptions(
                     column_types=dict.fromkeys(names, pa.string()),
@@ -141,11 +149,14 @@ def _load_csv(site: Site, path: Path, done: Loaded) -> None:
             raise MeterhouseError(
                 f"is no CSV: {error}", where=str(path), hint=f"Columns: {','.join(COLUMNS)}"
             ) from None
-    _load_samples(site, path, rows, done)
+    _load_samples(site, path, rows, done, first_line=2)
 
 
-def _load_samples(site: Site, path: Path, rows: pa.Table, done: Loaded) -> None:
+def _load_samples(site: Site, path: Path, rows: pa.Table, done: Loaded, first_line: int) -> None:
     rows = rows.rename_columns([ALIASES.get(name, name) for name in rows.column_names])
+    twice = sorted(name for name, count in Counter(rows.column_names).items() if count > 1 and name in COLUMNS)
+    if twice:
+        raise MeterhouseError(f"has two columns for {', '.join(twice)}", where=f"{path}:1", hint="Keep one of them")
     missing = [name for name in ("timestamp", "volume") if name not in rows.column_names]
     if missing:
         raise MeterhouseError(
@@ -154,7 +165,9 @@ def _load_samples(site: Site, path: Path, rows: pa.Table, done: Loaded) -> None:
     if rows.num_rows == 0:
         return
     with site.lake.connect() as duck:
-        _read_columns(duck, rows, _stem(path), site.settings.sample_source)
+        rows = rows.select([name for name in rows.column_names if name in COLUMNS])
+        numbered = rows.append_column("line", pa.array(range(first_line, first_line + rows.num_rows), pa.int64()))
+        _read_columns(duck, numbered, _stem(path), site.settings.sample_source)
         bad = arrow(duck, "SELECT line, raw, reason FROM given WHERE reason IS NOT NULL ORDER BY line").to_pylist()
         letters = [Raw(row["raw"].encode(), f"load:{path.name}:{row['line']}", row["reason"]) for row in bad]
         if letters:
@@ -176,20 +189,21 @@ def _read_columns(duck: Connection, rows: pa.Table, stem: str, source: str) -> N
             return f"coalesce({found}, getvariable('default_{name}')) AS {name}"
         return f"{found} AS {name}"
 
-    numbered = rows.append_column("line", pa.array(range(2, rows.num_rows + 2), pa.int64()))
-    duck.register("rows", numbered)
-    raw = ", ".join(f'CAST("{name}" AS VARCHAR)' for name in rows.column_names)
+    duck.register("rows", rows)
+    raw = ", ".join(f"CAST({name} AS VARCHAR)" for name in rows.column_names if name != "line")
     texts = ", ".join(column(name) for name in COLUMNS if name not in ("timestamp", "volume"))
     duck.execute(
         f"""
         CREATE TEMP TABLE given AS SELECT *, CASE
             WHEN timestamp IS NULL THEN 'the timestamp is not ISO 8601'
+            WHEN timestamp < '1970-01-01' OR timestamp >= '2262-01-01' THEN 'the timestamp is outside 1970 to 2261'
             WHEN volume IS NULL THEN 'the volume is no number'
             WHEN type NOT IN ('gauge', 'delta', 'cumulative') THEN 'the type is none of gauge, delta, cumulative'
         END AS reason
         FROM (
-            SELECT line, concat_ws(',', {raw}) AS raw, try_cast(timestamp AS TIMESTAMPTZ) AS timestamp,
-                try_cast(volume AS DOUBLE) AS volume, {texts}
+            SELECT line, concat_ws(',', {raw}) AS raw,
+                try_cast(CAST(timestamp AS VARCHAR) AS TIMESTAMPTZ) AS timestamp,
+                try_cast(CAST(volume AS VARCHAR) AS DOUBLE) AS volume, {texts}
             FROM rows
         )
         """
@@ -211,20 +225,23 @@ def _append(site: Site, duck: Connection) -> int:
     numbered = arrow(
         duck,
         "SELECT dims.*, timestamp, volume, "
-        "row_number() OVER (PARTITION BY dims.series_id, timestamp, volume ORDER BY line) AS ordinal "
+        "row_number() OVER (PARTITION BY dims.series_id, timestamp, volume ORDER BY line) AS ordinal, "
+        "row_number() OVER (PARTITION BY dims.series_id, timestamp ORDER BY line) - 1 AS place "
         f"FROM given JOIN dims ON {same} WHERE reason IS NULL",
     )
     duck.register("numbered", numbered.append_column("sample_id", _content_ids(numbered)))
+    moment = times.now()
+    # Of several points of one time the last line counts: it is the one that was recorded last.
     fresh = arrow(
-        duck, "SELECT * EXCLUDE (ordinal) FROM numbered ANTI JOIN samples USING (series_id, timestamp, sample_id)"
+        duck,
+        "SELECT * EXCLUDE (ordinal, place), "
+        f"TIMESTAMPTZ '{times.text(moment)}' + to_microseconds(place) AS recorded_at "
+        "FROM numbered ANTI JOIN samples USING (series_id, timestamp, sample_id)",
     )
     count = int(fresh.num_rows)
     if count:
-        moment = times.now()
-        fresh = (
-            fresh.append_column("arrival_hour", pa.array([times.arrival_hour(moment)] * count))
-            .append_column("recorded_at", pa.array([moment] * count, TIME))
-            .append_column("metadata_id", pa.nulls(count, pa.int64()))
+        fresh = fresh.append_column("arrival_hour", pa.array([times.arrival_hour(moment)] * count)).append_column(
+            "metadata_id", pa.nulls(count, pa.int64())
         )
         site.lake.append("samples", fresh)
     return count

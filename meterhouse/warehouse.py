@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -187,17 +188,20 @@ class Warehouse:
                 connection.commit()
 
     @contextmanager
-    def lease(self, name: str) -> Iterator[None]:
+    def lease(self, name: str, *, wait_seconds: float = 0.0) -> Iterator[None]:
         """Hold a step's lease while the block runs; a thread renews it.
 
         The lease of a process that died on this machine is taken over at once, that of one on another machine when
         it runs out.
 
         Raises:
-            Busy: another live process holds it.
+            Busy: another live process holds it still after `wait_seconds`.
         """
         holder = f"{socket.gethostname()}:{os.getpid()}:{_boot_time(os.getpid())}:{uuid.uuid4().hex[:8]}"
-        if not self._take(name, holder):
+        deadline = time.monotonic() + wait_seconds
+        while not (taken := self._take(name, holder)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        if not taken:
             with self.read() as connection:
                 other = connection.execute(select(leases.c.holder).where(leases.c.name == name)).scalar()
             raise Busy(

@@ -77,9 +77,10 @@ def validate(points: "pd.DataFrame", rules: Rules) -> Validation:
         RuntimeError: an expectation could not be evaluated: a broken rule is not the same as bad data.
     """
     import great_expectations as gx
+    from great_expectations.data_context.types.base import ProgressBarsConfig
 
     context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
     frame = columns(points, rules)
     asset = context.data_sources.add_pandas("points").add_dataframe_asset("points")
     batch = asset.add_batch_definition_whole_dataframe("all").get_batch(batch_parameters={"dataframe": frame})

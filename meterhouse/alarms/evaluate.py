@@ -29,6 +29,9 @@ from meterhouse.schema import TIME
 from meterhouse.site import Site
 from meterhouse.warehouse_tables import alarm_history, alarms, deliveries, series
 
+WAIT_SECONDS = 30.0
+"""How long an evaluation waits for another one to end: schedule and roll-up may start one at a time."""
+
 COMPARE: dict[str, Callable[[float, float], bool]] = {
     "lt": operator.lt,
     "le": operator.le,
@@ -72,7 +75,7 @@ def evaluate(site: Site, at: datetime | None = None) -> Evaluated:
     """
     done = Evaluated()
     clock = time.monotonic()
-    with site.warehouse.lease("alarm_evaluations"):
+    with site.warehouse.lease("alarm_evaluations", wait_seconds=WAIT_SECONDS):
         apply(site)
         with site.warehouse.read() as connection:
             rows = connection.execute(select(alarms).where(alarms.c.enabled).order_by(alarms.c.name)).all()

@@ -71,7 +71,7 @@ def collect(follow: bool, max_messages: int | None, max_seconds: float | None, a
     from meterhouse.errors import Busy
     from meterhouse.site import Site
 
-    site = Site.open()
+    site = Site.start()
     while True:
         try:
             with output.progress("collecting") as tell:
@@ -110,7 +110,7 @@ def load(files: tuple[Path, ...], as_json: bool) -> None:
     from meterhouse.load import load as load_files
     from meterhouse.site import Site
 
-    site = Site.open()
+    site = Site.start()
     with output.progress("loading files") as tell:
         loaded = load_files(site, list(files), progress=tell)
     converted = make(site)
@@ -138,7 +138,7 @@ def rollup(as_json: bool) -> None:
     from meterhouse.sample_quality import judge_hours
     from meterhouse.site import Site
 
-    site = Site.open()
+    site = Site.start()
     with output.progress("judging hours") as tell:
         judged = judge_hours(site, progress=tell)
     with output.progress("rolling up hours") as tell:
@@ -163,7 +163,7 @@ def archive(day: date | None, as_json: bool) -> None:
     from meterhouse.archive import manifest
     from meterhouse.site import Site
 
-    site = Site.open()
+    site = Site.start()
     day = day or (times.now() - timedelta(days=1)).date()
     done = seal(site, day)
     output.note(
@@ -197,7 +197,7 @@ def backfill(asset: str, start: datetime | None, end: datetime | None, why: str,
 
     if start is None or end is None:
         raise click.UsageError("--from and --to are both needed")
-    site = Site.open()
+    site = Site.start()
     with output.progress(f"backfilling {asset}") as tell:
         done = recompute(site, asset, start, end, why=why, progress=tell)
     output.figures("backfilled", done, as_json)

@@ -62,7 +62,10 @@ def account(site: Site, ledger: Ledger, webhooks: list[str]) -> list[Line]:
             rows = connection.execute(text("SELECT figures FROM runs WHERE step = :step"), {"step": step})
             return sum(int(json.loads(row[0])[figure]) for row in rows)
 
-    good = f"SELECT sum(r.count) FROM rollup_1h AS r JOIN series AS s ON s.series_id = r.series_id WHERE s.meter IN ({polled})"
+    good = (
+        "SELECT sum(r.count) FROM rollup_1h AS r JOIN series AS s ON s.series_id = r.series_id "
+        f"WHERE s.meter IN ({polled})"
+    )
     return [
         Line("messages", planted["messages"], step_total("collect", "messages")),
         Line("notifications landed", planted["notifications"], lake("SELECT count(*) FROM notifications")),

@@ -81,7 +81,7 @@ def first_file(site: Site) -> None:
 
 def second_file(site: Site) -> None:
     """The rest, and a point that comes late: it changes the increase of a later hour that was rolled up."""
-    late = polling("late", [polled(400.0, at(29.5), meter="cpu", type="cumulative", message_id="late")])
+    late = polling("late", [polled(400.0, at(59.5), meter="cpu", type="cumulative", message_id="late")])
     drop(site.settings.spool, "b.jsonl", [*messages()[30:], late, messages()[4]])
 
 

@@ -1,0 +1,246 @@
+"""The code location: what loads, what sensors decide, and the whole flow in process."""
+
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import at, drop, notification, polled, polling
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # BackfillPolicy is beta in this version of Dagster, and says so at each use
+    import dagster as dg
+
+    import definitions
+    from assets import resources
+    from assets.partitions import hour_key
+    from assets.runs import DIRTY
+    from sensors import dirty_hours, stream, webhooks
+
+from meterhouse import settings as settings_module
+from meterhouse import times
+from meterhouse.alarms.evaluate import evaluate
+from meterhouse.catalog import snapshot
+from meterhouse.demo.cloud import SimulatedCloud
+from meterhouse.demo.receiver import WebhookReceiver
+from meterhouse.site import Site
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::dagster.BetaWarning")]
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """The site that assets and sensors open by themselves."""
+    monkeypatch.setenv("METERHOUSE_HOME", str(tmp_path))
+    monkeypatch.setenv("METERHOUSE_CONFIG_DIR", str(tmp_path))
+    settings_module.settings.cache_clear()
+    resources.open_site.cache_clear()
+    yield resources.open_site()
+    resources.open_site().warehouse.engine.dispose()
+    settings_module.settings.cache_clear()
+    resources.open_site.cache_clear()
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made
+
+
+def run(instance: dg.DagsterInstance, job: str, **how: Any) -> dict[str, dict[str, Any]]:
+    """Execute a job in process; give the metadata of its materializations and checks by name."""
+    result = definitions.defs.resolve_job_def(job).execute_in_process(instance=instance, **how)
+    found: dict[str, dict[str, Any]] = {}
+    for event in result.all_events:
+        if event.is_step_materialization:
+            made = event.step_materialization_data.materialization
+            found[made.asset_key.to_user_string()] = {name: value.value for name, value in made.metadata.items()}
+        if event.event_type_value == "ASSET_CHECK_EVALUATION":
+            check = event.event_specific_data
+            found[check.check_name] = {"passed": check.passed, **{k: v.value for k, v in check.metadata.items()}}
+    return found
+
+
+def range_tags(hours: list[Any]) -> dict[str, str]:
+    return {
+        DIRTY: "true",
+        "dagster/asset_partition_range_start": hour_key(min(hours)),
+        "dagster/asset_partition_range_end": hour_key(max(hours)),
+    }
+
+
+def test_the_code_location_validates_from_any_directory(tmp_path: Path) -> None:
+    program = Path(sys.executable).parent / "dagster"
+    environment = {**os.environ, "DAGSTER_HOME": str(tmp_path), "METERHOUSE_HOME": str(tmp_path / "home")}
+    command = [str(program), "definitions", "validate", "-w", str(ROOT / "workspace.yaml")]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_broken_definition_file_keeps_the_code_location_from_loading(tmp_path: Path) -> None:
+    (tmp_path / "quality.yaml").write_text(
+        "rules:\n  - name: odd\n    bit: 99\n    check: finite\n    severity: critical\n"
+    )
+    environment = {**os.environ, "METERHOUSE_HOME": str(tmp_path / "home"), "METERHOUSE_CONFIG_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", "import definitions"], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode != 0
+    assert f"{tmp_path}/quality.yaml:2: rule 'odd': bit is 99" in done.stderr
+
+
+def test_loading_the_code_location_imports_nothing_heavy() -> None:
+    probe = (
+        "import sys, definitions; print([m for m in ('great_expectations', 'pandas', 'airflow') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", probe], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_every_asset_has_a_group_an_owner_a_kind_and_a_one_sentence_description() -> None:
+    for spec in definitions.defs.resolve_all_asset_specs():
+        assert spec.group_name != "default", spec.key
+        assert spec.owners, spec.key
+        assert spec.kinds, spec.key
+        assert spec.description, spec.key
+        assert spec.description.strip().count("\n") == 0, spec.key
+
+
+def test_a_day_of_a_cloud_goes_through_every_asset(here: Site, instance: dg.DagsterInstance) -> None:
+    cloud = SimulatedCloud(seed=11, instances=12)
+    until = times.now().replace(microsecond=0)
+    cloud.write_history(here.settings.spool, until, hours=3)
+    planted = cloud.ledger
+
+    collected = run(instance, "collect")
+    assert collected["notifications"]["messages"] == planted.messages
+    assert collected["notifications"]["dagster/row_count"] == planted.notifications
+    assert collected["notifications"]["redelivered"] == planted.redelivered
+    assert collected["notifications"]["dead_letters"] == planted.dead_letters
+    assert collected["events"]["dagster/row_count"] == planted.events
+    assert collected["samples"]["dagster/row_count"] >= planted.samples
+
+    hours = [hour for hour in snapshot(here).hours if hour <= until]
+    judged = run(instance, "recompute", tags=range_tags(hours))
+    assert judged["sample_quality"]["dagster/row_count"] == collected["samples"]["dagster/row_count"]
+    assert judged["sample_quality"]["excluded"] == planted.excluded
+    assert judged["rollups"]["excluded"] == planted.excluded
+    assert "data:image/svg+xml" in judged["rollups"]["latest_hours"]
+    assert not snapshot(here).hours
+
+    checks = run(instance, "quality_checks")
+    assert checks["good_points_keep_the_rules"]["passed"]
+    assert checks["good_points_keep_the_rules"]["points"] > 0
+    assert checks["few_points_are_flagged"]["passed"]
+
+    today = str(times.now().date())
+    archived = run(instance, "archive_day", partition_key=today)
+    assert "samples" in archived["archive"]["manifest"]
+    day = until - timedelta(hours=1)
+    report = run(instance, "report_day", partition_key=str(day.date()))
+    assert report["usage_by_project_and_day"]["dagster/row_count"] == 5
+    assert "vcpu_hours" in report["usage_by_project_and_day"]["usage"]
+
+    again = run(instance, "collect")
+    assert again["notifications"]["messages"] == again["samples"]["dagster/row_count"] == 0
+    assert run(instance, "archive_day", partition_key=today)["archive"]["sealed_now"] == 0
+
+
+def test_a_backfill_of_hours_recomputes_them_though_nothing_new_came(here: Site, instance: dg.DagsterInstance) -> None:
+    drop(here.settings.spool, "a.jsonl", [polling("b1", [polled(1.0, at(5)), polled(3.0, at(6)), polled(5.0, at(65))])])
+    run(instance, "collect")
+    hours = list(snapshot(here).hours)
+    run(instance, "recompute", tags=range_tags(hours))
+    tags = {name: value for name, value in range_tags(hours).items() if name != DIRTY}
+    done = run(instance, "recompute", tags=tags)
+    assert done["sample_quality"]["dagster/row_count"] == 3
+    assert done["rollups"]["points"] == 3
+    assert not snapshot(here).hours
+
+
+def test_the_stream_sensor_starts_a_run_only_when_there_is_work_and_none_is_at_it(
+    here: Site, instance: dg.DagsterInstance
+) -> None:
+    def tick() -> Any:
+        context = dg.build_sensor_context(instance=instance, resources={"site": resources.SiteResource()})
+        return stream.stream_sensor(context)
+
+    assert isinstance(tick(), dg.SkipReason)
+    drop(here.settings.spool, "a.jsonl", [notification("m1")])
+    assert isinstance(tick(), dg.RunRequest)
+    running = instance.create_run_for_job(
+        definitions.defs.resolve_job_def("collect"), status=dg.DagsterRunStatus.STARTED
+    )
+    assert "at it" in str(tick().skip_message)
+    instance.delete_run(running.run_id)
+    run(instance, "collect")
+    assert "quiet" in str(tick().skip_message)
+
+
+def test_the_dirty_hours_sensor_asks_for_the_hours_that_got_points(here: Site, instance: dg.DagsterInstance) -> None:
+    def tick() -> Any:
+        context = dg.build_sensor_context(instance=instance, resources={"site": resources.SiteResource()})
+        return dirty_hours.dirty_hours_sensor(context)
+
+    assert "no event hour" in str(tick().skip_message)
+    drop(
+        here.settings.spool,
+        "a.jsonl",
+        [polling("b1", [polled(1.0, at(5)), polled(2.0, at(hours=7)), polled(3.0, at(hours=8))])],
+    )
+    run(instance, "collect")
+    requests = tick()
+    assert [request.tags["dagster/asset_partition_range_start"] for request in requests] == [
+        hour_key(at()),
+        hour_key(at(hours=7)),
+    ]
+    for request in requests:
+        run(instance, "recompute", tags=request.tags)
+    assert "no event hour" in str(tick().skip_message)
+
+
+def test_dirty_hours_without_a_partition_are_recomputed_too(here: Site, instance: dg.DagsterInstance) -> None:
+    drop(here.settings.spool, "a.jsonl", [polling("b1", [polled(1.0, at(days=-5000)), polled(2.0, at(days=5000))])])
+    run(instance, "collect")
+    context = dg.build_sensor_context(instance=instance, resources={"site": resources.SiteResource()})
+    (request,) = dirty_hours.dirty_hours_sensor(context)
+    run(instance, "recompute", tags=request.tags)
+    assert not snapshot(here).hours
+
+
+def test_hours_that_lie_far_apart_are_joined_into_few_ranges_that_cover_them_all() -> None:
+    hours = [at(hours=n) for n in (0, 1, 5, 9, 100, 200, 201, 300)]
+    found = dirty_hours.ranges(hours, most=4)
+    assert len(found) == 4
+    assert all(any(first <= hour <= last for first, last in found) for hour in hours)
+    assert found[0] == (at(), at(hours=9))
+
+
+def test_the_webhook_sensor_delivers_what_is_due(here: Site, instance: dg.DagsterInstance) -> None:
+    def tick() -> Any:
+        context = dg.build_sensor_context(instance=instance, resources={"site": resources.SiteResource()})
+        return webhooks.webhook_sensor(context)
+
+    assert "nothing is due" in str(tick().skip_message)
+    with WebhookReceiver() as receiver:
+        rule = "{meter_name: cpu_util, threshold: 10.0, comparison_operator: gt, period: 600}"
+        (here.settings.home_path / "alarms.yaml").write_text(
+            f"alarms:\n  - name: high\n    threshold_rule: {rule}\n    alarm_actions: ['{receiver.url}']\n"
+        )
+        now = times.now().replace(microsecond=0)
+        drop(here.settings.spool, "a.jsonl", [polling("b1", [polled(50.0, now - timedelta(seconds=30))])])
+        run(instance, "collect")
+        assert evaluate(here).transitions == [("high", "insufficient data", "alarm")]
+        result = tick()
+        assert [call.body["current"] for call in receiver.calls] == ["alarm"]
+        (event,) = result.asset_events
+        assert event.metadata["delivered"].value == 1
+        assert "nothing is due" in str(tick().skip_message)

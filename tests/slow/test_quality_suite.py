@@ -1,0 +1,94 @@
+"""The fast path and Great Expectations judge alike, and the gate finds what the fast path would let through."""
+
+import warnings
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+from builders import at, land_points, point, rows
+from reference import random_points
+
+from meterhouse import duck, quality_rules
+from meterhouse.judge import judge
+from meterhouse.quality_rules import Rule, Rules
+from meterhouse.sample_quality import judge_hours
+from meterhouse.schema import SAMPLES
+from meterhouse.site import Site
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _import_great_expectations() -> None:
+    """Its own import warns."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import great_expectations.expectations  # noqa: F401
+
+
+def judged(points: list[dict[str, Any]], rules: Rules) -> pd.DataFrame:
+    """Every distinct point with the bits of the fast path, and what the suite wants to know."""
+    with duck.connect() as connection:
+        connection.register("points", pa.Table.from_pylist(points, schema=SAMPLES))
+        connection.execute("CREATE TEMP TABLE carried (series_id BIGINT, timestamp TIMESTAMPTZ, volume DOUBLE)")
+        judge(connection, rules, 48)
+        return connection.execute(
+            "SELECT meter, v.type, v.series_id, v.timestamp, v.recorded_at, v.volume, v.previous, v.bits, v.sample_id "
+            "FROM verdicts AS v JOIN (SELECT DISTINCT series_id, meter FROM points) USING (series_id) "
+            "ORDER BY v.series_id, v.timestamp, v.sample_id"
+        ).df()
+
+
+@pytest.mark.parametrize("seed", [21, 22])
+def test_the_fast_path_flags_what_great_expectations_flags(seed: int) -> None:
+    from quality.suite import validate
+
+    rules = quality_rules.load(None)
+    points = random_points(seed, hours=200)
+    points += [point(1, at(hours=n), meter="x", recorded_at=at(hours=n - 1)) for n in range(5)]
+    found = judged(points, rules)
+    checked = validate(found, rules)
+    assert checked.points == len(found)
+    for rule in rules.rules:
+        fast = {n for n, bits in enumerate(found["bits"]) if bits & (1 << rule.bit)}
+        slow = set(checked.broken[rule.name])
+        assert slow, rule.name
+        if rule.check != "duplicate":
+            assert fast == slow, rule.name
+            continue
+        # The suite names every point of a group, the fast path all but the one that counts.
+        assert fast < slow
+        groups = found.loc[sorted(slow)].groupby(["series_id", "timestamp"])
+        assert len(slow - fast) == len(groups)
+        for _, group in groups:
+            assert len(set(group.index) - fast) == 1
+
+
+def test_a_rule_that_great_expectations_cannot_evaluate_raises() -> None:
+    from quality.suite import validate
+
+    odd = Rules((Rule("odd", "", 0, "range", "critical", minimum="x"),), "here")  # type: ignore[arg-type]
+    with pytest.raises((RuntimeError, TypeError, ValueError)):
+        validate(judged([point(1.0)], quality_rules.load(None)), odd)
+
+
+def test_the_gate_passes_after_the_quality_step_and_finds_a_point_that_was_let_through(site: Site) -> None:
+    from quality.gate import check
+
+    assert check(site).points == 0
+    points = random_points(23, hours=20)
+    land_points(site, points)
+    judge_hours(site)
+    excluded = sum(row["excluded"] for row in rows(site, "quarantine"))
+    warned = len(rows(site, "quarantine")) - excluded
+    gate = check(site, hours=1000)
+    assert (gate.broken, gate.excluded, gate.warned) == (0, excluded, warned)
+    distinct = len({(p["series_id"], p["timestamp"], p["sample_id"]) for p in points})
+    assert gate.points == distinct - excluded
+    assert gate.share_flagged == (excluded + warned) / distinct
+
+    site.lake.replace(
+        "quarantine", site.lake.table("quarantine").to_pyarrow_table().slice(0, 0), "'not_finite' = reason_names[1]"
+    )
+    assert check(site, hours=1000).broken > 0

@@ -1,0 +1,54 @@
+"""Real metric series (NAB, Bitbrains), loaded as they are, give per day what pandas gives."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from builders import count, warehouse_rows
+from conftest import OpenSite
+
+from meterhouse.catalog import catalog
+from meterhouse.load import load
+from meterhouse.rollups import roll_up
+from meterhouse.statistics import statistics
+
+pytestmark = pytest.mark.slow
+
+
+def test_real_series_give_per_day_what_pandas_gives(open_site: OpenSite, shared: Path) -> None:
+    site = open_site()
+    files = sorted((shared / "series").glob("*.csv.gz"))
+    assert files
+    done = load(site, files)
+    assert done.collected.dead_letters == 0
+    assert done.known == 0
+    catalog(site)
+    roll_up(site)
+    rows = distinct = 0
+    for path in files:
+        name = path.name.removesuffix(".csv.gz")
+        given = pd.read_csv(path)
+        given["timestamp"] = pd.to_datetime(given["timestamp"], utc=True)
+        given["meter"] = given["metric"] if "metric" in given else name
+        rows += len(given)
+        # A point is (series, time): of several rows of one time the last counts.
+        given = given.drop_duplicates(["meter", "timestamp"], keep="last")
+        distinct += len(given)
+        for meter, of_meter in given.groupby("meter"):
+            days = of_meter.groupby(of_meter["timestamp"].dt.floor("D"))["value"]
+            wanted = {day: (len(v), v.min(), v.max(), pytest.approx(v.mean(), rel=1e-12)) for day, v in days}
+            start = min(wanted).to_pydatetime()
+            found = {
+                row["period_start"]: (row["count"], row["min"], row["max"], row["avg"])
+                for row in statistics(site, meter, period=86400, start=start, groupby=["resource_id"])
+                if row["groupby"]["resource_id"] == name
+            }
+            assert found == wanted
+            in_warehouse = warehouse_rows(
+                site,
+                "SELECT r.bucket, r.count, r.min, r.max, r.sum / r.count FROM rollup_1d AS r JOIN series AS s "
+                f"ON s.series_id = r.series_id WHERE s.meter = '{meter}' AND s.resource_id = '{name}'",
+            )
+            assert {pd.Timestamp(row[0], tz="UTC"): row[1:] for row in in_warehouse} == wanted
+    assert done.samples == count(site, "samples") == rows
+    assert count(site, "quarantine", "list_contains(reason_names, 'duplicate')") == rows - distinct
