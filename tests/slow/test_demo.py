@@ -1,0 +1,151 @@
+"""The demo as a user runs it: Dagster's real daemon and webserver, seen through a browser."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.service]
+
+PROGRAM = str(Path(sys.executable).parent / "meterhouse")
+KINDS = (
+    "redelivered, landed once",
+    "unparsable, in dead letters",
+    "not finite",
+    "out of range",
+    "negative",
+    "future",
+    "duplicates",
+    "counter resets",
+    "late points",
+)
+
+
+class Demo:
+    """A running demo: its account, the address of its UI, and its process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.home = folder / "demo"
+        environment = {**os.environ, "METERHOUSE_HOME": str(folder)}
+        self.process = subprocess.Popen(
+            [PROGRAM, "demo", "--port", "0"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=(folder / "progress").open("w"),
+            text=True,
+        )
+        self.account = ""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.account += line
+            if "came out as planted" in line:
+                break
+        found = re.search(r"UI: (http://\S+)", self.account)
+        assert found, (folder / "progress").read_text()
+        self.url = found[1]
+
+    def children(self) -> list[int]:
+        """Pids of the processes that the demo has started."""
+        listed = subprocess.run(["ps", "-eo", "pid,ppid"], capture_output=True, text=True, check=True).stdout.split()[
+            2:
+        ]
+        parents = dict(zip(map(int, listed[::2]), map(int, listed[1::2]), strict=True))
+        found = [self.process.pid]
+        for pid in found:
+            found += [child for child, parent in parents.items() if parent == pid]
+        return found[1:]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    started = Demo(tmp_path_factory.mktemp("demo"))
+    yield started
+    started.process.kill()
+    started.process.wait()
+    assert started.process.stdout is not None
+    started.process.stdout.close()
+
+
+def test_as_much_of_each_kind_of_trouble_is_found_as_was_planted(demo: Demo) -> None:
+    for kind in KINDS:
+        found = re.search(rf"^{kind} +([\d,]+) +([\d,]+)  equal$", demo.account, re.MULTILINE)
+        assert found, f"{kind} in\n{demo.account}"
+        assert found[1] == found[2] != "0"
+    assert "NOT" not in demo.account
+    assert "insufficient data -> alarm" in demo.account
+    assert "alarm -> ok" in demo.account
+
+
+def test_the_ui_shows_the_assets_their_lineage_and_metadata(demo: Demo, browser_path: str, tmp_path: Path) -> None:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=browser_path, args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
+        )
+        page = browser.new_page(viewport={"width": 1600, "height": 1000})
+        errors: list[Any] = []
+        page.on("pageerror", errors.append)
+        page.goto(f"{demo.url}/asset-groups", wait_until="domcontentloaded")
+        for asset in ("notifications", "samples", "sample_quality", "rollups", "archive", "usage_by_project_and_day"):
+            page.get_by_text(asset).first.wait_for(timeout=60_000)
+        page.goto(f"{demo.url}/assets/usage_by_project_and_day?view=overview", wait_until="domcontentloaded")
+        page.get_by_text("What each project used on a day").first.wait_for(timeout=60_000)
+        browser.close()
+    assert not errors
+
+
+def test_ctrl_c_ends_the_demo_and_every_process_that_it_started(demo: Demo) -> None:
+    children = demo.children()
+    assert len(children) >= 2
+    with urllib.request.urlopen(f"{demo.url}/server_info", timeout=30) as answer:
+        assert answer.status == 200
+    demo.process.send_signal(signal.SIGINT)
+    assert demo.process.wait(60) == 0
+    deadline = time.monotonic() + 30
+    while alive := [pid for pid in children if _lives(pid)]:
+        assert time.monotonic() < deadline, alive
+        time.sleep(0.2)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+def test_a_folder_that_no_demo_made_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "precious").touch()
+    environment = {**os.environ, "METERHOUSE_HOME": str(tmp_path)}
+    done = subprocess.run([PROGRAM, "demo", "--exit"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "is not empty, and no demo made it" in done.stderr
+    assert (tmp_path / "demo" / "precious").exists()
+
+
+def test_a_port_that_is_taken_is_said_before_anything_else_starts(tmp_path: Path) -> None:
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = subprocess.run(
+            [PROGRAM, "demo", "--exit", "--port", port],
+            env={**os.environ, "METERHOUSE_HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+        )
+    assert done.returncode == 1
+    assert f"port {port} is taken" in done.stderr
+    assert not (tmp_path / "demo").exists()

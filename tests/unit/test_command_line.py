@@ -1,0 +1,221 @@
+"""The command line: where data goes, what status comes back, and that a fault is one line."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import at, drop, enveloped, notification, polled, polling
+from click.testing import CliRunner, Result
+
+from meterhouse import cli, settings
+from meterhouse.errors import MeterhouseError
+
+CSV = "timestamp,meter,resource_id,volume,type,unit,project_id\n"
+
+
+@pytest.fixture
+def run(tmp_path: Path, migrated: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Call a command on an embedded site of the test's own; gives click's result."""
+    import shutil
+
+    monkeypatch.setenv("METERHOUSE_HOME", str(tmp_path))
+    shutil.copy(migrated, tmp_path / "warehouse.db")
+
+    def call(*arguments: str, stdin: str | bytes | None = None) -> Result:
+        settings.settings.cache_clear()
+        return CliRunner().invoke(cli.cli, [str(a) for a in arguments], input=stdin)
+
+    yield call
+    settings.settings.cache_clear()
+
+
+def lines(result: Result) -> list[dict[str, Any]]:
+    assert result.exit_code == 0, result.output
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_collect_takes_the_spool_through_to_statistics(run: Any, tmp_path: Path) -> None:
+    points = [polled(10.0, at(1)), polled(30.0, at(2)), polled(float("nan"), at(3)), polled(150.0, at(4))]
+    drop(tmp_path / "spool", "a.jsonl", [polling("b1", points), enveloped(notification("n1")), b"junk"])
+    (done,) = lines(run("collect", "--json"))
+    assert {name: done[name] for name in ("messages", "landed", "dead_letters", "samples", "events")} == {
+        "messages": 3,
+        "landed": 2,
+        "dead_letters": 1,
+        "samples": 4,
+        "events": 1,
+    }
+    (rolled,) = lines(run("rollup", "--json"))
+    assert (rolled["points_judged"], rolled["excluded"]) == (4, 2)
+    (found,) = lines(run("statistics", "cpu_util", "--json"))
+    assert (found["count"], found["min"], found["max"], found["avg"]) == (2, 10.0, 30.0, 20.0)
+    (both,) = lines(run("statistics", "cpu_util", "--include-excluded", "--aggregate", "count", "--json"))
+    assert both["count"] == 4
+    (letter,) = lines(run("dead-letters", "--json"))
+    assert letter["reason"].startswith("not JSON")
+    reasons = [row["reasons"] for row in lines(run("samples", "cpu_util", "--json"))]
+    assert reasons == [["out_of_range"], ["not_finite"], [], []]
+    assert [row["event_type"] for row in lines(run("events", "--json"))] == ["compute.instance.exists"]
+
+
+def test_load_takes_csv_and_answers_in_sql_on_both_stores(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "points.csv"
+    file.write_text(
+        CSV + "2026-11-10T12:00:00Z,vcpus,vm1,2,gauge,vcpu,p1\n2026-11-10T12:30:00Z,vcpus,vm1,4,gauge,vcpu,p1\n"
+    )
+    (done,) = lines(run("load", str(file), "--json"))
+    assert done["samples"] == 2
+    run("rollup")
+    assert lines(run("sql", "SELECT sum(volume) AS s FROM samples", "--json")) == [{"s": 6.0}]
+    assert lines(run("sql", "--on", "warehouse", "SELECT sum(count) AS n FROM rollup_1h", "--json")) == [{"n": 2}]
+    (usage,) = lines(run("report", "usage_by_project_and_day", "--day", "2026-11-10", "--json"))
+    assert (usage["project_id"], usage["vcpu_hours"]) == ("p1", 3.0)
+    exported = run("report", "usage_by_project_and_day", "--day", "2026-11-10", "--export")
+    assert exported.exit_code == 0
+    assert {p.suffix for p in (tmp_path / "lake/exports/usage_by_project_and_day").iterdir()} == {".csv", ".parquet"}
+    assert [row["report"] for row in lines(run("report", "--json"))] == [
+        "quality_by_day_and_rule",
+        "usage_by_project_and_day",
+    ]
+
+
+def test_convert_is_a_dry_run_that_touches_no_store(run: Any, tmp_path: Path) -> None:
+    payload = {
+        "instance_id": "i1",
+        "tenant_id": "p1",
+        "user_id": "u1",
+        "memory_mb": 512,
+        "vcpus": 1,
+        "display_name": "x",
+    }
+    message = notification("m1", "compute.instance.create.end", payload=payload)
+    stdin = json.dumps(enveloped(message)) + "\nnot json\n\n" + json.dumps({"no": "type"}) + "\n"
+    first, second, third = lines(run("convert", "samples", stdin=stdin))
+    assert {(s["name"], s["volume"]) for s in first["samples"]} >= {("memory", 512), ("vcpus", 1)}
+    assert second["errors"][0]["detail"].startswith("line 2: not JSON")
+    assert third["errors"][0]["detail"] == "line 4: no event_type"
+    event, *_ = lines(run("convert", "events", stdin=stdin))
+    assert event["event"]["event_type"] == "compute.instance.create.end"
+    assert not (tmp_path / "lake").exists()
+
+
+def test_backfill_recomputes_and_says_how_much(run: Any, tmp_path: Path) -> None:
+    drop(tmp_path / "spool", "a.jsonl", [polling("b1", [polled(1.0, at(1)), polled(2.0, at(61))])])
+    run("collect")
+    run("rollup")
+    (done,) = lines(run("backfill", "rollups", "--from", "2026-11-10", "--to", "2026-11-11", "--json"))
+    assert (done["hours"], done["points"]) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["statistics", "cpu_utl"], "unknown meter 'cpu_utl'. Did you mean cpu_util?"),
+        (["report", "usage"], "unknown report 'usage'. Did you mean"),
+        (["alarms", "history", "nothing"], "unknown alarm 'nothing'"),
+        (["backfill", "rolups", "--from", "2026-11-10", "--to", "2026-11-11"], "Did you mean rollups?"),
+        (["load", "nowhere.csv"], "nowhere.csv: is no file"),
+        (["sql", "SELEC 1"], "SQL on the lake: Parser Error"),
+        (["sql", "--on", "warehouse", "DELETE FROM series"], "SQL on the warehouse"),
+        (["statistics", "cpu_util", "-q", "colour", "eq", "red"], "unknown field 'colour'"),
+    ],
+)
+def test_a_fault_of_the_users_says_what_is_wrong_and_what_is_near(
+    run: Any, tmp_path: Path, arguments: list[str], what: str
+) -> None:
+    drop(tmp_path / "spool", "a.jsonl", [polling("b1", [polled(1.0, at(1))])])
+    run("collect")
+    result = run(*arguments)
+    assert result.exit_code != 0
+    assert isinstance(result.exception, MeterhouseError), result.output
+    assert what in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["statistics"],
+        ["collect", "--max-messages", "0"],
+        ["statistics", "cpu", "--from", "yesterday"],
+        ["archive", "--day", "2026-13-01"],
+        ["backfill", "rollups"],
+        ["frobnicate"],
+    ],
+)
+def test_wrong_use_is_status_2(run: Any, arguments: list[str]) -> None:
+    assert run(*arguments).exit_code == 2
+
+
+def process(folder: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    import os
+
+    program = Path(sys.executable).parent / "meterhouse"
+    return subprocess.run(
+        [str(program), *arguments],
+        env={**os.environ, "METERHOUSE_HOME": str(folder), **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"METERHOUSE_COLLECT_BATCH": "many"}, "METERHOUSE_COLLECT_BATCH='many'"),
+        ({"METERHOUSE_LAKE_URL": "ftp://x"}, "METERHOUSE_LAKE_URL='ftp://x': must be a folder or s3://bucket/prefix"),
+        ({"METERHOUSE_WAREHOUSE_URL": "mysql://x"}, "METERHOUSE_WAREHOUSE_URL"),
+        ({"METERHOUSE_S3_ACCESS_KEY": "x"}, "set both or none"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_stops_the_start_by_name(
+    tmp_path: Path, environment: dict[str, str], said: str
+) -> None:
+    done = process(tmp_path, "collect", **environment)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "where"),
+    [
+        ("quality.yaml", "rules:\n  - name: a\n    check: nonsense\n", "quality.yaml:2"),
+        ("alarms.yaml", "alarms:\n\n  - name: a\n    threshold_rule: {meter_name: cpu}\n", "alarms.yaml:4"),
+        ("event_definitions.yaml", "- event_type: x\n  traits: [\n", "event_definitions.yaml:"),
+        ("event_definitions.yaml", "- traits: {}\n", "event_definitions.yaml:1"),
+    ],
+)
+def test_a_definition_file_that_cannot_work_stops_the_start_by_file_and_line(
+    tmp_path: Path, name: str, content: str, where: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    drop(tmp_path / "spool", "a.jsonl", [notification("m1")])
+    done = process(tmp_path, "collect", METERHOUSE_CONFIG_DIR=str(tmp_path))
+    assert done.returncode == 1
+    assert f"{tmp_path}/{where}" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "spool" / "a.jsonl").exists()
+
+
+def test_the_command_line_starts_without_anything_heavy() -> None:
+    heavy = "('dagster', 'pandas', 'pyarrow', 'sqlalchemy', 'duckdb', 'deltalake', 'rich', 'pydantic')"
+    probe = f"import sys, meterhouse.cli; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_doctor_finds_a_whole_site_well_and_a_broken_part_wrong(run: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    found = {row["part"]: row["state"] for row in lines(run("doctor", "--json"))}
+    assert set(found.values()) == {"well"}
+    assert {"settings", "definitions", "quality rules", "alarms", "warehouse", "stream", "lake", "lake commits"} <= set(
+        found
+    )
+    (tmp_path / "alarms.yaml").write_text("alarms: 3\n")
+    monkeypatch.setenv("METERHOUSE_CONFIG_DIR", str(tmp_path))
+    result = run("doctor", "--json")
+    assert result.exit_code == 1
+    assert {row["part"] for row in map(json.loads, result.stdout.splitlines()) if row["state"] == "wrong"} == {"alarms"}
