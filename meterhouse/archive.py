@@ -1,11 +1,12 @@
 """The archive: an arrival day that is over is sealed.
 
 For each table and arrival hour the many small files are replaced by one: deduplicated, sorted, compressed. It is read
-back, counted, summed and hashed against what it replaces; only then does it take their place, in one commit that
+back, counted and hashed against what it replaces; only then does it take their place, in one commit that
 changes no data, and the manifest says so. The replaced files are deleted later, when no reader can be at them.
 """
 
 import json
+import math
 import time
 import uuid
 from dataclasses import asdict, dataclass, field
@@ -16,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import select
 
-from meterhouse import conversion, times
-from meterhouse.duck import Connection, one
+from meterhouse import catalog, conversion, times
+from meterhouse.duck import Connection, one, quoted
 from meterhouse.errors import MeterhouseError
 from meterhouse.lake import SealedFile
 from meterhouse.schema import TABLES
@@ -28,31 +29,65 @@ from meterhouse.warehouse_tables import archive_manifest
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a table is sealed: what makes two rows the same, how they are sorted, what is summed and kept as bounds."""
+    """How a table is sealed.
+
+    Attributes:
+        identity: what makes two rows the same.
+        moment: when a row came; of equal rows the first stays.
+        order: how rows are sorted.
+        bounds: columns whose least and greatest values readers leave files out by.
+        row_group: rows of a Parquet row group; few where rows are wide, for a group is made in memory.
+        total: the column that is summed.
+    """
 
     identity: tuple[str, ...]
+    moment: str
     order: tuple[str, ...]
     bounds: tuple[str, ...]
+    row_group: int
     total: str | None = None
 
 
 RECIPES = {
-    "notifications": Recipe(("message_id",), ("event_type", "timestamp", "message_id"), ("timestamp", "received_at")),
-    "samples": Recipe(
-        ("series_id", "timestamp", "sample_id"),
-        ("series_id", "timestamp", "sample_id"),
-        ("series_id", "timestamp", "recorded_at"),
-        "volume",
+    "notifications": Recipe(
+        identity=("message_id",),
+        moment="received_at",
+        order=("event_type", "timestamp", "message_id"),
+        bounds=("timestamp", "received_at"),
+        row_group=2_048,
     ),
-    "events": Recipe(("message_id",), ("event_type", "generated", "message_id"), ("generated",)),
-    "dead_letters": Recipe(("letter_id",), ("queue", "letter_id"), ("received_at",)),
+    "samples": Recipe(
+        identity=("series_id", "timestamp", "sample_id"),
+        moment="recorded_at",
+        order=("series_id", "timestamp", "sample_id"),
+        bounds=("series_id", "timestamp", "recorded_at"),
+        row_group=1_000_000,
+        total="volume",
+    ),
+    "events": Recipe(
+        identity=("message_id",),
+        moment="generated",
+        order=("event_type", "generated", "message_id"),
+        bounds=("generated",),
+        row_group=65_536,
+    ),
+    "dead_letters": Recipe(
+        identity=("letter_id",),
+        moment="received_at",
+        order=("queue", "letter_id"),
+        bounds=("received_at",),
+        row_group=2_048,
+    ),
 }
 """The tables that are sealed."""
 
 
 @dataclass
 class Sealed:
-    """One table's manifest entry of a day. `digest` is the XOR of the MD5s of the rows; `volume_sum` of finite ones."""
+    """One table's manifest entry of a day.
+
+    `digest` is the XOR of the MD5s of the rows; `volume_sum` is of the finite volumes, None where it overflows.
+    """
 
     day: date
     table_name: str
@@ -121,6 +156,7 @@ def manifest(site: Site, day: date | None = None) -> list[dict[str, Any]]:
 
 
 def _must_be_converted(site: Site, day: date) -> None:
+    """Followers read the files of the commits that they have not taken yet: those must not go."""
     for table in ("samples", "events"):
         after = site.lake.transaction(table, conversion.APP) or 0
         while (waiting := site.lake.appended("notifications", after)) is not None:
@@ -131,6 +167,14 @@ def _must_be_converted(site: Site, day: date) -> None:
                     hint="Run `meterhouse collect`, which converts them, and archive again",
                 )
             after = waiting.version
+    after = site.warehouse.followed_version(catalog.FOLLOWER)
+    while (fresh := site.lake.appended("samples", after)) is not None:
+        if any(hour.startswith(day.isoformat()) for hour in fresh.rows["arrival_hour"].unique().to_pylist()):
+            raise MeterhouseError(
+                f"samples that arrived on {day} are not in the catalog yet, so the day cannot be sealed",
+                hint="Run `meterhouse rollup`, which takes them in, and archive again",
+            )
+        after = fresh.version
 
 
 def _seal(site: Site, table: str, day: date) -> Sealed | None:
@@ -153,7 +197,7 @@ def _seal(site: Site, table: str, day: date) -> Sealed | None:
         digest ^= written.digest
         total += written.total
     sealed.digest = f"{digest:032x}"
-    sealed.volume_sum = total if RECIPES[table].total else None
+    sealed.volume_sum = total if RECIPES[table].total and math.isfinite(total) else None
     sealed.files = [file.path for file in added]
     sealed.bytes = sum(file.size for file in added)
     sealed.version = site.lake.swap(table, of_day, added, f"sealed {day}")
@@ -183,25 +227,22 @@ def _write_hour(site: Site, table: str, hour: str, replaced: pa.Table) -> _Writt
     path = f"arrival_hour={hour}/sealed-{uuid.uuid4().hex}.zstd.parquet"
     target = f"{site.lake.uri(table)}/{path}"
     with site.lake.connect() as duck:
-        site.lake.view(duck, table, [f"{site.lake.uri(table)}/{old}" for old in replaced["path"].to_pylist()], "old")
-        identity = ", ".join(recipe.identity)
-        # Which of two equal rows stays must not hang on the order of reading: the one that came first.
-        moment = next(name for name in ("recorded_at", "received_at", "arrival_hour") if name in schema.names)
-        duck.execute(
-            f"CREATE TEMP VIEW once AS SELECT DISTINCT ON ({identity}) {columns} FROM old ORDER BY {identity}, {moment}"
-        )
+        _view_once(duck, recipe, columns, [f"{site.lake.uri(table)}/{old}" for old in replaced["path"].to_pylist()])
         (before,) = one(duck, "SELECT count(*) FROM old")
         duck.execute(
-            f"COPY (SELECT * FROM once ORDER BY {', '.join(recipe.order)}) TO '{target}' "
-            "(FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2, ROW_GROUP_SIZE 1000000)"
+            f"COPY (SELECT * FROM once ORDER BY {', '.join(recipe.order)}) TO {quoted(target)} "
+            f"(FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2, ROW_GROUP_SIZE {recipe.row_group})"
         )
-        duck.execute(f"CREATE TEMP VIEW sealed AS SELECT * FROM read_parquet('{target}', hive_partitioning = false)")
+        duck.execute(
+            f"CREATE TEMP VIEW sealed AS SELECT * FROM read_parquet({quoted(target)}, hive_partitioning = false)"
+        )
         expected = _fingerprint(duck, "once", columns, recipe)
         found = _fingerprint(duck, "sealed", columns, recipe)
-        if expected != found:
+        # Not the sums: they hang on the order of adding up, and the digest holds every volume to the last digit.
+        if expected[:2] != found[:2]:
             raise MeterhouseError(
-                f"the sealed file does not equal what it should replace: {found} against {expected} "
-                "(rows, digest, sum); nothing was replaced",
+                f"the sealed file does not equal what it should replace: {found[:2]} against {expected[:2]} "
+                "(rows, digest); nothing was replaced",
                 where=target,
                 hint="Check the disk or object store, and archive the day again",
             )
@@ -209,6 +250,29 @@ def _write_hour(site: Site, table: str, hour: str, replaced: pa.Table) -> _Writt
         statistics = _statistics(duck, recipe, rows)
     size = int(site.lake.filesystem.size(target))
     return _Written(SealedFile(path, size, hour, statistics), rows, before - rows, digest, total)
+
+
+def _view_once(duck: Connection, recipe: Recipe, columns: str, files: list[str]) -> None:
+    """Make the views `old`, of the files' rows, and `once`, of those without the repeats.
+
+    Of equal rows the one that came first stays, whatever the order of reading. Only rows that have a repeat are looked
+    at as a whole: bodies are wide, and memory is bounded.
+    """
+    listed = ", ".join(quoted(file) for file in files)
+    identity = ", ".join(recipe.identity)
+    duck.execute(
+        f"CREATE TEMP VIEW old AS SELECT {columns}, filename, file_row_number FROM "
+        f"read_parquet([{listed}], filename = true, file_row_number = true, hive_partitioning = false)"
+    )
+    duck.execute(
+        "CREATE TEMP TABLE repeats AS SELECT filename, file_row_number FROM old "
+        f"SEMI JOIN (SELECT {identity} FROM old GROUP BY {identity} HAVING count(*) > 1) USING ({identity}) "
+        f"QUALIFY row_number() OVER (PARTITION BY {identity} "
+        f"ORDER BY {recipe.moment}, md5(concat_ws('|', {columns}))) > 1"
+    )
+    duck.execute(
+        f"CREATE TEMP VIEW once AS SELECT {columns} FROM old ANTI JOIN repeats USING (filename, file_row_number)"
+    )
 
 
 def _fingerprint(duck: Connection, view: str, columns: str, recipe: Recipe) -> tuple[int, int, float]:

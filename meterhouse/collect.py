@@ -10,7 +10,7 @@ import xxhash
 
 from meterhouse import times
 from meterhouse.envelope import BadMessage, Notification, unwrap
-from meterhouse.lake import Lake
+from meterhouse.lake import BYTES, Lake
 from meterhouse.progress import Progress, quiet
 from meterhouse.schema import DEAD_LETTERS, NOTIFICATIONS
 from meterhouse.site import Site
@@ -89,7 +89,8 @@ def land(lake: Lake, raws: Sequence[Raw], redelivery_hours: int, source: str, do
         del fresh[known]
     dead = bury(lake, letters, received, since)
     if fresh:
-        lake.append("notifications", _as_table(list(fresh.values()), received, source))
+        size = sum(len(message.body) for message in fresh.values())
+        lake.append("notifications", _as_table(list(fresh.values()), received, source), note={BYTES: str(size)})
     done.messages += len(raws)
     done.landed += len(fresh)
     done.redelivered += good - len(fresh)

@@ -16,7 +16,7 @@ from deltalake import CommitProperties, DeltaTable, Transaction, WriterPropertie
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
 from meterhouse import duck
-from meterhouse.errors import MeterhouseError
+from meterhouse.errors import Busy, MeterhouseError
 from meterhouse.schema import TABLES
 from meterhouse.settings import Settings
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 SEAL = "meterhouse.seal"
 """Commit metadata key of a rewrite that changes no data: followers of a table pass over it."""
+
+BYTES = "meterhouse.bytes"
+"""Commit metadata key of how many bytes the rows of an append hold, where its writer says so."""
 
 _WRITER = WriterProperties(compression="ZSTD", compression_level=1)
 _HIVE_TYPES = {"arrival_hour": "VARCHAR", "event_day": "DATE", "granularity_s": "INTEGER"}
@@ -157,23 +160,34 @@ class Lake:
             rows: columns as the table's schema.
             transaction: (application, version) recorded in the same commit.
             note: further commit metadata.
+
+        Raises:
+            Busy: another process has recorded this transaction, or a later one; nothing was appended.
         """
         properties = CommitProperties(
             custom_metadata=dict(note or {}),
             app_transactions=[Transaction(*transaction)] if transaction else None,
         )
-        return self._write(name, rows, mode="append", commit_properties=properties)
+        return self._write(name, rows, transaction, mode="append", commit_properties=properties)
 
     def replace(self, name: str, rows: pa.Table, predicate: str) -> int:
         """Put rows in the place of those that the SQL predicate selects, in one commit; return its version."""
         return self._write(name, rows, mode="overwrite", predicate=predicate)
 
-    def _write(self, name: str, rows: pa.Table, **how: Any) -> int:
+    def _write(self, name: str, rows: pa.Table, transaction: tuple[str, int] | None = None, **how: Any) -> int:
         schema, _ = TABLES[name]
         table = self.table(name)
+        overtaken = Busy(f"another process has written to {name} what this one was about to", hint="Nothing is lost")
+        recorded = table.transaction_version(transaction[0]) if transaction is not None else None
+        if transaction is not None and recorded is not None and recorded >= transaction[1]:
+            raise overtaken
         try:
             with self.commit_lock(name):
                 write_deltalake(table, rows.select(schema.names).cast(schema), writer_properties=_WRITER, **how)
+        except CommitFailedError as error:
+            if transaction is not None:
+                raise overtaken from error
+            raise
         except OSError as error:
             raise self._unreachable(name, error) from error
         return self.version(name)
@@ -212,12 +226,22 @@ class Lake:
         return len(self.table(name).vacuum(hours, dry_run=False, enforce_retention_duration=False))
 
     def appended(
-        self, name: str, after: int, *, until: int | None = None, most_rows: int = 2_000_000
+        self,
+        name: str,
+        after: int,
+        *,
+        until: int | None = None,
+        most_rows: int = 2_000_000,
+        most_bytes: int = 128 << 20,
     ) -> Appended | None:
         """The rows that appends added after a version (and not after `until`); None where nothing came.
 
-        Seals, which change no data, and replaces are passed over. At most about `most_rows` rows are returned, so that
-        a backlog is taken in bounded pieces: call again from the returned version.
+        Seals, which change no data, and replaces are passed over. At most about `most_rows` rows and `most_bytes` (as
+        the commits say of themselves) are returned, and one commit at least, so that a backlog is taken in bounded
+        pieces: call again from the returned version.
+
+        Raises:
+            MeterhouseError: a commit after the version is in the table's log no more.
         """
         table = self.table(name)
         newest = table.version() if until is None else min(until, table.version())
@@ -225,16 +249,24 @@ class Lake:
             return None
         commits = {int(c["version"]): c for c in table.history(table.version() - after) if int(c["version"]) > after}
         wanted: list[int] = []
-        rows = 0
+        rows = size = 0
         upto = after
         for version in range(after + 1, newest + 1):
             commit = commits.get(version)
-            if commit is not None and _is_append(commit):
-                added = int(commit.get("operationMetrics", {}).get("num_added_rows", 0))
-                if wanted and rows + added > most_rows:
+            if commit is None:
+                raise MeterhouseError(
+                    f"commit {version} of {name} is in its log no more, so it cannot be known what came with it",
+                    where=self.uri(name),
+                    hint="A step has been behind for longer than the log is kept (30 days)",
+                )
+            if _is_append(commit):
+                more_rows = int(commit.get("operationMetrics", {}).get("num_added_rows", 0))
+                more_bytes = int(commit.get(BYTES, 0))
+                if wanted and (rows + more_rows > most_rows or size + more_bytes > most_bytes):
                     break
                 wanted.append(version)
-                rows += added
+                rows += more_rows
+                size += more_bytes
             upto = version
         schema, _ = TABLES[name]
         pieces = [schema.empty_table()]

@@ -97,7 +97,7 @@ def statistics(
         view_points(duck, site.lake, site.lake.version("samples"), [(first, last)], f"meter = {quoted(meter)}")
         view_carried(duck, site.lake, [(first, last)], site.settings.carry_hours)
         judge(duck, site.rules, site.settings.carry_hours)
-        conditions = [f"{FIELDS[f.field]} {OPERATORS[f.op]} {quoted(f.value)}" for f in query]
+        conditions = [f"d.{FIELDS[f.field]} {OPERATORS[f.op]} {quoted(f.value)}" for f in query]
         if not include_excluded:
             conditions.append(f"(bits & {site.rules.critical_bits}) = 0")
         duck.execute(

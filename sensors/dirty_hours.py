@@ -1,6 +1,6 @@
 """The dirty-hours sensor: starts the recomputation of event hours that got points."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import dagster as dg
 
@@ -15,12 +15,17 @@ from sensors.work import at_work
 MOST_RUNS = 4
 """Runs that one tick starts; hours that lie apart are joined until there are no more than these."""
 
+NEAR = timedelta(hours=12)
+"""Hours no further apart are joined: a run costs more than the hours between, which are not dirty and so not done."""
+
 
 def ranges(hours: list[datetime], most: int = MOST_RUNS) -> list[tuple[datetime, datetime]]:
     """Few inclusive ranges of hours that cover these; the smallest gaps are closed first."""
     found = [(start, end - times.HOUR) for start, end in times.spans(hours)]
-    while len(found) > most:
+    while len(found) > 1:
         gaps = [found[n + 1][0] - found[n][1] for n in range(len(found) - 1)]
+        if len(found) <= most and min(gaps) > NEAR:
+            break
         nearest = gaps.index(min(gaps))
         found[nearest : nearest + 2] = [(found[nearest][0], found[nearest + 1][1])]
     return found

@@ -13,7 +13,7 @@ from meterhouse.site import Site
 
 __all__ = ["browser_path", "moto_s3", "postgres_url", "s3"]
 
-SHARED = Path(__file__).parents[2] / "shared"
+SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
 @pytest.fixture(scope="session")
@@ -71,7 +71,8 @@ def site(open_site: OpenSite) -> Site:
     return open_site()
 
 
-def _bucket(bucket: dict[str, str]) -> dict[str, Any]:
+def bucket_settings(bucket: dict[str, str]) -> dict[str, Any]:
+    """The settings of a lake in a bucket."""
     return {
         "lake_url": f"s3://{bucket['bucket']}/lake",
         "s3_endpoint": bucket["endpoint"],
@@ -95,9 +96,9 @@ def any_site(request: pytest.FixtureRequest, open_site: OpenSite) -> Site:
     if "postgres" in request.param:
         how["warehouse_url"] = request.getfixturevalue("postgres_url")
     if "s3" in request.param:
-        how |= _bucket(request.getfixturevalue("s3"))
+        how |= bucket_settings(request.getfixturevalue("s3"))
     if request.param == "moto":
-        how |= _bucket(request.getfixturevalue("moto_s3"))
+        how |= bucket_settings(request.getfixturevalue("moto_s3"))
     return open_site(**how)
 
 

@@ -110,10 +110,7 @@ def rollups(points: list[dict[str, Any]], rules: Rules, seconds: int, carry_hour
             "excluded": 0,
         }
     bad = made[~made["good"]]
-    empty = dict.fromkeys(
-        ["sum", "min", "max", "sum_squares", "first", "first_at", "last", "last_at", "increase", "resets"]
-        + ["p50", "p95", "p99"]
-    )
+    empty: dict[str, Any] = dict.fromkeys(name for name in COLUMNS[3:-1])
     for (series_id, start), group in bad.groupby(["series_id", bucket(bad["timestamp"])]) if len(bad) else ():
         answer.setdefault((series_id, start), {"count": 0, **empty})["excluded"] = len(group)
     return [{"series_id": key[0], "bucket": key[1], **answer[key]} for key in sorted(answer)]
@@ -156,7 +153,7 @@ def assert_right(site: Site, points: list[dict[str, Any]]) -> None:
 
 
 def random_points(seed: int, hours: int = 60) -> list[dict[str, Any]]:
-    """Series of each type with gaps, resets, duplicates, redelivered and bad points; each recorded at its own moment."""
+    """Series of each type with gaps, resets, duplicates, redelivered and bad points, recorded at any moment."""
     rng = random.Random(seed)
     made: list[dict[str, Any]] = []
     for number in range(8):

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from typing import TypedDict
 
@@ -59,16 +63,28 @@ def s3() -> Iterator[Bucket]:
 
 @pytest.fixture
 def moto_s3() -> Iterator[Bucket]:
-    """Give a bucket on a server in this process: no service needed, and its conditional PUT holds."""
-    from moto.server import ThreadedMotoServer  # seconds to import
+    """Give a bucket on a server of its own: no service needed, and its conditional PUT holds.
 
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        yield from fresh_bucket(endpoint=f"http://{host}:{port}", access_key="moto", secret_key="moto-secret")
-    finally:
-        server.stop()
+    It runs in another process, for delta-rs holds Python's lock while it waits for an answer.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            deadline = time.monotonic() + 120
+            while True:
+                try:
+                    socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                    break
+                except OSError:
+                    if time.monotonic() > deadline or server.poll() is not None:
+                        pytest.fail("moto's server does not start")
+                    time.sleep(0.1)
+            yield from fresh_bucket(endpoint=f"http://127.0.0.1:{port}", access_key="moto", secret_key="moto-secret")
+        finally:
+            server.terminate()
 
 
 @pytest.fixture

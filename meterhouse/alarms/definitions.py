@@ -1,6 +1,7 @@
 """Alarm definitions: `alarms.yaml`, in the fields of Ceilometer's and Aodh's alarm object."""
 
 import json
+import math
 import uuid
 from dataclasses import asdict, dataclass
 from importlib.resources import files
@@ -182,7 +183,7 @@ class _Checker:
 
     def number(self, key: str) -> float:
         value = self.entry.get(key)
-        if not isinstance(value, int | float) or isinstance(value, bool):
+        if not isinstance(value, int | float) or isinstance(value, bool) or math.isnan(value):
             raise self.wrong(f"has {key} {value!r}", f"Write a number for {key}")
         return float(value)
 
@@ -209,8 +210,7 @@ class _Checker:
         if not isinstance(value, list):
             raise self.wrong(f"has {key} that is no list", "Write a list of URLs")
         for url in value:
-            parts = urlsplit(url) if isinstance(url, str) else None
-            if parts is None or parts.scheme not in SCHEMES or (parts.scheme != "log" and not parts.netloc):
+            if not _is_action(url):
                 raise self.wrong(f"has the {key} {url!r}", "Write http://…, https://… or log://")
         return tuple(dict.fromkeys(value))
 
@@ -229,6 +229,14 @@ class _Checker:
                 Condition(FIELDS[field], inner.one_of("op", tuple(OPERATORS), "eq"), str(item.get("value", "")))
             )
         return tuple(made)
+
+
+def _is_action(url: Any) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme == "log" or (parts.scheme in SCHEMES and bool(parts.hostname) and parts.port != 0)
+    except (ValueError, TypeError, AttributeError):
+        return False
 
 
 def from_json(text: str) -> Alarm:

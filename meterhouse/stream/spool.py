@@ -60,7 +60,7 @@ class Spool:
         return Backlog(files, size, datetime.fromtimestamp(oldest, UTC) if oldest is not None else None)
 
     def batches(self, most: int) -> Iterator[Batch]:
-        """Batches of at most `most` messages, until no file is ready.
+        """Batches of at most `most` messages and about MOST_BYTES, until no file is ready.
 
         Small files are taken together; a large one is cut, and leaves with its last piece. A file that cannot be
         opened is passed over and stays.
@@ -101,6 +101,7 @@ class Spool:
                 read[path] = whole
             if taken or read:
                 yield batch()
+                size = 0
             if any(path.exists() for path in ready):  # not acknowledged: the taker stopped half-way
                 return
 

@@ -35,13 +35,10 @@ class Demo:
     def __init__(self, folder: Path) -> None:
         self.home = folder / "demo"
         environment = {**os.environ, "METERHOUSE_HOME": str(folder)}
-        self.process = subprocess.Popen(
-            [PROGRAM, "demo", "--port", "0"],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=(folder / "progress").open("w"),
-            text=True,
-        )
+        with (folder / "progress").open("w") as progress:
+            self.process = subprocess.Popen(
+                [PROGRAM, "demo", "--port", "0"], env=environment, stdout=subprocess.PIPE, stderr=progress, text=True
+            )
         self.account = ""
         assert self.process.stdout is not None
         for line in self.process.stdout:
@@ -94,9 +91,18 @@ def test_the_ui_shows_the_assets_their_lineage_and_metadata(demo: Demo, browser_
         page = browser.new_page(viewport={"width": 1600, "height": 1000})
         errors: list[Any] = []
         page.on("pageerror", errors.append)
-        page.goto(f"{demo.url}/asset-groups", wait_until="domcontentloaded")
+        page.goto(f"{demo.url}/assets", wait_until="domcontentloaded")
         for asset in ("notifications", "samples", "sample_quality", "rollups", "archive", "usage_by_project_and_day"):
             page.get_by_text(asset).first.wait_for(timeout=60_000)
+        page.goto(f"{demo.url}/assets/rollups?view=lineage", wait_until="domcontentloaded")
+        for neighbour in ("sample_quality", "alarm_evaluations", "usage_by_project_and_day"):
+            page.get_by_text(neighbour).first.wait_for(timeout=60_000)
+        page.goto(f"{demo.url}/assets/rollups?view=events", wait_until="domcontentloaded")
+        page.get_by_text("[Show Markdown]").first.click(timeout=60_000)
+        plot = page.locator("img[src^='data:image/svg+xml']").first
+        plot.wait_for(timeout=60_000)
+        assert plot.evaluate("image => image.naturalWidth") > 0
+        page.screenshot(path=str(tmp_path / "plot.png"))
         page.goto(f"{demo.url}/assets/usage_by_project_and_day?view=overview", wait_until="domcontentloaded")
         page.get_by_text("What each project used on a day").first.wait_for(timeout=60_000)
         browser.close()

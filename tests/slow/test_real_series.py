@@ -29,7 +29,7 @@ def test_real_series_give_per_day_what_pandas_gives(open_site: OpenSite, shared:
         name = path.name.removesuffix(".csv.gz")
         given = pd.read_csv(path)
         given["timestamp"] = pd.to_datetime(given["timestamp"], utc=True)
-        given["meter"] = given["metric"] if "metric" in given else name
+        given["meter"] = given.get("metric", name)
         rows += len(given)
         # A point is (series, time): of several rows of one time the last counts.
         given = given.drop_duplicates(["meter", "timestamp"], keep="last")

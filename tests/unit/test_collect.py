@@ -134,7 +134,7 @@ def test_a_message_is_landed_again_only_after_the_hours_of_redelivery(open_site:
     assert figures(collect(site)) == (2, 1, 1, 0)
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.one_of(

@@ -1,5 +1,6 @@
 """Unwrapping: what is a notification, what is not and why."""
 
+import contextlib
 import json
 from typing import Any
 
@@ -95,10 +96,8 @@ def test_lone_surrogates_are_replaced_so_that_they_can_be_stored() -> None:
 
 @given(st.binary(max_size=200))
 def test_no_bytes_make_it_raise_anything_else(body: bytes) -> None:
-    try:
-        unwrap(body)
-    except BadMessage as fault:
-        assert str(fault)
+    with contextlib.suppress(BadMessage):
+        assert unwrap(body).event_type
 
 
 @given(st.dictionaries(st.sampled_from(["event_type", "message_id", "priority", "timestamp"]), st.text(), max_size=4))

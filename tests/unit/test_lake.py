@@ -8,9 +8,11 @@ import pyarrow.compute as pc
 import pytest
 from builders import at, count, point, rows
 from conftest import OpenSite
+from deltalake import DeltaTable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from meterhouse.errors import Busy, MeterhouseError
 from meterhouse.lake import Lake, SealedFile
 from meterhouse.points import put_in_place
 from meterhouse.schema import QUARANTINE, SAMPLES, TABLES
@@ -111,6 +113,33 @@ def test_followers_pass_over_seals_and_replaces(site: Site) -> None:
     assert lake.actions("samples").num_rows == 1
 
 
+def test_a_transaction_that_another_process_has_recorded_is_not_written_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = site.lake
+    stale = DeltaTable(lake.table("samples").table_uri)
+    lake.append("samples", samples(1), transaction=("app", 7))
+    for version in (6, 7):
+        with pytest.raises(Busy, match="another process has written to samples"):
+            lake.append("samples", samples(1), transaction=("app", version))
+    monkeypatch.setattr(lake, "table", lambda name: stale)  # as in a process that stood still meanwhile
+    with pytest.raises(Busy):
+        lake.append("samples", samples(1), transaction=("app", 7))
+    monkeypatch.undo()
+    assert count(site, "samples") == 1
+    lake.append("samples", samples(2), transaction=("app", 8))
+    assert count(site, "samples") == 2
+
+
+def test_a_follower_that_is_behind_what_the_log_holds_is_told(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    for n in range(3):
+        site.lake.append("samples", samples(n))
+    history = DeltaTable.history
+    monkeypatch.setattr(DeltaTable, "history", lambda self, limit=None: history(self, limit)[:-1])
+    with pytest.raises(MeterhouseError, match=r"commit 1 of samples is in its log no more.*30 days"):
+        site.lake.appended("samples", 0)
+
+
 def test_a_sealed_file_without_bounds_is_never_left_out(site: Site) -> None:
     site.lake.append("samples", samples(1, 2))
     seal(site)
@@ -146,7 +175,7 @@ def test_only_the_spans_are_replaced_and_nothing_is_committed_where_there_is_not
     assert found == sorted([times[0], times[1] + hour / 2, *times[2:8], times[9]])
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     offsets=st.lists(st.integers(-(10**15), 4 * 10**15), min_size=1, max_size=5),
     edges=st.lists(st.tuples(st.integers(0, 4), st.integers(-1, 1)), min_size=2, max_size=2),
@@ -200,8 +229,6 @@ def test_a_put_file_is_got_back_whole(any_site: Site) -> None:
 
 
 def test_a_lake_that_cannot_be_reached_is_named(open_site: OpenSite, tmp_path: Any) -> None:
-    from meterhouse.errors import MeterhouseError
-
     (tmp_path / "file").write_text("")
     site = open_site(lake_url=str(tmp_path / "file"))
     with pytest.raises(MeterhouseError, match=r"samples cannot be read or written.*METERHOUSE_LAKE_URL"):

@@ -229,7 +229,7 @@ def test_a_broken_rule_raises_and_passes_for_neither_bad_nor_good_data() -> None
     with pytest.raises(ValueError, match="no such check"):
         _broken(broken.rules[0])
     unquoted = Rules((Rule("odd", "", 0, "range", "critical", minimum="oops"),), "here")  # type: ignore[arg-type]
-    with pytest.raises(Exception, match="oops|str"):
+    with pytest.raises(Exception, match=r"oops|str"):
         _verdicts([point(1.0)], unquoted)
 
 
@@ -261,7 +261,7 @@ def test_a_site_has_its_own_rules(open_site: OpenSite, tmp_path: Path) -> None:
         ("rules:\n  - 5", r"a rule is no mapping"),
         ("rules:\n  - {bit: 1}", r":2: a rule has no name"),
         ("rules:\n\n  - {name: a, bit: 1, check: finite, severity: critical, max_: 1}", r":3: .*unknown keys: max_"),
-        ("rules:\n  - {name: a, bit: 1, check: odd, severity: critical}", r":2: rule 'a': check is 'odd'\. Write one of"),
+        ("rules:\n  - {name: a, bit: 1, check: odd, severity: critical}", r":2: rule 'a': check is 'odd'\. Write"),
         ("rules:\n  - {name: a, bit: 1, check: finite, severity: bad}", r":2: rule 'a': severity is 'bad'"),
         ("rules:\n  - {name: a, bit: 31, check: finite, severity: warning}", r":2: rule 'a': bit is 31"),
         ("rules:\n  - {name: a, bit: true, check: finite, severity: warning}", r":2: rule 'a': bit is True"),

@@ -60,6 +60,7 @@ def test_a_counter_with_a_gap_of_many_hours_keeps_its_increase_whenever_the_hour
     assert_right(site, [first, later])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("together", [True, False])
 def test_a_gap_longer_than_the_carry_starts_a_counter_anew(site: Site, together: bool) -> None:
     points = [
@@ -88,6 +89,7 @@ def test_a_late_point_corrects_its_own_hour_and_the_increase_of_the_next(site: S
     assert_right(site, [*points, late])
 
 
+@pytest.mark.slow
 def test_a_late_better_duplicate_of_an_hours_last_point_corrects_the_next_hour(site: Site) -> None:
     points = [point(v, at(hours=h), meter="cpu", type="cumulative") for h, v in ((0, 10), (1, 40))]
     land_points(site, points)
@@ -117,6 +119,7 @@ def test_an_hour_of_bad_points_alone_has_a_rollup_that_says_so(site: Site) -> No
     assert_right(site, points)
 
 
+@pytest.mark.slow
 def test_a_first_judging_is_no_condition_of_a_rollup_and_does_not_change_it(open_site: OpenSite) -> None:
     points = random_points(4, hours=6)
     for first in (True, False):

@@ -164,7 +164,7 @@ def test_an_unknown_name_lists_the_near_ones(filled: Site, site: Site) -> None:
     land_points(site, [point(1, meter="network.incoming.bytes")])
     with pytest.raises(UnknownName, match=r"Did you mean network\.incoming\.bytes\?"):
         statistics(site, "network.incomming.byte")
-    with pytest.raises(UnknownName, match="unknown field 'resorce'.*resource"):
+    with pytest.raises(UnknownName, match=r"unknown field 'resorce'.*resource"):
         Filter("resorce", "eq", "x")
     with pytest.raises(UnknownName, match="unknown operator '='"):
         Filter("resource", "=", "x")

@@ -192,9 +192,13 @@ def test_an_upsert_inserts_what_is_new_and_updates_the_rest(any_warehouse: Site)
 
 
 def test_a_failed_transaction_leaves_nothing(any_warehouse: Site) -> None:
-    with pytest.raises(ZeroDivisionError), any_warehouse.warehouse.begin() as connection:
-        bulk_insert(connection, "series", odd_series())
-        raise ZeroDivisionError
+    def fail() -> None:
+        with any_warehouse.warehouse.begin() as connection:
+            bulk_insert(connection, "series", odd_series())
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert warehouse_rows(any_warehouse, "SELECT count(*) FROM series") == [(0,)]
 
 

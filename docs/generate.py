@@ -1,0 +1,712 @@
+"""Writes the reference pages, `docs/reference/*.md`, from the code: `python docs/generate.py`.
+
+`--check` writes nothing, and exits 1 where a page differs from what the code says.
+"""
+
+import argparse
+import html
+import inspect
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+import yaml
+from sqlalchemy import Table, bindparam, create_engine, text
+from sqlalchemy.dialects import postgresql
+
+import sql
+from meterhouse import reports, schema
+from meterhouse.alarms import definitions as alarm_definitions
+from meterhouse.alarms.evaluate import COMPARE
+from meterhouse.cli import cli
+from meterhouse.definitions.loading import DEFAULTS
+from meterhouse.definitions.meters import compile_meter
+from meterhouse.quality_rules import CHECKS, SEVERITIES, Rule
+from meterhouse.quality_rules import load as load_rules
+from meterhouse.settings import Settings
+from meterhouse.statistics import FIELDS
+from meterhouse.warehouse_tables import UtcTime, metadata
+
+FOLDER = Path(__file__).parent / "reference"
+HEADER = "<!-- Made from the code by docs/generate.py. Do not edit: run `python docs/generate.py`. -->\n\n"
+
+
+# -- Markdown -----------------------------------------------------------------------------------------------
+
+
+def code(content: object) -> str:
+    """Inline code that is safe in a table's cell, in GitHub's Markdown and in MkDocs'."""
+    shown = str(content)
+    if not set(shown) & set("|`"):
+        return f"`{shown}`"
+    escaped = html.escape(shown, quote=False)
+    return "<code>" + re.sub(r"[|`*_\[\]\\$]", lambda found: f"&#{ord(found[0])};", escaped) + "</code>"
+
+
+def codes(contents: Iterable[object]) -> str:
+    """Several pieces of inline code, by commas."""
+    return ", ".join(code(content) for content in contents)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table; cells are Markdown."""
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    lines += ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(content: str) -> str:
+    return " ".join(content.split()).replace("|", "\\|")
+
+
+def sentence(content: str) -> str:
+    """The text with a capital at its start and a stop at its end."""
+    content = " ".join(content.split())
+    stop = "" if not content or content.endswith((".", "?", "!", ":")) else "."
+    return content[:1].upper() + content[1:] + stop
+
+
+# -- settings -----------------------------------------------------------------------------------------------
+
+_TYPES: Mapping[object, str] = {Path: "path", str: "text", int: "whole number", float: "number"}
+
+
+def settings_page() -> str:
+    rows = []
+    for name, field in Settings.model_fields.items():
+        default = field.default
+        shown = code(default) if default not in ("", None) else ""
+        rows.append((code(f"METERHOUSE_{name.upper()}"), _setting_type(field), shown, field.description or ""))
+    return (
+        "# Settings\n\n"
+        "All settings are environment variables. They are read once, when a process starts, and checked: a value that "
+        "cannot be used is refused with the name of the variable and what it takes. "
+        "`meterhouse settings` prints the values in force.\n\n"
+        + table(("variable", "type", "default", "meaning"), rows)
+        + "\nOne more variable is read by the command line alone: `METERHOUSE_DEBUG`. Where it is set, a fault that "
+        "should not have happened ends with a traceback instead of one line.\n"
+    )
+
+
+def _setting_type(field: Any) -> str:
+    annotation = field.annotation
+    choices = get_args(annotation)
+    kinds = [choice for choice in choices if choice is not type(None)]
+    if kinds and all(isinstance(kind, str) for kind in kinds):
+        return codes(kinds)
+    said = _TYPES[kinds[0] if kinds else annotation]
+    limits = []
+    for rule in field.metadata:
+        for attribute, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<")):
+            if (bound := getattr(rule, attribute, None)) is not None:
+                limits.append(f"{sign} {bound}")
+        if (pattern := getattr(rule, "pattern", None)) is not None:
+            limits.append(code(pattern))
+        for attribute, words in (("min_length", "not empty"), ("max_length", "at most {} characters")):
+            if (length := getattr(rule, attribute, None)) is not None:
+                limits.append(words.format(length))
+    return ", ".join([said, *limits])
+
+
+# -- commands -----------------------------------------------------------------------------------------------
+
+
+def commands_page() -> str:
+    parts = [
+        "# Commands\n\n"
+        "Data goes to standard output, everything else to standard error. With `--json` a command prints one JSON "
+        "object a line. Exit status: 0 done, 1 failed, 2 wrong use. Times are ISO 8601, and UTC where they name no "
+        "offset.\n"
+    ]
+    top = click.Context(cli, info_name="meterhouse")
+    listed = [(f"[`{name}`](#meterhouse-{name})", _short(command)) for name, command in sorted(cli.commands.items())]
+    parts.append(table(("command", "does"), listed))
+    for name, command in sorted(cli.commands.items()):
+        parts.append(_command(command, click.Context(command, info_name=name, parent=top), 2))
+        if isinstance(command, click.Group):
+            for inner_name, inner in sorted(command.commands.items()):
+                context = click.Context(inner, info_name=inner_name, parent=click.Context(command, top, name))
+                parts.append(_command(inner, context, 3))
+    return "\n".join(parts)
+
+
+def _short(command: click.Command) -> str:
+    return sentence(inspect.cleandoc(command.help or "").partition("\n\n")[0].partition(". ")[0])
+
+
+def _command(command: click.Command, context: click.Context, level: int) -> str:
+    path = context.command_path
+    usage = " ".join([path, *command.collect_usage_pieces(context)])
+    made = f"{'#' * level} {path}\n\n```text\n{usage}\n```\n\n{_help(command)}\n"
+    records = [param.get_help_record(context) for param in command.params if isinstance(param, click.Option)]
+    if records:
+        rows = [(code(record[0]), record[1]) for record in records if record is not None]
+        made += "\n" + table(("option", "meaning"), rows)
+    if isinstance(command, click.Group):
+        listed = [
+            (f"[`{name}`](#meterhouse-{context.info_name}-{name})", _short(inner))
+            for name, inner in sorted(command.commands.items())
+        ]
+        made += "\n" + table(("command", "does"), listed)
+    return made
+
+
+def _help(command: click.Command) -> str:
+    paragraphs = []
+    for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
+        if paragraph.startswith("\b"):
+            paragraphs.append("```text\n" + paragraph.removeprefix("\b").strip("\n") + "\n```")
+        else:
+            paragraphs.append(" ".join(paragraph.split()))
+    return "\n\n".join(paragraphs)
+
+
+# -- assets -------------------------------------------------------------------------------------------------
+
+
+def assets_page() -> str:
+    with warnings.catch_warnings():
+        import dagster as dg
+
+        warnings.simplefilter("ignore", dg.BetaWarning)  # of BackfillPolicy
+        from definitions import defs
+
+        graph = defs.resolve_asset_graph()
+    order = [key for level in graph.toposorted_asset_keys_by_level for key in sorted(level)]
+    rows, details = [], []
+    for key in order:
+        node = graph.get(key)
+        name = key.to_user_string()
+        partitions = _partitions(node.partitions_def)
+        rows.append((f"[`{name}`](#{name})", node.group_name or "", partitions or "none", node.description or ""))
+        facts = [
+            ("made from", codes(sorted(parent.to_user_string() for parent in node.parent_keys)) or "the stream"),
+            ("partitions", partitions or "none"),
+            ("backfill", _backfill(node.backfill_policy) if partitions else "no partitions: materialize it"),
+            ("kinds", ", ".join(sorted(node.kinds))),
+            ("owners", codes(sorted(node.owners))),
+        ]
+        if not node.is_materializable:
+            facts[2] = ("backfill", "not started as a run: a sensor reports its materializations")
+        details.append(f"### {name}\n\n{node.description or ''}\n\n" + table(("", ""), facts))
+    checks = [
+        (code(key.name), code(key.asset_key.to_user_string()), graph.get(key).description or "")
+        for key in sorted(graph.asset_check_keys, key=lambda key: key.name)
+    ]
+    jobs, purpose = [], {}
+    for job in sorted(defs.jobs or (), key=lambda job: job.name):
+        resolved = defs.resolve_job_def(job.name)
+        chosen = sorted(key.to_user_string() for key in resolved.asset_layer.executable_asset_keys)
+        chosen += [] if chosen else sorted(key.name for key in resolved.asset_layer.asset_graph.asset_check_keys)
+        purpose[job.name] = about = resolved.description or ""
+        jobs.append((code(job.name), codes(chosen) or "no asset", _partitions(resolved.partitions_def), about))
+    sensors = []
+    for sensor in sorted(defs.sensors or (), key=lambda sensor: sensor.name):
+        started = codes(job.name for job in sensor.jobs) if sensor.has_jobs else "no run: it works itself"
+        looks = f"{sensor.minimum_interval_seconds} s"
+        sensors.append((code(sensor.name), started, looks, sensor.default_status.value, sensor.description or ""))
+    schedules = []
+    for name in sorted(schedule.name for schedule in defs.schedules or ()):
+        schedule = defs.resolve_schedule_def(name)
+        zone, status = schedule.execution_timezone or "UTC", schedule.default_status.value
+        about = schedule.description or purpose[schedule.job_name]
+        schedules.append((code(name), code(schedule.job_name), code(schedule.cron_schedule), zone, status, about))
+    return (
+        "# Assets\n\n"
+        "What exists in Dagster, and what starts work. Hours are event hours and days are UTC; `archive` alone is by "
+        "arrival day.\n\n## Assets\n\n"
+        + table(("asset", "group", "partitions", "what it is"), rows)
+        + "\n"
+        + "\n".join(details)
+        + "\n## Asset checks\n\n"
+        + table(("check", "asset", "what it asks"), checks)
+        + "\n## Jobs\n\n"
+        + table(("job", "works on", "partitions", "what it does"), jobs)
+        + "\n## Sensors\n\n"
+        "The interval is the least one; Dagster's daemon looks every five seconds.\n\n"
+        + table(("sensor", "starts", "interval", "at first", "what it does"), sensors)
+        + "\n## Schedules\n\n"
+        + table(("schedule", "starts", "cron", "time zone", "at first", "what for"), schedules)
+    )
+
+
+def _partitions(given: Any) -> str:
+    if given is None:
+        return ""
+    return "hours" if "Hourly" in type(given).__name__ else "days"
+
+
+def _backfill(policy: Any) -> str:
+    if policy is None:
+        return "a run a partition"
+    if policy.max_partitions_per_run is None:
+        return "one run for all partitions"
+    count = policy.max_partitions_per_run
+    return "a run a partition" if count == 1 else f"a run for every {count} partitions"
+
+
+# -- meters -------------------------------------------------------------------------------------------------
+
+
+def meters_page() -> str:
+    parts = [
+        "# Meters\n\n"
+        "The meter definitions that Meterhouse ships, in the form of Ceilometer's `meters.yaml`. Your own "
+        "`meters.d/*.yaml` or `meters.yaml` in `METERHOUSE_CONFIG_DIR` take the place of all of them. An event type is "
+        "a regular expression that has to match at the start.\n\n"
+        "Polled samples (`telemetry.polling`) need no definition: each brings its meter, type and unit along.\n"
+    ]
+    for path in sorted((DEFAULTS / "meters.d").glob("*.yaml")):
+        content = path.read_text("utf-8")
+        lines = content.splitlines()
+        root: Any = yaml.compose(content)
+        nodes = next(value for key, value in root.value if key.value == "metric").value
+        rows = []
+        for entry, node in zip(yaml.safe_load(content)["metric"], nodes, strict=True):
+            compile_meter(entry)
+            events = entry["event_type"] if isinstance(entry["event_type"], list) else [entry["event_type"]]
+            about = _comment(lines, node.start_mark.line)
+            rows.append((code(entry["name"]), entry["type"], code(entry["unit"]), codes(events), sentence(about)))
+        intro = " ".join(line.lstrip("# ") for line in _leading(lines))
+        parts.append(
+            f"## {path.stem}\n\n{intro}\n\n" + table(("meter", "type", "unit", "event types", "meaning"), rows)
+        )
+    return "\n".join(parts)
+
+
+def _leading(lines: Sequence[str]) -> Sequence[str]:
+    return lines[: next(n for n, line in enumerate(lines) if not line.startswith("#"))]
+
+
+def _comment(lines: Sequence[str], at: int) -> str:
+    """The comment in the line of an entry, else the block of comments above it (above others without a gap, too)."""
+    inline = re.search(r"\s#\s(.*)$", lines[at])
+    if inline:
+        return inline[1]
+    while at and not lines[at].lstrip().startswith("#"):
+        at -= 1
+        if not lines[at].strip():
+            return ""
+    block: list[str] = []
+    while lines[at].lstrip().startswith("#"):
+        block.insert(0, lines[at].lstrip("# "))
+        at -= 1
+    return " ".join(block)
+
+
+# -- quality rules ------------------------------------------------------------------------------------------
+
+_CHECKS = {
+    "finite": "The volume is not a number, or infinite.",
+    "range": "The volume is below `min` or above `max`. One of them may be left out.",
+    "future": "The point is dated more than `tolerance_seconds` after its arrival.",
+    "duplicate": "Another sample of the series has the same time. Of several, the one that breaks no critical rule and "
+    "arrived last is kept.",
+    "reset": "A counter is below its good point before, at most `METERHOUSE_CARRY_HOURS` ago.",
+}
+
+
+def rules_page() -> str:
+    rules = load_rules(None).rules
+    rows = [
+        (
+            code(rule.name),
+            rule.severity,
+            code(rule.check) + _limits(rule),
+            codes(rule.meters) if rule.meters != ("*",) else "all",
+            ", ".join(rule.types) if len(rule.types) < 3 else "all",
+            str(rule.bit),
+            rule.description,
+        )
+        for rule in rules
+    ]
+    return (
+        "# Quality rules\n\n"
+        "Every point is judged by the rules that apply to its meter and type, before any statistic. `critical` "
+        "excludes the point; `warning` flags it and keeps it. Either way it is listed in the lake's table "
+        "`quarantine`.\n\n"
+        "## The shipped rules\n\n"
+        + table(("rule", "severity", "check", "meters", "types", "bit", "broken where"), rows)
+        + "\n## Keys of a rule\n\n"
+        "Your own rules go to `quality.yaml` in `METERHOUSE_CONFIG_DIR`, as a list under `rules:`. The file takes the "
+        "place of the shipped one; copy from it what you want to keep.\n\n"
+        + table(
+            ("key", "takes", "default"),
+            [
+                ("`name`", "a name of its own", "required"),
+                ("`description`", "text", "none"),
+                ("`bit`", "0 to 30: its place in `quarantine.reasons`, never given to another rule", "required"),
+                ("`check`", codes(CHECKS), "required"),
+                ("`severity`", codes(SEVERITIES), "required"),
+                ("`meters`", "a list of shell globs of meter names", "every meter"),
+                ("`types`", "a list of `gauge`, `delta`, `cumulative`", "every type"),
+                ("`min`, `max`", "numbers, in the meter's unit; for `range`", "no bound"),
+                ("`tolerance_seconds`", "a number; for `future`", "300"),
+            ],
+        )
+        + "\n## Checks\n\n"
+        + table(("check", "a point breaks it where"), [(code(check), _CHECKS.get(check, "")) for check in CHECKS])
+    )
+
+
+def _limits(rule: Rule) -> str:
+    match rule.check:
+        case "range":
+            low = f" from {rule.minimum:g}" if rule.minimum > float("-inf") else ""
+            high = f" to {rule.maximum:g}" if rule.maximum < float("inf") else ""
+            return low + high
+        case "future":
+            return f" after {rule.tolerance_seconds:g} s"
+        case _:
+            return ""
+
+
+# -- alarms -------------------------------------------------------------------------------------------------
+
+_ALARM_FIELDS = {
+    "name": ("text", "A name of its own. The `alarm_id` is made from it, so a renamed alarm is another alarm."),
+    "type": (codes(alarm_definitions.TYPES), "The kind of rule."),
+    "description": ("text", "What it is for."),
+    "enabled": ("`true`, `false`", "A disabled alarm is not evaluated and keeps its state."),
+    "severity": (codes(alarm_definitions.SEVERITIES), "Sent along with each notification."),
+    "repeat_actions": (
+        "`true`, `false`",
+        "Notify at each evaluation while the state stays, not only when it changes. `insufficient data` is told once.",
+    ),
+    "alarm_actions": ("list of URLs", "Notified when the state becomes `alarm`."),
+    "ok_actions": ("list of URLs", "Notified when the state becomes `ok`."),
+    "insufficient_data_actions": ("list of URLs", "Notified when the state becomes `insufficient data`."),
+}
+_RULE_FIELDS = {
+    "meter_name": ("text", "The meter that is looked at."),
+    "threshold": ("number", "What the statistic is compared with."),
+    "query": (
+        "list of `{field, op, value}`",
+        "Which series are looked at, all of them together. Several conditions are all to hold.",
+    ),
+    "statistic": (codes(alarm_definitions.STATISTICS), "Of the good points of each period."),
+    "comparison_operator": (codes(COMPARE), "How the statistic is compared with the threshold."),
+    "period": ("seconds, ≥ 1", "The length of a period."),
+    "evaluation_periods": ("whole number, ≥ 1", "How many periods decide."),
+    "exclude_outliers": (
+        "`true`, `false`",
+        "Leave out periods whose number of points is more than two standard deviations off the mean.",
+    ),
+}
+
+
+def alarms_page() -> str:
+    types = [(code(name), meaning) for name, meaning in alarm_definitions.TYPES.items()]
+    return (
+        "# Alarms\n\n"
+        "Alarms are declared in `alarms.yaml` in `METERHOUSE_CONFIG_DIR`, as a list under `alarms:`. The fields are "
+        "those of Ceilometer's and Aodh's alarm object. Each evaluation brings the warehouse in line with the file "
+        "first.\n\n## Types\n\n"
+        + table(("type", "what it does"), types)
+        + "\n## Fields of an alarm\n\n"
+        + _fields(alarm_definitions.Alarm, _ALARM_FIELDS, {"rule": ("threshold_rule", "mapping", "The rule, below.")})
+        + "\nA URL is `http://…`, `https://…` or `log://`; the last writes the notification to the log of the process "
+        "that delivers.\n"
+        "\n## Fields of a threshold_rule\n\n"
+        + _fields(alarm_definitions.ThresholdRule, _RULE_FIELDS, {})
+        + f"\nA condition of the query has a `field` ({codes(sorted(FIELDS))}), an `op` ({codes(COMPARE)}; default "
+        "`eq`) and a `value`.\n"
+        "\n## States\n\n"
+        + table(
+            ("state", "when"),
+            [
+                (
+                    "`insufficient data`",
+                    "fewer than `evaluation_periods` periods of the window have points; and at first",
+                ),
+                ("`alarm`", "the statistic of each of the last `evaluation_periods` periods compares true"),
+                ("`ok`", "that of none does"),
+            ],
+        )
+        + "\nWhere some do and others do not, the state stays; an unknown state takes that of the latest period.\n"
+        "\nThe window ends now. It is `evaluation_periods` + 1 periods long (twice `evaluation_periods` with "
+        "`exclude_outliers`), so that points that are on their way do not make it look empty.\n"
+    )
+
+
+def _fields(kind: type[Any], meanings: Mapping[str, tuple[str, str]], named: Mapping[str, tuple[str, str, str]]) -> str:
+    rows = []
+    for field in fields(kind):
+        default = field.default
+        if field.name in named:
+            name, takes, meaning = named[field.name]
+        else:
+            name = field.name
+            takes, meaning = meanings.get(name, ("", ""))
+        shown = "required" if default is MISSING else "none" if default in ("", ()) else code(str(default).lower())
+        rows.append((code(name), takes, shown, meaning))
+    return table(("field", "takes", "default", "meaning"), rows)
+
+
+# -- tables -------------------------------------------------------------------------------------------------
+
+_PURPOSES = {
+    "notifications": "What was landed, one row a message, raw.",
+    "samples": "Measurements made from notifications, polled or loaded.",
+    "events": "What happened to resources, with traits.",
+    "rollups": "Roll-ups of good points to 5 minutes, 1 hour and 1 day.",
+    "quarantine": "Points that break a quality rule, with the names of the rules.",
+    "dead_letters": "Messages and rows that could not be read, with the reason.",
+    "series": "The series that there are, and their dimensions.",
+    "resources": "Resources, as their newest sample shows them.",
+    "resource_metadata": "Snapshots of resource metadata.",
+    "quality_daily": "How many points of an event hour broke a rule.",
+    "rollup_1h": "Hourly roll-ups.",
+    "rollup_1d": "Daily roll-ups.",
+    "alarms": "Alarms with their states.",
+    "alarm_history": "What became of alarms: creation, rule change, state transition, deletion.",
+    "deliveries": "The outbox: notifications of alarms, and what became of each.",
+    "archive_manifest": "What was sealed: counts, sums, digests and files of an arrival day.",
+    "leases": "Who is at work on a step.",
+    "runs": "What each step did, run by run.",
+}
+_MEANINGS = {
+    "arrival_hour": "UTC hour of landing, `YYYY-MM-DDTHH`",
+    "message_id": "the notification's; made from its content where it has none",
+    "event_type": "the notification's",
+    "publisher_id": "the notification's",
+    "received_at": "when it was landed",
+    "source": "where the sample comes from; `METERHOUSE_SAMPLE_SOURCE` for those of notifications",
+    "meter": "name of the meter",
+    "type": "gauge, delta or cumulative",
+    "unit": "of the volume",
+    "resource_id": "what was measured",
+    "project_id": "whose it is",
+    "user_id": "whose it is",
+    "generated": "the notification's own time",
+    "min": "lowest volume",
+    "max": "highest volume",
+    "first_at": "time of the first point",
+    "last_at": "time of the last point",
+    "first_sample_at": "time of the first sample",
+    "last_sample_at": "time of the newest sample",
+    "marked_at": "when it was made dirty last",
+    "judged_at": "when quality saw to it last",
+    "rolled_at": "when it was rolled up last",
+    "day": "event day",
+    "rule": "name of the quality rule",
+    "severity": "critical or warning",
+    "alarm_id": "made from the alarm's name",
+    "url": "where it goes",
+    "attempts": "calls made so far",
+    "rows": "rows that are sealed",
+    "bytes": "size of the sealed files",
+    "sealed_at": "when it was sealed",
+    "expires_at": "until then it is held",
+    "event_day": "UTC day of the points' own time",
+    "series_id": "64-bit hash of the series' seven dimensions",
+    "timestamp": "event time",
+    "volume": "the measured value",
+    "sample_id": "64-bit hash; the same when a notification comes again",
+    "granularity_s": "300, 3600 or 86400",
+    "bucket": "start of the bucket, aligned to the UNIX epoch",
+    "count": "good points",
+    "sum": "sum of the volumes",
+    "sum_squares": "sum of the squared volumes, for variances",
+    "first": "volume of the first point; gauges and counters only",
+    "last": "volume of the last point; gauges and counters only",
+    "increase": "growth of a counter, reset-aware, carried over from the bucket before; counters only",
+    "resets": "resets of a counter",
+    "p50": "median",
+    "p95": "95th percentile",
+    "p99": "99th percentile",
+    "excluded": "points left out by critical rules",
+    "reason_names": "names of the rules broken",
+    "letter_id": "64-bit hash of queue and body",
+    "queue": "where it came by: spool or load, file and line",
+    "reason": "what is wrong with it",
+    "metadata_id": "refers to `resource_metadata`",
+    "metadata": "JSON",
+    "first_seen": "time of the first point",
+    "last_seen": "time of the last point",
+    "hour": "event hour",
+    "marks": "how often it was made dirty",
+    "judged_marks": "the marks that quality has seen to",
+    "rolled_marks": "the marks that the roll-up has seen to",
+    "late": "points that came after the hour was rolled up",
+    "why": "the reason of the latest mark",
+    "follower": "the lake table that is followed",
+    "version": "a version of a lake table",
+    "flagged": "points that broke the rule",
+    "definition": "JSON",
+    "state_reason": "the reason of the state",
+    "evaluate_timestamp": "the latest evaluation",
+    "detail": "JSON",
+    "event_id": "of the transition or change",
+    "delivery_id": "sent as `Idempotency-Key`",
+    "body": "what is sent, or what came",
+    "next_attempt_at": "not before then",
+    "last_error": "why the latest attempt failed",
+    "table_name": "a lake table",
+    "duplicates": "rows that were there twice, and are sealed once",
+    "volume_sum": "sum of the finite volumes; samples only",
+    "digest": "XOR of the MD5s of the rows",
+    "files_before": "files that were replaced",
+    "bytes_before": "their size",
+    "files": "JSON: the sealed files",
+    "day_over": "whether the day had ended",
+    "holder": "host, pid, start time and a random part",
+    "figures": "JSON: what the step did",
+    "step": "collect, convert, catalog, sample_quality, rollups or archive",
+}
+_OWN_MEANINGS = {
+    ("alarms", "name"): "a name of its own",
+    ("alarms", "type"): "threshold",
+    ("alarms", "enabled"): "whether it is evaluated",
+    ("alarms", "severity"): "low, moderate or critical",
+    ("alarms", "state_timestamp"): "when the state changed last",
+    ("alarm_history", "type"): "creation, rule change, state transition or deletion",
+    ("alarm_history", "event_id"): "an id of its own",
+    ("archive_manifest", "day"): "arrival day",
+    ("deliveries", "body"): "JSON: what is sent",
+    ("deliveries", "created_at"): "when the alarm was evaluated",
+    ("deliveries", "delivered_at"): "when the receiver accepted it",
+    ("leases", "name"): "the step",
+    ("resource_metadata", "metadata_id"): "64-bit hash of the JSON",
+    ("runs", "run_id"): "an id of its own",
+    ("runs", "started_at"): "when the step began",
+    ("runs", "ended_at"): "when it ended",
+    ("quarantine", "excluded"): "whether a critical rule is among them",
+    ("alarm_history", "timestamp"): "when",
+    ("alarms", "timestamp"): "when the definition last changed",
+    ("alarms", "state"): "ok, alarm or insufficient data",
+    ("deliveries", "state"): "pending, delivered or dead",
+    ("notifications", "timestamp"): "",
+    ("notifications", "body"): "",
+    ("archive_manifest", "version"): "of the table's commit that sealed",
+    ("followed", "version"): "up to which it was taken in",
+    ("dead_letters", "body"): "what came",
+}
+
+
+def tables_page() -> str:
+    lake = []
+    comments = _schema_comments()
+    for name, (columns, partitions) in schema.TABLES.items():
+        rows = []
+        for column in columns:
+            said = comments.get((name, column.name)) or _meaning(name, column.name)
+            if not said and name == "quarantine":
+                said = comments.get(("samples", column.name), "")
+            part = "partition; " if column.name in partitions else ""
+            rows.append((code(column.name), code(column.type), part + said))
+        lake.append(f"### Lake: {name}\n\n{_PURPOSES.get(name, '')}\n\n" + table(("column", "type", "meaning"), rows))
+    warehouse = [_warehouse_table(each) for each in metadata.tables.values()]
+    return (
+        "# Tables\n\n"
+        "Times are UTC. *Arrival* is when a message was landed, *event time* is the points' own.\n\n"
+        "## The lake\n\n"
+        "Delta tables, under `tables/` in the lake's folder or bucket prefix. Any engine that reads Delta reads them; "
+        "`meterhouse sql` has each as a view of its name. Types are Arrow's.\n\n"
+        "Beside them lie `exports/REPORT/DAY.parquet` and `.csv` (reports) and `archive/DAY.json` (the manifest of an "
+        "arrival day).\n\n" + "\n".join(lake) + "\n## The warehouse\n\n"
+        "Tables of the SQL database. Types are PostgreSQL's; SQLite keeps times as ISO text. "
+        "`meterhouse sql --on warehouse` reads them.\n\n" + "\n".join(warehouse)
+    )
+
+
+def _schema_comments() -> dict[tuple[str, str], str]:
+    """The comments beside the columns in `meterhouse/schema.py`."""
+    names = {id(columns): name for name, (columns, _) in schema.TABLES.items()}
+    found, current = {}, ""
+    for line in inspect.getsource(schema).splitlines():
+        if start := re.match(r"([A-Z_]+) = pa\.schema", line):
+            current = names.get(id(getattr(schema, start[1])), "")
+        elif column := re.match(r'\s+\("(\w+)", .*\),\s+# (.*)', line):
+            found[current, column[1]] = column[2]
+    return found
+
+
+def _meaning(table_name: str, column: str) -> str:
+    return _OWN_MEANINGS.get((table_name, column), _MEANINGS.get(column, ""))
+
+
+def _warehouse_table(given: Table) -> str:
+    rows = []
+    for column in given.columns:
+        kind = "TIMESTAMP WITH TIME ZONE" if isinstance(column.type, UtcTime) else column.type.compile(_POSTGRES)
+        notes = [word for word, so in (("key", column.primary_key), ("may be null", column.nullable)) if so]
+        said = [*notes, *([meaning] if (meaning := _meaning(given.name, column.name)) else [])]
+        rows.append(
+            (code(column.name), code(str(kind).lower().replace("float(53)", "double precision")), "; ".join(said))
+        )
+    about = given.comment or _PURPOSES.get(given.name, "")
+    return f"### Warehouse: {given.name}\n\n{about}\n\n" + table(("column", "type", "meaning"), rows)
+
+
+_POSTGRES = postgresql.dialect()  # type: ignore[no-untyped-call]
+
+
+# -- reports ------------------------------------------------------------------------------------------------
+
+
+def reports_page() -> str:
+    engine = create_engine("sqlite://")
+    metadata.create_all(engine)
+    parts = [
+        "# Reports\n\n"
+        "A report is a SQL file on the warehouse, named for the question it answers. It takes a span of event time, "
+        "`:start` inclusive and `:end` exclusive. `meterhouse report NAME` runs it.\n\n"
+        + table(("report", "question"), [(f"[`{name}`](#{name})", reports.question(name)) for name in reports.names()])
+    ]
+    for name in reports.names():
+        query = sql.read(f"{reports.FOLDER}/{name}.sql")
+        with engine.connect() as connection:
+            statement = text(query).bindparams(bindparam("start", type_=UtcTime), bindparam("end", type_=UtcTime))
+            columns = list(connection.execute(statement, {"start": None, "end": None}).keys())
+        remarks = [line.removeprefix("--").strip() for line in query.splitlines() if line.startswith("--")]
+        parts.append(
+            f"## {name}\n\n" + "\n\n".join(remarks) + f"\n\nColumns: {codes(columns)}.\n\n"
+            f"```sql\n{query.strip()}\n```\n"
+        )
+    return "\n".join(parts)
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "settings": settings_page,
+    "commands": commands_page,
+    "assets": assets_page,
+    "meters": meters_page,
+    "rules": rules_page,
+    "alarms": alarms_page,
+    "tables": tables_page,
+    "reports": reports_page,
+}
+
+
+def main() -> int:
+    """Write the pages, or compare them; return the exit status."""
+    for name in [name for name in os.environ if name.startswith("METERHOUSE_")]:
+        del os.environ[name]  # the pages must not hang on the shell they are written from
+    parser = argparse.ArgumentParser(description="Write the reference pages from the code.")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a page differs")
+    check = parser.parse_args().check
+    differing = []
+    for name, make in PAGES.items():
+        path = FOLDER / f"{name}.md"
+        wanted = HEADER + make().strip() + "\n"
+        if not path.exists() or path.read_text("utf-8") != wanted:
+            differing.append(name)
+            if not check:
+                path.parent.mkdir(exist_ok=True)
+                path.write_text(wanted, "utf-8")
+    for name in differing:
+        print(f"{'differs' if check else 'written'}: docs/reference/{name}.md", file=sys.stderr)
+    if check and differing:
+        print("run `python docs/generate.py`", file=sys.stderr)
+    return 1 if check and differing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,260 @@
+"""The documentation: the reference is that of the code, every name has its entry, links resolve, commands exist.
+
+Names are looked up in the pages, whatever wrote them.
+"""
+
+import re
+import shlex
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+from meterhouse import reports, schema, settings
+from meterhouse.alarms.definitions import TYPES
+from meterhouse.cli import cli
+from meterhouse.warehouse_tables import metadata
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = [
+    *(path for path in sorted(DOCS.rglob("*.md"))),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+]
+GUIDES = [ROOT / "README.md", *(DOCS / f"{name}.md" for name in ("index", "user-guide", "operator-guide", "airflow"))]
+
+
+def reference(name: str) -> str:
+    return (DOCS / "reference" / f"{name}.md").read_text("utf-8")
+
+
+def first_cells(page: str) -> set[str]:
+    """What stands as code in the first cell of a table's row; a link's text where it is one."""
+    cells = (line.split("|")[1].strip() for line in page.splitlines() if line.startswith("|"))
+    return {found[1] for cell in cells if (found := re.match(r"\[?`(.+?)`", cell))}
+
+
+def headings(page: str) -> list[str]:
+    inside = False
+    found = []
+    for line in page.splitlines():
+        inside ^= line.startswith("```")
+        if not inside and (heading := re.match(r"#+ (.*)", line)):
+            found.append(heading[1])
+    return found
+
+
+def anchors(page: str) -> set[str]:
+    """As GitHub and MkDocs make them of plain headings."""
+    return {re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower()) for heading in headings(page)}
+
+
+# -- the reference ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_reference_is_what_the_code_says() -> None:
+    done = subprocess.run(
+        [sys.executable, str(DOCS / "generate.py"), "--check"], capture_output=True, text=True, cwd="/", timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_the_reference_does_not_hang_on_the_shell_that_writes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"HOME": "/nowhere", "CONFIG_DIR": "/nowhere", "PARTITIONS_FROM": "never"}.items():
+        monkeypatch.setenv(f"METERHOUSE_{name}", value)
+    monkeypatch.setenv("COLUMNS", "40")
+    test_the_reference_is_what_the_code_says()
+
+
+def test_every_page_of_the_reference_is_in_the_navigation_of_the_site() -> None:
+    listed = (ROOT / "mkdocs.yml").read_text("utf-8")
+    assert [path for path in DOCS.rglob("*.md") if str(path.relative_to(DOCS)) not in listed] == []
+
+
+def test_every_setting_has_its_entry() -> None:
+    wanted = {f"METERHOUSE_{name.upper()}" for name in settings.Settings.model_fields}
+    assert wanted <= first_cells(reference("settings"))
+    assert all(field.description for field in settings.Settings.model_fields.values())
+
+
+def commands(group: click.Group, path: str = "meterhouse") -> Iterator[tuple[str, click.Command]]:
+    for name, command in group.commands.items():
+        yield f"{path} {name}", command
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{path} {name}")
+
+
+def test_every_command_has_its_entry_with_all_its_options() -> None:
+    page = reference("commands")
+    for path, command in commands(cli):
+        assert path in headings(page)
+        section = re.split(r"^##", page.partition(f" {path}\n")[2], flags=re.MULTILINE)[0]
+        for parameter in command.params:
+            shown = parameter.opts[-1] if isinstance(parameter, click.Option) else parameter.make_metavar(_context())
+            assert shown.strip("[]") in section, f"{path}: {shown}"
+
+
+def _context() -> click.Context:
+    return click.Context(cli)
+
+
+def test_every_shipped_meter_has_its_entry() -> None:
+    page = reference("meters")
+    for path in (ROOT / "meterhouse" / "defaults" / "meters.d").glob("*.yaml"):
+        for meter in yaml.safe_load(path.read_text("utf-8"))["metric"]:
+            name = meter["name"]
+            if "`" in name:  # the one whose expression cannot be shown as plain code
+                name = "identity.authenticate."
+            assert name in page
+            assert f"| {meter['type']} |" in page
+
+
+def test_every_shipped_rule_has_its_entry() -> None:
+    rules = yaml.safe_load((ROOT / "quality" / "rules.yaml").read_text("utf-8"))["rules"]
+    assert {rule["name"] for rule in rules} <= first_cells(reference("rules"))
+    assert all(rule["description"] in reference("rules") for rule in rules)
+
+
+def test_every_alarm_type_has_its_entry() -> None:
+    assert set(TYPES) <= first_cells(reference("alarms"))
+
+
+def test_every_table_has_its_entry_with_all_its_columns() -> None:
+    page = reference("tables")
+    lake = {f"Lake: {name}": columns.names for name, (columns, _) in schema.TABLES.items()}
+    warehouse = {f"Warehouse: {name}": each.columns.keys() for name, each in metadata.tables.items()}
+    for heading, columns in {**lake, **warehouse}.items():
+        assert heading in headings(page)
+        section = re.split(r"^##", page.partition(f" {heading}\n")[2], flags=re.MULTILINE)[0]
+        assert first_cells(section) == set(columns), heading
+
+
+def test_every_report_has_its_entry_with_its_question() -> None:
+    for name in reports.names():
+        assert name in first_cells(reference("reports"))
+        assert reports.question(name) in reference("reports")
+
+
+@pytest.fixture(scope="module")
+def dagster_names() -> Iterator[dict[str, set[str]]]:
+    """The names of all that the code location has."""
+    settings.settings.cache_clear()
+    with warnings.catch_warnings():
+        import dagster as dg
+
+        warnings.simplefilter("ignore", dg.BetaWarning)  # of backfill policies
+        warnings.filterwarnings("ignore", "Parameter `partitions_def` of function `define_asset_job`")
+        from definitions import defs
+
+        graph = defs.resolve_asset_graph()
+    yield {
+        "assets": {key.to_user_string() for key in graph.get_all_asset_keys()},
+        "checks": {key.name for key in graph.asset_check_keys},
+        "jobs": {job.name for job in defs.jobs or ()},
+        "sensors": {sensor.name for sensor in defs.sensors or ()},
+        "schedules": {schedule.name for schedule in defs.schedules or ()},
+    }
+    settings.settings.cache_clear()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["assets", "checks", "jobs", "sensors", "schedules"])
+def test_everything_in_dagster_has_its_entry(dagster_names: dict[str, set[str]], kind: str) -> None:
+    assert dagster_names[kind]
+    assert dagster_names[kind] <= first_cells(reference("assets"))
+
+
+@pytest.mark.slow
+def test_the_operator_guide_says_what_each_sensor_and_schedule_starts(dagster_names: dict[str, set[str]]) -> None:
+    guide = (DOCS / "operator-guide.md").read_text("utf-8")
+    named = dagster_names["sensors"] | dagster_names["schedules"] | (dagster_names["jobs"] - {"upkeep"})
+    assert {name for name in named if f"`{name}`" not in guide} == set()
+
+
+# -- links --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path: Path) -> None:
+    text = re.sub(r"```.*?```", "", path.read_text("utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith(("http://", "https://")):
+            continue
+        file, _, anchor = target.partition("#")
+        page = (path.parent / file).resolve() if file else path
+        assert page.exists(), f"{target} is not there"
+        if anchor:
+            assert anchor in anchors(page.read_text("utf-8")), f"{target}: no such heading"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_page_names_a_folder_of_the_machine_it_was_written_on(path: Path) -> None:
+    assert not re.search(r"(?<![\w.])/(work|root|home/\w)", path.read_text("utf-8"))
+
+
+def test_the_layout_in_the_readme_is_that_of_the_repository() -> None:
+    tree = (ROOT / "README.md").read_text("utf-8").partition("## Layout\n\n```text\n")[2].partition("```")[0]
+    folder = ROOT
+    for line in tree.splitlines():
+        folder = ROOT / "meterhouse" if line.startswith("  ") else ROOT
+        names = line.split() if "README.md" in line else [line.split()[0]]
+        for name in names:
+            assert (folder / name).exists() or name == "bench/", name
+    listed = {line.split("/")[0] for line in tree.splitlines() if re.match(r"\w+/", line)}
+    kept = {path.name for path in ROOT.iterdir() if path.is_dir() and any(path.glob("*.py"))}
+    assert kept - {"tests", "build", "dist", "site"} <= listed
+
+
+# -- commands -----------------------------------------------------------------------------------------------
+
+
+def shown_commands() -> list[Any]:
+    """The `meterhouse …` of every line with a prompt in a ```console block, as words."""
+    found = []
+    for path in GUIDES:
+        for block in re.findall(r"```console\n(.*?)```", path.read_text("utf-8"), flags=re.DOTALL):
+            for line in re.findall(r"^\$ (.*)$", block, flags=re.MULTILINE):
+                lexer = shlex.shlex(line, posix=True, punctuation_chars="|<>;&")
+                lexer.whitespace_split = True
+                words = list(lexer)
+                while "meterhouse" in words:
+                    words = words[words.index("meterhouse") + 1 :]
+                    end = next((n for n, word in enumerate(words) if set(word) <= set("|<>;&")), len(words))
+                    found.append(pytest.param(words[:end], id=f"{path.stem}: {' '.join(words[:end])[:60]}"))
+    return found
+
+
+SHOWN = shown_commands()
+
+
+def test_the_guides_show_every_command_but_the_demonstration() -> None:
+    shown = {case.values[0][0] for case in SHOWN}
+    assert set(cli.commands) - shown == {"demo"}
+
+
+@pytest.mark.parametrize("words", SHOWN)
+def test_a_command_that_is_shown_exists_with_its_options(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my-meters.yaml").touch()
+    command: click.Command = cli
+    context = None
+    while True:
+        try:
+            context = command.make_context(command.name or "meterhouse", list(words), parent=context)
+        except click.exceptions.Exit:  # --version, --help
+            return
+        if not isinstance(command, click.Group):
+            return
+        _, found, words = command.resolve_command(context, [*context._protected_args, *context.args])
+        assert found is not None
+        command = found
