@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from assets import figures
 from assets.resources import RETRIES, SiteResource
 from meterhouse import times
 from meterhouse.collect import collect
@@ -21,6 +22,7 @@ def notifications(site: SiteResource) -> dg.MaterializeResult[None]:
             "dead_letters": done.dead_letters,
             "bytes": done.bytes,
             "messages_per_second": round(done.messages / done.seconds) if done.seconds else 0,
+            **figures.of_table(here, "notifications"),
             "files_waiting": waiting.files,
             "bytes_waiting": waiting.bytes,
             "lag_seconds": round((times.now() - waiting.oldest).total_seconds()) if waiting.oldest else 0,

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from assets import figures
 from assets.collection import notifications
 from assets.resources import RETRIES, SiteResource
 from meterhouse.catalog import catalog as follow
@@ -34,14 +35,17 @@ OWNERS = ["team:telemetry"]
     retry_policy=RETRIES,
 )
 def conversion(site: SiteResource) -> Iterator[dg.MaterializeResult[None]]:
-    done = convert(site.get())
+    here = site.get()
+    done = convert(here)
     shared = {
         "notifications": done.notifications,
         "errors": done.errors,
         "messages_per_second": round(done.notifications / done.seconds) if done.seconds else 0,
     }
-    yield dg.MaterializeResult(asset_key="samples", metadata={"dagster/row_count": done.samples, **shared})
-    yield dg.MaterializeResult(asset_key="events", metadata={"dagster/row_count": done.events, **shared})
+    for name, rows, moment in (("samples", done.samples, "recorded_at"), ("events", done.events, "generated")):
+        lag = figures.lag_seconds(here, name, moment)
+        metadata = {"dagster/row_count": rows, **shared, **figures.of_table(here, name), "lag_seconds": lag}
+        yield dg.MaterializeResult(asset_key=name, metadata=metadata)
 
 
 @dg.asset(deps=["samples"], group_name="conversion", kinds={"sql", "duckdb"}, owners=OWNERS, retry_policy=RETRIES)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from assets import figures
 from assets.conversion import catalog
 from assets.partitions import hours
 from assets.resources import RETRIES, SiteResource
@@ -36,6 +37,7 @@ def sample_quality(context: dg.AssetExecutionContext, site: SiteResource) -> dg.
             "excluded": done.excluded,
             "flagged": dg.MetadataValue.md(by_rule),
             "points_per_second": round(done.points / done.seconds) if done.seconds else 0,
+            **figures.of_table(here, "quarantine"),
         }
     )
 

@@ -8,7 +8,6 @@ from meterhouse import configuration
 from meterhouse.settings import settings
 from meterhouse.site import Site
 
-
 configuration.check(settings())  # a code location with a definition file that cannot work does not load
 
 

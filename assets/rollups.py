@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from assets import figures
 from assets.partitions import has_partition, hour_key, hours
 from assets.quality import sample_quality
 from assets.resources import RETRIES, SiteResource
@@ -34,6 +35,8 @@ def rollups(context: dg.AssetExecutionContext, site: SiteResource) -> dg.Materia
             "points": done.points,
             "excluded": done.excluded,
             "points_per_second": round(done.points / done.seconds) if done.seconds else 0,
+            **figures.of_table(here, "rollups"),
+            "lag_seconds": figures.lag_seconds(here, "rollups", "last_at"),
             "latest_hours": dg.MetadataValue.md(plots.bars(list(latest.values()), title="points an hour, latest 48")),
         }
     )

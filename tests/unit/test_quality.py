@@ -193,7 +193,7 @@ def test_a_second_judging_changes_nothing(site: Site) -> None:
 
 
 def test_judging_is_that_of_the_reference(site: Site) -> None:
-    points = random_points(8, hours=40)
+    points = random_points(8, hours=15)
     land_points(site, points[::2])
     judge_hours(site)
     land_points(site, points[1::2])

@@ -12,7 +12,7 @@ from meterhouse.site import Site
 
 
 def test_rollups_are_those_of_pandas(site: Site) -> None:
-    points = random_points(1)
+    points = random_points(1, hours=40)
     land_points(site, points)
     done = roll_up(site)
     assert done.excluded == sum(row["excluded"] for row in in_lake(site, 3600))
@@ -20,7 +20,7 @@ def test_rollups_are_those_of_pandas(site: Site) -> None:
 
 
 def test_a_second_run_changes_nothing(site: Site) -> None:
-    points = random_points(3, hours=10)
+    points = random_points(3, hours=6)
     land_points(site, points)
     roll_up(site)
     before = [in_lake(site, seconds) for seconds in TIERS]
@@ -139,7 +139,7 @@ def test_points_by_hour_counts_the_good_points_of_the_latest_hours(site: Site) -
 
 
 def test_rollups_are_the_same_in_every_kind_of_site(any_site: Site) -> None:
-    points = random_points(5, hours=8)
+    points = random_points(5, hours=4)
     for half in (points[::2], points[1::2]):
         land_points(any_site, half)
         roll_up(any_site)
