@@ -40,6 +40,7 @@ def conversion(site: SiteResource) -> Iterator[dg.MaterializeResult[None]]:
     shared = {
         "notifications": done.notifications,
         "errors": done.errors,
+        "first_errors": dg.MetadataValue.json(done.first_errors),
         "messages_per_second": round(done.notifications / done.seconds) if done.seconds else 0,
     }
     for name, rows, moment in (("samples", done.samples, "recorded_at"), ("events", done.events, "generated")):

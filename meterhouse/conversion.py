@@ -23,9 +23,13 @@ APP = "notifications"
 """The application transaction under which `samples` and `events` record the version they have converted."""
 
 
+ERRORS_SHOWN = 20
+"""Errors of a run that are kept with their reasons; the rest is counted."""
+
+
 @dataclass
 class Conversion:
-    """What a conversion run did."""
+    """What a conversion run did; `first_errors` are the first ones, as message_id, kind and reason."""
 
     notifications: int = 0
     samples: int = 0
@@ -33,6 +37,7 @@ class Conversion:
     errors: int = 0
     seconds: float = 0.0
     error_kinds: Counter[str] = field(default_factory=Counter)
+    first_errors: list[str] = field(default_factory=list)
 
 
 def convert(site: Site) -> Conversion:
@@ -85,6 +90,8 @@ def _convert_some(site: Site, converter: "Converter", done: Conversion) -> bool:
     done.events += made.events.num_rows
     done.errors += len(made.errors)
     done.error_kinds.update(error.endpoint for error in made.errors)
+    for error in made.errors[: ERRORS_SHOWN - len(done.first_errors)]:
+        done.first_errors.append(f"{error.message_id} {error.endpoint}: {error.detail}"[:500])
     return True
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
-from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from meterhouse import duck
 from meterhouse.errors import Busy, MeterhouseError
@@ -111,7 +111,7 @@ class Lake:
                 known = DeltaTable(self.uri(name), storage_options=self.storage_options)
             except TableNotFoundError:
                 known = self._create(name)
-        except (OSError, CommitFailedError) as error:
+        except (OSError, DeltaError) as error:
             raise self._unreachable(name, error) from error
         self._open[name] = known
         return known
@@ -131,7 +131,9 @@ class Lake:
             )
 
     def _unreachable(self, name: str, error: Exception) -> MeterhouseError:
-        said = str(error).splitlines()[0][:300]
+        said = (str(error).splitlines() or [type(error).__name__])[0][:300]
+        if "NoSuchBucket" in str(error):
+            said = "there is no such bucket"
         return MeterhouseError(
             f"the lake's table {name} cannot be read or written: {said}",
             where=self.uri(name),
@@ -188,7 +190,7 @@ class Lake:
             if transaction is not None:
                 raise overtaken from error
             raise
-        except OSError as error:
+        except (OSError, DeltaError) as error:
             raise self._unreachable(name, error) from error
         return self.version(name)
 
@@ -222,8 +224,8 @@ class Lake:
         return self.version(name)
 
     def vacuum(self, name: str, hours: int) -> int:
-        """Delete the files that were replaced more than so many hours ago; return how many."""
-        return len(self.table(name).vacuum(hours, dry_run=False, enforce_retention_duration=False))
+        """Delete files that were replaced, or left behind by a kill, more than so many hours ago; return how many."""
+        return len(self.table(name).vacuum(hours, dry_run=False, enforce_retention_duration=False, full=True))
 
     def appended(
         self,
@@ -372,8 +374,10 @@ class Lake:
                 part.write_bytes(content)
                 part.replace(target)
         except OSError as error:
+            missing = self.storage_options and isinstance(error, FileNotFoundError)
+            said = "there is no such bucket" if missing else str(error)
             raise MeterhouseError(
-                f"cannot write: {error}", where=uri, hint="Check METERHOUSE_LAKE_URL and the free space"
+                f"cannot write: {said}", where=uri, hint="Check METERHOUSE_LAKE_URL and the free space"
             ) from error
         return uri
 

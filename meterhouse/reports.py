@@ -3,6 +3,7 @@
 import io
 from dataclasses import dataclass
 from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -74,12 +75,14 @@ def export(site: Site, name: str, day: date) -> Export:
 
 
 def _column(name: str, values: list[Any]) -> pa.Array:
-    """A column in one type whichever database it comes from: SQLite gives days as text, and sums as int or float."""
+    """A column in one type whichever database it comes from: SQLite gives days as text, PostgreSQL sums as Decimal."""
     if name == "day":
-        days = [value if isinstance(value, date) else date.fromisoformat(value) for value in values]
-        return pa.array(days, pa.date32())
-    if name.endswith(("_hours", "_gib")):
-        return pa.array([float(value) for value in values], pa.float64())
-    if values and not isinstance(values[0], str):
-        return pa.array([int(value) for value in values], pa.int64())
-    return pa.array(values, pa.string())
+        return pa.array([date.fromisoformat(day) if isinstance(day, str) else day for day in values], pa.date32())
+    plain = [_number(value) if isinstance(value, Decimal) else value for value in values]
+    if any(isinstance(value, float) for value in plain):
+        plain = [value if value is None else float(value) for value in plain]
+    return pa.array(plain)
+
+
+def _number(value: Decimal) -> int | float:
+    return int(value) if value == value.to_integral_value() else float(value)

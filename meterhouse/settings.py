@@ -19,7 +19,8 @@ class Settings(BaseSettings):
 
     home: Path = Field(
         default=Path(".meterhouse"),
-        description="Folder of everything the embedded mode keeps: `lake/`, `warehouse.db`, `spool/`, `dagster/`.",
+        description="Folder of what the embedded mode keeps: `lake/`, `warehouse.db` and `spool/`; the demo's `demo/`; "
+        "and of `spill/`, where DuckDB puts what does not fit into memory.",
     )
     warehouse_url: str = Field(
         default="",
@@ -97,9 +98,6 @@ class Settings(BaseSettings):
     )
     webhook_attempts: int = Field(
         default=10, ge=1, le=1000, description="Calls made before a webhook is given up and kept as dead."
-    )
-    report_days: int = Field(
-        default=1, ge=1, le=366, description="Days that the daily report covers, ending with yesterday."
     )
 
     @field_validator("warehouse_url")

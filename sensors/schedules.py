@@ -11,10 +11,18 @@ RUNNING = dg.DefaultScheduleStatus.RUNNING
 RUNS_KEPT = timedelta(days=30)
 
 alarms = dg.ScheduleDefinition(
-    name="alarms_each_minute", job=jobs.alarms, cron_schedule="* * * * *", default_status=RUNNING
+    name="alarms_each_minute",
+    job=jobs.alarms,
+    cron_schedule="* * * * *",
+    default_status=RUNNING,
+    description="Evaluate the alarms, for time passes where no points come.",
 )
 quality_checks = dg.ScheduleDefinition(
-    name="quality_checks_each_hour", job=jobs.quality_checks, cron_schedule="20 * * * *", default_status=RUNNING
+    name="quality_checks_each_hour",
+    job=jobs.quality_checks,
+    cron_schedule="20 * * * *",
+    default_status=RUNNING,
+    description="Hold the latest good points to the quality rules by Great Expectations.",
 )
 
 
@@ -23,13 +31,25 @@ def _yesterday(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     return dg.RunRequest(run_key=day, partition_key=day)
 
 
-@dg.schedule(name="archive_each_day", job=jobs.archive_day, cron_schedule="15 1 * * *", default_status=RUNNING)
+@dg.schedule(
+    name="archive_each_day",
+    job=jobs.archive_day,
+    cron_schedule="15 1 * * *",
+    default_status=RUNNING,
+    description="Seal yesterday's arrivals.",
+)
 def archive(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """Seal yesterday."""
     return _yesterday(context)
 
 
-@dg.schedule(name="report_each_day", job=jobs.report_day, cron_schedule="30 1 * * *", default_status=RUNNING)
+@dg.schedule(
+    name="report_each_day",
+    job=jobs.report_day,
+    cron_schedule="30 1 * * *",
+    default_status=RUNNING,
+    description="Export yesterday's usage.",
+)
 def report(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """Export yesterday's usage."""
     return _yesterday(context)
@@ -52,7 +72,11 @@ def upkeep() -> None:
 
 
 upkeep_each_night = dg.ScheduleDefinition(
-    name="upkeep_each_night", job=upkeep, cron_schedule="45 1 * * *", default_status=RUNNING
+    name="upkeep_each_night",
+    job=upkeep,
+    cron_schedule="45 1 * * *",
+    default_status=RUNNING,
+    description="Delete the records of old runs.",
 )
 
 ALL = [alarms, quality_checks, archive, report, upkeep_each_night]

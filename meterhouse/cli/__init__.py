@@ -37,9 +37,6 @@ def main() -> None:
     except MeterhouseError as error:
         click.echo(f"meterhouse: {error}", err=True)
         sys.exit(1)
-    except BrokenPipeError:  # the reader has seen enough, as `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:

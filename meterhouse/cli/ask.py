@@ -162,7 +162,7 @@ def sql_command(statement: str, store: str, as_json: bool) -> None:
     \b
     Lake: notifications samples events rollups quarantine dead_letters
     Warehouse: series resources resource_metadata rollup_1h rollup_1d alarms alarm_history deliveries
-               dirty_hours quality_daily archive_manifest runs
+               dirty_hours quality_daily archive_manifest runs leases followed
     """
     from meterhouse import query as ask
     from meterhouse.site import Site
@@ -185,7 +185,8 @@ def dead_letters(limit: int, as_json: bool) -> None:
 
     found = ask.sql_on_lake(
         Site.open(),
-        "SELECT received_at, queue, reason, body[1:200]::BLOB::VARCHAR AS body FROM dead_letters "
+        "SELECT received_at, queue, reason, coalesce(try(decode(body)), body::VARCHAR)[1:200] AS body "
+        f"FROM dead_letters "
         f"ORDER BY received_at DESC, queue LIMIT {limit}",
     )
     output.rows(found.to_pylist(), as_json)

@@ -1,6 +1,7 @@
 """What commands print: data to standard output, as JSON lines or a table; everything else to standard error."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,11 +28,20 @@ def plain(value: Any) -> Any:
     return value
 
 
+def line(text: str) -> None:
+    """Print a line of data; where the reader has seen enough (as `| head`), the command is done."""
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
+
+
 def rows(found: Sequence[Mapping[str, Any]], as_json: bool) -> None:
     """Print rows: one JSON object a line, or a table as wide as its values."""
     if as_json:
         for row in found:
-            click.echo(json.dumps(plain(row), ensure_ascii=False))
+            line(json.dumps(plain(row), ensure_ascii=False))
         return
     if not found:
         click.echo("nothing found", err=True)
@@ -40,23 +50,23 @@ def rows(found: Sequence[Mapping[str, Any]], as_json: bool) -> None:
     cells = [[_cell(plain(row[name])) for name in columns] for row in found]
     numeric = [all(isinstance(row[name], int | float | None) for row in found) for name in columns]
     widths = [max(len(name), *(len(row[n]) for row in cells)) for n, name in enumerate(columns)]
-    for line in [columns, *cells]:
+    for cells_of_line in [columns, *cells]:
         padded = (
             cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(line, widths, numeric, strict=True)
+            for cell, width, right in zip(cells_of_line, widths, numeric, strict=True)
         )
-        click.echo("  ".join(padded).rstrip())
+        line("  ".join(padded).rstrip())
 
 
 def figures(name: str, found: Mapping[str, Any], as_json: bool) -> None:
     """Print what a step did: one JSON object, or a line a figure."""
     if as_json:
-        click.echo(json.dumps(plain(found), ensure_ascii=False))
+        line(json.dumps(plain(found), ensure_ascii=False))
         return
     width = max(len(key) for key in found)
-    click.echo(name)
+    line(name)
     for key, value in found.items():
-        click.echo(f"  {key.replace('_', ' ').ljust(width)}  {_cell(plain(value))}")
+        line(f"  {key.replace('_', ' ').ljust(width)}  {_cell(plain(value))}")
 
 
 def _cell(value: Any) -> str:

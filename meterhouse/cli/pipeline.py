@@ -42,7 +42,6 @@ def convert(kind: str, definitions: Path | None) -> None:
         output.note(f"meterhouse: {fault}")
     converter = Converter(loaded, settings().sample_source)
     make = converter.samples_line if kind == "samples" else converter.event_line
-    out = sys.stdout.buffer
     for number, line in enumerate(sys.stdin.buffer, 1):
         if not line.strip():
             continue
@@ -54,8 +53,7 @@ def convert(kind: str, definitions: Path | None) -> None:
                 made = {"message_id": None, "event_type": None, "samples": [], "errors": [reason]}
             else:
                 made = {"message_id": None, "event": None, "error": reason}
-        out.write(orjson.dumps(made, option=orjson.OPT_NON_STR_KEYS, default=str) + b"\n")
-    out.flush()
+        output.line(orjson.dumps(made, option=orjson.OPT_NON_STR_KEYS, default=str).decode())
 
 
 @click.command()

@@ -41,9 +41,17 @@ def show_settings(as_json: bool) -> None:
     found = []
     for name, field in Settings.model_fields.items():
         value = getattr(values, name)
-        shown = "***" if name == "s3_secret_key" and value else value
+        shown = "***" if name == "s3_secret_key" and value else _without_password(name, value)
         found.append({"setting": f"METERHOUSE_{name.upper()}", "value": str(shown or ""), "meaning": field.description})
     output.rows(found, as_json)
+
+
+def _without_password(name: str, value: object) -> object:
+    if name != "warehouse_url" or not value:
+        return value
+    from sqlalchemy.engine import make_url
+
+    return make_url(str(value)).render_as_string(hide_password=True)
 
 
 @click.command()

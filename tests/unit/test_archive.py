@@ -213,7 +213,9 @@ def test_replaced_files_stay_for_readers_still_at_work(site: Site) -> None:
     assert all(Path(path).exists() for path in old)
 
 
-@pytest.mark.parametrize("damage", ["lost rows", "another value", "doubled rows"])
+@pytest.mark.parametrize(
+    "damage", ["another value", *(pytest.param(name, marks=pytest.mark.slow) for name in ("lost rows", "doubled rows"))]
+)
 def test_a_corrupted_write_is_found_and_nothing_is_replaced(
     site: Site, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:

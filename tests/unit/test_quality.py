@@ -150,6 +150,7 @@ def test_a_reset_is_seen_over_many_hours_by_what_the_rollups_carry(site: Site) -
     assert verdicts(site, after) == [({"counter_reset"}, False)]
 
 
+@pytest.mark.slow
 def test_a_late_point_may_make_a_reset_or_unmake_one(site: Site) -> None:
     points = [point(v, at(hours=h), meter="cpu", type="cumulative") for h, v in ((0, 9.0), (6, 3.0))]
     land_points(site, points)
@@ -192,6 +193,7 @@ def test_a_second_judging_changes_nothing(site: Site) -> None:
     assert all(not hour.unjudged for hour in snapshot(site).hours.values())
 
 
+@pytest.mark.slow
 def test_judging_is_that_of_the_reference(site: Site) -> None:
     points = random_points(8, hours=15)
     land_points(site, points[::2])
