@@ -176,17 +176,14 @@ def test_a_kill_changes_nothing_with_postgres(
             assert_same(in_warehouse(site, seconds), rows_wanted)
 
 
-def test_kills_at_random_moments_change_nothing(
+def test_a_row_of_kills_each_a_little_later_changes_nothing(
     open_site: OpenSite, undisturbed: tuple[dict[str, Any], list[Any], list[Any]]
 ) -> None:
-    rng = random.Random(11)
     site = open_site()
-    first_file(site)
-    timer = "die_after({})"
-    killed = sum(work(site, timer.format(rng.uniform(0.3, 3))) != 0 for _ in range(6))
-    assert killed
-    second_file(site)
-    for _ in range(3):
-        work(site, timer.format(rng.uniform(0.3, 4)))
-    assert work(site) == 0
+    for file in (first_file, second_file):
+        file(site)
+        moments = [0.02 + 0.13 * n for n in range(12)]
+        ended = [work(site, f"die_after({seconds})") for seconds in moments]
+        assert ended[0] == -signal.SIGKILL
+        assert work(site) == 0
     assert_undisturbed(site, undisturbed)
