@@ -268,11 +268,16 @@ def _view_once(duck: Connection, recipe: Recipe, columns: str, files: list[str])
         "CREATE TEMP TABLE repeats AS SELECT filename, file_row_number FROM old "
         f"SEMI JOIN (SELECT {identity} FROM old GROUP BY {identity} HAVING count(*) > 1) USING ({identity}) "
         f"QUALIFY row_number() OVER (PARTITION BY {identity} "
-        f"ORDER BY {recipe.moment}, md5(concat_ws('|', {columns}))) > 1"
+        f"ORDER BY {recipe.moment}, md5({_text(columns)})) > 1"
     )
     duck.execute(
         f"CREATE TEMP VIEW once AS SELECT {columns} FROM old ANTI JOIN repeats USING (filename, file_row_number)"
     )
+
+
+def _text(columns: str) -> str:
+    """A SQL expression of a row as one text, in which a null is not the same as nothing."""
+    return f"concat_ws('|', {', '.join(f'coalesce({name}::VARCHAR, chr(1))' for name in columns.split(', '))})"
 
 
 def _fingerprint(duck: Connection, view: str, columns: str, recipe: Recipe) -> tuple[int, int, float]:
@@ -280,7 +285,7 @@ def _fingerprint(duck: Connection, view: str, columns: str, recipe: Recipe) -> t
     total = f"coalesce(fsum({recipe.total}) FILTER (isfinite({recipe.total})), 0.0)" if recipe.total else "0.0"
     row = one(
         duck,
-        f"SELECT count(*), coalesce(bit_xor(md5_number(concat_ws('|', {columns}))), 0)::VARCHAR, {total} FROM {view}",
+        f"SELECT count(*), coalesce(bit_xor(md5_number({_text(columns)})), 0)::VARCHAR, {total} FROM {view}",
     )
     return int(row[0]), int(row[1]) & ((1 << 128) - 1), float(f"{row[2]:.9g}")
 

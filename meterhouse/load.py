@@ -95,11 +95,7 @@ def _load_lines(site: Site, path: Path, done: Loaded) -> None:
         if first is None:
             return
         if _is_sample(first[1]):
-            with _open(path) as again:
-                try:
-                    _load_samples(site, path, arrow_json.read_json(io.BytesIO(again.read())), done, first_line=1)
-                except pa.ArrowInvalid as error:
-                    raise MeterhouseError(f"cannot be read as samples: {error}", where=str(path)) from None
+            _load_json_samples(site, path, list(_chain(first, lines)), done)
             return
         batch: list[Raw] = []
         for number, line in _chain(first, lines):
@@ -109,6 +105,33 @@ def _load_lines(site: Site, path: Path, done: Loaded) -> None:
                 batch = []
         if batch:
             land(site.lake, batch, site.settings.redelivery_hours, "load", done.collected)
+
+
+def _load_json_samples(site: Site, path: Path, lines: list[tuple[int, bytes]], done: Loaded) -> None:
+    numbers = [number for number, _ in lines]
+    try:
+        rows = arrow_json.read_json(io.BytesIO(b"".join(line for _, line in lines)))
+    except pa.ArrowInvalid:
+        # A line that is no JSON, or a column of two types: line by line it shows which.
+        good, numbers, letters = [], [], []
+        for number, line in lines:
+            try:
+                row = orjson.loads(line)
+                if not isinstance(row, dict):
+                    raise ValueError(f"not a JSON object but {type(row).__name__}")
+            except ValueError as error:
+                letters.append(Raw(line.strip(), f"load:{path.name}:{number}", f"not JSON: {error}"))
+                continue
+            numbers.append(number)
+            good.append({name: None if value is None else str(value) for name, value in row.items()})
+        _bury(site, letters, done)
+        rows = pa.Table.from_pylist(good)
+    _load_samples(site, path, rows, numbers, done)
+
+
+def _bury(site: Site, letters: list[Raw], done: Loaded) -> None:
+    if letters:
+        land(site.lake, letters, site.settings.redelivery_hours, "load", done.collected)
 
 
 def _chain(first: tuple[int, bytes], rest: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
@@ -129,6 +152,13 @@ def _is_sample(line: bytes) -> bool:
 
 
 def _load_csv(site: Site, path: Path, done: Loaded) -> None:
+    ragged: dict[int, Raw] = {}
+
+    def pass_over(row: arrow_csv.InvalidRow) -> str:
+        reason = f"{row.actual_columns} columns where the header has {row.expected_columns}"
+        ragged[row.number] = Raw(row.text.encode(), f"load:{path.name}:{row.number}", reason)
+        return "skip"
+
     with _open(path) as handle:
         try:
             # Everything as text first: a column of one odd value must not decide about the whole file.
@@ -136,8 +166,9 @@ def _load_csv(site: Site, path: Path, done: Loaded) -> None:
             names = [name.strip() for name in header.split(",")]
             content = handle.read() or b"\n" * 2  # Arrow takes an empty content for an error
             rows = arrow_csv.read_csv(
-                io.BytesIO(content),
-                arrow_csv.ReadOptions(column_names=names),
+                io.BytesIO(header.encode() + b"\n" + content),
+                arrow_csv.ReadOptions(column_names=names, skip_rows=1, use_threads=False),  # which numbers the rows
+                arrow_csv.ParseOptions(invalid_row_handler=pass_over, ignore_empty_lines=False),
                 convert_options=arrow_csv.ConvertOptions(
                     column_types=dict.fromkeys(names, pa.string()),
                     strings_can_be_null=True,
@@ -149,10 +180,13 @@ def _load_csv(site: Site, path: Path, done: Loaded) -> None:
             raise MeterhouseError(
                 f"is no CSV: {error}", where=str(path), hint=f"Columns: {','.join(COLUMNS)}"
             ) from None
-    _load_samples(site, path, rows, done, first_line=2)
+    _bury(site, list(ragged.values()), done)
+    numbers = [number for number in range(2, 2 + rows.num_rows + len(ragged)) if number not in ragged]
+    _load_samples(site, path, rows, numbers, done)
 
 
-def _load_samples(site: Site, path: Path, rows: pa.Table, done: Loaded, first_line: int) -> None:
+def _load_samples(site: Site, path: Path, rows: pa.Table, numbers: list[int], done: Loaded) -> None:
+    """Load samples as a table of texts; `numbers` are the rows' lines in the file."""
     rows = rows.rename_columns([ALIASES.get(name, name) for name in rows.column_names])
     twice = sorted(name for name, count in Counter(rows.column_names).items() if count > 1 and name in COLUMNS)
     if twice:
@@ -166,13 +200,12 @@ def _load_samples(site: Site, path: Path, rows: pa.Table, done: Loaded, first_li
         return
     with site.lake.connect() as duck:
         rows = rows.select([name for name in rows.column_names if name in COLUMNS])
-        numbered = rows.append_column("line", pa.array(range(first_line, first_line + rows.num_rows), pa.int64()))
+        numbered = rows.append_column("line", pa.array(numbers, pa.int64()))
         _read_columns(duck, numbered, _stem(path), site.settings.sample_source)
         bad = arrow(duck, "SELECT line, raw, reason FROM given WHERE reason IS NOT NULL ORDER BY line").to_pylist()
         letters = [Raw(row["raw"].encode(), f"load:{path.name}:{row['line']}", row["reason"]) for row in bad]
-        if letters:
-            land(site.lake, letters, site.settings.redelivery_hours, "load", done.collected)
-        good = rows.num_rows - len(letters)
+        _bury(site, letters, done)
+        (good,) = one(duck, "SELECT count(*) FROM given WHERE reason IS NULL")
         done.samples += good
         done.known += good - (_append(site, duck) if good else 0)
 
@@ -208,6 +241,7 @@ def _read_columns(duck: Connection, rows: pa.Table, stem: str, source: str) -> N
         )
         """
     )
+    duck.execute("DELETE FROM given WHERE raw = ''")  # blank lines
 
 
 def _append(site: Site, duck: Connection) -> int:

@@ -144,6 +144,16 @@ class Settings(BaseSettings):
             raise ValueError("METERHOUSE_S3_ACCESS_KEY and METERHOUSE_S3_SECRET_KEY go together: set both or none")
         return self
 
+    @model_validator(mode="after")
+    def _lake_path_is_plain(self) -> Self:
+        odd = sorted(set("[]{}*?%") & set(self.lake))
+        if odd:
+            name = "METERHOUSE_LAKE_URL" if self.lake_url else "METERHOUSE_HOME"
+            raise ValueError(
+                f"{name}: the lake's path {self.lake} holds {' '.join(odd)}, which Delta takes for patterns"
+            )
+        return self
+
     @property
     def home_path(self) -> Path:
         """The home folder, absolute."""

@@ -124,13 +124,11 @@ def test_notifications_are_landed_as_if_collected(site: Site, tmp_path: Path) ->
     [
         ("a.csv", "time,value\n1,2\n", r"a\.csv:1: has no column timestamp\. Columns: timestamp,meter"),
         ("a.csv", "x,y\n1,2\n", "has no column timestamp and no column volume"),
-        ("a.csv", "timestamp,value\n1\n", "is no CSV"),
         ("a.csv", "timestamp,value,volume\n1,2,3\n", "has two columns for volume"),
         ("a.csv", "", "is no CSV|has no column"),
         ("a.xlsx", "x", "unknown ending"),
         ("a.csv.gz", None, "cannot be read"),
         ("a.jsonl", '{"volume": 1}\n', "has no column timestamp"),
-        ("a.jsonl", '{"timestamp": "2026-11-10", "volume": 1}\n{"volume": \n', "cannot be read as samples"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named(
@@ -144,6 +142,27 @@ def test_a_file_that_cannot_be_used_is_named(
     with pytest.raises(MeterhouseError, match=said) as caught:
         load(site, [path])
     assert name in str(caught.value)
+
+
+def test_rows_of_another_width_cost_only_themselves_and_keep_their_line(site: Site, tmp_path: Path) -> None:
+    text = "timestamp,value\n2026-11-10,1\n2026-11-10\n\n2026-11-10T01:00,x\n2026-11-10T02:00,2,3\n2026-11-10T03:00,4\n"
+    done = load(site, [write(tmp_path / "a.csv", text)])
+    assert (done.samples, done.collected.dead_letters) == (2, 3)
+    assert rows(site, "dead_letters", "queue, reason", order="queue") == [
+        {"queue": "load:a.csv:3", "reason": "1 columns where the header has 2"},
+        {"queue": "load:a.csv:5", "reason": "the volume is no number"},
+        {"queue": "load:a.csv:6", "reason": "3 columns where the header has 2"},
+    ]
+
+
+def test_lines_that_are_no_json_cost_only_themselves(site: Site, tmp_path: Path) -> None:
+    lines = ['{"timestamp": "2026-11-10", "volume": 1}', "{", "[1]", '{"timestamp": "2026-11-11", "volume": 2}']
+    done = load(site, [write(tmp_path / "a.jsonl", "\n".join(lines) + "\n")])
+    assert (done.samples, done.collected.dead_letters) == (2, 2)
+    assert [row["queue"] for row in rows(site, "dead_letters", "queue", order="queue")] == [
+        "load:a.jsonl:2",
+        "load:a.jsonl:3",
+    ]
 
 
 def test_empty_files_load_as_nothing(site: Site, tmp_path: Path) -> None:
