@@ -90,7 +90,7 @@ def test_the_ui_shows_the_assets_their_lineage_and_metadata(demo: Demo, browser_
         )
         page = browser.new_page(viewport={"width": 1600, "height": 1000})
         errors: list[Any] = []
-        page.on("pageerror", errors.append)
+        page.on("pageerror", lambda error: errors.append(error))
         page.goto(f"{demo.url}/assets", wait_until="domcontentloaded")
         for asset in ("notifications", "samples", "sample_quality", "rollups", "archive", "usage_by_project_and_day"):
             page.get_by_text(asset).first.wait_for(timeout=60_000)
