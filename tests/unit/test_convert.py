@@ -57,7 +57,7 @@ def table(*messages):
     return pa.table(
         {
             "arrival_hour": [f"2026-01-01T{hour % 24:02}" for hour in range(count)],
-            "message_id": nothing,
+            "message_id": [_landed_under(body) for body in bodies],
             "event_type": nothing,
             "publisher_id": nothing,
             "priority": nothing,
@@ -68,6 +68,15 @@ def table(*messages):
         },
         schema=NOTIFICATIONS,
     )
+
+
+def _landed_under(body):
+    """The id that landing gives: the message's own, else one made from its content."""
+    try:
+        found = json.loads(body).get("message_id")
+    except (TypeError, ValueError, AttributeError, RecursionError):
+        found = None
+    return found if isinstance(found, str) and found else "made-from-content"
 
 
 @pytest.fixture(scope="module")
@@ -364,3 +373,16 @@ def test_arbitrary_json_never_raises_and_every_message_is_accounted_for(messages
 @given(st.binary(max_size=60).map(lambda raw: raw.decode("latin-1")))
 def test_arbitrary_text_never_raises(text):
     assert Converter(load(None)).convert(table(text)).messages == 1
+
+
+def test_a_message_without_an_id_is_known_by_the_one_it_was_landed_under(converter):
+    made = converter.convert(table(notification(message_id=None)))
+    assert [event["message_id"] for event in made.events.to_pylist()] == ["made-from-content"]
+    [sample] = made.samples.to_pylist()
+    assert sample["sample_id"] == identity.sample_id("made-from-content", "image.size", 0)
+
+
+def test_nul_characters_are_left_out_and_escaped_backslashes_kept(converter):
+    body = json.dumps(notification(payload={"id": "a\0b\\u0000", "owner": "p\0", "size": 1}))
+    [sample] = converter.convert(table(body)).samples.to_pylist()
+    assert (sample["resource_id"], sample["project_id"]) == ("ab\\u0000", "p")
