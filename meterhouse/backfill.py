@@ -1,11 +1,11 @@
 """Backfill: recompute an asset over a span of the past."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from meterhouse import reports, times
-from meterhouse.archive import archive
-from meterhouse.catalog import redo
+from meterhouse.archive import RECIPES, archive
+from meterhouse.catalog import hours_with_points, redo
 from meterhouse.errors import MeterhouseError, UnknownName
 from meterhouse.progress import Progress, quiet
 from meterhouse.rollups import roll_up
@@ -38,14 +38,14 @@ def backfill(
     """
     if asset not in assets():
         raise UnknownName("asset", asset, assets())
-    hours = times.hours_between(start, end)
-    if not hours:
+    if start >= end:
         raise MeterhouseError("the span is empty", where="--from/--to", hint="Give a --to that is after --from")
-    days = sorted({hour.date() for hour in hours})
+    hours = hours_with_points(site, start, end)
+    days = _arrival_days(site, start, end) if asset == "archive" else sorted({hour.date() for hour in hours})
     if asset in ("sample_quality", "rollups"):
-        marked = redo(site, "rollups" if asset == "rollups" else "sample_quality", set(hours), why)
-        judged = judge_hours(site, set(hours), progress=progress)
-        rolled = roll_up(site, set(hours), progress=progress)
+        marked = redo(site, "rollups" if asset == "rollups" else "sample_quality", hours, why)
+        judged = judge_hours(site, hours, progress=progress)
+        rolled = roll_up(site, hours, progress=progress)
         return {"hours": marked, "points": rolled.points, "excluded": judged.excluded, "rollups": rolled.rows}
     rows = 0
     for number, day in enumerate(days, 1):
@@ -55,3 +55,14 @@ def backfill(
             rows += reports.export(site, asset, day).rows.num_rows
         progress(number, len(days))
     return {"days": len(days), "rows": rows}
+
+
+def _arrival_days(site: Site, start: datetime, end: datetime) -> list[date]:
+    """The days of the span on which something arrived."""
+    found = {
+        date.fromisoformat(hour[:10])
+        for table in RECIPES
+        for hour in site.lake.actions(table)["partition.arrival_hour"].to_pylist()
+        if times.arrival_hour(start)[:10] <= hour[:10] and times.parse(f"{hour}:00") < end
+    }
+    return sorted(found)

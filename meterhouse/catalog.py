@@ -125,6 +125,13 @@ def mark(connection: Connection, hours: list[datetime], why: str) -> None:
     )
 
 
+def hours_with_points(site: Site, start: datetime, end: datetime) -> set[datetime]:
+    """The event hours that have points and that the half-open span [start, end) touches."""
+    within = and_(dirty_hours.c.hour >= times.hour_of(start), dirty_hours.c.hour < end)
+    with site.warehouse.read() as connection:
+        return set(connection.execute(select(dirty_hours.c.hour).where(within)).scalars())
+
+
 def redo(site: Site, step: Literal["sample_quality", "rollups"], hours: set[datetime], why: str) -> int:
     """Make event hours dirty though nothing new came: for the roll-up alone, or for quality and so for both.
 

@@ -25,6 +25,7 @@ class Collected:
     landed: int = 0
     redelivered: int = 0
     dead_letters: int = 0
+    dead_letters_known: int = 0
     bytes: int = 0
     batches: int = 0
     seconds: float = 0.0
@@ -95,6 +96,7 @@ def land(lake: Lake, raws: Sequence[Raw], redelivery_hours: int, source: str, do
     done.landed += len(fresh)
     done.redelivered += good - len(fresh)
     done.dead_letters += dead
+    done.dead_letters_known += len(letters) - dead
     done.bytes += sum(len(raw.body) for raw in raws)
 
 

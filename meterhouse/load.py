@@ -4,44 +4,33 @@ Samples need `timestamp` and `volume` (or `value`). `meter` (or `metric`) and `r
 A sample's id is made from its content and its place among equal ones, so that a file loaded twice counts once.
 """
 
-import gzip
-import io
-import zlib
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 import numpy as np
-import orjson
 import pyarrow as pa
-import pyarrow.csv as arrow_csv
-import pyarrow.json as arrow_json
 
 from meterhouse import identity, times
 from meterhouse.collect import Collected, land
 from meterhouse.duck import Connection, arrow, one, quoted
 from meterhouse.errors import MeterhouseError
 from meterhouse.progress import Progress, quiet
+from meterhouse.sample_files import SampleRows, holds_samples, read_csv, read_json_lines
 from meterhouse.site import Site
 from meterhouse.stream import Raw
+from meterhouse.stream.files import Damaged, numbered_lines
 
-COLUMNS = ("timestamp", "meter", "resource_id", "volume", "type", "unit", "project_id", "user_id", "source")
-ALIASES = {
-    "metric": "meter",
-    "value": "volume",
-    "counter_name": "meter",
-    "counter_volume": "volume",
-    "counter_type": "type",
-    "counter_unit": "unit",
-}
 LINES_AT_ONCE = 50_000
+ENDINGS = (".csv", ".jsonl", ".json", ".ndjson")
 
 
 @dataclass
 class Loaded:
-    """What a load did. Rows that are no samples are in `dead_letters`, with file, line and reason."""
+    """What a load did: samples that are new, and those that were `known` already.
+
+    Notifications, and what is neither, are counted in `collected`; rows that are no samples are in `dead_letters`, with
+    file, line and reason.
+    """
 
     files: int = 0
     samples: int = 0
@@ -60,188 +49,90 @@ def load(site: Site, paths: list[Path], *, progress: Progress = quiet) -> Loaded
     for path in paths:
         if not path.is_file():
             raise MeterhouseError("is no file", where=str(path), hint="Give paths of .jsonl or .csv files")
+        if not path.name.removesuffix(".gz").endswith(ENDINGS):
+            raise MeterhouseError(
+                "has an unknown ending", where=str(path), hint=f"Known: {', '.join(ENDINGS)}, and these with .gz"
+            )
     for path in paths:
-        name = path.name.removesuffix(".gz")
         try:
             with site.warehouse.lease("collect"):
-                if name.endswith(".csv"):
-                    _load_csv(site, path, done)
-                elif name.endswith((".jsonl", ".json", ".ndjson")):
-                    _load_lines(site, path, done)
+                if path.name.removesuffix(".gz").endswith(".csv"):
+                    _load_samples(site, path, read_csv(path), done)
+                elif holds_samples(path):
+                    _load_samples(site, path, read_json_lines(path), done)
                 else:
-                    raise MeterhouseError(
-                        "has an unknown ending", where=str(path), hint="Known: .jsonl, .json, .csv, and these with .gz"
-                    )
-        except (OSError, EOFError, zlib.error) as error:
-            raise MeterhouseError(f"cannot be read: {error}", where=str(path)) from None
+                    _load_notifications(site, path, done)
+        except OSError as error:
+            raise MeterhouseError(f"cannot be read: {error.strerror or error}", where=str(path)) from None
         done.files += 1
         progress(done.files, len(paths))
     return done
-
-
-def _open(path: Path) -> IO[bytes]:
-    return gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb")  # type: ignore[return-value]
 
 
 def _stem(path: Path) -> str:
     return path.name.removesuffix(".gz").rpartition(".")[0]
 
 
-def _load_lines(site: Site, path: Path, done: Loaded) -> None:
-    """A file of JSON lines: samples where its first object has a volume, else notifications."""
-    with _open(path) as handle:
-        lines = (line for line in enumerate(handle, 1) if line[1].strip())
-        first = next(lines, None)
-        if first is None:
-            return
-        if _is_sample(first[1]):
-            _load_json_samples(site, path, list(_chain(first, lines)), done)
-            return
-        batch: list[Raw] = []
-        for number, line in _chain(first, lines):
-            batch.append(Raw(line.strip(), f"load:{path.name}:{number}"))
-            if len(batch) >= LINES_AT_ONCE:
-                land(site.lake, batch, site.settings.redelivery_hours, "load", done.collected)
-                batch = []
+def _load_notifications(site: Site, path: Path, done: Loaded) -> None:
+    batch: list[Raw] = []
+
+    def land_batch() -> None:
         if batch:
             land(site.lake, batch, site.settings.redelivery_hours, "load", done.collected)
+            batch.clear()
 
-
-def _load_json_samples(site: Site, path: Path, lines: list[tuple[int, bytes]], done: Loaded) -> None:
-    numbers = [number for number, _ in lines]
     try:
-        rows = arrow_json.read_json(io.BytesIO(b"".join(line for _, line in lines)))
-    except pa.ArrowInvalid:
-        # A line that is no JSON, or a column of two types: line by line it shows which.
-        good, numbers, letters = [], [], []
-        for number, line in lines:
-            try:
-                row = orjson.loads(line)
-                if not isinstance(row, dict):
-                    raise ValueError(f"not a JSON object but {type(row).__name__}")
-            except ValueError as error:
-                letters.append(Raw(line.strip(), f"load:{path.name}:{number}", f"not JSON: {error}"))
-                continue
-            numbers.append(number)
-            good.append({name: None if value is None else str(value) for name, value in row.items()})
-        _bury(site, letters, done)
-        rows = pa.Table.from_pylist(good)
-    _load_samples(site, path, rows, numbers, done)
+        for number, line in numbered_lines(path):
+            if body := line.strip():
+                batch.append(Raw(body, f"load:{path.name}:{number}"))
+            if len(batch) >= LINES_AT_ONCE:
+                land_batch()
+    except Damaged as damage:
+        batch.append(Raw(b"", f"load:{path.name}:{damage.number}", str(damage)))
+    land_batch()
 
 
-def _bury(site: Site, letters: list[Raw], done: Loaded) -> None:
-    if letters:
-        land(site.lake, letters, site.settings.redelivery_hours, "load", done.collected)
-
-
-def _chain(first: tuple[int, bytes], rest: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
-    yield first
-    yield from rest
-
-
-def _is_sample(line: bytes) -> bool:
-    try:
-        found = orjson.loads(line)
-    except ValueError:
-        return False
-    return (
-        isinstance(found, dict)
-        and "event_type" not in found
-        and bool({"volume", "value", "counter_volume"} & set(found))
-    )
-
-
-def _load_csv(site: Site, path: Path, done: Loaded) -> None:
-    ragged: dict[int, Raw] = {}
-
-    def pass_over(row: arrow_csv.InvalidRow) -> str:
-        reason = f"{row.actual_columns} columns where the header has {row.expected_columns}"
-        ragged[row.number] = Raw(row.text.encode(), f"load:{path.name}:{row.number}", reason)
-        return "skip"
-
-    with _open(path) as handle:
-        try:
-            # Everything as text first: a column of one odd value must not decide about the whole file.
-            header = handle.readline().decode("utf-8-sig").strip()
-            names = [name.strip() for name in header.split(",")]
-            content = handle.read() or b"\n" * 2  # Arrow takes an empty content for an error
-            rows = arrow_csv.read_csv(
-                io.BytesIO(header.encode() + b"\n" + content),
-                arrow_csv.ReadOptions(column_names=names, skip_rows=1, use_threads=False),  # which numbers the rows
-                arrow_csv.ParseOptions(invalid_row_handler=pass_over, ignore_empty_lines=False),
-                convert_options=arrow_csv.ConvertOptions(
-                    column_types=dict.fromkeys(names, pa.string()),
-                    strings_can_be_null=True,
-                    null_values=[""],
-                    quoted_strings_can_be_null=False,
-                ),
-            )
-        except (pa.ArrowInvalid, UnicodeDecodeError) as error:
-            raise MeterhouseError(
-                f"is no CSV: {error}", where=str(path), hint=f"Columns: {','.join(COLUMNS)}"
-            ) from None
-    _bury(site, list(ragged.values()), done)
-    numbers = [number for number in range(2, 2 + rows.num_rows + len(ragged)) if number not in ragged]
-    _load_samples(site, path, rows, numbers, done)
-
-
-def _load_samples(site: Site, path: Path, rows: pa.Table, numbers: list[int], done: Loaded) -> None:
-    """Load samples as a table of texts; `numbers` are the rows' lines in the file."""
-    rows = rows.rename_columns([ALIASES.get(name, name) for name in rows.column_names])
-    twice = sorted(name for name, count in Counter(rows.column_names).items() if count > 1 and name in COLUMNS)
-    if twice:
-        raise MeterhouseError(f"has two columns for {', '.join(twice)}", where=f"{path}:1", hint="Keep one of them")
-    missing = [name for name in ("timestamp", "volume") if name not in rows.column_names]
-    if missing:
-        raise MeterhouseError(
-            f"has no column {' and no column '.join(missing)}", where=f"{path}:1", hint=f"Columns: {','.join(COLUMNS)}"
-        )
-    if rows.num_rows == 0:
-        return
+def _load_samples(site: Site, path: Path, rows: SampleRows, done: Loaded) -> None:
     with site.lake.connect() as duck:
-        rows = rows.select([name for name in rows.column_names if name in COLUMNS])
-        numbered = rows.append_column("line", pa.array(numbers, pa.int64()))
-        _read_columns(duck, numbered, _stem(path), site.settings.sample_source)
+        _read_columns(duck, rows.as_table(), _stem(path), site.settings.sample_source)
         bad = arrow(duck, "SELECT line, raw, reason FROM given WHERE reason IS NOT NULL ORDER BY line").to_pylist()
         letters = [Raw(row["raw"].encode(), f"load:{path.name}:{row['line']}", row["reason"]) for row in bad]
-        _bury(site, letters, done)
-        (good,) = one(duck, "SELECT count(*) FROM given WHERE reason IS NULL")
-        done.samples += good
-        done.known += good - (_append(site, duck) if good else 0)
+        if rows.letters or letters:
+            land(site.lake, [*rows.letters, *letters], site.settings.redelivery_hours, "load", done.collected)
+        good = len(rows.lines) - len(letters)
+        fresh = _append(site, duck) if good else 0
+        done.samples += fresh
+        done.known += good - fresh
 
 
 def _read_columns(duck: Connection, rows: pa.Table, stem: str, source: str) -> None:
     """Make the table `given` of samples in the lake's terms; `reason` says what is wrong with a row, else null."""
     defaults = {"meter": stem, "resource_id": stem, "type": "gauge", "source": source}
-
-    def column(name: str) -> str:
-        found = f"CAST({name} AS VARCHAR)" if name in rows.column_names else "NULL::VARCHAR"
-        found = f"replace({found}, chr(0), '')"
-        if name in defaults:
-            duck.execute(f"SET VARIABLE default_{name} = {quoted(defaults[name])}")
-            return f"coalesce({found}, getvariable('default_{name}')) AS {name}"
-        return f"{found} AS {name}"
-
+    texts = ", ".join(
+        f"coalesce(replace({name}, chr(0), ''), {quoted(defaults[name]) if name in defaults else 'NULL'}) AS {name}"
+        for name in ("meter", "resource_id", "type", "unit", "project_id", "user_id", "source")
+    )
     duck.register("rows", rows)
-    raw = ", ".join(f"CAST({name} AS VARCHAR)" for name in rows.column_names if name != "line")
-    texts = ", ".join(column(name) for name in COLUMNS if name not in ("timestamp", "volume"))
     duck.execute(
         f"""
         CREATE TEMP TABLE given AS SELECT *, CASE
+            WHEN given_timestamp IS NULL THEN 'the timestamp is missing'
             WHEN timestamp IS NULL THEN 'the timestamp is not ISO 8601'
             WHEN timestamp < '1970-01-01' OR timestamp >= '2262-01-01' THEN 'the timestamp is outside 1970 to 2261'
+            WHEN given_volume IS NULL THEN 'the volume is missing'
             WHEN volume IS NULL THEN 'the volume is no number'
             WHEN type NOT IN ('gauge', 'delta', 'cumulative') THEN 'the type is none of gauge, delta, cumulative'
         END AS reason
         FROM (
-            SELECT line, concat_ws(',', {raw}) AS raw,
-                try_cast(CAST(timestamp AS VARCHAR) AS TIMESTAMPTZ) AS timestamp,
-                try_cast(CAST(volume AS VARCHAR) AS DOUBLE) AS volume, {texts}
+            SELECT line, raw, timestamp AS given_timestamp, volume AS given_volume,
+                -- DuckDB also takes words such as epoch, and names of zones
+                CASE WHEN NOT regexp_matches(timestamp, '[A-SU-Ya-su-y]') THEN try_cast(timestamp AS TIMESTAMPTZ) END
+                    AS timestamp,
+                try_cast(volume AS DOUBLE) AS volume, {texts}
             FROM rows
         )
         """
     )
-    duck.execute("DELETE FROM given WHERE raw = ''")  # blank lines
 
 
 def _append(site: Site, duck: Connection) -> int:

@@ -35,7 +35,7 @@ def samples(
     """
     first, last = meter_span(site, meter)
     span = (start or first, end or last + timedelta(microseconds=1))
-    conditions = [f"{FIELDS[f.field]} {OPERATORS[f.op]} {quoted(f.value)}" for f in query]
+    conditions = [f"p.{FIELDS[f.field]} {OPERATORS[f.op]} {quoted(f.value)}" for f in query]
     with site.lake.connect() as duck:
         view_points(duck, site.lake, site.lake.version("samples"), [span], f"meter = {quoted(meter)}")
         view_carried(duck, site.lake, [span], site.settings.carry_hours)
@@ -117,7 +117,10 @@ def sql_on_lake(site: Site, query: str) -> pa.Table:
         for name in TABLES:
             site.lake.view(duck, name, site.lake.files(name))
         try:
-            return arrow(duck, query)
+            found = duck.sql(query)
+            if found is None:
+                raise MeterhouseError("the query gives no rows", where="SQL on the lake", hint="Write a SELECT")
+            return found.to_arrow_table()
         except duckdb.Error as error:
             raise _refused(error, "lake") from None
 
@@ -146,4 +149,6 @@ def sql_on_warehouse(site: Site, query: str) -> tuple[list[str], list[tuple[Any,
 
 def _refused(error: BaseException, store: str) -> MeterhouseError:
     said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return MeterhouseError(said.strip(), where=f"SQL on the {store}", hint="`meterhouse sql --help` lists the tables")
+    return MeterhouseError(
+        said.strip().rstrip("."), where=f"SQL on the {store}", hint="`meterhouse sql --help` lists the tables"
+    )

@@ -4,7 +4,7 @@ import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -103,9 +103,41 @@ class Settings(BaseSettings):
     @field_validator("warehouse_url")
     @classmethod
     def _warehouse_scheme(cls, url: str) -> str:
-        if url and not url.startswith(("sqlite:///", "postgresql+psycopg://")):
+        if not url:
+            return url
+        if not url.startswith(("sqlite:///", "postgresql+psycopg://")):
             raise ValueError("must start with sqlite:/// or postgresql+psycopg://")
+        from sqlalchemy.engine import make_url
+        from sqlalchemy.exc import ArgumentError
+
+        try:
+            parts = make_url(url)
+        except (ArgumentError, ValueError):
+            raise ValueError("is no URL of the form postgresql+psycopg://user:password@host:port/database") from None
+        if url.startswith("sqlite") and (not parts.database or parts.database == ":memory:" or parts.query):
+            raise ValueError("must name a file, and nothing else: sqlite:////folder/warehouse.db")
         return url
+
+    @field_validator("home")
+    @classmethod
+    def _home_is_no_file(cls, folder: Path) -> Path:
+        if folder.exists() and not folder.is_dir():
+            raise ValueError("is a file, not a folder")
+        return folder
+
+    @field_validator("s3_endpoint")
+    @classmethod
+    def _endpoint_scheme(cls, url: str) -> str:
+        if url and (not url.startswith(("http://", "https://")) or not urlsplit(url).netloc):
+            raise ValueError("must be http://host:port or https://host:port")
+        return url
+
+    @field_validator("memory_limit")
+    @classmethod
+    def _memory_suffices(cls, limit: str) -> str:
+        if limit.startswith(tuple("123456789")) and limit.endswith(("MB", "MiB")) and int(limit.rstrip("MiB")) < 256:
+            raise ValueError("is too little to work with: give 256MB or more")
+        return limit
 
     @field_validator("lake_url")
     @classmethod
@@ -173,7 +205,7 @@ class Settings(BaseSettings):
     @property
     def spool(self) -> Path:
         """The spool folder."""
-        return Path(urlsplit(self.stream_url).path) if self.stream_url else self.home_path / "spool"
+        return Path(unquote(urlsplit(self.stream_url).path)) if self.stream_url else self.home_path / "spool"
 
 
 def read_settings(**overrides: Any) -> Settings:

@@ -91,6 +91,8 @@ def statistics(
         raise MeterhouseError(f"the period is {period} seconds", hint="Give 0 or more")
     span = meter_span(site, meter)
     first, last = start or span[0], end or span[1] + timedelta(microseconds=1)
+    if start is not None and end is not None and start > end:
+        raise MeterhouseError("the span ends before it starts", hint="Give a --to that is after --from")
     if first >= last:
         return []
     with site.lake.connect() as duck:

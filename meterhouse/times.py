@@ -26,6 +26,7 @@ def parse(text: str) -> datetime:
         raise MeterhouseError(
             f"'{text}' is not a time", hint="Write ISO 8601, such as 2026-11-22 or 2026-11-22T14:00:00Z"
         ) from None
+    _within_reach(instant.year, text)
     return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
 
 
@@ -36,9 +37,16 @@ def parse_day(text: str) -> date:
         MeterhouseError: the text is not a date.
     """
     try:
-        return date.fromisoformat(text.strip())
+        day = date.fromisoformat(text.strip())
     except ValueError:
         raise MeterhouseError(f"'{text}' is not a day", hint="Write YYYY-MM-DD") from None
+    _within_reach(day.year, text)
+    return day
+
+
+def _within_reach(year: int, text: str) -> None:
+    if not 1970 <= year <= 2261:
+        raise MeterhouseError(f"'{text}' is out of reach", hint="Samples are kept of the years 1970 to 2261")
 
 
 def text(instant: datetime) -> str:

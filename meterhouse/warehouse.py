@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 from sqlalchemy import Connection, Engine, Table, create_engine, delete, event, insert, select, text, update
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
+from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, ProgrammingError
 
 from meterhouse import times
 from meterhouse.errors import Busy, MeterhouseError
@@ -90,7 +90,9 @@ class Warehouse:
         try:
             with self.engine.begin() as connection:
                 yield connection
-        except OperationalError as error:
+        except DatabaseError as error:
+            if isinstance(error, IntegrityError | ProgrammingError | DataError):
+                raise
             raise self._unreachable(error) from error
 
     @contextmanager
@@ -100,7 +102,9 @@ class Warehouse:
         try:
             with self.engine.connect().execution_options(read=True, **how) as connection:
                 yield connection
-        except OperationalError as error:
+        except DatabaseError as error:
+            if isinstance(error, IntegrityError | ProgrammingError | DataError):
+                raise
             raise self._unreachable(error) from error
 
     def _unreachable(self, error: DatabaseError) -> MeterhouseError:
@@ -119,7 +123,9 @@ class Warehouse:
                 if not connection.dialect.has_table(connection, "alembic_version"):
                     return None
                 return str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar())
-        except OperationalError as error:
+        except DatabaseError as error:
+            if isinstance(error, IntegrityError | ProgrammingError | DataError):
+                raise
             raise self._unreachable(error) from error
 
     def check_schema(self) -> None:

@@ -20,7 +20,12 @@ def _filters(given: tuple[tuple[str, str, str], ...]) -> list[Any]:
 @click.argument("meter")
 @query
 @span
-@click.option("--period", type=click.IntRange(0), default=0, help="Length of a period in seconds; 0: one of all.")
+@click.option(
+    "--period",
+    type=click.IntRange(0, 10 * 366 * 86400),
+    default=0,
+    help="Length of a period in seconds; 0: one of all.",
+)
 @click.option("--groupby", multiple=True, help="resource_id, project_id, user_id or source; may be repeated.")
 @click.option("--aggregate", multiple=True, help="count, sum, avg, min, max or stddev; may be repeated.")
 @click.option("--include-excluded", is_flag=True, help="Count the points too that the quality rules exclude.")

@@ -41,7 +41,7 @@ class Day(click.ParamType[date]):
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
-limit = click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="Most rows.")
+limit = click.option("--limit", type=click.IntRange(1, 10_000_000), default=100, show_default=True, help="Most rows.")
 
 
 def span(command: F) -> F:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 
 import click
@@ -25,7 +26,16 @@ def plain(value: Any) -> Any:
         return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple | set):
         return [plain(inner) for inner in value]
-    return value
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    return value if value is None or isinstance(value, str | int | float) else str(value)
+
+
+def dumps(value: Any) -> str:
+    """A value as JSON on one line; lone surrogates, which no UTF-8 text holds, are replaced."""
+    return json.dumps(plain(value), ensure_ascii=False).encode("utf-8", "replace").decode("utf-8")
 
 
 def line(text: str) -> None:
@@ -41,7 +51,7 @@ def rows(found: Sequence[Mapping[str, Any]], as_json: bool) -> None:
     """Print rows: one JSON object a line, or a table as wide as its values."""
     if as_json:
         for row in found:
-            line(json.dumps(plain(row), ensure_ascii=False))
+            line(dumps(row))
         return
     if not found:
         click.echo("nothing found", err=True)
@@ -61,7 +71,7 @@ def rows(found: Sequence[Mapping[str, Any]], as_json: bool) -> None:
 def figures(name: str, found: Mapping[str, Any], as_json: bool) -> None:
     """Print what a step did: one JSON object, or a line a figure."""
     if as_json:
-        line(json.dumps(plain(found), ensure_ascii=False))
+        line(dumps(found))
         return
     width = max(len(key) for key in found)
     line(name)

@@ -25,11 +25,9 @@ def convert(kind: str, definitions: Path | None) -> None:
 
     A dry run of definitions on a recorded stream: one line a message, on standard output.
     """
-    import orjson
-
-    from meterhouse.convert import Converter
+    from meterhouse.convert import Converter, read_body
     from meterhouse.definitions.loading import load, load_files
-    from meterhouse.envelope import BadMessage, parse_json, unwrap
+    from meterhouse.envelope import unwrap
     from meterhouse.settings import settings
 
     if definitions is None:
@@ -46,14 +44,15 @@ def convert(kind: str, definitions: Path | None) -> None:
         if not line.strip():
             continue
         try:
-            made = make(parse_json(unwrap(line).body))
-        except BadMessage as error:
-            reason = {"error": "BadMessage", "detail": f"line {number}: {error}"}
+            message = unwrap(line)
+            made = make({"message_id": message.message_id, **read_body(message.body)})
+        except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
+            reason = {"error": type(error).__name__, "detail": f"line {number}: {error}"}
             if kind == "samples":
                 made = {"message_id": None, "event_type": None, "samples": [], "errors": [reason]}
             else:
                 made = {"message_id": None, "event": None, "error": reason}
-        output.line(orjson.dumps(made, option=orjson.OPT_NON_STR_KEYS, default=str).decode())
+        output.line(output.dumps(made))
 
 
 @click.command()
@@ -109,16 +108,19 @@ def load(files: tuple[Path, ...], as_json: bool) -> None:
     from meterhouse.site import Site
 
     site = Site.start()
-    with output.progress("loading files") as tell:
-        loaded = load_files(site, list(files), progress=tell)
-    converted = make(site)
-    catalogued = catalog(site)
+    try:
+        with output.progress("loading files") as tell:
+            loaded = load_files(site, list(files), progress=tell)
+    finally:  # what was loaded before a file that cannot be, is of use all the same
+        converted = make(site)
+        catalogued = catalog(site)
     done = {
         "files": loaded.files,
         "messages": loaded.collected.messages,
         "landed": loaded.collected.landed,
         "redelivered": loaded.collected.redelivered,
         "dead_letters": loaded.collected.dead_letters,
+        "dead_letters_known_already": loaded.collected.dead_letters_known,
         "samples": loaded.samples + converted.samples,
         "samples_known_already": loaded.known,
         "events": converted.events,
@@ -132,11 +134,13 @@ def load(files: tuple[Path, ...], as_json: bool) -> None:
 @as_json
 def rollup(as_json: bool) -> None:
     """Judge the quality of dirty event hours and roll up their good points."""
+    from meterhouse.catalog import catalog
     from meterhouse.rollups import roll_up
     from meterhouse.sample_quality import judge_hours
     from meterhouse.site import Site
 
     site = Site.start()
+    catalog(site)
     with output.progress("judging hours") as tell:
         judged = judge_hours(site, progress=tell)
     with output.progress("rolling up hours") as tell:

@@ -5,15 +5,14 @@ line, in oslo.messaging's envelope or bare. It leaves the folder only when all o
 damaged stays, as `NAME.corrupt`, for it holds what could not be read.
 """
 
-import gzip
 import logging
-import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 from meterhouse.errors import MeterhouseError
 from meterhouse.stream import Backlog, Batch, Raw
+from meterhouse.stream.files import Damaged, numbered_lines
 
 ENDINGS = (".jsonl", ".jsonl.gz")
 MOST_BYTES = 64 << 20
@@ -112,13 +111,9 @@ def _lines(path: Path) -> Iterator[Raw]:
     Raises:
         OSError: the file cannot be opened or read.
     """
-    opened = gzip.open if path.name.endswith(".gz") else open
-    number = 0
     try:
-        with opened(path, "rb") as handle:
-            for number, line in enumerate(handle, 1):
-                body = line.strip()
-                if body:
-                    yield Raw(body, f"spool:{path.name}:{number}")
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        yield Raw(b"", f"spool:{path.name}:{number + 1}", fault=f"the file is damaged from here on: {error}")
+        for number, line in numbered_lines(path):
+            if body := line.strip():
+                yield Raw(body, f"spool:{path.name}:{number}")
+    except Damaged as damage:
+        yield Raw(b"", f"spool:{path.name}:{damage.number}", fault=str(damage))

@@ -12,7 +12,6 @@ SELECT
     min(volume) AS min,
     max(volume) AS max,
     stddev_pop(volume) AS stddev,
-    count(DISTINCT resource_id) AS resources,
     min(timestamp) AS duration_start,
     max(timestamp) AS duration_end
 FROM selected

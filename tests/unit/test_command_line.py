@@ -141,6 +141,9 @@ def test_a_fault_of_the_users_says_what_is_wrong_and_what_is_near(
         ["collect", "--max-messages", "0"],
         ["statistics", "cpu", "--from", "yesterday"],
         ["archive", "--day", "2026-13-01"],
+        ["report", "usage_by_project_and_day", "--day", "9999-12-31"],
+        ["statistics", "cpu", "--from", "0001-01-01"],
+        ["statistics", "cpu", "--period", "99999999999999999999"],
         ["backfill", "rollups"],
         ["frobnicate"],
     ],
@@ -168,6 +171,12 @@ def process(folder: Path, *arguments: str, **environment: str) -> "subprocess.Co
         ({"METERHOUSE_LAKE_URL": "ftp://x"}, "METERHOUSE_LAKE_URL='ftp://x': must be a folder or s3://bucket/prefix"),
         ({"METERHOUSE_WAREHOUSE_URL": "mysql://x"}, "METERHOUSE_WAREHOUSE_URL"),
         ({"METERHOUSE_S3_ACCESS_KEY": "x"}, "set both or none"),
+        ({"METERHOUSE_S3_ENDPOINT": "nonsense"}, "METERHOUSE_S3_ENDPOINT='nonsense': must be http://host:port"),
+        ({"METERHOUSE_WAREHOUSE_URL": "sqlite:///:memory:"}, "must name a file"),
+        ({"METERHOUSE_WAREHOUSE_URL": "postgresql+psycopg://u:s@h:port/db"}, "is no URL of the form"),
+        ({"METERHOUSE_WAREHOUSE_URL": f"sqlite:///{__file__}"}, "does not answer as it should"),
+        ({"METERHOUSE_HOME": __file__}, "is a file, not a folder"),
+        ({"METERHOUSE_MEMORY_LIMIT": "1MB"}, "is too little to work with"),
     ],
 )
 def test_a_setting_that_cannot_be_used_stops_the_start_by_name(
@@ -219,3 +228,41 @@ def test_doctor_finds_a_whole_site_well_and_a_broken_part_wrong(run: Any, tmp_pa
     result = run("doctor", "--json")
     assert result.exit_code == 1
     assert {row["part"] for row in map(json.loads, result.stdout.splitlines()) if row["state"] == "wrong"} == {"alarms"}
+
+
+def test_convert_goes_on_after_a_message_that_breaks_it(run: Any) -> None:
+    odd = ['{"message_id": 1%s, "event_type": "a"}' % ("0" * 40), '{"message_id": "\\ud800", "event_type": "b"}', "{}"]
+    good = json.dumps(notification("m1"))
+    for kind in ("samples", "events"):
+        found = lines(run("convert", kind, stdin="\n".join([*odd, good]) + "\n"))
+        assert len(found) == 4
+        assert found[-1]["message_id"] == "m1"
+
+
+def test_any_answer_of_sql_prints_as_json(run: Any, tmp_path: Path) -> None:
+    drop(tmp_path / "spool", "a.jsonl", [polling("b1", [polled(1.0, at(1))]), b"\xff junk"])
+    run("collect")
+    (letter,) = lines(run("sql", "SELECT body FROM dead_letters", "--json"))
+    assert letter["body"] == "\\xff junk"
+    (found,) = lines(run("sql", "SELECT sum(1::BIGINT) AS s, TIME '10:00' AS t, uuid() AS u FROM samples", "--json"))
+    assert (found["s"], found["t"]) == (1, "10:00:00")
+    assert lines(run("samples", "cpu_util", "-q", "type", "eq", "gauge", "--json"))[0]["volume"] == 1.0
+
+
+def test_files_before_one_that_cannot_be_used_are_of_use(run: Any, tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.csv", tmp_path / "bad.csv"
+    good.write_text("timestamp,value\n2026-11-10,1\n")
+    bad.write_text("x,y\n1,2\n")
+    result = run("load", str(good), str(bad))
+    assert "bad.csv:1: has no column timestamp" in str(result.exception)
+    assert lines(run("statistics", "good", "--json"))[0]["count"] == 1
+
+
+def test_a_backfill_without_end_takes_only_the_hours_that_have_points(run: Any, tmp_path: Path) -> None:
+    drop(tmp_path / "spool", "a.jsonl", [polling("b1", [polled(1.0, at(1))])])
+    run("collect")
+    run("rollup")
+    for asset in ("rollups", "archive", "usage_by_project_and_day"):
+        assert run("backfill", asset, "--from", "1970-01-01", "--to", "2261-12-31").exit_code == 0
+    (done,) = lines(run("backfill", "sample_quality", "--from", "1970-01-01", "--to", "2261-12-31", "--json"))
+    assert done["hours"] == 1
