@@ -94,12 +94,12 @@ def _load_notifications(site: Site, path: Path, done: Loaded) -> None:
 
 def _load_samples(site: Site, path: Path, rows: SampleRows, done: Loaded) -> None:
     with site.lake.connect() as duck:
-        _read_columns(duck, rows.as_table(), _stem(path), site.settings.sample_source)
+        _read_columns(duck, rows.rows, _stem(path), site.settings.sample_source)
         bad = arrow(duck, "SELECT line, raw, reason FROM given WHERE reason IS NOT NULL ORDER BY line").to_pylist()
         letters = [Raw(row["raw"].encode(), f"load:{path.name}:{row['line']}", row["reason"]) for row in bad]
         if rows.letters or letters:
             land(site.lake, [*rows.letters, *letters], site.settings.redelivery_hours, "load", done.collected)
-        good = len(rows.lines) - len(letters)
+        good = rows.rows.num_rows - len(letters)
         fresh = _append(site, duck) if good else 0
         done.samples += fresh
         done.known += good - fresh

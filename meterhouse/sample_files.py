@@ -5,13 +5,15 @@ The columns are `timestamp, volume` (or `value`), and `meter` (or `metric`), `re
 """
 
 import csv
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from meterhouse.envelope import BadMessage, parse_json
 from meterhouse.errors import MeterhouseError
@@ -28,30 +30,31 @@ ALIASES = {
     "counter_unit": "unit",
 }
 SEPARATORS = (",", ";", "\t")
+_SURROGATE = re.compile("[\udc80-\udcff]")
 
 
 @dataclass
 class SampleRows:
-    """Rows of a file: the line each starts on, its text as it stands there, and a text or None for each of COLUMNS.
+    """What a file holds.
 
-    `letters` are the lines that are no rows at all, with the reason.
+    Attributes:
+        rows: one row a sample: `line` (where it starts), `raw` (its text as it stands there) and COLUMNS as texts.
+        letters: the lines that are no rows at all, with the reason.
     """
 
-    lines: list[int] = field(default_factory=list)
-    raw: list[str] = field(default_factory=list)
-    values: list[tuple[str | None, ...]] = field(default_factory=list)
-    letters: list[Raw] = field(default_factory=list)
+    rows: pa.Table
+    letters: list[Raw]
 
-    def as_table(self) -> pa.Table:
-        """Columns `line`, `raw` and COLUMNS, all but the first of text."""
-        columns = zip(*self.values, strict=True) if self.values else [()] * len(COLUMNS)
-        return pa.table(
-            {
-                "line": pa.array(self.lines, pa.int64()),
-                "raw": pa.array(self.raw, pa.string()),
-                **{name: pa.array(column, pa.string()) for name, column in zip(COLUMNS, columns, strict=True)},
-            }
-        )
+
+def _table(lines: list[int], raw: list[str], columns: dict[str, pa.Array]) -> pa.Table:
+    missing = pa.nulls(len(lines), pa.string())
+    return pa.table(
+        {
+            "line": pa.array(lines, pa.int64()),
+            "raw": pa.array(raw, pa.string()),
+            **{name: columns.get(name, missing) for name in COLUMNS},
+        }
+    )
 
 
 def is_sample(message: object) -> bool:
@@ -84,7 +87,10 @@ def read_json_lines(path: Path) -> SampleRows:
     Raises:
         OSError: the file cannot be opened or read.
     """
-    found = SampleRows()
+    lines: list[int] = []
+    raw: list[str] = []
+    values: list[tuple[str | None, ...]] = []
+    letters: list[Raw] = []
     try:
         for number, line in numbered_lines(path):
             body = line.strip()
@@ -97,15 +103,19 @@ def read_json_lines(path: Path) -> SampleRows:
                     raise BadMessage(f"not a JSON object but {type(row).__name__}")
             except (BadMessage, UnicodeDecodeError) as error:
                 reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
-                found.letters.append(Raw(body, f"load:{path.name}:{number}", reason))
+                letters.append(Raw(body, f"load:{path.name}:{number}", reason))
                 continue
             named = {ALIASES.get(name, name): _text(value) for name, value in row.items()}
-            found.lines.append(number)
-            found.raw.append(text)
-            found.values.append(tuple(named.get(name) for name in COLUMNS))
+            lines.append(number)
+            raw.append(text)
+            values.append(tuple(named.get(name) for name in COLUMNS))
     except Damaged as damage:
-        found.letters.append(Raw(b"", f"load:{path.name}:{damage.number}", str(damage)))
-    return found
+        letters.append(Raw(b"", f"load:{path.name}:{damage.number}", str(damage)))
+    columns = {
+        name: pa.array(column, pa.string())
+        for name, column in zip(COLUMNS, zip(*values, strict=True), strict=bool(values))
+    }
+    return SampleRows(_table(lines, raw, columns), letters)
 
 
 def _text(value: Any) -> str | None:
@@ -123,11 +133,11 @@ def read_csv(path: Path) -> SampleRows:
         MeterhouseError: the header has not the columns, or one of them twice.
         OSError: the file cannot be opened or read.
     """
-    found = SampleRows()
+    letters: list[Raw] = []
     taken: list[str] = []
     reached = 0
 
-    def lines() -> Iterator[str]:
+    def texts() -> Iterator[str]:
         nonlocal reached
         try:
             for number, line in numbered_lines(path):
@@ -136,35 +146,42 @@ def read_csv(path: Path) -> SampleRows:
                 taken.append(line.decode("utf-8", "surrogateescape"))
                 yield taken[-1]
         except Damaged as damage:
-            found.letters.append(Raw(b"", f"load:{path.name}:{damage.number}", str(damage)))
+            letters.append(Raw(b"", f"load:{path.name}:{damage.number}", str(damage)))
 
-    source = lines()
-    header = next(source, "")
-    separator, names = _header(path, header)
-    if not names:
-        return found
+    source = texts()
+    separator, names = _header(path, next(source, ""))
     taken.clear()
-    places = {name: names.index(name) for name in COLUMNS if name in names}
+    lines: list[int] = []
+    raw: list[str] = []
+    rows: list[list[str]] = []
     start = reached + 1
     for row in csv.reader(source, delimiter=separator, skipinitialspace=True):
-        raw = "".join(taken).rstrip("\r\n")
+        text = (taken[0] if len(taken) == 1 else "".join(taken)).rstrip("\r\n")
         line, start = start, reached + 1
         taken.clear()
-        if not row:
-            continue
-        problem = None
-        if len(row) != len(names):
-            problem = f"{len(row)} columns where the header has {len(names)}"
-        elif not raw.isascii() and any("\udc80" <= character <= "\udcff" for character in raw):
-            problem = "not UTF-8"
-        if problem:
-            body = raw.encode("utf-8", "surrogateescape")
-            found.letters.append(Raw(body, f"load:{path.name}:{line}", problem))
-            continue
-        found.lines.append(line)
-        found.raw.append(raw)
-        found.values.append(tuple((row[places[name]].strip() or None) if name in places else None for name in COLUMNS))
-    return found
+        if len(row) == len(names) and (text.isascii() or not _SURROGATE.search(text)):
+            lines.append(line)
+            raw.append(text)
+            rows.append(row)
+        elif row:
+            problem = "not UTF-8" if len(row) == len(names) else _width(len(row), len(names))
+            letters.append(Raw(text.encode("utf-8", "surrogateescape"), f"load:{path.name}:{line}", problem))
+    columns = {
+        name: _trimmed(column)
+        for name, column in zip(names, zip(*rows, strict=True), strict=bool(rows))
+        if name in COLUMNS
+    }
+    return SampleRows(_table(lines, raw, columns), letters)
+
+
+def _width(found: int, wanted: int) -> str:
+    return f"{found} columns where the header has {wanted}"
+
+
+def _trimmed(column: Sequence[str]) -> pa.Array:
+    """The texts without spaces around them, null where nothing is left."""
+    trimmed = pc.utf8_trim_whitespace(pa.array(column, pa.string()))
+    return pc.if_else(pc.equal(trimmed, ""), None, trimmed)
 
 
 def _header(path: Path, header: str) -> tuple[str, list[str]]:
