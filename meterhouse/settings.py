@@ -178,11 +178,11 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _lake_path_is_plain(self) -> Self:
-        odd = sorted(set("[]{}*?%") & set(self.lake))
+        odd = sorted(set("[]%") & set(self.lake))
         if odd:
             name = "METERHOUSE_LAKE_URL" if self.lake_url else "METERHOUSE_HOME"
             raise ValueError(
-                f"{name}: the lake's path {self.lake} holds {' '.join(odd)}, which Delta takes for patterns"
+                f"{name}: the lake's path {self.lake} holds {' '.join(odd)}, which Delta cannot take"
             )
         return self
 
