@@ -181,9 +181,7 @@ class Settings(BaseSettings):
         odd = sorted(set("[]%") & set(self.lake))
         if odd:
             name = "METERHOUSE_LAKE_URL" if self.lake_url else "METERHOUSE_HOME"
-            raise ValueError(
-                f"{name}: the lake's path {self.lake} holds {' '.join(odd)}, which Delta cannot take"
-            )
+            raise ValueError(f"{name}: the lake's path {self.lake} holds {' '.join(odd)}, which Delta cannot take")
         return self
 
     @property
