@@ -645,7 +645,7 @@ def _warehouse_table(given: Table) -> str:
     return f"### Warehouse: {given.name}\n\n{about}\n\n" + table(("column", "type", "meaning"), rows)
 
 
-_POSTGRES = postgresql.dialect()  # type: ignore[no-untyped-call]
+_POSTGRES = postgresql.dialect()
 
 
 # -- reports ------------------------------------------------------------------------------------------------

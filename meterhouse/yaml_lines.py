@@ -14,6 +14,7 @@ class Lined(dict[str, Any]):
     line: int = 0
 
 
+# libyaml's loader where PyYAML was built with it; mypy takes no base class that is chosen at run time.
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     pass
 

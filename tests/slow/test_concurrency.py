@@ -52,7 +52,7 @@ def steps(settings: dict[str, object]) -> None:
 
 
 def run(target: object, arguments: list[tuple[object, ...]]) -> None:
-    workers = [PROCESSES.Process(target=target, args=each) for each in arguments]  # type: ignore[arg-type]
+    workers = [PROCESSES.Process(target=target, args=each) for each in arguments]
     for worker in workers:
         worker.start()
     for worker in workers:

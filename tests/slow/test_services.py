@@ -81,7 +81,7 @@ def naming(folder: Path) -> set[int]:
 def query(env: dict[str, str], text: str) -> list[tuple[object, ...]]:
     url = env["METERHOUSE_TEST_POSTGRES_URL"].replace("+psycopg", "")
     with psycopg.connect(url) as connection:
-        cursor = connection.execute(text)  # type: ignore[arg-type]
+        cursor = connection.execute(text)
         return cursor.fetchall() if cursor.description else []
 
 

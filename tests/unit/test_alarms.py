@@ -214,7 +214,7 @@ def entry(name: str = "hot", **more: Any) -> dict[str, Any]:
 
 
 def states(site: Site) -> dict[str, str]:
-    return dict(warehouse_rows(site, "SELECT name, state FROM alarms"))  # type: ignore[arg-type]
+    return dict(warehouse_rows(site, "SELECT name, state FROM alarms"))
 
 
 def history(site: Site) -> list[tuple[str, dict[str, Any]]]:

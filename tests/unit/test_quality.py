@@ -230,7 +230,7 @@ def test_a_broken_rule_raises_and_passes_for_neither_bad_nor_good_data() -> None
 
     with pytest.raises(ValueError, match="no such check"):
         _broken(broken.rules[0])
-    unquoted = Rules((Rule("odd", "", 0, "range", "critical", minimum="oops"),), "here")  # type: ignore[arg-type]
+    unquoted = Rules((Rule("odd", "", 0, "range", "critical", minimum="oops"),), "here")
     with pytest.raises(Exception, match=r"oops|str"):
         _verdicts([point(1.0)], unquoted)
 

@@ -118,7 +118,7 @@ def test_a_file_that_cannot_be_opened_stays_and_the_rest_goes_on(
     drop(tmp_path, "b.jsonl", [b"2"])
     lines = spool._lines
 
-    def refused(path: Path):  # type: ignore[no-untyped-def]
+    def refused(path: Path):
         if path.name == "a.jsonl":
             raise PermissionError(13, "Permission denied")
         yield from lines(path)

@@ -246,7 +246,7 @@ def test_one_of_many_gets_the_lease(any_warehouse: Site) -> None:
 def test_a_lease_is_renewed_while_its_work_lasts_though_the_warehouse_fails_once(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    warehouse = Warehouse(site.settings.warehouse, lease_seconds=0.3)  # type: ignore[arg-type]
+    warehouse = Warehouse(site.settings.warehouse, lease_seconds=0.3)
 
     def expiry() -> datetime:
         with warehouse.read() as connection:
