@@ -9,6 +9,7 @@ from assets.collection import notifications
 from assets.resources import RETRIES, SiteResource
 from meterhouse.catalog import catalog as follow
 from meterhouse.conversion import convert
+from meterhouse.drift import drifted
 
 OWNERS = ["team:telemetry"]
 
@@ -40,7 +41,9 @@ def conversion(site: SiteResource) -> Iterator[dg.MaterializeResult[None]]:
     shared = {
         "notifications": done.notifications,
         "errors": done.errors,
+        "unsigned_samples": done.unsigned,
         "first_errors": dg.MetadataValue.json(done.first_errors),
+        "drifted_paths": len(drifted(here)),
         "messages_per_second": round(done.notifications / done.seconds) if done.seconds else 0,
     }
     for name, rows, moment in (("samples", done.samples, "recorded_at"), ("events", done.events, "generated")):

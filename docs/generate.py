@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, get_args
 
@@ -25,6 +26,8 @@ from meterhouse import reports, schema
 from meterhouse.alarms import definitions as alarm_definitions
 from meterhouse.alarms.evaluate import COMPARE
 from meterhouse.cli import cli
+from meterhouse.definitions.endpoints import ENDPOINTS
+from meterhouse.definitions.events import DEFAULT_TRAITS, compile_event
 from meterhouse.definitions.loading import DEFAULTS
 from meterhouse.definitions.meters import compile_meter
 from meterhouse.quality_rules import CHECKS, SEVERITIES, Rule
@@ -74,7 +77,13 @@ def sentence(content: str) -> str:
 
 # -- settings -----------------------------------------------------------------------------------------------
 
-_TYPES: Mapping[object, str] = {Path: "path", str: "text", int: "whole number", float: "number"}
+_TYPES: Mapping[object, str] = {
+    Path: "path",
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "`true` or `false`",
+}
 
 
 def settings_page() -> str:
@@ -251,7 +260,7 @@ def _backfill(policy: Any) -> str:
     return "a run a partition" if count == 1 else f"a run for every {count} partitions"
 
 
-# -- meters -------------------------------------------------------------------------------------------------
+# -- meters and events --------------------------------------------------------------------------------------
 
 
 def meters_page() -> str:
@@ -260,7 +269,8 @@ def meters_page() -> str:
         "The meter definitions that Meterhouse ships, in the form of Ceilometer's `meters.yaml`. Your own "
         "`meters.d/*.yaml` or `meters.yaml` in `METERHOUSE_CONFIG_DIR` take the place of all of them. An event type is "
         "a regular expression that has to match at the start.\n\n"
-        "Polled samples (`telemetry.polling`) need no definition: each brings its meter, type and unit along.\n"
+        "Polled samples need no definition: each brings its meter, type and unit along. "
+        "[Those of Ceilometer's agents](#polled-meters) are listed below.\n"
     ]
     for path in sorted((DEFAULTS / "meters.d").glob("*.yaml")):
         content = path.read_text("utf-8")
@@ -270,34 +280,106 @@ def meters_page() -> str:
         rows = []
         for entry, node in zip(yaml.safe_load(content)["metric"], nodes, strict=True):
             compile_meter(entry)
-            events = entry["event_type"] if isinstance(entry["event_type"], list) else [entry["event_type"]]
-            about = _comment(lines, node.start_mark.line)
-            rows.append((code(entry["name"]), entry["type"], code(entry["unit"]), codes(events), sentence(about)))
-        intro = " ".join(line.lstrip("# ") for line in _leading(lines))
+            about = _comment(path, lines, node.start_mark.line)
+            rows.append(
+                (code(entry["name"]), entry["type"], code(entry["unit"]), codes(_listed(entry)), sentence(about))
+            )
         parts.append(
-            f"## {path.stem}\n\n{intro}\n\n" + table(("meter", "type", "unit", "event types", "meaning"), rows)
+            f"## {path.stem}\n\n{_remark(lines)}\n\n" + table(("meter", "type", "unit", "event types", "meaning"), rows)
         )
+    parts.append(
+        "## Made by code\n\n"
+        "What the form cannot express is made whatever the definitions are, as in Ceilometer.\n\n"
+        + table(
+            ("meter", "type", "unit", "event types", "meaning"),
+            [(code(endpoint.name), *_BY_CODE[endpoint.name]) for endpoint in ENDPOINTS],
+        )
+    )
+    parts.append(
+        "## Polled meters\n\n"
+        "What Ceilometer's polling agents send. Other agents may send any other meter; it is kept as it comes.\n"
+    )
+    polled: dict[str, list[list[str]]] = yaml.safe_load((DEFAULTS / "polled_meters.yaml").read_text("utf-8"))
+    for service, meters in polled.items():
+        rows = [
+            (code(name), kind, code(unit) if unit else "none", sentence(about)) for name, kind, unit, about in meters
+        ]
+        parts.append(f"### Polled: {service}\n\n" + table(("meter", "type", "unit", "meaning"), rows))
     return "\n".join(parts)
 
 
-def _leading(lines: Sequence[str]) -> Sequence[str]:
-    return lines[: next(n for n, line in enumerate(lines) if not line.startswith("#"))]
+_BY_CODE = {
+    "hardware.ipmi.current": ("gauge", "as read", "`hardware.ipmi.*`", "Reading of a current sensor of a node."),
+    "hardware.ipmi.fan": ("gauge", "`RPM`", "`hardware.ipmi.*`", "Speed of a fan of a node."),
+    "hardware.ipmi.temperature": ("gauge", "`C`", "`hardware.ipmi.*`", "Reading of a temperature sensor of a node."),
+    "hardware.ipmi.voltage": ("gauge", "`V`", "`hardware.ipmi.*`", "Reading of a voltage sensor of a node."),
+    "http.request": ("delta", "`request`", "`http.request`", "A request to an API that has the audit middleware."),
+    "http.response": ("delta", "`response`", "`http.response`", "The answer to such a request."),
+}
 
 
-def _comment(lines: Sequence[str], at: int) -> str:
-    """The comment in the line of an entry, else the block of comments above it (above others without a gap, too)."""
+def events_page() -> str:
+    path = DEFAULTS / "event_definitions.yaml"
+    content = path.read_text("utf-8")
+    lines = content.splitlines()
+    root: Any = yaml.compose(content)
+    sections: dict[int, list[Sequence[str]]] = {at: [] for at, line in enumerate(lines) if line.startswith(_SECTION)}
+    for entry, node in zip(yaml.safe_load(content), root.value, strict=True):
+        compile_event(entry)
+        at = node.start_mark.line
+        traits = [_trait(name, value) for name, value in sorted(entry["traits"].items())]
+        row = codes(_listed(entry)), sentence(_comment(path, lines, at)), ", ".join(traits)
+        sections[max(start for start in sections if start < at)].append(row)
+    defaults = [
+        (code(name), codes([paths] if isinstance(paths, str) else paths)) for name, paths in DEFAULT_TRAITS.items()
+    ]
+    parts = [
+        "# Events\n\n"
+        "The event definitions that Meterhouse ships, in the form of Ceilometer's `event_definitions.yaml`. Your own "
+        "`event_definitions.yaml` in `METERHOUSE_CONFIG_DIR` takes the place of all of them. An event type is a shell "
+        "glob. Of several entries that match, the last in the file serves the event.\n\n"
+        "A trait is a text unless another type is named. Every event has these traits, from where they are found "
+        "first, unless its entry says otherwise; an event that no entry matches has no others:\n\n"
+        + table(("trait", "read from"), defaults)
+    ]
+    for start, rows in sections.items():
+        title, remark = lines[start].removeprefix(_SECTION), _remark(lines[start + 1 :])
+        intro = f"{remark}\n\n" if remark else ""
+        parts.append(f"## {title}\n\n{intro}" + table(("event types", "meaning", "traits"), rows))
+    return "\n".join(parts)
+
+
+_SECTION = "# -- "
+
+
+def _listed(entry: Mapping[str, Any]) -> Sequence[str]:
+    given = entry["event_type"]
+    return given if isinstance(given, list) else [given]
+
+
+def _trait(name: str, value: object) -> str:
+    kind = value.get("type", "text") if isinstance(value, dict) else "text"
+    return code(name) if kind == "text" else f"{code(name)} ({kind})"
+
+
+def _remark(lines: Sequence[str]) -> str:
+    """The comment at the start of these lines."""
+    return " ".join(line.lstrip("# ") for line in takewhile(lambda line: line.startswith("#"), lines))
+
+
+def _comment(path: Path, lines: Sequence[str], at: int) -> str:
+    """The comment in the line of an entry, else the one right above it.
+
+    Raises:
+        ValueError: there is none.
+    """
     inline = re.search(r"\s#\s(.*)$", lines[at])
     if inline:
         return inline[1]
-    while at and not lines[at].lstrip().startswith("#"):
-        at -= 1
-        if not lines[at].strip():
-            return ""
-    block: list[str] = []
-    while lines[at].lstrip().startswith("#"):
-        block.insert(0, lines[at].lstrip("# "))
-        at -= 1
-    return " ".join(block)
+    above = list(takewhile(lambda line: line.lstrip().startswith("#"), reversed(lines[:at])))
+    if not above or above[-1].startswith(_SECTION):
+        raise ValueError(f"{path}:{at + 1}: the entry has no description: write a comment beside its first line")
+    return " ".join(line.lstrip("# ") for line in reversed(above))
 
 
 # -- quality rules ------------------------------------------------------------------------------------------
@@ -457,7 +539,7 @@ _PURPOSES = {
     "events": "What happened to resources, with traits.",
     "rollups": "Roll-ups of good points to 5 minutes, 1 hour and 1 day.",
     "quarantine": "Points that break a quality rule, with the names of the rules.",
-    "dead_letters": "Messages and rows that could not be read, with the reason.",
+    "dead_letters": "Messages and rows that could not be read, and samples with a wrong signature, with the reason.",
     "series": "The series that there are, and their dimensions.",
     "resources": "Resources, as their newest sample shows them.",
     "resource_metadata": "Snapshots of resource metadata.",
@@ -678,6 +760,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "commands": commands_page,
     "assets": assets_page,
     "meters": meters_page,
+    "events": events_page,
     "rules": rules_page,
     "alarms": alarms_page,
     "tables": tables_page,

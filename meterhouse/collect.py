@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import pyarrow as pa
-import xxhash
 
 from meterhouse import times
+from meterhouse.dead_letters import Letter, bury
 from meterhouse.envelope import BadMessage, Notification, unwrap
 from meterhouse.lake import BYTES, Lake
 from meterhouse.progress import Progress, quiet
-from meterhouse.schema import DEAD_LETTERS, NOTIFICATIONS
+from meterhouse.schema import NOTIFICATIONS
 from meterhouse.site import Site
 from meterhouse.stream import Raw
 
@@ -73,7 +73,7 @@ def land(lake: Lake, raws: Sequence[Raw], redelivery_hours: int, source: str, do
     """Append the messages that are not landed yet to the lake, and count into `done`."""
     received = times.now()
     fresh: dict[str, Notification] = {}
-    letters: list[tuple[Raw, str]] = []
+    letters: list[Letter] = []
     good = 0
     for raw in raws:
         try:
@@ -81,14 +81,14 @@ def land(lake: Lake, raws: Sequence[Raw], redelivery_hours: int, source: str, do
                 raise BadMessage(raw.fault)
             message = unwrap(raw.body)
         except BadMessage as fault:
-            letters.append((raw, str(fault)))
+            letters.append(Letter(received, raw.queue, str(fault), raw.body))
             continue
         good += 1
         fresh.setdefault(message.message_id, message)
     since = times.arrival_hour(received - timedelta(hours=redelivery_hours))
     for known in _landed(lake, list(fresh), since):
         del fresh[known]
-    dead = bury(lake, letters, received, since)
+    dead = bury(lake, letters, since)
     if fresh:
         size = sum(len(message.body) for message in fresh.values())
         lake.append("notifications", _as_table(list(fresh.values()), received, source), note={BYTES: str(size)})
@@ -110,37 +110,6 @@ def _landed(lake: Lake, message_ids: list[str], since: str) -> list[str]:
         duck.register("batch", pa.table({"message_id": message_ids}))
         found = duck.execute("SELECT DISTINCT message_id FROM batch SEMI JOIN notifications USING (message_id)")
         return [row[0] for row in found.fetchall()]
-
-
-def bury(lake: Lake, letters: list[tuple[Raw, str]], received: datetime, since: str) -> int:
-    """Append messages to `dead_letters` with their reasons, each once; return how many are new."""
-    if not letters:
-        return 0
-    rows: dict[int, tuple[Raw, str]] = {}
-    for raw, reason in letters:
-        identity = xxhash.xxh3_64_intdigest(raw.queue.encode() + b"\0" + raw.body)
-        rows.setdefault(identity - (1 << 63), (raw, reason))
-    files = lake.files("dead_letters", at_least={"arrival_hour": since})
-    if files:
-        with lake.connect() as duck:
-            lake.view(duck, "dead_letters", files)
-            duck.register("batch", pa.table({"letter_id": pa.array(list(rows), pa.int64())}))
-            for (known,) in duck.execute(
-                "SELECT DISTINCT letter_id FROM batch SEMI JOIN dead_letters USING (letter_id)"
-            ).fetchall():
-                del rows[known]
-    if rows:
-        count = len(rows)
-        columns = [
-            [times.arrival_hour(received)] * count,
-            list(rows),
-            [received] * count,
-            [raw.queue for raw, _ in rows.values()],
-            [reason for _, reason in rows.values()],
-            [raw.body for raw, _ in rows.values()],
-        ]
-        lake.append("dead_letters", _table(columns, DEAD_LETTERS))
-    return len(rows)
 
 
 def _as_table(messages: list[Notification], received: datetime, source: str) -> pa.Table:

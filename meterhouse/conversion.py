@@ -1,7 +1,8 @@
 """The conversion step: landed notifications become samples and events, each exactly once.
 
 `samples` and `events` record in their own commits up to which version of `notifications` they have converted, so a
-kill at any point resumes where the lake says.
+kill at any point resumes where the lake says. What is not signed as it should be goes to the dead letters before
+those commits; a resumed conversion finds it there.
 """
 
 import time
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from meterhouse import times
+from meterhouse import drift, times
+from meterhouse.dead_letters import Letter, bury
 from meterhouse.site import Site
 from meterhouse.warehouse import upsert
 from meterhouse.warehouse_tables import resource_metadata
@@ -29,12 +31,17 @@ ERRORS_SHOWN = 20
 
 @dataclass
 class Conversion:
-    """What a conversion run did; `first_errors` are the first ones, as message_id, kind and reason."""
+    """What a conversion run did.
+
+    `first_errors` are the first ones, as message_id, kind and reason; `unsigned` counts the polled samples that were
+    not signed with METERHOUSE_TELEMETRY_SECRET, and went to the dead letters.
+    """
 
     notifications: int = 0
     samples: int = 0
     events: int = 0
     errors: int = 0
+    unsigned: int = 0
     seconds: float = 0.0
     error_kinds: Counter[str] = field(default_factory=Counter)
     first_errors: list[str] = field(default_factory=list)
@@ -53,7 +60,7 @@ def convert(site: Site) -> Conversion:
     done = Conversion()
     started, clock = times.now(), time.monotonic()
     with site.warehouse.lease("convert"):
-        converter = Converter(site.definitions, site.settings.sample_source)
+        converter = Converter.by(site.settings, site.definitions)
         while _convert_some(site, converter, done):
             pass
         done.seconds = time.monotonic() - clock
@@ -82,17 +89,34 @@ def _convert_some(site: Site, converter: "Converter", done: Conversion) -> bool:
         return False
     made = converter.convert(landed.rows)
     _keep_metadata(site, made.metadata)
+    _bury_unsigned(site, landed.rows, made.unsigned)
     for name, rows in (("samples", made.samples), ("events", made.events)):
         if reached[name] < landed.version:
             lake.append(name, rows, transaction=(APP, landed.version))
+    drift.record(site, made.uses)
     done.notifications += landed.rows.num_rows
     done.samples += made.samples.num_rows
     done.events += made.events.num_rows
     done.errors += len(made.errors)
+    done.unsigned += len(made.unsigned)
     done.error_kinds.update(error.endpoint for error in made.errors)
     for error in made.errors[: ERRORS_SHOWN - len(done.first_errors)]:
         done.first_errors.append(f"{error.message_id} {error.endpoint}: {error.detail}"[:500])
     return True
+
+
+def _bury_unsigned(site: Site, notifications: pa.Table, unsigned: list[tuple[int, bytes, str]]) -> None:
+    """Put what a wrong signature keeps out of the samples into the dead letters, each once however often it is done."""
+    if not unsigned:
+        return
+    rows = notifications.select(["received_at", "source", "message_id"]).take([row for row, _, _ in unsigned])
+    seen: Counter[int] = Counter()
+    letters = []
+    for came, (row, body, reason) in zip(rows.to_pylist(), unsigned, strict=True):
+        place = f"{came['message_id']}:{seen[row]}"
+        seen[row] += 1
+        letters.append(Letter(came["received_at"], came["source"], reason, body, place))
+    bury(site.lake, letters, min(times.arrival_hour(letter.received_at) for letter in letters))
 
 
 def _keep_metadata(site: Site, metadata: dict[int, bytes]) -> None:

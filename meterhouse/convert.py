@@ -1,51 +1,47 @@
 """Notifications to samples and events, in memory.
 
-What to make of a notification is in the definitions (`meterhouse.definitions`); this module reads the messages, checks
-what the definitions give and builds the lake's tables of it. Batches of polled samples (`telemetry.polling`) need no
-definition and take a path of their own.
+What to make of a notification is in the definitions (`meterhouse.definitions`). Notifications of one type are read
+together, a column at a time; only where one of them is out of the ordinary are they taken one by one.
 """
 
+import gc
 import json
-import re
-from array import array
-from dataclasses import dataclass
-from operator import itemgetter
-from typing import Any, Final, cast
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import compress, pairwise
+from typing import Any, Final
 
 import numpy as np
-import orjson
 import pyarrow as pa
-from xxhash import xxh3_64_intdigest
 
-from meterhouse import identity
-from meterhouse.definitions.events import kinds
+from meterhouse import polled, signatures
+from meterhouse.bodies import NUL, Bodies, read_body, reader
+from meterhouse.definitions.endpoints import ENDPOINTS, Endpoint
+from meterhouse.definitions.events import TYPED, kinds
+from meterhouse.definitions.expressions import Message
 from meterhouse.definitions.loading import Definitions
-from meterhouse.definitions.meters import RawSample
-from meterhouse.schema import EVENTS, SAMPLES, TRAIT
-from meterhouse.timestamps import LATEST, parse_datetime, parse_exact, parse_utc, to_microseconds
+from meterhouse.definitions.meters import Block, MeterPlan, RawSample, block_of
+from meterhouse.definitions.use import Uses
+from meterhouse.event_columns import EventColumns
+from meterhouse.nova_versioned import EVENT_TYPES as VERSIONED
+from meterhouse.nova_versioned import legacy_twin
+from meterhouse.sample_columns import DIMENSIONS, SampleColumns, Unusable, dropped, number
+from meterhouse.settings import Settings
+from meterhouse.timestamps import parse_datetime, parse_utc
 
 SAMPLE_PRIORITIES: Final = frozenset({"info", "sample"})
 EVENT_PRIORITIES: Final = frozenset({"info", "error"})
 
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
-_NUL: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
-_UNSIGNED: Final = (1 << 64) - 1
-_TIMES_LIMIT: Final = 1 << 16
-_POLLED_KEY: Final = itemgetter(
-    "source", "counter_name", "counter_type", "counter_unit", "resource_id", "project_id", "user_id"
+BATCH: Final = 256
+"""So many notifications of one type are read together: enough to spread the cost of a column, few enough to stay in
+the processor's cache."""
+
+_ORDINARY_PRIORITIES: Final = frozenset(
+    spelled for priority in ("debug", "info", "warn", "error", "critical") for spelled in (priority, priority.upper())
 )
-_POLLED_TIMESTAMP: Final = itemgetter("timestamp")
-_POLLED_METADATA: Final = itemgetter("resource_metadata")
-_POLLED_ID: Final = itemgetter("message_id")
-_POLLED_VOLUME: Final = itemgetter("counter_volume")
-_SAMPLE_DIMENSIONS: Final = ("source", "meter", "type", "unit", "resource_id", "project_id", "user_id")
-
-Message = dict[str, Any]
-Dimensions = tuple[str | None, str, str, str | None, str | None, str | None, str | None]
-
-
-class _Unusable(ValueError):
-    """A sample that cannot be kept, and why."""
+_PARTS: Final = 8  # into so many a batch is divided that has something odd in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +50,15 @@ class ConversionError:
 
     Attributes:
         message_id: the notification's, empty where it has none.
-        endpoint: `body` (no notification), `meter`, `polling` or `event`.
+        endpoint: `body` (no notification), `meter`, `polling`, `event`, or the name of an endpoint.
         detail: the reason, in one line.
+        row: the row of the notification.
     """
 
     message_id: str
     endpoint: str
     detail: str
+    row: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,9 @@ class Converted:
         samples: schema `SAMPLES`, in the order of the notifications.
         events: schema `EVENTS`, in the order of the notifications.
         metadata: metadata_id to canonical JSON, of every snapshot that a sample refers to.
-        errors: what was not converted.
+        errors: what was not converted, in the order of the notifications.
+        unsigned: samples whose signature is bad: the row of their notification, their JSON, and the reason.
+        uses: what the paths of the definitions found.
         messages: notifications read.
         polled: those of them that are batches of polled samples.
     """
@@ -80,8 +80,66 @@ class Converted:
     events: pa.Table
     metadata: dict[int, bytes]
     errors: list[ConversionError]
+    unsigned: list[tuple[int, bytes, str]]
+    uses: Uses
     messages: int
     polled: int
+
+
+@dataclass
+class _Batch:
+    """Notifications of one type, unwrapped; `timestamps` are theirs, as they came."""
+
+    rows: list[int]
+    message_ids: list[str]
+    messages: list[Message]
+    payloads: list[dict[str, Any]]
+    timestamps: list[Any]
+
+    @classmethod
+    def of(cls, rows: list[int], messages: list[Message], message_ids: Sequence[str]) -> "_Batch":
+        return cls(
+            rows,
+            [message_ids[row] for row in rows],
+            messages,
+            [payload if isinstance(payload := message.get("payload"), dict) else {} for message in messages],
+            [message.get("timestamp") for message in messages],
+        )
+
+    def some(self, places: Sequence[int]) -> "_Batch":
+        return _Batch(
+            [self.rows[at] for at in places],
+            [self.message_ids[at] for at in places],
+            [self.messages[at] for at in places],
+            [self.payloads[at] for at in places],
+            [self.timestamps[at] for at in places],
+        )
+
+    def warns(self) -> list[list[str]]:
+        return [[] for _ in self.rows]
+
+
+@dataclass
+class _Work:
+    """What the conversion of one table gathers."""
+
+    bodies: Bodies
+    message_ids: list[str]
+    samples: SampleColumns = field(default_factory=SampleColumns)
+    events: EventColumns = field(default_factory=EventColumns)
+    errors: list[ConversionError] = field(default_factory=list)
+    unsigned: list[tuple[int, bytes, str]] = field(default_factory=list)
+    uses: Uses = field(default_factory=Uses)
+    polled: int = 0
+
+    def fail(self, row: int, endpoint: str, detail: str | Exception) -> None:
+        text = _detail(detail) if isinstance(detail, Exception) else detail
+        self.errors.append(ConversionError(self.message_ids[row], endpoint, text, row))
+
+    def warn(self, rows: Sequence[int], endpoint: str, warns: Sequence[list[str]]) -> None:
+        for row, warn in zip(rows, warns, strict=True):
+            for detail in warn:
+                self.fail(row, endpoint, detail)
 
 
 class Converter:
@@ -90,65 +148,205 @@ class Converter:
     Args:
         definitions: the meters and events.
         source: the `source` of samples that are made from notifications; polled samples carry their own.
+        secret: the key by which the signatures of polled samples are verified; empty: they are not.
+        store_raw: the priorities whose notifications are kept with their events.
+        drop_unmatched: make no event of what no event definition matches.
+        versioned: read Nova's versioned notifications as their legacy twins.
     """
 
-    def __init__(self, definitions: Definitions, source: str = "openstack") -> None:
+    def __init__(
+        self,
+        definitions: Definitions,
+        source: str = "openstack",
+        *,
+        secret: str = "",
+        store_raw: Sequence[str] = (),
+        drop_unmatched: bool = False,
+        versioned: bool = True,
+    ) -> None:
         self._meters = definitions.meters
         self._events = definitions.events
         self._source = source
+        self._secret = secret
+        self._store_raw = frozenset(store_raw)
+        self._drop_unmatched = drop_unmatched
+        self.reads_versioned = versioned
+        self._read = reader(definitions.context)
+
+    @classmethod
+    def by(cls, settings: Settings, definitions: Definitions) -> "Converter":
+        """A converter as the site's settings have it."""
+        return cls(
+            definitions,
+            settings.sample_source,
+            secret=settings.telemetry_secret,
+            store_raw=settings.store_raw.split(",") if settings.store_raw else (),
+            drop_unmatched=settings.drop_unmatched_notifications,
+            versioned=settings.nova_versioned,
+        )
 
     def convert(self, notifications: pa.Table) -> Converted:
         """Convert a table of schema `NOTIFICATIONS`; a message that cannot be converted costs only itself."""
-        samples, events = _Samples(), _Events()
-        errors: list[ConversionError] = []
-        polled = 0
-        bodies = notifications.column("body").to_pylist()
+        with _uncollected():
+            converted = self._convert(notifications, Bodies(notifications))
+            if _has_nul(converted):
+                converted = self._convert(notifications, Bodies(notifications, wary=True))
+        return converted
+
+    def _convert(self, notifications: pa.Table, bodies: Bodies) -> Converted:
         # The id that it was landed under: a message without one got it from its content.
-        names = notifications.column("message_id").to_pylist()
-        for row, body in enumerate(bodies):
-            message_id = names[row]
-            try:
-                message = read_body(body)
-                priority = _priority(message)
-                event_type = message.get("event_type")
-                if priority == "sample" or event_type == "telemetry.polling":
-                    batch = polled_batch(message)
-                    if batch is not None:
-                        polled += 1
-                        self._add_polled(batch, row, message_id, samples, errors)
-                        continue
-                if not isinstance(event_type, str):
-                    raise ValueError("the notification has no event_type")
-            except Exception as error:
-                errors.append(ConversionError(message_id, "body", _detail(error)))
-                continue
-            if priority in SAMPLE_PRIORITIES and (plan := self._meters.plan(event_type)) is not None:
-                warn: list[str] = []
-                try:
-                    raw = plan.samples(message, warn)
-                    self._add_samples(raw, row, message_id, samples, warn)
-                except Exception as error:
-                    errors.append(ConversionError(message_id, "meter", _detail(error)))
-                if warn:
-                    errors += [ConversionError(message_id, "meter", detail) for detail in warn]
-            if priority in EVENT_PRIORITIES and event_type != "telemetry.polling":
-                warn = []
-                try:
-                    generated = _in_range(to_microseconds(parse_utc(_timestamp(message))))
-                    found, values = self._events.matching(event_type).read(message, warn)
-                    events.add(row, message_id, event_type, generated, found, values)
-                except Exception as error:
-                    errors.append(ConversionError(message_id, "event", _detail(error)))
-                if warn:
-                    errors += [ConversionError(message_id, "event", detail) for detail in warn]
+        work = _Work(bodies, notifications.column("message_id").to_numpy().tolist())
+        for event_type, rows in _alike(notifications):
+            for start in range(0, len(rows), BATCH):
+                self._convert_alike(event_type, rows[start : start + BATCH], work)
         return Converted(
-            samples.table(notifications),
-            events.table(notifications),
-            samples.metadata,
-            errors,
-            len(bodies),
-            polled,
+            work.samples.table(notifications),
+            work.events.table(notifications),
+            work.samples.metadata,
+            sorted(work.errors, key=lambda error: error.row),
+            work.unsigned,
+            work.uses,
+            notifications.num_rows,
+            work.polled,
         )
+
+    # -- a batch of one type ----------------------------------------------------------------------------------
+
+    def _convert_alike(self, event_type: str | None, rows: list[int], work: _Work) -> None:
+        if event_type == "telemetry.polling":
+            rows = self._add_polled_batches(rows, work)
+        elif event_type is not None and event_type not in VERSIONED and not _endpoints(event_type):
+            rows = self._add_ordinary(event_type, rows, work)
+        alike: dict[str, tuple[list[int], list[Message]]] = {}
+        for row in rows:
+            try:
+                message = read_body(work.bodies.text(row))
+                batch = polled.batch_of(message)
+                if batch is not None:
+                    work.polled += 1
+                    self._add_polled(batch, row, work)
+                    continue
+                type_, message = self._twin(message)
+            except Exception as error:
+                work.fail(row, "body", error)
+                continue
+            of_type = alike.setdefault(type_, ([], []))
+            of_type[0].append(row)
+            of_type[1].append(message)
+        for type_, (rows, messages) in alike.items():
+            self._add_batch(type_, _Batch.of(rows, messages, work.message_ids), work)
+
+    def _add_polled_batches(self, rows: list[int], work: _Work) -> list[int]:
+        """Add the batches of polled samples in which all is in order; return the other rows."""
+        if self._secret:
+            return rows
+        others = []
+        for row in rows:
+            if not work.bodies.odd(row) and polled.add_ordinary(work.bodies[row], row, work.samples):
+                work.polled += 1
+            else:
+                others.append(row)
+        return others
+
+    def _add_ordinary(self, event_type: str, rows: list[int], work: _Work) -> list[int]:
+        """Add the notifications that can be read without more ado, as most can; return the other rows."""
+        messages = work.bodies.read(rows, self._read)
+        ordinary = [
+            message is not None
+            and message.get("event_type") == event_type
+            and message.get("priority") in _ORDINARY_PRIORITIES
+            for message in messages
+        ]
+        read = [message for message in compress(messages, ordinary) if message is not None]
+        if read:
+            self._add_batch(event_type, _Batch.of(list(compress(rows, ordinary)), read, work.message_ids), work)
+        return [] if len(read) == len(rows) else [row for row, is_ in zip(rows, ordinary, strict=True) if not is_]
+
+    def _add_batch(self, event_type: str, batch: _Batch, work: _Work) -> None:
+        priorities = [_priority(message) for message in batch.messages]
+        self._add_samples(event_type, _of_priorities(batch, priorities, SAMPLE_PRIORITIES), work)
+        self._add_events(event_type, _of_priorities(batch, priorities, EVENT_PRIORITIES), work)
+
+    def _twin(self, message: Message) -> tuple[str, Message]:
+        """A message and its type; the legacy twin's where it is a versioned one."""
+        event_type = message.get("event_type")
+        if not isinstance(event_type, str):
+            raise ValueError("the notification has no event_type")
+        twin = legacy_twin(message) if self.reads_versioned else None
+        return (event_type, message) if twin is None else (str(twin["event_type"]), twin)
+
+    def _add_samples(self, event_type: str, batch: _Batch, work: _Work) -> None:
+        plan = self._meters.plan(event_type)
+
+        def by_meters(part: _Batch, plan: MeterPlan) -> None:
+            warns = part.warns()
+            blocks, found = plan.read(part.messages, part.payloads, warns, part.timestamps)
+            self._stage(blocks, part, warns, "meter", work, repeats=plan.repeats)
+            work.uses.add(event_type, "meter", found)
+
+        def by_endpoint(part: _Batch, endpoint: Endpoint) -> None:
+            warns = part.warns()
+            blocks = [_endpoint_block(endpoint, part.messages, warns)]
+            self._stage(blocks, part, warns, endpoint.name, work, repeats=True)
+
+        if plan is not None:
+            known = plan
+            _in_parts(batch, lambda part: by_meters(part, known), lambda row, error: work.fail(row, "meter", error))
+        for endpoint in _endpoints(event_type):
+            _in_parts(
+                batch,
+                lambda part, endpoint=endpoint: by_endpoint(part, endpoint),  # type: ignore[misc]
+                lambda row, error, endpoint=endpoint: work.fail(row, endpoint.name, error),  # type: ignore[misc]
+            )
+
+    def _stage(
+        self,
+        blocks: list[Block],
+        batch: _Batch,
+        warns: list[list[str]],
+        endpoint: str,
+        work: _Work,
+        *,
+        repeats: bool,
+    ) -> None:
+        staged = work.samples.stage(blocks, batch.rows, batch.message_ids, self._source, warns, repeats=repeats)
+        for each in staged:
+            work.samples.add(each)
+        work.warn(batch.rows, endpoint, warns)
+
+    def _add_events(self, event_type: str, batch: _Batch, work: _Work) -> None:
+        definition = self._events.matching(event_type)
+        if self._drop_unmatched and not self._events.has_match(event_type):
+            return
+
+        def add(part: _Batch) -> None:
+            warns = part.warns()
+            generated = work.samples.moments_of(part.timestamps)
+            traits = definition.read(part.messages, part.payloads, warns)
+            work.events.add(part.rows, part.message_ids, event_type, generated, traits)
+            columns = [column for _, column in traits]
+            work.uses.add(event_type, "event", list(zip(definition.paths, columns, strict=True)))
+            work.warn(part.rows, "event", warns)
+            for row, message in zip(part.rows, part.messages, strict=True) if self._store_raw else ():
+                if _priority(message) in self._store_raw:
+                    work.events.keep_raw(row, work.bodies.text(row) or "")
+
+        _in_parts(batch, add, lambda row, error: work.fail(row, "event", error))
+
+    def _add_polled(self, batch: list[Any], row: int, work: _Work) -> None:
+        wrong: set[int] = set()
+        if self._secret:
+            wrong = set(signatures.unsigned(batch, self._secret, lambda: _as_sent(work.bodies.text(row))))
+        for ordinal, sample in enumerate(batch):
+            if ordinal in wrong:
+                work.unsigned.append((row, signatures.as_json(sample), _unsigned(sample)))
+                continue
+            try:
+                polled.add_one(sample, row, work.message_ids[row], ordinal, work.samples)
+            except Exception as error:
+                work.fail(row, "polling", polled.dropped(sample, error))
+
+    # -- one message, for people ------------------------------------------------------------------------------
 
     def samples_line(self, message: Message) -> dict[str, Any]:
         """What the meters make of one notification, for people and for comparison with Ceilometer.
@@ -163,116 +361,102 @@ class Converter:
             "samples": [],
             "errors": [],
         }
-        warn: list[str] = []
-        endpoint = "meter"
+
+        def make(endpoint: str, samples: Callable[[list[str]], list[dict[str, Any]]]) -> None:
+            warn: list[str] = []
+            try:
+                line["samples"] += samples(warn)
+            except Exception as error:
+                line["errors"].append({"endpoint": endpoint, "error": type(error).__name__, "detail": str(error)})
+            if warn:
+                line["errors"].append({"endpoint": endpoint, "warnings": sorted(warn)})
+
+        def polled_ones(warn: list[str]) -> list[dict[str, Any]]:
+            return [self._polled_shown(each, warn) for each in polled.batch_of(message) or []]
+
         try:
-            batch = polled_batch(message)
-            if batch is not None:
-                endpoint = "polling"
-                line["samples"] = [_polled_shown(each, warn) for each in batch]
-            elif _priority(message) in SAMPLE_PRIORITIES and isinstance(line["event_type"], str):
-                plan = self._meters.plan(line["event_type"])
-                raw = plan.samples(message, warn) if plan is not None else []
-                line["samples"] = [self._shown(each, warn) for each in raw]
-        except Exception as error:
-            line["errors"].append({"endpoint": endpoint, "error": type(error).__name__, "detail": str(error)})
-        if warn:
-            line["errors"].append({"endpoint": endpoint, "warnings": sorted(warn)})
+            is_polled = polled.batch_of(message) is not None
+        except ValueError:
+            is_polled = True
+        if is_polled:
+            make("polling", polled_ones)
+            return line
+        if not isinstance(line["event_type"], str) or _priority(message) not in SAMPLE_PRIORITIES:
+            return line
+        event_type, twin = self._twin(message)
+        payload = twin.get("payload")
+        payloads = [payload if isinstance(payload, dict) else {}]
+        plan = self._meters.plan(event_type)
+        if plan is not None:
+            known = plan
+            make(
+                "meter",
+                lambda warn: self._shown(
+                    known.read([twin], payloads, [warn], [twin.get("timestamp")])[0], "meter", warn
+                ),
+            )
+        for endpoint in _endpoints(event_type):
+            make(
+                endpoint.name,
+                lambda warn, endpoint=endpoint: self._shown(  # type: ignore[misc]
+                    [_endpoint_block(endpoint, [twin], [warn])], endpoint.name, warn
+                ),
+            )
         return line
 
     def event_line(self, message: Message) -> dict[str, Any]:
         """The event that one notification becomes, for people and for comparison with Ceilometer.
 
         Returns:
-            `message_id`, `event` (`event_type`, `generated` in UTC, `traits` as [name, type, value]) or None, and
-            `error` (`error`, `detail`) or None.
+            `message_id`, `event` (`event_type`, `generated` in UTC, `traits` as [name, type, value]; `raw` where it is
+            kept) or None, and `error` (`error`, `detail`) or None.
         """
         line: dict[str, Any] = {"message_id": message.get("message_id"), "event": None, "error": None}
-        event_type = message.get("event_type")
-        if _priority(message) not in EVENT_PRIORITIES or event_type == "telemetry.polling":
+        priority = _priority(message)
+        if priority not in EVENT_PRIORITIES or message.get("event_type") == "telemetry.polling":
             return line
         try:
-            if not isinstance(event_type, str):
-                raise ValueError("the notification has no event_type")
-            generated = parse_utc(_timestamp(message)).isoformat()
-            found, values = self._events.matching(event_type).read(message, [])
+            event_type, twin = self._twin(message)
+            if self._drop_unmatched and not self._events.has_match(event_type):
+                return line
+            payload = twin.get("payload")
+            generated = parse_utc(_timestamp(twin)).isoformat()
+            columns = self._events.matching(event_type).read(
+                [twin], [payload if isinstance(payload, dict) else {}], [[]]
+            )
             known = kinds()
-            line["event"] = {
-                "event_type": event_type,
-                "generated": generated,
-                "traits": [[*known[kind], value] for kind, value in zip(found, values, strict=True)],
-            }
+            traits = []
+            for kind, (value,) in columns:
+                if value is not None:
+                    name, dtype = known[kind]
+                    traits.append([name, dtype, TYPED[dtype](value)])
+            line["event"] = {"event_type": event_type, "generated": generated, "traits": traits}
+            if priority in self._store_raw:
+                line["event"]["raw"] = message
         except Exception as error:
             line["error"] = {"error": type(error).__name__, "detail": str(error)}
         return line
 
-    def _add_samples(
-        self, raw: list[RawSample], row: int, message_id: str, samples: "_Samples", warn: list[str]
-    ) -> None:
-        ordinals: dict[str, int] = {}
-        last_metadata: dict[str, Any] | None = None
-        metadata_id: int | None = None
-        # All timestamps first: one that is malformed costs the whole message, as it does in Ceilometer.
-        times = [samples.time(sample.timestamp) for sample in raw]
-        for sample, moment in zip(raw, times, strict=True):
-            try:
-                volume = _volume(sample.volume)
-                _in_range(moment)
-                name = sample.name
-                if type(name) is not str or not name:
-                    raise _Unusable(f"a sample has no name but {name!r}")
-                code = samples.code(
-                    (
-                        self._source,
-                        name,
-                        sample.type,
-                        sample.unit,
-                        sample.resource_id,
-                        sample.project_id,
-                        sample.user_id,
-                    )
-                )
-                if sample.metadata is not last_metadata:
-                    last_metadata = sample.metadata
-                    metadata_id = samples.metadata_id(last_metadata)
-            except _Unusable as error:
-                warn.append(_dropped(sample.name, sample.resource_id, sample.timestamp, str(error)))
-                continue
-            ordinal = ordinals.get(name, 0)
-            ordinals[name] = ordinal + 1
-            samples.add(row, code, moment, volume, identity.sample_id(message_id, name, ordinal), metadata_id)
+    def _polled_shown(self, sample: Any, warn: list[str]) -> dict[str, Any]:
+        line = polled.shown(sample, warn)
+        if self._secret and not signatures.is_valid(sample, self._secret):
+            line["published"] = False
+            warn.append(_unsigned(sample))
+        return line
 
-    def _add_polled(
-        self, batch: list[Any], row: int, message_id: str, samples: "_Samples", errors: list[ConversionError]
-    ) -> None:
-        if samples.add_batch(row, batch):
-            return
-        for ordinal, sample in enumerate(batch):
-            try:
-                code = samples.code(_polled_dimensions(sample))
-                volume = _volume(sample.get("counter_volume"))
-                moment = _in_range(samples.time(sample.get("timestamp")))
-                metadata_id = samples.metadata_id(sample.get("resource_metadata"))
-                own_id = sample.get("message_id")
-                sample_id = (
-                    identity.sample_id(str(own_id))
-                    if own_id
-                    else identity.sample_id(message_id, str(sample["counter_name"]), ordinal)
-                )
-            except Exception as error:
-                errors.append(ConversionError(message_id, "polling", _polled_dropped(sample, error)))
-                continue
-            samples.add(row, code, moment, volume, sample_id, metadata_id)
+    def _shown(self, blocks: list[Block], endpoint: str, warn: list[str]) -> list[dict[str, Any]]:
+        columns = [column for block in blocks for column in zip(*block[1:10], strict=True)]
+        return [self._sample_shown(RawSample._make(column), endpoint, warn) for column in columns]
 
-    def _shown(self, sample: RawSample, warn: list[str]) -> dict[str, Any]:
+    def _sample_shown(self, sample: RawSample, endpoint: str, warn: list[str]) -> dict[str, Any]:
         moment = parse_datetime(sample.timestamp).isoformat()
         volume, published = sample.volume, True
         try:
-            checked = _volume(volume)
+            checked = number(volume)
             volume = checked if isinstance(volume, str) else volume
-        except _Unusable as error:
+        except Unusable as error:
             published = False
-            warn.append(_dropped(sample.name, sample.resource_id, sample.timestamp, str(error)))
+            warn.append(dropped(sample.name, sample.resource_id, sample.timestamp, str(error)))
         return {
             "name": sample.name,
             "type": sample.type,
@@ -285,240 +469,89 @@ class Converter:
             "source": self._source,
             "metadata": sample.metadata,
             "published": published,
-            "endpoint": "meter",
+            "endpoint": endpoint,
         }
 
 
-def read_body(body: str | bytes | None) -> Message:
-    """A notification from its JSON text.
+def _has_nul(converted: Converted) -> bool:
+    """Whether a NUL character came through, which no text of PostgreSQL holds."""
+    traits = converted.events.column("traits").combine_chunks()
+    columns = [converted.samples.column(name).combine_chunks() for name in DIMENSIONS]
+    columns += [converted.events.column("event_type").combine_chunks(), traits.values.field("value")]
+    return any(b"\0" in _content(column) for column in columns) or any(
+        NUL.encode() in snapshot for snapshot in converted.metadata.values()
+    )
 
-    The literals NaN and Infinity are read. Lone surrogates are replaced and NUL characters are left out: no UTF-8 text
-    holds the ones, no text of PostgreSQL the others.
 
-    Raises:
-        ValueError: it is no JSON, or no JSON object.
-    """
-    if body is None:
-        raise ValueError("the notification has no body")
-    if isinstance(body, str) and "\\u0000" in body:
-        body = _NUL.sub(r"\1", body)
+def _content(texts: pa.StringArray) -> bytes:
+    """All texts of a column, one after the other."""
+    _, offsets, data = texts.buffers()
+    if data is None or not len(texts):
+        return b""
+    bounds = np.frombuffer(offsets, np.int32)
+    start, end = int(bounds[texts.offset]), int(bounds[texts.offset + len(texts)])
+    return data.slice(start, end - start).to_pybytes()  # type: ignore[no-any-return]
+
+
+def _alike(notifications: pa.Table) -> Iterator[tuple[str | None, list[int]]]:
+    """The rows of each event type."""
+    encoded = notifications.column("event_type").combine_chunks().cast(pa.string()).dictionary_encode("encode")
+    codes = encoded.indices.to_numpy(zero_copy_only=False)
+    order = np.argsort(codes, kind="stable")
+    bounds = [0, *(np.flatnonzero(np.diff(codes[order])) + 1).tolist(), len(order)]
+    types = encoded.dictionary.to_pylist()
+    for start, end in pairwise(bounds):
+        if start < end:
+            yield types[codes[order[start]]], order[start:end].tolist()
+
+
+def _of_priorities(batch: _Batch, priorities: list[str], wanted: frozenset[str]) -> _Batch:
+    if wanted.issuperset(priorities):
+        return batch
+    return batch.some([at for at, priority in enumerate(priorities) if priority in wanted])
+
+
+def _in_parts(batch: _Batch, do: Callable[[_Batch], None], fail: Callable[[int, Exception], None]) -> None:
+    """Do a batch at once; where that fails, in parts, down to the messages that are at fault."""
+    if not batch.rows:
+        return
     try:
-        message = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        message = json.loads(body)
-        text = json.dumps(message, ensure_ascii=False)
-        if _SURROGATE.search(text):
-            message = json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
-    if not isinstance(message, dict):
-        raise ValueError(f"the notification is no JSON object but a {type(message).__name__}")
-    return message
+        do(batch)
+    except Exception as error:
+        if len(batch.rows) == 1:
+            fail(batch.rows[0], error)
+            return
+        size = -(-len(batch.rows) // _PARTS)
+        for start in range(0, len(batch.rows), size):
+            _in_parts(batch.some(range(start, min(start + size, len(batch.rows)))), do, fail)
 
 
-def polled_batch(message: Message) -> list[Any] | None:
-    """The samples of a batch of polled samples, None where the message is another kind of notification.
-
-    Polling agents send `telemetry.polling` with `{"samples": [...]}`, the old API `telemetry.api`, and the `notifier://`
-    publisher a bare list, all with the priority `sample`.
-    """
-    payload = message.get("payload")
-    event_type = message.get("event_type")
-    if event_type == "telemetry.polling" or _priority(message) == "sample":
-        if isinstance(payload, dict) and event_type in ("telemetry.polling", "telemetry.api"):
-            payload = payload.get("samples")
-        if isinstance(payload, list) and (
-            event_type in ("telemetry.polling", "telemetry.api")
-            or (bool(payload) and isinstance(payload[0], dict) and "counter_name" in payload[0])
-        ):
-            return payload
-        if event_type == "telemetry.polling":
-            raise ValueError("the batch of polled samples has no list of samples")
-    return None
-
-
-class _Samples:
-    """The columns of the samples as they grow."""
-
-    def __init__(self) -> None:
-        self.codes: dict[Any, int] = {}  # of a series' dimensions, as they come
-        self.dimensions: list[Dimensions] = []  # by code
-        self.series: array[int] = array("q")  # by code
-        self.times: dict[str, int] = {}  # only those in range
-        self.snapshots: dict[bytes, int] = {}  # by JSON, in canonical order and as it came
-        self.metadata: dict[int, bytes] = {}
-        self.rows: array[int] = array("i")
-        self.row_codes: array[int] = array("i")
-        self.moments: array[int] = array("q")
-        self.volumes: array[float] = array("d")
-        self.ids: array[int] = array("Q")
-        self.metadata_ids: list[int | None] = []
-
-    def add(self, row: int, code: int, moment: int, volume: float, sample_id: int, metadata_id: int | None) -> None:
-        self.rows.append(row)
-        self.row_codes.append(code)
-        self.moments.append(moment)
-        self.volumes.append(volume)
-        self.ids.append(sample_id & _UNSIGNED)
-        self.metadata_ids.append(metadata_id)
-
-    def add_batch(self, row: int, batch: list[Any]) -> bool:
-        """Add polled samples, all of them or, where one of them is out of the ordinary, none.
-
-        Whole columns at a time, in loops that run in C: an agent sends the same series and metadata again and again.
-        """
-        try:
-            codes = list(map(self.codes.get, map(_POLLED_KEY, batch)))
-            moments = list(map(self.times.get, map(_POLLED_TIMESTAMP, batch)))
-            snapshots = list(map(self.snapshots.get, map(orjson.dumps, map(_POLLED_METADATA, batch))))
-            if "" in map(_POLLED_ID, batch):
-                return False
-            ids = array("Q", map(xxh3_64_intdigest, map(str.encode, map(_POLLED_ID, batch))))
-            volumes = array("d", map(_POLLED_VOLUME, batch))
-            if None in codes:
-                codes = [
-                    self.code(_polled_dimensions(sample)) if code is None else code
-                    for code, sample in zip(codes, batch, strict=True)
-                ]
-            if None in moments:
-                moments = [_in_range(self.time(_POLLED_TIMESTAMP(sample))) for sample in batch]
-            if None in snapshots:
-                snapshots = [self.metadata_id(_POLLED_METADATA(sample)) for sample in batch]
-            row_codes, times = array("i", cast(list[int], codes)), array("q", cast(list[int], moments))
-        except Exception:
-            return False
-        self.rows.extend(array("i", [row]) * len(batch))
-        self.row_codes.extend(row_codes)
-        self.moments.extend(times)
-        self.volumes.extend(volumes)
-        self.ids.extend(ids)
-        self.metadata_ids += snapshots
-        return True
-
-    def code(self, given: tuple[Any, ...]) -> int:
-        """A number for a series, the same for the same dimensions."""
-        try:
-            known = self.codes.get(given)
-        except TypeError:
-            known = None
-        if known is not None:
-            return known
-        texts = tuple(each if each is None or type(each) is str else _text(each) for each in given)
-        source, meter, type_, unit, resource_id, project_id, user_id = texts
-        if not meter or not type_:
-            raise _Unusable(f"has no {'type' if meter else 'meter'}")
-        # 1, 1.0 and True are one key to Python but not one text: only texts are remembered as they come.
-        code = self.codes.get(texts)
-        if code is None:
-            code = self.codes[texts] = len(self.dimensions)
-            self.dimensions.append((source, meter, type_, unit, resource_id, project_id, user_id))
-            self.series.append(identity.series_id(source, meter, type_, unit, resource_id, project_id, user_id))
-        return code
-
-    def time(self, text: Any) -> int:
-        if type(text) is not str:
-            return parse_exact(text)
-        moment = self.times.get(text)
-        if moment is None:
-            moment = parse_exact(text)
-            if len(self.times) >= _TIMES_LIMIT:
-                self.times.clear()
-            if 0 <= moment <= LATEST:
-                self.times[text] = moment
-        return moment
-
-    def metadata_id(self, snapshot: Any) -> int | None:
-        if snapshot is None:
-            return None
-        try:
-            as_it_came = orjson.dumps(snapshot)
-        except TypeError:
-            as_it_came = canonical_json(snapshot)
-        known = self.snapshots.get(as_it_came)
-        if known is None:
-            canonical = canonical_json(snapshot)
-            known = identity.metadata_id(canonical)
-            self.snapshots[as_it_came] = known
-            self.metadata[known] = canonical
-        return known
-
-    def table(self, notifications: pa.Table) -> pa.Table:
-        rows: Any = np.frombuffer(self.rows, np.int32)
-        codes: Any = np.frombuffer(self.row_codes, np.int32)
-        columns: dict[str, Any] = {
-            "arrival_hour": _taken(notifications, "arrival_hour", rows),
-            "series_id": pa.array(np.frombuffer(self.series, np.int64)[codes]),
-            "timestamp": pa.array(np.frombuffer(self.moments, np.int64)),
-            "volume": pa.array(np.frombuffer(self.volumes, np.float64)),
-            "sample_id": pa.array(np.frombuffer(self.ids, np.uint64).view(np.int64)),
-            "recorded_at": _taken(notifications, "received_at", rows),
-            "metadata_id": pa.array(self.metadata_ids, pa.int64()),
-        }
-        by_code = list(zip(*self.dimensions, strict=True)) or [()] * len(_SAMPLE_DIMENSIONS)
-        for name, values in zip(_SAMPLE_DIMENSIONS, by_code, strict=True):
-            columns[name] = pa.array(values, pa.string()).take(codes)
-        return _table(columns, SAMPLES)
-
-
-class _Events:
-    """The columns of the events as they grow."""
-
-    def __init__(self) -> None:
-        self.rows: array[int] = array("i")
-        self.message_ids: list[str] = []
-        self.event_types: list[str] = []
-        self.generated: array[int] = array("q")
-        self.offsets: array[int] = array("i", [0])
-        self.trait_kinds: array[int] = array("i")
-        self.values: list[str] = []
-
-    def add(
-        self, row: int, message_id: str, event_type: str, generated: int, kinds: list[int], values: list[Any]
-    ) -> None:
-        self.values += [value if type(value) is str else str(value) for value in values]
-        self.trait_kinds.extend(kinds)
-        self.offsets.append(len(self.values))
-        self.rows.append(row)
-        self.message_ids.append(message_id)
-        self.event_types.append(event_type)
-        self.generated.append(generated)
-
-    def table(self, notifications: pa.Table) -> pa.Table:
-        known = kinds()
-        codes: Any = np.frombuffer(self.trait_kinds, np.int32)
-        offsets: Any = pa.array(np.frombuffer(self.offsets, np.int32))
-        traits = pa.StructArray.from_arrays(
-            [
-                pa.array([name for name, _ in known], pa.string()).take(codes),
-                pa.array([dtype for _, dtype in known], pa.string()).take(codes),
-                pa.array(self.values, pa.string()),
-            ],
-            fields=list(TRAIT),
-        )
-        columns: dict[str, Any] = {
-            "arrival_hour": _taken(notifications, "arrival_hour", np.frombuffer(self.rows, np.int32)),
-            "message_id": pa.array(self.message_ids, pa.string()),
-            "event_type": pa.array(self.event_types, pa.string()),
-            "generated": pa.array(np.frombuffer(self.generated, np.int64)),
-            "traits": pa.ListArray.from_arrays(offsets, traits),
-            "raw": pa.nulls(len(self.rows), pa.string()),
-        }
-        return _table(columns, EVENTS)
-
-
-def canonical_json(value: Any) -> bytes:
-    """JSON with sorted keys and no spaces; what is not finite is null."""
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No search for cycles while many objects are made, none of which is part of one."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
     try:
-        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
-    except TypeError:  # an integer of more than 64 bits, or nesting that is too deep for orjson
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        yield
+    finally:
+        gc.enable()
 
 
-def _taken(notifications: pa.Table, column: str, rows: Any) -> Any:
-    values = notifications.column(column).combine_chunks()
-    return values.take(pa.array(rows))
+@lru_cache(maxsize=4096)
+def _endpoints(event_type: str) -> list[Endpoint]:
+    return [endpoint for endpoint in ENDPOINTS if endpoint.matches(event_type)]
 
 
-def _table(columns: dict[str, Any], schema: pa.Schema) -> pa.Table:
-    return pa.table({field.name: columns[field.name].cast(field.type) for field in schema}, schema=schema)
+def _endpoint_block(endpoint: Endpoint, messages: Sequence[Message], warns: Sequence[list[str]]) -> Block:
+    rows: list[int] = []
+    samples: list[RawSample] = []
+    for at, (message, warn) in enumerate(zip(messages, warns, strict=True)):
+        found = endpoint.read(message, warn)
+        samples += found
+        rows += [at] * len(found)
+    return block_of(rows, samples)
 
 
 def _priority(message: Message) -> str:
@@ -533,83 +566,15 @@ def _timestamp(message: Message) -> Any:
     return timestamp
 
 
+def _as_sent(body: str | None) -> list[Any]:
+    """The samples of a batch just as they were signed, with what cannot be kept of them."""
+    return polled.batch_of(json.loads(body or "null")) or []
+
+
+def _unsigned(sample: Any) -> str:
+    name, resource = (sample.get("counter_name"), sample.get("resource_id")) if isinstance(sample, dict) else ("?", "?")
+    return f"the signature of polled sample {name!s:.100} of {resource!s:.100} is wrong"
+
+
 def _detail(error: Exception) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
-def _in_range(moment: int) -> int:
-    if not 0 <= moment <= LATEST:
-        raise _Unusable("has a timestamp outside the years 1970 to 2262")
-    return moment
-
-
-def _volume(volume: Any) -> float:
-    if type(volume) is float:
-        return volume
-    if volume is None:
-        raise _Unusable("has no volume (volume: None)")
-    try:
-        if isinstance(volume, (int, float, str)):
-            return float(volume)
-    except OverflowError:
-        raise _Unusable("has a volume that is too large for a float") from None
-    except ValueError:
-        pass
-    raise _Unusable(f"has volume which is not a number (volume: {volume!s:.100})")
-
-
-def _text(value: Any) -> str:
-    return str(value) if isinstance(value, (int, float)) else canonical_json(value).decode()
-
-
-def _dropped(name: Any, resource_id: Any, timestamp: Any, reason: str) -> str:
-    moment = parse_datetime(timestamp).isoformat()
-    return f"metering data {name} for {resource_id} @ {moment} {reason}, the sample will be dropped"
-
-
-def _polled_dimensions(sample: Any) -> tuple[Any, ...]:
-    if not isinstance(sample, dict):
-        raise _Unusable("is no JSON object")
-    return (
-        sample.get("source") or "openstack",
-        sample.get("counter_name"),
-        sample.get("counter_type"),
-        sample.get("counter_unit"),
-        sample.get("resource_id"),
-        sample.get("project_id"),
-        sample.get("user_id"),
-    )
-
-
-def _polled_dropped(sample: Any, error: Exception) -> str:
-    name, resource = (sample.get("counter_name"), sample.get("resource_id")) if isinstance(sample, dict) else ("?", "?")
-    reason = str(error) if isinstance(error, _Unusable) else f"cannot be used ({_detail(error)})"
-    return f"polled sample {name!s:.100} of {resource!s:.100} {reason}, the sample is dropped"
-
-
-def _polled_shown(sample: Any, warn: list[str]) -> dict[str, Any]:
-    published = True
-    shown = sample if isinstance(sample, dict) else {}
-    moment = shown.get("timestamp")
-    try:
-        _Samples().code(_polled_dimensions(sample))
-        _volume(shown.get("counter_volume"))
-        _in_range(parse_exact(moment))
-        moment = parse_datetime(moment).isoformat()
-    except Exception as error:
-        published = False
-        warn.append(_polled_dropped(sample, error))
-    return {
-        "name": shown.get("counter_name"),
-        "type": shown.get("counter_type"),
-        "unit": shown.get("counter_unit"),
-        "volume": shown.get("counter_volume"),
-        "resource_id": shown.get("resource_id"),
-        "project_id": shown.get("project_id"),
-        "user_id": shown.get("user_id"),
-        "timestamp": moment,
-        "source": shown.get("source") or "openstack",
-        "metadata": shown.get("resource_metadata"),
-        "published": published,
-        "endpoint": "polling",
-    }

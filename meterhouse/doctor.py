@@ -36,7 +36,7 @@ def examine() -> list[dict[str, Any]]:
 
     if not check("settings", lambda: ("well", f"home {settings().home_path}")):
         return found
-    check("definitions", lambda: _definitions(settings()))
+    found += _definitions(settings())
     check("quality rules", lambda: _rules(settings()))
     check("alarms", lambda: _alarms(settings()))
     sites: list[Site] = []
@@ -44,18 +44,39 @@ def examine() -> list[dict[str, Any]]:
         site = sites[0]
         check("clocks", lambda: _clocks(site))
         check("stream", lambda: _stream(site))
+        check("definition paths", lambda: _drift(site))
         check("lake", lambda: _lake(site))
         check("lake commits", lambda: _race(site))
     return found
 
 
-def _definitions(given: Settings) -> tuple[str, str]:
-    from meterhouse.definitions.loading import load
+def _definitions(given: Settings) -> list[dict[str, Any]]:
+    from meterhouse.definitions.checking import check
+    from meterhouse.definitions.loading import files_of
 
-    loaded = load(given.config_dir)
-    if loaded.faults:
-        return "warning", f"{len(loaded.faults)} meters are left out; the first: {loaded.faults[0]}"
-    return "well", "all meters and events load"
+    meters, events = files_of(given.config_dir)
+    checked = check([*meters, events], icehouse_names=given.icehouse_names)
+    if not checked.findings:
+        well = f"{checked.meters} meters and {checked.events} event definitions, all of which can work"
+        return [{"part": "definitions", "state": "well", "finding": well}]
+    states = {"fault": "wrong", "warning": "warning"}
+    return [
+        {"part": "definitions", "state": states[finding.severity], "finding": str(finding)}
+        for finding in checked.findings
+    ]
+
+
+def _drift(site: Site) -> tuple[str, str]:
+    from meterhouse.drift import drifted
+
+    found = drifted(site)
+    if not found:
+        return "well", "every path that found something still does"
+    worst = found[0]
+    return "warning", (
+        f"{len(found)} paths no longer find what they did; '{worst.path}' in {worst.event_type} found something in "
+        f"{worst.found} of {worst.of} messages, then in none of {worst.missed}; see `meterhouse definitions drift`"
+    )
 
 
 def _rules(given: Settings) -> tuple[str, str]:

@@ -4,6 +4,8 @@ All are xxh3 (64 bits) of UTF-8 text, given as signed 64-bit integers, the form 
 them. They are kept in the lake, so the text that is hashed must never change.
 """
 
+from array import array
+from collections.abc import Sequence
 from typing import Final
 
 from xxhash import xxh3_64_intdigest
@@ -62,6 +64,12 @@ def sample_id(message_id: str, meter: str | None = None, ordinal: int = 0) -> in
     if meter is None:
         return _hash(message_id)
     return _hash(f"{_field(message_id)}{_SEPARATOR}{_field(meter)}{_SEPARATOR}{ordinal}")
+
+
+def sample_ids(message_ids: Sequence[str], meter: str) -> "array[int]":
+    """`sample_id(message_id, meter)` of many notifications at once, as unsigned 64-bit integers."""
+    tail = f"{_SEPARATOR}{_field(meter)}{_SEPARATOR}0"
+    return array("Q", [xxh3_64_intdigest((_field(each) + tail).encode()) for each in message_ids])
 
 
 def metadata_id(canonical: bytes) -> int:

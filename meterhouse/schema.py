@@ -4,6 +4,8 @@ All times are microseconds in UTC. An `arrival_hour` is the text `YYYY-MM-DDTHH`
 was landed; an `event_day` is the UTC date of the points' own time.
 """
 
+from typing import Any
+
 import pyarrow as pa
 
 TIME = pa.timestamp("us", tz="UTC")
@@ -107,3 +109,8 @@ TABLES: dict[str, tuple[pa.Schema, list[str]]] = {
     "quarantine": (QUARANTINE, ["event_day"]),
     "dead_letters": (DEAD_LETTERS, ["arrival_hour"]),
 }
+
+
+def taken(table: pa.Table, column: str, rows: Any) -> pa.Array:
+    """The values of a column at these rows (NumPy integers)."""
+    return table.column(column).combine_chunks().take(pa.array(rows))

@@ -11,6 +11,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from meterhouse.errors import SettingsError
 
+SECRETS = frozenset({"s3_secret_key", "telemetry_secret"})
+"""Settings whose values are never shown."""
+
 
 class Settings(BaseSettings):
     """Where the data lives and how the steps behave. Paths may be relative to the working directory."""
@@ -53,6 +56,33 @@ class Settings(BaseSettings):
         min_length=1,
         max_length=255,
         description="The `source` of samples made from notifications.",
+    )
+    telemetry_secret: str = Field(
+        default="",
+        description="Secret that the polling agents sign samples with, their `[publisher] telemetry_secret`. Where it "
+        "is set, a polled sample that is not signed with it becomes a dead letter. Empty: no signature is looked at.",
+        repr=False,
+    )
+    store_raw: str = Field(
+        default="",
+        pattern=r"^((info|error)(,(info|error))?)?$",
+        description="Priorities, by commas, whose notifications are kept whole with their events: `info`, `error` or "
+        "`info,error`. Empty: none.",
+    )
+    drop_unmatched_notifications: bool = Field(
+        default=False,
+        description="Make no event of a notification that no event definition matches. "
+        "Otherwise it becomes one with the default traits.",
+    )
+    nova_versioned: bool = Field(
+        default=True,
+        description="Read Nova's versioned notifications as their legacy twins. Turn it off where Nova sends both "
+        "forms and both are collected: each happening would count twice.",
+    )
+    icehouse_names: bool = Field(
+        default=True,
+        description="Read `_context_x` in definitions as `ctxt.x`, as it was spelled until Ocata. "
+        "Today's Ceilometer finds nothing by it: turn it off to give exactly what that gives.",
     )
     compute: Literal["local"] = Field(default="local", description="Where DuckDB runs.")
     memory_limit: str = Field(
@@ -117,6 +147,15 @@ class Settings(BaseSettings):
         if url.startswith("sqlite") and (not parts.database or parts.database == ":memory:" or parts.query):
             raise ValueError("must name a file, and nothing else: sqlite:////folder/warehouse.db")
         return url
+
+    @field_validator("telemetry_secret")
+    @classmethod
+    def _secret_is_text(cls, secret: str) -> str:
+        try:
+            secret.encode()
+        except UnicodeEncodeError:
+            raise ValueError("is not UTF-8 text") from None
+        return secret
 
     @field_validator("home")
     @classmethod
@@ -219,7 +258,8 @@ def read_settings(**overrides: Any) -> Settings:
         for fault in error.errors():
             name = "METERHOUSE_" + "_".join(str(part) for part in fault["loc"]).upper() if fault["loc"] else ""
             said = fault["msg"].removeprefix("Value error, ")
-            given = re.sub(r"(://[^:/@]*):[^/@]*@", r"\1:***@", repr(fault.get("input")))
+            secret = bool(fault["loc"]) and fault["loc"][0] in SECRETS
+            given = "***" if secret else re.sub(r"(://[^:/@]*):[^/@]*@", r"\1:***@", repr(fault.get("input")))
             faults.append(f"{name}={given}: {said}" if name else said)
         raise SettingsError("; ".join(faults), hint="Mend or unset the variable; see `meterhouse settings`") from None
 

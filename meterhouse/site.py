@@ -55,7 +55,7 @@ class Site:
         """The meter and event definitions, reloaded when their files change."""
         from meterhouse.definitions.loading import load
 
-        return load(self.settings.config_dir)
+        return load(self.settings.config_dir, icehouse_names=self.settings.icehouse_names)
 
     @property
     def rules(self) -> "Rules":

@@ -91,6 +91,20 @@ followed = Table(
     comment="Up to which version of a lake table the warehouse has taken it in.",
 )
 
+definition_paths = Table(
+    "definition_paths",
+    metadata,
+    Column("event_type", Text, primary_key=True),
+    Column("reader", Text, primary_key=True),
+    Column("path", Text, primary_key=True),
+    Column("messages", BigInteger, nullable=False),
+    Column("found", BigInteger, nullable=False),
+    Column("missed", BigInteger, nullable=False),
+    Column("last_seen_at", UtcTime, nullable=False),
+    Column("last_found_at", UtcTime),
+    comment="In how many messages of a type a path of the definitions found a value, and in how many since none.",
+)
+
 dirty_hours = Table(
     "dirty_hours",
     metadata,

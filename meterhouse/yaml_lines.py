@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from meterhouse import yaml_bounds
 from meterhouse.errors import DefinitionError
 
 
@@ -37,12 +38,14 @@ def read(path: Path) -> Any:
         DefinitionError: the file cannot be read or is no YAML; says the line.
     """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        return yaml.load(yaml_bounds.read(path), _Loader)
     except OSError as error:
         raise DefinitionError(f"cannot be read: {error.strerror}", where=str(path)) from None
     except UnicodeDecodeError as error:
         raise DefinitionError(f"is not UTF-8 text ({error.reason})", where=str(path)) from None
-    except (yaml.YAMLError, RecursionError) as error:
+    except yaml_bounds.Unbounded as error:
+        raise DefinitionError(f"cannot be used: {error}", where=f"{path}:{error.line}", hint="Simplify it") from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         said = getattr(error, "problem", None) or str(error).splitlines()[0]

@@ -2,12 +2,14 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 from services import browser_path, moto_s3, postgres_url, s3
 
+from meterhouse import times
 from meterhouse.settings import read_settings
 from meterhouse.site import Site
 
@@ -32,6 +34,15 @@ def _own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith("METERHOUSE_") and not name.startswith("METERHOUSE_TEST_"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def today(monkeypatch: pytest.MonkeyPatch) -> date:
+    """The day of what arrives: the clock is set back to its start, so that no midnight passes within a test."""
+    clock, begun = times.now, times.now()
+    set_back = begun - times.day_start(begun.date())
+    monkeypatch.setattr(times, "now", lambda: clock() - set_back)
+    return begun.date()
 
 
 @pytest.fixture(scope="session")

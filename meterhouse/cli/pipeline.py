@@ -5,12 +5,18 @@ import time
 from dataclasses import asdict
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from meterhouse import times
 from meterhouse.cli import output
 from meterhouse.cli.options import Day, as_json, span
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from meterhouse.definitions.loading import Definitions
 
 
 @click.command()
@@ -20,39 +26,74 @@ from meterhouse.cli.options import Day, as_json, span
     type=click.Path(exists=True, path_type=Path),
     help="A definition file, or a folder with meters.d/ and event_definitions.yaml; default: the site's own.",
 )
-def convert(kind: str, definitions: Path | None) -> None:
+@click.option(
+    "--explain",
+    metavar="MESSAGE_ID",
+    help="Of this message only: which definition matched, which path found what, and what came of it.",
+)
+@as_json
+def convert(kind: str, definitions: Path | None, explain: str | None, as_json: bool) -> None:
     """Convert notifications (JSON lines, enveloped or not) from standard input; touches no store.
 
-    A dry run of definitions on a recorded stream: one line a message, on standard output.
+    A dry run of definitions on a recorded stream: one JSON line a message, on standard output.
     """
-    from meterhouse.convert import Converter, read_body
-    from meterhouse.definitions.loading import load, load_files
-    from meterhouse.envelope import unwrap
+    from meterhouse.convert import Converter
     from meterhouse.settings import settings
 
-    if definitions is None:
-        loaded = load(settings().config_dir)
-    elif definitions.is_dir():
-        loaded = load(definitions)
-    else:
-        loaded = load_files([definitions], None) if kind == "samples" else load_files([], definitions)
+    loaded = _definitions(kind, definitions)
     for fault in loaded.faults:
         output.note(f"meterhouse: {fault}")
-    converter = Converter(loaded, settings().sample_source)
+    converter = Converter.by(settings(), loaded)
+    if explain is not None:
+        from meterhouse.explain import as_text, explain_event, explain_samples
+
+        asked = next((each for _, each in _messages() if isinstance(each, dict) and _is(each, explain)), None)
+        if asked is None:
+            raise click.ClickException(f"no message on standard input has the message_id '{explain}'")
+        found = (explain_samples if kind == "samples" else explain_event)(loaded, converter, asked)
+        for text in [output.dumps(found)] if as_json else as_text(found):
+            output.line(text)
+        return
     make = converter.samples_line if kind == "samples" else converter.event_line
-    for number, line in enumerate(sys.stdin.buffer, 1):
-        if not line.strip():
-            continue
-        try:
-            message = unwrap(line)
-            made = make({"message_id": message.message_id, **read_body(message.body)})
-        except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
-            reason = {"error": type(error).__name__, "detail": f"line {number}: {error}"}
+    for number, message in _messages():
+        if isinstance(message, dict):
+            made = make(message)
+        else:
+            reason = {"error": type(message).__name__, "detail": f"line {number}: {message}"}
             if kind == "samples":
                 made = {"message_id": None, "event_type": None, "samples": [], "errors": [reason]}
             else:
                 made = {"message_id": None, "event": None, "error": reason}
         output.line(output.dumps(made))
+
+
+def _definitions(kind: str, path: Path | None) -> "Definitions":
+    from meterhouse.definitions.loading import load, load_files
+    from meterhouse.settings import settings
+
+    icehouse_names = settings().icehouse_names
+    if path is None or path.is_dir():
+        return load(path or settings().config_dir, icehouse_names=icehouse_names)
+    meters, events = ([path], None) if kind == "samples" else ([], path)
+    return load_files(meters, events, icehouse_names=icehouse_names)
+
+
+def _messages() -> "Iterator[tuple[int, dict[str, Any] | Exception]]":
+    """The messages of standard input with the numbers of their lines; for a line that is none, why not."""
+    from meterhouse.bodies import read_body
+    from meterhouse.envelope import unwrap
+
+    for number, line in enumerate(sys.stdin.buffer, 1):
+        if line.strip():
+            try:
+                message = unwrap(line)
+                yield number, {"message_id": message.message_id, **read_body(message.body)}
+            except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
+                yield number, error
+
+
+def _is(message: dict[str, Any], message_id: str) -> bool:
+    return message.get("message_id") == message_id
 
 
 @click.command()
@@ -85,6 +126,7 @@ def collect(follow: bool, max_messages: int | None, max_seconds: float | None, a
                     "samples": converted.samples,
                     "events": converted.events,
                     "conversion_errors": converted.errors,
+                    "unsigned_samples": converted.unsigned,
                     "late_points": catalogued.late,
                 }
                 output.figures("collected", done, as_json)
@@ -125,6 +167,7 @@ def load(files: tuple[Path, ...], as_json: bool) -> None:
         "samples_known_already": loaded.known,
         "events": converted.events,
         "conversion_errors": converted.errors,
+        "unsigned_samples": converted.unsigned,
         "late_points": catalogued.late,
     }
     output.figures("loaded", done, as_json)

@@ -35,13 +35,13 @@ def doctor(as_json: bool) -> None:
 @as_json
 def show_settings(as_json: bool) -> None:
     """Every setting with its value and meaning."""
-    from meterhouse.settings import Settings, settings
+    from meterhouse.settings import SECRETS, Settings, settings
 
     values = settings()
     found = []
     for name, field in Settings.model_fields.items():
         value = getattr(values, name)
-        shown = "***" if name == "s3_secret_key" and value else _without_password(name, value)
+        shown = "***" if name in SECRETS and value else _without_password(name, value)
         found.append({"setting": f"METERHOUSE_{name.upper()}", "value": str(shown or ""), "meaning": field.description})
     output.rows(found, as_json)
 

@@ -5,19 +5,20 @@ definition serves a notification: the last of the file that matches it, else one
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import translate
 from functools import lru_cache
 from typing import Any, Final
 
+from meterhouse.definitions.entries import Faults, InvalidEntry
 from meterhouse.definitions.expressions import Message
-from meterhouse.definitions.values import Value, compile_value
+from meterhouse.definitions.values import Value, compile_value, contexts
 from meterhouse.timestamps import parse_utc
 
 TEXT_LENGTH: Final = 255
-TRAIT_TYPES: Final = {"text": "text", "int": "integer", "float": "float", "datetime": "datetime"}
-"""From the name of a type in the file to that of the trait."""
+TRAIT_TYPES: Final = {"text": "text", "int": "integer", "float": "float", "datetime": "datetime", "none": "none"}
+"""From the name of a type in the file, in small letters, to that of the trait."""
 
 DEFAULT_TRAITS: Final[dict[str, Any]] = {
     "service": "publisher_id",
@@ -28,20 +29,7 @@ DEFAULT_TRAITS: Final[dict[str, Any]] = {
 }
 
 _MATCHED_LIMIT: Final = 4096
-
-
-class InvalidEvent(ValueError):
-    """An entry of event_definitions.yaml that cannot work.
-
-    Attributes:
-        key: the key of the entry at fault, empty where it is the entry itself.
-        trait: the trait at fault, empty where it is none.
-    """
-
-    def __init__(self, key: str, reason: str, *, trait: str = "") -> None:
-        self.key = key
-        self.trait = trait
-        super().__init__(f"trait {trait}: {reason}" if trait else f"{key}: {reason}" if key else reason)
+_TEXT_OR_NOTHING: Final = frozenset({str, type(None)})
 
 
 @dataclass(frozen=True)
@@ -61,23 +49,22 @@ class EventDefinition:
     excluded: tuple[re.Pattern[str], ...]
     traits: tuple[Trait, ...]
     catch_all: bool = False
-    _readers: list[tuple[int, Callable[[Any], Any] | None, str | None, Callable[[Message], Any] | None, Value]] = field(
-        init=False, repr=False
-    )
+    globs: tuple[str, ...] = ()  # as written
+    where: str = ""  # file:line
+    _readers: list[tuple[int, Callable[[list[Any]], list[str | None]], Value]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         readers = [
-            (
-                _kind(trait.name, trait.dtype),
-                _CONVERT.get(trait.dtype),
-                trait.value.payload_field,
-                trait.value.plain,
-                trait.value,
-            )
+            (_kind(trait.name, trait.dtype), _CONVERT[trait.dtype], trait.value)
             for trait in self.traits
             if not trait.value.never
         ]
         object.__setattr__(self, "_readers", readers)
+
+    @property
+    def paths(self) -> list[str]:
+        """The path of each column that `read` gives."""
+        return [value.key for _, _, value in self._readers]
 
     def matches(self, event_type: str) -> bool:
         """Whether a glob includes the event type and none excludes it."""
@@ -85,42 +72,25 @@ class EventDefinition:
             return False
         return any(pattern.match(event_type) for pattern in self.included)
 
-    def read(self, message: Message, warn: list[str]) -> tuple[list[int], list[Any]]:
-        """The traits of a notification: their kinds (see `kinds`), and their values.
+    def read(
+        self, messages: Sequence[Message], payloads: Sequence[dict[str, Any]], warns: Sequence[list[str]]
+    ) -> list[tuple[int, list[str | None]]]:
+        """The traits of notifications: of each kind (see `kinds`) a column with a value, or None, for each message.
 
-        A value is a str, an int, a float or, for a datetime, its ISO text in UTC.
+        A value is text: as it is, also where it is longer than `TEXT_LENGTH`; of an int, a float or a datetime (ISO,
+        UTC) what `str` gives.
 
         Args:
-            message: the notification, unwrapped.
-            warn: what is worth a warning is appended.
+            messages: the notifications, unwrapped.
+            payloads: the payload of each, empty where it is no mapping.
+            warns: for each message a list, to which what is worth a warning is appended.
 
         Raises:
-            ValueError: a value is not of its trait's type; Ceilometer makes no event then.
+            Exception: a value of one of the messages is not of its trait's type; Ceilometer makes no event of it then.
         """
-        found: list[int] = []
-        values: list[Any] = []
-        payload = message.get("payload")
-        if not isinstance(payload, dict):
-            payload = _NOTHING
-        for kind, convert, name, plain, definition in self._readers:
-            if name is not None:
-                value = payload.get(name)
-            else:
-                value = definition.first(message, warn) if plain is None else plain(message)
-            if value is None:
-                continue
-            if convert is None:
-                value = (value if type(value) is str else str(value))[:TEXT_LENGTH]
-            elif value == "":
-                continue
-            else:
-                value = convert(value)
-            found.append(kind)
-            values.append(value)
-        return found, values
+        return [(kind, convert(value.column(messages, payloads, warns))) for kind, convert, value in self._readers]
 
 
-_NOTHING: Final[dict[str, Any]] = {}
 _kinds: dict[tuple[str, str], int] = {}
 
 
@@ -144,49 +114,84 @@ def _known_moment(text: str) -> str:
     return parse_utc(text).isoformat()
 
 
-_CONVERT: Final[dict[str, Callable[[Any], Any]]] = {"integer": int, "float": float, "datetime": _moment}
+def _texts(column: list[Any]) -> list[str | None]:
+    if _TEXT_OR_NOTHING.issuperset(map(type, column)):
+        return column
+    return [value if value is None or type(value) is str else str(value) for value in column]
 
 
-def compile_event(entry: object) -> EventDefinition:
-    """Compile an entry of event_definitions.yaml.
+def _others(convert: Callable[[Any], Any]) -> Callable[[list[Any]], list[str | None]]:
+    def converted(column: list[Any]) -> list[str | None]:
+        return [None if value is None or value == "" else str(convert(value)) for value in column]
+
+    return converted
+
+
+_CONVERT: Final[dict[str, Callable[[list[Any]], list[str | None]]]] = {
+    "text": _texts,
+    "none": _others(str),
+    "integer": _others(int),
+    "float": _others(float),
+    "datetime": _others(_moment),
+}
+
+TYPED: Final[dict[str, Callable[[str], Any]]] = {
+    "text": lambda text: text[:TEXT_LENGTH],
+    "none": lambda text: text[:TEXT_LENGTH],
+    "integer": int,
+    "float": float,
+    "datetime": str,
+}
+"""From the text of a trait, as it is read, to its value, by dtype."""
+
+
+def compile_event(entry: object, where: str = "") -> EventDefinition:
+    """Compile an entry of event_definitions.yaml, which stands at `where`.
 
     Raises:
-        InvalidEvent: a key is missing or cannot work.
+        InvalidEntry: keys are missing or cannot work.
     """
     if not isinstance(entry, dict):
-        raise InvalidEvent("", "the entry is no mapping")
+        raise InvalidEntry([((), "the entry is no mapping")])
+    faults = Faults()
     for key in ("event_type", "traits"):
         if key not in entry:
-            raise InvalidEvent("", f"the required key '{key}' is missing")
-    given = entry["event_type"]
+            faults.add((), f"the required key '{key}' is missing")
+    given = entry.get("event_type", [])
     globs = [given] if isinstance(given, str) else given
-    if not isinstance(globs, list) or not globs or not all(isinstance(glob, str) for glob in globs):
-        raise InvalidEvent("event_type", "it is neither a text nor a list of texts")
+    if not isinstance(globs, list) or not all(isinstance(glob, str) for glob in globs):
+        faults.add(("event_type",), "it is neither a text nor a list of texts")
+        globs = []
     included = [glob for glob in globs if not glob.startswith("!")]
     excluded = [glob[1:] for glob in globs if glob.startswith("!")]
-    traits = entry["traits"] or {}
-    if not isinstance(traits, dict):
-        raise InvalidEvent("traits", "it is no mapping")
+    given_traits = entry.get("traits") or {}
+    if not isinstance(given_traits, dict):
+        faults.add(("traits",), "it is no mapping")
+        given_traits = {}
+    traits = dict(_DEFAULT_TRAITS)
+    for name, definition in given_traits.items():
+        trait = faults.attempt(("traits", str(name)), _trait, str(name), definition)
+        if trait is not None:
+            traits[trait.name] = trait
+    faults.settle()
     return EventDefinition(
-        tuple(re.compile(translate(glob)) for glob in included or ["*"]),
+        tuple(re.compile(translate(glob)) for glob in (included or ["*"] if excluded else included)),
         tuple(re.compile(translate(glob)) for glob in excluded),
-        _traits(traits),
+        tuple(traits.values()),
         catch_all="*" in included and not excluded,
+        globs=tuple(globs),
+        where=where,
     )
 
 
-def _traits(given: dict[Any, Any]) -> tuple[Trait, ...]:
-    traits = {name: Trait(name, "text", compile_value(value)) for name, value in DEFAULT_TRAITS.items()}
-    for name, definition in given.items():
-        type_name = definition.get("type", "text") if isinstance(definition, dict) else "text"
-        if type_name not in TRAIT_TYPES:
-            raise InvalidEvent("traits", f"'{type_name}' is none of {', '.join(TRAIT_TYPES)}", trait=str(name))
-        try:
-            value = compile_value(definition)
-        except ValueError as error:
-            raise InvalidEvent("traits", str(error), trait=str(name)) from None
-        traits[str(name)] = Trait(str(name), TRAIT_TYPES[type_name], value)
-    return tuple(traits.values())
+def _trait(name: str, definition: Any) -> Trait:
+    type_name = definition.get("type", "text") if isinstance(definition, dict) else "text"
+    if not isinstance(type_name, str) or type_name.lower() not in TRAIT_TYPES:
+        raise ValueError(f"'{type_name}' is none of text, int, float and datetime")
+    return Trait(name, TRAIT_TYPES[type_name.lower()], compile_value(definition))
+
+
+_DEFAULT_TRAITS: Final = {name: Trait(name, "text", compile_value(path)) for name, path in DEFAULT_TRAITS.items()}
 
 
 @dataclass
@@ -196,9 +201,19 @@ class EventDefinitions:
     definitions: tuple[EventDefinition, ...]
     _matched: dict[str, EventDefinition] = field(default_factory=dict, repr=False)
     _default: EventDefinition = field(
-        default_factory=lambda: EventDefinition((re.compile(""),), (), _traits({}), catch_all=True),
+        default_factory=lambda: EventDefinition((re.compile(""),), (), tuple(_DEFAULT_TRAITS.values()), catch_all=True),
         repr=False,
     )
+
+    @property
+    def context(self) -> frozenset[str] | None:
+        """The fields of the request context that the events can read; None for all of them."""
+        used = (*self.definitions, self._default)
+        return contexts(trait.value for definition in used for trait in definition.traits)
+
+    def has_match(self, event_type: str) -> bool:
+        """Whether a definition of the file serves an event type, not only the default."""
+        return self.matching(event_type) is not self._default
 
     def matching(self, event_type: str) -> EventDefinition:
         """The definition that serves an event type."""

@@ -1,38 +1,46 @@
 """JSONPath expressions of definition files, compiled once to plain functions over a notification.
 
 The dialect is that of `jsonpath-rw-ext`, on which Ceilometer is built: dotted and quoted fields, indexes, slices,
-`[*]`, filters, arithmetic, string concatenation, unions, recursive descent, and the back-tick functions `len`, `keys`,
-`sorted`, `parent`, `this`, `str()`, `split(chars, segment, max_split)` and `sub(/regex/, replacement)`. The
-`jsonpath-ng` grammar parses it; its tree is walked here, at load time, never per message, and nothing is ever
-evaluated as Python code.
+`[*]`, filters, arithmetic, string concatenation, unions, recursive descent, sort keys, and the back-tick functions
+`len`, `sorted`, `parent`, `this`, `split(char, segment, max_split)` and `sub(/regex/, replacement)`. `jsonpath` parses
+it; the tree is walked here, at load time, never per message, and nothing is ever evaluated as Python code.
 
 An expression sees a notification as Ceilometer shows it: `ctxt` (the request context, `_context_*` on the wire),
-`publisher_id`, `event_type`, `priority`, `payload` and `metadata` (`message_id`, `timestamp`); nothing else of it.
+`publisher_id`, `event_type`, `payload` and `metadata` (`message_id`, `timestamp`); nothing else of it. What of these
+a message lacks is null. Where a message has a value of another kind than an expression needs (an index of a number, a
+regular expression on a list), the expression raises, as it does in Ceilometer.
 """
 
 import operator
 import re
-import warnings
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Final
+from functools import cmp_to_key, lru_cache
+from typing import Any, Final, Literal, NamedTuple
+
+from meterhouse.definitions import jsonpath as syntax
+from meterhouse.definitions import patterns
+from meterhouse.definitions.jsonpath import Node
 
 Message = dict[str, Any]
 Reader = Callable[[Any], Any]
-Match = tuple[Any, str, Any]  # the value, its path, the match that holds it; the root's path is empty
-Finder = Callable[[Match], list[Match]]
+Field = tuple[Literal["payload", "message"], str]
+
+LONGEST: Final = 10_000
+"""So many characters an expression may have."""
 
 DESCENT_LIMIT: Final = 20_000
 """So many values a recursive descent (`..`) may look at in one message."""
 
+MATCH_LIMIT: Final = 500_000
+"""So many matches one evaluation of an expression may go through, those on the way to its values included."""
+
 _MISSING: Final = object()
 _CONTEXT: Final = "_context_"
-_ROOT_FIELDS: Final = frozenset({"publisher_id", "event_type", "priority", "payload"})
-_PLAIN: Final = re.compile(r"(?:\$\.)?[A-Za-z_][A-Za-z0-9_-]*(?:\.[A-Za-z_][A-Za-z0-9_-]*)*\Z")
-_KEYWORDS: Final = frozenset({"where", "wherenot"})
-_QUOTED_OR_STAR: Final = re.compile(r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|`(?:[^`\\]|\\.)*`)|\[\s*\*\s*\]""")
-_COMPARE: Final[dict[str, Callable[[Any, Any], bool]]] = {
+_ROOT_FIELDS: Final = frozenset({"ctxt", "publisher_id", "event_type", "payload", "metadata"})
+_OWN_CONTEXT: Final = {"msg_id", "reply_q"}  # of the transport, which takes them out
+_COMPARE: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "=": operator.eq,
     "==": operator.eq,
     "!=": operator.ne,
@@ -40,6 +48,7 @@ _COMPARE: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "<=": operator.le,
     ">": operator.gt,
     ">=": operator.ge,
+    "~": lambda text, regex: re.match(regex, text),
 }
 
 
@@ -57,7 +66,9 @@ class Expression:
         all: all its values, nulls kept.
         matches: its values with their paths (`payload.volume_attachment.[0].server_id`).
         constant: it can never match, whatever the message (the names and units of most meters).
-        payload_field: the field of the payload that it reads, where it does no more than that.
+        fields: where it is no more than that: the fields, of the `payload` or of the `message` itself, of which it is
+            the first that is not null.
+        context: the fields of the request context that it can read; None for all of them.
     """
 
     text: str
@@ -65,7 +76,26 @@ class Expression:
     all: Callable[[Message], list[Any]]
     matches: Callable[[Message], list[tuple[str, Any]]]
     constant: bool = False
-    payload_field: str | None = None
+    fields: tuple[Field, ...] = ()
+    context: frozenset[str] | None = frozenset()
+
+
+class Match(NamedTuple):
+    """A value, how it is reached from what holds it, and the match of that; None for a root."""
+
+    value: Any
+    step: str
+    holder: "Match | None"
+
+
+Finder = Callable[[Match], list[Match]]
+Rooted = Callable[[Message], list[Match]]
+
+_NO_HOLDER: Final = Match(None, "", None)
+"""What holds a root: a match that most steps see as null, and that cannot be a result."""
+
+_SOME_ROOT: Final = Match(None, "", None)
+"""Stands for the notification above fields that are read at once."""
 
 
 @lru_cache(maxsize=4096)
@@ -73,119 +103,266 @@ def compile_expression(text: str) -> Expression:
     """Compile an expression.
 
     Raises:
-        ExpressionError: it does not parse, or uses what the dialect has not.
+        ExpressionError: it does not parse.
     """
-    if _PLAIN.match(text) and _KEYWORDS.isdisjoint(fields := text.removeprefix("$.").split(".")):
-        if not _is_root_field(fields[0]):
-            return Expression(text, lambda message: None, lambda message: [], lambda message: [], constant=True)
-        payload_field = fields[1] if len(fields) == 2 and fields[0] == "payload" else None
-        scalar: Reader | None = _chain(fields)
-        find: Finder = _find_steps([_find_fields((name,)) for name in fields])
-    else:
-        payload_field = None
-        tree = _parse(text)
-        fields = _pure_chain(tree)
-        scalar = _scalar(tree, at_root=True)
-        find = _finder(tree) if "`parent`" in text else _from_root(tree)
+    if len(text) > LONGEST:
+        raise ExpressionError(f"'{text[:60]}…' has more than {LONGEST} characters")
+    try:
+        tree = syntax.parse(text)
+        branches = _branches(tree)
+        scalars = [_scalar(branch) for branch in branches]
+        known = [scalar for scalar in scalars if scalar is not None]
+        if len(known) == len(scalars):
+            return _of_scalars(text, [scalar for scalar in known if not scalar.never], _context_read(tree))
+        return _of_any(text, [_rooted(branch) for branch in branches], _context_read(tree))
+    except syntax.JsonPathError as error:
+        raise ExpressionError(str(error)) from None
+    except RecursionError:
+        raise ExpressionError(f"'{text[:60]}…' is nested too deeply") from None
+
+
+def _branches(node: Node) -> list[Node]:
+    """`a`, `b` and `c` of `a|b|c`."""
+    branches: list[Node] = []
+    while isinstance(node, syntax.Union):
+        branches[:0] = _branches(node.right)
+        node = node.left
+    return [node, *branches]
+
+
+def _of_scalars(text: str, scalars: "list[_Scalar]", context: frozenset[str] | None) -> Expression:
+    if not scalars:
+        return Expression(text, lambda message: None, lambda message: [], lambda message: [], constant=True)
+    paths_and_readers = [(scalar.path, scalar.read) for scalar in scalars]
+
+    def everything(message: Message) -> list[Any]:
+        return [value for _, read in paths_and_readers if (value := read(message)) is not _MISSING]
 
     def matches(message: Message) -> list[tuple[str, Any]]:
-        return [(path, _seen(value, path)) for value, path, _ in find((message, "", None))]
+        return [(path, value) for path, read in paths_and_readers if (value := read(message)) is not _MISSING]
 
-    if scalar is None:
+    fields = tuple(scalar.field for scalar in scalars if scalar.field)
+    if len(fields) < len(scalars):
+        fields = ()
+    if len(scalars) == 1:
+        return Expression(text, scalars[0].first, everything, matches, fields=fields, context=context)
+    firsts = [scalar.first for scalar in scalars]
+    eager = not all(scalar.safe for scalar in scalars[1:])
 
-        def everything(message: Message) -> list[Any]:
-            return [_seen(value, path) for value, path, _ in find((message, "", None))]
+    def first(message: Message) -> Any:
+        for each in firsts:
+            value = each(message)
+            if value is not None:
+                return value
+        return None
 
-        def first_of_all(message: Message) -> Any:
-            for value, path, _ in find((message, "", None)):
-                if value is not None:
-                    return _seen(value, path)
-            return None
+    def first_of_all(message: Message) -> Any:
+        # What comes later may raise, and then there is no first either.
+        return next((value for value in [each(message) for each in firsts] if value is not None), None)
 
-        return Expression(text, first_of_all, everything, matches)
-    read = scalar
-
-    def only(message: Message) -> Any:
-        value = read(message)
-        return None if value is _MISSING else value
-
-    def one_or_none(message: Message) -> list[Any]:
-        value = read(message)
-        return [] if value is _MISSING else [value]
-
-    first = _first_of_chain(fields) if fields and _is_root_field(fields[0]) else only
-    return Expression(text, first, one_or_none, matches, payload_field=payload_field)
+    return Expression(text, first_of_all if eager else first, everything, matches, fields=fields, context=context)
 
 
-def _parse(text: str) -> Any:
-    from jsonpath_ng.ext.parser import parse
+def _of_any(text: str, finders: list[Rooted], context: frozenset[str] | None) -> Expression:
+    def find(message: Message) -> list[Match]:
+        _work.left = MATCH_LIMIT
+        return [match for finder in finders for match in finder(message)]
 
-    # `[*]` of something that is no list is that thing itself in this dialect, `.*` is the values of a mapping; newer
-    # jsonpath-ng parses both to the same node, so `[*]` is written as the full slice.
-    sliced = _QUOTED_OR_STAR.sub(lambda found: found[1] or "[:]", text)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return parse(sliced)
-        except RecursionError:
-            raise ExpressionError(f"'{text[:60]}…' is nested too deeply") from None
-        except Exception as error:  # the parser raises bare Exception in older releases
-            raise ExpressionError(f"'{text}' is no JSONPath: {error}") from None
+    def everything(message: Message) -> list[Any]:
+        return [match.value for match in find(message) if match is not _NO_HOLDER]
+
+    def first(message: Message) -> Any:
+        return next((value for value in _values(find(message)) if value is not None), None)
+
+    def matches(message: Message) -> list[tuple[str, Any]]:
+        found = find(message)
+        return list(zip(map(_path, found), _values(found), strict=True))
+
+    return Expression(text, first, everything, matches, context=context)
+
+
+def _values(matches: Iterable[Match]) -> list[Any]:
+    return [_value(match) for match in matches]
+
+
+def _value(match: Match) -> Any:
+    if match is _NO_HOLDER:
+        raise AttributeError("nothing holds this value: it has no `parent`")
+    return match.value
+
+
+def _path(match: Match) -> str:
+    steps: list[str] = []
+    while match.holder is not None:
+        steps.append(match.step)
+        match = match.holder
+    return ".".join(reversed(steps))
 
 
 # -- the notification as Ceilometer shows it -------------------------------------------------------------------------
 
 
-def _is_root_field(name: str) -> bool:
-    return name in _ROOT_FIELDS or name in ("ctxt", "metadata")
-
-
 def _context(message: Message) -> dict[str, Any]:
-    return {key[9:]: value for key, value in message.items() if key.startswith(_CONTEXT)}
+    context = {
+        key[9:]: value for key, value in message.items() if key.startswith(_CONTEXT) and key[9:] not in _OWN_CONTEXT
+    }
+    context["client_timeout"] = message.get("_timeout")
+    return context
 
 
 def _root_field(message: Message, name: str) -> Any:
-    if name in _ROOT_FIELDS:
-        return message.get(name, _MISSING)
     if name == "ctxt":
         return _context(message)
     if name == "metadata":
-        return {key: message[key] for key in ("message_id", "timestamp") if key in message}
-    return _MISSING
+        return {"message_id": message.get("message_id"), "timestamp": message.get("timestamp")}
+    return message.get(name) if name in _ROOT_FIELDS else _MISSING
 
 
 def _view(message: Message) -> dict[str, Any]:
-    names = ("publisher_id", "event_type", "priority", "payload")
-    view: dict[str, Any] = {name: message[name] for name in names if name in message}
-    view["ctxt"] = _context(message)
-    view["metadata"] = _root_field(message, "metadata")
-    return view
+    return {name: _root_field(message, name) for name in ("ctxt", "publisher_id", "event_type", "payload", "metadata")}
 
 
-def _seen(value: Any, path: str) -> Any:
-    return value if path else _view(value)
+def _single_field(names: list[str]) -> Field | None:
+    """The one field that a chain of names reads, where there is no more to it."""
+    match _wire_names(names):
+        case ["payload", name]:
+            return "payload", name
+        case [name] if name not in ("ctxt", "metadata"):
+            return "message", name
+    return None
+
+
+def _context_read(node: Node) -> frozenset[str] | None:
+    """The fields of the request context that a tree can read; None for all of them."""
+    if isinstance(node, (syntax.Operation, syntax.Union)):
+        sides = [side for side in (node.left, node.right) if not isinstance(side, (int, float, str))]
+        found = [_context_read(side) for side in sides]
+        return None if None in found else frozenset().union(*(each for each in found if each))
+    if isinstance(node, syntax.Where) and not _looks_up(node.right):
+        return _context_read(node.left)
+    steps = _steps(node)
+    while len(steps) > 1 and isinstance(steps[0], (syntax.Root, syntax.This)):
+        steps = steps[1:]
+    if any(_looks_up(step) for step in steps) or not isinstance(steps[0], syntax.Fields) or "*" in steps[0].names:
+        return None
+    if "ctxt" not in steps[0].names:
+        return frozenset()
+    named = steps[1].names if len(steps) > 1 and isinstance(steps[1], syntax.Fields) else ("*",)
+    return None if len(steps[0].names) > 1 or "*" in named or "client_timeout" in named else frozenset(named)
 
 
 # -- expressions with one value at most: functions from value to value -----------------------------------------------
 
 
-def _chain(fields: list[str]) -> Reader:
-    """A reader of nested fields, from the notification."""
-    return _compose(_chain_steps(fields))
+@dataclass(frozen=True, slots=True)
+class _Scalar:
+    """An expression that has one value at most.
+
+    Attributes:
+        read: from a notification to the value, or `_MISSING`.
+        first: the same with None for `_MISSING`.
+        path: the path of the value.
+        safe: it never raises.
+        never: it never has a value.
+        field: the one field that it reads, where it does no more than that.
+    """
+
+    read: Reader
+    first: Callable[[Message], Any]
+    path: str
+    safe: bool
+    never: bool = False
+    field: Field | None = None
 
 
-def _chain_steps(fields: list[str]) -> list[Reader]:
-    first, *rest = _wire_names(fields)
+def _scalar(node: Node) -> _Scalar | None:
+    """A node, seen from the notification, as one that has one value at most; None where it can have more."""
+    steps = _steps(node)
+    while len(steps) > 1 and isinstance(steps[0], (syntax.Root, syntax.This)):
+        steps = steps[1:]
+    names: list[str] = []
+    while steps and (name := _single_name(steps[0])) is not None:
+        names.append(name)
+        steps = steps[1:]
+    readers: list[Reader] = []
+    path, safe = list(names), True
+    if names:
+        if names[0] not in _ROOT_FIELDS:
+            read = _reader_of_steps(steps)
+            if read is None:
+                return None
+            return _Scalar(lambda message: _MISSING, lambda message: None, "", True, never=True)
+        readers = _chain(names)
+    elif steps and isinstance(steps[0], syntax.Operation):
+        calculate = _scalar_operation(steps[0])
+        if calculate is None:
+            return None
+        readers, safe = [calculate], False
+        steps = steps[1:]
+    else:
+        return None
+    read_on = _reader_of_steps(steps)
+    if read_on is None:
+        return None
+    readers += read_on
+    for step in steps:
+        safe = safe and isinstance(step, (syntax.This, syntax.Fields, syntax.Len, syntax.Split))
+        if isinstance(step, syntax.Fields):
+            path.append(step.names[0])
+        elif isinstance(step, syntax.Index):
+            path.append(f"[{step.at}]")
+        elif not isinstance(step, syntax.This):
+            path = []
+    read_all = _compose(readers)
+    if names and not steps:
+        return _Scalar(read_all, _first_of_chain(names), ".".join(path), safe, field=_single_field(names))
+
+    def first(message: Message) -> Any:
+        value = read_all(message)
+        return None if value is _MISSING else value
+
+    return _Scalar(read_all, first, ".".join(path), safe)
+
+
+def _single_name(node: Node) -> str | None:
+    return node.names[0] if isinstance(node, syntax.Fields) and len(node.names) == 1 and node.names[0] != "*" else None
+
+
+def _scalar_operation(node: syntax.Operation) -> Reader | None:
+    left, right = _scalar_operand(node.left), _scalar_operand(node.right)
+    if left is None or right is None:
+        return None
+    symbol = node.op
+
+    def calculate(message: Message) -> Any:
+        a, b = left(message), right(message)
+        return _MISSING if a is _MISSING or b is _MISSING else _apply(symbol, a, b)
+
+    return calculate
+
+
+def _scalar_operand(item: Node | int | float | str) -> Reader | None:
+    if isinstance(item, (int, float, str)):
+        return lambda message: item
+    scalar = _scalar(item)
+    return None if scalar is None else scalar.read
+
+
+def _chain(names: list[str]) -> list[Reader]:
+    """Readers of nested fields, from the notification."""
+    first, *rest = _wire_names(names)
     if first in ("ctxt", "metadata"):
         return [lambda message: _root_field(message, first), *(_field(name) for name in rest)]
-    return [lambda message: message.get(first, _MISSING), *(_field(name) for name in rest)]
+    if first.startswith(_CONTEXT):
+        return [lambda message: message.get(first, _MISSING), *(_field(name) for name in rest)]
+    return [lambda message: message.get(first), *(_field(name) for name in rest)]
 
 
-def _first_of_chain(fields: list[str]) -> Callable[[Message], Any]:
+def _first_of_chain(names: list[str]) -> Callable[[Message], Any]:
     """The same as a function whose missing values are None, in as few calls as can be: most of the work is here."""
-    names = _wire_names(fields)
+    names = _wire_names(names)
     if names[0] in ("ctxt", "metadata") or len(names) > 3:
-        read = _chain(fields)
+        read = _compose(_chain(names))
 
         def first(message: Message) -> Any:
             value = read(message)
@@ -211,11 +388,14 @@ def _first_of_chain(fields: list[str]) -> Callable[[Message], Any]:
     return second if len(names) == 2 else third
 
 
-def _wire_names(fields: list[str]) -> list[str]:
-    """`ctxt.x` is `_context_x` in the message itself."""
-    if fields[0] == "ctxt" and len(fields) > 1:
-        return [_CONTEXT + fields[1], *fields[2:]]
-    return fields
+def _wire_names(names: list[str]) -> list[str]:
+    """`ctxt.x` is `_context_x` in the message itself; two of the metadata are there by their own names."""
+    first, second = (*names, "")[:2]
+    if first == "ctxt" and second and second != "client_timeout" and second not in _OWN_CONTEXT:
+        return [_CONTEXT + second, *names[2:]]
+    if first == "metadata" and second in ("message_id", "timestamp"):
+        return [second, *names[2:]]
+    return names
 
 
 def _compose(steps: list[Reader]) -> Reader:
@@ -236,156 +416,76 @@ def _field(name: str) -> Reader:
     return lambda value: value.get(name, _MISSING) if isinstance(value, dict) else _MISSING
 
 
-def _kind(node: Any) -> str:
-    return type(node).__name__.lstrip("_")
-
-
-def _steps(node: Any) -> list[Any]:
+def _steps(node: Node) -> list[Node]:
     """The nodes of `a.b[0].c` from left to right."""
-    steps: list[Any] = []
-    while _kind(node) == "Child":
-        right = _steps(node.right)
-        steps[:0] = right
+    steps: list[Node] = []
+    while isinstance(node, syntax.Child):
+        steps[:0] = _steps(node.right)
         node = node.left
     return [node, *steps]
 
 
-def _scalar(node: Any, *, at_root: bool) -> Reader | None:
-    """A reader for a node that has one value at most, else None."""
-    kind = _kind(node)
-    if kind == "Operation":
-        left, right = _operand(node.left, at_root), _operand(node.right, at_root)
-        if left is None or right is None:
-            return None
-        return _arithmetic(node.op_symbol if hasattr(node, "op_symbol") else node.op, left, right)
-    steps = _steps(node)
-    if at_root and len(steps) > 1 and _kind(steps[0]) == "Root":
-        steps = steps[1:]
-    while len(steps) > 1 and _kind(steps[0]) == "This":
-        steps = steps[1:]
-    names: list[str] = []
-    if at_root:
-        while steps and _kind(steps[0]) == "Fields" and len(steps[0].fields) == 1:
-            names.append(steps.pop(0).fields[0])
-        if not names or names[0] == "*":
-            return None
+def _reader_of_steps(steps: list[Node]) -> list[Reader] | None:
     readers = [_reader(step) for step in steps]
-    if any(reader is None for reader in readers):
-        return None
-    composed = [reader for reader in readers if reader is not None]
-    if at_root:
-        if not _is_root_field(names[0]):
-            return lambda value: _MISSING
-        composed = [*_chain_steps(names), *composed]
-    return _compose(composed)
+    known = [reader for reader in readers if reader is not None]
+    return known if len(known) == len(readers) else None
 
 
-def _pure_chain(node: Any) -> list[str]:
-    """The names of a tree that is nothing but nested fields, else none."""
-    steps = _steps(node)
-    if len(steps) > 1 and _kind(steps[0]) == "Root":
-        steps = steps[1:]
-    if all(_kind(step) == "Fields" and len(step.fields) == 1 and not _is_wildcard(step) for step in steps):
-        return [str(step.fields[0]) for step in steps]
-    return []
-
-
-def _reader(node: Any) -> Reader | None:
-    kind = _kind(node)
-    if kind == "Fields" and len(node.fields) == 1 and not _is_wildcard(node):
-        return _field(node.fields[0])
-    if kind == "Index":
-        indices = _indices(node)
-        if len(indices) != 1:
-            return None
-        at = indices[0]
-        return lambda value: value[at] if isinstance(value, list) and -len(value) <= at < len(value) else _MISSING
+def _reader(node: Node) -> Reader | None:
+    """A step that has one value at most as a function, else None."""
+    name = _single_name(node)
+    if name is not None:
+        return _field(name)
+    if isinstance(node, syntax.This):
+        return lambda value: value
+    if isinstance(node, syntax.Index):
+        at = node.at
+        return lambda value: value[at] if len(value) > at else _MISSING
     return _function(node)
 
 
-def _indices(node: Any) -> tuple[int, ...]:
-    return tuple(node.indices) if hasattr(node, "indices") else (node.index,)
-
-
-def _is_wildcard(node: Any) -> bool:
-    return tuple(node.fields) == ("*",) and not hasattr(node, "_deprecated_wildcard_use")
-
-
-def _function(node: Any) -> Reader | None:
-    """A back-tick function as a reader, or None where the node is none."""
-    kind = _kind(node)
-    if kind == "Split":
-        return _split(node.chars, str(node.segment), int(node.max_split))
-    if kind == "Sub":
-        return _substitute(re.compile(node.expr), node.repl)
-    if kind == "Len":
+def _function(node: Node) -> Reader | None:
+    if isinstance(node, syntax.Split):
+        return _split(node)
+    if isinstance(node, syntax.Sub):
+        return _substitute(node)
+    if isinstance(node, syntax.Len):
         return lambda value: len(value) if isinstance(value, (str, list, dict)) else _MISSING
-    if kind == "Str":
-        return str
-    if kind == "This":
-        return lambda value: value
-    if kind == "SortedThis" and not node.expressions:
-        return _sorted
     return None
 
 
-def _split(chars: str, segment: str, max_split: int) -> Reader:
-    at = None if segment == "*" else int(segment)
+def _split(node: syntax.Split) -> Reader:
+    char, at, limit = node.char, node.segment, node.limit
 
     def split(value: Any) -> Any:
         if not isinstance(value, str):
             return _MISSING
-        parts = value.split(chars, max_split)
-        if at is None:
-            return parts
-        return parts[at] if -len(parts) <= at < len(parts) else _MISSING
+        parts = value.split(char, limit)
+        return parts[at] if at < len(parts) else _MISSING
 
     return split
 
 
-def _substitute(regex: re.Pattern[str], replacement: str) -> Reader:
+def _substitute(node: syntax.Sub) -> Reader:
+    regex, replacement = node.regex, node.replacement
+
     def substitute(value: Any) -> Any:
-        if not isinstance(value, str):
-            return _MISSING
-        changed = regex.sub(replacement, value)
+        changed = patterns.substitute(regex, replacement, value)
         # A text that the regex leaves as it is has no value at all: a quirk on which definitions build conditions.
         return _MISSING if changed == value else changed
 
     return substitute
 
 
-def _sorted(value: Any) -> Any:
-    if not isinstance(value, (list, dict)):
-        return value
-    try:
-        return sorted(value)
-    except TypeError:
-        return _MISSING
-
-
-def _operand(item: Any, at_root: bool) -> Reader | None:
-    if isinstance(item, (int, float, str)):
-        return lambda value: item
-    return _scalar(item, at_root=at_root)
-
-
-def _arithmetic(symbol: str, left: Reader, right: Reader) -> Reader:
-    def calculate(value: Any) -> Any:
-        a, b = left(value), right(value)
-        return _MISSING if a is _MISSING or b is _MISSING else _apply(symbol, a, b)
-
-    return calculate
-
-
 def _apply(symbol: str, left: Any, right: Any) -> Any:
     if isinstance(left, (int, float)) and isinstance(right, (int, float)):
         if symbol == "+":
             return left + right
-        if symbol == "-":
-            return left - right
-        return left * right if symbol == "*" else left / right
+        return left - right if symbol == "-" else left * right
     # Python would also repeat a text or a list (`*`): a way to make a message fill the memory, and never meant.
     if symbol == "+" and isinstance(left, str) and isinstance(right, str):
+        return left + right
+    if symbol == "+" and isinstance(left, list) and isinstance(right, list):
         return left + right
     return _MISSING
 
@@ -393,15 +493,135 @@ def _apply(symbol: str, left: Any, right: Any) -> Any:
 # -- expressions with any number of values: functions from match to matches ------------------------------------------
 
 
-def _below(path: str, step: str) -> str:
-    return f"{path}.{step}" if path and path != "`this`" else step
+def _rooted(node: Node) -> Rooted:
+    """A node as a function from the notification to matches.
+
+    The fields that lead to the first step of another kind are read at once, and the context is not built where no
+    step needs it.
+    """
+    if _sorts_the_notification(node):
+        return _raise_for_notification
+    if isinstance(node, syntax.Union):
+        sides = [_rooted(branch) for branch in _branches(node)]
+        return lambda message: [match for side in sides for match in side(message)]
+    if isinstance(node, syntax.Operation):
+        left = node.left if isinstance(node.left, (int, float, str)) else _rooted(node.left)
+        right = node.right if isinstance(node.right, (int, float, str)) else _rooted(node.right)
+        return _operation(node.op, left, right)
+    steps = _steps(node)
+    while len(steps) > 1 and isinstance(steps[0], (syntax.Root, syntax.This)):
+        steps = steps[1:]
+    names: list[str] = []
+    while steps and (name := _single_name(steps[0])) is not None:
+        names.append(name)
+        steps = steps[1:]
+    if any(_looks_up(step) for step in steps) or not (names or isinstance(steps[0], (syntax.Union, syntax.Operation))):
+        find_anywhere = _finder(node)
+        return lambda message: find_anywhere(Match(_view(message), "", None))
+    rest = _find_steps([_finder(step) for step in (steps if names else steps[1:])])
+    if not names:
+        begin = _rooted(steps[0])
+        return lambda message: [found for match in begin(message) for found in rest(match)]
+    if names[0] not in _ROOT_FIELDS:
+        return lambda message: []
+    read, path = _compose(_chain(names)), ".".join(names)
+
+    def find(message: Message) -> list[Match]:
+        value = read(message)
+        return [] if value is _MISSING else rest(Match(value, path, _SOME_ROOT))
+
+    return find
+
+
+def _sorts_the_notification(node: Node) -> bool:
+    """Whether the notification itself, not what is in it, is to be sorted, which always fails."""
+    if isinstance(node, (syntax.Child, syntax.Where, syntax.Descendants)):
+        return _sorts_the_notification(node.left)
+    if isinstance(node, (syntax.Union, syntax.Operation)):
+        return any(
+            _sorts_the_notification(side) for side in (node.left, node.right) if not isinstance(side, (int, float, str))
+        )
+    return isinstance(node, syntax.Sorted)
+
+
+def _raise_for_notification(message: Message) -> list[Match]:
+    raise TypeError("a notification cannot be sorted")
+
+
+def _looks_up(node: Node) -> bool:
+    """Whether a step needs what holds its value."""
+    if isinstance(node, (syntax.Root, syntax.Parent)):
+        return True
+    if isinstance(node, syntax.Filter):
+        return False  # an item of the list is the root of its own conditions
+    if isinstance(node, (syntax.Child, syntax.Where, syntax.Descendants, syntax.Union, syntax.Operation)):
+        return any(_looks_up(side) for side in (node.left, node.right) if not isinstance(side, (int, float, str)))
+    return False
+
+
+def _finder(node: Node) -> Finder:
+    """Any node as a function from match to matches."""
+    if isinstance(node, syntax.Child):
+        return _find_steps([_finder(step) for step in _steps(node)])
+    if isinstance(node, syntax.Fields):
+        return _find_members if "*" in node.names else _find_fields(node.names)
+    if isinstance(node, syntax.Index):
+        return _find_index(node.at)
+    if isinstance(node, syntax.Slice):
+        return _find_slice(slice(node.start, node.end))
+    if isinstance(node, syntax.Filter):
+        return _find_filtered(node)
+    if isinstance(node, syntax.Sorted):
+        return _find_sorted(node)
+    if isinstance(node, syntax.Union):
+        return _find_union([_finder(branch) for branch in _branches(node)])
+    if isinstance(node, syntax.Where):
+        return _find_where(_finder(node.left), _condition(node.right))
+    if isinstance(node, syntax.Descendants):
+        return _find_descendants(_finder_of_left(node.left), _finder(node.right))
+    if isinstance(node, syntax.Operation):
+        left = node.left if isinstance(node.left, (int, float, str)) else _finder(node.left)
+        right = node.right if isinstance(node.right, (int, float, str)) else _finder(node.right)
+        return _operation(node.op, left, right)
+    if isinstance(node, syntax.This):
+        return lambda match: [match]
+    if isinstance(node, syntax.Root):
+        return _find_root
+    if isinstance(node, syntax.Parent):
+        return lambda match: [match.holder or _NO_HOLDER]
+    read = _function(node)
+    return _find_nothing if read is None else _find_with(read)
+
+
+class _Work(threading.local):
+    """How many matches the evaluation at hand may go through yet."""
+
+    left = MATCH_LIMIT
+
+    def spend(self, matches: int) -> None:
+        self.left -= matches
+        if self.left < 0:
+            raise ValueError(f"the expression goes through more than {MATCH_LIMIT} matches in one message")
+
+
+_work: Final = _Work()
+
+
+def _find_nothing(match: Match) -> list[Match]:
+    raise NotImplementedError("'&' between two paths means nothing")
 
 
 def _find_steps(finders: list[Finder]) -> Finder:
     def find(match: Match) -> list[Match]:
         matches = [match]
         for finder in finders:
-            matches = [found for each in matches for found in finder(each)]
+            found: list[Match] = []
+            for each in matches:
+                found += finder(each)
+                if len(found) > _work.left:
+                    break
+            matches = found
+            _work.spend(len(matches))
             if not matches:
                 break
         return matches
@@ -411,89 +631,57 @@ def _find_steps(finders: list[Finder]) -> Finder:
 
 def _find_fields(names: tuple[str, ...]) -> Finder:
     def find(match: Match) -> list[Match]:
-        value, path, _ = match
-        found: list[Match] = []
-        for name in names:
-            if not path:
-                inner = _root_field(value, name)
-            elif isinstance(value, dict):
-                inner = value.get(name, _MISSING)
-            else:
-                continue
-            if inner is not _MISSING:
-                found.append((inner, _below(path, name), match))
-        return found
+        value = match.value
+        if not isinstance(value, dict):
+            return []
+        return [Match(value[name], name, match) for name in names if name in value]
 
     return find
 
 
 def _find_members(match: Match) -> list[Match]:
-    value = _seen(match[0], match[1])
-    if not isinstance(value, dict):
+    if not isinstance(match.value, dict):
         return []
-    return [(inner, _below(match[1], name), match) for name, inner in value.items()]
+    return [Match(inner, name, match) for name, inner in match.value.items()]
 
 
-def _find_items(match: Match) -> list[Match]:
-    value = match[0]
-    if not isinstance(value, list):
-        return [match]
-    return [(inner, _below(match[1], f"[{at}]"), match) for at, inner in enumerate(value)]
+def _find_index(at: int) -> Finder:
+    step = f"[{at}]"
+    return lambda match: [Match(match.value[at], step, match)] if len(match.value) > at else []
 
 
-def _find_slice(start: int | None, end: int | None, step: int | None) -> Finder:
-    if start is None and end is None and step is None:
-        return _find_items
-    cut = slice(start, end, step)
-
+def _find_slice(cut: slice) -> Finder:
     def find(match: Match) -> list[Match]:
-        if isinstance(match[0], list):
-            return [(match[0][at], _below(match[1], f"[{at}]"), match) for at in range(len(match[0]))[cut]]
-        return [match] if [0][cut] else []
-
-    return find
-
-
-def _find_indices(indices: tuple[int, ...]) -> Finder:
-    def find(match: Match) -> list[Match]:
-        value = match[0]
-        if not isinstance(value, list):
-            return []
-        size = len(value)
-        return [(value[at], _below(match[1], f"[{at}]"), match) for at in indices if -size <= at < size]
+        value = match.value
+        if isinstance(value, (dict, int, str)):
+            # What is no list is a list of one.
+            match = Match([value], match.step, match.holder)
+            value = match.value
+        return [Match(value[at], f"[{at}]", match) for at in range(len(value))[cut]]
 
     return find
 
 
 def _find_root(match: Match) -> list[Match]:
-    while match[2] is not None:
-        match = match[2]
-    return [match]
-
-
-def _find_parent(match: Match) -> list[Match]:
-    return [match[2]] if match[2] is not None else []
-
-
-def _find_keys(match: Match) -> list[Match]:
-    value = _seen(match[0], match[1])
-    return [(name, "`keys`", None) for name in value] if isinstance(value, dict) else []
+    while match.holder is not None:
+        match = match.holder
+    return [Match(match.value, "", None)]
 
 
 def _find_with(read: Reader) -> Finder:
     def find(match: Match) -> list[Match]:
-        value = read(_seen(match[0], match[1]))
-        return [] if value is _MISSING else [(value, "`this`", None)]
+        value = read(match.value)
+        return [] if value is _MISSING else [Match(value, "", None)]
 
     return find
 
 
-def _find_union(left: Finder, right: Finder) -> Finder:
-    return lambda match: left(match) + right(match)
+def _find_union(finders: list[Finder]) -> Finder:
+    return lambda match: [found for finder in finders for found in finder(match)]
 
 
-def _find_where(left: Finder, right: Finder, *, wanted: bool) -> Finder:
-    return lambda match: [found for found in left(match) if bool(right(found)) is wanted]
+def _find_where(left: Finder, right: Callable[[Match], bool]) -> Finder:
+    return lambda match: [found for found in left(match) if right(found)]
 
 
 def _find_descendants(left: Finder, right: Finder) -> Finder:
@@ -507,160 +695,157 @@ def _find_descendants(left: Finder, right: Finder) -> Finder:
                 raise ValueError(f"a recursive descent looked at more than {DESCENT_LIMIT} values")
             each = waiting.pop()
             found += right(each)
-            if isinstance(each[0], list):
-                waiting += _find_items(each)[::-1]
-            else:
+            _work.spend(1)
+            if len(found) > _work.left:
+                _work.spend(len(found))
+            if isinstance(each.value, list):
+                waiting += [Match(inner, f"[{at}]", each) for at, inner in enumerate(each.value)][::-1]
+            elif isinstance(_value(each), dict):
                 waiting += _find_members(each)[::-1]
         return found
 
     return find
 
 
-def _find_arithmetic(symbol: str, left: Finder | float | str, right: Finder | float | str) -> Finder:
-    def values(side: Finder | float | str, match: Match) -> list[Any] | None:
-        return [found[0] for found in side(match)] if callable(side) else None
-
-    def find(match: Match) -> list[Match]:
-        lefts, rights = values(left, match), values(right, match)
+def _operation(
+    symbol: str,
+    left: Callable[[Any], list[Match]] | float | str,
+    right: Callable[[Any], list[Match]] | float | str,
+) -> Callable[[Any], list[Match]]:
+    def find(given: Any) -> list[Match]:
+        lefts = left(given) if callable(left) else None
+        rights = right(given) if callable(right) else None
         if lefts is None:
-            lefts = [left] * len(rights if rights is not None else [None])
+            lefts = [Match(left, "", None)] * (1 if rights is None else len(rights))
         if rights is None:
-            rights = [right] * len(lefts)
+            rights = [Match(right, "", None)] * len(lefts)
         if len(lefts) != len(rights):
             return []
-        results = [_apply(symbol, a, b) for a, b in zip(lefts, rights, strict=True)]
-        return [] if any(each is _MISSING for each in results) else [(each, "`this`", None) for each in results]
+        results: list[Match] = []
+        for pair in zip(lefts, rights, strict=True):
+            result = _apply(symbol, *_values(pair))
+            if result is _MISSING:
+                return []
+            results.append(Match(result, "", None))
+        return results
 
     return find
 
 
-def _find_filtered(tests: list[Callable[[Match], bool]]) -> Finder:
+# -- conditions and sort keys ----------------------------------------------------------------------------------------
+
+
+class _NotSortable(TypeError):
+    """What is to be sorted is neither a list nor a mapping."""
+
+
+def _find_sorted(node: syntax.Sorted) -> Finder:
+    keys = [(_finder(key), descending) for key, descending in node.keys]
+
+    def compare(one: Any, other: Any) -> int:
+        for find, descending in keys:
+            lefts, rights = find(Match(one, "", None)), find(Match(other, "", None))
+            if len(lefts) != 1 or len(rights) != 1:
+                continue
+            (left,), (right,) = _values(lefts), _values(rights)
+            if left == right:
+                continue
+            return 1 if (left < right) is descending else -1
+        return 0
+
     def find(match: Match) -> list[Match]:
-        if not isinstance(match[0], list):
-            return []
-        return [each for each in _find_items(match) if all(test(each) for test in tests)]
+        value = match.value
+        if not isinstance(value, list) and (keys or not isinstance(value, dict)):
+            raise _NotSortable(f"a {type(value).__name__} cannot be sorted")
+        made = sorted(value, key=cmp_to_key(compare)) if keys else sorted(value)
+        return [Match(made, "", None)]
 
     return find
 
 
-def _test(node: Any) -> Callable[[Match], bool]:
-    """A filter's expression as a test of one item of the list."""
-    kind = _kind(node)
-    if kind in ("And", "Or"):
-        tests = [_test(operand) for operand in node.operands]
-        if kind == "And":
-            return lambda match: all(test(match) for test in tests)
-        return lambda match: any(test(match) for test in tests)
-    if kind != "Expression":
-        find = _finder(node)
-        return lambda match: bool(find(match))
-    read = _scalar(node.target, at_root=False)
-    find = _finder(node.target) if read is None else _find_relative(read)
-    if node.op is None:
-        return lambda match: bool(find(match))
-    if node.op == "!":
-        return lambda match: not find(match)
-    if _kind(node.value) in ("Child", "This", "Root"):
-        other = _finder(node.value)
-        return lambda match: any(
-            _compare(node.op, each[0], against[0]) for each in find(match) for against in other(match)
-        )
-    if node.op == "=~":
-        regex = re.compile(str(node.value))
-        return lambda match: any(isinstance(each[0], str) and bool(regex.search(each[0])) for each in find(match))
-    op, value = node.op, node.value
-    if read is not None and isinstance(value, str):
-        compare = _COMPARE[op]
-        at = read
+def _finder_of_left(node: Node) -> Finder:
+    """The left side of `..`, where what cannot be sorted is itself."""
+    find = _finder(node)
+    if not isinstance(node, syntax.Sorted):
+        return find
 
-        def test_text(match: Match) -> bool:
-            text = at(match[0])
-            return isinstance(text, str) and compare(text, value)
-
-        if op in ("=", "=="):
-            return test_text
-    return lambda match: any(_compare(op, each[0], value) for each in find(match))
-
-
-def _find_relative(read: Reader) -> Finder:
-    def find(match: Match) -> list[Match]:
-        value = read(match[0])
-        return [] if value is _MISSING else [(value, "`this`", match)]
-
-    return find
-
-
-def _compare(op: str, value: Any, literal: Any) -> bool:
-    if isinstance(literal, (int, float)) and isinstance(value, str):
-        # As in jsonpath-rw-ext, `[?size > 5]` finds the text "6" too.
+    def find_or_this(match: Match) -> list[Match]:
         try:
-            value = type(literal)(value) if not isinstance(literal, bool) else int(value)
-        except ValueError:
-            return False
-    try:
-        return bool(_COMPARE[op](value, literal))
-    except TypeError:
-        return False
+            return find(match)
+        except _NotSortable:
+            return [match]
+
+    return find_or_this
 
 
-def _from_root(node: Any) -> Finder:
-    """As `_finder`, with the fields that lead from the notification to the first step of another kind read at once."""
-    steps = _steps(node)
-    if len(steps) > 1 and _kind(steps[0]) == "Root":
-        steps = steps[1:]
-    names: list[str] = []
-    while steps and _kind(steps[0]) == "Fields" and len(steps[0].fields) == 1 and not _is_wildcard(steps[0]):
-        names.append(str(steps.pop(0).fields[0]))
-    if not names or not steps or not _is_root_field(names[0]):
-        return _finder(node)
-    read, path = _chain(names), ".".join(names)
-    rest = _find_steps([_finder(step) for step in steps])
+def _condition(node: Node) -> Callable[[Match], bool]:
+    """Whether a node has any match."""
+    find = _finder_of_left(node)
+    return lambda match: bool(find(match))
+
+
+def _find_filtered(node: syntax.Filter) -> Finder:
+    tests = [_test(test) for test in node.tests]
 
     def find(match: Match) -> list[Match]:
-        value = read(match[0])
-        return [] if value is _MISSING else rest((value, path, match))
+        if not isinstance(match.value, list):
+            return []
+        _work.spend(len(match.value))
+        return [
+            Match(item, f"[{at}]", match)
+            for at, item in enumerate(match.value)
+            # Each of them, since one that comes later may raise.
+            if False not in [test(Match(item, "", None)) for test in tests]
+        ]
 
     return find
 
 
-def _finder(node: Any) -> Finder:
-    """Any node as a function from match to matches.
+def _test(test: syntax.Test) -> Callable[[Match], bool]:
+    """A condition as a function of an item of the list."""
+    if test.op is None:
+        return _condition(test.target)
+    compare, literal = _COMPARE[test.op], test.literal
+    if test.op == "~" and isinstance(literal, str):
+        compare = _compare_with(literal)
+    find = _finder(test.target)
+    name = _single_name(_without_this(test.target))
+    if name is not None and isinstance(literal, str) and test.op in ("=", "=="):
 
-    Raises:
-        ExpressionError: the dialect has no such node.
-    """
-    kind = _kind(node)
-    if kind == "Child":
-        return _find_steps([_finder(step) for step in _steps(node)])
-    if kind == "Fields":
-        return _find_members if _is_wildcard(node) else _find_fields(tuple(node.fields))
-    simple: dict[str, Finder] = {
-        "Root": _find_root,
-        "This": lambda match: [match],
-        "Parent": _find_parent,
-        "Wildcard": _find_members,
-        "Keys": _find_keys,
-    }
-    if kind in simple:
-        return simple[kind]
-    if kind == "Slice":
-        if node.step == 0:
-            raise ExpressionError("a slice cannot have the step 0")
-        return _find_slice(node.start, node.end, node.step)
-    if kind == "Index":
-        return _find_indices(_indices(node))
-    if kind == "Filter":
-        return _find_filtered([_test(expression) for expression in node.expressions])
-    if kind == "Union":
-        return _find_union(_finder(node.left), _finder(node.right))
-    if kind in ("Where", "WhereNot"):
-        return _find_where(_finder(node.left), _finder(node.right), wanted=kind == "Where")
-    if kind == "Descendants":
-        return _find_descendants(_finder(node.left), _finder(node.right))
-    if kind == "Operation":
-        sides = [side if isinstance(side, (int, float, str)) else _finder(side) for side in (node.left, node.right)]
-        return _find_arithmetic(node.op_symbol, *sides)
-    read = _function(node)
-    if read is None:
-        raise ExpressionError(f"'{node}' is not supported in definitions")
-    return _find_with(read)
+        def equals(match: Match) -> bool:
+            item = match.value
+            return isinstance(item, dict) and item.get(name) == literal
+
+        return equals
+    if not isinstance(literal, int):
+        return lambda match: (
+            True in [bool(compare(value, literal)) for value in _values(find(match)) if value is not None]
+        )
+
+    def compares(match: Match) -> bool:
+        held = False
+        for value in _values(find(match)):
+            if value is not None:
+                try:
+                    number = int(value)
+                except ValueError:
+                    continue
+                held = bool(compare(number, literal)) or held
+        return held
+
+    return compares
+
+
+def _compare_with(text: str) -> Callable[[Any, Any], Any]:
+    try:
+        regex = patterns.compile_pattern(text)
+    except ValueError as error:
+        raise ExpressionError(str(error)) from None
+    return lambda value, _: patterns.match(regex, value)
+
+
+def _without_this(node: Node) -> Node:
+    steps = _steps(node)
+    while len(steps) > 1 and isinstance(steps[0], (syntax.Root, syntax.This)):
+        steps = steps[1:]
+    return steps[0] if len(steps) == 1 else node

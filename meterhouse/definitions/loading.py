@@ -4,15 +4,17 @@ Files are read once per process and again when one of them changed. Every fault 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
-from meterhouse.definitions.events import EventDefinition, EventDefinitions, InvalidEvent, compile_event
-from meterhouse.definitions.meters import InvalidMeter, Meter, MeterDefinitions, compile_meter
+from meterhouse import yaml_bounds
+from meterhouse.definitions.entries import InvalidEntry
+from meterhouse.definitions.events import EventDefinition, EventDefinitions, compile_event
+from meterhouse.definitions.meters import Meter, MeterDefinitions, compile_meter
 from meterhouse.errors import DefinitionError
 
 DEFAULTS: Final = Path(__file__).parent.parent / "defaults"
@@ -52,8 +54,14 @@ class Definitions:
     faults: tuple[Fault, ...]
     files: tuple[Path, ...]
 
+    @property
+    def context(self) -> frozenset[str] | None:
+        """The fields of the request context that the definitions can read; None for all of them."""
+        contexts = [self.meters.context, self.events.context]
+        return None if None in contexts else frozenset().union(*(each for each in contexts if each))
 
-def load(config_dir: Path | None, *, icehouse_names: bool = False) -> Definitions:
+
+def load(config_dir: Path | None, *, icehouse_names: bool = True) -> Definitions:
     """The definitions of a configuration folder.
 
     Meters are read from `meters.d/*.yaml`, by name, then `meters.yaml`; events from `event_definitions.yaml`. What the
@@ -61,13 +69,13 @@ def load(config_dir: Path | None, *, icehouse_names: bool = False) -> Definition
 
     Args:
         config_dir: the folder, None for what Meterhouse ships.
-        icehouse_names: read `_context_x` as `ctxt.x`, as Ceilometer did until Juno and as some deployments' files still
-            say; Ceilometer finds nothing by that name today, so without it these files give what they give there.
+        icehouse_names: read `_context_x` as `ctxt.x` and `multi` as `lookup`, as older Ceilometers did and as some
+            deployments' files still say. Ceilometer finds nothing by these names today: False gives just what it gives.
 
     Raises:
         DefinitionError: a file cannot be read, is no YAML, or has not the form; or an event definition cannot work.
     """
-    meters, events = _files(config_dir)
+    meters, events = files_of(config_dir)
     signature = _signature([*meters, events])
     key = (config_dir, icehouse_names)
     cached = _loaded.get(key)
@@ -77,7 +85,7 @@ def load(config_dir: Path | None, *, icehouse_names: bool = False) -> Definition
     return cached[1]
 
 
-def load_files(meters: Sequence[Path], events: Path | None, *, icehouse_names: bool = False) -> Definitions:
+def load_files(meters: Sequence[Path], events: Path | None, *, icehouse_names: bool = True) -> Definitions:
     """The definitions of these files, read now; with no file of events, events have the default traits only.
 
     Raises:
@@ -95,7 +103,8 @@ def load_files(meters: Sequence[Path], events: Path | None, *, icehouse_names: b
     )
 
 
-def _files(config_dir: Path | None) -> tuple[list[Path], Path]:
+def files_of(config_dir: Path | None) -> tuple[list[Path], Path]:
+    """The files of meters and the file of event definitions that `load` reads."""
     meters: list[Path] = []
     events = DEFAULTS / "event_definitions.yaml"
     if config_dir is not None:
@@ -126,24 +135,23 @@ def _unreadable(path: Path, error: Exception) -> DefinitionError:
 
 
 def _modern(data: Any) -> Any:
-    """The same data with `_context_x` spelled `ctxt.x` in its paths."""
+    """The same data with `_context_x` spelled `ctxt.x` in its paths, and with `lookup` for `multi` in its meters."""
     if isinstance(data, str):
         return _ICEHOUSE.sub(r"\1ctxt.", data)
     if isinstance(data, list):
         return [_modern(each) for each in data]
     if isinstance(data, dict):
-        return {key: _modern(value) for key, value in data.items()}
+        modern = {key: _modern(value) for key, value in data.items()}
+        if "multi" in modern and "event_type" in modern:
+            modern.setdefault("lookup", modern["multi"])
+        return modern
     return data
 
 
-def _read(path: Path, icehouse_names: bool) -> tuple[Any, Any]:
+def read(path: Path, icehouse_names: bool) -> tuple[Any, Any]:
     """A YAML file as data and as nodes, which know their lines."""
     try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise _unreadable(path, error) from None
-    try:
-        loader = _Loader(text)
+        loader = _Loader(yaml_bounds.read(path))
         try:
             node = loader.get_single_node()
             if node is None:
@@ -152,6 +160,12 @@ def _read(path: Path, icehouse_names: bool) -> tuple[Any, Any]:
             return (_modern(data) if icehouse_names else data), node
         finally:
             loader.dispose()
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path, error) from None
+    except yaml_bounds.Unbounded as error:
+        raise DefinitionError(
+            f"the file is no YAML that can be used: {error}", where=f"{path}:{error.line}", hint="Simplify it"
+        ) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
@@ -163,6 +177,13 @@ def _read(path: Path, icehouse_names: bool) -> tuple[Any, Any]:
         ) from None
 
 
+def line_of(node: Any, *keys: str) -> int:
+    """The line of a YAML node, or of what these keys lead to in it, as far as they do."""
+    for key in keys:
+        node = _key_node(node, key)
+    return int(node.start_mark.line) + 1
+
+
 def _key_node(node: Any, key: str) -> Any:
     """The value's node under a key of a mapping node, else the node itself."""
     if isinstance(node, yaml.MappingNode):
@@ -172,54 +193,66 @@ def _key_node(node: Any, key: str) -> Any:
     return node
 
 
-def _line(node: Any) -> int:
-    return int(node.start_mark.line) + 1
+def meter_entries(path: Path, icehouse_names: bool) -> Iterator[tuple[Any, Any]]:
+    """The entries of a file of meters, each with its YAML node.
 
-
-def _load_meters(path: Path, loaded: dict[str, Meter], faults: list[Fault], icehouse_names: bool) -> None:
-    data, node = _read(path, icehouse_names)
+    Raises:
+        DefinitionError: as `load`.
+    """
+    data, node = read(path, icehouse_names)
     if data is None:
         return
     entries = data.get("metric") if isinstance(data, dict) else None
     if not isinstance(entries, list):
         raise DefinitionError(
             "the file is no mapping with a list 'metric'",
-            where=f"{path}:{_line(node)}",
+            where=f"{path}:{line_of(node)}",
             hint="Begin it with 'metric:' and list the meters below",
         )
-    nodes = _key_node(node, "metric").value
+    yield from zip(entries, _key_node(node, "metric").value, strict=True)
+
+
+def event_entries(path: Path, icehouse_names: bool) -> Iterator[tuple[Any, Any]]:
+    """The entries of a file of event definitions, each with its YAML node.
+
+    Raises:
+        DefinitionError: as `load`.
+    """
+    data, node = read(path, icehouse_names)
+    if data is None:
+        return
+    if not isinstance(data, list):
+        raise DefinitionError(
+            "the file is no list", where=f"{path}:{line_of(node)}", hint="List entries of event_type and traits"
+        )
+    yield from zip(data, node.value, strict=True)
+
+
+def _load_meters(path: Path, loaded: dict[str, Meter], faults: list[Fault], icehouse_names: bool) -> None:
     # Within a file the last of a name wins, so Ceilometer reads it backwards and gives the samples in that order.
-    for entry, entry_node in zip(reversed(entries), reversed(nodes), strict=True):
+    for entry, node in reversed(list(meter_entries(path, icehouse_names))):
         name = str(entry.get("name")) if isinstance(entry, dict) else "?"
         if name in loaded and isinstance(entry, dict) and "name" in entry:
-            faults.append(Fault(str(path), _line(entry_node), name, "a meter of this name was read already"))
+            first = loaded[name].where
+            faults.append(Fault(str(path), line_of(node), name, f"a meter of this name was read already, at {first}"))
             continue
         try:
-            meter = compile_meter(entry)
-        except InvalidMeter as error:
-            faults.append(Fault(str(path), _line(_key_node(entry_node, error.key)), name, str(error)))
+            meter = compile_meter(entry, f"{path}:{line_of(node)}")
+        except InvalidEntry as error:
+            faults.append(Fault(str(path), line_of(node, *error.faults[0][0]), name, str(error)))
         else:
             loaded[name] = meter
 
 
 def _load_events(path: Path, icehouse_names: bool) -> tuple[EventDefinition, ...]:
-    data, node = _read(path, icehouse_names)
-    if data is None:
-        return ()
-    if not isinstance(data, list):
-        raise DefinitionError(
-            "the file is no list", where=f"{path}:{_line(node)}", hint="List entries of event_type and traits"
-        )
     definitions: list[EventDefinition] = []
-    for entry, entry_node in zip(data, node.value, strict=True):
+    for entry, node in event_entries(path, icehouse_names):
         try:
-            definitions.append(compile_event(entry))
-        except InvalidEvent as error:
-            at = _key_node(entry_node, error.key)
-            at = _key_node(at, error.trait) if error.trait else at
+            definitions.append(compile_event(entry, f"{path}:{line_of(node)}"))
+        except InvalidEntry as error:
             raise DefinitionError(
                 f"an event definition cannot work: {error}",
-                where=f"{path}:{_line(at)}",
+                where=f"{path}:{line_of(node, *error.faults[0][0])}",
                 hint="Mend the entry or take it away",
             ) from None
     return tuple(definitions)

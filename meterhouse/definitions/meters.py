@@ -5,15 +5,16 @@ match an event type are compiled into one plan, in which each distinct expressio
 """
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from operator import itemgetter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
+from meterhouse.definitions.entries import Faults, InvalidEntry
 from meterhouse.definitions.expressions import Message
-from meterhouse.definitions.values import Value, compile_value
+from meterhouse.definitions.patterns import compile_pattern, longest
+from meterhouse.definitions.values import Value, compile_value, contexts
 
-TYPES: Final = frozenset({"gauge", "delta", "cumulative"})
+TYPES: Final = ("gauge", "delta", "cumulative")
 REQUIRED: Final = ("name", "event_type", "type", "unit", "volume", "resource_id")
 ATTRIBUTES: Final = ("name", "type", "unit", "volume", "resource_id", "project_id", "user_id", "timestamp")
 USER_METADATA_PREFIX: Final = "metering."
@@ -23,18 +24,6 @@ _PLANS_LIMIT: Final = 4096
 # Ceilometer means to take project and user from the context where a meter does not say, but writes it so that it
 # parses as `ctxt.(project_id|ctxt).tenant_id`, which finds nothing: its samples have none, and so have these.
 _FALLBACKS: Final = {"timestamp": compile_value("metadata.timestamp")}
-
-
-class InvalidMeter(ValueError):
-    """An entry of meters.yaml that cannot work.
-
-    Attributes:
-        key: the key of the entry at fault, empty where it is the entry itself.
-    """
-
-    def __init__(self, key: str, reason: str) -> None:
-        self.key = key
-        super().__init__(f"{key}: {reason}" if key else reason)
 
 
 class RawSample(NamedTuple):
@@ -62,233 +51,284 @@ class Meter:
     metadata: tuple[tuple[str, Value], ...]
     user_metadata: Value | None
     lookup: tuple[str, ...]
+    where: str = ""  # file:line
+
+    def values(self) -> Iterator[Value]:
+        """All that it reads of a notification."""
+        yield from self.attributes.values()
+        yield from (value for _, value in self.metadata)
+        if self.user_metadata is not None:
+            yield self.user_metadata
 
     def matches(self, event_type: str) -> bool:
-        """Whether one of the regular expressions matches at the start of the event type."""
-        return any(pattern.match(event_type) for pattern in self.event_types)
+        """Whether one of the regular expressions matches at the start of the event type.
+
+        One that could take too long on an event type of such a length does not.
+        """
+        return any(
+            pattern.match(event_type) for pattern in self.event_types if len(event_type) <= longest(pattern.pattern)
+        )
 
 
-def compile_meter(entry: object) -> Meter:
-    """Compile an entry of meters.yaml.
+def compile_meter(entry: object, where: str = "") -> Meter:
+    """Compile an entry of meters.yaml, which stands at `where`.
 
     Raises:
-        InvalidMeter: a key is missing or cannot work.
+        InvalidEntry: keys are missing or cannot work.
     """
     if not isinstance(entry, dict):
-        raise InvalidMeter("", "the entry is no mapping")
+        raise InvalidEntry([((), "the entry is no mapping")])
+    faults = Faults()
     for key in REQUIRED:
-        if key not in entry:
-            raise InvalidMeter("", f"the required key '{key}' is missing")
-    if not isinstance(entry["name"], str):
-        raise InvalidMeter("name", "it is no text")
-    lookup = _lookup(entry)
-    if "type" not in lookup and entry["type"] not in TYPES:
-        raise InvalidMeter("type", f"{entry['type']!r} is none of gauge, delta and cumulative")
-    attributes = {key: _value(key, entry[key]) for key in ATTRIBUTES if key in entry}
-    if lookup:
-        for key, value in attributes.items():
-            if value.many is None:
-                raise InvalidMeter(key, "with 'lookup', no plugin but 'split' can be used")
+        if not entry.get(key):
+            faults.add((key,) if key in entry else (), f"the required key '{key}' is missing or empty")
+    given = {key: entry[key] for key in ATTRIBUTES if entry.get(key)}
+    if not isinstance(given.get("name", ""), str):
+        faults.add(("name",), "it is no text")
+    lookup = faults.attempt(("lookup",), _lookup, entry) or ()
+    looked_up = entry.get("lookup") if isinstance(entry.get("lookup"), (str, list)) else ()
+    if "type" in given and "type" not in (looked_up or ()) and given["type"] not in TYPES:
+        faults.add(("type",), f"{given['type']!r} is none of gauge, delta and cumulative")
+    attributes: dict[str, Value] = {}
+    for key, definition in given.items():
+        value = faults.attempt((key,), compile_value, definition)
+        if value is None:
+            continue
+        if lookup and value.many is None:
+            faults.add((key,), "with 'lookup', no plugin but 'split' can be used")
+        attributes[key] = _or_notification_time(value) if key == "timestamp" else value
+    event_types = faults.attempt(("event_type",), _patterns, entry["event_type"]) if entry.get("event_type") else ()
     metadata = entry.get("metadata") or {}
     if not isinstance(metadata, dict):
-        raise InvalidMeter("metadata", "it is no mapping")
+        faults.add(("metadata",), "it is no mapping")
+        metadata = {}
+    items = {
+        str(key): faults.attempt(("metadata", str(key)), compile_value, definition)
+        for key, definition in metadata.items()
+    }
     user_metadata = entry.get("user_metadata")
+    tags = faults.attempt(("user_metadata",), compile_value, user_metadata) if user_metadata else None
+    faults.settle()
     return Meter(
         name=entry["name"],
-        event_types=_patterns(entry["event_type"]),
+        event_types=event_types or (),
         attributes=attributes,
         literals={key: entry[key] for key in ("name", "type", "unit")},
-        metadata=tuple((str(key), _value("metadata", definition)) for key, definition in metadata.items()),
-        user_metadata=None if user_metadata is None else _value("user_metadata", user_metadata),
+        metadata=tuple((key, value) for key, value in items.items() if value is not None),
+        user_metadata=tags,
         lookup=lookup,
+        where=where,
     )
 
 
 def _lookup(entry: dict[str, Any]) -> tuple[str, ...]:
-    key = "lookup" if "lookup" in entry else "multi"
-    given = entry.get(key) or []
-    names = [given] if isinstance(given, str) else given
-    if not isinstance(names, list) or any(name not in ATTRIBUTES for name in names):
-        raise InvalidMeter(key, f"it can name only {', '.join(ATTRIBUTES)}")
+    given = entry.get("lookup", [])
+    names = [given] if isinstance(given, str) and given else given or []
+    if not isinstance(given, (str, list)) or not all(isinstance(name, str) for name in names):
+        raise ValueError("it is neither a text nor a list of texts")
     return tuple(names)
+
+
+def _or_notification_time(value: Value) -> Value:
+    """The same where a timestamp that is empty, not only one that is null, is the notification's."""
+    first, many, plain = value.first, value.many, value.plain
+    return replace(
+        value,
+        key=f"time of {value.key}",
+        first=lambda message, warn: first(message, warn) or None,
+        many=many and (lambda message, warn: [each or message.get("timestamp") for each in many(message, warn)]),
+        plain=plain and (lambda message: plain(message) or None),
+        fields=(),
+    )
 
 
 def _patterns(given: Any) -> tuple[re.Pattern[str], ...]:
     types = [given] if isinstance(given, str) else given
     if not isinstance(types, list) or not types or not all(isinstance(each, str) for each in types):
-        raise InvalidMeter("event_type", "it is neither a text nor a list of texts")
-    try:
-        return tuple(re.compile(each) for each in types)
-    except re.error as error:
-        raise InvalidMeter("event_type", f"'{error.pattern!s}' is no regular expression: {error}") from None
-
-
-def _value(key: str, definition: Any) -> Value:
-    try:
-        return compile_value(definition)
-    except ValueError as error:
-        raise InvalidMeter(key, str(error)) from None
+        raise ValueError("it is neither a text nor a list of texts")
+    return tuple(compile_pattern(each) for each in types)
 
 
 def reserved_user_metadata(given: Any, metadata: dict[str, Any]) -> None:
     """Put the owner's `metering.*` entries under `user_metadata`: prefix gone, dots as underscores, texts cut."""
-    if not given or not isinstance(given, dict):
+    if not given:
         return
+    if not isinstance(given, dict):
+        raise TypeError(f"the user metadata is no mapping but a {type(given).__name__}")
     kept: dict[str, Any] = {}
     for key, value in given.items():
-        if isinstance(key, str) and key.startswith(USER_METADATA_PREFIX):
+        if key.startswith(USER_METADATA_PREFIX):
             name = key[len(USER_METADATA_PREFIX) :].replace(".", "_")
             if name not in metadata:
                 kept[name] = value[:USER_METADATA_LENGTH] if isinstance(value, str) else value
-    metadata["user_metadata"] = kept
+    if kept:
+        metadata["user_metadata"] = kept
 
 
-Plain = Callable[[Message], Any]
-Warned = Callable[[Message, list[str]], Any]
+class Block(NamedTuple):
+    """The samples that one meter makes of a batch of notifications, nothing checked: a column for each attribute.
+
+    Attributes:
+        rows: for each sample the place of its notification in the batch, ascending.
+        name: and the others: the attribute's values; those of meters that share a definition are the same list.
+        metadata: the snapshots, shared likewise.
+        literal: the name of all these samples, where it is one text for them all.
+    """
+
+    rows: Sequence[int]
+    name: list[Any]
+    type: list[Any]
+    unit: list[Any]
+    volume: list[Any]
+    resource_id: list[Any]
+    project_id: list[Any]
+    user_id: list[Any]
+    timestamp: list[Any]
+    metadata: list[dict[str, Any]]
+    literal: str | None
 
 
-class _Slots:
-    """Where in a message's list of values each distinct expression puts its own."""
+class _Columns:
+    """The columns of a batch as they are asked for: each distinct expression is read once."""
 
-    def __init__(self) -> None:
-        self.keys: dict[str, int] = {}
-        self.readers: list[Warned | None] = []
-        self.plain: list[Plain | None] = []
-        self.payload_fields: list[str | None] = []
-        self.constants: list[Any] = []
-
-    def add(
+    def __init__(
         self,
-        key: str,
-        plain: Plain | None,
-        warned: Warned | None,
-        constant: Any = None,
-        payload_field: str | None = None,
-    ) -> int:
-        if key not in self.keys:
-            self.keys[key] = len(self.keys)
-            self.plain.append(None if payload_field else plain)
-            self.payload_fields.append(payload_field)
-            self.readers.append(warned)
-            self.constants.append(constant)
-        return self.keys[key]
+        messages: Sequence[Message],
+        payloads: Sequence[dict[str, Any]],
+        warns: Sequence[list[str]],
+        timestamps: list[Any],
+    ) -> None:
+        self._batch = messages, payloads, warns
+        self._known: dict[object, list[Any]] = {_FALLBACKS["timestamp"].key: timestamps}
+        self.found: list[tuple[str, Sequence[Any]]] = []
 
+    def of(self, value: Value) -> list[Any]:
+        column = self._known.get(value.key)
+        if column is None:
+            column = self._known[value.key] = value.column(*self._batch)
+            if value.constant is None and not value.never:
+                self.found.append((value.key, column))
+        return column
 
-def _value_slot(slots: _Slots, value: Value) -> int:
-    if value.constant is not None:
-        return slots.add(f"constant {value.constant!r}", None, None, value.constant)
-    warned = None if value.plain else value.first
-    return slots.add(value.key, value.plain, warned, payload_field=value.payload_field)
+    def constant(self, value: Any) -> list[Any]:
+        key = ("constant", type(value), repr(value))
+        column = self._known.get(key)
+        if column is None:
+            column = self._known[key] = [value] * len(self._batch[0])
+        return column
 
-
-def _attribute_slot(slots: _Slots, meter: Meter, name: str) -> int:
-    value = meter.attributes.get(name)
-    fallback: Value | None = _FALLBACKS.get(name)
-    literal = meter.literals.get(name)
-    if value is None or value.never:
-        if fallback is None:
-            return slots.add(f"constant {literal!r}", None, None, literal)
-        return slots.add(fallback.key, fallback.plain, None)
-    if value.constant is not None or (literal is None and fallback is None):
-        return _value_slot(slots, value)
-    key = f"{value.key} else {fallback.key if fallback else repr(literal)}"
-    return (
-        slots.add(key, None, _else(value, fallback, literal))
-        if value.plain is None
-        else slots.add(key, _plain_else(value.plain, fallback.plain if fallback else None, literal), None)
-    )
-
-
-def _plain_else(plain: Plain, fallback: Plain | None, literal: Any) -> Plain:
-    if fallback is None:
-        return lambda message: literal if (found := plain(message)) is None else found
-    return lambda message: fallback(message) if (found := plain(message)) is None else found
-
-
-def _else(value: Value, fallback: Value | None, literal: Any) -> Warned:
-    def read(message: Message, warn: list[str]) -> Any:
-        found = value.first(message, warn)
-        if found is not None:
-            return found
-        return literal if fallback is None else fallback.first(message, warn)
-
-    return read
-
-
-@dataclass(frozen=True)
-class _Metadata:
-    """A metadata mapping that one or more meters of a plan share."""
-
-    items: tuple[tuple[str, int], ...]
-    user_metadata: int | None
+    def either(self, value: Value, fallback: Value | None, literal: Any) -> list[Any]:
+        """The value, where it has none that of the fallback, where there is none the literal."""
+        key = (value.key, fallback.key if fallback else repr(literal))
+        column = self._known.get(key)
+        if column is None:
+            column = self.of(value)
+            if None in column:
+                others = self.of(fallback) if fallback else self.constant(literal)
+                column = [other if found is None else found for found, other in zip(column, others, strict=True)]
+            self._known[key] = column
+        return column
 
 
 class MeterPlan:
     """All meters that match one event type."""
 
     def __init__(self, meters: list[Meter]) -> None:
-        slots = _Slots()
-        groups: dict[_Metadata, int] = {}
-        self._meters: list[tuple[Meter | None, Callable[[list[Any]], tuple[Any, ...]] | None, int]] = []
-        for meter in meters:
-            metadata = _Metadata(
-                tuple((name, _value_slot(slots, value)) for name, value in meter.metadata),
-                None if meter.user_metadata is None else _value_slot(slots, meter.user_metadata),
-            )
-            group = groups.setdefault(metadata, len(groups))
-            if meter.lookup:
-                self._meters.append((meter, None, group))
-            else:
-                self._meters.append(
-                    (None, itemgetter(*(_attribute_slot(slots, meter, name) for name in ATTRIBUTES)), group)
-                )
-        self._groups = list(groups)
-        self._fields = [(at, name) for at, name in enumerate(slots.payload_fields) if name is not None]
-        self._plain = [(at, read) for at, read in enumerate(slots.plain) if read is not None]
-        self._warned = [(at, read) for at, read in enumerate(slots.readers) if read is not None]
-        self._constants = slots.constants
+        self._meters = meters
+        names = [meter.literals["name"] if _is_literal(meter, "name") else None for meter in meters]
+        self._names = names
+        self.repeats = None in names or len(set(names)) < len(names)
+        """Whether a notification can give several samples of one name."""
 
-    def samples(self, message: Message, warn: list[str]) -> list[RawSample]:
-        """The samples of a notification of this event type, in the order in which Ceilometer gives them.
+    def read(
+        self,
+        messages: Sequence[Message],
+        payloads: Sequence[dict[str, Any]],
+        warns: Sequence[list[str]],
+        timestamps: list[Any],
+    ) -> tuple[list[Block], list[tuple[str, Sequence[Any]]]]:
+        """The samples of notifications of this event type, meter by meter in the order in which Ceilometer gives them.
+
+        Also each path that was read, with what it found in each notification, None where that is nothing.
 
         Args:
-            message: the notification, unwrapped.
-            warn: what is worth a warning is appended.
+            messages: the notifications, unwrapped.
+            payloads: the payload of each, empty where it is no mapping.
+            warns: for each message a list, to which what is worth a warning is appended.
+            timestamps: the notifications' own; samples without another have this very list as theirs.
 
         Raises:
-            Exception: whatever an expression meets in an odd message; the message is lost for meters.
+            Exception: whatever an expression meets in an odd message; which one of the batch it was is not said.
         """
-        values = self._constants.copy()
-        payload = message.get("payload")
-        if isinstance(payload, dict):
-            for at, name in self._fields:
-                values[at] = payload.get(name)
-        for at, read in self._plain:
-            values[at] = read(message)
-        for at, read_warned in self._warned:
-            values[at] = read_warned(message, warn)
-        metadata: list[dict[str, Any] | None] = [None] * len(self._groups)
-        samples: list[RawSample] = []
-        whole: dict[str, Any] | None = None
-        for meter, pick, group in self._meters:
-            snapshot = metadata[group]
-            if snapshot is None:
-                snapshot = self._snapshot(self._groups[group], values)
-                if not snapshot:
-                    snapshot = whole = _whole_payload(message) if whole is None else whole
-                metadata[group] = snapshot
-            if pick is not None:
-                samples.append(RawSample._make((*pick(values), snapshot)))
-            elif meter is not None:
-                samples += _looked_up(meter, message, snapshot, warn)
-        return samples
+        columns = _Columns(messages, payloads, warns, timestamps)
+        snapshots: dict[_MetadataKey, list[dict[str, Any]]] = {}
+        whole: list[dict[str, Any] | None] = [None] * len(messages)
+        blocks: list[Block] = []
+        for meter, literal in zip(self._meters, self._names, strict=True):
+            key = _metadata_key(meter)
+            metadata = snapshots.get(key)
+            if metadata is None:
+                metadata = snapshots[key] = _snapshots(meter, columns, messages, whole)
+            if meter.lookup:
+                block = _looked_up_block(meter, messages, metadata, warns)
+                giving = set(block.rows)
+                path = meter.attributes["name"].key
+                columns.found.append((path, [at if at in giving else None for at in range(len(messages))]))
+                blocks.append(block)
+            else:
+                attributes = [_attribute(columns, meter, name) for name in ATTRIBUTES]
+                blocks.append(Block._make((range(len(messages)), *attributes, metadata, literal)))
+        return blocks, columns.found
 
-    @staticmethod
-    def _snapshot(group: _Metadata, values: list[Any]) -> dict[str, Any]:
-        snapshot = {name: value for name, at in group.items if (value := values[at])}
-        if group.user_metadata is not None:
-            reserved_user_metadata(values[group.user_metadata], snapshot)
-        return snapshot
+
+_MetadataKey = tuple[tuple[tuple[str, str], ...], str | None]
+
+
+def _metadata_key(meter: Meter) -> _MetadataKey:
+    items = tuple((name, value.key) for name, value in meter.metadata)
+    return items, meter.user_metadata.key if meter.user_metadata else None
+
+
+def _is_literal(meter: Meter, name: str) -> bool:
+    """Whether a name, type or unit is the text itself, since its expression can find nothing."""
+    return not meter.lookup and meter.attributes[name].never
+
+
+def _attribute(columns: _Columns, meter: Meter, name: str) -> list[Any]:
+    value = meter.attributes.get(name)
+    fallback: Value | None = _FALLBACKS.get(name)
+    literal = meter.literals.get(name)
+    if value is None or value.never:
+        return columns.constant(literal) if fallback is None else columns.of(fallback)
+    if value.constant is not None or (literal is None and fallback is None):
+        return columns.of(value)
+    return columns.either(value, fallback, literal)
+
+
+def _snapshots(
+    meter: Meter, columns: _Columns, messages: Sequence[Message], whole: list[dict[str, Any] | None]
+) -> list[dict[str, Any]]:
+    """The metadata of each notification's samples; where the definition finds none it is the whole payload."""
+    names = [name for name, _ in meter.metadata]
+    found = [columns.of(value) for _, value in meter.metadata]
+    snapshots: list[dict[str, Any]] = (
+        [
+            {name: value for name, value in zip(names, values, strict=True) if value}
+            for values in zip(*found, strict=True)
+        ]
+        if found
+        else [{} for _ in messages]
+    )
+    if meter.user_metadata is not None:
+        for snapshot, given in zip(snapshots, columns.of(meter.user_metadata), strict=True):
+            reserved_user_metadata(given, snapshot)
+    for at, snapshot in enumerate(snapshots):
+        if not snapshot:
+            every = whole[at]
+            if every is None:
+                every = whole[at] = _whole_payload(messages[at])
+            snapshots[at] = every
+    return snapshots
 
 
 def _whole_payload(message: Message) -> dict[str, Any]:
@@ -299,27 +339,47 @@ def _whole_payload(message: Message) -> dict[str, Any]:
     return whole
 
 
+def _looked_up_block(
+    meter: Meter, messages: Sequence[Message], metadata: list[dict[str, Any]], warns: Sequence[list[str]]
+) -> Block:
+    rows: list[int] = []
+    samples: list[RawSample] = []
+    for at, (message, snapshot, warn) in enumerate(zip(messages, metadata, warns, strict=True)):
+        found = _looked_up(meter, message, snapshot, warn)
+        if any(sample.type not in TYPES for sample in found):
+            raise ValueError("the type of a sample is none of gauge, delta and cumulative")
+        samples += found
+        rows += [at] * len(found)
+    return block_of(rows, samples)
+
+
+def block_of(rows: list[int], samples: list[RawSample]) -> Block:
+    """Samples as columns, `rows` saying which notification each is from."""
+    columns = [list(column) for column in zip(*samples, strict=True)] or [[] for _ in RawSample._fields]
+    return Block._make((rows, *columns, None))
+
+
 def _looked_up(meter: Meter, message: Message, metadata: dict[str, Any], warn: list[str]) -> list[RawSample]:
     """The samples of a meter that makes several of one message."""
     columns: dict[str, list[Any]] = {}
     for name in ATTRIBUTES:
         value = meter.attributes.get(name)
         found = value.many(message, warn) if value is not None and value.many is not None else []
-        if not found and name not in meter.lookup and name != "name":
+        if not found and name != "name" and (value is None or name not in meter.lookup):
             fallback = _FALLBACKS.get(name)
             found = [meter.literals.get(name) if fallback is None else fallback.first(message, warn)]
         columns[name] = found
     count = len(columns["name"])
     if not count:
         return []
-    for name in meter.lookup:
-        if len(columns[name]) != count:
-            warn.append(
-                f"meter {meter.name}: {count} values of name but {len(columns[name])} of {name}, "
-                "the samples will be dropped"
-            )
+    sizes = {name: len(column) for name, column in columns.items()} | {"metadata": 1, "message": 1}
+    for name, size in sizes.items():
+        if size != count and (size != 1 or name in meter.lookup):
+            warn.append(f"meter {meter.name}: {count} values of name but {size} of {name}, the samples will be dropped")
             return []
-    rows = zip(*([column[at % len(column)] for at in range(count)] for column in columns.values()), strict=True)
+    if not all(each in TYPES for each in columns["type"]):
+        raise ValueError("a sample's type is none of gauge, delta and cumulative")
+    rows = zip(*(column if len(column) == count else column * count for column in columns.values()), strict=True)
     return [RawSample._make((*row, metadata)) for row in rows]
 
 
@@ -329,6 +389,11 @@ class MeterDefinitions:
 
     meters: tuple[Meter, ...]
     _plans: dict[str, MeterPlan | None] = field(default_factory=dict, repr=False)
+
+    @property
+    def context(self) -> frozenset[str] | None:
+        """The fields of the request context that the meters can read; None for all of them."""
+        return contexts(value for meter in self.meters for value in meter.values())
 
     def plan(self, event_type: str) -> MeterPlan | None:
         """The plan of an event type, None where no meter matches it."""

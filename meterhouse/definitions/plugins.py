@@ -12,57 +12,72 @@ Matches = list[tuple[str, Any]]
 Plugin = Callable[[Matches, list[str]], list[Any]]
 """From (path, value) pairs to values; what is worth a warning is appended to the second argument."""
 
+_MOST_BITS: Final = 1000
+
 
 class PluginError(ValueError):
     """A plugin that does not exist, or parameters that it cannot work with."""
 
 
-def make(name: str, parameters: Mapping[str, Any]) -> Plugin:
-    """The plugin of that name.
+def make(name: str, parameters: Mapping[Any, Any]) -> Plugin:
+    """The plugin of that name; parameters that it has not are left aside.
 
     Raises:
         PluginError: there is none, or it cannot work with these parameters.
     """
     if name not in _MAKERS:
         raise PluginError(f"there is no plugin '{name}'; there are {', '.join(sorted(_MAKERS))}")
-    try:
-        return _MAKERS[name](**parameters)
-    except (TypeError, AttributeError, KeyError) as error:
-        raise PluginError(f"the parameters of plugin '{name}' cannot be used: {error}") from None
+    return _MAKERS[name](parameters)
 
 
-def _split(separator: str = ".", segment: int = 0, max_split: int | None = None) -> Plugin:
-    limit = -1 if max_split is None else int(max_split)
-    at = int(segment)
+def _split(parameters: Mapping[Any, Any]) -> Plugin:
+    separator: Any = parameters.get("separator", ".")
+    at: Any = parameters.get("segment", 0)
+    limit: Any = parameters.get("max_split")
+    if limit is None:
+        limit = -1
 
     def split(matches: Matches, warn: list[str]) -> list[Any]:
         values: list[Any] = []
         for _, value in matches:
             parts = str(value).split(separator, limit)
-            values.append(parts[at] if -len(parts) <= at < len(parts) else None)
+            try:
+                values.append(parts[at])
+            except IndexError:
+                values.append(None)
         return values
 
     return split
 
 
-def _bitfield(initial_bitfield: int = 0, flags: list[dict[str, Any]] | None = None) -> Plugin:
-    wanted = [
-        (str(flag["path"]).removeprefix("$."), 1 << int(flag["bit"]), "value" in flag, flag.get("value"))
-        for flag in flags or []
-    ]
+def _bitfield(parameters: Mapping[Any, Any]) -> Plugin:
+    initial: Any = parameters.get("initial_bitfield", 0)
+    flags = parameters.get("flags")
+    if flags is not None and not (isinstance(flags, list) and all(map(_is_flag, flags))):
+        raise PluginError("plugin 'bitfield' needs 'flags' that are a list of mappings with 'path' and 'bit'")
+    wanted = [(flag["path"], 1 << int(flag["bit"]), "value" in flag, flag.get("value")) for flag in flags or []]
 
     def bitfield(matches: Matches, warn: list[str]) -> list[Any]:
         found = dict(matches)
-        bits = int(initial_bitfield)
+        bits = initial
         for path, bit, has_value, value in wanted:
-            if path in found and (found[path] == value if has_value else found[path] is not None):
+            if path in found and (not has_value or found[path] == value):
                 bits |= bit
         return [bits]
 
     return bitfield
 
 
-def _timedelta() -> Plugin:
+def _is_flag(flag: Any) -> bool:
+    if not isinstance(flag, dict) or not isinstance(flag.get("path"), str):
+        return False
+    try:
+        return 0 <= int(flag["bit"]) <= _MOST_BITS
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return False
+
+
+def _timedelta(parameters: Mapping[Any, Any]) -> Plugin:
     def timedelta(matches: Matches, warn: list[str]) -> list[Any]:
         if len(matches) != 2:
             warn.append("Timedelta plugin is required two timestamp fields to create timedelta value.")
@@ -80,18 +95,19 @@ def _timedelta() -> Plugin:
     return timedelta
 
 
-def _map(values: dict[Any, Any] | None = None, default: Any = None, case_sensitive: bool = True) -> Plugin:
+def _map(parameters: Mapping[Any, Any]) -> Plugin:
+    values, default = parameters.get("values"), parameters.get("default")
     if not isinstance(values, dict) or not values:
         raise PluginError("plugin 'map' needs a mapping 'values' that is not empty")
+    case_sensitive = parameters.get("case_sensitive", True)
     known = values if case_sensitive else {_folded(key): value for key, value in values.items()}
 
     def mapped(matches: Matches, warn: list[str]) -> list[Any]:
         results: list[Any] = []
         for path, value in matches:
-            key = value if case_sensitive else _folded(value)
             try:
-                results.append(known[key])
-            except (KeyError, TypeError):
+                results.append(known[value if case_sensitive else _folded(value)])
+            except KeyError:
                 warn.append(
                     f"Unknown value {value!r} found when mapping {path}, mapping to default value of {default!r}"
                 )
@@ -102,10 +118,10 @@ def _map(values: dict[Any, Any] | None = None, default: Any = None, case_sensiti
 
 
 def _folded(value: Any) -> Any:
-    return value.lower() if isinstance(value, str) else value
+    return value.casefold() if isinstance(value, str) else value
 
 
-_MAKERS: Final[dict[str, Callable[..., Plugin]]] = {
+_MAKERS: Final[dict[str, Callable[[Mapping[Any, Any]], Plugin]]] = {
     "split": _split,
     "bitfield": _bitfield,
     "timedelta": _timedelta,

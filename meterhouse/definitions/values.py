@@ -4,12 +4,13 @@ The form is that of Ceilometer's declarative definitions: an integer; a JSONPath
 `fields` (any of those) and, optionally, `plugin` (its name, or a mapping of `name` and `parameters`).
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import Any
 
-from meterhouse.definitions.expressions import Expression, Message, compile_expression
-from meterhouse.definitions.plugins import Matches, Plugin, make
+from meterhouse.definitions.expressions import Expression, Field, Message, compile_expression
+from meterhouse.definitions.plugins import Plugin, make
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,10 @@ class Value:
         plain: `first` where no plugin is in play.
         constant: the number that the value always is, else None.
         never: no message has this value.
-        payload_field: the field of the payload that the value is, where it is no more than that.
+        fields: where it is no more than that: the fields of which it is the first that is not null.
+        context: the fields of the request context that it can read; None for all of them.
+        expression: what it reads, None where it is a constant.
+        plugin: the name of the plugin that makes the value of that, empty where there is none.
     """
 
     key: str
@@ -32,7 +36,37 @@ class Value:
     plain: Callable[[Message], Any] | None
     constant: int | float | None = None
     never: bool = False
-    payload_field: str | None = None
+    fields: tuple[Field, ...] = ()
+    context: frozenset[str] | None = frozenset()
+    expression: Expression | None = None
+    plugin: str = ""
+
+    def column(
+        self, messages: Sequence[Message], payloads: Sequence[dict[str, Any]], warns: Sequence[list[str]]
+    ) -> list[Any]:
+        """`first` of many messages at once.
+
+        Args:
+            messages: the notifications, unwrapped.
+            payloads: the payload of each, empty where it is no mapping.
+            warns: for each message a list, to which what is worth a warning is appended.
+        """
+        if self.constant is not None:
+            return [self.constant] * len(messages)
+        if self.fields:
+            (kind, name), *further = self.fields
+            found = list(map(dict.get, payloads if kind == "payload" else messages, repeat(name)))
+            for kind, name in further:
+                if None not in found:
+                    break
+                others = payloads if kind == "payload" else messages
+                found = [
+                    other.get(name) if value is None else value for value, other in zip(found, others, strict=True)
+                ]
+            return found
+        if self.plain is not None:
+            return [self.plain(message) for message in messages]
+        return [self.first(message, warn) for message, warn in zip(messages, warns, strict=True)]
 
 
 def compile_value(definition: Any) -> Value:
@@ -42,16 +76,18 @@ def compile_value(definition: Any) -> Value:
         ValueError: the form is none of those above, an expression does not parse, or there is no such plugin.
     """
     fields, plugin, multiple = _parts(definition)
-    if isinstance(fields, (int, float)):
+    if isinstance(fields, list):
+        fields = fields[0] if len(fields) == 1 else "|".join(f"({path})" for path in fields)
+    if isinstance(fields, int):
         return _constant(fields)
-    texts = [fields] if isinstance(fields, str) else fields
-    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
-        raise ValueError(f"{definition!r} is neither a number, a JSONPath nor a list of JSONPaths")
-    expressions = [compile_expression(text) for text in texts]
-    key = repr(definition)
+    if not isinstance(fields, str):
+        raise ValueError(f"{definition!r} is neither an integer, a JSONPath nor a list of JSONPaths")
+    expression = compile_expression(fields)
     if plugin is None:
-        return _plain(key, expressions)
-    return _with_plugin(key, expressions, plugin, multiple)
+        return _plain(expression)
+    name = definition["plugin"]
+    value = _with_plugin(repr(definition), expression, plugin, multiple)
+    return replace(value, plugin=name["name"] if isinstance(name, dict) else name)
 
 
 def _parts(definition: Any) -> tuple[Any, Plugin | None, bool]:
@@ -60,21 +96,22 @@ def _parts(definition: Any) -> tuple[Any, Plugin | None, bool]:
         return definition, None, True
     if "fields" not in definition:
         raise ValueError("the mapping has no 'fields'")
-    plugin = definition.get("plugin")
-    if plugin is None:
+    if "plugin" not in definition:
         return definition["fields"], None, True
-    name: Any = plugin
-    parameters: Any = {}
-    if isinstance(plugin, dict):
-        if "name" not in plugin:
+    name: Any = definition["plugin"]
+    parameters: Any = None
+    if isinstance(name, dict):
+        if "name" not in name:
             raise ValueError("the plugin has no 'name'")
-        name, parameters = plugin["name"], plugin.get("parameters") or {}
-    if not isinstance(parameters, dict):
+        name, parameters = name["name"], name.get("parameters")
+    if not isinstance(name, str):
+        raise ValueError("the plugin is neither a name nor a mapping of 'name' and 'parameters'")
+    if parameters is not None and not isinstance(parameters, dict):
         raise ValueError("the plugin's 'parameters' are no mapping")
-    return definition["fields"], make(str(name), parameters), name == "split"
+    return definition["fields"], make(name, parameters or {}), name == "split"
 
 
-def _constant(number: int | float) -> Value:
+def _constant(number: int) -> Value:
     return Value(
         repr(number),
         lambda message, warn: number,
@@ -84,41 +121,31 @@ def _constant(number: int | float) -> Value:
     )
 
 
-def _plain(key: str, expressions: list[Expression]) -> Value:
-    useful = [expression for expression in expressions if not expression.constant]
-    if len(useful) == 1:
-        only = useful[0]
-        return Value(
-            key,
-            lambda message, warn: only.first(message),
-            lambda message, warn: only.all(message),
-            only.first,
-            payload_field=only.payload_field,
-        )
-    firsts = [expression.first for expression in useful]
-
-    def first(message: Message) -> Any:
-        for each in firsts:
-            value = each(message)
-            if value is not None:
-                return value
-        return None
-
-    def many(message: Message, warn: list[str]) -> list[Any]:
-        return [value for expression in useful for value in expression.all(message)]
-
-    return Value(key, lambda message, warn: first(message), many, first, never=not useful)
+def _plain(expression: Expression) -> Value:
+    return Value(
+        expression.text,
+        lambda message, warn: expression.first(message),
+        lambda message, warn: expression.all(message),
+        expression.first,
+        never=expression.constant,
+        fields=expression.fields,
+        context=expression.context,
+        expression=expression,
+    )
 
 
-def _with_plugin(key: str, expressions: list[Expression], plugin: Plugin, multiple: bool) -> Value:
-    def matches(message: Message) -> Matches:
-        return [match for expression in expressions for match in expression.matches(message)]
+def contexts(readers: Iterable[Value | Expression]) -> frozenset[str] | None:
+    """The fields of the request context that any of these can read; None for all of them."""
+    found = [each.context for each in readers]
+    return None if None in found else frozenset().union(*(each for each in found if each))
 
+
+def _with_plugin(key: str, expression: Expression, plugin: Plugin, multiple: bool) -> Value:
     def first(message: Message, warn: list[str]) -> Any:
-        found = [match for match in matches(message) if match[1] is not None]
+        found = [match for match in expression.matches(message) if match[1] is not None]
         return next((value for value in plugin(found, warn) if value is not None), None)
 
     def many(message: Message, warn: list[str]) -> list[Any]:
-        return [value for value in plugin(matches(message), warn) if value is not None]
+        return [value for value in plugin(expression.matches(message), warn) if value is not None]
 
-    return Value(key, first, many if multiple else None, None)
+    return Value(key, first, many if multiple else None, None, context=expression.context, expression=expression)

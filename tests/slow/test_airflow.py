@@ -6,14 +6,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as parquet
 import pytest
 
-from meterhouse import times
 from meterhouse.archive import manifest
 from meterhouse.catalog import catalog
 from meterhouse.load import load
@@ -24,7 +23,7 @@ from meterhouse.site import Site
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-YESTERDAY = times.now().date() - timedelta(days=1)
+DAY = date(2026, 11, 10)
 SAMPLES = [
     ("00:10", "vcpus", "gauge", "vcpu", 4),
     ("00:50", "vcpus", "gauge", "vcpu", 4),
@@ -41,11 +40,9 @@ Airflow = Callable[..., str]
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
-    """A site with one instance's samples of yesterday, loaded and rolled up."""
+    """A site with one instance's samples of a day, loaded and rolled up."""
     file = tmp_path / "samples.csv"
-    rows = [
-        f"{YESTERDAY}T{at}:00Z,{meter},i-1,{volume},{kind},{unit},p-1,u-1" for at, meter, kind, unit, volume in SAMPLES
-    ]
+    rows = [f"{DAY}T{at}:00Z,{meter},i-1,{volume},{kind},{unit},p-1,u-1" for at, meter, kind, unit, volume in SAMPLES]
     header = "timestamp,meter,resource_id,volume,type,unit,project_id,user_id"
     file.write_text("\n".join([header, *rows]) + "\n")
     site = Site.open(read_settings(home=tmp_path / "site"))
@@ -88,22 +85,22 @@ def test_each_dag_does_its_day_and_a_second_run_changes_nothing(site: Site, airf
     (arrived,) = {hour[:10] for hour in site.lake.actions("samples")["partition.arrival_hour"].to_pylist()}
 
     def run_both() -> tuple[list[dict[str, Any]], dict[str, bytes]]:
-        airflow("dags", "test", "meterhouse_usage_report", str(YESTERDAY))
+        airflow("dags", "test", "meterhouse_usage_report", str(DAY))
         airflow("dags", "test", "meterhouse_archive", arrived)
         return manifest(site), contents(Path(site.settings.lake))
 
     entries, lake = run_both()
 
     (usage,) = parquet.read_table(
-        Path(site.settings.lake) / "exports" / "usage_by_project_and_day" / f"{YESTERDAY}.parquet"
+        Path(site.settings.lake) / "exports" / "usage_by_project_and_day" / f"{DAY}.parquet"
     ).to_pylist()
     assert usage["project_id"] == "p-1"
-    assert usage["day"] == YESTERDAY
+    assert usage["day"] == DAY
     assert usage["instances"] == 1
     assert usage["vcpu_hours"] == 4 + 2
     assert usage["memory_gib_hours"] == 2 + 1
     assert usage["cpu_hours"] == 0.5
-    assert f"exports/usage_by_project_and_day/{YESTERDAY}.csv" in lake
+    assert f"exports/usage_by_project_and_day/{DAY}.csv" in lake
 
     (entry,) = entries
     assert (entry["table_name"], str(entry["day"])) == ("samples", arrived)

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +114,7 @@ def test_every_asset_has_a_group_an_owner_a_kind_and_a_one_sentence_description(
         assert spec.description.strip().count("\n") == 0, spec.key
 
 
-def test_a_day_of_a_cloud_goes_through_every_asset(here: Site, instance: dg.DagsterInstance) -> None:
+def test_a_day_of_a_cloud_goes_through_every_asset(here: Site, instance: dg.DagsterInstance, today: date) -> None:
     cloud = SimulatedCloud(seed=11, instances=12)
     until = times.now().replace(microsecond=0)
     cloud.write_history(here.settings.spool, until, hours=3)
@@ -141,8 +141,7 @@ def test_a_day_of_a_cloud_goes_through_every_asset(here: Site, instance: dg.Dags
     assert checks["good_points_keep_the_rules"]["points"] > 0
     assert checks["few_points_are_flagged"]["passed"]
 
-    today = str(times.now().date())
-    archived = run(instance, "archive_day", partition_key=today)
+    archived = run(instance, "archive_day", partition_key=str(today))
     assert "samples" in archived["archive"]["manifest"]
     day = until - timedelta(hours=1)
     report = run(instance, "report_day", partition_key=str(day.date()))
@@ -151,7 +150,7 @@ def test_a_day_of_a_cloud_goes_through_every_asset(here: Site, instance: dg.Dags
 
     again = run(instance, "collect")
     assert again["notifications"]["messages"] == again["samples"]["dagster/row_count"] == 0
-    assert run(instance, "archive_day", partition_key=today)["archive"]["sealed_now"] == 0
+    assert run(instance, "archive_day", partition_key=str(today))["archive"]["sealed_now"] == 0
 
 
 def test_a_backfill_of_hours_recomputes_them_though_nothing_new_came(here: Site, instance: dg.DagsterInstance) -> None:

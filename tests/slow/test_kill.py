@@ -11,6 +11,7 @@ from builders import at, count, drop, notification, polled, polling, rows, wareh
 from conftest import OpenSite
 from reference import TIERS, assert_same, in_lake, in_warehouse
 
+from meterhouse import times
 from meterhouse.catalog import snapshot
 from meterhouse.site import Site
 
@@ -48,9 +49,15 @@ MOMENTS = {
 }
 
 
+STARTED = times.now()
+SET_BACK = STARTED - times.day_start(STARTED.date())
+"""All processes live in the first hours of a day, so that no midnight parts what they archive."""
+
+
 def work(site: Site, fault: str = "") -> int:
     """All steps in a process of their own; return how it ended."""
-    process = PROCESSES.Process(target=kill_steps.run, args=(site.settings.home_path, site.settings.warehouse, fault))
+    how = (site.settings.home_path, site.settings.warehouse, fault, SET_BACK)
+    process = PROCESSES.Process(target=kill_steps.run, args=how)
     process.start()
     process.join(300)
     assert process.exitcode in (0, -signal.SIGKILL)

@@ -12,7 +12,6 @@ from builders import at, count, drop, land_points, notification, point, polled, 
 from conftest import OpenSite
 
 from meterhouse import archive as archive_module
-from meterhouse import times
 from meterhouse.archive import RECIPES, archive, manifest, manifest_files
 from meterhouse.catalog import catalog
 from meterhouse.collect import collect
@@ -146,8 +145,7 @@ def test_statistics_and_rollups_are_the_same_before_and_after(site: Site) -> Non
     assert roll_up(site).hours == []
 
 
-def test_every_table_of_a_day_is_sealed(site: Site) -> None:
-    today = times.now().date()
+def test_every_table_of_a_day_is_sealed(site: Site, today: date) -> None:
     for n in range(3):
         drop(
             site.settings.spool,
@@ -172,8 +170,7 @@ def test_every_table_of_a_day_is_sealed(site: Site) -> None:
     assert {table: rows(site, table) for table in RECIPES} == before
 
 
-def test_a_day_with_messages_that_wait_is_refused(site: Site) -> None:
-    today = times.now().date()
+def test_a_day_with_messages_that_wait_is_refused(site: Site, today: date) -> None:
     drop(site.settings.spool, "a.jsonl", [polling("p", [polled(1.0)])])
     collect(site)
     with pytest.raises(MeterhouseError, match=f"messages that arrived on {today} wait for conversion"):

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meterhouse import identity
-from meterhouse.convert import Converter, canonical_json
+from meterhouse.convert import Converter
 from meterhouse.definitions.loading import load
+from meterhouse.sample_columns import canonical_json
 from meterhouse.schema import EVENTS, NOTIFICATIONS, SAMPLES
 
 RECEIVED = datetime(2026, 1, 1, 5, 30, tzinfo=UTC)
@@ -386,3 +387,90 @@ def test_nul_characters_are_left_out_and_escaped_backslashes_kept(converter):
     body = json.dumps(notification(payload={"id": "a\0b\\u0000", "owner": "p\0", "size": 1}))
     [sample] = converter.convert(table(body)).samples.to_pylist()
     assert (sample["resource_id"], sample["project_id"]) == ("ab\\u0000", "p")
+
+
+def rows_of(made):
+    """What a conversion gave, row by row; who was landed when does not matter."""
+    samples = [{**row, "arrival_hour": None} for row in made.samples.to_pylist()]
+    events = [{**row, "arrival_hour": None} for row in made.events.to_pylist()]
+    return samples, events, [(error.endpoint, error.detail) for error in made.errors]
+
+
+MANY = st.lists(
+    st.fixed_dictionaries(
+        {
+            "message_id": st.uuids().map(str),
+            "event_type": st.sampled_from(EVENT_TYPES),
+            "priority": st.sampled_from(["info", "INFO", "error", "sample", "warn"]),
+            "timestamp": st.sampled_from(["2026-01-01 00:00:00", "2026-01-01T00:00:00Z", "2600-01-01", "never"]),
+            "publisher_id": st.sampled_from(["host.a", None]),
+            "payload": st.fixed_dictionaries(
+                {},
+                optional={
+                    "id": st.sampled_from(["i", "j", 1, True, None, ["x"]]),
+                    "size": st.sampled_from([1, 1.0, True, None, "7", "seven", 10**400]),
+                    "owner": st.sampled_from(["p", "", None]),
+                    "tenant_id": st.sampled_from(["t", 5, None, "x" * 300]),
+                    "created_at": st.sampled_from(["2026-01-01T00:00:00", "", "junk", None, 3]),
+                    "metadata": st.sampled_from([{"metering.a": 1}, {}, None, []]),
+                    "metrics": st.lists(
+                        st.fixed_dictionaries(
+                            {"name": st.sampled_from(["cpu.frequency", "cpu.percent", "x"]), "value": st.floats(0, 1)}
+                        ),
+                        max_size=3,
+                    ),
+                },
+            ),
+            "_context_request_id": st.sampled_from(["req-1", None]),
+        }
+    ),
+    min_size=1,
+    max_size=40,
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(MANY)
+def test_notifications_read_together_give_what_each_gives_alone(messages):
+    converter = Converter(load(None))
+    together = table(*messages)
+    typed = together.set_column(2, "event_type", pa.array([message["event_type"] for message in messages]))
+    alone = [rows_of(converter.convert(table(message))) for message in messages]
+    expected = tuple([row for one in alone for row in one[part]] for part in range(3))
+    assert rows_of(converter.convert(typed)) == expected
+    assert rows_of(converter.convert(together)) == expected
+
+
+def test_one_odd_notification_of_many_costs_only_itself(converter):
+    messages = [notification(message_id=f"n-{number}") for number in range(600)]
+    messages[300]["timestamp"] = "never"
+    messages[301]["payload"]["size"] = None
+    made = converter.convert(table(*messages))
+    assert made.events.column("message_id").to_pylist() == [f"n-{n}" for n in range(600) if n != 300]
+    assert made.samples.num_rows == 598
+    assert {(error.message_id, error.endpoint) for error in made.errors} == {
+        ("n-300", "meter"),
+        ("n-300", "event"),
+        ("n-301", "meter"),
+    }
+
+
+def test_the_whole_notification_is_kept_with_its_event_where_that_is_asked_for():
+    messages = [notification(), notification(message_id="n-2", priority="error")]
+    made = Converter(load(None), store_raw=["error"]).convert(table(*messages))
+    assert made.events.column("raw").to_pylist() == [None, json.dumps(messages[1])]
+    line = Converter(load(None), store_raw=["error"]).event_line(messages[1])
+    assert line["event"]["raw"] == messages[1]
+
+
+def test_what_no_definition_matches_makes_no_event_where_that_is_asked_for():
+    messages = [notification(), notification(message_id="n-2", event_type="nobody.knows")]
+    made = Converter(load(None), drop_unmatched=True).convert(table(*messages))
+    assert made.events.column("message_id").to_pylist() == ["n-1"]
+    assert Converter(load(None), drop_unmatched=True).event_line(messages[1])["event"] is None
+    assert Converter(load(None)).convert(table(*messages)).events.num_rows == 2
+
+
+def test_integers_of_any_size_are_read_exactly(converter):
+    made = converter.convert(table(notification(payload={"id": 2**64 + 1, "owner": "p", "size": 1})))
+    assert made.samples.column("resource_id").to_pylist() == [str(2**64 + 1)]

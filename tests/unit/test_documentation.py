@@ -3,6 +3,8 @@
 Names are looked up in the pages, whatever wrote them.
 """
 
+import html
+import importlib.util
 import re
 import shlex
 import subprocess
@@ -19,6 +21,7 @@ import yaml
 from meterhouse import reports, schema, settings
 from meterhouse.alarms.definitions import TYPES
 from meterhouse.cli import cli
+from meterhouse.definitions.endpoints import ENDPOINTS
 from meterhouse.warehouse_tables import metadata
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +30,10 @@ PAGES = [
     *(path for path in sorted(DOCS.rglob("*.md"))),
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
 ]
-GUIDES = [ROOT / "README.md", *(DOCS / f"{name}.md" for name in ("index", "user-guide", "operator-guide", "airflow"))]
+GUIDES = [
+    ROOT / "README.md",
+    *(DOCS / f"{name}.md" for name in ("index", "user-guide", "operator-guide", "definitions", "airflow")),
+]
 
 
 def reference(name: str) -> str:
@@ -106,15 +112,55 @@ def _context() -> click.Context:
     return click.Context(cli)
 
 
-def test_every_shipped_meter_has_its_entry() -> None:
-    page = reference("meters")
+def rows(page: str) -> list[list[str]]:
+    """The cells of the tables' rows, as text without code marks; what cannot be shown as plain code is unescaped."""
+    lines = [line for line in page.splitlines() if line.startswith("| ")]
+    cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    return [[html.unescape(re.sub(r"</?code>|`", "", cell)) for cell in row] for row in cells]
+
+
+def test_every_shipped_meter_has_its_entry_with_a_description() -> None:
+    shown = {(row[0], row[1]): row[4] for row in rows(reference("meters")) if len(row) == 5}
     for path in (ROOT / "meterhouse" / "defaults" / "meters.d").glob("*.yaml"):
         for meter in yaml.safe_load(path.read_text("utf-8"))["metric"]:
-            name = meter["name"]
-            if "`" in name:  # the one whose expression cannot be shown as plain code
-                name = "identity.authenticate."
-            assert name in page
-            assert f"| {meter['type']} |" in page
+            assert len(shown.get((meter["name"], meter["type"]), "")) > 10, f"{path.name}: {meter['name']}"
+    assert {endpoint.name for endpoint in ENDPOINTS} <= {name for name, _ in shown}
+
+
+def test_every_polled_meter_has_its_entry_with_a_description() -> None:
+    shown = {row[0]: row for row in rows(reference("meters")) if len(row) == 4}
+    for meters in yaml.safe_load((ROOT / "meterhouse" / "defaults" / "polled_meters.yaml").read_text("utf-8")).values():
+        for name, kind, unit, _ in meters:
+            assert shown[name][1:3] == [kind, unit or "none"]
+            assert len(shown[name][3]) > 10
+
+
+def test_every_shipped_event_definition_has_its_entry_with_all_traits_and_a_description() -> None:
+    shown = {row[0]: row for row in rows(reference("events")) if len(row) == 3}
+    for entry in yaml.safe_load((ROOT / "meterhouse" / "defaults" / "event_definitions.yaml").read_text("utf-8")):
+        types = entry["event_type"] if isinstance(entry["event_type"], list) else [entry["event_type"]]
+        assert ", ".join(types) in shown, types
+        _, description, traits = shown[", ".join(types)]
+        assert len(description) > 10, types
+        assert {trait.split(" ")[0] for trait in traits.split(", ")} == set(entry["traits"]), types
+
+
+def test_a_definition_without_a_description_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "meters.d").mkdir()
+    (tmp_path / "meters.d" / "box.yaml").write_text(
+        "# Boxes.\n\nmetric:\n"
+        "  - {name: box, event_type: box, type: gauge, unit: box, volume: 1, resource_id: $.payload.id}\n"
+    )
+    (tmp_path / "event_definitions.yaml").write_text("# -- Boxes\n- event_type: box\n  traits: {id: payload.id}\n")
+    specification = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")
+    assert specification is not None
+    assert specification.loader is not None
+    generate = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(generate)
+    monkeypatch.setattr(generate, "DEFAULTS", tmp_path)
+    for page in (generate.meters_page, generate.events_page):
+        with pytest.raises(ValueError, match="the entry has no description"):
+            page()
 
 
 def test_every_shipped_rule_has_its_entry() -> None:

@@ -53,7 +53,8 @@ MESSAGE = {
         ("payload.metrics[0].name", ["cpu.percent"]),
         ("payload.metrics[-1].name", ["none"]),
         ("payload.metrics[9].name", []),
-        ("payload.host[0]", []),
+        ("payload.host[0]", ["h"]),
+        ("payload.host[1]", []),
         ("payload.metrics[1:].name", ["cpu.frequency", "none"]),
         ("payload.metrics[*].value", [0.25, 1600, None]),
         ("payload.metrics.[*].value", [0.25, 1600, None]),
@@ -85,10 +86,12 @@ MESSAGE = {
         ("payload.metrics.`len`", [3]),
         ("payload.size.`len`", []),
         ("payload.metrics[0].name.`parent`.value", [0.25]),
-        ("payload.image_meta.`keys`", ["org.openstack__1__os_distro"]),
+        ("payload.image_meta.`sorted`", [["org.openstack__1__os_distro"]]),
         ("payload..unit", ["B", "B"]),
         ("$..user_id", ["u"]),
-        ("ctxt", [{"user_id": "u", "tenant": "t"}]),
+        ("ctxt", [{"user_id": "u", "tenant": "t", "client_timeout": None}]),
+        ("ctxt.client_timeout", [None]),
+        ("priority", []),
     ],
 )
 def test_an_expression_finds(expression, expected):
@@ -142,8 +145,13 @@ def test_an_odd_payload_has_values_or_none(payload):
         "payload.metrics[?value > 5][0:2].*",
     ):
         compiled = compile_expression(text)
-        values = [value for value in compiled.all(message) if value is not None]
-        assert compiled.first(message) == (values[0] if values else None)
+        try:
+            values = [value for value in compiled.all(message) if value is not None]
+        except (TypeError, LookupError):
+            with pytest.raises((TypeError, LookupError)):
+                compiled.first(message)
+        else:
+            assert compiled.first(message) == (values[0] if values else None)
 
 
 def first(definition, message=MESSAGE):
@@ -214,12 +222,13 @@ def test_map_translates_values():
         {"fields": "payload.x", "plugin": "nothing"},
         {"fields": "payload.x", "plugin": {"parameters": {}}},
         {"fields": "payload.x", "plugin": {"name": "map", "parameters": {"values": {}}}},
-        {"fields": "payload.x", "plugin": {"name": "split", "parameters": {"segmnt": 1}}},
         {"fields": "payload.x", "plugin": {"name": "bitfield", "parameters": {"flags": [{"bit": 1}]}}},
         {"fields": []},
         [],
-        [1],
+        [1, 2],
+        [["payload.x"]],
         None,
+        1.5,
     ],
 )
 def test_a_definition_that_cannot_work_is_refused(definition):

@@ -5,6 +5,7 @@ from textwrap import dedent
 import pytest
 
 from meterhouse.definitions.loading import DEFAULTS, load, load_files
+from meterhouse.definitions.meters import RawSample
 from meterhouse.errors import DefinitionError
 
 MESSAGE = {
@@ -52,7 +53,10 @@ def define(tmp_path):
 def samples(definitions, message=MESSAGE):
     warn: list[str] = []
     plan = definitions.meters.plan(message["event_type"])
-    return (plan.samples(message, warn) if plan else []), warn
+    payload = message.get("payload")
+    payloads = [payload if isinstance(payload, dict) else {}]
+    blocks = plan.read([message], payloads, [warn], [message.get("timestamp")])[0] if plan else []
+    return [RawSample(*row) for block in blocks for row in zip(*block[1:10], strict=True)], warn
 
 
 def test_a_meter_makes_a_sample_of_a_notification(define):
@@ -130,6 +134,45 @@ def test_the_old_name_of_lookup_is_understood(define):
     assert [(sample.name, sample.volume) for sample in made] == [("a", 3), ("b", 3)]
 
 
+def test_what_is_looked_up_and_never_defined_counts_as_one_value(define):
+    definitions = define(meter(name="$.payload.items[*].n", lookup=["name", "user_id", "other"]))
+    assert samples(definitions)[0] == []
+    made, _ = samples(definitions, {**MESSAGE, "payload": {"items": [{"n": "a"}]}})
+    assert [(sample.name, sample.user_id) for sample in made] == [("a", None)]
+
+
+def test_a_type_that_is_looked_up_has_to_be_one(define):
+    keys = {"name": "$.payload.items[*].n", "lookup": ["name", "type"], "type": "$.payload.items[*].u"}
+    with pytest.raises(ValueError, match="none of gauge"):
+        samples(define(meter(**keys)))
+
+
+@pytest.mark.parametrize("field", ["$.payload.size + 0 * $.payload.size", "$.payload.items[*].n"])
+def test_lookup_drops_all_where_another_attribute_has_another_count(define, field):
+    made, warn = samples(define(meter(name="payload['id','size','items']", lookup="name", user_id=field)))
+    assert (len(made), len(warn)) == ((3, 0) if "size" in field else (0, 1))
+
+
+def test_an_empty_timestamp_is_the_notifications(define):
+    [sample], _ = samples(define(meter(timestamp="payload.when")), {**MESSAGE, "payload": {"when": ""}})
+    assert sample.timestamp == "2026-01-01 00:00:00"
+    keys = {"name": "payload.items[*]", "lookup": ["name", "timestamp"], "timestamp": "payload.when[*]"}
+    made, _ = samples(define(meter(**keys)), {**MESSAGE, "payload": {"items": ["a", "b"], "when": ["", "2026"]}})
+    assert [sample.timestamp for sample in made] == ["2026-01-01 00:00:00", "2026"]
+
+
+def test_keys_that_are_empty_are_as_if_not_there(define):
+    [sample], _ = samples(define(meter(user_id="", project_id=None, timestamp=0, user_metadata="")))
+    assert (sample.user_id, sample.project_id, sample.timestamp) == (None, None, "2026-01-01 00:00:00")
+
+
+def test_no_user_metadata_leaves_no_trace(define):
+    [sample], _ = samples(define(meter(metadata={"id": "payload.id"}, user_metadata="payload.items[0]")))
+    assert sample.metadata == {"id": "box-1"}
+    with pytest.raises(TypeError, match="user metadata"):
+        samples(define(meter(user_metadata="payload.id")))
+
+
 def test_the_last_of_a_name_wins_in_a_file_and_the_first_file_wins(define, tmp_path):
     definitions = define(meter(volume=1), meter(name="other"), meter(volume=2))
     assert [(sample.name, sample.volume) for sample in samples(definitions)[0]] == [("box.size", 2), ("other", 3)]
@@ -149,7 +192,9 @@ def test_the_last_of_a_name_wins_in_a_file_and_the_first_file_wins(define, tmp_p
         ({"volume": {"fields": "$.payload.x", "plugin": "sum"}}, 7, "no plugin 'sum'"),
         ({"volume": {"plugin": "timedelta"}}, 7, "no 'fields'"),
         ({"event_type": "("}, 3, "no regular expression"),
-        ({"lookup": ["nme"]}, 8, "it can name only"),
+        ({"lookup": 5}, 8, "neither a text nor a list"),
+        ({"volume": 1.5}, 6, "neither an integer"),
+        ({"volume": 0}, 6, "missing or empty"),
         ({"metadata": ["x"]}, 9, "no mapping"),
         (
             {"lookup": "volume", "volume": {"fields": ["a", "b"], "plugin": "timedelta"}},
@@ -221,7 +266,7 @@ def test_a_file_is_read_once_and_again_when_it_changed(tmp_path):
     assert [each.name for each in load(tmp_path).meters.meters] == ["two"]
 
 
-def test_the_names_of_icehouse_are_read_when_asked_for(tmp_path):
+def test_the_names_of_icehouse_are_read_unless_ceilometer_is_to_be_matched(tmp_path):
     path = tmp_path / "meters.yaml"
     path.write_text(
         dedent("""
@@ -237,7 +282,7 @@ def test_the_names_of_icehouse_are_read_when_asked_for(tmp_path):
         """)
     )
     message = {**MESSAGE, "payload": {"id": "b", "_context_x": 4}}
-    [sample], _ = samples(load_files([path], None, icehouse_names=True), message)
-    assert (sample.volume, sample.project_id, sample.user_id) == (4, "context-project", "context-user")
     [sample], _ = samples(load_files([path], None), message)
+    assert (sample.volume, sample.project_id, sample.user_id) == (4, "context-project", "context-user")
+    [sample], _ = samples(load_files([path], None, icehouse_names=False), message)
     assert (sample.volume, sample.project_id, sample.user_id) == (4, None, None)

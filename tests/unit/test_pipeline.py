@@ -1,6 +1,6 @@
 """The steps together, on every kind of site: from the spool to the roll-ups, the reports and an alarm's webhook."""
 
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ def feed(site: Site, number: int = 0, messages: int = 4) -> None:
     drop(site.settings.spool, f"{number}.jsonl", made)
 
 
-def test_from_the_spool_to_the_archive_on_every_kind_of_site(any_site: Site) -> None:
+def test_from_the_spool_to_the_archive_on_every_kind_of_site(any_site: Site, today: date) -> None:
     for number in range(2):
         feed(any_site, number)
         process(any_site)
@@ -65,7 +65,7 @@ def test_from_the_spool_to_the_archive_on_every_kind_of_site(any_site: Site) -> 
     ]
     assert usage[0]["cpu_hours"] == pytest.approx(7 * 60e9 / 3.6e12)
     before = rows(any_site, "samples")
-    assert {sealed.table_name for sealed in archive(any_site, times.now().date()).sealed} >= {"samples", "events"}
+    assert {sealed.table_name for sealed in archive(any_site, today).sealed} >= {"samples", "events"}
     assert rows(any_site, "samples") == before
     process(any_site)
     assert not snapshot(any_site).hours

@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from meterhouse.cli import cli
 from meterhouse.errors import SettingsError
-from meterhouse.settings import Settings, read_settings
+from meterhouse.settings import SECRETS, Settings, read_settings, settings
 
 
 def test_everything_lies_in_the_home_folder_where_nothing_else_is_said(tmp_path: Path) -> None:
@@ -91,3 +93,29 @@ def test_settings_do_not_change() -> None:
     given = Settings()
     with pytest.raises(ValueError, match="frozen"):
         given.collect_batch = 1
+
+
+def test_the_telemetry_secret_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METERHOUSE_TELEMETRY_SECRET", "hunter2\udcff")
+    with pytest.raises(SettingsError, match=r"METERHOUSE_TELEMETRY_SECRET=\*\*\*: is not UTF-8 text") as caught:
+        read_settings()
+    assert "hunter2" not in str(caught.value)
+    monkeypatch.setenv("METERHOUSE_TELEMETRY_SECRET", "hunter2")
+    given = read_settings()
+    assert given.telemetry_secret == "hunter2"
+    assert "hunter2" not in repr(given) + str(given)
+
+
+def test_the_listing_masks_what_is_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METERHOUSE_TELEMETRY_SECRET", "hunter2")
+    monkeypatch.setenv("METERHOUSE_S3_SECRET_KEY", "hunter2")
+    monkeypatch.setenv("METERHOUSE_S3_ACCESS_KEY", "key")
+    monkeypatch.setenv("METERHOUSE_WAREHOUSE_URL", "postgresql+psycopg://meterhouse:hunter2@db/meterhouse")
+    settings.cache_clear()
+    shown = CliRunner().invoke(cli, ["settings", "--json"])
+    settings.cache_clear()
+    assert shown.exit_code == 0
+    assert "hunter2" not in shown.output
+    assert {name.upper() for name in SECRETS} == {"S3_SECRET_KEY", "TELEMETRY_SECRET"}
+    for name in ("TELEMETRY_SECRET", "S3_SECRET_KEY"):
+        assert f'"METERHOUSE_{name}","value":"***"' in shown.output.replace(": ", ":").replace(", ", ",")

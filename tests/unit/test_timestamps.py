@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meterhouse.timestamps import parse, parse_datetime, parse_exact, parse_utc
+from meterhouse.timestamps import parse, parse_all, parse_datetime, parse_exact, parse_utc
 
 MOMENT = 1_395_003_213_452_786
 
@@ -81,3 +81,26 @@ def test_every_moment_is_read_back(moment, minutes):
 def test_any_text_is_a_moment_or_a_value_error(text):
     with suppress(ValueError):
         assert isinstance(parse(text), int)
+
+
+def outcome(read, texts):
+    try:
+        return read(texts)
+    except ValueError:
+        return "malformed"
+
+
+@given(
+    st.lists(
+        st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31)).map(str)
+        | st.datetimes().map(lambda moment: moment.isoformat(timespec="milliseconds"))
+        | st.dates().map(str)
+        | st.sampled_from(["2026-01-01T00:00:00Z", "2026-01-01 00", "0000-01-01", " 2026-01-01", "2026-01-01T24:00:00"])
+        | st.from_regex(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?", fullmatch=True),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_many_timestamps_at_once_are_what_each_is_alone(texts):
+    many = texts * 50
+    assert outcome(parse_all, many) == outcome(lambda all: [parse_exact(text) for text in all], many)

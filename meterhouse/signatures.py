@@ -1,0 +1,89 @@
+"""Signatures of polled samples: HMAC-SHA256 under a secret that the polling agents share.
+
+The form is that of Ceilometer's `[publisher] telemetry_secret` (once `metering_secret`), field `message_signature`: the
+hex digest over the sample's names and values as text, one after the other with nothing between. Keys are sorted at
+each level, those of nested mappings are joined with `:`; a value is the text that Python makes of it, a list that of
+the list with its texts as bytes (`[b'a', 1, None]`). The signature itself is left out.
+"""
+
+import hmac
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+FIELD: Final = "message_signature"
+"""The field that holds a sample's signature."""
+
+
+def signature(sample: Mapping[Any, Any], secret: str) -> str:
+    """The signature that a sample should carry, 64 hex digits; `secret` is not empty.
+
+    Raises:
+        UnicodeEncodeError: a text holds a lone surrogate; Ceilometer signs no such sample.
+        RecursionError: the sample is nested some hundred levels deep.
+        TypeError: keys of one mapping cannot be sorted, which JSON never gives.
+    """
+    parts: list[str] = []
+    _add(sample, "", parts)
+    return hmac.digest(secret.encode(), "".join(parts).encode(), "sha256").hex()
+
+
+def is_valid(sample: Any, secret: str) -> bool:
+    """Whether a sample carries its own signature; one without any, or that cannot be signed, does not."""
+    given = sample.get(FIELD) if isinstance(sample, dict) else None
+    if not isinstance(given, str):
+        return False
+    try:
+        wanted = signature(sample, secret)
+    except (UnicodeEncodeError, RecursionError, TypeError):
+        return False
+    return hmac.compare_digest(wanted.encode(), given.encode("utf-8", "replace"))
+
+
+def unsigned(samples: Sequence[Any], secret: str, as_sent: Callable[[], Sequence[Any]]) -> list[int]:
+    """The places of the samples in a batch that do not carry their own signature.
+
+    Args:
+        samples: the samples as they are converted.
+        secret: the secret, not empty.
+        as_sent: gives the same batch as Python's own `json` reads it from the message, asked for where a signature is
+            wrong: what is left out of a message or rounded when it is read for conversion (NUL characters, integers of
+            more than 64 bits) was signed all the same. Where it raises ValueError or RecursionError, they are wrong.
+    """
+    wrong = [at for at, sample in enumerate(samples) if not is_valid(sample, secret)]
+    if not wrong:
+        return []
+    try:
+        sent = as_sent()
+    except (ValueError, RecursionError):
+        return wrong
+    return [at for at in wrong if not (at < len(sent) and is_valid(sent[at], secret))]
+
+
+def as_json(sample: Any) -> bytes:
+    """A sample as JSON, for a dead letter; one that is nested too deeply without what is nested in it."""
+    try:
+        return json.dumps(sample).encode()
+    except RecursionError:
+        fields = sample.items() if isinstance(sample, dict) else ()
+        return json.dumps({name: value for name, value in fields if not isinstance(value, (dict, list))}).encode()
+
+
+def _add(mapping: Mapping[Any, Any], prefix: str, parts: list[str]) -> None:
+    for name in sorted(mapping):
+        value = mapping[name]
+        if isinstance(value, dict):
+            _add(value, f"{prefix}{name}:", parts)
+        elif prefix or name != FIELD:
+            parts.append(f"{prefix}{name}{_in_list(value) if isinstance(value, (list, tuple)) else value}")
+
+
+def _in_list(value: Any) -> Any:
+    """What stands in a list, with its texts as bytes and its mappings in the order of their keys."""
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, (list, tuple)):
+        return [_in_list(each) for each in value]
+    if isinstance(value, dict):
+        return {_in_list(name): _in_list(value[name]) for name in sorted(value)}
+    return value
