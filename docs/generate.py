@@ -28,7 +28,7 @@ from meterhouse.alarms.evaluate import COMPARE
 from meterhouse.cli import cli
 from meterhouse.definitions.endpoints import ENDPOINTS
 from meterhouse.definitions.events import DEFAULT_TRAITS, compile_event
-from meterhouse.definitions.loading import DEFAULTS
+from meterhouse.definitions.loading import DEFAULTS, ICEHOUSE_METERS
 from meterhouse.definitions.meters import compile_meter
 from meterhouse.quality_rules import CHECKS, SEVERITIES, Rule
 from meterhouse.quality_rules import load as load_rules
@@ -272,21 +272,8 @@ def meters_page() -> str:
         "Polled samples need no definition: each brings its meter, type and unit along. "
         "[Those of Ceilometer's agents](#polled-meters) are listed below.\n"
     ]
-    for path in sorted((DEFAULTS / "meters.d").glob("*.yaml")):
-        content = path.read_text("utf-8")
-        lines = content.splitlines()
-        root: Any = yaml.compose(content)
-        nodes = next(value for key, value in root.value if key.value == "metric").value
-        rows = []
-        for entry, node in zip(yaml.safe_load(content)["metric"], nodes, strict=True):
-            compile_meter(entry)
-            about = _comment(path, lines, node.start_mark.line)
-            rows.append(
-                (code(entry["name"]), entry["type"], code(entry["unit"]), codes(_listed(entry)), sentence(about))
-            )
-        parts.append(
-            f"## {path.stem}\n\n{_remark(lines)}\n\n" + table(("meter", "type", "unit", "event types", "meaning"), rows)
-        )
+    parts += [_meters_of(path, path.stem) for path in sorted((DEFAULTS / "meters.d").glob("*.yaml"))]
+    parts.append(_meters_of(ICEHOUSE_METERS, "With METERHOUSE_ICEHOUSE_METERS"))
     parts.append(
         "## Made by code\n\n"
         "What the form cannot express is made whatever the definitions are, as in Ceilometer.\n\n"
@@ -306,6 +293,19 @@ def meters_page() -> str:
         ]
         parts.append(f"### Polled: {service}\n\n" + table(("meter", "type", "unit", "meaning"), rows))
     return "\n".join(parts)
+
+
+def _meters_of(path: Path, title: str) -> str:
+    content = path.read_text("utf-8")
+    lines = content.splitlines()
+    root: Any = yaml.compose(content)
+    nodes = next(value for key, value in root.value if key.value == "metric").value
+    rows = []
+    for entry, node in zip(yaml.safe_load(content)["metric"], nodes, strict=True):
+        compile_meter(entry)
+        about = _comment(path, lines, node.start_mark.line)
+        rows.append((code(entry["name"]), entry["type"], code(entry["unit"]), codes(_listed(entry)), sentence(about)))
+    return f"## {title}\n\n{_remark(lines)}\n\n" + table(("meter", "type", "unit", "event types", "meaning"), rows)
 
 
 _BY_CODE = {

@@ -13,6 +13,6 @@ def check(given: Settings) -> None:
     from meterhouse.alarms import definitions as alarms
     from meterhouse.definitions import loading
 
-    loading.load(given.config_dir, icehouse_names=given.icehouse_names)
+    loading.load(given.config_dir, icehouse_names=given.icehouse_names, icehouse_meters=given.icehouse_meters)
     quality_rules.load(given.config_dir)
     alarms.load(given.config_dir)

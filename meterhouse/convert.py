@@ -254,7 +254,8 @@ class Converter:
         ordinary = [
             message is not None
             and message.get("event_type") == event_type
-            and message.get("priority") in _ORDINARY_PRIORITIES
+            and type(priority := message.get("priority")) is str
+            and priority in _ORDINARY_PRIORITIES
             for message in messages
         ]
         read = [message for message in compress(messages, ordinary) if message is not None]

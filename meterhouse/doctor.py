@@ -54,7 +54,7 @@ def _definitions(given: Settings) -> list[dict[str, Any]]:
     from meterhouse.definitions.checking import check
     from meterhouse.definitions.loading import files_of
 
-    meters, events = files_of(given.config_dir)
+    meters, events = files_of(given.config_dir, given.icehouse_meters)
     checked = check([*meters, events], icehouse_names=given.icehouse_names)
     if not checked.findings:
         well = f"{checked.meters} meters and {checked.events} event definitions, all of which can work"

@@ -84,6 +84,11 @@ class Settings(BaseSettings):
         description="Read `_context_x` in definitions as `ctxt.x`, as it was spelled until Ocata. "
         "Today's Ceilometer finds nothing by it: turn it off to give exactly what that gives.",
     )
+    icehouse_meters: bool = Field(
+        default=False,
+        description="Make the meters that Ceilometer had from Icehouse to Mitaka and has dropped since, as well: that "
+        "an instance, a network, an image or a volume exists, and counts of what happens to it.",
+    )
     compute: Literal["local"] = Field(default="local", description="Where DuckDB runs.")
     memory_limit: str = Field(
         default="1500MB",

@@ -55,7 +55,8 @@ class Site:
         """The meter and event definitions, reloaded when their files change."""
         from meterhouse.definitions.loading import load
 
-        return load(self.settings.config_dir, icehouse_names=self.settings.icehouse_names)
+        given = self.settings
+        return load(given.config_dir, icehouse_names=given.icehouse_names, icehouse_meters=given.icehouse_meters)
 
     @property
     def rules(self) -> "Rules":

@@ -86,9 +86,7 @@ def parse_utc(text: object) -> datetime:
 def to_microseconds(moment: datetime) -> int:
     """Microseconds since the epoch of a moment; one without an offset is in UTC."""
     offset = moment.utcoffset()
-    since = moment.replace(tzinfo=None) - _EPOCH
-    if offset:
-        since -= offset
+    since = moment - _EPOCH if offset is None else moment.replace(tzinfo=None) - _EPOCH - offset
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 

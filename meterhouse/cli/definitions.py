@@ -28,11 +28,12 @@ def check(paths: tuple[Path, ...], as_json: bool) -> None:
     from meterhouse.settings import settings
 
     files: list[Path] = []
+    icehouse_meters = settings().icehouse_meters and not paths
     for path in paths or (settings().config_dir,):
         if path is not None and not path.is_dir():
             files.append(path)
         else:
-            meters, events = files_of(path)
+            meters, events = files_of(path, icehouse_meters)
             files += [*meters, events]
     checked = examine(files, icehouse_names=settings().icehouse_names)
     for finding in checked.findings:

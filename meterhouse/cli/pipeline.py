@@ -72,8 +72,11 @@ def _definitions(kind: str, path: Path | None) -> "Definitions":
     from meterhouse.settings import settings
 
     icehouse_names = settings().icehouse_names
-    if path is None or path.is_dir():
-        return load(path or settings().config_dir, icehouse_names=icehouse_names)
+    if path is None:
+        given = settings()
+        return load(given.config_dir, icehouse_names=icehouse_names, icehouse_meters=given.icehouse_meters)
+    if path.is_dir():
+        return load(path, icehouse_names=icehouse_names)
     meters, events = ([path], None) if kind == "samples" else ([], path)
     return load_files(meters, events, icehouse_names=icehouse_names)
 

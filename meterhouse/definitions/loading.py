@@ -18,11 +18,12 @@ from meterhouse.definitions.meters import Meter, MeterDefinitions, compile_meter
 from meterhouse.errors import DefinitionError
 
 DEFAULTS: Final = Path(__file__).parent.parent / "defaults"
+ICEHOUSE_METERS: Final = DEFAULTS / "icehouse_meters.yaml"
 
 Signature = tuple[tuple[str, int, int], ...]
 _ICEHOUSE: Final = re.compile(r"""(?<![\w.'"])(\$\.)?_context_""")
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_loaded: dict[tuple[Path | None, bool], tuple[Signature, "Definitions"]] = {}
+_loaded: dict[tuple[Path | None, bool, bool], tuple[Signature, "Definitions"]] = {}
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Definitions:
         return None if None in contexts else frozenset().union(*(each for each in contexts if each))
 
 
-def load(config_dir: Path | None, *, icehouse_names: bool = True) -> Definitions:
+def load(config_dir: Path | None, *, icehouse_names: bool = True, icehouse_meters: bool = False) -> Definitions:
     """The definitions of a configuration folder.
 
     Meters are read from `meters.d/*.yaml`, by name, then `meters.yaml`; events from `event_definitions.yaml`. What the
@@ -71,13 +72,14 @@ def load(config_dir: Path | None, *, icehouse_names: bool = True) -> Definitions
         config_dir: the folder, None for what Meterhouse ships.
         icehouse_names: read `_context_x` as `ctxt.x` and `multi` as `lookup`, as older Ceilometers did and as some
             deployments' files still say. Ceilometer finds nothing by these names today: False gives just what it gives.
+        icehouse_meters: read the meters that Ceilometer has dropped since Mitaka after all others.
 
     Raises:
         DefinitionError: a file cannot be read, is no YAML, or has not the form; or an event definition cannot work.
     """
-    meters, events = files_of(config_dir)
+    meters, events = files_of(config_dir, icehouse_meters)
     signature = _signature([*meters, events])
-    key = (config_dir, icehouse_names)
+    key = (config_dir, icehouse_names, icehouse_meters)
     cached = _loaded.get(key)
     if cached is None or cached[0] != signature:
         cached = (signature, load_files(meters, events, icehouse_names=icehouse_names))
@@ -103,7 +105,7 @@ def load_files(meters: Sequence[Path], events: Path | None, *, icehouse_names: b
     )
 
 
-def files_of(config_dir: Path | None) -> tuple[list[Path], Path]:
+def files_of(config_dir: Path | None, icehouse_meters: bool = False) -> tuple[list[Path], Path]:
     """The files of meters and the file of event definitions that `load` reads."""
     meters: list[Path] = []
     events = DEFAULTS / "event_definitions.yaml"
@@ -113,7 +115,8 @@ def files_of(config_dir: Path | None) -> tuple[list[Path], Path]:
             meters.append(config_dir / "meters.yaml")
         if (config_dir / "event_definitions.yaml").exists():
             events = config_dir / "event_definitions.yaml"
-    return meters or sorted((DEFAULTS / "meters.d").glob("*.yaml")), events
+    meters = meters or sorted((DEFAULTS / "meters.d").glob("*.yaml"))
+    return [*meters, ICEHOUSE_METERS] if icehouse_meters else meters, events
 
 
 def _signature(paths: Sequence[Path]) -> Signature:

@@ -141,3 +141,29 @@ def test_a_definition_that_cannot_work_refuses_the_file(tmp_path, text, where, r
     with pytest.raises(DefinitionError, match=reason) as caught:
         load_files([], path)
     assert caught.value.where == f"{path}:{where}"
+
+
+def test_types_are_named_in_any_case_and_none_is_one(line):
+    traits = {
+        "n": {"fields": "payload.size", "type": "INT"},
+        "at": {"fields": "payload.made_at", "type": "DateTime"},
+        "x": {"fields": "payload.size", "type": "none"},
+        "empty": {"fields": "payload.empty", "type": "none"},
+    }
+    made = line(entry(**traits))["event"]["traits"]
+    assert made == [
+        *DEFAULTS,
+        ["n", "integer", 3],
+        ["at", "datetime", "2026-01-01T00:00:00.500000"],
+        ["x", "none", "3"],
+    ]
+
+
+def test_an_entry_for_no_type_serves_none(line):
+    assert line(entry([], id="payload.id"))["event"]["traits"] == DEFAULTS
+    assert line(entry(["!other.*"], id="payload.id"))["event"]["traits"] == [*DEFAULTS, ["id", "text", "box-1"]]
+
+
+def test_what_an_expression_cannot_do_costs_the_event(line):
+    made = line(entry(id="payload.id", x=["payload.id", "payload.none[0]"]))
+    assert (made["event"], made["error"]["error"]) == (None, "TypeError")

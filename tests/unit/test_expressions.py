@@ -118,6 +118,14 @@ def test_matches_have_paths():
     ]
 
 
+def test_a_row_of_wildcards_and_parents_is_bounded():
+    message = {"payload": {"list": list(range(100))}}
+    expression = "payload.list" + "[*].`parent`" * 2
+    assert len(compile_expression(expression).all(message)) == 10_000
+    with pytest.raises(ValueError, match="more than"):
+        compile_expression("payload.list" + "[*].`parent`" * 20).all(message)
+
+
 def test_a_recursive_descent_is_bounded(monkeypatch):
     monkeypatch.setattr(expressions, "DESCENT_LIMIT", 10)
     with pytest.raises(ValueError, match="more than 10 values"):

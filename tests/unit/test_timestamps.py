@@ -52,11 +52,24 @@ def test_spaces_around_a_timestamp_do_not_matter_unless_it_must_be_exact():
 @pytest.mark.parametrize(
     "text",
     ["", " ", "now", "2015-06-1909:19:35.786893", "2014-13-01", "201403", None, 5,
-     "2014-03-16 20:53:61", "0001-01-01T00:00:00+05:00", "2014-03-16T20:53:33+99:99", "２０１４-03-16 20:53:33"],
+     "2014-03-16 20:53:61", "2014-03-16T20:53:33+99:99", "２０１４-03-16 20:53:33", "2014-03-16T20:53:33+05:30:15",
+     "2014-W11-1T20:53:33", "2014-03-16T20:53:33.+05:00", "2014-03-16T20:53:33.5 +05:00", "2014-03-16T20:53:33z"],
 )  # fmt: skip
 def test_a_malformed_timestamp_is_a_value_error(text):
     with pytest.raises(ValueError, match=r".+"):
         parse(text)
+
+
+def test_a_moment_before_the_first_year_or_after_the_last_is_still_one():
+    day = 86_400_000_000
+    assert parse_exact("0001-01-01T00:00:00+05:00") == parse_exact("0001-01-02T00:00:00+05:00") - day
+    assert parse_exact("9999-12-31T23:00:00-05:00") == parse_exact("9999-12-30T23:00:00-05:00") + day
+    with pytest.raises(ValueError, match="years 1 to 9999"):
+        parse_utc("0001-01-01T00:00:00+05:00")
+
+
+def test_a_newline_may_follow():
+    assert parse_exact("2014-03-16 20:53:33.452786\n") == MOMENT
 
 
 def test_the_offset_is_kept_where_the_moment_itself_is_asked_for():
