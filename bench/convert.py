@@ -35,9 +35,9 @@ from meterhouse.demo.cloud import SimulatedCloud
 from meterhouse.envelope import unwrap
 from meterhouse.schema import NOTIFICATIONS
 
-COUNT, BATCHES, IN_BATCH = 20_000, 400, 50
+COUNT, BATCHES, IN_BATCH = 10_000, 400, 50
 CHUNK = 100_000  # rows of a table that the pipeline converts at once
-ROUNDS = 3
+ROUNDS, PEER_ROUNDS = 3, 2  # of which the fastest counts
 
 
 def of_file(path: Path) -> list[dict[str, Any]]:
@@ -83,7 +83,7 @@ def _later(timestamp: Any, seconds: int) -> Any:
 
 
 def polled(batches: int, metadata: Callable[[int], dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Batches of polled samples of 500 instances."""
+    """Batches of polled samples of 500 instances; those of a batch are of one run of the pollster, so of one time."""
     start = datetime(2026, 1, 1, tzinfo=UTC).replace(tzinfo=None)
     for number in range(batches):
         moment = start + timedelta(seconds=6 * number)
@@ -100,7 +100,7 @@ def polled(batches: int, metadata: Callable[[int], dict[str, Any]]) -> Iterator[
                     "user_id": f"{instance % 20:032x}",
                     "project_id": f"{instance % 7:032x}",
                     "resource_id": str(uuid.UUID(int=instance)),
-                    "timestamp": f"{moment.isoformat()}.{at:06d}+00:00",
+                    "timestamp": f"{moment.isoformat()}.{number:06d}+00:00",
                     "resource_metadata": metadata(instance),
                     "message_id": str(uuid.UUID(int=number * IN_BATCH + at)),
                     "monotonic_time": None,
@@ -189,7 +189,8 @@ def converted(definitions: Definitions, what: str, table: pa.Table) -> Callable[
         made = 0
         for start in range(0, table.num_rows, CHUNK):
             done = converter.convert(table.slice(start, CHUNK))
-            made += int(done.samples.num_rows + done.events.num_rows)
+            made += int(done.samples.num_rows) if what != "events" else 0
+            made += int(done.events.num_rows) if what != "samples" else 0
         return made
 
     return step
@@ -203,6 +204,12 @@ def parsed(bodies: list[str]) -> Callable[[], None]:
             orjson.loads(body)
 
     return step
+
+
+def peer_fastest(ceilometer: Ceilometer, what: str, file: Path) -> dict[str, float]:
+    """The fastest of a few rounds of Ceilometer."""
+    rounds = [ceilometer.rate(what, file) for _ in range(PEER_ROUNDS)]
+    return min(rounds, key=lambda each: each["cpu_seconds"])
 
 
 def line(name: str, count: int, seconds: float, ours: float = 0.0, made: int | None = None) -> None:
@@ -229,7 +236,7 @@ def notifications(folder: Path, ceilometer: Ceilometer, messages: list[dict[str,
     for what in ("samples", "events", "both"):
         made, seconds = fastest(converted(theirs, what, table))
         line(f"{what}: Meterhouse", count, seconds, made=made)
-        peer = ceilometer.rate(what, file)
+        peer = peer_fastest(ceilometer, what, file)
         line(f"{what}: Ceilometer {VERSION}", count, peer["cpu_seconds"], seconds, int(peer["made"]))
         if what == "both":
             wall = count / peer["seconds"]
@@ -257,7 +264,7 @@ def polled_samples(folder: Path, ceilometer: Ceilometer) -> None:
         line(f"{name}: floor: parse", count, floor)
         made, seconds = fastest(converted(definitions, "both", table_of(bodies)))
         line(f"{name}: Meterhouse", count, seconds, made=made)
-        peer = ceilometer.rate("polled", file)
+        peer = peer_fastest(ceilometer, "polled", file)
         line(f"{name}: Ceilometer {VERSION}", count, peer["cpu_seconds"], seconds, int(peer["made"]))
 
 

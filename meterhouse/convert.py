@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from meterhouse import polled, signatures
 from meterhouse.bodies import NUL, Bodies, read_body, reader
+from meterhouse.definitions.columns import Columns
 from meterhouse.definitions.endpoints import ENDPOINTS, Endpoint
 from meterhouse.definitions.events import TYPED, kinds
 from meterhouse.definitions.expressions import Message
@@ -86,34 +87,18 @@ class Converted:
     polled: int
 
 
-@dataclass
 class _Batch:
-    """Notifications of one type, unwrapped; `timestamps` are theirs, as they came."""
+    """Notifications of one type."""
 
-    rows: list[int]
-    message_ids: list[str]
-    messages: list[Message]
-    payloads: list[dict[str, Any]]
-    timestamps: list[Any]
-
-    @classmethod
-    def of(cls, rows: list[int], messages: list[Message], message_ids: Sequence[str]) -> "_Batch":
-        return cls(
-            rows,
-            [message_ids[row] for row in rows],
-            messages,
-            [payload if isinstance(payload := message.get("payload"), dict) else {} for message in messages],
-            [message.get("timestamp") for message in messages],
-        )
+    def __init__(self, rows: list[int], messages: list[Message], message_ids: Sequence[str]) -> None:
+        self.rows = rows
+        self.message_ids = [message_ids[row] for row in rows]
+        self.columns = Columns(messages)
+        self._all_ids = message_ids
 
     def some(self, places: Sequence[int]) -> "_Batch":
-        return _Batch(
-            [self.rows[at] for at in places],
-            [self.message_ids[at] for at in places],
-            [self.messages[at] for at in places],
-            [self.payloads[at] for at in places],
-            [self.timestamps[at] for at in places],
-        )
+        messages = self.columns.messages
+        return _Batch([self.rows[at] for at in places], [messages[at] for at in places], self._all_ids)
 
     def warns(self) -> list[list[str]]:
         return [[] for _ in self.rows]
@@ -234,7 +219,7 @@ class Converter:
             of_type[0].append(row)
             of_type[1].append(message)
         for type_, (rows, messages) in alike.items():
-            self._add_batch(type_, _Batch.of(rows, messages, work.message_ids), work)
+            self._add_batch(type_, _Batch(rows, messages, work.message_ids), work)
 
     def _add_polled_batches(self, rows: list[int], work: _Work) -> list[int]:
         """Add the batches of polled samples in which all is in order; return the other rows."""
@@ -260,11 +245,11 @@ class Converter:
         ]
         read = [message for message in compress(messages, ordinary) if message is not None]
         if read:
-            self._add_batch(event_type, _Batch.of(list(compress(rows, ordinary)), read, work.message_ids), work)
+            self._add_batch(event_type, _Batch(list(compress(rows, ordinary)), read, work.message_ids), work)
         return [] if len(read) == len(rows) else [row for row, is_ in zip(rows, ordinary, strict=True) if not is_]
 
     def _add_batch(self, event_type: str, batch: _Batch, work: _Work) -> None:
-        priorities = [_priority(message) for message in batch.messages]
+        priorities = [_priority(message) for message in batch.columns.messages]
         self._add_samples(event_type, _of_priorities(batch, priorities, SAMPLE_PRIORITIES), work)
         self._add_events(event_type, _of_priorities(batch, priorities, EVENT_PRIORITIES), work)
 
@@ -281,13 +266,13 @@ class Converter:
 
         def by_meters(part: _Batch, plan: MeterPlan) -> None:
             warns = part.warns()
-            blocks, found = plan.read(part.messages, part.payloads, warns, part.timestamps)
+            blocks = plan.read(part.columns, warns)
             self._stage(blocks, part, warns, "meter", work, repeats=plan.repeats)
-            work.uses.add(event_type, "meter", found)
+            work.uses.add(event_type, "meter", part.columns)
 
         def by_endpoint(part: _Batch, endpoint: Endpoint) -> None:
             warns = part.warns()
-            blocks = [_endpoint_block(endpoint, part.messages, warns)]
+            blocks = [_endpoint_block(endpoint, part.columns.messages, warns)]
             self._stage(blocks, part, warns, endpoint.name, work, repeats=True)
 
         if plan is not None:
@@ -322,13 +307,12 @@ class Converter:
 
         def add(part: _Batch) -> None:
             warns = part.warns()
-            generated = work.samples.moments_of(part.timestamps)
-            traits = definition.read(part.messages, part.payloads, warns)
+            generated = work.samples.moments_of(part.columns.timestamps)
+            traits = definition.read(part.columns, warns)
             work.events.add(part.rows, part.message_ids, event_type, generated, traits)
-            columns = [column for _, column in traits]
-            work.uses.add(event_type, "event", list(zip(definition.paths, columns, strict=True)))
+            work.uses.add(event_type, "event", part.columns)
             work.warn(part.rows, "event", warns)
-            for row, message in zip(part.rows, part.messages, strict=True) if self._store_raw else ():
+            for row, message in zip(part.rows, part.columns.messages, strict=True) if self._store_raw else ():
                 if _priority(message) in self._store_raw:
                     work.events.keep_raw(row, work.bodies.text(row) or "")
 
@@ -385,17 +369,10 @@ class Converter:
         if not isinstance(line["event_type"], str) or _priority(message) not in SAMPLE_PRIORITIES:
             return line
         event_type, twin = self._twin(message)
-        payload = twin.get("payload")
-        payloads = [payload if isinstance(payload, dict) else {}]
         plan = self._meters.plan(event_type)
         if plan is not None:
             known = plan
-            make(
-                "meter",
-                lambda warn: self._shown(
-                    known.read([twin], payloads, [warn], [twin.get("timestamp")])[0], "meter", warn
-                ),
-            )
+            make("meter", lambda warn: self._shown(known.read(Columns([twin]), [warn]), "meter", warn))
         for endpoint in _endpoints(event_type):
             make(
                 endpoint.name,
@@ -420,11 +397,8 @@ class Converter:
             event_type, twin = self._twin(message)
             if self._drop_unmatched and not self._events.has_match(event_type):
                 return line
-            payload = twin.get("payload")
             generated = parse_utc(_timestamp(twin)).isoformat()
-            columns = self._events.matching(event_type).read(
-                [twin], [payload if isinstance(payload, dict) else {}], [[]]
-            )
+            columns = self._events.matching(event_type).read(Columns([twin]), [[]])
             known = kinds()
             traits = []
             for kind, (value,) in columns:

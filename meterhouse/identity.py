@@ -66,10 +66,15 @@ def sample_id(message_id: str, meter: str | None = None, ordinal: int = 0) -> in
     return _hash(f"{_field(message_id)}{_SEPARATOR}{_field(meter)}{_SEPARATOR}{ordinal}")
 
 
-def sample_ids(message_ids: Sequence[str], meter: str) -> "array[int]":
+def sample_id_heads(message_ids: Sequence[str]) -> list[bytes]:
+    """The part of the text behind `sample_id` that all samples of a notification share, for `sample_ids`."""
+    return [f"{_field(each)}{_SEPARATOR}".encode() for each in message_ids]
+
+
+def sample_ids(heads: Sequence[bytes], meter: str) -> "array[int]":
     """`sample_id(message_id, meter)` of many notifications at once, as unsigned 64-bit integers."""
-    tail = f"{_SEPARATOR}{_field(meter)}{_SEPARATOR}0"
-    return array("Q", [xxh3_64_intdigest((_field(each) + tail).encode()) for each in message_ids])
+    tail = f"{_field(meter)}{_SEPARATOR}0".encode()
+    return array("Q", [xxh3_64_intdigest(head + tail) for head in heads])
 
 
 def metadata_id(canonical: bytes) -> int:

@@ -23,8 +23,10 @@ DIMENSIONS: Final = ("source", "meter", "type", "unit", "resource_id", "project_
 
 _UNSIGNED: Final = (1 << 64) - 1
 _UNKNOWN: Final = object()
+_TEXT_OR_NOTHING: Final = frozenset({str, type(None)})
 _TIMES_LIMIT: Final = 1 << 16
 
+Owner = tuple[str | None, str | None, str | None]  # resource, project, user
 Dimensions = tuple[str | None, str, str, str | None, str | None, str | None, str | None]
 
 
@@ -55,6 +57,8 @@ class SampleColumns:
         self._codes: dict[Any, int] = {}  # of a series' dimensions
         self._dimensions: list[Dimensions] = []  # by code
         self._series: array[int] = array("q")  # by code
+        self._owners: dict[Owner, int] = {}
+        self._by_meter: dict[tuple[str, str, str, str], dict[int, int]] = {}
         self._times: dict[str, int] = {}  # only those in range
         self._snapshots: dict[bytes, int | None] = {}  # by digest of their JSON as it came
         self._rows: array[int] = array("i")
@@ -100,7 +104,15 @@ class SampleColumns:
             ValueError, TypeError: one of them is malformed, or no column holds it.
         """
         known = list(map(self._times.get, texts))
-        return [in_range(self.time(text)) for text in texts] if None in known else cast(list[int], known)
+        if None not in known:
+            return cast(list[int], known)
+        moments = parse_all(texts)
+        if min(moments) < 0 or max(moments) > LATEST:
+            raise Unusable("has a timestamp outside the years 1970 to 2262")
+        if len(self._times) >= _TIMES_LIMIT:
+            self._times.clear()
+        self._times.update(zip(texts, moments, strict=True))
+        return moments
 
     def snapshots_of(self, texts: Sequence[Any]) -> list[int | None]:
         """The ids of metadata snapshots, which are kept, from their JSON (bytes); an agent repeats it again and again.
@@ -132,6 +144,24 @@ class SampleColumns:
         if self._latest[0] is not timestamps:
             self._latest = timestamps, array("q", parse_all(timestamps))
         return self._latest[1]
+
+    # -- what definitions bring: columns of one meter ---------------------------------------------------------
+
+    def owners_of(self, owners: Iterable[Owner]) -> list[int]:
+        """Numbers for resource, project and user; the same for the same ones."""
+        known = self._owners
+        return [known.setdefault(owner, len(known)) for owner in owners]
+
+    def codes_of_meter(self, meter: tuple[str, str, str, str], owners: Sequence[int]) -> list[int]:
+        """The numbers of the series of a meter (source, name, type, unit) and of these owners."""
+        series = self._by_meter.setdefault(meter, {})
+        codes = list(map(series.get, owners))
+        if None in codes:
+            every = list(self._owners)
+            for owner in {owner for owner, code in zip(owners, codes, strict=True) if code is None}:
+                series[owner] = self.code((*meter, *every[owner]))
+            codes = list(map(series.get, owners))
+        return cast(list[int], codes)
 
     # -- one value at a time ----------------------------------------------------------------------------------
 
@@ -278,45 +308,44 @@ class _Batch:
         self.in_range = in_range
         self.ordinals: dict[tuple[int, str], int] | None = {} if repeats else None
         self.metadata: dict[int, list[int | None]] = {}
+        self.owners: dict[tuple[int, int, int], list[int]] = {}
+        self.heads: list[bytes] | None = None
 
     def staged(self, block: Block) -> Staged:
-        if self.ordinals is None and self.in_range and block.literal and len(block.rows) == len(self.rows):
+        if self.ordinals is None and self.in_range and block.literals and len(block.rows) == len(self.rows):
             try:
-                return self._whole(block, block.literal)
+                return self._whole(block, block.literals)
             except (TypeError, OverflowError, Unusable):
                 pass
         return self._one_by_one(block)
 
-    def _whole(self, block: Block, name: str) -> Staged:
+    def _whole(self, block: Block, literals: tuple[str, str, str]) -> Staged:
         """A sample of each notification, in loops that run in C.
 
         Raises:
             TypeError, OverflowError, Unusable: one of them is out of the ordinary.
         """
         volumes = array("d", block.volume)
-        keys = list(
-            zip(
-                repeat(self.source, len(self.rows)),
-                block.name,
-                block.type,
-                block.unit,
-                block.resource_id,
-                block.project_id,
-                block.user_id,
-                strict=True,
-            )
-        )
-        known = self.columns.codes_of(keys)
-        if None in known:
-            known = [self.columns.code(key) if code is None else code for key, code in zip(keys, known, strict=True)]
+        if self.heads is None:
+            self.heads = identity.sample_id_heads(self.message_ids)
         return Staged(
             self.rows,
-            array("i", known),  # type: ignore[arg-type]
+            array("i", self.columns.codes_of_meter((self.source, *literals), self._owners(block))),
             self.moments[id(block.timestamp)],
             volumes,
-            identity.sample_ids(self.message_ids, name),
+            identity.sample_ids(self.heads, literals[0]),
             self._metadata_ids(block),
         )
+
+    def _owners(self, block: Block) -> list[int]:
+        key = (id(block.resource_id), id(block.project_id), id(block.user_id))
+        found = self.owners.get(key)
+        if found is None:
+            columns = (block.resource_id, block.project_id, block.user_id)
+            if not all(_TEXT_OR_NOTHING.issuperset(map(type, column)) for column in columns):
+                raise Unusable("has a resource, project or user that is no text")
+            found = self.owners[key] = self.columns.owners_of(zip(*columns, strict=True))
+        return found
 
     def _metadata_ids(self, block: Block) -> list[int | None]:
         found = self.metadata.get(id(block.metadata))

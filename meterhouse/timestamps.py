@@ -14,6 +14,7 @@ LATEST: Final = 9_223_372_036_854_775
 
 _MANY: Final = 128  # from so many on Arrow is the faster
 _EPOCH: Final = datetime(1970, 1, 1)
+_EPOCH_UTC: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _PLAIN_ZONE: Final = re.compile(r"[^Z+]*[0-9](?:Z|\+00:00)\Z").match
 _YEAR_1: Final = -62_135_596_800_000_000  # Arrow knows years before it
 _GRAMMAR: Final = re.compile(
@@ -117,14 +118,19 @@ def parse_all(texts: Sequence[object]) -> list[int]:
             found = moments.view(pa.int64()).to_numpy(zero_copy_only=False)
             if not moments.null_count and found.min() >= _YEAR_1:
                 return cast(list[int], found.tolist())
-    return [_parse_usual(text) for text in texts]
+    return list(map(_parse_usual, texts))
 
 
 def _parse_usual(text: object) -> int:
-    """`parse_exact`, faster for the usual form of a notification's timestamp."""
-    if type(text) is str and len(text) == 26 and text[19] == "." and text[10] in " T" and text[4] == text[7] == "-":
+    """`parse_exact`, faster for the usual forms: `YYYY-MM-DD HH:MM:SS.ffffff`, with `T`, and with `+00:00` behind."""
+    if type(text) is str and (length := len(text)) in (26, 32) and text[19] == "." and text[4] == text[7] == "-":
         try:
-            since = datetime.fromisoformat(text) - _EPOCH
+            if length == 26 and text[10] in " T":
+                since = datetime.fromisoformat(text) - _EPOCH
+            elif text[10] in " T" and text[26:] == "+00:00":
+                since = datetime.fromisoformat(text) - _EPOCH_UTC
+            else:
+                return parse_exact(text)
         except (ValueError, TypeError):
             return parse_exact(text)
         return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds

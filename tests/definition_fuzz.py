@@ -61,6 +61,27 @@ TEXTS = (
     "2015-06-1909:19:35.786893",
     "１２",
 )
+QUIRKS = (
+    "$.payload.items + $.payload.items",
+    "$.payload.value + $.payload.c",
+    "$.payload.items[*].value + $.payload.items[*].size",
+    "$.payload.items[*].value * $.payload.items[*].value",
+    "(payload.name)|(payload.a[0])",
+    "(payload.items)|(payload.b.`sub(/a/, b)`)",
+    "payload.name|items",
+    "payload.items|meta.name",
+    "payload.items[?value = 2].name",
+    "payload.items[?value > 1.5].name",
+    "payload.items[?name = cpu & value > 0].size * 2 - 1",
+    "payload.items[/name,\\value][0].size",
+    "payload.items[*].name.`parent`.value",
+    "$.payload.size * 2 - 1 + $.payload.size",
+    "payload..name.`len`",
+    "payload.text.`sub(/^(.)(.*)$/, \\\\2\\\\1)`",
+    "payload.'metering.x'",
+    "payload.*.name",
+    "$.*.user_id",
+)
 NUMBERS = (0, 1, 5, -3, 2**31, 2**70, 0.0, 1.5, -2.25, 1e300)
 
 
@@ -126,6 +147,7 @@ class Generator:
         if self._random.random() < 0.15:
             del message[pick(("payload", "timestamp", "publisher_id", "priority", "_context_user_id", "message_id"))]
         if isinstance(message.get("payload"), dict) and self._random.random() < 0.7:
+            message["payload"]["text"] = pick(("Straße", "STRASSE", "ACTIVE", "b.c.d", "5", "x" * 300))
             message["payload"]["items"] = [
                 {"name": pick(("cpu", "ram", "5", 5)), "value": pick((1, 2.5, "3", "x", None, True)), "size": 7}
                 for _ in range(self._random.randrange(4))
@@ -152,6 +174,8 @@ class Generator:
 
     def expression(self, depth: int = 0) -> str:
         """A JSONPath, mostly a good one."""
+        if self._random.random() < 0.15:
+            return self._random.choice(QUIRKS)
         pick, kind = self._random.choice, self._random.randrange(20 if depth < 3 and self._random.random() < 0.6 else 8)
         if kind <= 3 or (kind <= 7 and not self._paths):
             return pick(("", "$.")) + "payload." + ".".join(self._name() for _ in range(pick((1, 1, 1, 2, 3))))
@@ -269,6 +293,10 @@ class Generator:
         fields = (
             [self.expression() for _ in range(pick((1, 2, 2)))] if self._random.random() < 0.7 else self.expression()
         )
+        if self._random.random() < 0.4:
+            fields = pick(
+                ("payload.text", ["payload.when", "payload.text"], ["payload.a", "payload.b"], "payload.items[*].name")
+            )
         plugin = self._plugin() if plugins else pick(("split", {"name": "split", "parameters": {"segment": 1}}))
         return {"fields": fields, "plugin": plugin}
 
@@ -292,7 +320,15 @@ class Generator:
                 flag["value"] = self.json(0)
             parameters = {"flags": [flag, {"path": "payload.b", "bit": 5}], "initial_bitfield": pick((0, 4, 4))}
         elif name == "map":
-            values = {pick(TEXTS): 1, "active": "on", 5: "five", True: 3, "straße": None, "a": pick(NUMBERS)}
+            values = {
+                pick(TEXTS): 1,
+                "active": "on",
+                5: "five",
+                True: 3,
+                "straße": 9,
+                "ACTIVE": None,
+                "a": pick(NUMBERS),
+            }
             parameters = {
                 "values": values,
                 **self._some({"default": (0, None, "none"), "case_sensitive": (True, False)}),

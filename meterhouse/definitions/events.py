@@ -11,8 +11,8 @@ from fnmatch import translate
 from functools import lru_cache
 from typing import Any, Final
 
+from meterhouse.definitions.columns import Columns
 from meterhouse.definitions.entries import Faults, InvalidEntry
-from meterhouse.definitions.expressions import Message
 from meterhouse.definitions.values import Value, compile_value, contexts
 from meterhouse.timestamps import parse_utc
 
@@ -61,34 +61,30 @@ class EventDefinition:
         ]
         object.__setattr__(self, "_readers", readers)
 
-    @property
-    def paths(self) -> list[str]:
-        """The path of each column that `read` gives."""
-        return [value.key for _, _, value in self._readers]
-
     def matches(self, event_type: str) -> bool:
         """Whether a glob includes the event type and none excludes it."""
         if any(pattern.match(event_type) for pattern in self.excluded):
             return False
         return any(pattern.match(event_type) for pattern in self.included)
 
-    def read(
-        self, messages: Sequence[Message], payloads: Sequence[dict[str, Any]], warns: Sequence[list[str]]
-    ) -> list[tuple[int, list[str | None]]]:
+    def read(self, columns: Columns, warns: Sequence[list[str]]) -> list[tuple[int, list[str | None]]]:
         """The traits of notifications: of each kind (see `kinds`) a column with a value, or None, for each message.
 
         A value is text: as it is, also where it is longer than `TEXT_LENGTH`; of an int, a float or a datetime (ISO,
         UTC) what `str` gives.
 
         Args:
-            messages: the notifications, unwrapped.
-            payloads: the payload of each, empty where it is no mapping.
-            warns: for each message a list, to which what is worth a warning is appended.
+            columns: the notifications.
+            warns: for each of them a list, to which what is worth a warning is appended.
 
         Raises:
             Exception: a value of one of the messages is not of its trait's type; Ceilometer makes no event of it then.
         """
-        return [(kind, convert(value.column(messages, payloads, warns))) for kind, convert, value in self._readers]
+        traits = []
+        for kind, convert, value in self._readers:
+            column = columns.of(value, "event", warns)
+            traits.append((kind, columns.once((convert, id(column)), lambda: convert(column))))  # noqa: B023
+        return traits
 
 
 _kinds: dict[tuple[str, str], int] = {}

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
+from meterhouse.definitions.columns import Columns
 from meterhouse.definitions.entries import Faults, InvalidEntry
 from meterhouse.definitions.expressions import Message
 from meterhouse.definitions.patterns import compile_pattern, longest
@@ -172,7 +173,7 @@ class Block(NamedTuple):
         rows: for each sample the place of its notification in the batch, ascending.
         name: and the others: the attribute's values; those of meters that share a definition are the same list.
         metadata: the snapshots, shared likewise.
-        literal: the name of all these samples, where it is one text for them all.
+        literals: name, type and unit of all these samples, where each is one text for them all.
     """
 
     rows: Sequence[int]
@@ -185,100 +186,46 @@ class Block(NamedTuple):
     user_id: list[Any]
     timestamp: list[Any]
     metadata: list[dict[str, Any]]
-    literal: str | None
-
-
-class _Columns:
-    """The columns of a batch as they are asked for: each distinct expression is read once."""
-
-    def __init__(
-        self,
-        messages: Sequence[Message],
-        payloads: Sequence[dict[str, Any]],
-        warns: Sequence[list[str]],
-        timestamps: list[Any],
-    ) -> None:
-        self._batch = messages, payloads, warns
-        self._known: dict[object, list[Any]] = {_FALLBACKS["timestamp"].key: timestamps}
-        self.found: list[tuple[str, Sequence[Any]]] = []
-
-    def of(self, value: Value) -> list[Any]:
-        column = self._known.get(value.key)
-        if column is None:
-            column = self._known[value.key] = value.column(*self._batch)
-            if value.constant is None and not value.never:
-                self.found.append((value.key, column))
-        return column
-
-    def constant(self, value: Any) -> list[Any]:
-        key = ("constant", type(value), repr(value))
-        column = self._known.get(key)
-        if column is None:
-            column = self._known[key] = [value] * len(self._batch[0])
-        return column
-
-    def either(self, value: Value, fallback: Value | None, literal: Any) -> list[Any]:
-        """The value, where it has none that of the fallback, where there is none the literal."""
-        key = (value.key, fallback.key if fallback else repr(literal))
-        column = self._known.get(key)
-        if column is None:
-            column = self.of(value)
-            if None in column:
-                others = self.of(fallback) if fallback else self.constant(literal)
-                column = [other if found is None else found for found, other in zip(column, others, strict=True)]
-            self._known[key] = column
-        return column
+    literals: tuple[str, str, str] | None
 
 
 class MeterPlan:
     """All meters that match one event type."""
 
     def __init__(self, meters: list[Meter]) -> None:
-        self._meters = meters
-        names = [meter.literals["name"] if _is_literal(meter, "name") else None for meter in meters]
-        self._names = names
+        self._meters = [(meter, _literals(meter), _metadata_key(meter)) for meter in meters]
+        names = [literals[0] if literals else None for _, literals, _ in self._meters]
         self.repeats = None in names or len(set(names)) < len(names)
         """Whether a notification can give several samples of one name."""
 
-    def read(
-        self,
-        messages: Sequence[Message],
-        payloads: Sequence[dict[str, Any]],
-        warns: Sequence[list[str]],
-        timestamps: list[Any],
-    ) -> tuple[list[Block], list[tuple[str, Sequence[Any]]]]:
+    def read(self, columns: Columns, warns: Sequence[list[str]]) -> list[Block]:
         """The samples of notifications of this event type, meter by meter in the order in which Ceilometer gives them.
 
-        Also each path that was read, with what it found in each notification, None where that is nothing.
-
         Args:
-            messages: the notifications, unwrapped.
-            payloads: the payload of each, empty where it is no mapping.
-            warns: for each message a list, to which what is worth a warning is appended.
-            timestamps: the notifications' own; samples without another have this very list as theirs.
+            columns: the notifications.
+            warns: for each of them a list, to which what is worth a warning is appended.
 
         Raises:
             Exception: whatever an expression meets in an odd message; which one of the batch it was is not said.
         """
-        columns = _Columns(messages, payloads, warns, timestamps)
         snapshots: dict[_MetadataKey, list[dict[str, Any]]] = {}
-        whole: list[dict[str, Any] | None] = [None] * len(messages)
+        whole: list[dict[str, Any] | None] = [None] * len(columns)
         blocks: list[Block] = []
-        for meter, literal in zip(self._meters, self._names, strict=True):
-            key = _metadata_key(meter)
+        for meter, literals, key in self._meters:
             metadata = snapshots.get(key)
             if metadata is None:
-                metadata = snapshots[key] = _snapshots(meter, columns, messages, whole)
+                metadata = snapshots[key] = _snapshots(meter, columns, warns, whole)
             if meter.lookup:
-                block = _looked_up_block(meter, messages, metadata, warns)
+                block = _looked_up_block(meter, columns.messages, metadata, warns)
                 giving = set(block.rows)
-                path = meter.attributes["name"].key
-                columns.found.append((path, [at if at in giving else None for at in range(len(messages))]))
+                columns.found["meter"][meter.attributes["name"].key] = [
+                    at if at in giving else None for at in range(len(columns))
+                ]
                 blocks.append(block)
             else:
-                attributes = [_attribute(columns, meter, name) for name in ATTRIBUTES]
-                blocks.append(Block._make((range(len(messages)), *attributes, metadata, literal)))
-        return blocks, columns.found
+                attributes = [_attribute(columns, meter, name, warns) for name in ATTRIBUTES]
+                blocks.append(Block._make((range(len(columns)), *attributes, metadata, literals)))
+        return blocks
 
 
 _MetadataKey = tuple[tuple[tuple[str, str], ...], str | None]
@@ -289,44 +236,53 @@ def _metadata_key(meter: Meter) -> _MetadataKey:
     return items, meter.user_metadata.key if meter.user_metadata else None
 
 
-def _is_literal(meter: Meter, name: str) -> bool:
-    """Whether a name, type or unit is the text itself, since its expression can find nothing."""
-    return not meter.lookup and meter.attributes[name].never
+def _literals(meter: Meter) -> tuple[str, str, str] | None:
+    """Name, type and unit, where each is the text itself, since its expression can find nothing."""
+    if meter.lookup or not all(meter.attributes[name].never for name in ("name", "type", "unit")):
+        return None
+    name, type_, unit = (meter.literals[name] for name in ("name", "type", "unit"))
+    return (name, type_, unit) if all(isinstance(each, str) for each in (name, type_, unit)) else None
 
 
-def _attribute(columns: _Columns, meter: Meter, name: str) -> list[Any]:
+def _attribute(columns: Columns, meter: Meter, name: str, warns: Sequence[list[str]]) -> list[Any]:
     value = meter.attributes.get(name)
     fallback: Value | None = _FALLBACKS.get(name)
     literal = meter.literals.get(name)
     if value is None or value.never:
-        return columns.constant(literal) if fallback is None else columns.of(fallback)
-    if value.constant is not None or (literal is None and fallback is None):
-        return columns.of(value)
-    return columns.either(value, fallback, literal)
+        return columns.constant(literal) if fallback is None else columns.timestamps
+    column = columns.of(value, "meter", warns)
+    if (literal is None and fallback is None) or None not in column:
+        return column
+    others = columns.timestamps if fallback else columns.constant(literal)
+    key = ("either", id(column), id(others))
+    either: list[Any] = columns.once(
+        key, lambda: [other if found is None else found for found, other in zip(column, others, strict=True)]
+    )
+    return either
 
 
 def _snapshots(
-    meter: Meter, columns: _Columns, messages: Sequence[Message], whole: list[dict[str, Any] | None]
+    meter: Meter, columns: Columns, warns: Sequence[list[str]], whole: list[dict[str, Any] | None]
 ) -> list[dict[str, Any]]:
     """The metadata of each notification's samples; where the definition finds none it is the whole payload."""
     names = [name for name, _ in meter.metadata]
-    found = [columns.of(value) for _, value in meter.metadata]
+    found = [columns.of(value, "meter", warns) for _, value in meter.metadata]
     snapshots: list[dict[str, Any]] = (
         [
             {name: value for name, value in zip(names, values, strict=True) if value}
             for values in zip(*found, strict=True)
         ]
         if found
-        else [{} for _ in messages]
+        else [{} for _ in columns.messages]
     )
     if meter.user_metadata is not None:
-        for snapshot, given in zip(snapshots, columns.of(meter.user_metadata), strict=True):
+        for snapshot, given in zip(snapshots, columns.of(meter.user_metadata, "meter", warns), strict=True):
             reserved_user_metadata(given, snapshot)
     for at, snapshot in enumerate(snapshots):
         if not snapshot:
             every = whole[at]
             if every is None:
-                every = whole[at] = _whole_payload(messages[at])
+                every = whole[at] = _whole_payload(columns.messages[at])
             snapshots[at] = every
     return snapshots
 

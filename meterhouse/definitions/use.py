@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-Reader = Literal["meter", "event"]
+from meterhouse.definitions.columns import Columns, Reader
 
 
 @dataclass
@@ -15,26 +15,29 @@ class Use:
     found: int = 0
     missed: int = 0
 
-    def add(self, column: Sequence[Any]) -> None:
-        """Count a column of values, None where nothing was found, in the order of the messages."""
-        nothing = column.count(None)
-        self.messages += len(column)
-        self.found += len(column) - nothing
-        if nothing == len(column):
-            self.missed += nothing
-        elif nothing:
-            self.missed = next(at for at, value in enumerate(reversed(column)) if value is not None)
-        else:
-            self.missed = 0
+    def add(self, other: "Use") -> None:
+        """Count what was found in the messages that came after."""
+        self.messages += other.messages
+        self.found += other.found
+        self.missed = other.missed if other.found else self.missed + other.missed
+
+
+def use_of(column: Sequence[Any]) -> Use:
+    """The use of a path that found these values, None where it found nothing, in the order of the messages."""
+    nothing = column.count(None)
+    if not nothing:
+        return Use(len(column), len(column), 0)
+    missed = next((at for at, value in enumerate(reversed(column)) if value is not None), len(column))
+    return Use(len(column), len(column) - nothing, missed)
 
 
 class Uses(dict[tuple[str, Reader, str], Use]):
     """The use of paths, by event type, reader and path."""
 
-    def add(self, event_type: str, reader: Reader, columns: Sequence[tuple[str, Sequence[Any]]]) -> None:
-        """Count the columns that a batch of notifications of one type was read into, each with its path."""
-        for path, column in columns:
+    def add(self, event_type: str, reader: Reader, columns: Columns) -> None:
+        """Count what a batch of notifications of one type was read into."""
+        for path, column in columns.found[reader].items():
             use = self.get((event_type, reader, path))
             if use is None:
                 use = self[event_type, reader, path] = Use()
-            use.add(column)
+            use.add(columns.once(("use", id(column)), lambda column=column: use_of(column)))  # type: ignore[misc]

@@ -4,6 +4,7 @@ from textwrap import dedent
 
 import pytest
 
+from meterhouse.definitions.columns import Columns
 from meterhouse.definitions.loading import DEFAULTS, load, load_files
 from meterhouse.definitions.meters import RawSample
 from meterhouse.errors import DefinitionError
@@ -53,9 +54,7 @@ def define(tmp_path):
 def samples(definitions, message=MESSAGE):
     warn: list[str] = []
     plan = definitions.meters.plan(message["event_type"])
-    payload = message.get("payload")
-    payloads = [payload if isinstance(payload, dict) else {}]
-    blocks = plan.read([message], payloads, [warn], [message.get("timestamp")])[0] if plan else []
+    blocks = plan.read(Columns([message]), [warn]) if plan else []
     return [RawSample(*row) for block in blocks for row in zip(*block[1:10], strict=True)], warn
 
 
