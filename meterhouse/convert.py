@@ -17,11 +17,11 @@ import numpy as np
 import pyarrow as pa
 
 from meterhouse import polled, signatures
-from meterhouse.bodies import NUL, Bodies, read_body, reader
+from meterhouse.bodies import NUL, Bodies, is_partial, read_body, reader
 from meterhouse.definitions.columns import Columns
 from meterhouse.definitions.endpoints import ENDPOINTS, Endpoint
 from meterhouse.definitions.events import TYPED, kinds
-from meterhouse.definitions.expressions import Message
+from meterhouse.definitions.expressions import Message, all_reads
 from meterhouse.definitions.loading import Definitions
 from meterhouse.definitions.meters import Block, MeterPlan, RawSample, block_of
 from meterhouse.definitions.use import Uses
@@ -42,6 +42,7 @@ the processor's cache."""
 _ORDINARY_PRIORITIES: Final = frozenset(
     spelled for priority in ("debug", "info", "warn", "error", "critical") for spelled in (priority, priority.upper())
 )
+_READERS_LIMIT: Final = 4096
 _PARTS: Final = 8  # into so many a batch is divided that has something odd in it
 
 
@@ -88,17 +89,23 @@ class Converted:
 
 
 class _Batch:
-    """Notifications of one type."""
+    """Notifications of one type; `partial`: of the payloads only what the definitions name was read."""
 
-    def __init__(self, rows: list[int], messages: list[Message], message_ids: Sequence[str]) -> None:
+    def __init__(
+        self, rows: list[int], messages: list[Message], message_ids: Sequence[str], *, partial: bool = False
+    ) -> None:
         self.rows = rows
         self.message_ids = [message_ids[row] for row in rows]
-        self.columns = Columns(messages)
+        self.columns = Columns(messages, partial=partial)
         self._all_ids = message_ids
 
     def some(self, places: Sequence[int]) -> "_Batch":
         messages = self.columns.messages
-        return _Batch([self.rows[at] for at in places], [messages[at] for at in places], self._all_ids)
+        chosen = [messages[at] for at in places]
+        return _Batch([self.rows[at] for at in places], chosen, self._all_ids, partial=self.columns.partial)
+
+    def whole(self, bodies: Bodies) -> "_Batch":
+        return _Batch(self.rows, [read_body(bodies.text(row)) for row in self.rows], self._all_ids)
 
     def warns(self) -> list[list[str]]:
         return [[] for _ in self.rows]
@@ -156,7 +163,7 @@ class Converter:
         self._store_raw = frozenset(store_raw)
         self._drop_unmatched = drop_unmatched
         self.reads_versioned = versioned
-        self._read = reader(definitions.context)
+        self._readers: dict[str, tuple[Callable[[Any], Message], bool]] = {}
 
     @classmethod
     def by(cls, settings: Settings, definitions: Definitions) -> "Converter":
@@ -235,7 +242,8 @@ class Converter:
 
     def _add_ordinary(self, event_type: str, rows: list[int], work: _Work) -> list[int]:
         """Add the notifications that can be read without more ado, as most can; return the other rows."""
-        messages = work.bodies.read(rows, self._read)
+        read, partial = self._reader(event_type)
+        messages = work.bodies.read(rows, read)
         ordinary = [
             message is not None
             and message.get("event_type") == event_type
@@ -243,10 +251,22 @@ class Converter:
             and priority in _ORDINARY_PRIORITIES
             for message in messages
         ]
-        read = [message for message in compress(messages, ordinary) if message is not None]
-        if read:
-            self._add_batch(event_type, _Batch(list(compress(rows, ordinary)), read, work.message_ids), work)
-        return [] if len(read) == len(rows) else [row for row, is_ in zip(rows, ordinary, strict=True) if not is_]
+        chosen = [message for message in compress(messages, ordinary) if message is not None]
+        if chosen:
+            batch = _Batch(list(compress(rows, ordinary)), chosen, work.message_ids, partial=partial)
+            self._add_batch(event_type, batch, work)
+        return [] if len(chosen) == len(rows) else [row for row, is_ in zip(rows, ordinary, strict=True) if not is_]
+
+    def _reader(self, event_type: str) -> tuple[Callable[[Any], Message], bool]:
+        """A reader of what is asked for of the notifications of a type, and whether that is only a part of them."""
+        known = self._readers.get(event_type)
+        if known is None:
+            plan = self._meters.plan(event_type)
+            reads = all_reads([plan.reads if plan else frozenset(), self._events.matching(event_type).reads])
+            if len(self._readers) >= _READERS_LIMIT:
+                self._readers.clear()
+            known = self._readers[event_type] = (reader(reads), is_partial(reads))
+        return known
 
     def _add_batch(self, event_type: str, batch: _Batch, work: _Work) -> None:
         priorities = [_priority(message) for message in batch.columns.messages]
@@ -277,10 +297,16 @@ class Converter:
 
         if plan is not None:
             known = plan
-            _in_parts(batch, lambda part: by_meters(part, known), lambda row, error: work.fail(row, "meter", error))
+            _in_parts(
+                batch,
+                work.bodies,
+                lambda part: by_meters(part, known),
+                lambda row, error: work.fail(row, "meter", error),
+            )
         for endpoint in _endpoints(event_type):
             _in_parts(
                 batch,
+                work.bodies,
                 lambda part, endpoint=endpoint: by_endpoint(part, endpoint),  # type: ignore[misc]
                 lambda row, error, endpoint=endpoint: work.fail(row, endpoint.name, error),  # type: ignore[misc]
             )
@@ -316,7 +342,7 @@ class Converter:
                 if _priority(message) in self._store_raw:
                     work.events.keep_raw(row, work.bodies.text(row) or "")
 
-        _in_parts(batch, add, lambda row, error: work.fail(row, "event", error))
+        _in_parts(batch, work.bodies, add, lambda row, error: work.fail(row, "event", error))
 
     def _add_polled(self, batch: list[Any], row: int, work: _Work) -> None:
         wrong: set[int] = set()
@@ -486,19 +512,25 @@ def _of_priorities(batch: _Batch, priorities: list[str], wanted: frozenset[str])
     return batch.some([at for at, priority in enumerate(priorities) if priority in wanted])
 
 
-def _in_parts(batch: _Batch, do: Callable[[_Batch], None], fail: Callable[[int, Exception], None]) -> None:
+def _in_parts(
+    batch: _Batch, bodies: Bodies, do: Callable[[_Batch], None], fail: Callable[[int, Exception], None]
+) -> None:
     """Do a batch at once; where that fails, in parts, down to the messages that are at fault."""
     if not batch.rows:
         return
     try:
         do(batch)
     except Exception as error:
+        if batch.columns.partial:
+            _in_parts(batch.whole(bodies), bodies, do, fail)
+            return
         if len(batch.rows) == 1:
             fail(batch.rows[0], error)
             return
         size = -(-len(batch.rows) // _PARTS)
         for start in range(0, len(batch.rows), size):
-            _in_parts(batch.some(range(start, min(start + size, len(batch.rows)))), do, fail)
+            part = batch.some(range(start, min(start + size, len(batch.rows))))
+            _in_parts(part, bodies, do, fail)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +10,8 @@ import pyarrow.compute as pc
 
 from meterhouse.definitions.events import TEXT_LENGTH, kinds
 from meterhouse.schema import EVENTS, TRAIT, taken
+
+_MANY: Final = 1 << 14
 
 
 class EventColumns:
@@ -22,6 +24,7 @@ class EventColumns:
         self._generated: array[int] = array("q")
         self._raw: dict[int, str] = {}
         self._values: list[str | None] = []
+        self._settled: list[pa.StringArray] = []
         self._value_rows: array[int] = array("i")
         self._value_kinds: array[int] = array("i")
 
@@ -50,6 +53,13 @@ class EventColumns:
         for kind, column in traits:
             self._values += column
             self._value_kinds.extend(array("i", [kind]) * len(rows))
+        if len(self._values) >= _MANY:
+            self._settle()
+
+    def _settle(self) -> None:
+        # Before there are too many Python texts for the processor's cache.
+        self._settled.append(pa.array(self._values, pa.string()))
+        self._values.clear()
 
     def keep_raw(self, row: int, body: str) -> None:
         """Keep a notification's whole text with its event."""
@@ -77,7 +87,8 @@ class EventColumns:
         known = kinds()
         value_rows = np.frombuffer(self._value_rows, np.int32)
         value_kinds = np.frombuffer(self._value_kinds, np.int32)
-        values = _cut(pa.array(self._values, pa.string()), value_kinds)
+        self._settle()
+        values = _cut(pa.concat_arrays(self._settled), value_kinds)
         there = np.flatnonzero(values.is_valid().to_numpy(zero_copy_only=False))
         order = there[np.argsort(value_rows[there], kind="stable")]
         counts = np.bincount(value_rows[order], minlength=notifications)[rows]

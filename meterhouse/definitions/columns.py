@@ -9,11 +9,16 @@ from meterhouse.definitions.values import Value
 Reader = Literal["meter", "event"]
 
 
+class PartialMessages(Exception):
+    """More of the messages is asked for than was read of them."""
+
+
 class Columns:
     """The notifications of a batch, and what paths find in them.
 
     Args:
         messages: the notifications, unwrapped.
+        partial: whether of the payloads only what the definitions name was read.
 
     Attributes:
         payloads: the payload of each, empty where it is no mapping.
@@ -21,8 +26,9 @@ class Columns:
         found: for each kind of definition, the paths that it has read, each with its column.
     """
 
-    def __init__(self, messages: Sequence[Message]) -> None:
+    def __init__(self, messages: Sequence[Message], *, partial: bool = False) -> None:
         self.messages = messages
+        self.partial = partial
         self.payloads = [payload if isinstance(payload := message.get("payload"), dict) else {} for message in messages]
         self.timestamps: list[Any] = [message.get("timestamp") for message in messages]
         self.found: dict[Reader, dict[str, Sequence[Any]]] = {"meter": {}, "event": {}}
@@ -53,6 +59,11 @@ class Columns:
         """A column of one value."""
         column: list[Any] = self.once(("constant", type(value), repr(value)), lambda: [value] * len(self))
         return column
+
+    def kinds(self, column: Sequence[Any]) -> frozenset[type]:
+        """The types of the values of a column."""
+        kinds: frozenset[type] = self.once(("kinds", id(column)), lambda: frozenset(map(type, column)))
+        return kinds
 
     def once(self, key: object, make: Callable[[], Any]) -> Any:
         """What `make` gives, the same object for the same key."""

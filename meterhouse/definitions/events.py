@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from meterhouse.definitions.columns import Columns
 from meterhouse.definitions.entries import Faults, InvalidEntry
-from meterhouse.definitions.values import Value, compile_value, contexts
+from meterhouse.definitions.expressions import Field, all_reads
+from meterhouse.definitions.values import Value, compile_value
 from meterhouse.timestamps import parse_utc
 
 TEXT_LENGTH: Final = 255
@@ -51,15 +52,20 @@ class EventDefinition:
     catch_all: bool = False
     globs: tuple[str, ...] = ()  # as written
     where: str = ""  # file:line
-    _readers: list[tuple[int, Callable[[list[Any]], list[str | None]], Value]] = field(init=False, repr=False)
+    _readers: list[tuple[int, Callable[[list[Any]], list[str | None]] | None, Value]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         readers = [
-            (_kind(trait.name, trait.dtype), _CONVERT[trait.dtype], trait.value)
+            (_kind(trait.name, trait.dtype), _CONVERT.get(trait.dtype), trait.value)
             for trait in self.traits
             if not trait.value.never
         ]
         object.__setattr__(self, "_readers", readers)
+
+    @property
+    def reads(self) -> frozenset[Field] | None:
+        """The fields of the request context and of the payload that it reads; None for the whole message."""
+        return all_reads(trait.value.reads for trait in self.traits)
 
     def matches(self, event_type: str) -> bool:
         """Whether a glob includes the event type and none excludes it."""
@@ -83,7 +89,12 @@ class EventDefinition:
         traits = []
         for kind, convert, value in self._readers:
             column = columns.of(value, "event", warns)
-            traits.append((kind, columns.once((convert, id(column)), lambda: convert(column))))  # noqa: B023
+            if convert is None:
+                if not _TEXT_OR_NOTHING.issuperset(columns.kinds(column)):
+                    column = columns.once(("texts", id(column)), lambda: _texts(column))  # noqa: B023
+            else:
+                column = columns.once((convert, id(column)), lambda: convert(column))  # noqa: B023
+            traits.append((kind, column))
         return traits
 
 
@@ -111,8 +122,6 @@ def _known_moment(text: str) -> str:
 
 
 def _texts(column: list[Any]) -> list[str | None]:
-    if _TEXT_OR_NOTHING.issuperset(map(type, column)):
-        return column
     return [value if value is None or type(value) is str else str(value) for value in column]
 
 
@@ -123,8 +132,7 @@ def _others(convert: Callable[[Any], Any]) -> Callable[[list[Any]], list[str | N
     return converted
 
 
-_CONVERT: Final[dict[str, Callable[[list[Any]], list[str | None]]]] = {
-    "text": _texts,
+_CONVERT: Final[dict[str, Callable[[list[Any]], list[str | None]]]] = {  # text is what it is already, mostly
     "none": _others(str),
     "integer": _others(int),
     "float": _others(float),
@@ -200,12 +208,6 @@ class EventDefinitions:
         default_factory=lambda: EventDefinition((re.compile(""),), (), tuple(_DEFAULT_TRAITS.values()), catch_all=True),
         repr=False,
     )
-
-    @property
-    def context(self) -> frozenset[str] | None:
-        """The fields of the request context that the events can read; None for all of them."""
-        used = (*self.definitions, self._default)
-        return contexts(trait.value for definition in used for trait in definition.traits)
 
     def has_match(self, event_type: str) -> bool:
         """Whether a definition of the file serves an event type, not only the default."""

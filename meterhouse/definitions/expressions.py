@@ -30,6 +30,8 @@ Field = tuple[Literal["payload", "message"], str]
 LONGEST: Final = 10_000
 """So many characters an expression may have."""
 
+WHOLE_PAYLOAD: Final[frozenset[Field]] = frozenset({("message", "payload")})
+
 DESCENT_LIMIT: Final = 20_000
 """So many values a recursive descent (`..`) may look at in one message."""
 
@@ -68,7 +70,7 @@ class Expression:
         constant: it can never match, whatever the message (the names and units of most meters).
         fields: where it is no more than that: the fields, of the `payload` or of the `message` itself, of which it is
             the first that is not null.
-        context: the fields of the request context that it can read; None for all of them.
+        reads: the fields of the request context and of the payload that it can read; None for the whole message.
     """
 
     text: str
@@ -77,7 +79,7 @@ class Expression:
     matches: Callable[[Message], list[tuple[str, Any]]]
     constant: bool = False
     fields: tuple[Field, ...] = ()
-    context: frozenset[str] | None = frozenset()
+    reads: frozenset[Field] | None = frozenset()
 
 
 class Match(NamedTuple):
@@ -113,8 +115,8 @@ def compile_expression(text: str) -> Expression:
         scalars = [_scalar(branch) for branch in branches]
         known = [scalar for scalar in scalars if scalar is not None]
         if len(known) == len(scalars):
-            return _of_scalars(text, [scalar for scalar in known if not scalar.never], _context_read(tree))
-        return _of_any(text, [_rooted(branch) for branch in branches], _context_read(tree))
+            return _of_scalars(text, [scalar for scalar in known if not scalar.never], _read_by(tree))
+        return _of_any(text, [_rooted(branch) for branch in branches], _read_by(tree))
     except syntax.JsonPathError as error:
         raise ExpressionError(str(error)) from None
     except RecursionError:
@@ -130,7 +132,7 @@ def _branches(node: Node) -> list[Node]:
     return [node, *branches]
 
 
-def _of_scalars(text: str, scalars: "list[_Scalar]", context: frozenset[str] | None) -> Expression:
+def _of_scalars(text: str, scalars: "list[_Scalar]", reads: frozenset[Field] | None) -> Expression:
     if not scalars:
         return Expression(text, lambda message: None, lambda message: [], lambda message: [], constant=True)
     paths_and_readers = [(scalar.path, scalar.read) for scalar in scalars]
@@ -145,7 +147,7 @@ def _of_scalars(text: str, scalars: "list[_Scalar]", context: frozenset[str] | N
     if len(fields) < len(scalars):
         fields = ()
     if len(scalars) == 1:
-        return Expression(text, scalars[0].first, everything, matches, fields=fields, context=context)
+        return Expression(text, scalars[0].first, everything, matches, fields=fields, reads=reads)
     firsts = [scalar.first for scalar in scalars]
     eager = not all(scalar.safe for scalar in scalars[1:])
 
@@ -160,10 +162,10 @@ def _of_scalars(text: str, scalars: "list[_Scalar]", context: frozenset[str] | N
         # What comes later may raise, and then there is no first either.
         return next((value for value in [each(message) for each in firsts] if value is not None), None)
 
-    return Expression(text, first_of_all if eager else first, everything, matches, fields=fields, context=context)
+    return Expression(text, first_of_all if eager else first, everything, matches, fields=fields, reads=reads)
 
 
-def _of_any(text: str, finders: list[Rooted], context: frozenset[str] | None) -> Expression:
+def _of_any(text: str, finders: list[Rooted], reads: frozenset[Field] | None) -> Expression:
     def find(message: Message) -> list[Match]:
         _work.left = MATCH_LIMIT
         return [match for finder in finders for match in finder(message)]
@@ -178,7 +180,7 @@ def _of_any(text: str, finders: list[Rooted], context: frozenset[str] | None) ->
         found = find(message)
         return list(zip(map(_path, found), _values(found), strict=True))
 
-    return Expression(text, first, everything, matches, context=context)
+    return Expression(text, first, everything, matches, reads=reads)
 
 
 def _values(matches: Iterable[Match]) -> list[Any]:
@@ -232,23 +234,33 @@ def _single_field(names: list[str]) -> Field | None:
     return None
 
 
-def _context_read(node: Node) -> frozenset[str] | None:
-    """The fields of the request context that a tree can read; None for all of them."""
+def _read_by(node: Node) -> frozenset[Field] | None:
+    """The fields of the request context and of the payload that a tree can read; None for the whole message."""
     if isinstance(node, (syntax.Operation, syntax.Union)):
         sides = [side for side in (node.left, node.right) if not isinstance(side, (int, float, str))]
-        found = [_context_read(side) for side in sides]
-        return None if None in found else frozenset().union(*(each for each in found if each))
+        return all_reads(_read_by(side) for side in sides)
     if isinstance(node, syntax.Where) and not _looks_up(node.right):
-        return _context_read(node.left)
+        return _read_by(node.left)
     steps = _steps(node)
     while len(steps) > 1 and isinstance(steps[0], (syntax.Root, syntax.This)):
         steps = steps[1:]
-    if any(_looks_up(step) for step in steps) or not isinstance(steps[0], syntax.Fields) or "*" in steps[0].names:
+    if any(_looks_up(step) for step in steps) or not isinstance(steps[0], syntax.Fields) or len(steps[0].names) > 1:
         return None
-    if "ctxt" not in steps[0].names:
-        return frozenset()
     named = steps[1].names if len(steps) > 1 and isinstance(steps[1], syntax.Fields) else ("*",)
-    return None if len(steps[0].names) > 1 or "*" in named or "client_timeout" in named else frozenset(named)
+    match steps[0].names[0]:
+        case "payload":
+            return WHOLE_PAYLOAD if "*" in named else frozenset(("payload", name) for name in named)
+        case "ctxt" if not {"*", "client_timeout"} & set(named):
+            return frozenset(("message", _CONTEXT + name) for name in named)
+        case "ctxt" | "*":
+            return None
+    return frozenset()
+
+
+def all_reads(reads: Iterable[frozenset[Field] | None]) -> frozenset[Field] | None:
+    """All that several of them read together; None for the whole message."""
+    found = list(reads)
+    return None if None in found else frozenset().union(*(each for each in found if each))
 
 
 # -- expressions with one value at most: functions from value to value -----------------------------------------------

@@ -55,12 +55,6 @@ class Definitions:
     faults: tuple[Fault, ...]
     files: tuple[Path, ...]
 
-    @property
-    def context(self) -> frozenset[str] | None:
-        """The fields of the request context that the definitions can read; None for all of them."""
-        contexts = [self.meters.context, self.events.context]
-        return None if None in contexts else frozenset().union(*(each for each in contexts if each))
-
 
 def load(config_dir: Path | None, *, icehouse_names: bool = True, icehouse_meters: bool = False) -> Definitions:
     """The definitions of a configuration folder.

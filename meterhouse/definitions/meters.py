@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
-from meterhouse.definitions.columns import Columns
+from meterhouse.definitions.columns import Columns, PartialMessages
 from meterhouse.definitions.entries import Faults, InvalidEntry
-from meterhouse.definitions.expressions import Message
+from meterhouse.definitions.expressions import WHOLE_PAYLOAD, Message, all_reads
 from meterhouse.definitions.patterns import compile_pattern, longest
-from meterhouse.definitions.values import Value, compile_value, contexts
+from meterhouse.definitions.values import Value, compile_value
 
 TYPES: Final = ("gauge", "delta", "cumulative")
 REQUIRED: Final = ("name", "event_type", "type", "unit", "volume", "resource_id")
@@ -197,6 +197,11 @@ class MeterPlan:
         names = [literals[0] if literals else None for _, literals, _ in self._meters]
         self.repeats = None in names or len(set(names)) < len(names)
         """Whether a notification can give several samples of one name."""
+        reads = [value.reads for meter in meters for value in meter.values()]
+        # Without metadata of its own a sample has the whole payload.
+        reads += [WHOLE_PAYLOAD for meter in meters if not meter.metadata]
+        self.reads = all_reads(reads)
+        """The fields of the request context and of the payload that it reads; None for the whole message."""
 
     def read(self, columns: Columns, warns: Sequence[list[str]]) -> list[Block]:
         """The samples of notifications of this event type, meter by meter in the order in which Ceilometer gives them.
@@ -280,6 +285,8 @@ def _snapshots(
             reserved_user_metadata(given, snapshot)
     for at, snapshot in enumerate(snapshots):
         if not snapshot:
+            if columns.partial:
+                raise PartialMessages
             every = whole[at]
             if every is None:
                 every = whole[at] = _whole_payload(columns.messages[at])
@@ -345,11 +352,6 @@ class MeterDefinitions:
 
     meters: tuple[Meter, ...]
     _plans: dict[str, MeterPlan | None] = field(default_factory=dict, repr=False)
-
-    @property
-    def context(self) -> frozenset[str] | None:
-        """The fields of the request context that the meters can read; None for all of them."""
-        return contexts(value for meter in self.meters for value in meter.values())
 
     def plan(self, event_type: str) -> MeterPlan | None:
         """The plan of an event type, None where no meter matches it."""

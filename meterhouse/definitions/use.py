@@ -22,13 +22,19 @@ class Use:
         self.missed = other.missed if other.found else self.missed + other.missed
 
 
-def use_of(column: Sequence[Any]) -> Use:
-    """The use of a path that found these values, None where it found nothing, in the order of the messages."""
-    nothing = column.count(None)
-    if not nothing:
+def use_of(column: Sequence[Any], kinds: frozenset[type]) -> Use:
+    """The use of a path that found these values, None where it found nothing, in the order of the messages.
+
+    Args:
+        column: the values.
+        kinds: their types.
+    """
+    if type(None) not in kinds:
         return Use(len(column), len(column), 0)
-    missed = next((at for at, value in enumerate(reversed(column)) if value is not None), len(column))
-    return Use(len(column), len(column) - nothing, missed)
+    if len(kinds) == 1:
+        return Use(len(column), 0, len(column))
+    missed = next(at for at, value in enumerate(reversed(column)) if value is not None)
+    return Use(len(column), len(column) - column.count(None), missed)
 
 
 class Uses(dict[tuple[str, Reader, str], Use]):
@@ -40,4 +46,4 @@ class Uses(dict[tuple[str, Reader, str], Use]):
             use = self.get((event_type, reader, path))
             if use is None:
                 use = self[event_type, reader, path] = Use()
-            use.add(columns.once(("use", id(column)), lambda column=column: use_of(column)))  # type: ignore[misc]
+            use.add(columns.once(("use", id(column)), lambda: use_of(column, columns.kinds(column))))  # noqa: B023

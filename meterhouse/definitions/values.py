@@ -4,7 +4,7 @@ The form is that of Ceilometer's declarative definitions: an integer; a JSONPath
 `fields` (any of those) and, optionally, `plugin` (its name, or a mapping of `name` and `parameters`).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import Any
@@ -25,7 +25,7 @@ class Value:
         constant: the number that the value always is, else None.
         never: no message has this value.
         fields: where it is no more than that: the fields of which it is the first that is not null.
-        context: the fields of the request context that it can read; None for all of them.
+        reads: the fields of the request context and of the payload that it can read; None for the whole message.
         expression: what it reads, None where it is a constant.
         plugin: the name of the plugin that makes the value of that, empty where there is none.
     """
@@ -37,7 +37,7 @@ class Value:
     constant: int | float | None = None
     never: bool = False
     fields: tuple[Field, ...] = ()
-    context: frozenset[str] | None = frozenset()
+    reads: frozenset[Field] | None = frozenset()
     expression: Expression | None = None
     plugin: str = ""
 
@@ -129,15 +129,9 @@ def _plain(expression: Expression) -> Value:
         expression.first,
         never=expression.constant,
         fields=expression.fields,
-        context=expression.context,
+        reads=expression.reads,
         expression=expression,
     )
-
-
-def contexts(readers: Iterable[Value | Expression]) -> frozenset[str] | None:
-    """The fields of the request context that any of these can read; None for all of them."""
-    found = [each.context for each in readers]
-    return None if None in found else frozenset().union(*(each for each in found if each))
 
 
 def _with_plugin(key: str, expression: Expression, plugin: Plugin, multiple: bool) -> Value:
@@ -148,4 +142,4 @@ def _with_plugin(key: str, expression: Expression, plugin: Plugin, multiple: boo
     def many(message: Message, warn: list[str]) -> list[Any]:
         return [value for value in plugin(expression.matches(message), warn) if value is not None]
 
-    return Value(key, first, many if multiple else None, None, context=expression.context, expression=expression)
+    return Value(key, first, many if multiple else None, None, reads=expression.reads, expression=expression)

@@ -19,7 +19,7 @@ def exists(number: int, **payload: object) -> dict[str, object]:
 def test_the_use_of_a_path_is_counted_the_same_however_messages_are_cut_into_batches(batches):
     use = Use()
     for batch in batches:
-        use.add(use_of(batch))
+        use.add(use_of(batch, frozenset(map(type, batch))))
     whole = [value for batch in batches for value in batch]
     there = [at for at, value in enumerate(whole) if value is not None]
     assert use == Use(len(whole), len(there), len(whole) - 1 - there[-1] if there else len(whole))
