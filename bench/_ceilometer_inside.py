@@ -1,6 +1,6 @@
 """Runs inside Ceilometer's own virtual environment: jobs on stdin, one JSON object a line, answers on stdout likewise.
 
-See `bench/ceilometer.py`, which starts it. Every message goes the way that it goes in the notification agent, from the
+See `bench/_ceilometer.py`, which starts it. Every message goes the way that it goes in the notification agent, from the
 unpacking of its context over the dispatcher's own view of it to the endpoints and the pipeline's check of volumes;
 only the last step, handing samples to a publisher, is left out. Each endpoint gets a copy of the message of its own.
 """
@@ -44,7 +44,7 @@ def _keep_parsers() -> None:
 _keep_parsers()
 
 import jsonpath_rw  # noqa: E402
-from ceilometer import declarative, service  # noqa: E402
+from _ceilometer import declarative, service  # noqa: E402
 from ceilometer.event import models as event_models  # noqa: E402
 from ceilometer.pipeline import event as event_pipeline  # noqa: E402
 from ceilometer.pipeline import sample as sample_pipeline  # noqa: E402

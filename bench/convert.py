@@ -24,7 +24,7 @@ from typing import Any
 
 import orjson
 import pyarrow as pa
-from ceilometer import VERSION, Ceilometer, packaged
+from _ceilometer import VERSION, Ceilometer, packaged
 
 from meterhouse import times
 from meterhouse.convert import Converter
@@ -37,7 +37,7 @@ from meterhouse.schema import NOTIFICATIONS
 
 COUNT, BATCHES, IN_BATCH = 10_000, 400, 50
 CHUNK = 100_000  # rows of a table that the pipeline converts at once
-ROUNDS, PEER_ROUNDS = 3, 2  # of which the fastest counts
+ROUNDS, PEER_ROUNDS = 7, 2  # of which the fastest counts
 
 
 def of_file(path: Path) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "tests")]
 
-from ceilometer import Ceilometer, differing, packaged  # noqa: E402
+from _ceilometer import Ceilometer, differing, packaged  # noqa: E402
 from definition_fuzz import Generator  # noqa: E402
 
 from meterhouse.convert import Converter  # noqa: E402

@@ -2,8 +2,8 @@
 
 As a command it prints lines in the form of `expected_samples.jsonl` and `expected_events.jsonl`:
 
-    python bench/ceilometer.py samples messages.jsonl [meters.yaml ...]
-    python bench/ceilometer.py events messages.jsonl [event_definitions.yaml]
+    python bench/_ceilometer.py samples messages.jsonl [meters.yaml ...]
+    python bench/_ceilometer.py events messages.jsonl [event_definitions.yaml]
 
 Without a definition file Ceilometer's packaged ones are used. Without arguments it is checked that this is what the
 recorded lines of `shared/data` were made by.
