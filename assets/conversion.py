@@ -1,5 +1,6 @@
 """Conversion: notifications become samples and events, and the catalog of series and resources follows."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 import dagster as dg
@@ -40,15 +41,25 @@ def conversion(site: SiteResource) -> Iterator[dg.MaterializeResult[None]]:
     done = convert(here)
     shared = {
         "notifications": done.notifications,
-        "errors": done.errors,
         "unsigned_samples": done.unsigned,
+        "meters_left_out": done.meters_left_out,
         "first_errors": dg.MetadataValue.json(done.first_errors),
-        "drifted_paths": len(drifted(here)),
         "messages_per_second": round(done.notifications / done.seconds) if done.seconds else 0,
     }
-    for name, rows, moment in (("samples", done.samples, "recorded_at"), ("events", done.events, "generated")):
-        lag = figures.lag_seconds(here, name, moment)
-        metadata = {"dagster/row_count": rows, **shared, **figures.of_table(here, name), "lag_seconds": lag}
+    of_events = done.error_kinds["event"]
+    gone = Counter(path.reader for path in drifted(here))
+    for name, rows, moment, errors, reader in (
+        ("samples", done.samples, "recorded_at", done.errors - of_events, "meter"),
+        ("events", done.events, "generated", of_events, "event"),
+    ):
+        metadata = {
+            "dagster/row_count": rows,
+            "errors": errors,
+            "drifted_paths": gone[reader],
+            **shared,
+            **figures.of_table(here, name),
+            "lag_seconds": figures.lag_seconds(here, name, moment),
+        }
         yield dg.MaterializeResult(asset_key=name, metadata=metadata)
 
 

@@ -44,7 +44,7 @@ def _keep_parsers() -> None:
 _keep_parsers()
 
 import jsonpath_rw  # noqa: E402
-from _ceilometer import declarative, service  # noqa: E402
+from ceilometer import declarative, service  # noqa: E402
 from ceilometer.event import models as event_models  # noqa: E402
 from ceilometer.pipeline import event as event_pipeline  # noqa: E402
 from ceilometer.pipeline import sample as sample_pipeline  # noqa: E402

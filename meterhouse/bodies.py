@@ -14,12 +14,15 @@ import pyarrow.compute as pc
 from meterhouse.definitions.expressions import WHOLE_PAYLOAD, Field, Message
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_WINDOW: Final = 1 << 18
 _NUL: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 _DECODE: Final = msgspec.json.Decoder().decode
 _FIELDS: Final = ("message_id", "event_type", "publisher_id", "priority", "timestamp", "payload")
 
 NUL: Final = "\\u0000"
-"""What stands in JSON text for a character that no text of PostgreSQL holds; a body with it is for `read_body`."""
+"""What stands in JSON text for a character that no text of PostgreSQL holds; only `read_body` reads a body with it."""
+
+_NUL_BYTES: Final = NUL.encode()
 
 
 def read_body(body: str | bytes | None) -> Message:
@@ -80,14 +83,9 @@ def _typed(name: str, fields: dict[str, Any]) -> Any:
 
 
 class Bodies:
-    """The bodies of a table of notifications, read without making Python texts of them.
+    """The bodies of a table of notifications, read without making Python texts of them."""
 
-    Args:
-        notifications: the table.
-        wary: look for bodies with a NUL character, which takes time and which hardly ever there is.
-    """
-
-    def __init__(self, notifications: pa.Table, *, wary: bool = False) -> None:
+    def __init__(self, notifications: pa.Table) -> None:
         column = notifications.column("body").combine_chunks()
         if not pa.types.is_string(column.type):
             column = column.cast(pa.large_string())
@@ -95,7 +93,7 @@ class Bodies:
         width = np.int32 if pa.types.is_string(column.type) else np.int64
         self._offsets = np.frombuffer(offsets, width)[column.offset :].tolist() if offsets else [0]
         self._data = memoryview(data) if data is not None else memoryview(b"")
-        odd = pc.match_substring(column, NUL).fill_null(True) if wary else column.is_null()
+        odd = pc.match_substring(column, NUL).fill_null(True) if _has_nul(self._data) else column.is_null()
         self._odd = frozenset(np.flatnonzero(odd.to_numpy(zero_copy_only=False)).tolist())
         self._missing = frozenset(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False)).tolist())
 
@@ -119,3 +117,17 @@ class Bodies:
     def text(self, row: int) -> str | None:
         """The text, None where there is none."""
         return None if row in self._missing else str(self[row], "utf-8")
+
+
+def _has_nul(data: memoryview) -> bool:
+    """Whether `\\u0000` stands anywhere; a backslash is rare enough to look at each."""
+    for start in range(0, len(data), _WINDOW):
+        window = np.frombuffer(data, np.uint8, min(_WINDOW + len(NUL) - 1, len(data) - start), start)
+        found = window == _NUL_BYTES[0]
+        if found.any():
+            places = np.flatnonzero(found[: max(len(window) - len(NUL) + 1, 0)])
+            for at in range(1, len(NUL)):
+                places = places[window[places + at] == _NUL_BYTES[at]]
+            if places.size:
+                return True
+    return False

@@ -34,7 +34,8 @@ class Conversion:
     """What a conversion run did.
 
     `first_errors` are the first ones, as message_id, kind and reason; `unsigned` counts the polled samples that were
-    not signed with METERHOUSE_TELEMETRY_SECRET, and went to the dead letters.
+    not signed with METERHOUSE_TELEMETRY_SECRET, and went to the dead letters; `meters_left_out` counts the meters
+    that cannot work (`meterhouse definitions check` names them).
     """
 
     notifications: int = 0
@@ -42,6 +43,7 @@ class Conversion:
     events: int = 0
     errors: int = 0
     unsigned: int = 0
+    meters_left_out: int = 0
     seconds: float = 0.0
     error_kinds: Counter[str] = field(default_factory=Counter)
     first_errors: list[str] = field(default_factory=list)
@@ -63,6 +65,7 @@ def convert(site: Site) -> Conversion:
         converter = Converter.by(site.settings, site.definitions)
         while _convert_some(site, converter, done):
             pass
+        done.meters_left_out = len(site.definitions.faults)
         done.seconds = time.monotonic() - clock
         if done.notifications:
             site.warehouse.record_run("convert", started, vars(done))

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from meterhouse import polled, signatures
-from meterhouse.bodies import NUL, Bodies, is_partial, read_body, reader
+from meterhouse.bodies import Bodies, is_partial, read_body, reader
 from meterhouse.definitions.columns import Columns
 from meterhouse.definitions.endpoints import ENDPOINTS, Endpoint
 from meterhouse.definitions.events import TYPED, kinds
@@ -28,9 +28,9 @@ from meterhouse.definitions.use import Uses
 from meterhouse.event_columns import EventColumns
 from meterhouse.nova_versioned import EVENT_TYPES as VERSIONED
 from meterhouse.nova_versioned import legacy_twin
-from meterhouse.sample_columns import DIMENSIONS, SampleColumns, Unusable, dropped, number
+from meterhouse.sample_columns import SampleColumns, Unusable, dropped, in_range, number
 from meterhouse.settings import Settings
-from meterhouse.timestamps import parse_datetime, parse_utc
+from meterhouse.timestamps import parse_datetime, parse_exact, parse_utc, to_microseconds
 
 SAMPLE_PRIORITIES: Final = frozenset({"info", "sample"})
 EVENT_PRIORITIES: Final = frozenset({"info", "error"})
@@ -104,8 +104,18 @@ class _Batch:
         chosen = [messages[at] for at in places]
         return _Batch([self.rows[at] for at in places], chosen, self._all_ids, partial=self.columns.partial)
 
-    def whole(self, bodies: Bodies) -> "_Batch":
-        return _Batch(self.rows, [read_body(bodies.text(row)) for row in self.rows], self._all_ids)
+    def whole(self, bodies: Bodies, fail: Callable[[int, Exception], None]) -> "_Batch":
+        """The same with all of each message; one of which that cannot be read is left out, with a failure."""
+        rows: list[int] = []
+        messages: list[Message] = []
+        for row in self.rows:
+            try:
+                messages.append(read_body(bodies.text(row)))
+            except Exception as error:
+                fail(row, error)
+            else:
+                rows.append(row)
+        return _Batch(rows, messages, self._all_ids)
 
     def warns(self) -> list[list[str]]:
         return [[] for _ in self.rows]
@@ -180,10 +190,7 @@ class Converter:
     def convert(self, notifications: pa.Table) -> Converted:
         """Convert a table of schema `NOTIFICATIONS`; a message that cannot be converted costs only itself."""
         with _uncollected():
-            converted = self._convert(notifications, Bodies(notifications))
-            if _has_nul(converted):
-                converted = self._convert(notifications, Bodies(notifications, wary=True))
-        return converted
+            return self._convert(notifications, Bodies(notifications))
 
     def _convert(self, notifications: pa.Table, bodies: Bodies) -> Converted:
         # The id that it was landed under: a message without one got it from its content.
@@ -423,7 +430,9 @@ class Converter:
             event_type, twin = self._twin(message)
             if self._drop_unmatched and not self._events.has_match(event_type):
                 return line
-            generated = parse_utc(_timestamp(twin)).isoformat()
+            moment = parse_utc(_timestamp(twin))
+            in_range(to_microseconds(moment))
+            generated = moment.isoformat()
             columns = self._events.matching(event_type).read(Columns([twin]), [[]])
             known = kinds()
             traits = []
@@ -454,6 +463,9 @@ class Converter:
         volume, published = sample.volume, True
         try:
             checked = number(volume)
+            in_range(parse_exact(sample.timestamp))
+            if type(sample.name) is not str or not sample.name:
+                raise Unusable(f"a sample has no name but {sample.name!r}")
             volume = checked if isinstance(volume, str) else volume
         except Unusable as error:
             published = False
@@ -472,26 +484,6 @@ class Converter:
             "published": published,
             "endpoint": endpoint,
         }
-
-
-def _has_nul(converted: Converted) -> bool:
-    """Whether a NUL character came through, which no text of PostgreSQL holds."""
-    traits = converted.events.column("traits").combine_chunks()
-    columns = [converted.samples.column(name).combine_chunks() for name in DIMENSIONS]
-    columns += [converted.events.column("event_type").combine_chunks(), traits.values.field("value")]
-    return any(b"\0" in _content(column) for column in columns) or any(
-        NUL.encode() in snapshot for snapshot in converted.metadata.values()
-    )
-
-
-def _content(texts: pa.StringArray) -> bytes:
-    """All texts of a column, one after the other."""
-    _, offsets, data = texts.buffers()
-    if data is None or not len(texts):
-        return b""
-    bounds = np.frombuffer(offsets, np.int32)
-    start, end = int(bounds[texts.offset]), int(bounds[texts.offset + len(texts)])
-    return data.slice(start, end - start).to_pybytes()  # type: ignore[no-any-return]
 
 
 def _alike(notifications: pa.Table) -> Iterator[tuple[str | None, list[int]]]:
@@ -522,7 +514,7 @@ def _in_parts(
         do(batch)
     except Exception as error:
         if batch.columns.partial:
-            _in_parts(batch.whole(bodies), bodies, do, fail)
+            _in_parts(batch.whole(bodies, fail), bodies, do, fail)
             return
         if len(batch.rows) == 1:
             fail(batch.rows[0], error)

@@ -1,9 +1,11 @@
 """The doctor: checks each configured part of a site and says what to mend."""
 
+import os
 import threading
 import time
 import uuid
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,7 @@ def examine() -> list[dict[str, Any]]:
         found.append({"part": part, "state": state, "finding": finding})
         return state != "wrong"
 
-    if not check("settings", lambda: ("well", f"home {settings().home_path}")):
+    if not check("settings", _settings):
         return found
     found += _definitions(settings())
     check("quality rules", lambda: _rules(settings()))
@@ -50,12 +52,21 @@ def examine() -> list[dict[str, Any]]:
     return found
 
 
-def _definitions(given: Settings) -> list[dict[str, Any]]:
-    from meterhouse.definitions.checking import check
-    from meterhouse.definitions.loading import files_of
+def _settings() -> tuple[str, str]:
+    known = {f"METERHOUSE_{name.upper()}" for name in Settings.model_fields} | {"METERHOUSE_DEBUG"}
+    home = f"home {settings().home_path}"
+    unknown = sorted(name for name in os.environ if name.startswith("METERHOUSE_") and name not in known)
+    if unknown:
+        near = get_close_matches(unknown[0], known, n=1)
+        meant = f", {near[0]} is near it" if near else ""
+        return "warning", f"{home}; there is no setting {', '.join(unknown)}{meant}"
+    return "well", home
 
-    meters, events = files_of(given.config_dir, given.icehouse_meters)
-    checked = check([*meters, events], icehouse_names=given.icehouse_names)
+
+def _definitions(given: Settings) -> list[dict[str, Any]]:
+    from meterhouse.definitions.checking import check_folder
+
+    checked = check_folder(given.config_dir, icehouse_names=given.icehouse_names, icehouse_meters=given.icehouse_meters)
     if not checked.findings:
         well = f"{checked.meters} meters and {checked.events} event definitions, all of which can work"
         return [{"part": "definitions", "state": "well", "finding": well}]

@@ -92,5 +92,7 @@ def unwrap(body: bytes) -> Notification:
 
 
 def clean(text: str) -> str:
-    """The text with lone surrogates replaced: they cannot be stored as UTF-8."""
+    """The text with lone surrogates replaced and without NUL: no UTF-8 holds the ones, no PostgreSQL the others."""
+    if "\0" in text:
+        text = text.replace("\0", "")
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from meterhouse.convert import Converter
-from meterhouse.definitions.events import EventDefinition
+from meterhouse.definitions.events import EventDefinition, Trait
+from meterhouse.definitions.events import as_text as trait_text
 from meterhouse.definitions.expressions import Message
 from meterhouse.definitions.loading import Definitions
 from meterhouse.definitions.meters import ATTRIBUTES, Meter
@@ -90,6 +91,8 @@ def _why_not(explanation: Explanation) -> str:
     wanted = ("info", "error") if "event" in explanation["result"] else ("info", "sample")
     if str(explanation["priority"]).lower() not in wanted:
         return f": they are made of the priorities {' and '.join(wanted)} only"
+    if "event" in explanation["result"] and not explanation["result"]["error"]:
+        return ": no definition matches, and METERHOUSE_DROP_UNMATCHED_NOTIFICATIONS is on"
     return ""
 
 
@@ -126,8 +129,17 @@ def _event(definition: EventDefinition, message: Message) -> Explanation:
     return {
         "name": ", ".join(definition.globs) or "the default traits only: no definition matches",
         "where": definition.where,
-        "paths": [_path(f"trait {trait.name} ({trait.dtype})", trait.value, message) for trait in definition.traits],
+        "paths": [_trait(trait, message) for trait in definition.traits],
     }
+
+
+def _trait(trait: Trait, message: Message) -> Explanation:
+    explained = _path(f"trait {trait.name} ({trait.dtype})", trait.value, message)
+    try:
+        trait_text(trait, explained["value"])
+    except Exception as error:
+        explained["instead"] = f"which is no {trait.dtype}, so there is no event: {error}"
+    return explained
 
 
 def _nothing(reads: str, value: Any, instead: str) -> Explanation:
@@ -152,7 +164,7 @@ def _path(reads: str, value: Value, message: Message, *, several: bool = False, 
 def _shown(value: Any) -> str:
     if value is None:
         return "nothing"
-    text = value if isinstance(value, str) else repr(value)
+    text = value if isinstance(value, str) and value.isprintable() else repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
@@ -163,5 +175,5 @@ def _reason(path: Explanation) -> str:
     found = ", ".join(f"{where} = {_shown(value)}" for where, value in path["found"][:4]) or "not there"
     more = f" and {len(path['found']) - 4} more" if len(path["found"]) > 4 else ""
     instead = f"; {path['instead']}" if path["instead"] else ""
-    plain = len(path["found"]) == 1 and not path["plugin"] and path["value"] == path["found"][0][1]
+    plain = len(path["found"]) == 1 and not path["plugin"] and not instead and path["value"] == path["found"][0][1]
     return f"  ({path['path']})" if plain else f"  ({path['path']}{by}: {found}{more}{instead})"

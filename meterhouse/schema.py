@@ -52,7 +52,7 @@ EVENTS = pa.schema(
         ("event_type", pa.string()),
         ("generated", TIME),
         ("traits", pa.list_(TRAIT)),  # dtype: text, integer, float or datetime
-        ("raw", pa.string()),  # JSON text, null unless the definition stores it
+        ("raw", pa.string()),  # JSON text, null unless METERHOUSE_STORE_RAW asks for it
     ]
 )
 

@@ -18,7 +18,7 @@ SECRETS = frozenset({"s3_secret_key", "telemetry_secret"})
 class Settings(BaseSettings):
     """Where the data lives and how the steps behave. Paths may be relative to the working directory."""
 
-    model_config = SettingsConfigDict(env_prefix="METERHOUSE_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="METERHOUSE_", env_ignore_empty=True, extra="ignore", frozen=True)
 
     home: Path = Field(
         default=Path(".meterhouse"),
@@ -263,10 +263,15 @@ def read_settings(**overrides: Any) -> Settings:
         for fault in error.errors():
             name = "METERHOUSE_" + "_".join(str(part) for part in fault["loc"]).upper() if fault["loc"] else ""
             said = fault["msg"].removeprefix("Value error, ")
+            if fault["type"] == "bool_parsing":
+                said = "it takes true or false"
+            elif fault["type"] == "string_pattern_mismatch":
+                field = Settings.model_fields[str(fault["loc"][0])]
+                said = f"it is not of the form that it takes. {field.description or ''}".rstrip(".")
             secret = bool(fault["loc"]) and fault["loc"][0] in SECRETS
             given = "***" if secret else re.sub(r"(://[^:/@]*):[^/@]*@", r"\1:***@", repr(fault.get("input")))
             faults.append(f"{name}={given}: {said}" if name else said)
-        raise SettingsError("; ".join(faults), hint="Mend or unset the variable; see `meterhouse settings`") from None
+        raise SettingsError("; ".join(faults), hint="Mend or unset the variable") from None
 
 
 @lru_cache(maxsize=1)

@@ -23,19 +23,18 @@ def check(paths: tuple[Path, ...], as_json: bool) -> None:
     Every fault and every doubt with file, line and reason; exit status 1 if there is a fault. Made for the check before
     a change is merged: it needs no site and touches no store.
     """
-    from meterhouse.definitions.checking import check as examine
-    from meterhouse.definitions.loading import files_of
+    from meterhouse.definitions.checking import Checked, check_folder
+    from meterhouse.definitions.checking import check as check_files
     from meterhouse.settings import settings
 
-    files: list[Path] = []
-    icehouse_meters = settings().icehouse_meters and not paths
-    for path in paths or (settings().config_dir,):
-        if path is not None and not path.is_dir():
-            files.append(path)
-        else:
-            meters, events = files_of(path, icehouse_meters)
-            files += [*meters, events]
-    checked = examine(files, icehouse_names=settings().icehouse_names)
+    given = settings()
+    names = given.icehouse_names
+    if not paths:
+        parts = [check_folder(given.config_dir, icehouse_names=names, icehouse_meters=given.icehouse_meters)]
+    else:
+        parts = [check_files([path for path in paths if not path.is_dir()], icehouse_names=names)]
+        parts += [check_folder(path, icehouse_names=names, shipped=False) for path in paths if path.is_dir()]
+    checked = Checked.together(parts)
     for finding in checked.findings:
         output.line(output.dumps(asdict(finding)) if as_json else str(finding))
     doubts = len(checked.findings) - checked.faults

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from meterhouse.definitions.loading import Definitions
+    from meterhouse.site import Site
 
 
 @click.command()
@@ -51,20 +52,36 @@ def convert(kind: str, definitions: Path | None, explain: str | None, as_json: b
         if asked is None:
             raise click.ClickException(f"no message on standard input has the message_id '{explain}'")
         found = (explain_samples if kind == "samples" else explain_event)(loaded, converter, asked)
-        for text in [output.dumps(found)] if as_json else as_text(found):
+        try:
+            lines = [output.dumps(found)] if as_json else list(as_text(found))
+        except RecursionError:
+            raise click.ClickException(f"message '{explain}' is nested too deeply to be shown") from None
+        for text in lines:
             output.line(text)
         return
     make = converter.samples_line if kind == "samples" else converter.event_line
     for number, message in _messages():
+        failed: Exception | None = None
+        line: dict[str, Any]
         if isinstance(message, dict):
-            made = make(message)
+            try:
+                output.line(output.dumps(make(message)))
+            except RecursionError as error:
+                failed = error
         else:
-            reason = {"error": type(message).__name__, "detail": f"line {number}: {message}"}
+            failed = message
+        if failed is not None:
+            reason = {"error": type(failed).__name__, "detail": f"line {number}: {failed}"}
             if kind == "samples":
-                made = {"message_id": None, "event_type": None, "samples": [], "errors": [reason]}
+                line = {"message_id": None, "event_type": None, "samples": [], "errors": [reason]}
             else:
-                made = {"message_id": None, "event": None, "error": reason}
-        output.line(output.dumps(made))
+                line = {"message_id": None, "event": None, "error": reason}
+            output.line(output.dumps(line))
+
+
+def _name_left_out(site: "Site") -> None:
+    for fault in site.definitions.faults:
+        output.note(f"meterhouse: {fault}")
 
 
 def _definitions(kind: str, path: Path | None) -> "Definitions":
@@ -89,8 +106,10 @@ def _messages() -> "Iterator[tuple[int, dict[str, Any] | Exception]]":
     for number, line in enumerate(sys.stdin.buffer, 1):
         if line.strip():
             try:
-                message = unwrap(line)
-                yield number, {"message_id": message.message_id, **read_body(message.body)}
+                message = unwrap(line.rstrip(b"\r\n"))
+                read = read_body(message.body)
+                own = read.get("message_id")
+                yield number, {**read, "message_id": own if isinstance(own, str) and own else message.message_id}
             except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
                 yield number, error
 
@@ -113,6 +132,7 @@ def collect(follow: bool, max_messages: int | None, max_seconds: float | None, a
     from meterhouse.site import Site
 
     site = Site.start()
+    _name_left_out(site)
     while True:
         try:
             with output.progress("collecting") as tell:
@@ -153,6 +173,7 @@ def load(files: tuple[Path, ...], as_json: bool) -> None:
     from meterhouse.site import Site
 
     site = Site.start()
+    _name_left_out(site)
     try:
         with output.progress("loading files") as tell:
             loaded = load_files(site, list(files), progress=tell)

@@ -42,8 +42,14 @@ def show_settings(as_json: bool) -> None:
     for name, field in Settings.model_fields.items():
         value = getattr(values, name)
         shown = "***" if name in SECRETS and value else _without_password(name, value)
-        found.append({"setting": f"METERHOUSE_{name.upper()}", "value": str(shown or ""), "meaning": field.description})
+        found.append({"setting": f"METERHOUSE_{name.upper()}", "value": _text(shown), "meaning": field.description})
     output.rows(found, as_json)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else str(value)
 
 
 def _without_password(name: str, value: object) -> object:

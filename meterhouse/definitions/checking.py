@@ -7,13 +7,17 @@ from typing import Any, Final, Literal
 
 from meterhouse.definitions.entries import InvalidEntry
 from meterhouse.definitions.events import EventDefinition, compile_event
-from meterhouse.definitions.loading import event_entries, line_of, meter_entries, read
+from meterhouse.definitions.loading import event_entries, files_of, line_of, meter_entries, read
 from meterhouse.definitions.meters import ATTRIBUTES, REQUIRED, Meter, compile_meter
 from meterhouse.definitions.values import Value
 from meterhouse.errors import DefinitionError
 
 METER_KEYS: Final = frozenset({*REQUIRED, *ATTRIBUTES, "lookup", "multi", "metadata", "user_metadata"})
 EVENT_KEYS: Final = frozenset({"event_type", "traits"})
+VALUE_KEYS: Final = frozenset({"fields", "plugin"})
+TRAIT_KEYS: Final = VALUE_KEYS | {"type"}
+PLUGIN_KEYS: Final = frozenset({"name", "parameters"})
+_OTHERS: Final = ("quality.yaml", "alarms.yaml", "polling.yaml", "archive_policies.yaml")  # of a configuration folder
 _FINDS_NOTHING: Final = (
     "'{}' finds nothing in any notification: a path begins with payload, ctxt, publisher_id, event_type or metadata"
 )
@@ -51,10 +55,52 @@ class Checked:
     meters: int
     events: int
 
+    @classmethod
+    def together(cls, parts: Sequence["Checked"]) -> "Checked":
+        """Several checks as one."""
+        return cls(
+            tuple(finding for part in parts for finding in part.findings),
+            sum(part.files for part in parts),
+            sum(part.meters for part in parts),
+            sum(part.events for part in parts),
+        )
+
     @property
     def faults(self) -> int:
         """How many findings are faults."""
         return sum(finding.severity == "fault" for finding in self.findings)
+
+
+def check_folder(
+    folder: Path | None, *, icehouse_names: bool = True, icehouse_meters: bool = False, shipped: bool = True
+) -> Checked:
+    """Check the definition files of a configuration folder, None for the shipped ones.
+
+    YAML files of the folder that nothing reads, for they have another name or stand elsewhere, are a doubt each.
+
+    Args:
+        folder: the folder.
+        icehouse_names: as `loading.load`.
+        icehouse_meters: as `loading.load`.
+        shipped: also check the shipped files that are used for those that the folder has not; else it is a fault if it
+            has none.
+    """
+    meters, events = files_of(folder, icehouse_meters)
+    files = [*meters, events]
+    if folder is None:
+        return check(files, icehouse_names=icehouse_names)
+    if not shipped:
+        files = [path for path in files if path.is_relative_to(folder)]
+    checked = check(files, icehouse_names=icehouse_names)
+    findings = list(checked.findings)
+    others = {*folder.glob("*.y*ml"), *(folder / "meters.d").glob("*.y*ml")} - {folder / name for name in _OTHERS}
+    for path in sorted(others - set(files)):
+        reason = "nothing reads a file of this name; meters.d/*.yaml, meters.yaml and event_definitions.yaml are read"
+        findings.append(Finding(str(path), 1, "warning", "", reason))
+    if not files:
+        reason = "it has neither meters.d/*.yaml nor meters.yaml nor event_definitions.yaml: the shipped ones are used"
+        findings.append(Finding(str(folder), 1, "fault", "", reason))
+    return Checked(tuple(findings), checked.files, checked.meters, checked.events)
 
 
 def check(files: Sequence[Path], *, icehouse_names: bool = True) -> Checked:
@@ -69,11 +115,14 @@ def check(files: Sequence[Path], *, icehouse_names: bool = True) -> Checked:
     names: dict[str, str] = {}
     for path in files:
         try:
-            data, _ = read(path, icehouse_names)
+            data, node = read(path, icehouse_names)
             if isinstance(data, list):
-                findings += _events(path, icehouse_names, counts)
+                findings += _events(path, data, node, counts)
             elif data is not None:
-                findings += _meters(path, icehouse_names, counts, names)
+                for key in data.keys() - {"metric"} if isinstance(data, dict) else ():
+                    reason = f"there is no key '{key}', it is not read"
+                    findings.append(Finding(str(path), line_of(node, str(key)), "warning", "", reason))
+                findings += _meters(path, data, node, counts, names)
         except DefinitionError as error:
             place, _, line = error.where.rpartition(":")
             at = (place, int(line)) if line.isdigit() else (error.where, 1)
@@ -81,9 +130,9 @@ def check(files: Sequence[Path], *, icehouse_names: bool = True) -> Checked:
     return Checked(tuple(findings), len(files), counts["meters"], counts["events"])
 
 
-def _meters(path: Path, icehouse_names: bool, counts: dict[str, int], names: dict[str, str]) -> list[Finding]:
+def _meters(path: Path, data: Any, node: Any, counts: dict[str, int], names: dict[str, str]) -> list[Finding]:
     found: list[Finding] = []
-    entries = list(meter_entries(path, icehouse_names))
+    entries = list(meter_entries(path, data, node))
     counts["meters"] += len(entries)
     last = {entry["name"]: at for at, (entry, _) in enumerate(entries) if _has_name(entry)}
     for at, (entry, node) in enumerate(entries):
@@ -98,13 +147,13 @@ def _meters(path: Path, icehouse_names: bool, counts: dict[str, int], names: dic
             meter = compile_meter(entry)
         except InvalidEntry as error:
             for keys, reason in error.faults:
-                say("fault", f"{keys[-1]}: {reason}" if keys else reason, *keys)
+                say("fault", f"{' '.join(keys)}: {reason}" if keys else reason, *keys)
         else:
             for keys, reason in _doubts_of_meter(meter):
                 say("warning", reason, *keys)
         if isinstance(entry, dict):
-            for key in entry.keys() - METER_KEYS:
-                say("warning", f"there is no key '{key}', it is not read", str(key))
+            for keys in _unread_of_meter(entry):
+                say("warning", f"there is no key '{keys[-1]}', it is not read", *keys)
         if _has_name(entry):
             if last[entry["name"]] != at:
                 say(
@@ -122,6 +171,30 @@ def _has_name(entry: Any) -> bool:
     return isinstance(entry, dict) and isinstance(entry.get("name"), str)
 
 
+def _unread(value: Any, known: frozenset[str], *keys: str) -> Iterator[tuple[str, ...]]:
+    """The keys of a mapping, and of the plugin in it, that nothing reads."""
+    if isinstance(value, dict):
+        yield from ((*keys, str(key)) for key in value if key not in known)
+        if "plugin" in known:
+            yield from _unread(value.get("plugin"), PLUGIN_KEYS, *keys, "plugin")
+
+
+def _unread_of_meter(entry: dict[Any, Any]) -> Iterator[tuple[str, ...]]:
+    yield from _unread(entry, METER_KEYS)
+    for key in (*ATTRIBUTES, "user_metadata"):
+        yield from _unread(entry.get(key), VALUE_KEYS, key)
+    metadata = entry.get("metadata")
+    for key, value in metadata.items() if isinstance(metadata, dict) else ():
+        yield from _unread(value, VALUE_KEYS, "metadata", str(key))
+
+
+def _unread_of_event(entry: dict[Any, Any]) -> Iterator[tuple[str, ...]]:
+    yield from _unread(entry, EVENT_KEYS)
+    traits = entry.get("traits")
+    for key, value in traits.items() if isinstance(traits, dict) else ():
+        yield from _unread(value, TRAIT_KEYS, "traits", str(key))
+
+
 def _doubts_of_meter(meter: Meter) -> Iterator[tuple[tuple[str, ...], str]]:
     for key, value in meter.attributes.items():
         if key not in ("name", "type", "unit") and value.never:
@@ -136,10 +209,10 @@ def _doubts_of_meter(meter: Meter) -> Iterator[tuple[tuple[str, ...], str]]:
             yield ("lookup",), f"there is no attribute '{name}' to look up"
 
 
-def _events(path: Path, icehouse_names: bool, counts: dict[str, int]) -> list[Finding]:
+def _events(path: Path, data: Any, node: Any, counts: dict[str, int]) -> list[Finding]:
     found: list[Finding] = []
     later: dict[frozenset[str], int] = {}
-    entries = list(event_entries(path, icehouse_names))
+    entries = list(event_entries(path, data, node))
     counts["events"] += len(entries)
     for entry, node in reversed(entries):
         name = _event_types(entry)
@@ -161,8 +234,8 @@ def _events(path: Path, icehouse_names: bool, counts: dict[str, int]) -> list[Fi
             if line != line_of(node):
                 say("warning", f"a later definition of the same event types, at line {line}, takes its place")
         if isinstance(entry, dict):
-            for key in entry.keys() - EVENT_KEYS:
-                say("warning", f"there is no key '{key}', it is not read", str(key))
+            for keys in _unread_of_event(entry):
+                say("warning", f"there is no key '{keys[-1]}', it is not read", *keys)
     return found[::-1]
 
 

@@ -149,6 +149,16 @@ TYPED: Final[dict[str, Callable[[str], Any]]] = {
 """From the text of a trait, as it is read, to its value, by dtype."""
 
 
+def as_text(trait: Trait, value: Any) -> str | None:
+    """The text of a trait of this value, None where it has none.
+
+    Raises:
+        Exception: it is not of the trait's type.
+    """
+    convert = _CONVERT.get(trait.dtype, _texts)
+    return convert([value])[0]
+
+
 def compile_event(entry: object, where: str = "") -> EventDefinition:
     """Compile an entry of event_definitions.yaml, which stands at `where`.
 

@@ -190,13 +190,12 @@ def _key_node(node: Any, key: str) -> Any:
     return node
 
 
-def meter_entries(path: Path, icehouse_names: bool) -> Iterator[tuple[Any, Any]]:
-    """The entries of a file of meters, each with its YAML node.
+def meter_entries(path: Path, data: Any, node: Any) -> Iterator[tuple[Any, Any]]:
+    """The entries of a file of meters, as `read` gave it, each with its YAML node.
 
     Raises:
         DefinitionError: as `load`.
     """
-    data, node = read(path, icehouse_names)
     if data is None:
         return
     entries = data.get("metric") if isinstance(data, dict) else None
@@ -209,13 +208,12 @@ def meter_entries(path: Path, icehouse_names: bool) -> Iterator[tuple[Any, Any]]
     yield from zip(entries, _key_node(node, "metric").value, strict=True)
 
 
-def event_entries(path: Path, icehouse_names: bool) -> Iterator[tuple[Any, Any]]:
-    """The entries of a file of event definitions, each with its YAML node.
+def event_entries(path: Path, data: Any, node: Any) -> Iterator[tuple[Any, Any]]:
+    """The entries of a file of event definitions, as `read` gave it, each with its YAML node.
 
     Raises:
         DefinitionError: as `load`.
     """
-    data, node = read(path, icehouse_names)
     if data is None:
         return
     if not isinstance(data, list):
@@ -227,7 +225,7 @@ def event_entries(path: Path, icehouse_names: bool) -> Iterator[tuple[Any, Any]]
 
 def _load_meters(path: Path, loaded: dict[str, Meter], faults: list[Fault], icehouse_names: bool) -> None:
     # Within a file the last of a name wins, so Ceilometer reads it backwards and gives the samples in that order.
-    for entry, node in reversed(list(meter_entries(path, icehouse_names))):
+    for entry, node in reversed(list(meter_entries(path, *read(path, icehouse_names)))):
         name = str(entry.get("name")) if isinstance(entry, dict) else "?"
         if name in loaded and isinstance(entry, dict) and "name" in entry:
             first = loaded[name].where
@@ -243,7 +241,7 @@ def _load_meters(path: Path, loaded: dict[str, Meter], faults: list[Fault], iceh
 
 def _load_events(path: Path, icehouse_names: bool) -> tuple[EventDefinition, ...]:
     definitions: list[EventDefinition] = []
-    for entry, node in event_entries(path, icehouse_names):
+    for entry, node in event_entries(path, *read(path, icehouse_names)):
         try:
             definitions.append(compile_event(entry, f"{path}:{line_of(node)}"))
         except InvalidEntry as error:

@@ -113,7 +113,7 @@ def _parts(definition: Any) -> tuple[Any, Plugin | None, bool]:
 
 def _constant(number: int) -> Value:
     return Value(
-        repr(number),
+        f"constant {number!r}",
         lambda message, warn: number,
         lambda message, warn: [number],
         lambda message: number,

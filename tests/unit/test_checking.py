@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meterhouse.cli import cli
-from meterhouse.definitions.checking import check
+from meterhouse.definitions.checking import check, check_folder
 from meterhouse.definitions.loading import files_of
 
 
@@ -123,6 +123,54 @@ def test_a_file_that_is_none_is_one_fault(tmp_path, text, line):
     found = check([write(tmp_path, "x.yaml", text)])
     assert [finding.severity for finding in found.findings] == ["fault"]
     assert abs(found.findings[0].line - line) <= 1
+
+
+def test_keys_that_nothing_reads_are_a_doubt_wherever_they_stand(tmp_path):
+    meters = write(
+        tmp_path,
+        "meters.yaml",
+        """\
+        mertic: []
+        metric:
+          - name: a
+            event_type: box
+            type: gauge
+            unit: s
+            volume: {fields: $.payload.x, colour: 1, plugin: {name: split, parameter: {segment: 0}}}
+            resource_id: $.payload.id
+            metadata: {host: {fields: $.payload.host, colour: 2}}
+        """,
+    )
+    events = write(
+        tmp_path,
+        "event_definitions.yaml",
+        "- event_type: box\n  traits:\n    size: {fields: payload.size, colour: red, type: int}\n",
+    )
+    found = check([meters, events]).findings
+    assert {finding.severity for finding in found} == {"warning"}
+    named = sorted((Path(finding.file).name, finding.line, finding.reason.split("'")[1]) for finding in found)
+    assert named == [
+        ("event_definitions.yaml", 3, "colour"),
+        ("meters.yaml", 1, "mertic"),
+        ("meters.yaml", 7, "colour"),
+        ("meters.yaml", 7, "parameter"),
+        ("meters.yaml", 9, "colour"),
+    ]
+
+
+def test_a_folder_of_which_nothing_is_read_is_a_fault(tmp_path):
+    write(tmp_path, "my-meters.yaml", METERS)
+    (tmp_path / "meters.d").mkdir()
+    write(tmp_path / "meters.d", "x.yml", METERS)
+    found = check_folder(tmp_path, shipped=False)
+    assert [(Path(finding.file).name, finding.severity) for finding in found.findings] == [
+        ("x.yml", "warning"),
+        ("my-meters.yaml", "warning"),
+        (tmp_path.name, "fault"),
+    ]
+    assert CliRunner().invoke(cli, ["definitions", "check", str(tmp_path)]).exit_code == 1
+    write(tmp_path, "quality.yaml", "")
+    assert check_folder(tmp_path).faults == 0
 
 
 def test_the_shipped_definitions_are_without_a_doubt():

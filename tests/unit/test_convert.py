@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from meterhouse import identity
 from meterhouse.convert import Converter
 from meterhouse.definitions.loading import load
+from meterhouse.envelope import clean
 from meterhouse.sample_columns import canonical_json
 from meterhouse.schema import EVENTS, NOTIFICATIONS, SAMPLES
 
@@ -77,7 +78,7 @@ def _landed_under(body):
         found = json.loads(body).get("message_id")
     except (TypeError, ValueError, AttributeError, RecursionError):
         found = None
-    return found if isinstance(found, str) and found else "made-from-content"
+    return clean(found) if isinstance(found, str) and found else "made-from-content"
 
 
 @pytest.fixture(scope="module")
@@ -474,3 +475,52 @@ def test_what_no_definition_matches_makes_no_event_where_that_is_asked_for():
 def test_integers_of_any_size_are_read_exactly(converter):
     made = converter.convert(table(notification(payload={"id": 2**64 + 1, "owner": "p", "size": 1})))
     assert made.samples.column("resource_id").to_pylist() == [str(2**64 + 1)]
+
+
+def deep(levels):
+    return "[" * levels + "]" * levels
+
+
+@pytest.mark.parametrize("levels", range(960, 1010, 3))
+def test_a_field_that_is_skipped_and_too_deep_to_be_read_costs_only_its_message(converter, levels):
+    """The whole messages are read where metadata come out empty: one that cannot be must not stop the others."""
+    created = "compute.instance.create.end"
+    start = json.dumps(notification(event_type=created, message_id="empty", payload={"memory_mb": 1}))
+    body = json.dumps(notification(event_type=created, message_id="deep", payload={"memory_mb": 1, "x": 0})).replace(
+        '"x": 0', f'"x": {deep(levels)}'
+    )
+    together = table(start, body)
+    made = converter.convert(together.set_column(2, "event_type", pa.array([created] * 2)))
+    assert "empty" in made.events.column("message_id").to_pylist()
+    assert "memory" in made.samples.column("meter").to_pylist()
+    deep_id = together.column("message_id")[1].as_py()
+    seen = made.events.column("message_id").to_pylist().count(deep_id)
+    assert seen + sum(error.message_id == deep_id for error in made.errors) > 0
+
+
+def test_a_nul_character_is_left_out_whatever_else_is_in_the_table(converter):
+    message = notification(payload={"id": "i", "owner": "p", "size": "5\0"})
+    beside = notification(message_id="n-2", payload={"id": "j\0", "owner": "p", "size": 1})
+    alone = converter.convert(table(message)).samples.to_pylist()
+    assert [sample["volume"] for sample in alone] == [5.0]
+    assert converter.convert(table(message, beside)).samples.to_pylist()[0]["volume"] == 5.0
+    one = converter.convert(table(batch(polled(message_id="a\0b")))).samples.to_pylist()
+    other = converter.convert(table(batch(polled(message_id="a\0b")), beside)).samples.to_pylist()
+    assert one[0]["sample_id"] == other[0]["sample_id"] == identity.sample_id("ab")
+
+
+@given(st.text("\\u0", max_size=30).map(str.encode), st.integers(0, 12), st.integers(0, 9))
+def test_a_nul_is_found_wherever_it_stands(noise, before, after):
+    from meterhouse.bodies import _has_nul
+
+    text = b"x" * before + b"\\u0000" + b"y" * after
+    assert _has_nul(memoryview(text))
+    assert _has_nul(memoryview(noise)) == (b"\\u0000" in noise)
+
+
+@pytest.mark.parametrize("timestamp", ["1969-01-01", "2300-01-01"])
+def test_what_the_lake_cannot_hold_is_not_shown_as_published(converter, timestamp):
+    message = notification(timestamp=timestamp)
+    assert [sample["published"] for sample in converter.samples_line(message)["samples"]] == [False]
+    assert converter.event_line(message)["event"] is None
+    assert converter.convert(table(message)).samples.num_rows == 0

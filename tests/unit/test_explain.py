@@ -104,3 +104,27 @@ def test_a_message_that_is_not_there_is_one_clear_line(folder):
     done = explain(folder, "samples", "m-3")
     assert done.exit_code == 1
     assert "no message on standard input has the message_id 'm-3'" in done.stderr
+
+
+def test_a_trait_that_costs_the_event_is_named(folder):
+    lines = json.dumps({**MESSAGE, "payload": {"size": "ten"}})
+    arguments = ["convert", "events", "--definitions", str(folder), "--explain", "m-1"]
+    text = CliRunner().invoke(cli, arguments, input=lines).stdout
+    assert (
+        "trait size (integer): ten  (payload.size: payload.size = ten; which is no integer, so there is no event"
+        in text
+    )
+
+
+def test_that_unmatched_notifications_are_dropped_is_said(folder, monkeypatch):
+    from meterhouse.settings import settings
+
+    monkeypatch.setenv("METERHOUSE_DROP_UNMATCHED_NOTIFICATIONS", "true")
+    settings.cache_clear()
+    try:
+        lines = json.dumps({**OTHER, "priority": "info"})
+        arguments = ["convert", "events", "--definitions", str(folder), "--explain", "m-2"]
+        text = CliRunner().invoke(cli, arguments, input=lines).stdout
+    finally:
+        settings.cache_clear()
+    assert "-> no event: no definition matches, and METERHOUSE_DROP_UNMATCHED_NOTIFICATIONS is on" in text

@@ -40,10 +40,10 @@ def test_urls_say_where_else(tmp_path: Path) -> None:
         ("LAKE_URL", "s3:///prefix", "names no bucket"),
         ("STREAM_URL", "amqp://h", "must be file:///folder"),
         ("CONFIG_DIR", "/no/such/folder", "is not a folder"),
-        ("MEMORY_LIMIT", "lots", "pattern"),
-        ("MEMORY_LIMIT", "0MB", "pattern"),
+        ("MEMORY_LIMIT", "lots", "not of the form"),
+        ("MEMORY_LIMIT", "0MB", "not of the form"),
         ("PARTITIONS_FROM", "2024-02-31", "day"),
-        ("PARTITIONS_FROM", "soon", "pattern"),
+        ("PARTITIONS_FROM", "soon", "not of the form"),
         ("COLLECT_BATCH", "0", "greater than or equal to 1"),
         ("COLLECT_BATCH", "many", "integer"),
         ("COLLECT_SECONDS", "-1", "greater than 0"),
@@ -52,7 +52,8 @@ def test_urls_say_where_else(tmp_path: Path) -> None:
         ("WEBHOOK_TIMEOUT_SECONDS", "0", "greater than 0"),
         ("WEBHOOK_ATTEMPTS", "0", "greater than or equal to 1"),
         ("COMPUTE", "dask://h:1", "local"),
-        ("SAMPLE_SOURCE", "", "at least 1"),
+        ("STORE_RAW", "warn", "`info`, `error` or `info,error`"),
+        ("NOVA_VERSIONED", "perhaps", "true or false"),
     ],
 )
 def test_a_variable_that_cannot_be_used_is_named(
