@@ -55,7 +55,8 @@ def examine() -> list[dict[str, Any]]:
 def _settings() -> tuple[str, str]:
     known = {f"METERHOUSE_{name.upper()}" for name in Settings.model_fields} | {"METERHOUSE_DEBUG"}
     home = f"home {settings().home_path}"
-    unknown = sorted(name for name in os.environ if name.startswith("METERHOUSE_") and name not in known)
+    given = {name for name in os.environ if name.startswith("METERHOUSE_")}
+    unknown = sorted(name for name in given - known if not name.startswith(("METERHOUSE_TEST_", "METERHOUSE_SERVICE")))
     if unknown:
         near = get_close_matches(unknown[0], known, n=1)
         meant = f", {near[0]} is near it" if near else ""

@@ -223,6 +223,10 @@ def test_doctor_finds_a_whole_site_well_and_a_broken_part_wrong(run: Any, tmp_pa
     assert {"settings", "definitions", "quality rules", "alarms", "warehouse", "stream", "lake", "lake commits"} <= set(
         found
     )
+    monkeypatch.setenv("METERHOUSE_STORE_RAWW", "info")
+    (told,) = (row for row in lines(run("doctor", "--json")) if row["part"] == "settings")
+    assert told["state"] == "warning"
+    assert "there is no setting METERHOUSE_STORE_RAWW, METERHOUSE_STORE_RAW is near it" in told["finding"]
     (tmp_path / "alarms.yaml").write_text("alarms: 3\n")
     monkeypatch.setenv("METERHOUSE_CONFIG_DIR", str(tmp_path))
     result = run("doctor", "--json")
