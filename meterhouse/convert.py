@@ -28,9 +28,9 @@ from meterhouse.definitions.use import Uses
 from meterhouse.event_columns import EventColumns
 from meterhouse.nova_versioned import EVENT_TYPES as VERSIONED
 from meterhouse.nova_versioned import legacy_twin
-from meterhouse.sample_columns import SampleColumns, Unusable, dropped, in_range, number
+from meterhouse.sample_columns import SampleColumns, Unusable, dropped, number
 from meterhouse.settings import Settings
-from meterhouse.timestamps import parse_datetime, parse_exact, parse_utc, to_microseconds
+from meterhouse.timestamps import parse_datetime, parse_utc
 
 SAMPLE_PRIORITIES: Final = frozenset({"info", "sample"})
 EVENT_PRIORITIES: Final = frozenset({"info", "error"})
@@ -370,7 +370,7 @@ class Converter:
         """What the meters make of one notification, for people and for comparison with Ceilometer.
 
         Returns:
-            `message_id`, `event_type`, `samples` (with `published`: whether the lake would get it) and `errors`, each
+            `message_id`, `event_type`, `samples` (with `published`: whether Ceilometer would) and `errors`, each
             of an `endpoint`, with either `warnings` or `error` and `detail`.
         """
         line: dict[str, Any] = {
@@ -430,9 +430,7 @@ class Converter:
             event_type, twin = self._twin(message)
             if self._drop_unmatched and not self._events.has_match(event_type):
                 return line
-            moment = parse_utc(_timestamp(twin))
-            in_range(to_microseconds(moment))
-            generated = moment.isoformat()
+            generated = parse_utc(_timestamp(twin)).isoformat()
             columns = self._events.matching(event_type).read(Columns([twin]), [[]])
             known = kinds()
             traits = []
@@ -463,9 +461,6 @@ class Converter:
         volume, published = sample.volume, True
         try:
             checked = number(volume)
-            in_range(parse_exact(sample.timestamp))
-            if type(sample.name) is not str or not sample.name:
-                raise Unusable(f"a sample has no name but {sample.name!r}")
             volume = checked if isinstance(volume, str) else volume
         except Unusable as error:
             published = False

@@ -106,13 +106,15 @@ class SampleColumns:
         known = list(map(self._times.get, texts))
         if None not in known:
             return cast(list[int], known)
-        moments = parse_all(texts)
+        new = list({text for text, moment in zip(texts, known, strict=True) if moment is None})
+        moments = parse_all(new)
         if min(moments) < 0 or max(moments) > LATEST:
             raise Unusable("has a timestamp outside the years 1970 to 2262")
         if len(self._times) >= _TIMES_LIMIT:
             self._times.clear()
-        self._times.update(zip(texts, moments, strict=True))
-        return moments
+            return self.times_of(texts)
+        self._times.update(zip(new, moments, strict=True))
+        return cast(list[int], list(map(self._times.get, texts)))
 
     def snapshots_of(self, texts: Sequence[Any]) -> list[int | None]:
         """The ids of metadata snapshots, which are kept, from their JSON (bytes); an agent repeats it again and again.

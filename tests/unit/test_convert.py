@@ -516,11 +516,3 @@ def test_a_nul_is_found_wherever_it_stands(noise, before, after):
     text = b"x" * before + b"\\u0000" + b"y" * after
     assert _has_nul(memoryview(text))
     assert _has_nul(memoryview(noise)) == (b"\\u0000" in noise)
-
-
-@pytest.mark.parametrize("timestamp", ["1969-01-01", "2300-01-01"])
-def test_what_the_lake_cannot_hold_is_not_shown_as_published(converter, timestamp):
-    message = notification(timestamp=timestamp)
-    assert [sample["published"] for sample in converter.samples_line(message)["samples"]] == [False]
-    assert converter.event_line(message)["event"] is None
-    assert converter.convert(table(message)).samples.num_rows == 0
