@@ -35,7 +35,7 @@ from meterhouse.demo.cloud import SimulatedCloud
 from meterhouse.envelope import unwrap
 from meterhouse.schema import NOTIFICATIONS
 
-COUNT, BATCHES, IN_BATCH = 10_000, 400, 50
+COUNT, BATCHES, IN_BATCH = 20_000, 400, 50
 CHUNK = 100_000  # rows of a table that the pipeline converts at once
 ROUNDS, PEER_ROUNDS = 7, 2  # of which the fastest counts
 
