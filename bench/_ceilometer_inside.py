@@ -13,8 +13,18 @@ import tempfile
 import time
 import types
 
+import jsonpath_rw
 import ply.lex
 import ply.yacc
+from ceilometer import declarative, service
+from ceilometer.event import models as event_models
+from ceilometer.pipeline import event as event_pipeline
+from ceilometer.pipeline import sample as sample_pipeline
+from jsonpath_rw_ext import _arithmetic, _filter
+from oslo_messaging._drivers import amqp
+from oslo_messaging.notify import dispatcher
+from oslo_serialization import jsonutils
+from stevedore import extension
 
 ANSWERS, sys.stdout = sys.stdout, sys.stderr  # what a library prints must not come between the answers
 
@@ -42,17 +52,6 @@ def _keep_parsers() -> None:
 
 
 _keep_parsers()
-
-import jsonpath_rw  # noqa: E402
-from ceilometer import declarative, service  # noqa: E402
-from ceilometer.event import models as event_models  # noqa: E402
-from ceilometer.pipeline import event as event_pipeline  # noqa: E402
-from ceilometer.pipeline import sample as sample_pipeline  # noqa: E402
-from jsonpath_rw_ext import _arithmetic, _filter  # noqa: E402
-from oslo_messaging._drivers import amqp  # noqa: E402
-from oslo_messaging.notify import dispatcher  # noqa: E402
-from oslo_serialization import jsonutils  # noqa: E402
-from stevedore import extension  # noqa: E402
 
 TRAIT_TYPES = {0: "none", 1: "text", 2: "integer", 3: "float", 4: "datetime"}
 NAMES = {"_sample": "polling"}

@@ -4,6 +4,7 @@ What to make of a notification is in the definitions (`meterhouse.definitions`).
 together, a column at a time; only where one of them is out of the ordinary are they taken one by one.
 """
 
+import functools
 import gc
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -302,20 +303,22 @@ class Converter:
             blocks = [_endpoint_block(endpoint, part.columns.messages, warns)]
             self._stage(blocks, part, warns, endpoint.name, work, repeats=True)
 
+        def lost(row: int, error: Exception, endpoint: str) -> None:
+            work.fail(row, endpoint, error)
+
         if plan is not None:
-            known = plan
             _in_parts(
                 batch,
                 work.bodies,
-                lambda part: by_meters(part, known),
-                lambda row, error: work.fail(row, "meter", error),
+                functools.partial(by_meters, plan=plan),
+                functools.partial(lost, endpoint="meter"),
             )
         for endpoint in _endpoints(event_type):
             _in_parts(
                 batch,
                 work.bodies,
-                lambda part, endpoint=endpoint: by_endpoint(part, endpoint),  # type: ignore[misc]
-                lambda row, error, endpoint=endpoint: work.fail(row, endpoint.name, error),  # type: ignore[misc]
+                functools.partial(by_endpoint, endpoint=endpoint),
+                functools.partial(lost, endpoint=endpoint.name),
             )
 
     def _stage(
@@ -409,9 +412,7 @@ class Converter:
         for endpoint in _endpoints(event_type):
             make(
                 endpoint.name,
-                lambda warn, endpoint=endpoint: self._shown(  # type: ignore[misc]
-                    [_endpoint_block(endpoint, [twin], [warn])], endpoint.name, warn
-                ),
+                functools.partial(self._by_endpoint_shown, endpoint, twin),
             )
         return line
 
@@ -455,6 +456,9 @@ class Converter:
     def _shown(self, blocks: list[Block], endpoint: str, warn: list[str]) -> list[dict[str, Any]]:
         columns = [column for block in blocks for column in zip(*block[1:10], strict=True)]
         return [self._sample_shown(RawSample._make(column), endpoint, warn) for column in columns]
+
+    def _by_endpoint_shown(self, endpoint: Endpoint, message: Message, warn: list[str]) -> list[dict[str, Any]]:
+        return self._shown([_endpoint_block(endpoint, [message], [warn])], endpoint.name, warn)
 
     def _sample_shown(self, sample: RawSample, endpoint: str, warn: list[str]) -> dict[str, Any]:
         moment = parse_datetime(sample.timestamp).isoformat()

@@ -5,7 +5,7 @@ the last time too, so its JSON is only looked up, not read.
 """
 
 from array import array
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 from msgspec.structs import astuple
@@ -70,7 +70,7 @@ def add_ordinary(body: Any, row: int, samples: SampleColumns) -> bool:
             ]
         staged = Staged(
             array("i", [row]) * len(batch),
-            array("i", codes),  # type: ignore[arg-type]
+            array("i", cast(list[int], codes)),
             moments,
             array("d", volumes),
             ids,

@@ -123,7 +123,7 @@ class SampleColumns:
             ValueError: one of them is no JSON.
         """
         digests = list(map(xxh3_128_digest, texts))
-        known: list[int | None] = list(map(self._snapshots.get, digests, repeat(_UNKNOWN)))  # type: ignore[arg-type]
+        known: list[Any] = list(map(cast(Any, self._snapshots.get), digests, repeat(_UNKNOWN)))
         if _UNKNOWN in known:
             for at, digest in enumerate(digests):
                 if known[at] is _UNKNOWN:

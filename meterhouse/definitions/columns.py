@@ -65,9 +65,9 @@ class Columns:
         kinds: frozenset[type] = self.once(("kinds", id(column)), lambda: frozenset(map(type, column)))
         return kinds
 
-    def once(self, key: object, make: Callable[[], Any]) -> Any:
-        """What `make` gives, the same object for the same key."""
+    def once(self, key: object, make: Callable[..., Any], *arguments: Any) -> Any:
+        """What `make` gives for the arguments, the same object for the same key."""
         made = self._known.get(key)
         if made is None:
-            made = self._known[key] = make()
+            made = self._known[key] = make(*arguments)
         return made

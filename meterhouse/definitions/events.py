@@ -91,9 +91,9 @@ class EventDefinition:
             column = columns.of(value, "event", warns)
             if convert is None:
                 if not _TEXT_OR_NOTHING.issuperset(columns.kinds(column)):
-                    column = columns.once(("texts", id(column)), lambda: _texts(column))  # noqa: B023
+                    column = columns.once(("texts", id(column)), _texts, column)
             else:
-                column = columns.once((convert, id(column)), lambda: convert(column))  # noqa: B023
+                column = columns.once((convert, id(column)), convert, column)
             traits.append((kind, column))
         return traits
 

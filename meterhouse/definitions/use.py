@@ -46,4 +46,4 @@ class Uses(dict[tuple[str, Reader, str], Use]):
             use = self.get((event_type, reader, path))
             if use is None:
                 use = self[event_type, reader, path] = Use()
-            use.add(columns.once(("use", id(column)), lambda: use_of(column, columns.kinds(column))))  # noqa: B023
+            use.add(columns.once(("use", id(column)), use_of, column, columns.kinds(column)))

@@ -17,15 +17,17 @@ from typing import Any
 import pytest
 import yaml
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from _ceilometer import Ceilometer, differing, packaged
+from definition_fuzz import Generator
+
+from meterhouse.convert import Converter
+from meterhouse.definitions.loading import load_files
+from meterhouse.errors import DefinitionError
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "tests")]
-
-from _ceilometer import Ceilometer, differing, packaged  # noqa: E402
-from definition_fuzz import Generator  # noqa: E402
-
-from meterhouse.convert import Converter  # noqa: E402
-from meterhouse.definitions.loading import load_files  # noqa: E402
-from meterhouse.errors import DefinitionError  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
