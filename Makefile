@@ -16,7 +16,7 @@ demo: .venv/.synced-demo  ## the whole pipeline on a simulated cloud (ARGS=--exi
 	$(RUN) meterhouse demo $(ARGS)
 
 test: .venv/.synced-dev  ## all tests, against real servers (found, or started for the while)
-	$(RUN) python deploy/services.py run --only postgres,s3,browser -- python tests/run.py $(ARGS)
+	$(RUN) python deploy/services.py run --only postgres,s3,amqp,browser -- python tests/run.py $(ARGS)
 
 quick: .venv/.synced-dev  ## the tests that take no time and need no server
 	$(RUN) pytest -m "not slow and not service" $(ARGS)
@@ -28,7 +28,8 @@ docs: .venv/.synced-docs  ## the documentation, into site/
 	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict $(ARGS)
 
 bench: .venv/.synced-dev  ## every benchmark in turn
-	for file in bench/[!_]*.py; do $(RUN) python "$$file" $(ARGS) || exit 1; done
+	$(RUN) python deploy/services.py run --only amqp -- \
+		sh -c 'for file in bench/[!_]*.py; do python "$$file" "$$@" || exit 1; done' bench $(ARGS)
 
 clean:  ## remove what was built; keeps data (.meterhouse), .venv and .tools
 	rm -rf build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis

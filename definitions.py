@@ -4,12 +4,12 @@ import dagster as dg
 
 from assets.alarms import alarm_evaluations, webhooks
 from assets.archive import archive
-from assets.collection import notifications
-from assets.conversion import catalog, conversion
+from assets.intake import intake
 from assets.quality import sample_quality, sample_quality_checks
 from assets.reports import usage_by_project_and_day
 from assets.resources import SiteResource
 from assets.rollups import rollups
+from assets.stream import collection_keeps_up
 from sensors import jobs, schedules
 from sensors.dirty_hours import dirty_hours_sensor
 from sensors.stream import stream_sensor
@@ -17,9 +17,7 @@ from sensors.webhooks import webhook_sensor
 
 defs = dg.Definitions(
     assets=[
-        notifications,
-        conversion,
-        catalog,
+        intake,
         sample_quality,
         rollups,
         alarm_evaluations,
@@ -27,7 +25,7 @@ defs = dg.Definitions(
         archive,
         usage_by_project_and_day,
     ],
-    asset_checks=[sample_quality_checks],
+    asset_checks=[collection_keeps_up, sample_quality_checks],
     jobs=[*jobs.ALL, schedules.upkeep],
     sensors=[stream_sensor, dirty_hours_sensor, webhook_sensor],
     schedules=schedules.ALL,

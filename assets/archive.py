@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from assets.conversion import catalog
+from assets.intake import CATALOG
 from assets.partitions import days
 from assets.resources import RETRIES, SiteResource
 from meterhouse import plots, times
@@ -11,7 +11,7 @@ from meterhouse.archive import manifest
 
 
 @dg.asset(
-    deps=[catalog, "notifications", "samples", "events"],
+    deps=[CATALOG, "notifications", "samples", "events"],
     partitions_def=days,
     backfill_policy=dg.BackfillPolicy.multi_run(1),
     group_name="archive",

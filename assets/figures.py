@@ -1,8 +1,12 @@
-"""Figures of the lake that several assets show."""
+"""Figures of the lake and the stream that several assets show."""
 
+from typing import Any
+
+import dagster as dg
 import pyarrow.compute as pc
 
-from meterhouse import times
+from meterhouse import plots, times
+from meterhouse.lag import Lag
 from meterhouse.site import Site
 
 
@@ -22,3 +26,22 @@ def lag_seconds(site: Site, name: str, column: str) -> int:
         return 0
     newest = [value for value in actions[f"max.{column}"].to_pylist() if value is not None and value <= times.now()]
     return round((times.now() - max(newest)).total_seconds()) if newest else 0
+
+
+def of_lag(found: Lag) -> dict[str, Any]:
+    """How far collection is behind: what waits, for how long, and when it will be done."""
+    queues = [
+        [queue.place, queue.messages, "" if queue.age_seconds is None else round(queue.age_seconds)]
+        for queue in found.queues
+    ]
+    metadata: dict[str, Any] = {
+        "messages_waiting": found.messages,
+        "bytes_waiting": found.bytes,
+        "oldest_waiting_seconds": round(found.age_seconds),
+        "queues": dg.MetadataValue.md(plots.table(["queue", "messages", "oldest, s"], queues)),
+    }
+    if found.rate is not None:
+        metadata["messages_per_second_taken"] = round(found.rate, 3)
+    if found.drain_seconds is not None:
+        metadata["seconds_to_drain"] = round(found.drain_seconds, 1)
+    return metadata

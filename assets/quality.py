@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from assets import figures
-from assets.conversion import catalog
+from assets.intake import CATALOG
 from assets.partitions import hours
 from assets.resources import RETRIES, SiteResource
 from assets.runs import hours_to_do
@@ -17,7 +17,7 @@ SHARE_OF_EXCLUDED = 0.1
 
 
 @dg.asset(
-    deps=[catalog],
+    deps=[CATALOG],
     partitions_def=hours,
     backfill_policy=dg.BackfillPolicy.single_run(),
     group_name="quality",

@@ -307,6 +307,26 @@ def free_ports(count: int = 1) -> int:
     raise ServiceError("no free port between 20000 and 32000 on 127.0.0.1: end some servers")
 
 
+def kept_ports(record: Path, count: int) -> int:
+    """Return the first of `count` consecutive loopback ports: those in the record, unless one is taken."""
+    first = int(record.read_text()) if record.exists() else 0
+    if not (first and all(not listening(port) for port in range(first, first + count))):
+        first = free_ports(count)
+        record.write_text(f"{first}\n")
+    return first
+
+
+def listening(port: int) -> bool:
+    """Tell whether somebody listens there; connections that were closed lately do not count."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+    return False
+
+
 def reply(host: str, port: int, question: bytes) -> bytes:
     """Return the first bytes that a server sends back, none if it does not answer."""
     try:
@@ -522,21 +542,39 @@ def no_daemons() -> Iterator[None]:
         POLICY.unlink(missing_ok=True)
 
 
-def local(folder: Folder, name: str) -> None:
-    """Start a service from the programs of this machine."""
+@dataclass
+class Starting:
+    """A server that was started and has yet to answer: what it will give, and its log."""
+
+    name: str
+    env: dict[str, str]
+    server: Process
+    log: Path
+
+
+def local(folder: Folder, name: str) -> Starting | None:
+    """Start a service from the programs of this machine; None where there is nothing to wait for."""
     if not INSTALLED[name]():
         packages, log = " ".join(PACKAGES[name]), folder.path / "apt.log"
         why = f"could not be installed (see {log})" if log.exists() else "is not installed"
         raise ServiceError(f"{name} {why}: install {packages} as root, start Docker, or {instead(name)}")
     if name != "browser" and not sys.platform.startswith("linux"):
         raise ServiceError(f"{name}: its programs are run on Linux only: start Docker, or {instead(name)}")
-    begun = time.monotonic()
-    STARTERS[name](folder)
+    starting = STARTERS[name](folder)
     folder.save()
-    say(f"{name}: ready after {time.monotonic() - begun:.1f} s")
+    return starting
 
 
-def start_postgres(folder: Folder) -> None:
+def await_answer(folder: Folder, starting: Starting, begun: float) -> None:
+    """Wait until a server that was started answers, and record what it gives."""
+    name, env = starting.name, starting.env
+    wait_until(name, lambda: answers(name, env), starting.server, starting.log)
+    folder.services[name].env = env
+    folder.save()
+    say(f"{name}: ready within {time.monotonic() - begun:.1f} s")
+
+
+def start_postgres(folder: Folder) -> Starting:
     """Start PostgreSQL on the folder's data, which outlive a stop; no fsync, so not a power cut."""
     name, programs = "postgres", postgres_programs()
     assert programs
@@ -571,9 +609,7 @@ def start_postgres(folder: Folder) -> None:
     flags = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
     command = [str(programs / "postgres"), "-D", str(data), *flags]
     server, log = spawn(folder, name, name, command, user=user, stop_signal=signal.SIGINT)
-    env = variables(name, port)
-    wait_until(name, lambda: answers(name, env), server, log)
-    folder.services[name].env = env
+    return Starting(name, variables(name, port), server, log)
 
 
 CEPH_CONF = """\
@@ -639,7 +675,7 @@ CEPH_CAPS = {
 }
 
 
-def start_s3(folder: Folder) -> None:
+def start_s3(folder: Folder) -> Starting:
     """Start Ceph's S3 gateway over a monitor and one store in memory: each start is an empty cluster.
 
     With `auth ... = none` the gateway hangs for ever, hence the keys.
@@ -677,20 +713,22 @@ def start_s3(folder: Folder) -> None:
     keys = ("--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY)
     step(folder, name, ceph("radosgw-admin", *gateway, "user", "create", *user, *keys))
     server, log = spawn(folder, name, "rgw", ceph("radosgw", *gateway, "-f"), stop_signal=kill)
-    env = variables(name, port)
-    wait_until(name, lambda: answers(name, env), server, log)
-    folder.services[name].env = env
+    return Starting(name, variables(name, port), server, log)
 
 
-def start_amqp(folder: Folder) -> None:
-    """Start RabbitMQ on the folder's data, with an epmd of its own: the one it starts would outlive it."""
+def start_amqp(folder: Folder) -> Starting:
+    """Start RabbitMQ on the folder's data, with an epmd of its own: the one it starts would outlive it.
+
+    After a stop or a crash it comes back on the ports that it had, since clients that wait for it know those.
+    """
     name, programs, epmd = "amqp", rabbitmq_programs(), which("epmd")
     assert programs
     assert epmd
     home = folder.of(name)
     for part in ("mnesia", "log"):
         (home / part).mkdir(exist_ok=True)
-    port, epmd_port, node_port, tool_port = free_ports(), free_ports(), free_ports(), free_ports(8)
+    port = kept_ports(home / "port", 11)
+    epmd_port, node_port, tool_port = port + 1, port + 2, port + 3
     (home / "enabled_plugins").write_text("[].\n")
     (home / "rabbitmq.conf").write_text(
         f"listeners.tcp.1 = 127.0.0.1:{port}\n"
@@ -699,6 +737,8 @@ def start_amqp(folder: Folder) -> None:
         "log.console = false\n"
         "log.file.level = info\n"
     )
+    # Every second, not every minute, it is seen that an acknowledgement is overdue (consumer_timeout).
+    (home / "advanced.config").write_text("[{rabbit, [{channel_tick_interval, 1000}]}].\n")
     quiet_schedulers = "+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none"
     env = {
         "PATH": f"{programs}:{SEARCH_PATH}",
@@ -714,7 +754,7 @@ def start_amqp(folder: Folder) -> None:
         "RABBITMQ_PID_FILE": str(home / "rabbit.pid"),
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(home / "enabled_plugins"),
         "RABBITMQ_CONFIG_FILE": str(home / "rabbitmq"),
-        "RABBITMQ_ADVANCED_CONFIG_FILE": str(home / "advanced"),
+        "RABBITMQ_ADVANCED_CONFIG_FILE": str(home / "advanced.config"),
         "RABBITMQ_CONF_ENV_FILE": str(home / "none.conf"),
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
             f"{quiet_schedulers} -start_epmd false -kernel inet_dist_use_interface {{127,0,0,1}}"
@@ -723,9 +763,7 @@ def start_amqp(folder: Folder) -> None:
     mapper, log = spawn(folder, name, "epmd", [epmd, "-address", "127.0.0.1", "-port", str(epmd_port)])
     wait_until(name, lambda: bool(reply("127.0.0.1", epmd_port, b"\0\x01n")), mapper, log)
     server, log = spawn(folder, name, "rabbitmq", [str(programs / "rabbitmq-server")], env=env)
-    given = variables(name, port)
-    wait_until(name, lambda: answers(name, given), server, log)
-    folder.services[name].env = given
+    return Starting(name, variables(name, port), server, log)
 
 
 def find_browser(folder: Folder) -> None:
@@ -733,10 +771,10 @@ def find_browser(folder: Folder) -> None:
     folder.services["browser"] = Service({BROWSER: browser_program() or ""})
 
 
-STARTERS: dict[str, Callable[[Folder], None]] = {
+STARTERS: dict[str, Callable[[Folder], Starting | None]] = {
+    "amqp": start_amqp,  # takes longest to answer, and the set-up of the others goes on meanwhile
     "postgres": start_postgres,
     "s3": start_s3,
-    "amqp": start_amqp,
     "browser": find_browser,
 }
 
@@ -769,14 +807,16 @@ def start(folder: Folder, names: Sequence[str], optional: Sequence[str]) -> tupl
                 else:
                     wanted = [name for name in wanted if name not in in_containers]
             install(folder, wanted)
-            for name in wanted:
+            started: list[Starting] = []
+            clock = time.monotonic()
+            for name in sorted(wanted, key=list(STARTERS).index):
                 begun.append(name)
-                with tolerated(name, optional):
-                    try:
-                        local(folder, name)
-                    except ServiceError:
-                        stop(folder, [name])
-                        raise
+                with tolerated(name, optional), ended_on_failure(folder, name):
+                    if starting := local(folder, name):
+                        started.append(starting)
+            for starting in started:
+                with tolerated(starting.name, optional), ended_on_failure(folder, starting.name):
+                    await_answer(folder, starting, clock)
         except BaseException:
             stop(folder, begun)
             raise
@@ -804,6 +844,16 @@ def tolerated(name: str, optional: Sequence[str]) -> Iterator[None]:
         if name not in optional:
             raise
         say(f"{error} (going on without it: it is optional)")
+
+
+@contextlib.contextmanager
+def ended_on_failure(folder: Folder, name: str) -> Iterator[None]:
+    """End what was started for a service when it fails."""
+    try:
+        yield
+    except ServiceError:
+        stop(folder, [name])
+        raise
 
 
 def finish(folder: Folder, names: Sequence[str]) -> None:

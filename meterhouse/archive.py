@@ -20,7 +20,7 @@ from sqlalchemy import select
 from meterhouse import catalog, conversion, times
 from meterhouse.duck import Connection, one, quoted
 from meterhouse.errors import MeterhouseError
-from meterhouse.lake import SealedFile
+from meterhouse.lake_files import DataFile
 from meterhouse.schema import TABLES
 from meterhouse.site import Site
 from meterhouse.warehouse import upsert
@@ -187,7 +187,7 @@ def _seal(site: Site, table: str, day: date) -> Sealed | None:
     sealed.files_before = of_day.num_rows
     sealed.bytes_before = pc.sum(of_day["size_bytes"]).as_py() or 0
     digest, total = 0, 0.0
-    added: list[SealedFile] = []
+    added: list[DataFile] = []
     for hour in sorted(set(of_day["partition.arrival_hour"].to_pylist())):
         replaced = of_day.filter(pc.equal(of_day["partition.arrival_hour"], hour))
         written = _write_hour(site, table, hour, replaced)
@@ -212,7 +212,7 @@ def manifest_files(site: Site, day: date, table: str) -> set[str]:
 
 @dataclass(frozen=True)
 class _Written:
-    file: SealedFile
+    file: DataFile
     rows: int
     duplicates: int
     digest: int
@@ -249,7 +249,7 @@ def _write_hour(site: Site, table: str, hour: str, replaced: pa.Table) -> _Writt
         rows, digest, total = found
         statistics = _statistics(duck, recipe, rows)
     size = int(site.lake.filesystem.size(target))
-    return _Written(SealedFile(path, size, hour, statistics), rows, before - rows, digest, total)
+    return _Written(DataFile(path, size, {"arrival_hour": hour}, statistics), rows, before - rows, digest, total)
 
 
 def _view_once(duck: Connection, recipe: Recipe, columns: str, files: list[str]) -> None:

@@ -33,20 +33,34 @@ class Catalogued:
     late: int = 0
     seconds: float = 0.0
 
+    def add(self, other: "Catalogued") -> None:
+        """Count the other in."""
+        self.samples += other.samples
+        self.series += other.series
+        self.resources += other.resources
+        self.hours += other.hours
+        self.late += other.late
+        self.seconds += other.seconds
 
-def catalog(site: Site) -> Catalogued:
+
+def catalog(site: Site, *, wait_seconds: float = 0.0, record: bool = True) -> Catalogued:
     """Take the samples that came since the last time into the catalog.
 
+    Args:
+        site: the site.
+        wait_seconds: how long to wait for another process that is at it.
+        record: keep the figures in the warehouse; else whoever called does.
+
     Raises:
-        Busy: another process is at it.
+        Busy: another process is at it still.
     """
     done = Catalogued()
     started, clock = times.now(), time.monotonic()
-    with site.warehouse.lease("catalog"):
+    with site.warehouse.lease("catalog", wait_seconds=wait_seconds):
         while (fresh := site.lake.appended("samples", site.warehouse.followed_version(FOLLOWER))) is not None:
             _take_in(site, fresh.rows, fresh.version, done)
         done.seconds = time.monotonic() - clock
-        if done.samples:
+        if done.samples and record:
             site.warehouse.record_run("catalog", started, vars(done))
     return done
 

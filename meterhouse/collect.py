@@ -1,136 +1,120 @@
-"""Collection: drain the stream, land the messages in the lake, and only then let the stream forget them."""
+"""Collection: drain the stream, land the messages in the lake, and only then let the stream forget them.
 
+Nothing but the stream and the lake is needed for it: while the warehouse is away, messages are landed all the same.
+"""
+
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Generator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 
-import pyarrow as pa
-
-from meterhouse import times
-from meterhouse.dead_letters import Letter, bury
-from meterhouse.envelope import BadMessage, Notification, unwrap
-from meterhouse.lake import BYTES, Lake
-from meterhouse.progress import Progress, quiet
-from meterhouse.schema import NOTIFICATIONS
+from meterhouse.errors import MeterhouseError
+from meterhouse.landing import Landing, Tally
 from meterhouse.site import Site
-from meterhouse.stream import Raw
+from meterhouse.stream import Batch
+
+RETRY_SECONDS = (0.5, 15.0)
+"""The first and the longest pause before a batch is landed again that could not be; each is twice the one before."""
+
+INDEX = "landed"
+"""Folder below the home folder where the index of landed message_ids is cached."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
-class Collected:
-    """What a collecting run did."""
+class Collected(Tally):
+    """What was collected, in how many batches. `landing_seconds` is the part of `seconds` that landing took."""
 
-    messages: int = 0
-    landed: int = 0
-    redelivered: int = 0
-    dead_letters: int = 0
-    dead_letters_known: int = 0
-    bytes: int = 0
     batches: int = 0
+    landing_seconds: float = 0.0
     seconds: float = 0.0
 
+    def add(self, other: Tally) -> None:
+        """Count the other in."""
+        super().add(other)
+        if isinstance(other, Collected):
+            self.batches += other.batches
+            self.landing_seconds += other.landing_seconds
+            self.seconds += other.seconds
 
-def collect(
-    site: Site,
-    *,
-    max_messages: int | None = None,
-    max_seconds: float | None = None,
-    progress: Progress = quiet,
-) -> Collected:
-    """Drain the stream until it is quiet, `max_messages` new ones are taken or `max_seconds` are over.
 
-    Each batch is landed in the lake's `notifications` (what cannot be unwrapped: in `dead_letters`) before it is
-    acknowledged. A message_id that was landed within METERHOUSE_REDELIVERY_HOURS is not landed again. A kill at any
-    point loses nothing: what was not acknowledged comes again, and what was landed is then known.
+@dataclass(frozen=True)
+class Limits:
+    """When a collecting run ends.
 
-    Raises:
-        Busy: another process collects.
-        MeterhouseError: the stream or the lake cannot be reached; nothing unlanded was acknowledged.
+    Attributes:
+        messages: after so many messages that were not known; None for no such limit.
+        seconds: after so many seconds; at least one batch that was not known is landed.
+        quiet_seconds: when nothing has come for so long.
+        follow: never by itself; `quiet_seconds` says nothing then.
+        patience_seconds: a lake that cannot be written is tried again for so long.
     """
+
+    messages: int | None = None
+    seconds: float | None = None
+    quiet_seconds: float = 0.0
+    follow: bool = False
+    patience_seconds: float = 0.0
+
+
+ONCE = Limits()
+
+
+def collect(site: Site, limits: Limits = ONCE) -> Collected:
+    """Drain the stream; see `batches`."""
     done = Collected()
-    started, clock = times.now(), time.monotonic()
-    limit = site.settings.collect_batch if max_messages is None else min(site.settings.collect_batch, max_messages)
-    with site.warehouse.lease("collect"):
-        for batch in site.stream.batches(limit):
-            land(site.lake, batch.messages, site.settings.redelivery_hours, site.stream.name, done)
-            batch.acknowledge()
-            done.batches += 1
-            progress(done.bytes, done.bytes + site.stream.backlog().bytes)
-            # Redelivered ones do not count: a run that is cut off within a file must get further than the one before.
-            fresh = done.landed + done.dead_letters
-            if max_messages is not None and fresh >= max_messages:
-                break
-            if max_seconds is not None and fresh and time.monotonic() - clock >= max_seconds:
-                break
-        done.seconds = time.monotonic() - clock
-        if done.messages:
-            site.warehouse.record_run("collect", started, vars(done))
+    for batch in batches(site, limits):
+        done.add(batch)
     return done
 
 
-def land(lake: Lake, raws: Sequence[Raw], redelivery_hours: int, source: str, done: Collected) -> None:
-    """Append the messages that are not landed yet to the lake, and count into `done`."""
-    received = times.now()
-    fresh: dict[str, Notification] = {}
-    letters: list[Letter] = []
-    good = 0
-    for raw in raws:
+def batches(site: Site, limits: Limits = ONCE) -> Generator[Collected]:
+    """Drain the stream, and tell of each batch once it is landed and acknowledged; also that nothing came for a while.
+
+    A message_id that was landed within METERHOUSE_REDELIVERY_HOURS is not landed again. A kill at any point loses
+    nothing: what was not acknowledged comes again, and what was landed is then known. Any number of processes may
+    collect from one stream.
+
+    Raises:
+        MeterhouseError: the stream or the lake cannot be reached; nothing unlanded was acknowledged.
+    """
+    given = site.settings
+    most = given.collect_batch if limits.messages is None else min(given.collect_batch, limits.messages)
+    landing = Landing(site.lake, given.home_path / INDEX, given.redelivery_hours, site.stream.name)
+    taken = site.stream.batches(most, quiet_seconds=limits.quiet_seconds, follow=limits.follow)
+    begun = told = time.monotonic()
+    fresh = 0  # redelivered ones do not count: a run that is cut off within a file must get further than the one before
+    try:
+        for batch in taken:
+            done, before = Collected(), time.monotonic()
+            if batch.messages:
+                done.add(_land(landing, batch, limits))
+                done.batches = 1
+            batch.acknowledge()
+            now = time.monotonic()
+            done.landing_seconds, done.seconds, told = now - before, now - told, now
+            yield done
+            fresh += done.landed + done.dead_letters
+            if limits.messages is not None and fresh >= limits.messages:
+                break
+            if limits.seconds is not None and now - begun >= limits.seconds and (fresh or not batch.messages):
+                break
+    finally:
+        taken.close()
+        landing.close()
+
+
+def _land(landing: Landing, batch: Batch, limits: Limits) -> Tally:
+    """Land a batch; where the lake cannot be written, again after a while, as long as the limits' patience lasts."""
+    pause, begun, raws = RETRY_SECONDS[0], time.monotonic(), batch.messages
+    while True:
         try:
-            if raw.fault:
-                raise BadMessage(raw.fault)
-            message = unwrap(raw.body)
-        except BadMessage as fault:
-            letters.append(Letter(received, raw.queue, str(fault), raw.body))
-            continue
-        good += 1
-        fresh.setdefault(message.message_id, message)
-    since = times.arrival_hour(received - timedelta(hours=redelivery_hours))
-    for known in _landed(lake, list(fresh), since):
-        del fresh[known]
-    dead = bury(lake, letters, since)
-    if fresh:
-        size = sum(len(message.body) for message in fresh.values())
-        lake.append("notifications", _as_table(list(fresh.values()), received, source), note={BYTES: str(size)})
-    done.messages += len(raws)
-    done.landed += len(fresh)
-    done.redelivered += good - len(fresh)
-    done.dead_letters += dead
-    done.dead_letters_known += len(letters) - dead
-    done.bytes += sum(len(raw.body) for raw in raws)
-
-
-def _landed(lake: Lake, message_ids: list[str], since: str) -> list[str]:
-    """Those of the ids that were landed in an arrival hour from `since` on."""
-    files = lake.files("notifications", at_least={"arrival_hour": since})
-    if not files or not message_ids:
-        return []
-    with lake.connect() as duck:
-        lake.view(duck, "notifications", files)
-        duck.register("batch", pa.table({"message_id": message_ids}))
-        found = duck.execute("SELECT DISTINCT message_id FROM batch SEMI JOIN notifications USING (message_id)")
-        return [row[0] for row in found.fetchall()]
-
-
-def _as_table(messages: list[Notification], received: datetime, source: str) -> pa.Table:
-    count = len(messages)
-    columns = [
-        [times.arrival_hour(received)] * count,
-        [m.message_id for m in messages],
-        [m.event_type for m in messages],
-        [m.publisher_id for m in messages],
-        [m.priority for m in messages],
-        pa.array([m.timestamp for m in messages], pa.int64()).cast(NOTIFICATIONS.field("timestamp").type),
-        [received] * count,
-        [source] * count,
-        [m.body for m in messages],
-    ]
-    return _table(columns, NOTIFICATIONS)
-
-
-def _table(columns: list[object], schema: pa.Schema) -> pa.Table:
-    arrays = [
-        column if isinstance(column, pa.Array) else pa.array(column, field.type)
-        for column, field in zip(columns, schema, strict=True)
-    ]
-    return pa.Table.from_arrays(arrays, schema=schema)
+            return landing.land(raws, batch.positions)
+        except MeterhouseError as error:
+            if not limits.follow and time.monotonic() + pause - begun > limits.patience_seconds:
+                raise
+            log.warning("%s; trying again in %.1f s", error, pause)
+        raws = [raw._replace(redelivered=True) for raw in raws]  # some may be in the dead letters now
+        time.sleep(pause)
+        pause = min(2 * pause, RETRY_SECONDS[1])

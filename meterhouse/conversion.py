@@ -48,12 +48,29 @@ class Conversion:
     error_kinds: Counter[str] = field(default_factory=Counter)
     first_errors: list[str] = field(default_factory=list)
 
+    def add(self, other: "Conversion") -> None:
+        """Count the other in."""
+        self.notifications += other.notifications
+        self.samples += other.samples
+        self.events += other.events
+        self.errors += other.errors
+        self.unsigned += other.unsigned
+        self.meters_left_out = other.meters_left_out
+        self.seconds += other.seconds
+        self.error_kinds.update(other.error_kinds)
+        self.first_errors += other.first_errors[: ERRORS_SHOWN - len(self.first_errors)]
 
-def convert(site: Site) -> Conversion:
+
+def convert(site: Site, *, wait_seconds: float = 0.0, record: bool = True) -> Conversion:
     """Convert what was landed since the last time.
 
+    Args:
+        site: the site.
+        wait_seconds: how long to wait for another process that converts.
+        record: keep the figures in the warehouse; else whoever called does.
+
     Raises:
-        Busy: another process converts.
+        Busy: another process converts still.
         DefinitionError: the definitions cannot be read; nothing was converted.
         MeterhouseError: the lake or the warehouse cannot be reached; the rest is converted next time.
     """
@@ -61,13 +78,13 @@ def convert(site: Site) -> Conversion:
 
     done = Conversion()
     started, clock = times.now(), time.monotonic()
-    with site.warehouse.lease("convert"):
+    with site.warehouse.lease("convert", wait_seconds=wait_seconds):
         converter = Converter.by(site.settings, site.definitions)
         while _convert_some(site, converter, done):
             pass
         done.meters_left_out = len(site.definitions.faults)
         done.seconds = time.monotonic() - clock
-        if done.notifications:
+        if done.notifications and record:
             site.warehouse.record_run("convert", started, vars(done))
     return done
 

@@ -1,15 +1,52 @@
-"""Dead letters: what came and could not be used, kept in the lake as it came, with the reason."""
+"""Dead letters: what came and could not be used, kept in the lake as it came, with the reason; found and removed.
 
-from collections.abc import Sequence
+A row is told from others by its letter_id and the instant of its arrival: equal letters that came together are one
+choice.
+"""
+
+import random
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Any, Final
 
 import pyarrow as pa
 import xxhash
 
 from meterhouse import times
+from meterhouse.duck import Connection, arrow, one, quoted
+from meterhouse.envelope import clean
+from meterhouse.errors import Busy, UnknownName
 from meterhouse.lake import Lake
 from meterhouse.schema import DEAD_LETTERS
+from meterhouse.site import Site
+
+TABLE: Final = "dead_letters"
+
+LEASE: Final = "dead_letters"
+"""Held by what takes letters away."""
+
+APP: Final = "dead_letters"
+"""The application transaction that each burial raises by one, so that of two at a time one looks again."""
+
+REASON_LENGTH: Final = 500
+
+_ATTEMPTS = 100
+_KEYS_AT_ONCE = 1_000
+"""Rows that one predicate names: with some ten thousand, delta-rs overflows the stack."""
+
+
+def identity(queue: str, body: bytes, place: str = "") -> int:
+    """A letter's id, the same on every run: xxh3, 64 bits, of where it came by and what came."""
+    parts = [queue.encode(), *([place.encode()] if place else []), body]
+    return xxhash.xxh3_64_intdigest(b"\0".join(parts)) - (1 << 63)
+
+
+def shown_id(letter_id: int) -> str:
+    """A letter's id for people, 16 hex digits: `printf('%016x', letter_id)` in the lake's SQL."""
+    return f"{letter_id & (1 << 64) - 1:016x}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +56,12 @@ class Letter:
     Attributes:
         received_at: when it came; its hour is the arrival hour.
         queue: where it came by.
-        reason: why it could not be used, in one line.
+        reason: what is wrong and where; kept as one line of REASON_LENGTH characters at most.
         body: what came.
         place: tells apart what came as parts of different messages, though it is equal; empty for whole messages.
+        headers: the message's AMQP properties and headers, JSON text.
+        redelivered: whether it may have come before, and been buried then by a process that was killed before it
+            could say so. False only where the stream knows that this is its first delivery.
     """
 
     received_at: datetime
@@ -29,43 +69,256 @@ class Letter:
     reason: str
     body: bytes
     place: str = ""
+    headers: str | None = None
+    redelivered: bool = True
 
     @property
     def letter_id(self) -> int:
-        """The identity, the same on every run: xxh3, 64 bits, of where it came by and what came."""
-        parts = [self.queue.encode(), *([self.place.encode()] if self.place else []), self.body]
-        return xxhash.xxh3_64_intdigest(b"\0".join(parts)) - (1 << 63)
+        """See `identity`."""
+        return identity(clean(self.queue), self.body, self.place)
 
 
 def bury(lake: Lake, letters: Sequence[Letter], since: str) -> int:
-    """Append letters to `dead_letters`, each once, and return how many are new.
+    """Append letters to `dead_letters`, each delivery once, and return how many rows are new.
+
+    A first delivery is a row of its own, whatever is there already. Of redelivered ones so many rows are added as are
+    missing. Several processes may bury at a time.
 
     Args:
         lake: the lake.
         letters: what to keep.
         since: the arrival hour from which on letters are known that were kept before.
+
+    Raises:
+        Busy: other processes were quicker all the time; nothing was appended.
     """
-    rows: dict[int, Letter] = {}
-    for letter in letters:
-        rows[letter.letter_id] = letter
-    files = lake.files("dead_letters", at_least={"arrival_hour": since}) if rows else []
-    if files:
-        with lake.connect() as duck:
-            lake.view(duck, "dead_letters", files)
-            duck.register("batch", pa.table({"letter_id": pa.array(list(rows), pa.int64())}))
-            for (known,) in duck.execute(
-                "SELECT DISTINCT letter_id FROM batch SEMI JOIN dead_letters USING (letter_id)"
-            ).fetchall():
-                del rows[known]
-    if rows:
-        fresh = list(rows.values())
-        columns = {
-            "arrival_hour": [times.arrival_hour(letter.received_at) for letter in fresh],
-            "letter_id": list(rows),
-            "received_at": [letter.received_at for letter in fresh],
-            "queue": [letter.queue for letter in fresh],
-            "reason": [letter.reason for letter in fresh],
-            "body": [letter.body for letter in fresh],
-        }
-        lake.append("dead_letters", pa.table(columns, schema=DEAD_LETTERS))
-    return len(rows)
+    ids = [letter.letter_id for letter in letters]
+    for attempt in range(_ATTEMPTS):
+        buried = lake.transaction(TABLE, APP) or 0
+        fresh = _missing(lake, letters, ids, since)
+        if not fresh:
+            return 0
+        try:
+            rows = _as_table([letters[n] for n in fresh], [ids[n] for n in fresh])
+            lake.append(TABLE, rows, transaction=(APP, buried + 1))
+        except Busy:
+            _give_way(attempt)
+        else:
+            return len(fresh)
+    raise Busy("other processes write dead letters all the time", hint="Nothing is lost; try again")
+
+
+def _missing(lake: Lake, letters: Sequence[Letter], ids: Sequence[int], since: str) -> list[int]:
+    """The places of the letters that are to be appended."""
+    redelivered = {i for i, letter in zip(ids, letters, strict=True) if letter.redelivered}
+    there = _counts(lake, redelivered, since)
+    fresh = []
+    for n, (i, letter) in enumerate(zip(ids, letters, strict=True)):
+        if letter.redelivered and there[i]:
+            there[i] -= 1
+        else:
+            fresh.append(n)
+    return fresh
+
+
+def _counts(lake: Lake, ids: set[int], since: str) -> Counter[int]:
+    """How many rows each of the letters has in the arrival hours from `since` on."""
+    files = lake.files(TABLE, at_least={"arrival_hour": since}) if ids else []
+    if not files:
+        return Counter()
+    with lake.connect() as duck:
+        lake.view(duck, TABLE, files)
+        duck.register("batch", pa.table({"letter_id": pa.array(ids, pa.int64())}))
+        counted = f"SELECT letter_id, count(*) FROM {TABLE} SEMI JOIN batch USING (letter_id) GROUP BY letter_id"
+        return Counter(dict(duck.execute(counted).fetchall()))
+
+
+def _as_table(letters: list[Letter], ids: list[int]) -> pa.Table:
+    columns = {
+        "arrival_hour": [times.arrival_hour(letter.received_at) for letter in letters],
+        "letter_id": ids,
+        "received_at": [letter.received_at for letter in letters],
+        "queue": [clean(letter.queue) for letter in letters],
+        "reason": [" ".join(clean(letter.reason).split())[:REASON_LENGTH] for letter in letters],
+        "body": [letter.body for letter in letters],
+        "headers": [None if letter.headers is None else clean(letter.headers) for letter in letters],
+    }
+    return pa.table(columns, schema=DEAD_LETTERS)
+
+
+def _give_way(attempt: int) -> None:
+    time.sleep(random.uniform(0, 0.02 * min(attempt + 1, 10)))
+
+
+# -- selection ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which letters are meant: those for which all that is given holds; all where nothing is.
+
+    Attributes:
+        ids: their letter_ids.
+        queue: a glob of the queue.
+        reason: a glob of the reason.
+        start: received_at from which on, inclusive.
+        end: received_at up to which, exclusive.
+    """
+
+    ids: tuple[int, ...] = ()
+    queue: str | None = None
+    reason: str | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+
+    def view(self, duck: Connection, lake: Lake, version: int) -> None:
+        """Make the DuckDB view `selected` of these rows of a version of `dead_letters`.
+
+        Raises:
+            UnknownName: there is no letter of one of the ids.
+        """
+        span = (self.start or times.EPOCH, self.end or datetime.max.replace(tzinfo=UTC))
+        between = None if self.ids else ("received_at", *span)
+        lake.view(duck, TABLE, lake.files(TABLE, version=version, between=between))
+        conditions = [f"received_at >= '{times.text(span[0])}' AND received_at < '{times.text(span[1])}'"]
+        if self.ids:
+            listed = ", ".join(str(i) for i in self.ids)
+            conditions.append(f"letter_id IN ({listed})")
+            there = duck.execute(f"SELECT DISTINCT letter_id FROM {TABLE} WHERE letter_id IN ({listed})").fetchall()
+            for unknown in set(self.ids) - {row[0] for row in there}:
+                raise UnknownName("dead letter", shown_id(unknown), [], hint="`meterhouse dead-letters` lists them")
+        conditions += [
+            f"{column} GLOB {quoted(glob)}"
+            for column, glob in (("queue", self.queue), ("reason", self.reason))
+            if glob is not None
+        ]
+        duck.execute(f"CREATE TEMP VIEW selected AS SELECT * FROM {TABLE} WHERE {' AND '.join(conditions)}")
+
+
+def find(lake: Lake, selection: Selection, limit: int) -> list[dict[str, Any]]:
+    """The selected letters' rows, newest first.
+
+    Raises:
+        UnknownName: there is no letter of one of the ids.
+    """
+    with lake.connect() as duck:
+        selection.view(duck, lake, lake.version(TABLE))
+        rows = arrow(
+            duck,
+            "SELECT printf('%016x', letter_id) AS id, letter_id, received_at, queue, reason, headers, body "
+            f"FROM selected ORDER BY received_at DESC, queue, letter_id LIMIT {int(limit)}",
+        )
+    return list(rows.to_pylist())
+
+
+# -- removal ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """What a purge removed, or would: how many letters, the bytes of their bodies, and from when to when they came."""
+
+    letters: int
+    bytes: int
+    oldest: datetime | None
+    newest: datetime | None
+
+
+def purge(site: Site, selection: Selection, *, dry_run: bool = False) -> Purged:
+    """Delete the selected letters, of those that are there now; with `dry_run` only say what would be deleted.
+
+    Raises:
+        Busy: another process takes letters away, or others change them all the time.
+        UnknownName: there is no letter of one of the ids; nothing was deleted.
+    """
+    with site.warehouse.lease(LEASE):
+        with site.lake.connect() as duck:
+            selection.view(duck, site.lake, site.lake.version(TABLE))
+            letters, size, oldest, newest = one(
+                duck,
+                "SELECT count(*), coalesce(sum(octet_length(body)), 0), min(received_at), max(received_at) "
+                "FROM selected",
+            )
+            keys = arrow(duck, "SELECT DISTINCT arrival_hour, letter_id, received_at FROM selected")
+        if not dry_run:
+            letters = remove(site.lake, keys)
+    return Purged(letters, int(size), oldest, newest)
+
+
+def remove(lake: Lake, keys: pa.Table) -> int:
+    """Delete the rows that have the given arrival_hour, letter_id and received_at, and return how many there were.
+
+    Raises:
+        Busy: other processes change the table all the time; some may be deleted.
+    """
+    removed = attempt = 0
+    while attempt < _ATTEMPTS:
+        version = lake.version(TABLE)
+        predicate = _predicate(lake, keys, version)
+        if predicate is None:
+            return removed
+        try:
+            removed += lake.delete(TABLE, predicate, version)
+        except Busy:
+            _give_way(attempt)
+            attempt += 1
+    raise Busy("other processes change the dead letters all the time", hint="Nothing is lost; try again")
+
+
+def _predicate(lake: Lake, keys: pa.Table, version: int) -> str | None:
+    """A short predicate that selects some of the keys' rows in a version, and no others; None where there are none.
+
+    Hours that have no others go whole, and those with few others are left with these, for a flood of letters would
+    make a list without end. So the predicate is right for its version only. It has no casts: delta-rs cannot read the
+    text that it makes of them, which it does where another commit came in between.
+    """
+    hours = keys["arrival_hour"].unique().to_pylist()
+    with lake.connect() as duck:
+        lake.view(duck, TABLE, lake.files(TABLE, version=version, partitions={"arrival_hour": hours}))
+        duck.register("keys", keys)
+        duck.execute(
+            "CREATE TEMP TABLE rows AS SELECT d.arrival_hour, d.letter_id, d.received_at, keys.letter_id IS NOT NULL "
+            f"AS goes FROM {TABLE} AS d LEFT JOIN keys USING (arrival_hour, letter_id, received_at)"
+        )
+        counted = duck.execute(
+            "SELECT arrival_hour, count(*) FILTER (NOT goes), count(*) FILTER (goes AND letter_id NOT IN "
+            "(SELECT letter_id FROM rows AS others WHERE NOT goes AND others.arrival_hour = rows.arrival_hour)) "
+            "FROM rows GROUP BY arrival_hour HAVING bool_or(goes) ORDER BY arrival_hour"
+        ).fetchall()
+        if not counted:
+            return None
+        whole = [hour for hour, others, _ in counted if not others]
+        if whole:
+            return f"arrival_hour IN ({_texts(whole[:_KEYS_AT_ONCE])})"
+        for hour, others, unlike in counted:
+            if unlike > _KEYS_AT_ONCE >= others:
+                here = f"arrival_hour = {quoted(hour)}"
+                stay = duck.execute(f"SELECT DISTINCT letter_id FROM rows WHERE NOT goes AND {here}").fetchall()
+                return f"{here} AND letter_id NOT IN ({', '.join(str(i) for (i,) in stay)})"
+        return _named(duck)
+
+
+def _named(duck: Connection) -> str:
+    """A predicate that names the first of the rows that go."""
+    duck.execute(
+        "CREATE TEMP TABLE first AS SELECT DISTINCT arrival_hour, received_at, letter_id FROM rows WHERE goes "
+        f"ORDER BY ALL LIMIT {_KEYS_AT_ONCE}"
+    )
+    (others,) = one(
+        duck,
+        "SELECT count(*) FROM rows WHERE NOT goes AND letter_id IN (SELECT letter_id FROM first) "
+        "AND received_at IN (SELECT received_at FROM first)",
+    )
+    if others:  # equal letters that came at another one's time
+        duck.execute("DELETE FROM first WHERE received_at > (SELECT min(received_at) FROM first)")
+    hours, instants, ids = one(
+        duck, "SELECT list(DISTINCT arrival_hour), list(DISTINCT received_at), list(DISTINCT letter_id) FROM first"
+    )
+    return (
+        f"arrival_hour IN ({_texts(hours)}) AND received_at IN ({_texts(times.text(each) for each in instants)}) "
+        f"AND letter_id IN ({', '.join(str(i) for i in ids)})"
+    )
+
+
+def _texts(values: Iterable[str]) -> str:
+    return ", ".join(quoted(value) for value in values)

@@ -45,7 +45,10 @@ def examine() -> list[dict[str, Any]]:
     if check("warehouse", lambda: _warehouse(settings(), sites)):
         site = sites[0]
         check("clocks", lambda: _clocks(site))
-        check("stream", lambda: _stream(site))
+        try:
+            found += _stream(site)
+        except (MeterhouseError, OSError) as error:
+            found.append({"part": "stream", "state": "wrong", "finding": str(error)})
         check("definition paths", lambda: _drift(site))
         check("lake", lambda: _lake(site))
         check("lake commits", lambda: _race(site))
@@ -121,16 +124,34 @@ def _clocks(site: Site) -> tuple[str, str]:
     return "well", f"{apart:.2f} s between this machine and the warehouse"
 
 
-def _stream(site: Site) -> tuple[str, str]:
-    waiting = site.stream.backlog()
-    folder = site.settings.spool
-    probe = folder / f".probe-{uuid.uuid4().hex}"
-    probe.touch()
-    probe.unlink()
-    if waiting.oldest is None:
-        return "well", f"{folder}: nothing waits"
-    age = (times.now() - waiting.oldest).total_seconds()
-    return "well", f"{folder}: {waiting.files} files, {waiting.bytes} bytes wait, the oldest for {age:.0f} s"
+def _stream(site: Site) -> list[dict[str, Any]]:
+    """One row a queue or folder, and how collection stands as a whole."""
+    from meterhouse.lag import measure
+
+    given = site.settings
+    if given.is_spool:
+        probe = given.spool / f".probe-{uuid.uuid4().hex}"
+        given.spool.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    found = measure(site)
+    rows = []
+    for queue in found.queues:
+        state, text = "well", f"{queue.place}: nothing waits"
+        if queue.missing:
+            state, text = "warning", f"{queue.place}: there is no such queue; see METERHOUSE_STREAM_QUEUES"
+        elif queue.messages:
+            unit = "files" if given.is_spool else "messages"
+            text = f"{queue.place}: {queue.messages} {unit} wait"
+            if queue.age_seconds is not None:
+                text += f", the oldest for {queue.age_seconds:.0f} s"
+                state = "well" if queue.age_seconds <= given.stream_late_seconds else "warning"
+        rows.append({"part": "stream", "state": state, "finding": text})
+    rate = "no run yet" if found.rate is None else f"the last run took {found.rate:,.0f} messages/s"
+    drain = "" if not found.drain_seconds else f"; what waits takes {found.drain_seconds:,.0f} s at this rate"
+    state = "well" if found.keeps_up(given.stream_late_seconds) else "warning"
+    rows.append({"part": "collection", "state": state, "finding": f"{rate}{drain}"})
+    return rows
 
 
 def _lake(site: Site) -> tuple[str, str]:

@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import orjson
 import xxhash
 
@@ -28,6 +29,23 @@ class Notification:
     priority: str
     timestamp: int | None
     body: str
+
+
+class _Envelope(msgspec.Struct):
+    version: str = msgspec.field(name="oslo.version")
+    message: str = msgspec.field(name="oslo.message")
+
+
+class _Header(msgspec.Struct):
+    message_id: str
+    event_type: str
+    timestamp: str
+    publisher_id: str | None = None
+    priority: str = ""
+
+
+_envelope = msgspec.json.Decoder(_Envelope).decode
+_header = msgspec.json.Decoder(_Header).decode
 
 
 def parse_json(text: bytes | str) -> Any:
@@ -53,6 +71,25 @@ def unwrap(body: bytes) -> Notification:
     Raises:
         BadMessage: the body is no JSON object, its envelope has another version, or it has no event_type.
     """
+    try:
+        envelope = _envelope(body)
+        header = _header(envelope.message)
+        if envelope.version[:2] == "2." and header.message_id and header.event_type:
+            return Notification(
+                clean(header.message_id),
+                clean(header.event_type),
+                clean(header.publisher_id) if header.publisher_id is not None else None,
+                clean(header.priority).lower(),
+                parse_timestamp(header.timestamp),
+                envelope.message,
+            )
+    except (ValueError, RecursionError):  # not in the usual form
+        pass
+    return _unwrap_whole(body)
+
+
+def _unwrap_whole(body: bytes) -> Notification:
+    """The notification in a body of any form; three times as slow, for it is parsed as a whole."""
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -2,22 +2,26 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from meterhouse import duck
 from meterhouse.errors import Busy, MeterhouseError
-from meterhouse.schema import TABLES
+from meterhouse.lake_files import DataFile, write
+from meterhouse.schema import GROWN, TABLES
 from meterhouse.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,6 +29,9 @@ if TYPE_CHECKING:
 
 SEAL = "meterhouse.seal"
 """Commit metadata key of a rewrite that changes no data: followers of a table pass over it."""
+
+ROWS = "meterhouse.rows"
+"""Commit metadata key of how many rows an append has."""
 
 BYTES = "meterhouse.bytes"
 """Commit metadata key of how many bytes the rows of an append hold, where its writer says so."""
@@ -39,16 +46,6 @@ class Appended:
 
     rows: pa.Table
     version: int
-
-
-@dataclass(frozen=True)
-class SealedFile:
-    """A file written for `Lake.swap`. `path` is below the table's folder; `statistics` is Delta's JSON text."""
-
-    path: str
-    size: int
-    arrival_hour: str
-    statistics: str
 
 
 @dataclass
@@ -109,6 +106,7 @@ class Lake:
                 return known
             try:
                 known = DeltaTable(self.uri(name), storage_options=self.storage_options)
+                self._add_columns(name, known)
             except TableNotFoundError:
                 known = self._create(name)
         except (OSError, DeltaError) as error:
@@ -129,6 +127,18 @@ class Lake:
                 storage_options=self.storage_options,
                 configuration={"delta.checkpointInterval": "100"},
             )
+
+    def _add_columns(self, name: str, table: DeltaTable) -> None:
+        """Give a table that was made by an earlier release the columns that it lacks; its rows have null there."""
+        while missing := _missing_columns(name, table):
+            before = table.version()
+            try:
+                with self.commit_lock(name):
+                    table.alter.add_columns(missing)
+            except CommitFailedError:
+                table.update_incremental()
+                if table.version() == before:  # it was not overtaken by another process that did the same
+                    raise
 
     def _unreachable(self, name: str, error: Exception) -> MeterhouseError:
         said = (str(error).splitlines() or [type(error).__name__])[0][:300]
@@ -166,35 +176,112 @@ class Lake:
         Raises:
             Busy: another process has recorded this transaction, or a later one; nothing was appended.
         """
+        files = self.write_files(name, rows)
+        transactions = dict([transaction]) if transaction else {}
+        return self.commit(name, files, rows.num_rows, transactions=transactions, note=note)
+
+    def write_files(self, name: str, rows: pa.Table) -> list[DataFile]:
+        """Write rows into files of the table that nobody sees until they are committed.
+
+        Raises:
+            MeterhouseError: they cannot be written.
+        """
+        self.table(name)
+        try:
+            return write(self.uri(name), name, rows, self.filesystem if self.storage_options else None)
+        except OSError as error:
+            raise self._unreachable(name, error) from error
+
+    def discard(self, name: str, files: list[DataFile]) -> None:
+        """Delete written files that were not committed, and will not be."""
+        for file in files:
+            with contextlib.suppress(OSError):
+                self.filesystem.rm_file(f"{self.uri(name)}/{file.path}")
+
+    def commit(
+        self,
+        name: str,
+        files: list[DataFile],
+        rows: int,
+        *,
+        transactions: Mapping[str, int],
+        note: Mapping[str, str] | None = None,
+    ) -> int:
+        """Append written files in one commit; return its version.
+
+        Args:
+            name: the table.
+            files: from `write_files`; none where only transactions are to be recorded.
+            rows: how many rows they have, all together.
+            transactions: application → version, recorded in the same commit.
+            note: further commit metadata.
+
+        Raises:
+            Busy: another process has recorded one of these transactions, or a later one; nothing was appended.
+        """
+        from deltalake.transaction import AddAction
+
+        schema, partitions = TABLES[name]
+        moment = time.time_ns() // 1_000_000
+        actions = [AddAction(file.path, file.size, file.partition, moment, True, file.statistics) for file in files]
         properties = CommitProperties(
-            custom_metadata=dict(note or {}),
-            app_transactions=[Transaction(*transaction)] if transaction else None,
+            custom_metadata={ROWS: str(rows), **(note or {})},
+            app_transactions=[Transaction(*transaction) for transaction in transactions.items()],
         )
-        return self._write(name, rows, transaction, mode="append", commit_properties=properties)
-
-    def replace(self, name: str, rows: pa.Table, predicate: str) -> int:
-        """Put rows in the place of those that the SQL predicate selects, in one commit; return its version."""
-        return self._write(name, rows, mode="overwrite", predicate=predicate)
-
-    def _write(self, name: str, rows: pa.Table, transaction: tuple[str, int] | None = None, **how: Any) -> int:
-        schema, _ = TABLES[name]
         table = self.table(name)
         overtaken = Busy(f"another process has written to {name} what this one was about to", hint="Nothing is lost")
-        recorded = table.transaction_version(transaction[0]) if transaction is not None else None
-        if transaction is not None and recorded is not None and recorded >= transaction[1]:
-            raise overtaken
+        for app, version in transactions.items():
+            recorded = table.transaction_version(app)
+            if recorded is not None and recorded >= version:
+                raise overtaken
         try:
             with self.commit_lock(name):
-                write_deltalake(table, rows.select(schema.names).cast(schema), writer_properties=_WRITER, **how)
+                table.create_write_transaction(
+                    list(actions), "append", schema, partitions, commit_properties=properties
+                )
         except CommitFailedError as error:
-            if transaction is not None:
+            if transactions:
                 raise overtaken from error
             raise
         except (OSError, DeltaError) as error:
             raise self._unreachable(name, error) from error
         return self.version(name)
 
-    def swap(self, name: str, removed: pa.Table, added: list[SealedFile], note: str) -> int:
+    def replace(self, name: str, rows: pa.Table, predicate: str) -> int:
+        """Put rows in the place of those that the SQL predicate selects, in one commit; return its version."""
+        schema, _ = TABLES[name]
+        table = self.table(name)
+        try:
+            with self.commit_lock(name):
+                write_deltalake(
+                    table,
+                    rows.select(schema.names).cast(schema),
+                    mode="overwrite",
+                    predicate=predicate,
+                    writer_properties=_WRITER,
+                )
+        except CommitFailedError:
+            raise
+        except (OSError, DeltaError) as error:
+            raise self._unreachable(name, error) from error
+        return self.version(name)
+
+    def delete(self, name: str, predicate: str, version: int) -> int:
+        """Delete the rows of a version that the SQL predicate selects, in one commit; return how many.
+
+        Raises:
+            Busy: rows of these partitions came or went since the version; nothing was deleted.
+        """
+        table = self.table(name, version)
+        try:
+            with self.commit_lock(name):
+                return int(table.delete(predicate, writer_properties=_WRITER)["num_deleted_rows"])
+        except CommitFailedError as error:
+            raise Busy(f"another process has changed {name} in the meantime", hint="Nothing is lost") from error
+        except (OSError, DeltaError) as error:
+            raise self._unreachable(name, error) from error
+
+    def swap(self, name: str, removed: pa.Table, added: list[DataFile], note: str) -> int:
         """Put sealed files in the place of others that hold the same rows, in one commit; return its version.
 
         Args:
@@ -207,8 +294,7 @@ class Lake:
         schema, partitions = TABLES[name]
         moment = time.time_ns() // 1_000_000
         actions: list[AddAction | RemoveAction] = [
-            AddAction(file.path, file.size, {"arrival_hour": file.arrival_hour}, moment, False, file.statistics)
-            for file in added
+            AddAction(file.path, file.size, file.partition, moment, False, file.statistics) for file in added
         ]
         for gone in removed.to_pylist():
             actions.append(
@@ -249,34 +335,66 @@ class Lake:
         newest = table.version() if until is None else min(until, table.version())
         if newest <= after:
             return None
-        commits = {int(c["version"]): c for c in table.history(table.version() - after) if int(c["version"]) > after}
-        wanted: list[int] = []
+        wanted: list[dict[str, Any]] = []
         rows = size = 0
         upto = after
         for version in range(after + 1, newest + 1):
-            commit = commits.get(version)
-            if commit is None:
-                raise MeterhouseError(
-                    f"commit {version} of {name} is in its log no more, so it cannot be known what came with it",
-                    where=self.uri(name),
-                    hint="A step has been behind for longer than the log is kept (30 days)",
-                )
-            if _is_append(commit):
-                more_rows = int(commit.get("operationMetrics", {}).get("num_added_rows", 0))
-                more_bytes = int(commit.get(BYTES, 0))
+            info, added = self._commit(name, version)
+            if _is_append(info):
+                more_rows = int(info.get(ROWS) or info.get("operationMetrics", {}).get("num_added_rows", 0))
+                more_bytes = int(info.get(BYTES, 0))
                 if wanted and (rows + more_rows > most_rows or size + more_bytes > most_bytes):
                     break
-                wanted.append(version)
+                wanted += added
                 rows += more_rows
                 size += more_bytes
             upto = version
         schema, _ = TABLES[name]
-        pieces = [schema.empty_table()]
-        for first, last in _runs(wanted):
-            changes = pa.table(table.load_cdf(starting_version=first, ending_version=last, columns=schema.names))
-            pieces.append(changes.select(schema.names).cast(schema))
-        found = pa.concat_tables(pieces)
-        return Appended(found, upto)
+        pieces = [self._read(name, add["path"], add["partitionValues"]) for add in wanted]
+        return Appended(pa.concat_tables([schema.empty_table(), *pieces]), upto)
+
+    def _commit(self, name: str, version: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """A commit's information and the files that it added, as the table's log has them (Delta protocol, "Actions").
+
+        Raises:
+            MeterhouseError: the commit is in the log no more.
+        """
+        try:
+            text = bytes(self.filesystem.cat_file(f"{self.uri(name)}/_delta_log/{version:020}.json"))
+        except FileNotFoundError:
+            raise MeterhouseError(
+                f"commit {version} of {name} is in its log no more, so it cannot be known what came with it",
+                where=self.uri(name),
+                hint="A step has been behind for longer than the log is kept (30 days)",
+            ) from None
+        except OSError as error:
+            raise self._unreachable(name, error) from error
+        info: dict[str, Any] = {}
+        added: list[dict[str, Any]] = []
+        for line in text.splitlines():
+            action = orjson.loads(line)
+            if "commitInfo" in action:
+                info = action["commitInfo"]
+            elif "add" in action:
+                added.append(action["add"])
+        return info, added
+
+    def _read(self, name: str, path: str, partition: Mapping[str, Any]) -> pa.Table:
+        """The rows of a data file."""
+        schema, partitions = TABLES[name]
+        place = f"{self.uri(name)}/{unquote(path)}"
+        try:
+            rows = pq.read_table(
+                place.removeprefix("s3://"),
+                columns=[column for column in schema.names if column not in partitions],
+                filesystem=self.filesystem if self.storage_options else None,
+                partitioning=None,
+            )
+        except (OSError, pa.ArrowInvalid) as error:
+            raise self._unreachable(name, error) from error
+        for column, value in partition.items():
+            rows = rows.append_column(column, pa.repeat(pa.scalar(value).cast(schema.field(column).type), len(rows)))
+        return rows.select(schema.names).cast(schema)
 
     def actions(self, name: str, version: int | None = None) -> pa.Table:
         """The table's live files with sizes, row counts and column statistics, one row a file."""
@@ -329,17 +447,19 @@ class Lake:
         """Make a DuckDB view of these files of a table, with its partition columns."""
         view = view or name
         schema, partitions = TABLES[name]
-        if not files:
+        if not files or name in GROWN:
             connection.register(f"{view}_none", schema.empty_table())
-            connection.execute(f"CREATE OR REPLACE TEMP VIEW {view} AS SELECT * FROM {view}_none")
-            return
-        quoted = ", ".join("'" + uri.replace("'", "''") + "'" for uri in files)
-        hive = ", ".join(f"'{column}': {_HIVE_TYPES[column]}" for column in partitions)
+        source = f"{view}_none"
+        if files:
+            quoted = ", ".join("'" + uri.replace("'", "''") + "'" for uri in files)
+            hive = ", ".join(f"'{column}': {_HIVE_TYPES[column]}" for column in partitions)
+            how = f"hive_partitioning = true, hive_types = {{{hive}}}"
+            if name in GROWN:  # a file, or each of them, may lack a column
+                source = f"(FROM read_parquet([{quoted}], {how}, union_by_name = true) UNION ALL BY NAME FROM {source})"
+            else:
+                source = f"read_parquet([{quoted}], {how})"
         columns = ", ".join(schema.names)
-        connection.execute(
-            f"CREATE OR REPLACE TEMP VIEW {view} AS SELECT {columns} FROM "
-            f"read_parquet([{quoted}], hive_partitioning = true, hive_types = {{{hive}}})"
-        )
+        connection.execute(f"CREATE OR REPLACE TEMP VIEW {view} AS SELECT {columns} FROM {source}")
 
     # -- files ----------------------------------------------------------------------------------------------
 
@@ -386,20 +506,12 @@ class Lake:
         return bytes(self.filesystem.cat_file(f"{self.url}/{path}"))
 
 
+def _missing_columns(name: str, table: DeltaTable) -> list[Field]:
+    schema, _ = TABLES[name]
+    there = {field.name for field in table.schema().fields}
+    return [field for field in Schema.from_arrow(schema).fields if field.name not in there]
+
+
 def _is_append(commit: Mapping[str, Any]) -> bool:
     mode = str(commit.get("operationParameters", {}).get("mode", "")).lower()
     return commit.get("operation") == "WRITE" and mode == "append" and SEAL not in commit
-
-
-def _runs(versions: list[int]) -> Iterator[tuple[int, int]]:
-    """Contiguous runs of increasing numbers as (first, last)."""
-    start = previous = None
-    for version in versions:
-        if start is None:
-            start = version
-        elif previous is not None and version != previous + 1:
-            yield start, previous
-            start = version
-        previous = version
-    if start is not None and previous is not None:
-        yield start, previous

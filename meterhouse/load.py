@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 
 from meterhouse import identity, times
-from meterhouse.collect import Collected, land
+from meterhouse.collect import INDEX
 from meterhouse.duck import Connection, arrow, one, quoted
 from meterhouse.errors import MeterhouseError
+from meterhouse.landing import Landing, Tally
 from meterhouse.progress import Progress, quiet
 from meterhouse.sample_files import SampleRows, holds_samples, read_csv, read_json_lines
 from meterhouse.site import Site
@@ -35,7 +36,7 @@ class Loaded:
     files: int = 0
     samples: int = 0
     known: int = 0
-    collected: Collected = field(default_factory=Collected)
+    collected: Tally = field(default_factory=Tally)
 
 
 def load(site: Site, paths: list[Path], *, progress: Progress = quiet) -> Loaded:
@@ -43,7 +44,7 @@ def load(site: Site, paths: list[Path], *, progress: Progress = quiet) -> Loaded
 
     Raises:
         MeterhouseError: a file cannot be read or has not the columns; files before it are loaded.
-        Busy: another process collects.
+        Busy: another process loads.
     """
     done = Loaded()
     for path in paths:
@@ -53,19 +54,21 @@ def load(site: Site, paths: list[Path], *, progress: Progress = quiet) -> Loaded
             raise MeterhouseError(
                 "has an unknown ending", where=str(path), hint=f"Known: {', '.join(ENDINGS)}, and these with .gz"
             )
+    landing = Landing(site.lake, site.settings.home_path / INDEX, site.settings.redelivery_hours, "load")
     for path in paths:
         try:
-            with site.warehouse.lease("collect"):
+            with site.warehouse.lease("load"):
                 if path.name.removesuffix(".gz").endswith(".csv"):
-                    _load_samples(site, path, read_csv(path), done)
+                    _load_samples(site, landing, path, read_csv(path), done)
                 elif holds_samples(path):
-                    _load_samples(site, path, read_json_lines(path), done)
+                    _load_samples(site, landing, path, read_json_lines(path), done)
                 else:
-                    _load_notifications(site, path, done)
+                    _load_notifications(landing, path, done)
         except OSError as error:
             raise MeterhouseError(f"cannot be read: {error.strerror or error}", where=str(path)) from None
         done.files += 1
         progress(done.files, len(paths))
+    landing.close()
     return done
 
 
@@ -73,12 +76,12 @@ def _stem(path: Path) -> str:
     return path.name.removesuffix(".gz").rpartition(".")[0]
 
 
-def _load_notifications(site: Site, path: Path, done: Loaded) -> None:
+def _load_notifications(landing: Landing, path: Path, done: Loaded) -> None:
     batch: list[Raw] = []
 
     def land_batch() -> None:
         if batch:
-            land(site.lake, batch, site.settings.redelivery_hours, "load", done.collected)
+            done.collected.add(landing.land(batch))
             batch.clear()
 
     try:
@@ -92,13 +95,13 @@ def _load_notifications(site: Site, path: Path, done: Loaded) -> None:
     land_batch()
 
 
-def _load_samples(site: Site, path: Path, rows: SampleRows, done: Loaded) -> None:
+def _load_samples(site: Site, landing: Landing, path: Path, rows: SampleRows, done: Loaded) -> None:
     with site.lake.connect() as duck:
         _read_columns(duck, rows.rows, _stem(path), site.settings.sample_source)
         bad = arrow(duck, "SELECT line, raw, reason FROM given WHERE reason IS NOT NULL ORDER BY line").to_pylist()
         letters = [Raw(row["raw"].encode(), f"load:{path.name}:{row['line']}", row["reason"]) for row in bad]
         if rows.letters or letters:
-            land(site.lake, [*rows.letters, *letters], site.settings.redelivery_hours, "load", done.collected)
+            done.collected.add(landing.land([*rows.letters, *letters]))
         good = rows.rows.num_rows - len(letters)
         fresh = _append(site, duck) if good else 0
         done.samples += fresh

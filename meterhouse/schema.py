@@ -96,8 +96,9 @@ DEAD_LETTERS = pa.schema(
         ("letter_id", pa.int64()),
         ("received_at", TIME),
         ("queue", pa.string()),
-        ("reason", pa.string()),
+        ("reason", pa.string()),  # one line
         ("body", pa.binary()),
+        ("headers", pa.string()),  # the message's AMQP properties and headers, JSON text; null where it had none
     ]
 )
 
@@ -109,6 +110,22 @@ TABLES: dict[str, tuple[pa.Schema, list[str]]] = {
     "quarantine": (QUARANTINE, ["event_day"]),
     "dead_letters": (DEAD_LETTERS, ["arrival_hour"]),
 }
+
+GROWN = {"dead_letters"}
+"""Tables that have got columns since lakes were first made with them: files of before lack these."""
+
+
+DICTIONARIES: dict[str, list[str]] = {
+    "notifications": ["event_type", "publisher_id", "priority", "received_at", "source"],
+    "samples": [
+        *["series_id", "recorded_at", "source", "meter", "type", "unit"],
+        *["resource_id", "project_id", "user_id", "metadata_id"],
+    ],
+    "events": ["event_type", "traits.list.element.name", "traits.list.element.dtype", "traits.list.element.value"],
+    "quarantine": ["source", "meter", "type", "unit", "resource_id", "project_id", "user_id"],
+    "dead_letters": ["received_at", "queue", "reason"],
+}
+"""Columns of tables that are appended to whose values repeat within a file, and are kept by number."""
 
 
 def taken(table: pa.Table, column: str, rows: Any) -> pa.Array:

@@ -43,8 +43,48 @@ class Settings(BaseSettings):
     s3_region: str = Field(default="us-east-1", description="Region of the S3 server.")
     stream_url: str = Field(
         default="",
-        description="Where notifications come from: `file:///folder` of JSON-lines files. "
-        "Default: `spool/` in the home folder.",
+        description="Where notifications come from: `file:///folder` of JSON-lines files, or RabbitMQ: "
+        "`amqp://user:password@host:5672/vhost`, with TLS `amqps://`; `rabbit://` as oslo.messaging writes it. The hosts "
+        "of one cluster are separated by commas, several brokers by spaces. Default: `spool/` in the home folder.",
+        repr=False,
+    )
+    stream_queues: str = Field(
+        default="notifications.info,notifications.error,notifications.sample",
+        description="Queues to consume, by commas, of each broker. With METERHOUSE_STREAM_EXCHANGES: the routing keys "
+        "(topic and priority) to bind queues of Meterhouse's own to.",
+    )
+    stream_exchanges: str = Field(
+        default="",
+        description="Exchanges of the services, by commas, such as `nova,cinder,neutron`: queues of Meterhouse's own "
+        "are bound to them, so that another consumer of the services' queues keeps getting each message too. "
+        "Empty: METERHOUSE_STREAM_QUEUES are consumed as they are.",
+    )
+    stream_pool: str = Field(
+        default="meterhouse",
+        pattern=r"^[A-Za-z0-9_.-]{1,100}$",
+        description="What the names of the own queues begin with: `meterhouse.notifications.info`.",
+    )
+    stream_queue_type: Literal["classic", "quorum", "stream"] = Field(
+        default="quorum",
+        description="Type of the own queues, which are durable. `stream`: the queues, own or not, are streams, read by "
+        "offset; what they hold is not used up.",
+    )
+    stream_prefetch: int = Field(
+        default=20_000,
+        ge=2,
+        le=65_535,
+        description="Most messages of a queue that are taken and not acknowledged. Half of them are landed together.",
+    )
+    stream_ca_file: Path | None = Field(
+        default=None, description="Certificates that brokers are verified by with TLS. Default: the system's."
+    )
+    stream_cert_file: Path | None = Field(default=None, description="Certificate shown to brokers with TLS, if any.")
+    stream_key_file: Path | None = Field(default=None, description="Private key of METERHOUSE_STREAM_CERT_FILE.")
+    stream_late_seconds: int = Field(
+        default=300,
+        ge=1,
+        description="Collection is behind when a message waits for longer, in seconds: the check "
+        "`collection_keeps_up` fails.",
     )
     config_dir: Path | None = Field(
         default=None,
@@ -101,8 +141,23 @@ class Settings(BaseSettings):
         description="First day that Dagster shows as a partition. Older data is processed all the same.",
     )
     collect_batch: int = Field(default=50_000, ge=1, le=1_000_000, description="Most messages landed in one commit.")
+    collect_bytes: int = Field(
+        default=32 << 20, ge=1 << 16, description="Bytes of messages at which a batch is landed, be they ever so few."
+    )
+    collect_wait_seconds: float = Field(
+        default=2.0,
+        gt=0,
+        le=60,
+        description="Longest time, in seconds, that a message waits for others before they are landed together.",
+    )
     collect_seconds: float = Field(
-        default=30.0, gt=0, description="Longest time, in seconds, that one collecting run drains the stream."
+        default=300.0, gt=0, description="Longest time, in seconds, that a run of the sensor drains the stream."
+    )
+    collect_quiet_seconds: float = Field(
+        default=5.0, ge=0, description="A run of the sensor ends when nothing has come for so many seconds."
+    )
+    collect_runs: int = Field(
+        default=1, ge=1, le=64, description="Collecting runs that the sensor keeps at work side by side."
     )
     redelivery_hours: int = Field(
         default=48, ge=1, le=24 * 366, description="Hours of arrivals over which a message_id is landed once."
@@ -196,8 +251,27 @@ class Settings(BaseSettings):
     @classmethod
     def _stream_scheme(cls, url: str) -> str:
         if url and not url.startswith("file:///"):
-            raise ValueError("must be file:///folder")
+            from meterhouse.stream.broker import brokers
+
+            brokers(url)
         return url
+
+    @field_validator("stream_queues", "stream_exchanges")
+    @classmethod
+    def _names(cls, text: str) -> str:
+        names = listed(text)
+        if any(len(name.encode()) > 255 or name.startswith("amq.") for name in names):
+            raise ValueError("a name is longer than 255 bytes, or begins with amq., which is RabbitMQ's own")
+        if len(set(names)) != len(names):
+            raise ValueError("a name is given twice")
+        return ",".join(names)
+
+    @field_validator("stream_ca_file", "stream_cert_file", "stream_key_file")
+    @classmethod
+    def _is_a_file(cls, path: Path | None) -> Path | None:
+        if path is not None and not path.is_file():
+            raise ValueError("is not a file")
+        return path
 
     @field_validator("config_dir")
     @classmethod
@@ -218,6 +292,14 @@ class Settings(BaseSettings):
     def _s3_needs_keys(self) -> Self:
         if bool(self.s3_access_key) != bool(self.s3_secret_key):
             raise ValueError("METERHOUSE_S3_ACCESS_KEY and METERHOUSE_S3_SECRET_KEY go together: set both or none")
+        return self
+
+    @model_validator(mode="after")
+    def _stream_is_whole(self) -> Self:
+        if bool(self.stream_cert_file) != bool(self.stream_key_file):
+            raise ValueError("METERHOUSE_STREAM_CERT_FILE and METERHOUSE_STREAM_KEY_FILE go together: set both or none")
+        if not self.is_spool and not self.stream_queues:
+            raise ValueError("METERHOUSE_STREAM_QUEUES: names no queue")
         return self
 
     @model_validator(mode="after")
@@ -245,9 +327,26 @@ class Settings(BaseSettings):
         return url if url.startswith("s3://") else str(Path(url).expanduser().absolute())
 
     @property
+    def is_spool(self) -> bool:
+        """Whether notifications come from a folder, and not from brokers."""
+        return not self.stream_url or self.stream_url.startswith("file:///")
+
+    @property
     def spool(self) -> Path:
-        """The spool folder."""
-        return Path(unquote(urlsplit(self.stream_url).path)) if self.stream_url else self.home_path / "spool"
+        """The spool folder; the default one where notifications come from brokers."""
+        if self.stream_url and self.is_spool:
+            return Path(unquote(urlsplit(self.stream_url).path))
+        return self.home_path / "spool"
+
+
+def listed(text: str) -> list[str]:
+    """The names in a list by commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def without_passwords(text: str) -> str:
+    """The text with the passwords of the URLs in it left out."""
+    return re.sub(r"((?://|,)[^:/@,\s]*):[^/@\s]*?@", r"\1:***@", text)
 
 
 def read_settings(**overrides: Any) -> Settings:
@@ -269,7 +368,7 @@ def read_settings(**overrides: Any) -> Settings:
                 field = Settings.model_fields[str(fault["loc"][0])]
                 said = f"it is not of the form that it takes. {field.description or ''}".rstrip(".")
             secret = bool(fault["loc"]) and fault["loc"][0] in SECRETS
-            given = "***" if secret else re.sub(r"(://[^:/@]*):[^/@]*@", r"\1:***@", repr(fault.get("input")))
+            given = "***" if secret else without_passwords(repr(fault.get("input")))
             faults.append(f"{name}={given}: {said}" if name else said)
         raise SettingsError("; ".join(faults), hint="Mend or unset the variable") from None
 

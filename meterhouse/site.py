@@ -11,7 +11,7 @@ from meterhouse.warehouse import Warehouse
 if TYPE_CHECKING:
     from meterhouse.definitions.loading import Definitions
     from meterhouse.quality_rules import Rules
-    from meterhouse.stream.spool import Spool
+    from meterhouse.stream import Stream
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,17 @@ class Site:
         return cls.open(given)
 
     @cached_property
-    def stream(self) -> "Spool":
+    def stream(self) -> "Stream":
         """The stream of notifications."""
-        from meterhouse.stream.spool import Spool
+        if self.settings.is_spool:
+            from meterhouse.stream.spool import Spool
 
-        return Spool(self.settings.spool)
+            return Spool(self.settings.spool, self.settings.collect_bytes)
+        from meterhouse.stream.amqp import AmqpStream
+
+        # A lake of its own: positions are looked up by the threads that drain.
+        lake = Lake.from_settings(self.settings)
+        return AmqpStream.from_settings(self.settings, lambda name: lake.transaction("notifications", name))
 
     @property
     def definitions(self) -> "Definitions":

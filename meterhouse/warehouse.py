@@ -27,7 +27,7 @@ from meterhouse.errors import Busy, MeterhouseError
 from meterhouse.settings import Settings
 from meterhouse.warehouse_tables import followed, leases, runs
 
-HEAD_REVISION = "0002"
+HEAD_REVISION = "0003"
 """The newest migration in `sql/migrations/versions`; a test holds the two equal."""
 
 

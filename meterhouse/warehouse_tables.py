@@ -231,6 +231,18 @@ leases = Table(
     Column("expires_at", UtcTime, nullable=False),
 )
 
+stream_queues = Table(
+    "stream_queues",
+    metadata,
+    Column("place", Text, primary_key=True),
+    Column("looked_at", UtcTime),
+    Column("messages", BigInteger),
+    Column("empty_at", UtcTime),
+    Column("newest_at", UtcTime),
+    Column("oldest_at", UtcTime),
+    comment="What was last seen of each queue that notifications are collected from.",
+)
+
 runs = Table(
     "runs",
     metadata,

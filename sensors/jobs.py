@@ -2,17 +2,19 @@
 
 import dagster as dg
 
+from sensors.work import STEP
+
 
 def _one_at_a_time(step: str) -> dict[str, str]:
     """Run tags by which dagster.yaml lets one run of a step be at work, and others wait their turn."""
-    return {"meterhouse/step": step}
+    return {STEP: step}
 
 
 collect = dg.define_asset_job(
     "collect",
     tags=_one_at_a_time("collect"),
-    selection=["notifications", "samples", "events", "catalog"],
-    description="Drain the stream, convert what was landed, and follow it in the catalog.",
+    selection=dg.AssetSelection.assets("notifications", "samples", "events", "catalog").without_checks(),
+    description="Drain the stream, convert what is landed meanwhile, and follow it in the catalog.",
 )
 recompute = dg.define_asset_job(
     "recompute",
@@ -22,8 +24,9 @@ recompute = dg.define_asset_job(
 )
 alarms = dg.define_asset_job(
     "alarms",
-    selection=["alarm_evaluations"],
-    description="Evaluate all alarms, whether points came or not.",
+    selection=dg.AssetSelection.assets("alarm_evaluations")
+    | dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey("notifications"), "collection_keeps_up")),
+    description="Evaluate all alarms, whether points came or not, and check that collection keeps up.",
 )
 archive_day = dg.define_asset_job(
     "archive_day", tags=_one_at_a_time("archive_day"), selection=["archive"], description="Seal an arrival day."

@@ -11,6 +11,16 @@ AT_WORK = [
 ]
 
 
+STEP = "meterhouse/step"
+"""Run tag by which dagster.yaml lets one run of a step be at work."""
+
+
+def steps_at_work(context: dg.SensorEvaluationContext, job: str) -> set[str]:
+    """The steps that runs of the job, waiting or at work, are tagged with."""
+    runs = context.instance.get_runs(dg.RunsFilter(job_name=job, statuses=AT_WORK))
+    return {run.tags.get(STEP, "") for run in runs}
+
+
 def at_work(context: dg.SensorEvaluationContext, job: str) -> bool:
     """Whether a run of the job waits or runs."""
     return context.instance.get_runs_count(dg.RunsFilter(job_name=job, statuses=AT_WORK)) > 0

@@ -7,13 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from services import browser_path, moto_s3, postgres_url, s3
+from brokers import names, own_broker, started_broker
+from services import amqp_url, browser_path, moto_s3, postgres_url, s3
 
 from meterhouse import times
 from meterhouse.settings import read_settings
 from meterhouse.site import Site
 
-__all__ = ["browser_path", "moto_s3", "postgres_url", "s3"]
+__all__ = [
+    "amqp_url",
+    "browser_path",
+    "moto_s3",
+    "names",
+    "own_broker",
+    "postgres_url",
+    "s3",
+    "started_broker",
+]
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 

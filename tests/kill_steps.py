@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from meterhouse import archive, catalog, collect, conversion, convert, lake, rollups, sample_quality, times
+from meterhouse import archive, catalog, collect, conversion, convert, lake, landing, rollups, sample_quality, times
 from meterhouse.settings import read_settings
 from meterhouse.site import Site
 from meterhouse.stream import spool
@@ -69,4 +69,4 @@ def _wrap(owner: Any, name: str, nth: int, when: Callable[..., Any], *, first: b
     setattr(owner, name, dying)
 
 
-__all__ = ["after", "before", "convert", "die_after", "lake", "run", "spool"]
+__all__ = ["after", "before", "convert", "die_after", "lake", "landing", "run", "spool"]

@@ -9,13 +9,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TypedDict
 
 import psycopg
 import pytest
 from psycopg import sql
 
-__all__ = ["Bucket", "browser_path", "moto_s3", "postgres_url", "s3"]
+__all__ = ["Bucket", "amqp_url", "browser_path", "moto_s3", "postgres_url", "s3"]
+
+SERVICES = Path(__file__).parents[1] / "deploy" / "services.py"
 
 
 class Bucket(TypedDict):
@@ -26,6 +29,20 @@ class Bucket(TypedDict):
     secret_key: str
     region: str
     bucket: str
+
+
+def clean_environment(**extra: str) -> dict[str, str]:
+    """The environment without the servers that it names."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("METERHOUSE_TEST_")}
+    return {**kept, **extra}
+
+
+def services(*arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
+    """Run deploy/services.py to its end; `extra` goes to its environment."""
+    command = [sys.executable, str(SERVICES), *arguments]
+    return subprocess.run(
+        command, env=clean_environment(**extra), capture_output=True, text=True, timeout=300, check=False
+    )
 
 
 def configured(variable: str) -> str:
@@ -85,6 +102,12 @@ def moto_s3() -> Iterator[Bucket]:
             yield from fresh_bucket(endpoint=f"http://127.0.0.1:{port}", access_key="moto", secret_key="moto-secret")
         finally:
             server.terminate()
+
+
+@pytest.fixture
+def amqp_url() -> str:
+    """Give the URL of a RabbitMQ that all tests share: what a test makes there has names of its own."""
+    return configured("METERHOUSE_TEST_AMQP_URL")
 
 
 @pytest.fixture

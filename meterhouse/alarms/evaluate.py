@@ -7,6 +7,7 @@ unknown.
 """
 
 import json
+import logging
 import operator
 import time
 import uuid
@@ -21,13 +22,16 @@ import pyarrow as pa
 from sqlalchemy import insert, select, update
 
 import sql
-from meterhouse import times
+from meterhouse import stream_meters, times
 from meterhouse.alarms.definitions import UNKNOWN, Alarm, apply, from_json
+from meterhouse.errors import MeterhouseError
 from meterhouse.judge import judge
 from meterhouse.points import view_points
 from meterhouse.schema import TIME
 from meterhouse.site import Site
 from meterhouse.warehouse_tables import alarm_history, alarms, deliveries, series
+
+log = logging.getLogger(__name__)
 
 WAIT_SECONDS = 30.0
 """How long an evaluation waits for another one to end: schedule and roll-up may start one at a time."""
@@ -80,6 +84,8 @@ def evaluate(site: Site, at: datetime | None = None) -> Evaluated:
         with site.warehouse.read() as connection:
             rows = connection.execute(select(alarms).where(alarms.c.enabled).order_by(alarms.c.name)).all()
         known = [(from_json(row.definition), str(row.state)) for row in rows]
+        if at is None:
+            _measure_stream(site, [alarm for alarm, _ in known])
         moment = at or times.now()
         windows = window_values(site, [alarm for alarm, _ in known], moment) if known else []
         outcomes = [
@@ -90,6 +96,14 @@ def evaluate(site: Site, at: datetime | None = None) -> Evaluated:
         done.states = Counter(outcome.state for _, _, outcome in outcomes)
         done.seconds = time.monotonic() - clock
     return done
+
+
+def _measure_stream(site: Site, definitions: list[Alarm]) -> None:
+    """Measure the stream's own meters where an alarm reads one; what fails leaves the others as they are."""
+    try:
+        stream_meters.record(site, (alarm.rule.meter_name for alarm in definitions))
+    except MeterhouseError as error:
+        log.warning("the meters of the stream are not measured: %s", error)
 
 
 def window_values(site: Site, definitions: list[Alarm], moment: datetime) -> list[list[float]]:

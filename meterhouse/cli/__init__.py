@@ -10,7 +10,7 @@ import sys
 import click
 
 from meterhouse import __version__
-from meterhouse.cli import alarms, ask, definitions, pipeline, site
+from meterhouse.cli import alarms, ask, dead_letters, definitions, pipeline, site
 from meterhouse.errors import MeterhouseError
 
 
@@ -20,7 +20,14 @@ def cli() -> None:
     """Cloud telemetry as a data pipeline: notifications in; roll-ups, archive, SQL reports and alarms out."""
 
 
-for command in [*pipeline.COMMANDS, *ask.COMMANDS, *alarms.COMMANDS, *definitions.COMMANDS, *site.COMMANDS]:
+for command in [
+    *pipeline.COMMANDS,
+    *ask.COMMANDS,
+    *dead_letters.COMMANDS,
+    *alarms.COMMANDS,
+    *definitions.COMMANDS,
+    *site.COMMANDS,
+]:
     cli.add_command(command)
 
 

@@ -1,4 +1,4 @@
-"""Commands that ask: statistics, samples, events, resources, meters, report, sql, dead-letters."""
+"""Commands that ask: statistics, samples, events, resources, meters, report, sql."""
 
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -180,21 +180,4 @@ def sql_command(statement: str, store: str, as_json: bool) -> None:
         output.rows([dict(zip(columns, row, strict=True)) for row in found], as_json)
 
 
-@click.command("dead-letters")
-@limit
-@as_json
-def dead_letters(limit: int, as_json: bool) -> None:
-    """Messages that are no notifications, with the reason, newest first."""
-    from meterhouse import query as ask
-    from meterhouse.site import Site
-
-    found = ask.sql_on_lake(
-        Site.open(),
-        "SELECT received_at, queue, reason, coalesce(try(decode(body)), body::VARCHAR)[1:200] AS body "
-        f"FROM dead_letters "
-        f"ORDER BY received_at DESC, queue LIMIT {limit}",
-    )
-    output.rows(found.to_pylist(), as_json)
-
-
-COMMANDS: list[click.Command] = [statistics, samples, events, resources, meters, report, sql_command, dead_letters]
+COMMANDS: list[click.Command] = [statistics, samples, events, resources, meters, report, sql_command]

@@ -1,7 +1,6 @@
 """Commands of the pipeline's steps: convert, collect, load, rollup, archive, backfill."""
 
 import sys
-import time
 from dataclasses import asdict
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -119,43 +118,35 @@ def _is(message: dict[str, Any], message_id: str) -> bool:
 
 
 @click.command()
-@click.option("--follow", is_flag=True, help="Go on for ever, looking anew each second.")
+@click.option("--follow", is_flag=True, help="Go on for ever.")
 @click.option("--max-messages", type=click.IntRange(1), help="Stop after so many messages.")
 @click.option("--max-seconds", type=click.FloatRange(0, min_open=True), help="Stop draining after so many seconds.")
 @as_json
 def collect(follow: bool, max_messages: int | None, max_seconds: float | None, as_json: bool) -> None:
-    """Drain the stream into the lake, convert what was landed, and follow it in the catalog."""
-    from meterhouse.catalog import catalog
-    from meterhouse.collect import collect as drain
-    from meterhouse.conversion import convert as make
-    from meterhouse.errors import Busy
+    """Drain the stream into the lake, convert what is landed meanwhile, and follow it in the catalog."""
+    from meterhouse.collect import Limits
+    from meterhouse.intake import Intake, intake
     from meterhouse.site import Site
 
     site = Site.start()
     _name_left_out(site)
-    while True:
-        try:
-            with output.progress("collecting") as tell:
-                collected = drain(site, max_messages=max_messages, max_seconds=max_seconds, progress=tell)
-            converted, catalogued = make(site), catalog(site)
-        except Busy as error:
-            if not follow:
-                raise
-            output.note(f"meterhouse: {error}")
-        else:
-            if collected.messages or converted.notifications or catalogued.samples or not follow:
-                done = {
-                    **asdict(collected),
-                    "samples": converted.samples,
-                    "events": converted.events,
-                    "conversion_errors": converted.errors,
-                    "unsigned_samples": converted.unsigned,
-                    "late_points": catalogued.late,
-                }
-                output.figures("collected", done, as_json)
-        if not follow:
-            return
-        time.sleep(1)
+
+    def tell(done: Intake) -> None:
+        collected, converted, catalogued = done.collected, done.followed.converted, done.followed.catalogued
+        if collected.messages or converted.notifications or catalogued.samples or not follow:
+            figures = {
+                **{name: value for name, value in asdict(collected).items() if name != "newest"},
+                "samples": converted.samples,
+                "events": converted.events,
+                "conversion_errors": converted.errors,
+                "unsigned_samples": converted.unsigned,
+                "late_points": catalogued.late,
+            }
+            output.figures("collected", figures, as_json)
+
+    limits = Limits(messages=max_messages, seconds=max_seconds, follow=follow)
+    with output.progress("collecting") as progress, output.ended_by_signal():
+        intake(site, limits, progress=progress, report=tell)
 
 
 @click.command()

@@ -6,28 +6,36 @@ damaged stays, as `NAME.corrupt`, for it holds what could not be read.
 """
 
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from meterhouse.errors import MeterhouseError
-from meterhouse.stream import Backlog, Batch, Raw
+from meterhouse.stream import Backlog, Batch, Raw, Waiting
 from meterhouse.stream.files import Damaged, numbered_lines
 
 ENDINGS = (".jsonl", ".jsonl.gz")
-MOST_BYTES = 64 << 20
-"""A batch ends when its messages have so many bytes, which bounds the memory of an intake of long messages."""
+LOOK_SECONDS = 0.25
+"""How often an empty folder is looked at by who waits for files."""
 
 log = logging.getLogger(__name__)
 
 
 class Spool:
-    """A spool folder; made where it does not exist."""
+    """A spool folder; made where it does not exist.
+
+    Args:
+        folder: where it is.
+        most_bytes: bytes of messages at which a batch ends, which bounds the memory of an intake of long messages.
+    """
 
     name = "spool"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, most_bytes: int = 64 << 20) -> None:
         self.folder = folder
+        self.most_bytes = most_bytes
 
     def _ready(self) -> list[Path]:
         try:
@@ -56,14 +64,27 @@ class Spool:
             files += 1
             size += status.st_size
             oldest = status.st_mtime if oldest is None else min(oldest, status.st_mtime)
-        return Backlog(files, size, datetime.fromtimestamp(oldest, UTC) if oldest is not None else None)
+        since = datetime.fromtimestamp(oldest, UTC) if oldest is not None else None
+        return Backlog((Waiting(str(self.folder), files, bytes=size, oldest=since),))
 
-    def batches(self, most: int) -> Iterator[Batch]:
-        """Batches of at most `most` messages and about MOST_BYTES, until no file is ready.
+    def batches(self, most: int, *, quiet_seconds: float = 0.0, follow: bool = False) -> Generator[Batch]:
+        """Batches of at most `most` messages and about `most_bytes`, until no file has come for `quiet_seconds`.
 
-        Small files are taken together; a large one is cut, and leaves with its last piece. A file that cannot be
-        opened is passed over and stays.
+        With `follow` it goes on for ever. Small files are taken together; a large one is cut, and leaves with its last
+        piece. A file that cannot be opened is passed over and stays.
         """
+        came = time.monotonic()
+        while True:
+            for batch in self._ready_batches(most):
+                yield batch
+                came = time.monotonic()
+            if not follow and time.monotonic() - came >= quiet_seconds:
+                return
+            yield Batch([])
+            time.sleep(LOOK_SECONDS)
+
+    def _ready_batches(self, most: int) -> Iterator[Batch]:
+        """Batches of the files that are ready now, and become ready meanwhile."""
         taken: list[Raw] = []
         read: dict[Path, bool] = {}  # whether it is whole
 
@@ -75,7 +96,8 @@ class Spool:
                     if whole:
                         path.unlink(missing_ok=True)
                     else:
-                        path.replace(path.with_name(f"{path.name}.corrupt"))
+                        with suppress(FileNotFoundError):  # another process did
+                            path.replace(path.with_name(f"{path.name}.corrupt"))
 
             made = Batch(list(taken), acknowledge)
             taken.clear()
@@ -91,9 +113,11 @@ class Spool:
                         taken.append(raw)
                         size += len(raw.body)
                         whole = not raw.fault
-                        if len(taken) >= most or size >= MOST_BYTES:
+                        if len(taken) >= most or size >= self.most_bytes:
                             yield batch()
                             size = 0
+                except FileNotFoundError:
+                    continue  # landed by another process
                 except OSError as error:
                     log.warning("%s cannot be read and stays in the spool: %s", path, error.strerror)
                     continue

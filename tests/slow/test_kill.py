@@ -21,12 +21,13 @@ PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["kill_steps"])
 
 APPEND = "before(lake.Lake, 'append', nth={nth}, when=lambda self, name, *a, **k: name == {name!r})"
+COMMIT = "before(lake.Lake, 'commit', nth={nth}, when=lambda self, name, *a, **k: name == {name!r})"
 REPLACE = "before(lake.Lake, 'replace', nth={nth}, when=lambda self, name, *a, **k: name == {name!r})"
 SWAP = "{place}(lake.Lake, 'swap', when=lambda self, name, *a, **k: name == {name!r})"
 MOMENTS = {
-    "before landing": APPEND.format(name="notifications", nth=2),
-    "between dead letters and landing": "after(collect, 'bury', when=lambda lake, letters, *a: letters)",
-    "between landing and acknowledging": "after(collect, 'land', nth=2)",
+    "before landing": COMMIT.format(name="notifications", nth=2),
+    "between dead letters and landing": "after(landing, 'bury', when=lambda lake, letters, *a: letters)",
+    "between landing and acknowledging": "after(collect, '_land', nth=2)",
     "within acknowledging": "after(spool.Path, 'unlink')",
     "between collecting and conversion": "before(conversion, '_convert_some')",
     "between metadata and samples": "after(conversion, '_keep_metadata')",

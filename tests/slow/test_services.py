@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -17,8 +18,8 @@ import boto3
 import psycopg
 import pytest
 from botocore.config import Config
-
-SERVICES = Path(__file__).parents[2] / "deploy" / "services.py"
+from brokers import amqp_process
+from services import SERVICES, clean_environment, services
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
 
@@ -31,18 +32,6 @@ def folder() -> Iterator[Path]:
     if (path / "services.json").exists():
         services("stop", "--dir", str(path))
     shutil.rmtree(path)
-
-
-def clean_environment(**extra: str) -> dict[str, str]:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("METERHOUSE_TEST_")}
-    return {**kept, **extra}
-
-
-def services(*arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SERVICES), *arguments]
-    return subprocess.run(
-        command, env=clean_environment(**extra), capture_output=True, text=True, timeout=300, check=False
-    )
 
 
 def start(folder: Path, only: str) -> dict[str, str]:
@@ -130,6 +119,35 @@ def test_s3_takes_an_object_refuses_to_overwrite_it_and_leaves_no_process(folder
 
     assert services("stop", "--dir", str(folder)).returncode == 0
     assert not alive(started)
+    assert not naming(folder)
+
+
+def test_rabbitmq_comes_back_on_its_port_after_a_kill_and_after_a_stop(folder: Path) -> None:
+    env = start(folder, "amqp")
+    os.kill(amqp_process(folder), signal.SIGKILL)
+    assert start(folder, "amqp") == env
+    started = recorded_pids(folder)
+
+    assert services("stop", "--dir", str(folder)).returncode == 0
+    assert not alive(started)
+    assert not naming(folder)
+
+    with socket.create_server(("127.0.0.1", int(env["METERHOUSE_TEST_AMQP_URL"].rpartition(":")[2].partition("/")[0]))):
+        assert start(folder, "amqp") != env  # somebody else has it now
+
+
+def test_a_server_that_fails_ends_those_that_start_beside_it_unless_it_is_optional(folder: Path) -> None:
+    deep = folder / ("deep" * 20)  # too long for the sockets of the S3 server
+    arguments = ("--only", "amqp,s3", "--dir", str(deep))
+    done = services("start", *arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "too long" in done.stderr
+    assert not naming(folder)
+
+    done = services("run", *arguments, "--optional", "s3", "--", "env")
+    assert done.returncode == 0, done.stderr
+    assert "METERHOUSE_TEST_AMQP_URL=" in done.stdout
+    assert "METERHOUSE_TEST_S3_ENDPOINT=" not in done.stdout
     assert not naming(folder)
 
 

@@ -8,14 +8,16 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from builders import count, drop, enveloped, notification, rows, warehouse_rows
+from builders import count, drop, enveloped, notification, rows
 from conftest import OpenSite
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from meterhouse import times
-from meterhouse.collect import Collected, collect, land
+from meterhouse.collect import INDEX, Collected, Limits, batches, collect
+from meterhouse.conversion import convert
 from meterhouse.errors import Busy
+from meterhouse.landing import Landing
 from meterhouse.site import Site
 from meterhouse.stream import Raw
 from meterhouse.stream.files import BOM
@@ -94,14 +96,13 @@ def test_a_second_run_changes_nothing(site: Site) -> None:
     versions = {name: site.lake.version(name) for name in ("notifications", "dead_letters")}
     assert figures(collect(site)) == (0, 0, 0, 0)
     assert {name: site.lake.version(name) for name in versions} == versions
-    assert len(warehouse_rows(site, "SELECT * FROM runs WHERE step = 'collect'")) == 1
 
 
 def test_each_run_that_is_cut_off_gets_further(site: Site) -> None:
     drop(site.settings.spool, "a.jsonl", [notification(f"m{n}") for n in range(7)])
     landed = []
     while site.stream.backlog():
-        landed.append(collect(site, max_messages=3).landed)
+        landed.append(collect(site, Limits(messages=3)).landed)
         assert len(landed) < 10
     assert sum(landed) == 7
     assert max(landed) <= 3
@@ -113,7 +114,7 @@ def test_each_run_that_is_out_of_time_gets_further(open_site: OpenSite) -> None:
     drop(site.settings.spool, "a.jsonl", [notification(f"m{n}") for n in range(6)])
     runs = 0
     while site.stream.backlog():
-        collect(site, max_seconds=0.0)
+        collect(site, Limits(seconds=0.0))
         runs += 1
         assert runs < 10
     assert count(site, "notifications") == 6
@@ -122,7 +123,9 @@ def test_each_run_that_is_out_of_time_gets_further(open_site: OpenSite) -> None:
 def test_a_message_is_landed_again_only_after_the_hours_of_redelivery(open_site: OpenSite) -> None:
     site = open_site(redelivery_hours=1)
     long_ago = times.now() - timedelta(hours=3)
-    land(site.lake, [Raw(b'{"event_type": "a", "message_id": "m1"}', "q")], 1, "spool", Collected())
+    Landing(site.lake, site.settings.home_path / INDEX, 1, "spool").land(
+        [Raw(b'{"event_type": "a", "message_id": "m1"}', "q")]
+    )
     old = site.lake.table("notifications").to_pyarrow_table().to_pylist()
     assert len(old) == 1
     import pyarrow as pa
@@ -160,18 +163,31 @@ def test_every_line_of_garbage_is_accounted_for(site: Site, garbage: list[bytes]
     assert not site.stream.backlog()
 
 
-def test_a_second_collector_is_told_that_one_is_at_work(site: Site) -> None:
-    drop(site.settings.spool, "a.jsonl", [notification("m1")])
-    with site.warehouse.lease("collect"), pytest.raises(Busy, match=f"'collect' is at work elsewhere.*{os.getpid()}"):
-        collect(site)
-    assert figures(collect(site)) == (1, 1, 0, 0)
+def test_two_collectors_of_one_spool_land_each_message_once(open_site: OpenSite, tmp_path: Path) -> None:
+    sites = [open_site(home=tmp_path), open_site(home=tmp_path)]
+    drop(sites[0].settings.spool, "a.jsonl", [notification(f"m{n}") for n in range(50)])
+    turns = [batches(site) for site in sites]
+    done = [Collected(), Collected()]
+    while turns:
+        for turn in list(turns):
+            try:
+                done[turns.index(turn)].add(next(turn))
+            except StopIteration:
+                turns.remove(turn)
+    assert sum(one.landed for one in done) == 50
+    assert sorted(ids(sites[0])) == sorted(f"m{n}" for n in range(50))
+
+
+def test_a_second_converter_is_told_that_one_is_at_work(site: Site) -> None:
+    with site.warehouse.lease("convert"), pytest.raises(Busy, match=f"'convert' is at work elsewhere.*{os.getpid()}"):
+        convert(site)
+    convert(site)
 
 
 def test_the_lease_of_a_process_that_died_here_is_taken_over_at_once(site: Site) -> None:
     gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
     _hold(site, f"{socket.gethostname()}:{int(gone.stdout)}:1234:abcd")
-    drop(site.settings.spool, "a.jsonl", [notification("m1")])
-    assert collect(site).landed == 1
+    convert(site)
 
 
 def test_the_lease_of_a_live_process_or_of_another_machine_holds_until_it_runs_out(site: Site) -> None:
@@ -179,16 +195,16 @@ def test_the_lease_of_a_live_process_or_of_another_machine_holds_until_it_runs_o
     for holder in (here, "another-machine:1:1:abcd"):
         _hold(site, holder)
         with pytest.raises(Busy):
-            collect(site)
+            convert(site)
         _hold(site, holder, expired=True)
-        collect(site)
+        convert(site)
 
 
 def _hold(site: Site, holder: str, *, expired: bool = False) -> None:
     moment = times.now() + timedelta(seconds=-1 if expired else 600)
     with site.warehouse.begin() as connection:
         connection.execute(leases.delete())
-        connection.execute(leases.insert().values(name="collect", holder=holder, expires_at=moment))
+        connection.execute(leases.insert().values(name="convert", holder=holder, expires_at=moment))
 
 
 def test_the_unlanded_stays_in_the_spool_where_the_lake_fails(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +214,7 @@ def test_the_unlanded_stays_in_the_spool_where_the_lake_fails(site: Site, monkey
         raise OSError("disk full")
 
     with monkeypatch.context() as broken:
-        broken.setattr("meterhouse.lake.Lake.append", fails)
+        broken.setattr("meterhouse.lake.Lake.commit", fails)
         with pytest.raises(OSError, match="disk full"):
             collect(site)
     assert Path(path).exists()

@@ -232,8 +232,8 @@ def test_a_missing_file_is_told_before_anything_is_loaded(site: Site, tmp_path: 
     assert count(site, "samples") == 0
 
 
-def test_loading_waits_for_no_collector(site: Site, tmp_path: Path) -> None:
-    with site.warehouse.lease("collect"), pytest.raises(Busy):
+def test_loading_waits_for_no_other_load(site: Site, tmp_path: Path) -> None:
+    with site.warehouse.lease("load"), pytest.raises(Busy):
         load(site, [write(tmp_path / "a.csv", "timestamp,value\n2026-11-10,1\n")])
 
 

@@ -68,10 +68,9 @@ def test_a_file_whose_messages_fill_a_batch_exactly_leaves_with_an_empty_one(tmp
     assert names(tmp_path) == []
 
 
-def test_a_batch_of_long_messages_ends_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spool, "MOST_BYTES", 10)
+def test_a_batch_of_long_messages_ends_early(tmp_path: Path) -> None:
     drop(tmp_path, "a.jsonl", [b"x" * 6] * 5)
-    assert [len(batch.messages) for batch in _taken(Spool(tmp_path))] == [2, 2, 1]
+    assert [len(batch.messages) for batch in _taken(Spool(tmp_path, most_bytes=10))] == [2, 2, 1]
 
 
 def test_files_that_come_meanwhile_are_taken_too(tmp_path: Path) -> None:
@@ -137,7 +136,7 @@ def test_the_backlog_counts_files_bytes_and_the_oldest(tmp_path: Path) -> None:
     drop(tmp_path, "b.jsonl", [b"4"])
     waiting = Spool(tmp_path).backlog()
     assert waiting
-    assert (waiting.files, waiting.bytes) == (2, 6)
+    assert (waiting.messages, waiting.bytes) == (2, 6)
     assert waiting.oldest is not None
     assert abs(waiting.oldest.timestamp() - (tmp_path / "a.jsonl").stat().st_mtime) < 1e-3
 

@@ -1,0 +1,235 @@
+"""What follows a landing: conversion, and the catalog of what was converted. In this process, or in one of its own.
+
+A stream that brings much keeps one core busy with draining and landing; conversion, which follows the lake and not the
+stream, then has a process of its own. It ends when the one that started it does, however that ends.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from meterhouse import errors
+from meterhouse.catalog import Catalogued, behind, catalog
+from meterhouse.conversion import Conversion, convert, unconverted
+from meterhouse.errors import Busy, MeterhouseError
+from meterhouse.settings import Settings
+from meterhouse.site import Site
+
+WAIT_SECONDS = 60.0
+"""How long the last look waits for another process that converts, so that nothing landed is left unconverted."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Followed:
+    """What conversion and catalog did."""
+
+    converted: Conversion = field(default_factory=Conversion)
+    catalogued: Catalogued = field(default_factory=Catalogued)
+
+    def add(self, other: "Followed") -> None:
+        """Count the other in."""
+        self.converted.add(other.converted)
+        self.catalogued.add(other.catalogued)
+
+
+def follow(site: Site, *, wait_seconds: float = 0.0) -> Followed:
+    """Convert what was landed, and take what was converted into the catalog.
+
+    Raises:
+        Busy: another process is at it still, after so many seconds.
+        MeterhouseError: definitions cannot be read, or the lake or the warehouse cannot be reached.
+    """
+    converted = convert(site, wait_seconds=wait_seconds, record=False)
+    return Followed(converted, catalog(site, wait_seconds=wait_seconds, record=False))
+
+
+class Follower:
+    """Follows landings as it is told of them; what fails is tried again with the next, and does not end the landing."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.done = Followed()
+        self.failure: MeterhouseError | None = None
+        self._process: _Process | None = None
+
+    def start_process(self) -> None:
+        """From now on follow in a process of its own, where there is a core for it."""
+        if self._process is None and len(os.sched_getaffinity(0)) > 1:
+            self._process = _Process(self.site.settings)
+
+    def landed(self) -> None:
+        """Follow what was landed: now, or as soon as the process has ended what it is at."""
+        if self._process is not None:
+            self._process.ask()
+            self._take(self._process.answers())
+            if self._process.alive:
+                return
+            self._process = None
+        self._follow(0.0)
+
+    def retry(self) -> None:
+        """Follow once more if the last time failed."""
+        if self._process is not None:
+            self._take(self._process.answers())
+        if self.failure is not None:
+            self.landed()
+
+    def finish(self) -> None:
+        """Follow to the end of what is landed.
+
+        Raises:
+            MeterhouseError: as `follow`; all that was landed is in the lake, and is converted the next time.
+        """
+        if self._process is not None:
+            self._take(self._process.close())
+            self._process = None
+            if self.failure is None and not unconverted(self.site) + behind(self.site):
+                return
+        self._follow(WAIT_SECONDS)
+        if self.failure is not None:
+            raise self.failure
+
+    def abandon(self) -> None:
+        """End the process without waiting for what it is at."""
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
+
+    def _follow(self, wait_seconds: float) -> None:
+        try:
+            self.done.add(follow(self.site, wait_seconds=wait_seconds))
+        except MeterhouseError as error:
+            self._failed(error)
+        else:
+            self.failure = None
+
+    def _take(self, answers: "list[Followed | MeterhouseError]") -> None:
+        for answer in answers:
+            if isinstance(answer, MeterhouseError):
+                self._failed(answer)
+            else:
+                self.done.add(answer)
+                self.failure = None
+
+    def _failed(self, error: MeterhouseError) -> None:
+        if not isinstance(error, Busy) and str(error) != str(self.failure):
+            log.warning("%s; landing goes on", error)
+        self.failure = error
+
+
+class _Process:
+    """A process that follows when it is asked to."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._answers: queue.Queue[bytes] = queue.Queue()
+        self._asked = self._again = False
+        self.alive = True
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("METERHOUSE_")}
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", "meterhouse.following"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment | _variables(settings),
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True, name="following")
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._child.stdout is not None
+        for line in self._child.stdout:
+            self._answers.put(line)
+        self._answers.put(b"")
+
+    def ask(self) -> None:
+        """Follow what is landed by now."""
+        if self._asked:
+            self._again = True
+            return
+        assert self._child.stdin is not None
+        try:
+            self._child.stdin.write(b"\n")
+            self._child.stdin.flush()
+            self._asked = True
+        except OSError:
+            self.alive = False
+
+    def answers(self) -> list[Followed | MeterhouseError]:
+        """What it has done since the last time."""
+        found: list[Followed | MeterhouseError] = []
+        while not self._answers.empty():
+            found += self._answer()
+        return found
+
+    def close(self) -> list[Followed | MeterhouseError]:
+        """Wait until it has done what it was asked to, and end it."""
+        found: list[Followed | MeterhouseError] = []
+        while self._asked and self.alive:
+            found += self._answer()
+        assert self._child.stdin is not None
+        self._child.stdin.close()
+        self._child.wait()
+        self._reader.join()
+        return found
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._child.kill()
+        self._child.communicate()
+        self._reader.join()
+
+    def _answer(self) -> list[Followed | MeterhouseError]:
+        line = self._answers.get()
+        if not line:
+            self.alive = self._asked = False
+            return []
+        self._asked = False
+        if self._again:
+            self._again = False
+            self.ask()
+        answer = json.loads(line)
+        if "error" in answer:
+            kind: type[MeterhouseError] = getattr(errors, answer["error"])
+            return [Busy(answer["what"]) if kind is Busy else MeterhouseError(answer["what"])]
+        converted, catalogued = answer["converted"], answer["catalogued"]
+        return [Followed(Conversion(**converted), Catalogued(**catalogued))]
+
+
+def _variables(settings: Settings) -> dict[str, str]:
+    """The environment in which another process reads these settings."""
+    given = settings.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    return {f"METERHOUSE_{name.upper()}": _text(value) for name, value in given.items()}
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def main() -> None:
+    """Follow at each line of standard input, and answer with a line of JSON, until there is no more input."""
+    from meterhouse.convert import Converter
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; who started this one closes its input
+    site = Site.open()
+    with contextlib.suppress(MeterhouseError):  # it comes again with the first piece, which then says so
+        Converter.by(site.settings, site.definitions)
+    for _ in sys.stdin.buffer:
+        try:
+            answer = asdict(follow(site, wait_seconds=1.0))
+        except MeterhouseError as error:
+            answer = {"error": type(error).__name__, "what": str(error)}
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

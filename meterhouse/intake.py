@@ -1,0 +1,116 @@
+"""Intake: messages from the stream to samples and events in the lake. What `collect` and the sensor's runs do."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+
+from meterhouse import lag, times
+from meterhouse.collect import ONCE, Collected, Limits, batches
+from meterhouse.errors import MeterhouseError
+from meterhouse.following import Followed, Follower
+from meterhouse.progress import Progress, quiet
+from meterhouse.site import Site
+from meterhouse.stream import Backlog
+
+REPORT_SECONDS = 10.0
+"""How often an intake that goes on for ever says what it did."""
+
+MANY_MESSAGES, MANY_BYTES = 5_000, 8 << 20
+"""A batch of so many messages or bytes is worth a process of its own for the conversion."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Intake:
+    """What an intake did: what it collected, and what conversion and catalog made of it meanwhile."""
+
+    collected: Collected = field(default_factory=Collected)
+    followed: Followed = field(default_factory=Followed)
+    started_at: datetime = field(default_factory=times.now)
+
+
+def intake(
+    site: Site,
+    limits: Limits = ONCE,
+    *,
+    progress: Progress = quiet,
+    report: Callable[[Intake], None] = lambda done: None,
+) -> Intake:
+    """Drain the stream, and convert and catalog what is landed while it goes on; see `collect.batches`.
+
+    Trouble with definitions or the warehouse does not hold up the landing; it is raised at the end.
+
+    Args:
+        site: the site.
+        limits: when to end.
+        progress: told how many messages (of a folder: bytes) are done, of those that waited at the start.
+        report: called with what was done since the last time, at the end, and every ten seconds if it follows.
+
+    Raises:
+        MeterhouseError: stream, lake or warehouse cannot be reached, or definitions cannot be read; what was not
+            landed was not acknowledged, and what was not converted is the next time.
+    """
+    whole, part = Intake(), Intake()
+    follower = Follower(site)
+    reported = time.monotonic()
+    try:
+        waited = _waiting(site, limits)
+        if waited.messages >= MANY_MESSAGES or waited.bytes >= MANY_BYTES:
+            follower.start_process()  # it takes a while to be ready
+        for batch in batches(site, limits):
+            part.collected.add(batch)
+            if batch.messages:
+                if batch.messages >= MANY_MESSAGES or batch.bytes >= MANY_BYTES:
+                    follower.start_process()
+                follower.landed()
+            else:
+                follower.retry()
+            so_far = part.collected.bytes if waited.bytes else part.collected.messages
+            progress(so_far, max(so_far, waited.bytes or waited.messages))
+            if limits.follow and time.monotonic() - reported >= REPORT_SECONDS:
+                _end(site, part, follower, whole, report)
+                part, reported = Intake(), time.monotonic()
+        follower.finish()
+    except BaseException:
+        follower.abandon()
+        raise
+    finally:
+        _end(site, part, follower, whole, report)
+    return whole
+
+
+def _waiting(site: Site, limits: Limits) -> Backlog:
+    """What waits at the start; nothing known where the stream is away and it is not hurried.
+
+    Raises:
+        MeterhouseError: the stream cannot be reached.
+    """
+    try:
+        return site.stream.backlog()
+    except MeterhouseError:
+        if not limits.follow:
+            raise
+        return Backlog(())
+
+
+def _end(site: Site, part: Intake, follower: Follower, whole: Intake, report: Callable[[Intake], None]) -> None:
+    """Close a part of the work: count it, keep its figures and tell of it."""
+    part.followed, follower.done = follower.done, Followed()
+    whole.collected.add(part.collected)
+    whole.followed.add(part.followed)
+    try:
+        lag.note(site, part.collected)
+        for step, done, count in (
+            ("collect", part.collected, part.collected.messages),
+            ("convert", part.followed.converted, part.followed.converted.notifications),
+            ("catalog", part.followed.catalogued, part.followed.catalogued.samples),
+        ):
+            if count:
+                figures = {name: value for name, value in asdict(done).items() if name != "newest"}
+                site.warehouse.record_run(step, part.started_at, figures)
+    except MeterhouseError as error:
+        log.warning("the figures of this run are not kept: %s", error)
+    report(part)

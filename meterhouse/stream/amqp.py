@@ -1,0 +1,180 @@
+"""RabbitMQ: queues of notifications, of one or many brokers, each drained by a thread of its own."""
+
+import queue
+import threading
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+from meterhouse import times
+from meterhouse.errors import MeterhouseError
+from meterhouse.settings import Settings, listed
+from meterhouse.stream import Backlog, Batch, Waiting
+from meterhouse.stream.broker import Broker, brokers
+
+TICK_SECONDS = 1.0
+"""Batches without messages come as often, so that whoever takes them can look at the clock."""
+
+QueueType = Literal["classic", "quorum", "stream"]
+
+
+@dataclass(frozen=True)
+class Queues:
+    """What is consumed of each broker, and how.
+
+    Attributes:
+        topics: the queues' names; with exchanges, the routing keys that own queues are bound by.
+        exchanges: the services' exchanges; empty where given queues are consumed.
+        pool: what the names of the own queues begin with.
+        kind: the own queues' type; `stream` says that given ones are streams too.
+        prefetch: most messages of a queue that are taken and not acknowledged.
+    """
+
+    topics: tuple[str, ...]
+    exchanges: tuple[str, ...] = ()
+    pool: str = "meterhouse"
+    kind: QueueType = "quorum"
+    prefetch: int = 20_000
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Queue → routing key."""
+        return {f"{self.pool}.{topic}" if self.exchanges else topic: topic for topic in self.topics}
+
+    def position(self, place: str) -> str:
+        """The name by which the lake keeps how far a stream queue is read."""
+        return f"stream {place}"
+
+
+@dataclass(frozen=True)
+class Tls:
+    """The files that TLS takes; None for the system's certificates, and for no certificate of one's own."""
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+@dataclass(frozen=True)
+class Pace:
+    """When a batch is full: at so many bytes, or when its first message has waited so many seconds."""
+
+    most_bytes: int = 64 << 20
+    wait_seconds: float = 2.0
+
+
+def sent_at(body: bytes) -> datetime | None:
+    """The time that a message gives of itself, UTC."""
+    from meterhouse.envelope import BadMessage, unwrap
+
+    try:
+        timestamp = unwrap(body).timestamp
+    except BadMessage:
+        return None
+    return None if timestamp is None else times.EPOCH + timedelta(microseconds=timestamp)
+
+
+@dataclass
+class AmqpStream:
+    """The queues of some brokers.
+
+    Args:
+        brokers: where they are.
+        queues: what is consumed.
+        tls: for those with TLS.
+        pace: when a batch is full.
+        position: how far a stream queue is read, by the name of its position; None where it was not read yet.
+    """
+
+    brokers: list[Broker]
+    queues: Queues
+    tls: Tls = field(default_factory=Tls)
+    pace: Pace = field(default_factory=Pace)
+    position: Callable[[str], int | None] = lambda name: None
+    name = "amqp"
+
+    @classmethod
+    def from_settings(cls, settings: Settings, position: Callable[[str], int | None]) -> "AmqpStream":
+        """The stream that the settings name."""
+        queues = Queues(
+            topics=tuple(listed(settings.stream_queues)),
+            exchanges=tuple(listed(settings.stream_exchanges)),
+            pool=settings.stream_pool,
+            kind=settings.stream_queue_type,
+            prefetch=settings.stream_prefetch,
+        )
+        tls = Tls(settings.stream_ca_file, settings.stream_cert_file, settings.stream_key_file)
+        pace = Pace(settings.collect_bytes, settings.collect_wait_seconds)
+        return cls(brokers(settings.stream_url), queues, tls, pace, position)
+
+    def backlog(self) -> Backlog:
+        """What waits in each queue; an own queue that is not there yet is made, so that it fills.
+
+        Raises:
+            MeterhouseError: a broker cannot be reached.
+        """
+        from meterhouse.stream.connection import connect
+
+        found: list[Waiting] = []
+        for broker in self.brokers:
+            with connect(broker, self.tls) as link:
+                found += link.look(self.queues, self.position)
+        return Backlog(tuple(found))
+
+    def oldest(self, place: str) -> datetime | None:
+        """The time that the first message of a queue gives of itself; None where there is none, or it gives none.
+
+        The message is taken and given back: it is redelivered later, and a quorum queue counts that.
+
+        Raises:
+            MeterhouseError: the broker cannot be reached.
+        """
+        from meterhouse.stream.connection import connect
+
+        for broker in self.brokers:
+            for name in self.queues.names:
+                if broker.place(name) == place and self.queues.kind != "stream":
+                    with connect(broker, self.tls) as link:
+                        body = link.first(name)
+                    return sent_at(body) if body is not None else None
+        return None
+
+    def batches(self, most: int, *, quiet_seconds: float = 0.0, follow: bool = False) -> Generator[Batch]:
+        """Batches of all brokers, until all are quiet; see `Stream`."""
+        from meterhouse.stream.consumer import Consumer
+
+        offered: queue.Queue[Batch] = queue.Queue(maxsize=1)
+        most = min(most, self.queues.prefetch // 2)
+        over_after = None if follow else quiet_seconds
+        wait = TICK_SECONDS if follow else min(TICK_SECONDS, max(quiet_seconds / 2, 0.05))
+        stop = threading.Event()
+        consumers = [
+            Consumer(broker, self.queues, self.tls, self.pace, self.position, offered, most, stop, follow=follow)
+            for broker in self.brokers
+        ]
+        for consumer in consumers:
+            consumer.start()
+        try:
+            while True:
+                with suppress(queue.Empty):
+                    yield offered.get(timeout=min(TICK_SECONDS, max(quiet_seconds / 2, 0.05)))
+                    continue
+                if offered.empty() and all(
+                    consumer.is_over(None if follow else quiet_seconds) for consumer in consumers
+                ):
+                    break
+                yield Batch([])
+        finally:
+            stop.set()
+            for consumer in consumers:
+                consumer.join()
+        failed = [consumer.failure for consumer in consumers if consumer.failure is not None]
+        if failed:
+            raise failed[0] if len(failed) == 1 else _together(failed)
+
+
+def _together(failures: list[MeterhouseError]) -> MeterhouseError:
+    return MeterhouseError("; ".join(str(failure) for failure in failures))

@@ -1,0 +1,246 @@
+"""`meterhouse collect` in a process of its own, which can be made to kill itself; see slow/test_stream_broken.py."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import amqp
+import kombu
+import orjson
+from brokers import Traffic, depth, publish, wait_for
+from builders import count, rows, warehouse_rows
+from kill_steps import after, before, die_after
+
+from meterhouse import archive, catalog, cli, collect, conversion, convert, following, intake, lake, landed, landing
+from meterhouse.catalog import behind
+from meterhouse.conversion import unconverted
+from meterhouse.site import Site
+from meterhouse.stream import consumer
+
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["kill_steps", "stream_steps"])
+
+END_SECONDS = 120.0
+"""Time that a process has to end its work; on a busy machine seconds become minutes."""
+
+# --- in the process of its own -----------------------------------------------------------------------
+
+
+def run(
+    environment: Mapping[str, str], fault: str, arguments: Sequence[str], entered: Sequence[str], said: Path
+) -> None:
+    """The command `meterhouse collect`; what it prints goes to the files `said` with `.out` and `.err` behind.
+
+    `fault` is a statement that is executed before, with the names of this module; or empty. `entered` is a command
+    that runs another one elsewhere; or empty.
+    """
+    os.environ.update(environment)
+    for number, ending in ((1, ".out"), (2, ".err")):
+        os.dup2(os.open(f"{said}{ending}", os.O_CREAT | os.O_WRONLY | os.O_APPEND), number)
+    if entered:
+        os.execvp(entered[0], [*entered, sys.executable, __file__, fault, *arguments])
+    run_here(fault, arguments)
+
+
+def run_here(fault: str, arguments: Sequence[str]) -> None:
+    """The command, with the environment and the outputs of this process."""
+    exec(fault, globals())
+    sys.argv = ["meterhouse", "collect", *arguments]
+    cli.main()
+
+
+def die_at_first_trace(folder: Path, seconds: float) -> None:
+    """Die as soon as anything new lies in a folder, and so many seconds later: another process looks, without end."""
+    there, victim = set(os.listdir(folder)), os.getpid()
+    if os.fork():
+        return
+    end = time.monotonic() + END_SECONDS
+    while set(os.listdir(folder)) <= there and time.monotonic() < end:
+        pass
+    time.sleep(seconds)
+    os.kill(victim, signal.SIGKILL)
+    os._exit(0)
+
+
+def slow(owner: Any, name: str, seconds: float) -> None:
+    """Have each call take so many seconds longer."""
+    real = getattr(owner, name)
+
+    def slowly(*args: Any, **more: Any) -> Any:
+        time.sleep(seconds)
+        return real(*args, **more)
+
+    setattr(owner, name, slowly)
+
+
+# --- beside it ---------------------------------------------------------------------------------------
+
+
+def environment(site: Site) -> dict[str, str]:
+    """The environment in which a process of its own has the site's settings."""
+    given = site.settings.model_dump(mode="json", exclude_unset=True)
+    return {f"METERHOUSE_{name.upper()}": str(value) for name, value in given.items()}
+
+
+class Collector:
+    """A process of `meterhouse collect --json`, started at once."""
+
+    def __init__(self, site: Site, *arguments: str, fault: str = "", entered: Sequence[str] = ()) -> None:
+        folder = site.settings.home_path / "said"
+        folder.mkdir(exist_ok=True)
+        self._said = folder / str(time.monotonic_ns())
+        how = (environment(site), fault, ("--json", *arguments), entered, self._said)
+        self._process = PROCESSES.Process(target=run, args=how)
+        self._process.start()
+        assert self._process.pid
+        self.pid = self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.is_alive()
+
+    @property
+    def errors(self) -> str:
+        """What it has said on standard error."""
+        path = Path(f"{self._said}.err")
+        return path.read_text() if path.exists() else ""
+
+    @property
+    def figures(self) -> list[dict[str, Any]]:
+        """What it has said on standard output."""
+        path = Path(f"{self._said}.out")
+        return [orjson.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+
+    def ended(self) -> int:
+        """Wait for its end; return its exit status, below 0 of a signal."""
+        self._process.join(END_SECONDS)
+        assert self._process.exitcode is not None, f"it goes on; it said: {self.errors}"
+        return self._process.exitcode
+
+    def signalled(self, number: int) -> int:
+        """Send it a signal, and wait for its end; return its exit status."""
+        os.kill(self.pid, number)
+        return self.ended()
+
+    def kill(self) -> None:
+        """End it, and the process that converts for it, if they have not ended."""
+        child = self.child()
+        self._process.kill()
+        self._process.join()
+        if child is not None:
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+
+    def child(self) -> int | None:
+        """The process that converts for it, if there is one."""
+        return next((pid for pid, parent in processes() if parent == self.pid), None)
+
+
+def processes() -> Iterator[tuple[int, int]]:
+    """Process and parent of all that have not ended."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            state, parent = path.read_text().rpartition(") ")[2].split()[:2]
+            if state != "Z":
+                yield int(path.parent.name), int(parent)
+
+
+class Publisher(threading.Thread):
+    """Publishes bodies to a queue, so many a second, and each again until the broker has confirmed it.
+
+    Attributes:
+        again: how many were published once more, for it was not clear whether the broker has them.
+    """
+
+    CHUNK = 100
+
+    def __init__(self, url: str, queue: str, bodies: Sequence[bytes], per_second: float) -> None:
+        super().__init__(daemon=True, name="publisher")
+        self.again = 0
+        self._url, self._queue, self._bodies, self._pause = url, queue, bodies, self.CHUNK / per_second
+
+    def run(self) -> None:
+        """Publish all."""
+        for start in range(0, len(self._bodies), self.CHUNK):
+            chunk = self._bodies[start : start + self.CHUNK]
+            due = time.monotonic() + self._pause
+            while True:
+                try:
+                    publish(self._url, "", self._queue, chunk)
+                    break
+                except (OSError, amqp.AMQPError, kombu.exceptions.KombuError):
+                    self.again += len(chunk)
+                    time.sleep(0.3)
+            time.sleep(max(0.0, due - time.monotonic()))
+
+
+# --- what must be there afterwards -------------------------------------------------------------------
+
+
+def assert_exact(site: Site, wanted: Iterable[Traffic], dead_letters: int = 0) -> None:
+    """All messages are landed, converted and catalogued, each once; nothing waits."""
+    wanted = list(wanted)
+    queue = site.settings.stream_queues
+    wait_for(lambda: depth(site.settings.stream_url.partition("?")[0], queue) == 0, f"the end of {queue}")
+    found = [row["message_id"] for row in rows(site, "notifications", "message_id")]
+    assert len(found) == len(set(found)), "a message is landed twice"
+    assert set(found) == {message_id for each in wanted for message_id in each.message_ids}
+    assert rows(site, "samples", "count(*) AS n, count(DISTINCT sample_id) AS ids, sum(volume) AS volume") == [
+        {
+            "n": sum(each.samples for each in wanted),
+            "ids": sum(each.samples for each in wanted),
+            "volume": sum(each.volume for each in wanted),
+        }
+    ]
+    assert rows(site, "events", "count(*) AS n, count(DISTINCT message_id) AS ids") == [
+        {"n": sum(each.events for each in wanted), "ids": sum(each.events for each in wanted)}
+    ]
+    assert count(site, "dead_letters") == dead_letters
+    assert (unconverted(site), behind(site)) == (0, 0)
+    for table, column in (("series", "series_id"), ("resources", "resource_id"), ("dirty_hours", "hour")):
+        of = "date_trunc('hour', timestamp)" if column == "hour" else column
+        (there,) = rows(site, "samples", f"count(DISTINCT {of}) AS n")
+        assert warehouse_rows(site, f"SELECT count(*), count(DISTINCT {column}) FROM {table}") == [
+            (there["n"], there["n"])
+        ], table
+
+
+def left_behind(site: Site) -> set[str]:
+    """Files below the folders of the lake's tables that belong to no table: data files, and what a commit left."""
+    found = set()
+    for name in ("notifications", "samples", "events", "dead_letters"):
+        folder = Path(site.lake.uri(name))
+        live = set(site.lake.actions(name)["path"].to_pylist())
+        there = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+        commits = {f"_delta_log/{version:020d}.json" for version in range(site.lake.version(name) + 1)}
+        found |= {f"{name}/{path}" for path in there - live - commits}
+    return found
+
+
+__all__ = [
+    "after",
+    "archive",
+    "before",
+    "catalog",
+    "collect",
+    "consumer",
+    "conversion",
+    "convert",
+    "die_after",
+    "following",
+    "intake",
+    "lake",
+    "landed",
+    "landing",
+]
+
+if __name__ == "__main__":
+    run_here(sys.argv[1], sys.argv[2:])
