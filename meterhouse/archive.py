@@ -21,7 +21,7 @@ from meterhouse import catalog, conversion, times
 from meterhouse.duck import Connection, one, quoted
 from meterhouse.errors import MeterhouseError
 from meterhouse.lake_files import DataFile
-from meterhouse.schema import TABLES
+from meterhouse.schema import GROWN, TABLES
 from meterhouse.site import Site
 from meterhouse.warehouse import upsert
 from meterhouse.warehouse_tables import archive_manifest
@@ -32,7 +32,7 @@ class Recipe:
     """How a table is sealed.
 
     Attributes:
-        identity: what makes two rows the same.
+        identity: what makes two rows the same; empty where equal rows are rows of their own.
         moment: when a row came; of equal rows the first stays.
         order: how rows are sorted.
         bounds: columns whose least and greatest values readers leave files out by.
@@ -72,7 +72,7 @@ RECIPES = {
         row_group=65_536,
     ),
     "dead_letters": Recipe(
-        identity=("letter_id",),
+        identity=(),
         moment="received_at",
         order=("queue", "letter_id"),
         bounds=("received_at",),
@@ -227,7 +227,7 @@ def _write_hour(site: Site, table: str, hour: str, replaced: pa.Table) -> _Writt
     path = f"arrival_hour={hour}/sealed-{uuid.uuid4().hex}.zstd.parquet"
     target = f"{site.lake.uri(table)}/{path}"
     with site.lake.connect() as duck:
-        _view_once(duck, recipe, columns, [f"{site.lake.uri(table)}/{old}" for old in replaced["path"].to_pylist()])
+        _view_once(duck, table, columns, [f"{site.lake.uri(table)}/{old}" for old in replaced["path"].to_pylist()])
         (before,) = one(duck, "SELECT count(*) FROM old")
         duck.execute(
             f"COPY (SELECT * FROM once ORDER BY {', '.join(recipe.order)}) TO {quoted(target)} "
@@ -252,18 +252,24 @@ def _write_hour(site: Site, table: str, hour: str, replaced: pa.Table) -> _Writt
     return _Written(DataFile(path, size, {"arrival_hour": hour}, statistics), rows, before - rows, digest, total)
 
 
-def _view_once(duck: Connection, recipe: Recipe, columns: str, files: list[str]) -> None:
+def _view_once(duck: Connection, table: str, columns: str, files: list[str]) -> None:
     """Make the views `old`, of the files' rows, and `once`, of those without the repeats.
 
     Of equal rows the one that came first stays, whatever the order of reading. Only rows that have a repeat are looked
     at as a whole: bodies are wide, and memory is bounded.
     """
+    recipe = RECIPES[table]
     listed = ", ".join(quoted(file) for file in files)
+    how = "filename = true, file_row_number = true, hive_partitioning = false"
+    source = f"read_parquet([{listed}], {how})"
+    if table in GROWN:  # a file, or each of them, may lack a column
+        duck.register("none", TABLES[table][0].empty_table())
+        source = f"(FROM read_parquet([{listed}], {how}, union_by_name = true) UNION ALL BY NAME FROM none)"
+    duck.execute(f"CREATE TEMP VIEW old AS SELECT {columns}, filename, file_row_number FROM {source}")
+    if not recipe.identity:
+        duck.execute(f"CREATE TEMP VIEW once AS SELECT {columns} FROM old")
+        return
     identity = ", ".join(recipe.identity)
-    duck.execute(
-        f"CREATE TEMP VIEW old AS SELECT {columns}, filename, file_row_number FROM "
-        f"read_parquet([{listed}], filename = true, file_row_number = true, hive_partitioning = false)"
-    )
     duck.execute(
         "CREATE TEMP TABLE repeats AS SELECT filename, file_row_number FROM old "
         f"SEMI JOIN (SELECT {identity} FROM old GROUP BY {identity} HAVING count(*) > 1) USING ({identity}) "

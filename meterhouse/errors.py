@@ -40,5 +40,9 @@ class UnknownName(MeterhouseError):
         super().__init__(f"unknown {kind} '{name}'", hint=hint or did_you_mean)
 
 
+class Away(MeterhouseError):
+    """A server does not answer; it may be back in a while."""
+
+
 class Busy(MeterhouseError):
     """Another process holds the lease of this step; nothing was done."""

@@ -176,16 +176,24 @@ class _Process:
         while self._asked and self.alive:
             found += self._answer()
         assert self._child.stdin is not None
-        self._child.stdin.close()
-        self._child.wait()
-        self._reader.join()
+        with contextlib.suppress(OSError):
+            self._child.stdin.close()
+        self._end()
         return found
 
     def kill(self) -> None:
         """End it at once."""
         self._child.kill()
-        self._child.communicate()
+        assert self._child.stdin is not None
+        with contextlib.suppress(OSError):
+            self._child.stdin.close()
+        self._end()
+
+    def _end(self) -> None:
+        self._child.wait()
         self._reader.join()
+        assert self._child.stdout is not None
+        self._child.stdout.close()
 
     def _answer(self) -> list[Followed | MeterhouseError]:
         line = self._answers.get()

@@ -139,9 +139,11 @@ def _oldest(site: Site, waiting: Waiting, known: "Row[Any] | None", moment: date
     """Since when the oldest message waits at most."""
     if waiting.oldest is not None or not waiting.messages:
         return waiting.oldest
-    if known is not None and known.oldest_at is not None:
-        return known.oldest_at
-    bounds = [] if known is None else [at for at in (known.newest_at, known.empty_at) if at is not None]
+    peeked: datetime | None = None if known is None else known.oldest_at
+    if peeked is not None:
+        return peeked
+    seen: list[datetime | None] = [] if known is None else [known.newest_at, known.empty_at]
+    bounds = [at for at in seen if at is not None]
     if bounds and moment - max(bounds) < RECENT:
         return max(bounds)
     first = site.stream.oldest(waiting.place) if isinstance(site.stream, AmqpStream) else None

@@ -110,7 +110,7 @@ class Lake:
             except TableNotFoundError:
                 known = self._create(name)
         except (OSError, DeltaError) as error:
-            raise self._unreachable(name, error) from error
+            raise self.unreachable(name, error) from error
         self._open[name] = known
         return known
 
@@ -140,7 +140,8 @@ class Lake:
                 if table.version() == before:  # it was not overtaken by another process that did the same
                     raise
 
-    def _unreachable(self, name: str, error: Exception) -> MeterhouseError:
+    def unreachable(self, name: str, error: Exception) -> MeterhouseError:
+        """The error for a table that cannot be read or written."""
         said = (str(error).splitlines() or [type(error).__name__])[0][:300]
         if "NoSuchBucket" in str(error):
             said = "there is no such bucket"
@@ -190,7 +191,7 @@ class Lake:
         try:
             return write(self.uri(name), name, rows, self.filesystem if self.storage_options else None)
         except OSError as error:
-            raise self._unreachable(name, error) from error
+            raise self.unreachable(name, error) from error
 
     def discard(self, name: str, files: list[DataFile]) -> None:
         """Delete written files that were not committed, and will not be."""
@@ -244,7 +245,7 @@ class Lake:
                 raise overtaken from error
             raise
         except (OSError, DeltaError) as error:
-            raise self._unreachable(name, error) from error
+            raise self.unreachable(name, error) from error
         return self.version(name)
 
     def replace(self, name: str, rows: pa.Table, predicate: str) -> int:
@@ -263,7 +264,7 @@ class Lake:
         except CommitFailedError:
             raise
         except (OSError, DeltaError) as error:
-            raise self._unreachable(name, error) from error
+            raise self.unreachable(name, error) from error
         return self.version(name)
 
     def delete(self, name: str, predicate: str, version: int) -> int:
@@ -279,7 +280,7 @@ class Lake:
         except CommitFailedError as error:
             raise Busy(f"another process has changed {name} in the meantime", hint="Nothing is lost") from error
         except (OSError, DeltaError) as error:
-            raise self._unreachable(name, error) from error
+            raise self.unreachable(name, error) from error
 
     def swap(self, name: str, removed: pa.Table, added: list[DataFile], note: str) -> int:
         """Put sealed files in the place of others that hold the same rows, in one commit; return its version.
@@ -288,6 +289,9 @@ class Lake:
             removed: rows of `actions` of the files that go.
             added: files that lie under the table's folder already.
             note: what the commit's metadata say; followers of the table pass over it.
+
+        Raises:
+            Busy: rows were deleted from the files that go; nothing was replaced.
         """
         from deltalake.transaction import AddAction, RemoveAction
 
@@ -303,10 +307,16 @@ class Lake:
                 )
             )
         table = self.table(name)
-        with self.commit_lock(name):
-            table.create_write_transaction(
-                actions, "append", schema, partitions, commit_properties=CommitProperties(custom_metadata={SEAL: note})
-            )
+        changed = Busy(f"another process has changed {name} in the meantime", hint="Nothing is lost; try again")
+        live = pa.table(table.get_add_actions(flatten=True))["path"]
+        if pc.any(pc.invert(pc.is_in(removed["path"], live))).as_py():
+            raise changed
+        properties = CommitProperties(custom_metadata={SEAL: note})
+        try:
+            with self.commit_lock(name):
+                table.create_write_transaction(actions, "append", schema, partitions, commit_properties=properties)
+        except CommitFailedError as error:
+            raise changed from error
         return self.version(name)
 
     def vacuum(self, name: str, hours: int) -> int:
@@ -350,7 +360,7 @@ class Lake:
                 size += more_bytes
             upto = version
         schema, _ = TABLES[name]
-        pieces = [self._read(name, add["path"], add["partitionValues"]) for add in wanted]
+        pieces = [self._rows(name, add["path"], add["partitionValues"]) for add in wanted]
         return Appended(pa.concat_tables([schema.empty_table(), *pieces]), upto)
 
     def _commit(self, name: str, version: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -368,7 +378,7 @@ class Lake:
                 hint="A step has been behind for longer than the log is kept (30 days)",
             ) from None
         except OSError as error:
-            raise self._unreachable(name, error) from error
+            raise self.unreachable(name, error) from error
         info: dict[str, Any] = {}
         added: list[dict[str, Any]] = []
         for line in text.splitlines():
@@ -379,19 +389,28 @@ class Lake:
                 added.append(action["add"])
         return info, added
 
-    def _read(self, name: str, path: str, partition: Mapping[str, Any]) -> pa.Table:
-        """The rows of a data file."""
-        schema, partitions = TABLES[name]
+    def read_file(self, name: str, path: str, columns: list[str]) -> pa.Table:
+        """Columns of a data file, none of them the partition's.
+
+        Args:
+            name: the table.
+            path: the file's, as Delta has it.
+            columns: which.
+
+        Raises:
+            MeterhouseError: the file cannot be read.
+        """
         place = f"{self.uri(name)}/{unquote(path)}"
         try:
-            rows = pq.read_table(
-                place.removeprefix("s3://"),
-                columns=[column for column in schema.names if column not in partitions],
-                filesystem=self.filesystem if self.storage_options else None,
-                partitioning=None,
-            )
+            with self.filesystem.open(place) if self.storage_options else Path(place).open("rb") as handle:
+                return pq.ParquetFile(handle).read(columns)
         except (OSError, pa.ArrowInvalid) as error:
-            raise self._unreachable(name, error) from error
+            raise self.unreachable(name, error) from error
+
+    def _rows(self, name: str, path: str, partition: Mapping[str, Any]) -> pa.Table:
+        """All rows of a data file."""
+        schema, partitions = TABLES[name]
+        rows = self.read_file(name, path, [column for column in schema.names if column not in partitions])
         for column, value in partition.items():
             rows = rows.append_column(column, pa.repeat(pa.scalar(value).cast(schema.field(column).type), len(rows)))
         return rows.select(schema.names).cast(schema)

@@ -29,12 +29,10 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
-from pyarrow import dataset
 from xxhash import xxh3_64, xxh3_128_digest
 
 from meterhouse import times
 from meterhouse.lake import Lake
-from meterhouse.schema import NOTIFICATIONS
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +41,6 @@ Hashes = tuple[Words, Words]
 """The high and the low halves of ids' hashes, shape (n,) each, the high ones ascending."""
 
 _TABLE = "notifications"
-_IDS = pa.schema([NOTIFICATIONS.field("message_id")])
 _MOST_WAITING_IDS = 500_000
 _MOST_WAITING_FILES = 200
 _MOST_COMMITS = 100
@@ -235,6 +232,8 @@ class Landed:
                 content = self._lake.get(f"tables/{_TABLE}/_delta_log/{each:020d}.json")
             except FileNotFoundError:
                 return None
+            except OSError as error:
+                raise self._lake.unreachable(_TABLE, error) from error
             actions: list[dict[str, Any]] = [orjson.loads(line) for line in content.splitlines() if line]
             added = [action["add"] for action in actions if "add" in action]
             removed = [action["remove"] for action in actions if "remove" in action]
@@ -275,13 +274,10 @@ class Landed:
 
     def _read(self, files: list[str]) -> Hashes:
         """The ids of data files."""
-        base = self._lake.uri(_TABLE)
-        data = dataset.dataset(
-            [f"{base}/{path}" for path in files], schema=_IDS, format="parquet", filesystem=self._lake.filesystem
-        )
         digests = bytearray()
-        for batch in data.to_batches():
-            digests += _digests(batch.column(0).drop_null().to_pylist())
+        for path in files:
+            ids = self._lake.read_file(_TABLE, path, ["message_id"]).column(0)
+            digests += _digests(ids.drop_null().to_pylist())
         high, low, _ = _in_order(digests)
         return high, low
 

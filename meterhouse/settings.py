@@ -367,7 +367,7 @@ def read_settings(**overrides: Any) -> Settings:
             elif fault["type"] == "string_pattern_mismatch":
                 field = Settings.model_fields[str(fault["loc"][0])]
                 said = f"it is not of the form that it takes. {field.description or ''}".rstrip(".")
-            secret = bool(fault["loc"]) and fault["loc"][0] in SECRETS
+            secret = bool(fault["loc"]) and fault["loc"][0] in SECRETS | {"stream_url"}  # of a bad URL none knows what
             given = "***" if secret else without_passwords(repr(fault.get("input")))
             faults.append(f"{name}={given}: {said}" if name else said)
         raise SettingsError("; ".join(faults), hint="Mend or unset the variable") from None

@@ -4,14 +4,15 @@ import csv
 import fcntl
 import io
 import json
+import logging
 import os
 import socket
 import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -23,9 +24,11 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, ProgrammingError
 
 from meterhouse import times
-from meterhouse.errors import Busy, MeterhouseError
+from meterhouse.errors import Away, Busy, MeterhouseError
 from meterhouse.settings import Settings
 from meterhouse.warehouse_tables import followed, leases, runs
+
+log = logging.getLogger(__name__)
 
 HEAD_REVISION = "0003"
 """The newest migration in `sql/migrations/versions`; a test holds the two equal."""
@@ -42,12 +45,19 @@ class Warehouse:
 
     url: str
     lease_seconds: int = 60
+    _checked: bool = field(default=False, repr=False)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Warehouse":
-        """The warehouse that the settings name, its schema made or checked."""
+        """The warehouse that the settings name, its schema made or checked.
+
+        Where it does not answer, that is done with its first use: messages are landed without it.
+        """
         warehouse = cls(settings.warehouse, settings.lease_seconds)
-        warehouse.check_schema()
+        try:
+            warehouse.check_schema()
+        except Away as error:
+            log.warning("%s", error)
         return warehouse
 
     @cached_property
@@ -73,7 +83,8 @@ class Warehouse:
                 )
 
             return engine
-        return create_engine(self.url, connect_args={"options": "-c timezone=UTC"}, pool_pre_ping=True)
+        how = {"options": "-c timezone=UTC", "connect_timeout": 10, "tcp_user_timeout": 30_000}  # s, ms
+        return create_engine(self.url, connect_args=how, pool_pre_ping=True)
 
     @property
     def is_sqlite(self) -> bool:
@@ -85,8 +96,10 @@ class Warehouse:
         """A writing transaction.
 
         Raises:
-            MeterhouseError: the database cannot be reached.
+            MeterhouseError: the database cannot be reached, or its schema is not this version's.
         """
+        if not self._checked:
+            self.check_schema()
         try:
             with self.engine.begin() as connection:
                 yield connection
@@ -98,6 +111,8 @@ class Warehouse:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A reading transaction, that waits for no writer and sees one state of the database throughout."""
+        if not self._checked:
+            self.check_schema()
         how = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
         try:
             with self.engine.connect().execution_options(read=True, **how) as connection:
@@ -107,8 +122,8 @@ class Warehouse:
                 raise
             raise self._unreachable(error) from error
 
-    def _unreachable(self, error: DatabaseError) -> MeterhouseError:
-        return MeterhouseError(
+    def _unreachable(self, error: DatabaseError) -> Away:
+        return Away(
             f"the warehouse does not answer as it should: {str(error.orig).splitlines()[0]}",
             where=make_url(self.url).render_as_string(hide_password=True),
             hint="Check METERHOUSE_WAREHOUSE_URL and that the database runs",
@@ -135,10 +150,11 @@ class Warehouse:
             MeterhouseError: a shared database has another revision; it names the command that mends it.
         """
         found = self.revision()
-        if found == HEAD_REVISION:
-            return
-        if found is None or self.is_sqlite:
+        if found != HEAD_REVISION and (found is None or self.is_sqlite):
             self.migrate()
+            found = HEAD_REVISION
+        if found == HEAD_REVISION:
+            self._checked = True
             return
         raise MeterhouseError(
             f"the warehouse's schema has revision {found}, this version needs {HEAD_REVISION}",
@@ -175,7 +191,11 @@ class Warehouse:
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """A lock held while the block runs; others wait. PostgreSQL: an advisory lock. SQLite: a file beside it."""
+        """A lock held while the block runs; others wait. PostgreSQL: an advisory lock. SQLite: a file beside it.
+
+        Raises:
+            Away: the database does not answer.
+        """
         if self.is_sqlite:
             database = Path(make_url(self.url).database or "")
             folder = database.parent / "locks"
@@ -184,14 +204,19 @@ class Warehouse:
                 fcntl.flock(handle, fcntl.LOCK_EX)
                 yield
             return
-        with self.engine.connect() as connection:
-            connection.execute(text("SELECT pg_advisory_lock(hashtextextended(:name, 0))"), {"name": name})
-            connection.commit()
+        with ExitStack() as held:
+            try:
+                connection = held.enter_context(self.engine.connect())
+                connection.execute(text("SELECT pg_advisory_lock(hashtextextended(:name, 0))"), {"name": name})
+                connection.commit()
+            except DatabaseError as error:
+                raise self._unreachable(error) from error
             try:
                 yield
             finally:
-                connection.execute(text("SELECT pg_advisory_unlock(hashtextextended(:name, 0))"), {"name": name})
-                connection.commit()
+                with suppress(DatabaseError):  # the lock is gone with the connection
+                    connection.execute(text("SELECT pg_advisory_unlock(hashtextextended(:name, 0))"), {"name": name})
+                    connection.commit()
 
     @contextmanager
     def lease(self, name: str, *, wait_seconds: float = 0.0) -> Iterator[None]:

@@ -17,14 +17,15 @@ from sensors.work import STEP, steps_at_work
 )
 def stream_sensor(context: dg.SensorEvaluationContext, site: SiteResource) -> dg.SkipReason | dg.RunRequest:
     here = site.get()
-    runs = here.settings.collect_runs
-    steps = ["collect", *(f"collect {number}" for number in range(2, runs + 1))]
-    free = sorted(set(steps) - steps_at_work(context, collect.name))
-    if not free:
-        return dg.SkipReason("a collecting run is at it" if runs == 1 else f"{runs} collecting runs are at it")
+    most = here.settings.collect_runs
+    steps = steps_at_work(context, collect.name)
+    if len(steps) >= most:
+        return dg.SkipReason("a collecting run is at it" if most == 1 else f"{len(steps)} collecting runs are at it")
     backlog = here.stream.backlog()
     commits = unconverted(here) + behind(here)
-    if not backlog and (not commits or len(free) < runs):
+    if not backlog and (steps or not commits):  # what is landed is converted by the run that is at it
         return dg.SkipReason("the stream is quiet")
+    names = ["collect", *(f"collect {number}" for number in range(2, most + 1))]
+    free = [name for name in names if name not in steps]
     tags = {STEP: free[0], "meterhouse/waiting": str(backlog.messages), "meterhouse/unconverted": str(commits)}
     return dg.RunRequest(tags=tags)

@@ -15,10 +15,10 @@ STEP = "meterhouse/step"
 """Run tag by which dagster.yaml lets one run of a step be at work."""
 
 
-def steps_at_work(context: dg.SensorEvaluationContext, job: str) -> set[str]:
-    """The steps that runs of the job, waiting or at work, are tagged with."""
+def steps_at_work(context: dg.SensorEvaluationContext, job: str) -> list[str]:
+    """Of each run of the job that waits or is at work, the step that it is tagged with; empty for none."""
     runs = context.instance.get_runs(dg.RunsFilter(job_name=job, statuses=AT_WORK))
-    return {run.tags.get(STEP, "") for run in runs}
+    return [run.tags.get(STEP, "") for run in runs]
 
 
 def at_work(context: dg.SensorEvaluationContext, job: str) -> bool:

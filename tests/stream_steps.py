@@ -14,6 +14,7 @@ from typing import Any
 import amqp
 import kombu
 import orjson
+from amqp import Channel
 from brokers import Traffic, depth, publish, wait_for
 from builders import count, rows, warehouse_rows
 from kill_steps import after, before, die_after
@@ -22,10 +23,17 @@ from meterhouse import archive, catalog, cli, collect, conversion, convert, foll
 from meterhouse.catalog import behind
 from meterhouse.conversion import unconverted
 from meterhouse.site import Site
-from meterhouse.stream import consumer
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["kill_steps", "stream_steps"])
+# What takes long to import. By name it finds only what is installed: Python 3.11 does not tell the fork server of
+# pytest's additions to the path.
+PROCESSES.set_forkserver_preload(
+    [
+        *(f"meterhouse.{name}" for name in ("archive", "cli", "convert", "intake", "rollups", "stream.consumer")),
+        *("bcrypt", "cryptography.x509", "deltalake.transaction", "duckdb", "kombu.transport.pyamqp", "psycopg.types"),
+        *("pyarrow.dataset", "pyarrow.parquet", "pytest", "sqlalchemy.dialects.postgresql.psycopg"),
+    ]
+)
 
 END_SECONDS = 120.0
 """Time that a process has to end its work; on a busy machine seconds become minutes."""
@@ -226,12 +234,12 @@ def left_behind(site: Site) -> set[str]:
 
 
 __all__ = [
+    "Channel",
     "after",
     "archive",
     "before",
     "catalog",
     "collect",
-    "consumer",
     "conversion",
     "convert",
     "die_after",

@@ -53,6 +53,10 @@ def _text(value: object) -> str:
 
 
 def _without_password(name: str, value: object) -> object:
+    if name == "stream_url":
+        from meterhouse.settings import without_passwords
+
+        return without_passwords(str(value))
     if name != "warehouse_url" or not value:
         return value
     from sqlalchemy.engine import make_url

@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -95,6 +96,7 @@ class AmqpStream:
     pace: Pace = field(default_factory=Pace)
     position: Callable[[str], int | None] = lambda name: None
     name = "amqp"
+    _bound: dict[str, float] = field(default_factory=dict, init=False)
 
     @classmethod
     def from_settings(cls, settings: Settings, position: Callable[[str], int | None]) -> "AmqpStream":
@@ -111,16 +113,20 @@ class AmqpStream:
         return cls(brokers(settings.stream_url), queues, tls, pace, position)
 
     def backlog(self) -> Backlog:
-        """What waits in each queue; an own queue that is not there yet is made, so that it fills.
+        """What waits in each queue; own queues are made and bound, so that they fill.
 
         Raises:
             MeterhouseError: a broker cannot be reached.
         """
         from meterhouse.stream.connection import connect
+        from meterhouse.stream.drain import BIND_SECONDS
 
         found: list[Waiting] = []
         for broker in self.brokers:
             with connect(broker, self.tls) as link:
+                if self.queues.exchanges and time.monotonic() - self._bound.get(broker.name, 0.0) >= BIND_SECONDS:
+                    link.bind(self.queues)
+                    self._bound[broker.name] = time.monotonic()
                 found += link.look(self.queues, self.position)
         return Backlog(tuple(found))
 
@@ -143,38 +149,49 @@ class AmqpStream:
         return None
 
     def batches(self, most: int, *, quiet_seconds: float = 0.0, follow: bool = False) -> Generator[Batch]:
-        """Batches of all brokers, until all are quiet; see `Stream`."""
-        from meterhouse.stream.consumer import Consumer
+        """Batches of all brokers, until all are quiet; see `Stream`.
 
-        offered: queue.Queue[Batch] = queue.Queue(maxsize=1)
-        most = min(most, self.queues.prefetch // 2)
-        over_after = None if follow else quiet_seconds
-        wait = TICK_SECONDS if follow else min(TICK_SECONDS, max(quiet_seconds / 2, 0.05))
-        stop = threading.Event()
-        consumers = [
-            Consumer(broker, self.queues, self.tls, self.pace, self.position, offered, most, stop, follow=follow)
-            for broker in self.brokers
-        ]
+        Raises:
+            MeterhouseError: a broker cannot be drained; the others are drained first. With `follow`, none of them can
+                from the start, and trying again does not help.
+        """
+        from meterhouse.stream.consumer import Consumer
+        from meterhouse.stream.drain import Work
+
+        work = Work(
+            queues=self.queues,
+            pace=self.pace,
+            most=min(most, self.queues.prefetch // 2),
+            gap_seconds=self.pace.wait_seconds if follow else min(self.pace.wait_seconds, quiet_seconds),
+            position=self.position,
+            follow=follow,
+            offered=queue.Queue(maxsize=1),
+            stop=threading.Event(),
+        )
+        tick = TICK_SECONDS if follow else min(TICK_SECONDS, max(quiet_seconds / 2, 0.05))
+        consumers = [Consumer(broker, self.tls, work) for broker in self.brokers]
         for consumer in consumers:
             consumer.start()
         try:
             while True:
                 with suppress(queue.Empty):
-                    yield offered.get(timeout=min(TICK_SECONDS, max(quiet_seconds / 2, 0.05)))
+                    yield work.offered.get(timeout=tick)
                     continue
-                if offered.empty() and all(
-                    consumer.is_over(None if follow else quiet_seconds) for consumer in consumers
-                ):
+                if work.offered.empty() and all(consumer.is_over(quiet_seconds) for consumer in consumers):
                     break
                 yield Batch([])
         finally:
-            stop.set()
+            work.stop.set()
             for consumer in consumers:
                 consumer.join()
-        failed = [consumer.failure for consumer in consumers if consumer.failure is not None]
-        if failed:
-            raise failed[0] if len(failed) == 1 else _together(failed)
+        failures = [consumer.failure for consumer in consumers if consumer.failure is not None]
+        if failures:
+            raise _together(failures)
 
 
-def _together(failures: list[MeterhouseError]) -> MeterhouseError:
+def _together(failures: list[Exception]) -> Exception:
+    """What to raise for the failures of several brokers; the first that is a fault of ours, where one is."""
+    ours = [failure for failure in failures if not isinstance(failure, MeterhouseError)]
+    if ours or len(failures) == 1:
+        return (ours or failures)[0]
     return MeterhouseError("; ".join(str(failure) for failure in failures))

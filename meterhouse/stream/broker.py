@@ -20,7 +20,7 @@ class Host:
     password: str = field(repr=False)
 
     def __str__(self) -> str:
-        return f"{self.name}:{self.port}"
+        return f"[{self.name}]:{self.port}" if ":" in self.name else f"{self.name}:{self.port}"
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,10 @@ def _broker(url: str) -> Broker:
     scheme, mark, rest = url.partition("://")
     if scheme not in SCHEMES or not mark:
         raise ValueError("must be file:///folder, amqp://user:password@host:port/vhost or amqps://…")
+    rest, _, query = rest.partition("?")
     netloc, slash, path = rest.partition("/")
-    path, _, query = path.partition("?")
+    if "@" in path + query or "#" in rest + query:
+        raise ValueError("has a character that must be escaped in an account: / as %2F, ? as %3F, # as %23, @ as %40")
     options = parse_qs(query)
     tls = SCHEMES[scheme] or options.get("ssl", ["0"])[-1].lower() in ("1", "true", "yes")
     try:

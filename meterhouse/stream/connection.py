@@ -2,9 +2,11 @@
 
 import contextlib
 import logging
+import re
 import socket
 import ssl
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,23 +24,30 @@ CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 10.0
 """Time that a broker has for an answer; one that takes longer is taken for dead."""
 
-LAST_CHUNK_SECONDS = 0.2
-"""A stream's last chunk has come when nothing more of it does for so long."""
+LAST_CHUNK_SECONDS = (0.2, 2.0)
+"""A stream's last chunk has come when nothing more of it does for so long, and at the latest after so long."""
 
 GONE = (OSError, amqp.AMQPError)
 """What py-amqp raises where a connection, or the broker behind it, is gone or closes it."""
+
+NO_TYPE = "meterhouse-asks"
+"""A type that no queue has: a queue cannot be declared with it, and the broker's refusal names the type that it has."""
+
+_INEQUIVALENT = re.compile(
+    r"inequivalent arg '(?P<argument>[^']+)' .*but current is "
+    r"(the value )?('(?P<value>[^']*)'( of type '(?P<type>\w+)')?|none)"
+)
 
 log = logging.getLogger(__name__)
 
 
 class Link:
-    """One open connection."""
+    """One open connection, with its queues. What waits for the broker raises OSError where it does not answer."""
 
     def __init__(self, broker: Broker, connection: Connection) -> None:
         self.broker = broker
         self.connection = connection
         self._asking: Channel | None = None
-        self._socket = connection.transport.sock
 
     def ask(self) -> Channel:
         """The channel for questions: an error closes it, and not the one that messages come by."""
@@ -46,31 +55,20 @@ class Link:
             self._asking = self.connection.channel()
         return self._asking
 
-    @contextmanager
-    def answering(self) -> Iterator[None]:
-        """Wait for answers within the block for so long and no longer.
+    def look(self, queues: Queues, position: Callable[[str], int | None]) -> list[Waiting]:
+        """What waits in each queue; own queues that are not there yet are made.
 
         Raises:
-            OSError: the broker does not answer.
+            MeterhouseError: a queue that is to be a stream is none.
         """
-        self._socket.settimeout(ANSWER_SECONDS)
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):
-                self._socket.settimeout(None)
-
-    def look(self, queues: Queues, position: Callable[[str], int | None]) -> list[Waiting]:
-        """What waits in each queue; own queues that are not there yet are made."""
         found = []
-        for name, topic in queues.names.items():
+        for name in queues.names:
             place = self.broker.place(name)
             try:
-                with self.answering():
-                    answer = self.ask().queue_declare(name, passive=True)
+                answer = self.ask().queue_declare(name, passive=True)
             except amqp.NotFound:
                 if queues.exchanges:
-                    self.bind(queues, [topic])
+                    self.bind(queues)
                 found.append(Waiting(place, 0, missing=not queues.exchanges))
                 continue
             waiting = answer.message_count
@@ -82,55 +80,68 @@ class Link:
 
     def _last_offset(self, name: str) -> int:
         """The offset of a stream's newest message; -1 where it has none."""
-        last = -1
+        offsets = [-1]
 
         def take(message: Message) -> None:
-            nonlocal last
-            last = max(last, message.headers["x-stream-offset"])
+            offset = (message.headers or {}).get("x-stream-offset")
+            if offset is None:
+                raise no_stream(self.broker, name)
+            offsets.append(offset)
 
         channel = self.connection.channel()
-        with self.answering():
-            channel.basic_qos(0, 65_535, False)
-            channel.basic_consume(name, callback=take, arguments={"x-stream-offset": "last"})
+        channel.auto_decode = False
+        channel.basic_qos(0, 65_535, False)
+        channel.basic_consume(name, callback=take, arguments={"x-stream-offset": "last"})
+        once, end = LAST_CHUNK_SECONDS[0], time.monotonic() + LAST_CHUNK_SECONDS[1]
         with contextlib.suppress(TimeoutError):
-            while True:
-                self.connection.drain_events(timeout=LAST_CHUNK_SECONDS)
+            while time.monotonic() < end:
+                self.connection.drain_events(timeout=once)
         channel.close()
-        return last
+        return max(offsets)
 
     def first(self, name: str) -> bytes | None:
         """The body of a queue's first message, which is given back; None where it is empty or not there."""
         channel = self.connection.channel()
         channel.auto_decode = False
         try:
-            with self.answering():
-                message = channel.basic_get(name, no_ack=False)
-                if message is not None:
-                    channel.basic_reject(message.delivery_tag, requeue=True)
-                channel.close()
+            message = channel.basic_get(name, no_ack=False)
+            if message is not None:
+                channel.basic_reject(message.delivery_tag, requeue=True)
+            channel.close()
         except amqp.NotFound:
             return None
         return None if message is None else bytes(message.body)
 
-    def bind(self, queues: Queues, topics: Sequence[str]) -> set[str]:
-        """Make the own queues of these topics and bind them; return the exchanges that are not there (yet).
+    def is_stream(self, name: str) -> bool:
+        """Whether a queue is a stream; False where the broker does not say. The broker logs an error at each asking."""
+        arguments: dict[str, Any] = {"x-queue-type": NO_TYPE}
+        for _ in range(10):  # one argument after another is refused
+            try:
+                self.ask().queue_declare(name, durable=True, auto_delete=False, arguments=arguments)
+            except amqp.ChannelError as error:
+                said = _INEQUIVALENT.search(str(error.reply_text))
+                if said is None or said["argument"] in arguments or not said["argument"].startswith("x-"):
+                    return said is not None and said["value"] == "stream"
+                arguments[said["argument"]] = int(said["value"]) if said["type"] == "signedint" else said["value"]
+        return False
+
+    def bind(self, queues: Queues) -> set[str]:
+        """Make the own queues and bind them; return the exchanges that are not there (yet).
 
         An exchange is never made here: a service that then declares it otherwise would be refused by the broker.
 
         Raises:
             MeterhouseError: there is a queue of this name of another type.
         """
-        missing = set()
+        missing: set[str] = set()
         for name, topic in queues.names.items():
-            if topic not in topics:
-                continue
             self._declare(name, queues.kind)
             for exchange in queues.exchanges:
-                try:
-                    with self.answering():
+                if exchange not in missing:
+                    try:
                         self.ask().queue_bind(name, exchange, topic)
-                except amqp.NotFound:
-                    missing.add(exchange)
+                    except amqp.NotFound:
+                        missing.add(exchange)
         return missing
 
     def _declare(self, name: str, kind: str) -> None:
@@ -142,8 +153,7 @@ class Link:
             attempts.insert(0, {**arguments, "x-delivery-limit": -1})
         for last, attempt in zip([*[False] * (len(attempts) - 1), True], attempts, strict=True):
             try:
-                with self.answering():
-                    self.ask().queue_declare(name, durable=True, auto_delete=False, arguments=attempt)
+                self.ask().queue_declare(name, durable=True, auto_delete=False, arguments=attempt)
                 return
             except amqp.PreconditionFailed as error:
                 if last:
@@ -157,15 +167,24 @@ class Link:
         version = str(self.connection.server_properties.get("version", "0"))
         return int(version.partition(".")[0]) if version.partition(".")[0].isdigit() else 0
 
+    @property
+    def heartbeat(self) -> float:
+        """Seconds of the heartbeat that both sides agreed on."""
+        return float(self.connection.heartbeat)
+
     def beat(self) -> None:
         """Tell the broker that this side lives."""
         self.connection.send_heartbeat()
 
     def close(self) -> None:
         """Close the connection; what was taken and not acknowledged returns to its queue."""
-        with contextlib.suppress(*GONE, AttributeError), self.answering():
+        with contextlib.suppress(*GONE):
             self.connection.close()
-        with contextlib.suppress(*GONE, AttributeError):
+        self.drop()
+
+    def drop(self) -> None:
+        """Close the socket, without a word to a broker that may not answer; nothing happens where it is closed."""
+        with contextlib.suppress(OSError):
             self.connection.collect()
 
 
@@ -179,10 +198,11 @@ def connect(broker: Broker, tls: Tls) -> Iterator[Link]:
     link = open_link(broker, tls)
     try:
         yield link
+        link.close()
     except GONE as error:
         raise unreachable(broker, error) from error
     finally:
-        link.close()
+        link.drop()
 
 
 def open_link(broker: Broker, tls: Tls) -> Link:
@@ -191,7 +211,7 @@ def open_link(broker: Broker, tls: Tls) -> Link:
     for host in broker.hosts:
         try:
             return Link(broker, _open(broker, host, tls))
-        except GONE as error:
+        except (*GONE, UnicodeError) as error:  # the latter of a host's name that cannot be one
             last = error
             log.debug("%s: %s", host, error)
     raise unreachable(broker, last) from last
@@ -208,13 +228,10 @@ def _open(broker: Broker, host: Host, tls: Tls) -> Connection:
         heartbeat=broker.heartbeat,
         connect_timeout=CONNECT_SECONDS,
         transport="pyamqp",
-        transport_options={
-            "read_timeout": ANSWER_SECONDS,
-            "client_properties": {"connection_name": f"meterhouse on {socket.gethostname()}"},
-        },
+        transport_options={"client_properties": {"connection_name": f"meterhouse on {socket.gethostname()}"}},
     )
-    made: Connection = link.connect()
-    made.transport.sock.settimeout(None)
+    made: Connection = link.transport.establish_connection()  # connect() would wait, and try again
+    made.transport.sock.settimeout(ANSWER_SECONDS)
     return made
 
 
@@ -226,29 +243,46 @@ def _tls(host: Host, tls: Tls) -> dict[str, Any]:
     return options
 
 
-class Refused(MeterhouseError):
-    """The broker answers, and refuses: trying again will not help."""
+class Unreachable(MeterhouseError):
+    """The broker does not answer; it may when it is tried again."""
 
 
 def unreachable(broker: Broker, error: Exception) -> MeterhouseError:
-    """The error for the user: what, where, and what to do."""
-    said = (str(error).splitlines() or [type(error).__name__])[0][:300] or type(error).__name__
+    """The error for the user: what, where, and what to do. `Unreachable` where trying again may help."""
+    text = str(getattr(error, "reply_text", "") or error)
+    said = (text.splitlines() or [""])[0][:300] or type(error).__name__
     if isinstance(error, amqp.AccessRefused):
-        return Refused(
-            f"the broker refuses: {said}", where=broker.name, hint="Check the account in METERHOUSE_STREAM_URL"
+        return MeterhouseError(
+            f"the broker refuses: {said}",
+            where=broker.name,
+            hint="Check the account in METERHOUSE_STREAM_URL and its permissions",
         )
     if isinstance(error, amqp.NotAllowed):
-        return Refused(
+        return MeterhouseError(
             f"the broker refuses: {said}",
             where=broker.name,
             hint="Check the virtual host in METERHOUSE_STREAM_URL, and that the account may use it",
         )
-    if isinstance(error, ssl.SSLError):
-        return Refused(
+    if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return MeterhouseError(
             f"no TLS with the broker: {said}",
             where=broker.name,
             hint="Check METERHOUSE_STREAM_CA_FILE, METERHOUSE_STREAM_CERT_FILE, and that the port speaks TLS",
         )
-    return MeterhouseError(
+    return Unreachable(
         f"the broker cannot be reached: {said}", where=broker.name, hint="Check METERHOUSE_STREAM_URL and that it runs"
+    )
+
+
+def is_a_stream(broker: Broker, name: str) -> MeterhouseError:
+    """A queue is a stream and is not consumed as one."""
+    return MeterhouseError(
+        f"the queue {name} is a stream", where=broker.name, hint="Set METERHOUSE_STREAM_QUEUE_TYPE=stream"
+    )
+
+
+def no_stream(broker: Broker, name: str) -> MeterhouseError:
+    """A queue is consumed as a stream and is none."""
+    return MeterhouseError(
+        f"the queue {name} is no stream", where=broker.name, hint="Set METERHOUSE_STREAM_QUEUE_TYPE to its type"
     )
