@@ -22,7 +22,7 @@ from sqlalchemy import Table, bindparam, create_engine, text
 from sqlalchemy.dialects import postgresql
 
 import sql
-from meterhouse import reports, schema
+from meterhouse import reports, schema, stream_meters
 from meterhouse.alarms import definitions as alarm_definitions
 from meterhouse.alarms.evaluate import COMPARE
 from meterhouse.cli import cli
@@ -285,6 +285,16 @@ def meters_page() -> str:
     parts.append(
         "## Polled meters\n\n"
         "What Ceilometer's polling agents send. Other agents may send any other meter; it is kept as it comes.\n"
+    )
+    parts.append(
+        "## Of the stream itself\n\n"
+        "Gauges that say how far collection is behind, source `meterhouse`. The resource is a queue, or `stream` for "
+        "all of them. They are made when the alarms are evaluated and one of them reads such a meter: see "
+        "[Collect from RabbitMQ](../rabbitmq.md#see-whether-it-keeps-up).\n\n"
+        + table(
+            ("meter", "unit", "meaning"),
+            [(code(name), code(unit), about) for name, (unit, about) in stream_meters.METERS.items()],
+        )
     )
     polled: dict[str, list[list[str]]] = yaml.safe_load((DEFAULTS / "polled_meters.yaml").read_text("utf-8"))
     for service, meters in polled.items():
