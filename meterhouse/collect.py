@@ -5,7 +5,7 @@ Nothing but the stream and the lake is needed for it: while the warehouse is awa
 
 import logging
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 from meterhouse.errors import MeterhouseError
@@ -15,6 +15,9 @@ from meterhouse.stream import Batch
 
 RETRY_SECONDS = (0.5, 15.0)
 """The first and the longest pause before a batch is landed again that could not be; each is twice the one before."""
+
+STOP_SECONDS = 0.1
+"""How often a run that waits asks whether it is to stop."""
 
 INDEX = "landed"
 """Folder below the home folder where the index of landed message_ids is cached."""
@@ -49,6 +52,7 @@ class Limits:
         quiet_seconds: when nothing has come for so long.
         follow: never by itself; `quiet_seconds` says nothing then.
         patience_seconds: a lake that cannot be written is tried again for so long.
+        stop: asked often; when it says so, the run ends after the batch that it is at.
     """
 
     messages: int | None = None
@@ -56,6 +60,7 @@ class Limits:
     quiet_seconds: float = 0.0
     follow: bool = False
     patience_seconds: float = 0.0
+    stop: Callable[[], bool] = lambda: False
 
 
 ONCE = Limits()
@@ -89,13 +94,18 @@ def batches(site: Site, limits: Limits = ONCE) -> Generator[Collected]:
         for batch in taken:
             done, before = Collected(), time.monotonic()
             if batch.messages:
-                done.add(_land(landing, batch, limits))
+                landed = _land(landing, batch, limits)
+                if landed is None:
+                    break
+                done.add(landed)
                 done.batches = 1
             batch.acknowledge()
             now = time.monotonic()
             done.landing_seconds, done.seconds, told = now - before, now - told, now
             yield done
             fresh += done.landed + done.dead_letters
+            if limits.stop():
+                break
             if limits.messages is not None and fresh >= limits.messages:
                 break
             if limits.seconds is not None and now - begun >= limits.seconds and (fresh or not batch.messages):
@@ -105,8 +115,11 @@ def batches(site: Site, limits: Limits = ONCE) -> Generator[Collected]:
         landing.close()
 
 
-def _land(landing: Landing, batch: Batch, limits: Limits) -> Tally:
-    """Land a batch; where the lake cannot be written, again after a while, as long as the limits' patience lasts."""
+def _land(landing: Landing, batch: Batch, limits: Limits) -> Tally | None:
+    """Land a batch; where the lake cannot be written, again after a while, as long as the limits' patience lasts.
+
+    None where the run is to stop meanwhile.
+    """
     pause, begun, raws = RETRY_SECONDS[0], time.monotonic(), batch.messages
     while True:
         try:
@@ -116,5 +129,9 @@ def _land(landing: Landing, batch: Batch, limits: Limits) -> Tally:
                 raise
             log.warning("%s; trying again in %.1f s", error, pause)
         raws = [raw._replace(redelivered=True) for raw in raws]  # some may be in the dead letters now
-        time.sleep(pause)
+        again_at = time.monotonic() + pause
+        while time.monotonic() < again_at:
+            if limits.stop():
+                return None
+            time.sleep(STOP_SECONDS)
         pause = min(2 * pause, RETRY_SECONDS[1])

@@ -13,7 +13,8 @@ import signal
 import subprocess
 import sys
 import threading
-from dataclasses import asdict, dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import Any
 
 from meterhouse import errors
@@ -74,7 +75,7 @@ class Follower:
             self._take(self._process.answers())
             if self._process.alive:
                 return
-            self._process = None
+            self.abandon()
         self._follow(0.0)
 
     def retry(self) -> None:
@@ -209,6 +210,7 @@ class _Process:
             kind: type[MeterhouseError] = getattr(errors, answer["error"])
             return [Busy(answer["what"]) if kind is Busy else MeterhouseError(answer["what"])]
         converted, catalogued = answer["converted"], answer["catalogued"]
+        converted["error_kinds"] = Counter(converted["error_kinds"])
         return [Followed(Conversion(**converted), Catalogued(**catalogued))]
 
 
@@ -232,7 +234,8 @@ def main() -> None:
         Converter.by(site.settings, site.definitions)
     for _ in sys.stdin.buffer:
         try:
-            answer = asdict(follow(site, wait_seconds=1.0))
+            done = follow(site, wait_seconds=1.0)
+            answer: dict[str, Any] = {"converted": vars(done.converted), "catalogued": vars(done.catalogued)}
         except MeterhouseError as error:
             answer = {"error": type(error).__name__, "what": str(error)}
         sys.stdout.write(json.dumps(answer) + "\n")

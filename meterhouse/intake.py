@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from meterhouse import lag, times
@@ -56,6 +56,16 @@ def intake(
     whole, part = Intake(), Intake()
     follower = Follower(site)
     reported = time.monotonic()
+
+    def end_part() -> None:
+        nonlocal part, reported
+        ended, part, reported = part, Intake(), time.monotonic()
+        ended.followed, follower.done = follower.done, Followed()
+        whole.collected.add(ended.collected)
+        whole.followed.add(ended.followed)
+        _keep(site, ended)
+        report(ended)
+
     try:
         waited = _waiting(site, limits)
         if waited.messages >= MANY_MESSAGES or waited.bytes >= MANY_BYTES:
@@ -71,14 +81,14 @@ def intake(
             so_far = part.collected.bytes if waited.bytes else part.collected.messages
             progress(so_far, max(so_far, waited.bytes or waited.messages))
             if limits.follow and time.monotonic() - reported >= REPORT_SECONDS:
-                _end(site, part, follower, whole, report)
-                part, reported = Intake(), time.monotonic()
+                end_part()
         follower.finish()
     except BaseException:
         follower.abandon()
+        if part.collected.messages or follower.done.converted.notifications:
+            end_part()
         raise
-    finally:
-        _end(site, part, follower, whole, report)
+    end_part()
     return whole
 
 
@@ -96,21 +106,17 @@ def _waiting(site: Site, limits: Limits) -> Backlog:
         return Backlog(())
 
 
-def _end(site: Site, part: Intake, follower: Follower, whole: Intake, report: Callable[[Intake], None]) -> None:
-    """Close a part of the work: count it, keep its figures and tell of it."""
-    part.followed, follower.done = follower.done, Followed()
-    whole.collected.add(part.collected)
-    whole.followed.add(part.followed)
+def _keep(site: Site, done: Intake) -> None:
+    """Keep the figures in the warehouse, if it is there."""
     try:
-        lag.note(site, part.collected)
-        for step, done, count in (
-            ("collect", part.collected, part.collected.messages),
-            ("convert", part.followed.converted, part.followed.converted.notifications),
-            ("catalog", part.followed.catalogued, part.followed.catalogued.samples),
+        lag.note(site, done.collected)
+        for step, figures, count in (
+            ("collect", done.collected, done.collected.messages),
+            ("convert", done.followed.converted, done.followed.converted.notifications),
+            ("catalog", done.followed.catalogued, done.followed.catalogued.samples),
         ):
             if count:
-                figures = {name: value for name, value in asdict(done).items() if name != "newest"}
-                site.warehouse.record_run(step, part.started_at, figures)
+                kept = {name: value for name, value in vars(figures).items() if name != "newest"}
+                site.warehouse.record_run(step, done.started_at, kept)
     except MeterhouseError as error:
         log.warning("the figures of this run are not kept: %s", error)
-    report(part)

@@ -129,6 +129,7 @@ class Landing:
                 ids = [message_id for message_id, is_known in zip(ids, known.tolist(), strict=True) if not is_known]
             recorded = self._lake.table("notifications")
             if not ids and not positions:
+                self._lake.discard("notifications", files)
                 return 0
             if written != ids:
                 self._lake.discard("notifications", files)

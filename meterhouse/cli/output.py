@@ -118,14 +118,28 @@ def progress(label: str) -> Iterator[Callable[[int, int], None]]:
 
 
 @contextmanager
-def ended_by_signal() -> Iterator[None]:
-    """End the block in good order when the process is asked to end by SIGTERM."""
+def ended_by_signal() -> Iterator[Callable[[], bool]]:
+    """Give the block a function that says whether SIGTERM or SIGINT has asked it to end; a second one ends it at once.
 
-    def end(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(0)
+    An exception out of a signal's handler could be lost: libraries turn it into errors of their own.
+    """
+    asked: list[int] = []
 
-    before = signal.signal(signal.SIGTERM, end)
+    def ask(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        if len(asked) > 1:
+            end()
+
+    def end() -> None:
+        if signal.SIGINT in asked:
+            raise KeyboardInterrupt
+        if asked:
+            raise SystemExit(0)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield
+        yield lambda: bool(asked)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    end()

@@ -144,8 +144,8 @@ def collect(follow: bool, max_messages: int | None, max_seconds: float | None, a
             }
             output.figures("collected", figures, as_json)
 
-    limits = Limits(messages=max_messages, seconds=max_seconds, follow=follow)
-    with output.progress("collecting") as progress, output.ended_by_signal():
+    with output.progress("collecting") as progress, output.ended_by_signal() as stop:
+        limits = Limits(messages=max_messages, seconds=max_seconds, follow=follow, stop=stop)
         intake(site, limits, progress=progress, report=tell)
 
 

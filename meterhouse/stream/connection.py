@@ -91,13 +91,26 @@ class Link:
         channel = self.connection.channel()
         channel.auto_decode = False
         channel.basic_qos(0, 65_535, False)
-        channel.basic_consume(name, callback=take, arguments={"x-stream-offset": "last"})
+        self.consume(channel, name, "last", callback=take)
         once, end = LAST_CHUNK_SECONDS[0], time.monotonic() + LAST_CHUNK_SECONDS[1]
         with contextlib.suppress(TimeoutError):
             while time.monotonic() < end:
                 self.connection.drain_events(timeout=once)
         channel.close()
         return max(offsets)
+
+    def consume(self, channel: Channel, name: str, offset: int | str | None = None, **how: Any) -> None:
+        """Begin to consume a queue; with an offset, a stream.
+
+        Raises:
+            MeterhouseError: there is an offset, and the queue is no stream.
+        """
+        try:
+            channel.basic_consume(name, arguments={} if offset is None else {"x-stream-offset": offset}, **how)
+        except amqp.PreconditionFailed as error:
+            if offset is not None and "x-stream-offset" in str(error.reply_text):
+                raise no_stream(self.broker, name) from None
+            raise
 
     def first(self, name: str) -> bytes | None:
         """The body of a queue's first message, which is given back; None where it is empty or not there."""
@@ -244,7 +257,7 @@ def _tls(host: Host, tls: Tls) -> dict[str, Any]:
 
 
 class Unreachable(MeterhouseError):
-    """The broker does not answer; it may when it is tried again."""
+    """The broker does not answer, or has broken off; it may go on when it is tried again."""
 
 
 def unreachable(broker: Broker, error: Exception) -> MeterhouseError:
@@ -269,6 +282,8 @@ def unreachable(broker: Broker, error: Exception) -> MeterhouseError:
             where=broker.name,
             hint="Check METERHOUSE_STREAM_CA_FILE, METERHOUSE_STREAM_CERT_FILE, and that the port speaks TLS",
         )
+    if isinstance(error, amqp.ChannelError):
+        return Unreachable(f"the broker closed the channel: {said}", where=broker.name)
     return Unreachable(
         f"the broker cannot be reached: {said}", where=broker.name, hint="Check METERHOUSE_STREAM_URL and that it runs"
     )

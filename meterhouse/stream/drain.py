@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -83,6 +83,7 @@ class Drain:
         self._deliveries = Deliveries(link.connection, self._channel.channel_id, self._take)
         self._consumed: set[str] = set()
         self._missing: set[str] = set()
+        self._doubted: dict[str, bool] = {}  # queues that may be streams, and whether it is still to be asked
         self._read_to: dict[str, int] = {}  # of streams, by the name of the position
         self._skipping = self._closing = False
         # the batch that is filled
@@ -107,6 +108,7 @@ class Drain:
         self._last_message = self._last_read = time.monotonic()
         while not self._work.stop.is_set():
             self._acknowledge()
+            self._refuse_streams(name for name, is_open in self._doubted.items() if is_open)
             now = time.monotonic()
             self._keep_up(now)
             if self._is_ripe(now):
@@ -169,14 +171,14 @@ class Drain:
         self._missing = missing
 
     def _begin(self, name: str) -> None:
-        arguments: dict[str, int | str] = {}
+        offset: int | str | None = None
         if self._queues.kind == "stream":
             position = self._queues.position(self._places[name])
             read_to = self._work.position(position)
             self._read_to[position] = -1 if read_to is None else read_to
-            arguments = {"x-stream-offset": "first" if read_to is None else read_to + 1}
+            offset = "first" if read_to is None else read_to + 1
         self._consumed.add(name)  # the consumer's tag is the queue's name: a delivery may come before the answer
-        self._channel.basic_consume(name, consumer_tag=name, arguments=arguments)
+        self._link.consume(self._channel, name, offset, consumer_tag=name)
 
     def _take(self, name: str, tag: int, redelivered: bool, wire: bytes, body: bytes) -> None:
         if self._closing:
@@ -190,8 +192,8 @@ class Drain:
                 return
             self._read_to[position] = self._positions[position] = offset
             redelivered = True  # it stays, and is read again by whoever does not know the position
-        elif tag == 1 and b"x-stream-offset" in wire and self._link.is_stream(name):
-            raise is_a_stream(self._link.broker, name)
+        elif b"x-stream-offset" in wire and name not in self._doubted:
+            self._doubted[name] = True  # to be asked later: nothing can be, in the midst of a read
         if not self._taken:
             self._first_at, self.quiet_since = self._last_message, None
         self._taken.append(Raw(body, name, "", wire, redelivered, self._places[name]))
@@ -206,6 +208,13 @@ class Drain:
                 raise no_stream(self._link.broker, name)
             found = int.from_bytes(rest[:8], "big")
         return int(found)
+
+    def _refuse_streams(self, names: Iterable[str]) -> None:
+        """See that none of the queues is a stream: consumed as a queue, it would give what is new and nothing else."""
+        for name in list(names):
+            if self._link.is_stream(name):
+                raise is_a_stream(self._link.broker, name)
+            self._doubted[name] = False
 
     def _is_full(self) -> bool:
         return len(self._taken) >= self._work.most or self._bytes >= self._work.pace.most_bytes
@@ -247,9 +256,7 @@ class Drain:
         if any(place.messages for place in places):
             if idle < STUCK_SECONDS or self.landed < self._tag:
                 return
-            for name in self._consumed if self._queues.kind != "stream" else ():
-                if self._link.is_stream(name):
-                    raise is_a_stream(self._link.broker, name)
+            self._refuse_streams(self._consumed if self._queues.kind != "stream" else ())
             log.warning(
                 "%s: what waits does not come; does another consumer have it to itself?", self._link.broker.name
             )
