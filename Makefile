@@ -7,7 +7,7 @@ ARGS ?=
 export UV_PYTHON_PREFERENCE ?= system
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick lint docs bench clean
+.PHONY: help demo test quick soak lint docs bench clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*##/\1:/p' Makefile
@@ -20,6 +20,10 @@ test: .venv/.synced-dev  ## all tests, against real servers (found, or started f
 
 quick: .venv/.synced-dev  ## the tests that take no time and need no server
 	$(RUN) pytest -m "not slow and not service" $(ARGS)
+
+soak: .venv/.synced-dev  ## ten minutes of collection from RabbitMQ at full speed, counted, in flat memory
+	METERHOUSE_TEST_SOAK_SECONDS=600 $(RUN) python deploy/services.py run --only amqp -- \
+		pytest -s tests/slow/test_soak.py $(ARGS)
 
 lint: .venv/.synced-dev  ## style and types
 	$(RUN) ruff check && $(RUN) ruff format --check && $(RUN) mypy

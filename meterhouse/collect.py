@@ -12,6 +12,7 @@ from meterhouse.errors import MeterhouseError
 from meterhouse.landing import Landing, Tally
 from meterhouse.site import Site
 from meterhouse.stream import Batch
+from meterhouse.syncing import Syncer
 
 RETRY_SECONDS = (0.5, 15.0)
 """The first and the longest pause before a batch is landed again that could not be; each is twice the one before."""
@@ -75,7 +76,9 @@ def collect(site: Site, limits: Limits = ONCE) -> Collected:
 
 
 def batches(site: Site, limits: Limits = ONCE) -> Generator[Collected]:
-    """Drain the stream, and tell of each batch once it is landed and acknowledged; also that nothing came for a while.
+    """Drain the stream, and tell of each batch once it is landed; also that nothing came for a while.
+
+    It is acknowledged when it is on the disk; at the end all are.
 
     A message_id that was landed within METERHOUSE_REDELIVERY_HOURS is not landed again. A kill at any point loses
     nothing: what was not acknowledged comes again, and what was landed is then known. Any number of processes may
@@ -88,6 +91,7 @@ def batches(site: Site, limits: Limits = ONCE) -> Generator[Collected]:
     most = given.collect_batch if limits.messages is None else min(given.collect_batch, limits.messages)
     landing = Landing(site.lake, given.home_path / INDEX, given.redelivery_hours, site.stream.name)
     taken = site.stream.batches(most, quiet_seconds=limits.quiet_seconds, follow=limits.follow)
+    syncer = Syncer()
     begun = told = time.monotonic()
     fresh = 0  # redelivered ones do not count: a run that is cut off within a file must get further than the one before
     try:
@@ -99,7 +103,9 @@ def batches(site: Site, limits: Limits = ONCE) -> Generator[Collected]:
                     break
                 done.add(landed)
                 done.batches = 1
-            batch.acknowledge()
+            syncer.acknowledge(site.lake.written(), batch.acknowledge)
+            if batch.at_once:
+                syncer.wait()
             now = time.monotonic()
             done.landing_seconds, done.seconds, told = now - before, now - told, now
             yield done
@@ -110,7 +116,9 @@ def batches(site: Site, limits: Limits = ONCE) -> Generator[Collected]:
                 break
             if limits.seconds is not None and now - begun >= limits.seconds and (fresh or not batch.messages):
                 break
+        syncer.wait()
     finally:
+        syncer.close()
         taken.close()
         landing.close()
 

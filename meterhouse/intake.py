@@ -17,7 +17,7 @@ from meterhouse.stream import Backlog
 REPORT_SECONDS = 10.0
 """How often an intake that goes on for ever says what it did."""
 
-MANY_MESSAGES, MANY_BYTES = 5_000, 8 << 20
+MANY_MESSAGES, MANY_BYTES = 2_500, 8 << 20
 """A batch of so many messages or bytes is worth a process of its own for the conversion."""
 
 log = logging.getLogger(__name__)

@@ -106,7 +106,8 @@ def measure(site: Site) -> Lag:
         ).scalar()
     queues, seen = [], []
     for waiting in backlog.places:
-        oldest = _oldest(site, waiting, known.get(waiting.place), moment)
+        before = known.get(waiting.place)
+        oldest = _oldest(site, waiting, before, moment)
         age = (moment - oldest).total_seconds() if oldest is not None and waiting.messages else None
         queues.append(
             QueueLag(
@@ -117,8 +118,12 @@ def measure(site: Site) -> Lag:
                 waiting.missing,
             )
         )
-        empty = {"empty_at": moment, "oldest_at": None} if not waiting.messages else {"oldest_at": oldest}
-        seen.append({"place": waiting.place, "looked_at": moment, "messages": waiting.messages, **empty})
+        row: dict[str, Any] = {"place": waiting.place, "looked_at": moment, "messages": waiting.messages}
+        if not waiting.messages:
+            row |= {"empty_at": moment, "oldest_at": None}
+        elif before is None or before.oldest_at != oldest:  # else a run may have said meanwhile that it was taken
+            row["oldest_at"] = oldest
+        seen.append(row)
     _keep(site, seen)
     return Lag(tuple(queues), _rate(last), backlog.bytes)
 

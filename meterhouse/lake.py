@@ -1,6 +1,7 @@
 """The lake: Delta tables on a local folder or S3, read by DuckDB, and plain files beside them."""
 
 import contextlib
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -21,7 +22,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from meterhouse import duck
 from meterhouse.errors import Busy, MeterhouseError
 from meterhouse.lake_files import DataFile, write
-from meterhouse.schema import GROWN, TABLES
+from meterhouse.schema import GROWN, LANDING_TABLES, TABLES
 from meterhouse.settings import Settings
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Lake:
     spill: Path | None = None
     commit_lock: Callable[[str], AbstractContextManager[object]] = lambda name: contextlib.nullcontext()
     _open: dict[str, DeltaTable] = field(default_factory=dict, repr=False)
+    _written: list[Path] = field(default_factory=list, repr=False)
 
     @classmethod
     def from_settings(
@@ -142,7 +144,9 @@ class Lake:
 
     def unreachable(self, name: str, error: Exception) -> MeterhouseError:
         """The error for a table that cannot be read or written."""
-        said = (str(error).splitlines() or [type(error).__name__])[0][:300]
+        # delta-rs tells of causes in lines of their own, with arrows in colour.
+        lines = re.sub(r"\x1b\[\d*m|↳", "", str(error)).splitlines() or [type(error).__name__]
+        said = ": ".join(dict.fromkeys(line.strip()[:300] for line in (lines[0], lines[-1])))
         if "NoSuchBucket" in str(error):
             said = "there is no such bucket"
         return MeterhouseError(
@@ -179,7 +183,11 @@ class Lake:
         """
         files = self.write_files(name, rows)
         transactions = dict([transaction]) if transaction else {}
-        return self.commit(name, files, rows.num_rows, transactions=transactions, note=note)
+        try:
+            return self.commit(name, files, rows.num_rows, transactions=transactions, note=note)
+        except Busy:
+            self.discard(name, files)
+            raise
 
     def write_files(self, name: str, rows: pa.Table) -> list[DataFile]:
         """Write rows into files of the table that nobody sees until they are committed.
@@ -189,13 +197,31 @@ class Lake:
         """
         self.table(name)
         try:
-            return write(self.uri(name), name, rows, self.filesystem if self.storage_options else None)
+            files = write(self.uri(name), name, rows, self.filesystem if self.storage_options else None)
         except OSError as error:
             raise self.unreachable(name, error) from error
+        self._wrote(name, *(file.path for file in files))
+        return files
+
+    def written(self) -> list[Path]:
+        """The files that were written since the last time of the tables that messages are landed in, on a folder.
+
+        They may lie in the system's memory alone. What an object store has taken is kept.
+        """
+        taken, self._written = self._written, []
+        return taken
+
+    def _wrote(self, name: str, *paths: str) -> None:
+        if name in LANDING_TABLES and not self.storage_options:
+            self._written += [Path(self.uri(name)) / path for path in paths]
 
     def discard(self, name: str, files: list[DataFile]) -> None:
-        """Delete written files that were not committed, and will not be."""
+        """Delete written files that will not be committed; those that are in the table stay."""
+        # The answer to a commit may get lost on its way from an object store, which then refuses a second one.
+        live = self._live(name) if files and self.storage_options else set()
         for file in files:
+            if file.path in live:
+                continue
             with contextlib.suppress(OSError):
                 self.filesystem.rm_file(f"{self.uri(name)}/{file.path}")
 
@@ -245,8 +271,18 @@ class Lake:
                 raise overtaken from error
             raise
         except (OSError, DeltaError) as error:
-            raise self.unreachable(name, error) from error
-        return self.version(name)
+            # The commit may stand all the same: what comes after it can fail too.
+            if not files or files[0].path not in self._live(name):
+                if not self.storage_options:  # an object store may have got the request, and be at it still
+                    self.discard(name, files)  # each attempt would leave one more on a full disk
+                raise self.unreachable(name, error) from error
+        before, after = table.version(), self.version(name)
+        self._wrote(name, *(f"_delta_log/{version:020}.json" for version in range(before + 1, after + 1)))
+        return after
+
+    def _live(self, name: str) -> set[str]:
+        """The paths of the table's files."""
+        return set(self.actions(name)["path"].to_pylist())
 
     def replace(self, name: str, rows: pa.Table, predicate: str) -> int:
         """Put rows in the place of those that the SQL predicate selects, in one commit; return its version."""

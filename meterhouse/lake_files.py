@@ -5,7 +5,6 @@ delta-rs's own writer takes two to four times as long, and one that is overtaken
 
 import io
 import json
-import os
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
@@ -77,8 +76,6 @@ def _store(target: str, rows: pa.Table, dictionaries: list[str], filesystem: "Ab
     try:
         with Path(target).open("wb") as handle:
             pq.write_table(rows, handle, **how)
-            handle.flush()
-            os.fsync(handle.fileno())
             return handle.tell()
     except BaseException:
         with suppress(OSError):

@@ -115,6 +115,9 @@ GROWN = {"dead_letters"}
 """Tables that have got columns since lakes were first made with them: files of before lack these."""
 
 
+LANDING_TABLES = frozenset({"notifications", "dead_letters"})
+"""What messages are landed in: where a message is acknowledged, it is in one of these."""
+
 DICTIONARIES: dict[str, list[str]] = {
     "notifications": ["event_type", "publisher_id", "priority", "received_at", "source"],
     "samples": [

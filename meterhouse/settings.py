@@ -44,8 +44,9 @@ class Settings(BaseSettings):
     stream_url: str = Field(
         default="",
         description="Where notifications come from: `file:///folder` of JSON-lines files, or RabbitMQ: "
-        "`amqp://user:password@host:5672/vhost`, with TLS `amqps://`; `rabbit://` as oslo.messaging writes it. The hosts "
-        "of one cluster are separated by commas, several brokers by spaces. Default: `spool/` in the home folder.",
+        "`amqp://user:password@host:5672/vhost`, with TLS `amqps://`; `rabbit://` as oslo.messaging writes it. The "
+        "hosts of one cluster are separated by commas, several brokers by spaces. "
+        "Default: `spool/` in the home folder.",
         repr=False,
     )
     stream_queues: str = Field(
@@ -71,9 +72,10 @@ class Settings(BaseSettings):
     )
     stream_prefetch: int = Field(
         default=20_000,
-        ge=2,
+        ge=4,
         le=65_535,
-        description="Most messages of a queue that are taken and not acknowledged. Half of them are landed together.",
+        description="Most messages of a queue that are taken and not acknowledged. A quarter of them is landed "
+        "together.",
     )
     stream_ca_file: Path | None = Field(
         default=None, description="Certificates that brokers are verified by with TLS. Default: the system's."

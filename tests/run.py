@@ -1,6 +1,7 @@
-"""Runs the tests: the two halves, unit and slow, beside each other, since the slow ones mostly wait; `make test`.
+"""Runs the tests: two halves beside each other, since the slow ones mostly wait; `make test`.
 
-With arguments it is pytest with these.
+The first half has the unit tests, and then those slow ones that deal with the stream; the second has the other slow
+ones. With arguments it is pytest with these.
 """
 
 import subprocess
@@ -9,28 +10,32 @@ import tempfile
 from pathlib import Path
 
 TESTS = Path(__file__).parent
+STREAM = ("test_brokers.py", "test_stream_broken.py", "test_soak.py")
 
 
 def main(arguments: list[str]) -> int:
     pytest = [sys.executable, "-m", "pytest"]
     if arguments:
         return subprocess.call([*pytest, *arguments])
+    of_stream = [str(TESTS / "slow" / name) for name in STREAM]
     with tempfile.TemporaryFile() as said:
         # Each half has a cache of its own, for both write what failed.
-        slow = subprocess.Popen(
-            [*pytest, str(TESTS / "slow"), "-p", "no:cacheprovider"], stdout=said, stderr=subprocess.STDOUT
+        others = subprocess.Popen(
+            [*pytest, str(TESTS / "slow"), "-p", "no:cacheprovider", *(f"--ignore={path}" for path in of_stream)],
+            stdout=said,
+            stderr=subprocess.STDOUT,
         )
         try:
-            unit = subprocess.call([*pytest, str(TESTS / "unit")])
-            status = slow.wait()
+            first = subprocess.call([*pytest, str(TESTS / "unit"), *of_stream])
+            status = others.wait()
         except BaseException:
-            slow.terminate()
-            slow.wait()
+            others.terminate()
+            others.wait()
             raise
         said.seek(0)
         sys.stdout.flush()
         sys.stdout.buffer.write(said.read())
-    return unit or status
+    return first or status
 
 
 if __name__ == "__main__":

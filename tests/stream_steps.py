@@ -4,10 +4,10 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any
 
@@ -161,33 +161,53 @@ def processes() -> Iterator[tuple[int, int]]:
                 yield int(path.parent.name), int(parent)
 
 
-class Publisher(threading.Thread):
-    """Publishes bodies to a queue, so many a second, and each again until the broker has confirmed it.
-
-    Attributes:
-        again: how many were published once more, for it was not clear whether the broker has them.
-    """
+class Publisher:
+    """A process that publishes bodies to a queue, so many a second, and each again until the broker has confirmed it."""
 
     CHUNK = 100
 
     def __init__(self, url: str, queue: str, bodies: Sequence[bytes], per_second: float) -> None:
-        super().__init__(daemon=True, name="publisher")
-        self.again = 0
-        self._url, self._queue, self._bodies, self._pause = url, queue, bodies, self.CHUNK / per_second
+        self._again = PROCESSES.Value("i", 0)
+        how = (url, queue, bodies, self.CHUNK, self.CHUNK / per_second, self._again)
+        self._process = PROCESSES.Process(target=publish_surely, args=how, daemon=True)
 
-    def run(self) -> None:
-        """Publish all."""
-        for start in range(0, len(self._bodies), self.CHUNK):
-            chunk = self._bodies[start : start + self.CHUNK]
-            due = time.monotonic() + self._pause
-            while True:
-                try:
-                    publish(self._url, "", self._queue, chunk)
-                    break
-                except (OSError, amqp.AMQPError, kombu.exceptions.KombuError):
-                    self.again += len(chunk)
-                    time.sleep(0.3)
-            time.sleep(max(0.0, due - time.monotonic()))
+    @property
+    def again(self) -> int:
+        """How many were published once more, for it was not clear whether the broker has them."""
+        return self._again.value
+
+    @property
+    def at_work(self) -> bool:
+        """Whether there is more to publish."""
+        return self._process.is_alive()
+
+    def start(self) -> None:
+        """Begin to publish."""
+        self._process.start()
+
+    def join(self) -> None:
+        """Wait until all is published."""
+        self._process.join(END_SECONDS)
+        assert self._process.exitcode == 0
+
+
+def publish_surely(
+    url: str, queue: str, bodies: Sequence[bytes], chunk: int, pause: float, again: "Synchronized[int]"
+) -> None:
+    """Publish bodies in chunks, with a pause from one's begin to the next; a chunk again until it is confirmed."""
+    given_up = time.monotonic() + END_SECONDS
+    for start in range(0, len(bodies), chunk):
+        due = time.monotonic() + pause
+        while True:
+            try:
+                publish(url, "", queue, bodies[start : start + chunk])
+                break
+            except (OSError, amqp.AMQPError, kombu.exceptions.KombuError, AssertionError):  # away, or refused
+                if time.monotonic() > given_up:
+                    raise
+                again.value += chunk
+                time.sleep(0.3)
+        time.sleep(max(0.0, due - time.monotonic()))
 
 
 # --- what must be there afterwards -------------------------------------------------------------------

@@ -42,11 +42,13 @@ class Batch:
         acknowledge: tells the source that they are landed.
         positions: for sources that keep what was read: how far they are read with this batch, by the name of the
             application transaction that keeps it in the lake.
+        at_once: the source cannot go on before it is acknowledged.
     """
 
     messages: list[Raw]
     acknowledge: Callable[[], None] = nothing
     positions: Mapping[str, int] = field(default_factory=dict)
+    at_once: bool = False
 
 
 @dataclass(frozen=True)

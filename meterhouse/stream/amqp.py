@@ -133,7 +133,8 @@ class AmqpStream:
     def oldest(self, place: str) -> datetime | None:
         """The time that the first message of a queue gives of itself; None where there is none, or it gives none.
 
-        The message is taken and given back: it is redelivered later, and a quorum queue counts that.
+        The message is taken and given back: it is redelivered later, and a quorum queue counts that. Of a stream it
+        is the first that was not read.
 
         Raises:
             MeterhouseError: the broker cannot be reached.
@@ -142,9 +143,13 @@ class AmqpStream:
 
         for broker in self.brokers:
             for name in self.queues.names:
-                if broker.place(name) == place and self.queues.kind != "stream":
+                if broker.place(name) == place:
                     with connect(broker, self.tls) as link:
-                        body = link.first(name)
+                        if self.queues.kind == "stream":
+                            read_to = self.position(self.queues.position(place))
+                            body = link.first_of_stream(name, -1 if read_to is None else read_to)
+                        else:
+                            body = link.first(name)
                     return sent_at(body) if body is not None else None
         return None
 
@@ -161,7 +166,7 @@ class AmqpStream:
         work = Work(
             queues=self.queues,
             pace=self.pace,
-            most=min(most, self.queues.prefetch // 2),
+            most=min(most, max(self.queues.prefetch // 4, 1)),
             gap_seconds=self.pace.wait_seconds if follow else min(self.pace.wait_seconds, quiet_seconds),
             position=self.position,
             follow=follow,

@@ -2,12 +2,14 @@
 
 import contextlib
 import logging
+import math
 import re
 import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from amqp import Channel, Connection
@@ -24,14 +26,16 @@ CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 10.0
 """Time that a broker has for an answer; one that takes longer is taken for dead."""
 
-LAST_CHUNK_SECONDS = (0.2, 2.0)
-"""A stream's last chunk has come when nothing more of it does for so long, and at the latest after so long."""
+CHUNK_SECONDS = (0.2, 2.0)
+"""A chunk of a stream has come when nothing more of it does for so long, and at the latest after so long."""
 
 GONE = (OSError, amqp.AMQPError)
 """What py-amqp raises where a connection, or the broker behind it, is gone or closes it."""
 
 NO_TYPE = "meterhouse-asks"
 """A type that no queue has: a queue cannot be declared with it, and the broker's refusal names the type that it has."""
+
+_HEARTBEAT = 8
 
 _INEQUIVALENT = re.compile(
     r"inequivalent arg '(?P<argument>[^']+)' .*but current is "
@@ -48,6 +52,25 @@ class Link:
         self.broker = broker
         self.connection = connection
         self._asking: Channel | None = None
+        self._answer_by = math.inf
+        self._library: Callable[[tuple[int, int, bytes]], bool] = connection.on_inbound_frame
+        connection.on_inbound_frame = self._frame
+        connection.Channel = partial(_Channel, self)
+
+    def _frame(self, frame: tuple[int, int, bytes]) -> bool:
+        """Give a frame to py-amqp, which waits for an answer for as long as heartbeats come; here it does not."""
+        if frame[0] == _HEARTBEAT and time.monotonic() > self._answer_by:
+            raise TimeoutError("the broker does not answer")
+        return self._library(frame)
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Within the block an answer is waited for."""
+        before, self._answer_by = self._answer_by, time.monotonic() + ANSWER_SECONDS
+        try:
+            yield
+        finally:
+            self._answer_by = before
 
     def ask(self) -> Channel:
         """The channel for questions: an error closes it, and not the one that messages come by."""
@@ -92,7 +115,7 @@ class Link:
         channel.auto_decode = False
         channel.basic_qos(0, 65_535, False)
         self.consume(channel, name, "last", callback=take)
-        once, end = LAST_CHUNK_SECONDS[0], time.monotonic() + LAST_CHUNK_SECONDS[1]
+        once, end = CHUNK_SECONDS[0], time.monotonic() + CHUNK_SECONDS[1]
         with contextlib.suppress(TimeoutError):
             while time.monotonic() < end:
                 self.connection.drain_events(timeout=once)
@@ -124,6 +147,29 @@ class Link:
         except amqp.NotFound:
             return None
         return None if message is None else bytes(message.body)
+
+    def first_of_stream(self, name: str, read_to: int) -> bytes | None:
+        """The body of a stream's first message behind an offset; None where there is none, or no such stream."""
+        found: list[bytes] = []
+
+        def take(message: Message) -> None:
+            if message.headers["x-stream-offset"] > read_to:
+                found.append(bytes(message.body))
+            channel.basic_ack(message.delivery_tag)
+
+        channel = self.connection.channel()
+        channel.auto_decode = False
+        channel.basic_qos(0, 100, False)
+        try:
+            self.consume(channel, name, read_to + 1 if read_to >= 0 else "first", callback=take)
+        except amqp.NotFound:
+            return None
+        end = time.monotonic() + CHUNK_SECONDS[1]
+        with contextlib.suppress(TimeoutError):
+            while not found and time.monotonic() < end:
+                self.connection.drain_events(timeout=CHUNK_SECONDS[1])
+        channel.close()
+        return found[0] if found else None
 
     def is_stream(self, name: str) -> bool:
         """Whether a queue is a stream; False where the broker does not say. The broker logs an error at each asking."""
@@ -199,6 +245,19 @@ class Link:
         """Close the socket, without a word to a broker that may not answer; nothing happens where it is closed."""
         with contextlib.suppress(OSError):
             self.connection.collect()
+
+
+class _Channel(Channel):  # type: ignore[misc]  # py-amqp has no types
+    """A channel that does not wait for an answer for ever."""
+
+    def __init__(self, link: Link, connection: Connection, *given: Any, **named: Any) -> None:
+        self._link = link
+        super().__init__(connection, *given, **named)
+
+    def wait(self, *given: Any, **named: Any) -> Any:
+        """Wait for an answer; see `Link.answering`."""
+        with self._link.answering():
+            return super().wait(*given, **named)
 
 
 @contextmanager

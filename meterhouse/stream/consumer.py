@@ -78,15 +78,15 @@ class Consumer(threading.Thread):
                 self.failure = error
                 return
             now = time.monotonic()
-            misfit = drain is not None and not isinstance(failure, Unreachable)
-            if drain is not None and drain.consuming and not misfit:
+            refused = not isinstance(failure, Unreachable)
+            if drain is not None and drain.consuming and not refused:
                 was_well, self.failure = True, None
                 if drain.landed or now - begun >= STEADY_SECONDS:
                     pause, well_at = BACK_OFF_SECONDS[0], now
             if self.work.follow:
-                if not was_well and not isinstance(failure, Unreachable):
+                if refused and not was_well:
                     self.failure = failure
-            elif misfit or not was_well or now - well_at > PATIENCE_SECONDS:
+            elif (refused if drain is not None else not was_well) or now - well_at > PATIENCE_SECONDS:
                 self.failure = failure
                 return
             log.warning("%s; trying again in %.1f s", failure, pause)

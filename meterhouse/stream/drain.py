@@ -1,7 +1,7 @@
 """The draining of one connection: it reads on while batches are landed, and tells the broker what is.
 
-Messages that are taken and not landed yet are at most three batches: one that is filled, one on offer, one that is
-landed. Nothing is read meanwhile, and the broker keeps the rest.
+Messages that are taken and not landed yet are at most two batches: one that is being landed, and one that is filled or
+on offer. No more is read meanwhile, and the broker keeps the rest.
 """
 
 import logging
@@ -23,6 +23,9 @@ from meterhouse.stream.deliveries import Deliveries, properties
 
 READ_SECONDS = 0.05
 """How long one read waits: acknowledgements are sent as often."""
+
+HELD_SECONDS = 0.01
+"""How often it is looked whether a batch on offer is taken, while nothing is read."""
 
 IDLE_SECONDS = 0.1
 """Nothing more is on its way when nothing came for so long."""
@@ -105,7 +108,7 @@ class Drain:
         """
         self._consume()
         self.consuming = True
-        self._last_message = self._last_read = time.monotonic()
+        self._last_message = self._last_read
         while not self._work.stop.is_set():
             self._acknowledge()
             self._refuse_streams(name for name, is_open in self._doubted.items() if is_open)
@@ -113,9 +116,9 @@ class Drain:
             self._keep_up(now)
             if self._is_ripe(now):
                 self._offer(now)
-            if self._is_full():
+            if self._is_full() or self._work.offered.full():
                 self._last_read = now  # it is this side that does not read
-                self._work.stop.wait(READ_SECONDS)
+                self._work.stop.wait(HELD_SECONDS)
             elif self._deliveries.read(READ_SECONDS):
                 self._last_read = time.monotonic()
             elif now - self._last_read > 2 * self._link.heartbeat:
@@ -169,6 +172,7 @@ class Drain:
         if missing and missing != self._missing:
             log.warning("%s: there is no %s yet", self._link.broker.name, ", ".join(sorted(missing)))
         self._missing = missing
+        self._last_read = time.monotonic()
 
     def _begin(self, name: str) -> None:
         offset: int | str | None = None
@@ -253,6 +257,7 @@ class Drain:
             return
         self._looked = now
         places = self._link.look(self._queues, self._read_to.get)
+        self._last_read = time.monotonic()  # a broker that answers need not send heartbeats
         if any(place.messages for place in places):
             if idle < STUCK_SECONDS or self.landed < self._tag:
                 return

@@ -99,7 +99,7 @@ class Spool:
                         with suppress(FileNotFoundError):  # another process did
                             path.replace(path.with_name(f"{path.name}.corrupt"))
 
-            made = Batch(list(taken), acknowledge)
+            made = Batch(list(taken), acknowledge, at_once=True)
             taken.clear()
             read.clear()
             return made

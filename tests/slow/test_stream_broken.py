@@ -9,11 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from brokers import Broker, Proxy, declare, depth, malformed, publish, traffic, wait_for
+from brokers import Broker, Proxy, channel, declare, depth, malformed, publish, traffic, wait_for
 from builders import count
 from conftest import OpenSite
 from stream_steps import Collector, Publisher, assert_exact, environment, left_behind, processes
@@ -161,8 +162,8 @@ def test_a_conversion_process_that_is_killed_again_and_again_converts_all_once(
     publisher.start()
     collector = collect(site, "--follow", fault=FOLLOWED_BY_A_PROCESS)
     killed = 0
-    while publisher.is_alive():
-        wait_for(lambda: collector.child() or not publisher.is_alive(), "a conversion process")
+    while publisher.at_work:
+        wait_for(lambda: collector.child() or not publisher.at_work, "a conversion process")
         if child := collector.child():
             time.sleep(0.3 * (killed % 6))
             with suppress(ProcessLookupError):  # it ended by itself, for nothing more came
@@ -201,13 +202,13 @@ def test_a_broker_killed_under_load_loses_nothing_and_doubles_nothing(
 ) -> None:
     url = own_broker.url
     site, queue = stage(kind, url, stream_prefetch=400)
-    made = traffic(5, notifications=1500, polling=100, samples=20)
-    publisher = Publisher(url, queue, made.bodies, per_second=400)
+    made = traffic(5, notifications=2400, polling=100, samples=20)
+    publisher = Publisher(url, queue, made.bodies, per_second=250)
     publisher.start()
     collector = collect(site, "--follow")
-    wait_for(lambda: count(site, "notifications") > 200, "the first landings")
+    wait_for(lambda: count(site, "notifications") > 100, "the first landings")
+    assert publisher.at_work, "the kill comes too late"
     own_broker.kill()
-    assert publisher.is_alive(), "the kill came too late"
     own_broker.restart()
     publisher.join()
     assert publisher.again > 0
@@ -237,8 +238,7 @@ def reset(proxy: Proxy) -> None:
         time.sleep(0.7)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("fails", [refused, stalled, reset])
+@pytest.mark.parametrize(("fails", "kind"), [(refused, "classic"), (stalled, "quorum"), (reset, "classic")])
 def test_a_network_that_fails_within_a_drain_loses_nothing_and_doubles_nothing(
     stage: Stage, collect: Collect, amqp_url: str, kind: str, fails: Callable[[Proxy], None]
 ) -> None:
@@ -262,7 +262,7 @@ def test_a_network_that_fails_within_a_drain_loses_nothing_and_doubles_nothing(
 # --- several at once, slow ones, and what is sent twice or is nothing ---------------------------------
 
 
-@pytest.mark.parametrize(("racing", "homes"), [(2, "shared"), (2, "own"), (3, "own")])
+@pytest.mark.parametrize(("racing", "homes"), [(2, "shared"), (3, "own")])
 def test_consumers_that_race_land_each_message_once(
     stage: Stage,
     open_site: OpenSite,
@@ -293,11 +293,10 @@ def test_consumers_that_race_land_each_message_once(
     assert_exact(site, [made])
 
 
-@pytest.mark.parametrize("kind", KINDS)
 def test_a_consumer_slower_than_the_consumer_timeout_lands_each_message_once_and_ends(
-    stage: Stage, collect: Collect, own_broker: Broker, kind: str
+    stage: Stage, collect: Collect, own_broker: Broker
 ) -> None:
-    site, queue = stage(kind, own_broker.url, stream_prefetch=100)
+    site, queue = stage("quorum", own_broker.url, stream_prefetch=100)
     made = traffic(8, notifications=100, polling=20, samples=20)
     publish(own_broker.url, "", queue, made.bodies)
     own_broker.set_consumer_timeout(2000)
@@ -339,7 +338,7 @@ def test_equal_malformed_messages_are_a_dead_letter_each(
 class SmallDisk:
     """A file system of some MiB that only processes in a namespace of its own see; a context manager."""
 
-    MIB = 8
+    MIB, PAGE = 8, 1 << 12
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
@@ -375,7 +374,7 @@ class SmallDisk:
         """Fill it to the last byte; return the file that does."""
         filler = self.seen / "filler"
         with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
-            file.writelines(itertools.repeat(bytes(1 << 12)))
+            file.writelines(itertools.repeat(bytes(self.PAGE)))
         return filler
 
 
@@ -423,12 +422,15 @@ def test_a_full_disk_is_waited_for_and_nothing_is_lost(
     wait_for(lambda: collector.errors.count("trying again") >= 3, "the warnings")
     assert "No space left" in collector.errors
     assert waiting(own_broker, queue) == len(bodies)
-    # First there is room for a data file and not for its commit, for dead letters and not for notifications.
-    for _ in range(64):
-        os.truncate(filler, filler.stat().st_size - (1 << 14))
-        time.sleep(0.1)
+    for _ in range(40):  # page by page there is room for a data file, and not for its commit
+        warned = collector.errors.count("trying again")
+        os.truncate(filler, filler.stat().st_size - SmallDisk.PAGE)
+        with suppress(AssertionError):  # it goes on without a warning where there was room for a batch
+            wait_for(lambda warned=warned: collector.errors.count("trying again") > warned, "a warning", 0.5)
+    assert "written: [Errno 28] No space left on device" in collector.errors, "no data file failed"
+    assert "written: Generic LocalFileSystem error: No space left on device" in collector.errors, "no commit failed"
     filler.unlink()
-    wait_for(lambda: waiting(own_broker, queue) == 0, "the end of the queue")
+    wait_for(lambda: depth(own_broker.url, queue) == 0, "the end of the queue")
     assert collector.signalled(signal.SIGTERM) == 0, collector.errors
     last = collect(site, entered=disk.entered)
     assert last.ended() == 0, last.errors
@@ -438,21 +440,21 @@ def test_a_full_disk_is_waited_for_and_nothing_is_lost(
 
 
 def test_one_collection_onto_a_full_disk_fails_in_a_line_and_fills_it_no_further(
-    stage: Stage, collect: Collect, own_broker: Broker, disk: SmallDisk
+    stage: Stage, collect: Collect, amqp_url: str, disk: SmallDisk
 ) -> None:
-    site, queue = on_disk(stage, disk, own_broker.url)
+    site, queue = on_disk(stage, disk, amqp_url)
     made = traffic(11, notifications=1000)
     filler = disk.fill()
-    os.truncate(filler, filler.stat().st_size - (1 << 14))
-    publish(own_broker.url, "", queue, made.bodies)
+    os.truncate(filler, filler.stat().st_size - 4 * SmallDisk.PAGE)
+    publish(amqp_url, "", queue, made.bodies)
     before = sorted(disk.seen.rglob("*.*"))
     for _ in range(3):
         failed = collect(site, entered=disk.entered)
         assert failed.ended() == 1
         (said,) = failed.errors.splitlines()
-        assert said.startswith("meterhouse: the lake's table notifications cannot be read or written:")
+        assert "the lake's table notifications cannot be read or written: " in said
         assert "No space left" in said
-        assert waiting(own_broker, queue) == len(made.bodies)
+        wait_for(lambda: depth(amqp_url, queue) == len(made.bodies), "what was not acknowledged")
     assert sorted(disk.seen.rglob("*.*")) == before
     filler.unlink()
     last = collect(site, entered=disk.entered)
