@@ -162,7 +162,7 @@ def processes() -> Iterator[tuple[int, int]]:
 
 
 class Publisher:
-    """A process that publishes bodies to a queue, so many a second, and each again until the broker has confirmed it."""
+    """A process that publishes to a queue, so many bodies a second, each again until the broker has confirmed it."""
 
     CHUNK = 100
 

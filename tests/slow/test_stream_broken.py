@@ -133,11 +133,11 @@ def test_a_row_of_kills_under_load_loses_nothing_and_doubles_nothing(
     stage: Stage, collect: Collect, amqp_url: str
 ) -> None:
     site, queue = stage("quorum", stream_prefetch=400)
-    made = traffic(2, notifications=4000, polling=200, samples=20)
+    made = traffic(2, notifications=3000, polling=200, samples=20)
     publisher = Publisher(amqp_url, queue, made.bodies, per_second=300)
     publisher.start()
     before = 0
-    for number in range(12):
+    for number in range(10):
         killed = collect(site, "--follow")
         wait_for(lambda: consumers(amqp_url, queue), "the consumer")
         time.sleep(0.07 * number)
@@ -157,7 +157,7 @@ def test_a_conversion_process_that_is_killed_again_and_again_converts_all_once(
     stage: Stage, collect: Collect, amqp_url: str
 ) -> None:
     site, queue = stage(stream_prefetch=400)
-    made = traffic(3, notifications=2000, polling=100, samples=20)
+    made = traffic(3, notifications=1400, polling=100, samples=20)
     publisher = Publisher(amqp_url, queue, made.bodies, per_second=150)
     publisher.start()
     collector = collect(site, "--follow", fault=FOLLOWED_BY_A_PROCESS)
@@ -202,8 +202,8 @@ def test_a_broker_killed_under_load_loses_nothing_and_doubles_nothing(
 ) -> None:
     url = own_broker.url
     site, queue = stage(kind, url, stream_prefetch=400)
-    made = traffic(5, notifications=2400, polling=100, samples=20)
-    publisher = Publisher(url, queue, made.bodies, per_second=250)
+    made = traffic(5, notifications=1900, polling=100, samples=20)
+    publisher = Publisher(url, queue, made.bodies, per_second=400)
     publisher.start()
     collector = collect(site, "--follow")
     wait_for(lambda: count(site, "notifications") > 100, "the first landings")
@@ -422,13 +422,16 @@ def test_a_full_disk_is_waited_for_and_nothing_is_lost(
     wait_for(lambda: collector.errors.count("trying again") >= 3, "the warnings")
     assert "No space left" in collector.errors
     assert waiting(own_broker, queue) == len(bodies)
-    for _ in range(40):  # page by page there is room for a data file, and not for its commit
+    no_commit = "written: Generic LocalFileSystem error: No space left on device"
+    for _ in range(100):  # page by page, there is room for a data file and not for its commit
         warned = collector.errors.count("trying again")
+        if no_commit in collector.errors:
+            break
         os.truncate(filler, filler.stat().st_size - SmallDisk.PAGE)
         with suppress(AssertionError):  # it goes on without a warning where there was room for a batch
             wait_for(lambda warned=warned: collector.errors.count("trying again") > warned, "a warning", 0.5)
     assert "written: [Errno 28] No space left on device" in collector.errors, "no data file failed"
-    assert "written: Generic LocalFileSystem error: No space left on device" in collector.errors, "no commit failed"
+    assert no_commit in collector.errors, "no commit failed"
     filler.unlink()
     wait_for(lambda: depth(own_broker.url, queue) == 0, "the end of the queue")
     assert collector.signalled(signal.SIGTERM) == 0, collector.errors
@@ -448,7 +451,7 @@ def test_one_collection_onto_a_full_disk_fails_in_a_line_and_fills_it_no_further
     os.truncate(filler, filler.stat().st_size - 4 * SmallDisk.PAGE)
     publish(amqp_url, "", queue, made.bodies)
     before = sorted(disk.seen.rglob("*.*"))
-    for _ in range(3):
+    for _ in range(2):
         failed = collect(site, entered=disk.entered)
         assert failed.ended() == 1
         (said,) = failed.errors.splitlines()
