@@ -98,7 +98,7 @@ def _of_collection(site: Site, done: Collected) -> dict[str, Any]:
         "redelivered": done.redelivered,
         "dead_letters": done.dead_letters,
         "bytes": done.bytes,
-        "messages_per_second": round(done.messages / done.seconds) if done.seconds else 0,
+        "messages_per_second": round(done.rate),
         **figures.of_table(site, "notifications"),
         **figures.of_lag(lag.measure(site)),
     }

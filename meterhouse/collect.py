@@ -28,11 +28,21 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Collected(Tally):
-    """What was collected, in how many batches. `landing_seconds` is the part of `seconds` that landing took."""
+    """What was collected, in how many batches.
+
+    Of `seconds`, `landing_seconds` is what landing took, and `idle_seconds` what passed while nothing came.
+    """
 
     batches: int = 0
     landing_seconds: float = 0.0
+    idle_seconds: float = 0.0
     seconds: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Messages a second while there were any; 0 where there were none."""
+        busy = self.seconds - self.idle_seconds
+        return self.messages / busy if busy > 0 else 0.0
 
     def add(self, other: Tally) -> None:
         """Count the other in."""
@@ -40,6 +50,7 @@ class Collected(Tally):
         if isinstance(other, Collected):
             self.batches += other.batches
             self.landing_seconds += other.landing_seconds
+            self.idle_seconds += other.idle_seconds
             self.seconds += other.seconds
 
 
@@ -108,6 +119,7 @@ def batches(site: Site, limits: Limits = ONCE) -> Generator[Collected]:
                 syncer.wait()
             now = time.monotonic()
             done.landing_seconds, done.seconds, told = now - before, now - told, now
+            done.idle_seconds = 0.0 if done.messages else done.seconds
             yield done
             fresh += done.landed + done.dead_letters
             if limits.stop():

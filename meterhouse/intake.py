@@ -15,7 +15,7 @@ from meterhouse.site import Site
 from meterhouse.stream import Backlog
 
 REPORT_SECONDS = 10.0
-"""How often an intake that goes on for ever says what it did."""
+"""How often an intake keeps what it did, and tells of it."""
 
 MANY_MESSAGES, MANY_BYTES = 2_500, 8 << 20
 """A batch of so many messages or bytes is worth a process of its own for the conversion."""
@@ -47,7 +47,7 @@ def intake(
         site: the site.
         limits: when to end.
         progress: told how many messages (of a folder: bytes) are done, of those that waited at the start.
-        report: called with what was done since the last time, at the end, and every ten seconds if it follows.
+        report: called every ten seconds and at the end with what was done since the last time.
 
     Raises:
         MeterhouseError: stream, lake or warehouse cannot be reached, or definitions cannot be read; what was not
@@ -78,9 +78,10 @@ def intake(
                 follower.landed()
             else:
                 follower.retry()
-            so_far = part.collected.bytes if waited.bytes else part.collected.messages
+            counted = whole.collected, part.collected
+            so_far = sum(one.bytes if waited.bytes else one.messages for one in counted)
             progress(so_far, max(so_far, waited.bytes or waited.messages))
-            if limits.follow and time.monotonic() - reported >= REPORT_SECONDS:
+            if time.monotonic() - reported >= REPORT_SECONDS:
                 end_part()
         follower.finish()
     except BaseException:

@@ -157,8 +157,8 @@ def _oldest(site: Site, waiting: Waiting, known: "Row[Any] | None", moment: date
 
 def _rate(figures: str | None) -> float | None:
     found: Mapping[str, Any] = json.loads(figures) if figures else {}
-    seconds = found.get("seconds", 0.0)
-    return found["messages"] / seconds if seconds else None
+    busy = found.get("seconds", 0.0) - found.get("idle_seconds", 0.0)
+    return found["messages"] / busy if busy > 0 else None
 
 
 def _keep(site: Site, rows: list[dict[str, Any]]) -> None:

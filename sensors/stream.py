@@ -21,7 +21,7 @@ def stream_sensor(context: dg.SensorEvaluationContext, site: SiteResource) -> dg
     steps = steps_at_work(context, collect.name)
     if len(steps) >= most:
         return dg.SkipReason("a collecting run is at it" if most == 1 else f"{len(steps)} collecting runs are at it")
-    backlog = here.stream.backlog()
+    backlog = here.stream.backlog(keep=True)
     commits = unconverted(here) + behind(here)
     if not backlog and (steps or not commits):  # what is landed is converted by the run that is at it
         return dg.SkipReason("the stream is quiet")

@@ -17,9 +17,9 @@ import orjson
 from amqp import Channel
 from brokers import Traffic, depth, publish, wait_for
 from builders import count, rows, warehouse_rows
-from kill_steps import after, before, die_after
+from kill_steps import after, before
 
-from meterhouse import archive, catalog, cli, collect, conversion, convert, following, intake, lake, landed, landing
+from meterhouse import catalog, cli, collect, conversion, following, intake, lake, landed, landing, syncing
 from meterhouse.catalog import behind
 from meterhouse.conversion import unconverted
 from meterhouse.site import Site
@@ -258,18 +258,16 @@ def left_behind(site: Site) -> set[str]:
 __all__ = [
     "Channel",
     "after",
-    "archive",
     "before",
     "catalog",
     "collect",
     "conversion",
-    "convert",
-    "die_after",
     "following",
     "intake",
     "lake",
     "landed",
     "landing",
+    "syncing",
 ]
 
 if __name__ == "__main__":

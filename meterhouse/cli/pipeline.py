@@ -133,20 +133,25 @@ def collect(follow: bool, max_messages: int | None, max_seconds: float | None, a
 
     def tell(done: Intake) -> None:
         collected, converted, catalogued = done.collected, done.followed.converted, done.followed.catalogued
-        if collected.messages or converted.notifications or catalogued.samples or not follow:
-            figures = {
-                **{name: value for name, value in asdict(collected).items() if name != "newest"},
-                "samples": converted.samples,
-                "events": converted.events,
-                "conversion_errors": converted.errors,
-                "unsigned_samples": converted.unsigned,
-                "late_points": catalogued.late,
-            }
-            output.figures("collected", figures, as_json)
+        figures = {
+            **{name: value for name, value in asdict(collected).items() if name != "newest"},
+            "samples": converted.samples,
+            "events": converted.events,
+            "conversion_errors": converted.errors,
+            "unsigned_samples": converted.unsigned,
+            "late_points": catalogued.late,
+        }
+        output.figures("collected", figures, as_json)
+
+    def tell_of_part(part: Intake) -> None:
+        if follow and (part.collected.messages or part.followed.converted.notifications):
+            tell(part)
 
     with output.progress("collecting") as progress, output.ended_by_signal() as stop:
         limits = Limits(messages=max_messages, seconds=max_seconds, follow=follow, stop=stop)
-        intake(site, limits, progress=progress, report=tell)
+        done = intake(site, limits, progress=progress, report=tell_of_part)
+    if not follow:
+        tell(done)
 
 
 @click.command()

@@ -104,12 +104,18 @@ class Stream(Protocol):
     def name(self) -> str:
         """What the lake's column `source` says."""
 
-    def backlog(self) -> Backlog:
+    def backlog(self, *, keep: bool = False) -> Backlog:
         """What waits, at a look; nothing is taken.
+
+        Args:
+            keep: there will be another look soon: keep what is connected for it, until `close`.
 
         Raises:
             MeterhouseError: the source cannot be reached.
         """
+
+    def close(self) -> None:
+        """Let go of what was kept."""
 
     def batches(self, most: int, *, quiet_seconds: float = 0.0, follow: bool = False) -> Generator[Batch]:
         """Batches of at most `most` messages, until nothing has come for `quiet_seconds`; for ever with `follow`.

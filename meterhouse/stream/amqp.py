@@ -8,13 +8,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from meterhouse import times
 from meterhouse.errors import MeterhouseError
 from meterhouse.settings import Settings, listed
 from meterhouse.stream import Backlog, Batch, Waiting
 from meterhouse.stream.broker import Broker, brokers
+
+if TYPE_CHECKING:
+    from meterhouse.stream.connection import Link
 
 TICK_SECONDS = 1.0
 """Batches without messages come as often, so that whoever takes them can look at the clock."""
@@ -97,6 +100,7 @@ class AmqpStream:
     position: Callable[[str], int | None] = lambda name: None
     name = "amqp"
     _bound: dict[str, float] = field(default_factory=dict, init=False)
+    _kept: "dict[str, Link]" = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def from_settings(cls, settings: Settings, position: Callable[[str], int | None]) -> "AmqpStream":
@@ -112,23 +116,56 @@ class AmqpStream:
         pace = Pace(settings.collect_bytes, settings.collect_wait_seconds)
         return cls(brokers(settings.stream_url), queues, tls, pace, position)
 
-    def backlog(self) -> Backlog:
+    def backlog(self, *, keep: bool = False) -> Backlog:
         """What waits in each queue; own queues are made and bound, so that they fill.
+
+        Args:
+            keep: keep the connections for the next look, see `Stream`.
 
         Raises:
             MeterhouseError: a broker cannot be reached.
         """
-        from meterhouse.stream.connection import connect
+        return Backlog(tuple(place for broker in self.brokers for place in self._look(broker, keep)))
+
+    def _look(self, broker: Broker, keep: bool) -> list[Waiting]:
+        from meterhouse.stream.connection import GONE, connect, open_link, unreachable
+
+        kept = self._kept.pop(broker.name, None)
+        if kept is not None:
+            try:
+                found = self._places(kept)
+            except GONE:
+                kept.drop()
+            else:
+                self._kept[broker.name] = kept
+                return found
+        if not keep:
+            with connect(broker, self.tls) as link:
+                return self._places(link)
+        link = open_link(broker, self.tls)
+        try:
+            found = self._places(link)
+            self._kept[broker.name] = link
+        except GONE as error:
+            raise unreachable(broker, error) from error
+        finally:
+            if broker.name not in self._kept:
+                link.drop()
+        return found
+
+    def _places(self, link: "Link") -> list[Waiting]:
         from meterhouse.stream.drain import BIND_SECONDS
 
-        found: list[Waiting] = []
-        for broker in self.brokers:
-            with connect(broker, self.tls) as link:
-                if self.queues.exchanges and time.monotonic() - self._bound.get(broker.name, 0.0) >= BIND_SECONDS:
-                    link.bind(self.queues)
-                    self._bound[broker.name] = time.monotonic()
-                found += link.look(self.queues, self.position)
-        return Backlog(tuple(found))
+        name = link.broker.name
+        if self.queues.exchanges and time.monotonic() - self._bound.get(name, 0.0) >= BIND_SECONDS:
+            link.bind(self.queues)
+            self._bound[name] = time.monotonic()
+        return link.look(self.queues, self.position)
+
+    def close(self) -> None:
+        """Close the connections that were kept."""
+        while self._kept:
+            self._kept.popitem()[1].close()
 
     def oldest(self, place: str) -> datetime | None:
         """The time that the first message of a queue gives of itself; None where there is none, or it gives none.

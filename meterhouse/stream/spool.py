@@ -52,7 +52,10 @@ class Spool:
                 hint="Check METERHOUSE_STREAM_URL and the folder's owner",
             ) from error
 
-    def backlog(self) -> Backlog:
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
+    def backlog(self, *, keep: bool = False) -> Backlog:
         """What waits to be collected; looks at names and sizes only."""
         files = size = 0
         oldest = None

@@ -38,7 +38,7 @@ def test_urls_say_where_else(tmp_path: Path) -> None:
         ("WAREHOUSE_URL", "mysql://h/d", "must start with sqlite:/// or postgresql+psycopg://"),
         ("LAKE_URL", "http://h/d", "must be a folder or s3://bucket/prefix"),
         ("LAKE_URL", "s3:///prefix", "names no bucket"),
-        ("STREAM_URL", "amqp://h", "must be file:///folder"),
+        ("STREAM_URL", "http://h", "must be file:///folder"),
         ("CONFIG_DIR", "/no/such/folder", "is not a folder"),
         ("MEMORY_LIMIT", "lots", "not of the form"),
         ("MEMORY_LIMIT", "0MB", "not of the form"),
