@@ -1,7 +1,8 @@
-"""What follows a landing: conversion, and the catalog of what was converted. In this process, or in one of its own.
+"""What follows a landing: conversion, and the catalog of what was converted.
 
-A stream that brings much keeps one core busy with draining and landing; conversion, which follows the lake and not the
-stream, then has a process of its own. It ends when the one that started it does, however that ends.
+A thread does it beside the landing, so that a warehouse that does not answer holds up nothing. A stream that brings
+much keeps one core busy with draining and landing; conversion, which follows the lake and not the stream, then has a
+process of its own. It ends when the one that started it does, however that ends.
 """
 
 import contextlib
@@ -14,18 +15,24 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from meterhouse import errors
 from meterhouse.catalog import Catalogued, behind, catalog
 from meterhouse.conversion import Conversion, convert, unconverted
 from meterhouse.errors import Busy, MeterhouseError
+from meterhouse.lake import Lake
 from meterhouse.settings import Settings
 from meterhouse.site import Site
 
 WAIT_SECONDS = 60.0
 """How long the last look waits for another process that converts, so that nothing landed is left unconverted."""
+
+END_SECONDS = 3.0
+"""How long a run that is asked to end waits for what is being done."""
 
 log = logging.getLogger(__name__)
 
@@ -55,12 +62,16 @@ def follow(site: Site, *, wait_seconds: float = 0.0) -> Followed:
 
 
 class Follower:
-    """Follows landings as it is told of them; what fails is tried again with the next, and does not end the landing."""
+    """Follows landings as it is told of them, beside the landing: what takes long or fails there does not hold it up.
+
+    For one thread.
+    """
 
     def __init__(self, site: Site) -> None:
         self.site = site
         self.done = Followed()
         self.failure: MeterhouseError | None = None
+        self._beside = _Beside(site)
         self._process: _Process | None = None
 
     def start_process(self) -> None:
@@ -69,21 +80,28 @@ class Follower:
             self._process = _Process(self.site.settings)
 
     def landed(self) -> None:
-        """Follow what was landed: now, or as soon as the process has ended what it is at."""
+        """Follow what was landed as soon as what is at it now has ended."""
+        self._take(self._beside.answers())
         if self._process is not None:
             self._process.ask()
             self._take(self._process.answers())
             if self._process.alive:
                 return
-            self.abandon()
-        self._follow(0.0)
+            self._process.kill()
+            self._process = None
+        self._beside.ask()
 
     def retry(self) -> None:
         """Follow once more if the last time failed."""
+        self._take(self._beside.answers())
         if self._process is not None:
             self._take(self._process.answers())
         if self.failure is not None:
             self.landed()
+
+    def later(self, step: Callable[..., object], *arguments: object) -> None:
+        """Do something beside the landing, after what is to be done there already."""
+        self._beside.submit(step, *arguments)
 
     def finish(self) -> None:
         """Follow to the end of what is landed.
@@ -94,25 +112,20 @@ class Follower:
         if self._process is not None:
             self._take(self._process.close())
             self._process = None
-            if self.failure is None and not unconverted(self.site) + behind(self.site):
-                return
-        self._follow(WAIT_SECONDS)
-        if self.failure is not None:
-            raise self.failure
+        self._take(self._beside.close())
+        if self.failure is not None or unconverted(self.site) + behind(self.site):
+            try:
+                self.done.add(follow(self.site, wait_seconds=WAIT_SECONDS))
+            except MeterhouseError as error:
+                self._failed(error)
+                raise
 
     def abandon(self) -> None:
-        """End the process without waiting for what it is at."""
+        """End without waiting; the process is killed at what it is at, as it may be at any time."""
         if self._process is not None:
             self._process.kill()
             self._process = None
-
-    def _follow(self, wait_seconds: float) -> None:
-        try:
-            self.done.add(follow(self.site, wait_seconds=wait_seconds))
-        except MeterhouseError as error:
-            self._failed(error)
-        else:
-            self.failure = None
+        self._beside.kill()
 
     def _take(self, answers: "list[Followed | MeterhouseError]") -> None:
         for answer in answers:
@@ -126,6 +139,58 @@ class Follower:
         if not isinstance(error, Busy) and str(error) != str(self.failure):
             log.warning("%s; landing goes on", error)
         self.failure = error
+
+
+class _Beside:
+    """A thread that follows when it is asked to."""
+
+    def __init__(self, site: Site) -> None:
+        # A lake of its own, for a table that is open is not for two threads.
+        self._site = replace(site, lake=Lake.from_settings(site.settings, site.lake.commit_lock))
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="following")
+        self._running: Future[Followed] | None = None
+        self._last: Future[Any] | None = None
+        self._again = False
+
+    def submit(self, step: Callable[..., object], *arguments: object) -> None:
+        """Do something after what is to be done already."""
+        self._last = self._pool.submit(step, *arguments)
+
+    def ask(self) -> None:
+        """Follow what is landed by now."""
+        if self._running is None:
+            self._running = self._last = self._pool.submit(follow, self._site)
+        else:
+            self._again = True
+
+    def answers(self) -> list[Followed | MeterhouseError]:
+        """What it has done since the last time."""
+        return [self._answer(self._running)] if self._running is not None and self._running.done() else []
+
+    def close(self) -> list[Followed | MeterhouseError]:
+        """Wait until it has done what it was asked to, and end it."""
+        found = []
+        while self._running is not None:
+            found.append(self._answer(self._running))
+        self._pool.shutdown()
+        return found
+
+    def kill(self) -> None:
+        """Begin nothing more; what is asked for already is done, and waited for a moment."""
+        self._pool.shutdown(wait=False)
+        if self._last is not None:
+            wait([self._last], timeout=END_SECONDS)
+
+    def _answer(self, ended: "Future[Followed]") -> Followed | MeterhouseError:
+        try:
+            return ended.result()
+        except MeterhouseError as error:
+            return error
+        finally:
+            self._running = None
+            if self._again:
+                self._again = False
+                self.ask()
 
 
 class _Process:

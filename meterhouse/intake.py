@@ -57,14 +57,14 @@ def intake(
     follower = Follower(site)
     reported = time.monotonic()
 
-    def end_part() -> None:
+    def end_part() -> Intake:
         nonlocal part, reported
         ended, part, reported = part, Intake(), time.monotonic()
         ended.followed, follower.done = follower.done, Followed()
         whole.collected.add(ended.collected)
         whole.followed.add(ended.followed)
-        _keep(site, ended)
         report(ended)
+        return ended
 
     try:
         waited = _waiting(site, limits)
@@ -82,14 +82,13 @@ def intake(
             so_far = sum(one.bytes if waited.bytes else one.messages for one in counted)
             progress(so_far, max(so_far, waited.bytes or waited.messages))
             if time.monotonic() - reported >= REPORT_SECONDS:
-                end_part()
-        follower.finish()
-    except BaseException:
+                follower.later(_keep, site, end_part())
+        if not limits.stop():
+            follower.finish()
+    finally:
         follower.abandon()
-        if part.collected.messages or follower.done.converted.notifications:
-            end_part()
-        raise
-    end_part()
+        if part.collected.messages or follower.done.converted.notifications or follower.done.catalogued.samples:
+            _keep(site, end_part())
     return whole
 
 

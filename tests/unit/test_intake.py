@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from conftest import OpenSite
 from meterhouse import following
 from meterhouse import intake as module
 from meterhouse.collect import Limits
+from meterhouse.conversion import Conversion
 from meterhouse.errors import Away, Busy, DefinitionError, MeterhouseError
 from meterhouse.following import Follower
 from meterhouse.intake import Intake, intake
@@ -162,19 +164,34 @@ def test_an_intake_that_follows_tells_what_it_did_from_time_to_time(
     monkeypatch.setattr(module, "REPORT_SECONDS", 0.0)
     told: list[Intake] = []
 
-    class Enough(Exception):
-        pass
-
     def report(done: Intake) -> None:
         if done.collected.messages:
             told.append(done)
-            if len(told) == 2:
-                raise Enough
-            write(site, "b.jsonl", messages=4)
+            if len(told) == 1:
+                write(site, "b.jsonl", messages=4)
 
     write(site)
-    with pytest.raises(Enough):
-        intake(site, Limits(follow=True), report=report)
+    intake(site, Limits(follow=True, stop=lambda: len(told) == 2), report=report)
     assert [done.collected.messages for done in told] == [6, 4]
     found = warehouse_rows(site, "SELECT figures FROM runs WHERE step = 'collect' ORDER BY ended_at")
     assert [json.loads(figures)["landed"] for (figures,) in found] == [6, 4]
+
+
+def test_landing_goes_on_while_conversion_takes_long(open_site: OpenSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = open_site(collect_batch=2)
+    landed = threading.Event()
+    real = following.convert
+
+    def slow(*given: Any, **named: Any) -> Conversion:
+        assert landed.wait(20)
+        return real(*given, **named)
+
+    monkeypatch.setattr(following, "convert", slow)
+
+    def progress(done: int, total: int) -> None:
+        if count(site, "notifications") == 6:
+            landed.set()
+
+    write(site)
+    assert intake(site, progress=progress).followed.converted.notifications == 6
+    assert landed.is_set()
