@@ -52,7 +52,7 @@ def stage(open_site: OpenSite, names: Callable[[str], str], amqp_url: str) -> St
 
     def make(kind: str = "classic", url: str = "", at: str = "", **settings: Any) -> tuple[Site, str]:
         queue = names(kind)
-        declare(url or amqp_url, "", queue, "", kind)  # type: ignore[arg-type]  # KINDS is of such
+        declare(url or amqp_url, "", queue, "", kind)
         site = open_site(stream_url=at or url or amqp_url, stream_queues=queue, **settings)
         for table in ("notifications", "samples", "events", "dead_letters"):
             site.lake.version(table)
