@@ -103,6 +103,7 @@ def batches(site: Site, limits: Limits = ONCE) -> Generator[Collected]:
     landing = Landing(site.lake, given.home_path / INDEX, given.redelivery_hours, site.stream.name)
     taken = site.stream.batches(most, quiet_seconds=limits.quiet_seconds, follow=limits.follow)
     syncer = Syncer()
+    site.lake.written()  # from here on it is noted
     begun = told = time.monotonic()
     fresh = 0  # redelivered ones do not count: a run that is cut off within a file must get further than the one before
     try:

@@ -112,7 +112,7 @@ def _convert_some(site: Site, converter: "Converter", done: Conversion) -> bool:
     _bury_unsigned(site, landed.rows, made.unsigned)
     for name, rows in (("samples", made.samples), ("events", made.events)):
         if reached[name] < landed.version:
-            lake.append(name, rows, transaction=(APP, landed.version))
+            lake.append(name, rows, transaction=(APP, landed.version), after=reached[name])
     drift.record(site, made.uses)
     done.notifications += landed.rows.num_rows
     done.samples += made.samples.num_rows

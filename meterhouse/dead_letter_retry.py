@@ -20,6 +20,7 @@ from meterhouse.landing import Landing
 from meterhouse.progress import Progress, quiet
 from meterhouse.site import Site
 from meterhouse.stream import Raw
+from meterhouse.syncing import sync
 
 SOURCE = "dead-letters"
 """The source of what a retry lands."""
@@ -61,6 +62,7 @@ def retry(site: Site, selection: Selection, *, progress: Progress = quiet) -> Re
     """
     done = Retried()
     gone: list[pa.Table] = []
+    site.lake.written()  # from here on it is noted
     with site.warehouse.lease(LEASE), site.lake.connect() as duck:
         selection.view(duck, site.lake, site.lake.version(TABLE))
         total, oldest = one(duck, "SELECT count(*), min(received_at) FROM selected")
@@ -74,6 +76,7 @@ def retry(site: Site, selection: Selection, *, progress: Progress = quiet) -> Re
             gone.append(letters.select(["arrival_hour", "letter_id", "received_at"]).take(landed))
             progress(done.letters, total)
         landing.close()
+        sync(set(site.lake.written()))
         done.removed = remove(site.lake, pa.concat_tables(gone))
     return done
 

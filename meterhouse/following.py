@@ -70,7 +70,7 @@ class Follower:
     def __init__(self, site: Site) -> None:
         self.site = site
         self.done = Followed()
-        self.failure: MeterhouseError | None = None
+        self.failure: Exception | None = None
         self._beside = _Beside(site)
         self._process: _Process | None = None
 
@@ -127,17 +127,18 @@ class Follower:
             self._process = None
         self._beside.kill()
 
-    def _take(self, answers: "list[Followed | MeterhouseError]") -> None:
+    def _take(self, answers: "list[Followed | Exception]") -> None:
         for answer in answers:
-            if isinstance(answer, MeterhouseError):
+            if isinstance(answer, Exception):
                 self._failed(answer)
             else:
                 self.done.add(answer)
                 self.failure = None
 
-    def _failed(self, error: MeterhouseError) -> None:
+    def _failed(self, error: Exception) -> None:
         if not isinstance(error, Busy) and str(error) != str(self.failure):
-            log.warning("%s; landing goes on", error)
+            kind = "" if isinstance(error, MeterhouseError) else f"{type(error).__name__}: "
+            log.warning("%s%s; landing goes on", kind, error)
         self.failure = error
 
 
@@ -163,11 +164,11 @@ class _Beside:
         else:
             self._again = True
 
-    def answers(self) -> list[Followed | MeterhouseError]:
+    def answers(self) -> list[Followed | Exception]:
         """What it has done since the last time."""
         return [self._answer(self._running)] if self._running is not None and self._running.done() else []
 
-    def close(self) -> list[Followed | MeterhouseError]:
+    def close(self) -> list[Followed | Exception]:
         """Wait until it has done what it was asked to, and end it."""
         found = []
         while self._running is not None:
@@ -181,10 +182,10 @@ class _Beside:
         if self._last is not None:
             wait([self._last], timeout=END_SECONDS)
 
-    def _answer(self, ended: "Future[Followed]") -> Followed | MeterhouseError:
+    def _answer(self, ended: "Future[Followed]") -> Followed | Exception:
         try:
             return ended.result()
-        except MeterhouseError as error:
+        except Exception as error:  # whatever it is, it must not end the landing
             return error
         finally:
             self._running = None
@@ -229,16 +230,16 @@ class _Process:
         except OSError:
             self.alive = False
 
-    def answers(self) -> list[Followed | MeterhouseError]:
+    def answers(self) -> list[Followed | Exception]:
         """What it has done since the last time."""
-        found: list[Followed | MeterhouseError] = []
+        found: list[Followed | Exception] = []
         while not self._answers.empty():
             found += self._answer()
         return found
 
-    def close(self) -> list[Followed | MeterhouseError]:
+    def close(self) -> list[Followed | Exception]:
         """Wait until it has done what it was asked to, and end it."""
-        found: list[Followed | MeterhouseError] = []
+        found: list[Followed | Exception] = []
         while self._asked and self.alive:
             found += self._answer()
         assert self._child.stdin is not None
@@ -261,7 +262,7 @@ class _Process:
         assert self._child.stdout is not None
         self._child.stdout.close()
 
-    def _answer(self) -> list[Followed | MeterhouseError]:
+    def _answer(self) -> list[Followed | Exception]:
         line = self._answers.get()
         if not line:
             self.alive = self._asked = False
@@ -270,7 +271,10 @@ class _Process:
         if self._again:
             self._again = False
             self.ask()
-        answer = json.loads(line)
+        try:
+            answer = json.loads(line)
+        except ValueError:  # cut off by its end
+            return []
         if "error" in answer:
             kind: type[MeterhouseError] = getattr(errors, answer["error"])
             return [Busy(answer["what"]) if kind is Busy else MeterhouseError(answer["what"])]
@@ -294,6 +298,8 @@ def main() -> None:
     from meterhouse.convert import Converter
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; who started this one closes its input
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what anything else prints is no answer
     site = Site.open()
     with contextlib.suppress(MeterhouseError):  # it comes again with the first piece, which then says so
         Converter.by(site.settings, site.definitions)
@@ -303,8 +309,8 @@ def main() -> None:
             answer: dict[str, Any] = {"converted": vars(done.converted), "catalogued": vars(done.catalogued)}
         except MeterhouseError as error:
             answer = {"error": type(error).__name__, "what": str(error)}
-        sys.stdout.write(json.dumps(answer) + "\n")
-        sys.stdout.flush()
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
 
 
 if __name__ == "__main__":

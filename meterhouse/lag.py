@@ -152,7 +152,7 @@ def _oldest(site: Site, waiting: Waiting, known: "Row[Any] | None", moment: date
     if bounds and moment - max(bounds) < RECENT:
         return max(bounds)
     first = site.stream.oldest(waiting.place) if isinstance(site.stream, AmqpStream) else None
-    return first or max(bounds, default=None)
+    return first or max(bounds, default=moment)
 
 
 def _rate(figures: str | None) -> float | None:

@@ -38,6 +38,8 @@ BYTES = "meterhouse.bytes"
 """Commit metadata key of how many bytes the rows of an append hold, where its writer says so."""
 
 _WRITER = WriterProperties(compression="ZSTD", compression_level=1)
+NOTHING: Mapping[str, int] = {}
+
 _HIVE_TYPES = {"arrival_hour": "VARCHAR", "event_day": "DATE", "granularity_s": "INTEGER"}
 
 
@@ -66,6 +68,7 @@ class Lake:
     spill: Path | None = None
     commit_lock: Callable[[str], AbstractContextManager[object]] = lambda name: contextlib.nullcontext()
     _open: dict[str, DeltaTable] = field(default_factory=dict, repr=False)
+    notes_written: bool = False
     _written: list[Path] = field(default_factory=list, repr=False)
 
     @classmethod
@@ -169,6 +172,7 @@ class Lake:
         rows: pa.Table,
         *,
         transaction: tuple[str, int] | None = None,
+        after: int | None = None,
         note: Mapping[str, str] | None = None,
     ) -> int:
         """Append rows in one commit; return its version.
@@ -176,6 +180,7 @@ class Lake:
         Args:
             rows: columns as the table's schema.
             transaction: (application, version) recorded in the same commit.
+            after: what the application must have recorded before, 0 for nothing; None for anything lower.
             note: further commit metadata.
 
         Raises:
@@ -183,8 +188,9 @@ class Lake:
         """
         files = self.write_files(name, rows)
         transactions = dict([transaction]) if transaction else {}
+        expected = {transaction[0]: after} if transaction and after is not None else {}
         try:
-            return self.commit(name, files, rows.num_rows, transactions=transactions, note=note)
+            return self.commit(name, files, rows.num_rows, transactions=transactions, after=expected, note=note)
         except Busy:
             self.discard(name, files)
             raise
@@ -200,19 +206,22 @@ class Lake:
             files = write(self.uri(name), name, rows, self.filesystem if self.storage_options else None)
         except OSError as error:
             raise self.unreachable(name, error) from error
-        self._wrote(name, *(file.path for file in files))
+        self.wrote(name, *(file.path for file in files))
         return files
 
     def written(self) -> list[Path]:
         """The files that were written since the last time of the tables that messages are landed in, on a folder.
 
-        They may lie in the system's memory alone. What an object store has taken is kept.
+        They may lie in the system's memory alone. What an object store has taken is kept. They are noted from the
+        first call on.
         """
+        self.notes_written = True
         taken, self._written = self._written, []
         return taken
 
-    def _wrote(self, name: str, *paths: str) -> None:
-        if name in LANDING_TABLES and not self.storage_options:
+    def wrote(self, name: str, *paths: str) -> None:
+        """Note files of a table, by their paths in its folder, that were written by this process or another."""
+        if self.notes_written and name in LANDING_TABLES and not self.storage_options:
             self._written += [Path(self.uri(name)) / path for path in paths]
 
     def discard(self, name: str, files: list[DataFile]) -> None:
@@ -232,6 +241,7 @@ class Lake:
         rows: int,
         *,
         transactions: Mapping[str, int],
+        after: Mapping[str, int] = NOTHING,
         note: Mapping[str, str] | None = None,
     ) -> int:
         """Append written files in one commit; return its version.
@@ -241,6 +251,7 @@ class Lake:
             files: from `write_files`; none where only transactions are to be recorded.
             rows: how many rows they have, all together.
             transactions: application → version, recorded in the same commit.
+            after: application → version that it must have recorded before, 0 for nothing.
             note: further commit metadata.
 
         Raises:
@@ -259,26 +270,28 @@ class Lake:
         overtaken = Busy(f"another process has written to {name} what this one was about to", hint="Nothing is lost")
         for app, version in transactions.items():
             recorded = table.transaction_version(app)
-            if recorded is not None and recorded >= version:
+            if (recorded is not None and recorded >= version) or after.get(app, recorded or 0) != (recorded or 0):
                 raise overtaken
+        before = table.version()
         try:
             with self.commit_lock(name):
                 table.create_write_transaction(
                     list(actions), "append", schema, partitions, commit_properties=properties
                 )
         except CommitFailedError as error:
-            if transactions:
+            if "oncurrent" in str(error) or self.version(name) > before:
                 raise overtaken from error
-            raise
+            self.discard(name, files)
+            raise self.unreachable(name, error) from error
         except (OSError, DeltaError) as error:
             # The commit may stand all the same: what comes after it can fail too.
             if not files or files[0].path not in self._live(name):
                 if not self.storage_options:  # an object store may have got the request, and be at it still
                     self.discard(name, files)  # each attempt would leave one more on a full disk
                 raise self.unreachable(name, error) from error
-        before, after = table.version(), self.version(name)
-        self._wrote(name, *(f"_delta_log/{version:020}.json" for version in range(before + 1, after + 1)))
-        return after
+        reached = self.version(name)
+        self.wrote(name, *(f"_delta_log/{version:020}.json" for version in range(before + 1, reached + 1)))
+        return reached
 
     def _live(self, name: str) -> set[str]:
         """The paths of the table's files."""

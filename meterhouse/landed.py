@@ -236,6 +236,8 @@ class Landed:
                 raise self._lake.unreachable(_TABLE, error) from error
             actions: list[dict[str, Any]] = [orjson.loads(line) for line in content.splitlines() if line]
             added = [action["add"] for action in actions if "add" in action]
+            # Who knows a message by it acknowledges, so it has to be on the disk, whoever wrote it.
+            self._lake.wrote(_TABLE, f"_delta_log/{each:020}.json", *(action["path"] for action in added))
             removed = [action["remove"] for action in actions if "remove" in action]
             if any(action.get("partitionValues") is None for action in removed):  # which Delta leaves to the writer
                 return None

@@ -5,6 +5,9 @@ is made against that version: where another process has landed meanwhile, it is 
 twice, however many processes land, and they need not wait for each other.
 """
 
+import itertools
+import random
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -123,14 +126,16 @@ class Landing:
         ids = list(messages)
         files: list[DataFile] = []
         written: list[str] = []
-        while True:
+        for attempt in itertools.count():
+            if attempt:
+                time.sleep(random.uniform(0, min(attempt, 10) * 0.02))  # lest two overtake each other for ever
             known = self._known.known(ids)
             if known.any():
                 ids = [message_id for message_id, is_known in zip(ids, known.tolist(), strict=True) if not is_known]
             recorded = self._lake.table("notifications")
-            if not ids and not positions:
-                self._lake.discard("notifications", files)
-                return 0
+            ahead = {name: at for name, at in positions.items() if at > (recorded.transaction_version(name) or -1)}
+            if not ids and not ahead:
+                break
             if written != ids:
                 self._lake.discard("notifications", files)
                 rows = _as_table([messages[message_id] for message_id in ids], received, self._source)
@@ -138,7 +143,6 @@ class Landing:
             if self._known.version != recorded.version():
                 continue
             before = recorded.transaction_version(APP) or 0
-            ahead = {name: at for name, at in positions.items() if at > (recorded.transaction_version(name) or -1)}
             size = sum(len(messages[message_id].body) for message_id in ids)
             try:
                 self._lake.commit(
@@ -153,6 +157,8 @@ class Landing:
             for file in files:
                 self._known.add(file.path, ids, file.partition["arrival_hour"])
             return len(ids)
+        self._lake.discard("notifications", files)
+        return 0
 
 
 def _as_table(messages: list[Notification], received: datetime, source: str) -> pa.Table:

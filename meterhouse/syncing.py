@@ -21,7 +21,7 @@ class Syncer(threading.Thread):
     def __init__(self) -> None:
         super().__init__(daemon=True, name="syncing")
         self._waiting: queue.Queue[Waiting | None] = queue.Queue()
-        self._failure: OSError | None = None
+        self._failure: Exception | None = None
         self.start()
 
     def acknowledge(self, files: list[Path], acknowledge: Callable[[], None]) -> None:
@@ -45,9 +45,9 @@ class Syncer(threading.Thread):
     def _check(self) -> None:
         if self._failure is not None:
             raise MeterhouseError(
-                f"the lake's disk does not keep what is written: {self._failure}",
-                hint="Check the disk; nothing of it was acknowledged",
-            )
+                f"what is landed cannot be synced or acknowledged: {self._failure}",
+                hint="Check the disks of lake and spool; what is landed is known when it comes again",
+            ) from self._failure
 
     def close(self) -> None:
         """Sync and acknowledge what can be, and end."""
@@ -63,24 +63,32 @@ class Syncer(threading.Thread):
                 while True:
                     found.append(self._waiting.get_nowait())
             more = None not in found
-            if self._failure is None:
-                self._finish([batch for batch in found if batch is not None])
-            for _ in found:
-                self._waiting.task_done()
-
-    def _finish(self, batches: list[Waiting]) -> None:
-        try:
-            _sync({file for files, _ in batches for file in files})
-        except OSError as error:
-            self._failure = error
-            return
-        for _, acknowledge in batches:
-            acknowledge()
+            try:
+                if self._failure is None:
+                    _finish([batch for batch in found if batch is not None])
+            except Exception as error:  # of the disk, or of whoever is told; the thread that lands raises it
+                self._failure = error
+            finally:
+                for _ in found:
+                    self._waiting.task_done()
 
 
-def _sync(files: set[Path]) -> None:
-    """Bring files, and the folders' entries of them, to the disk; what was deleted meanwhile is passed over."""
-    for place in [*sorted(files), *sorted({file.parent for file in files})]:
+def _finish(batches: list[Waiting]) -> None:
+    sync({file for files, _ in batches for file in files})
+    for _, acknowledge in batches:
+        acknowledge()
+
+
+def sync(files: set[Path]) -> None:
+    """Bring files, and the folders' entries of them, to the disk; what was deleted meanwhile is passed over.
+
+    Data files come before the commits that name them.
+
+    Raises:
+        OSError: the disk does not keep them.
+    """
+    in_order = sorted(files, key=lambda file: (file.parent.name == "_delta_log", file))
+    for place in [*in_order, *sorted({file.parent for file in files})]:
         with suppress(FileNotFoundError):
             handle = os.open(place, os.O_RDONLY)
             try:

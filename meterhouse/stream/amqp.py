@@ -134,11 +134,14 @@ class AmqpStream:
         if kept is not None:
             try:
                 found = self._places(kept)
-            except GONE:
-                kept.drop()
-            else:
                 self._kept[broker.name] = kept
+            except GONE:
+                pass
+            else:
                 return found
+            finally:
+                if broker.name not in self._kept:
+                    kept.drop()
         if not keep:
             with connect(broker, self.tls) as link:
                 return self._places(link)

@@ -39,6 +39,9 @@ STUCK_SECONDS = 3.0
 BIND_SECONDS = 15.0
 """How often queues and exchanges that were not there are looked for, and own queues bound again."""
 
+BUSY_BIND_SECONDS = 300.0
+"""The same, while messages come without a pause."""
+
 log = logging.getLogger(__name__)
 
 
@@ -143,7 +146,10 @@ class Drain:
         if now - self._beaten >= self._link.heartbeat / 2:
             self._link.beat()
             self._beaten = now
-        if (self._missing or self._queues.exchanges) and now - self._bound >= BIND_SECONDS:
+        if not (self._missing or self._queues.exchanges) or now - self._bound < BIND_SECONDS:
+            return
+        # An answer comes behind all deliveries that are on their way, so it is asked for where there are none.
+        if (not self._taken and now - self._last_message >= IDLE_SECONDS) or now - self._bound >= BUSY_BIND_SECONDS:
             self._consume()
 
     def _consume(self) -> None:

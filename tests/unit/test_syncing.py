@@ -51,7 +51,7 @@ def test_batches_that_wait_are_synced_together_and_acknowledged_in_their_order(
         at_it.set()
         assert go_on.wait(10)
 
-    monkeypatch.setattr(syncing, "_sync", slow)
+    monkeypatch.setattr(syncing, "sync", slow)
     order: list[int] = []
     syncer = Syncer()
     for number in range(4):
@@ -71,13 +71,13 @@ def test_what_cannot_be_synced_is_not_acknowledged_nor_what_comes_after(
     def broken(files: set[Path]) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(syncing, "_sync", broken)
+    monkeypatch.setattr(syncing, "sync", broken)
     acknowledged: list[int] = []
     syncer = Syncer()
     syncer.acknowledge([tmp_path / "a"], lambda: acknowledged.append(1))
-    with pytest.raises(MeterhouseError, match=r"the lake's disk does not keep what is written: .*Input/output error"):
+    with pytest.raises(MeterhouseError, match=r"what is landed cannot be synced or acknowledged: .*Input/output error"):
         syncer.wait()
-    with pytest.raises(MeterhouseError, match="disk does not keep"):
+    with pytest.raises(MeterhouseError, match="cannot be synced or acknowledged"):
         syncer.acknowledge([tmp_path / "b"], lambda: acknowledged.append(2))
     syncer.close()
     assert not acknowledged
@@ -111,9 +111,34 @@ def test_a_spool_file_stays_where_the_disk_does_not_keep_what_is_landed(
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as bad:
-        bad.setattr(syncing, "_sync", broken)
-        with pytest.raises(MeterhouseError, match="disk does not keep"):
+        bad.setattr(syncing, "sync", broken)
+        with pytest.raises(MeterhouseError, match="cannot be synced or acknowledged"):
             collect(site)
     assert Path(path).exists()
     done = collect(site)
     assert (done.landed, done.redelivered) == (1, 1)
+
+
+def test_an_acknowledgement_that_fails_ends_the_collection_and_hangs_nothing(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = drop(site.settings.spool, "a.jsonl", [notification("m1")])
+
+    def refused(self: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as bad:
+        bad.setattr(Path, "unlink", refused)
+        with pytest.raises(MeterhouseError, match=r"cannot be synced or acknowledged: .*Permission denied"):
+            collect(site)
+    assert Path(path).exists()
+    assert collect(site).redelivered == 1
+
+
+def test_data_files_are_synced_before_the_commits_that_name_them(tmp_path: Path, synced: list[str]) -> None:
+    files = [tmp_path / "_delta_log" / "1.json", tmp_path / "arrival_hour=x" / "part-1"]
+    for file in files:
+        file.parent.mkdir()
+        file.touch()
+    syncing.sync(set(files))
+    assert synced[:2] == ["part-1", "1.json"]
