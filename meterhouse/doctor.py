@@ -127,6 +127,7 @@ def _clocks(site: Site) -> tuple[str, str]:
 def _stream(site: Site) -> list[dict[str, Any]]:
     """One row a queue or folder, and how collection stands as a whole."""
     from meterhouse.lag import measure
+    from meterhouse.stream.amqp import AmqpStream
 
     given = site.settings
     if given.is_spool:
@@ -147,6 +148,11 @@ def _stream(site: Site) -> list[dict[str, Any]]:
                 text += f", the oldest for {queue.age_seconds:.0f} s"
                 state = "well" if queue.age_seconds <= given.stream_late_seconds else "warning"
         rows.append({"part": "stream", "state": state, "finding": text})
+    if isinstance(site.stream, AmqpStream):
+        for broker, exchanges in site.stream.missing_exchanges.items():
+            for exchange in sorted(exchanges):
+                text = f"{broker}: there is no exchange {exchange}; see METERHOUSE_STREAM_EXCHANGES"
+                rows.append({"part": "stream", "state": "warning", "finding": text})
     rate = "no run yet" if found.rate is None else f"the last run took {found.rate:,.0f} messages/s"
     drain = "" if not found.drain_seconds else f"; what waits takes {found.drain_seconds:,.0f} s at this rate"
     state = "well" if found.keeps_up(given.stream_late_seconds) else "warning"

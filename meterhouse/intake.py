@@ -67,7 +67,7 @@ def intake(
         return ended
 
     try:
-        waited = _waiting(site, limits)
+        waited = _waiting(site)
         if waited.messages >= MANY_MESSAGES or waited.bytes >= MANY_BYTES:
             follower.start_process()  # it takes a while to be ready
         for batch in batches(site, limits):
@@ -92,17 +92,11 @@ def intake(
     return whole
 
 
-def _waiting(site: Site, limits: Limits) -> Backlog:
-    """What waits at the start; nothing known where the stream is away and it is not hurried.
-
-    Raises:
-        MeterhouseError: the stream cannot be reached.
-    """
+def _waiting(site: Site) -> Backlog:
+    """What waits at the start; nothing is known where the stream is away, which the draining then tells of."""
     try:
         return site.stream.backlog()
     except MeterhouseError:
-        if not limits.follow:
-            raise
         return Backlog(())
 
 

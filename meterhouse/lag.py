@@ -152,7 +152,10 @@ def _oldest(site: Site, waiting: Waiting, known: "Row[Any] | None", moment: date
     if bounds and moment - max(bounds) < RECENT:
         return max(bounds)
     first = site.stream.oldest(waiting.place) if isinstance(site.stream, AmqpStream) else None
-    return first or max(bounds, default=moment)
+    if first is None:
+        return max(bounds, default=moment)
+    # The time is the message's own, and may be any; it has not waited since before the queue was empty.
+    return first if known is None or known.empty_at is None else max(first, known.empty_at)
 
 
 def _rate(figures: str | None) -> float | None:

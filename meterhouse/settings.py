@@ -262,6 +262,8 @@ class Settings(BaseSettings):
     @classmethod
     def _names(cls, text: str) -> str:
         names = listed(text)
+        if text.strip() and not names:
+            raise ValueError("names nothing")
         if any(len(name.encode()) > 255 or name.startswith("amq.") for name in names):
             raise ValueError("a name is longer than 255 bytes, or begins with amq., which is RabbitMQ's own")
         if len(set(names)) != len(names):

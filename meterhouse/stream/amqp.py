@@ -1,5 +1,6 @@
 """RabbitMQ: queues of notifications, of one or many brokers, each drained by a thread of its own."""
 
+import logging
 import queue
 import threading
 import time
@@ -18,6 +19,8 @@ from meterhouse.stream.broker import Broker, brokers
 
 if TYPE_CHECKING:
     from meterhouse.stream.connection import Link
+
+log = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
 """Batches without messages come as often, so that whoever takes them can look at the clock."""
@@ -91,6 +94,9 @@ class AmqpStream:
         tls: for those with TLS.
         pace: when a batch is full.
         position: how far a stream queue is read, by the name of its position; None where it was not read yet.
+
+    Attributes:
+        missing_exchanges: by broker, the exchanges that were not there when own queues were last bound.
     """
 
     brokers: list[Broker]
@@ -99,6 +105,7 @@ class AmqpStream:
     pace: Pace = field(default_factory=Pace)
     position: Callable[[str], int | None] = lambda name: None
     name = "amqp"
+    missing_exchanges: dict[str, set[str]] = field(default_factory=dict, init=False)
     _bound: dict[str, float] = field(default_factory=dict, init=False)
     _kept: "dict[str, Link]" = field(default_factory=dict, init=False, repr=False)
 
@@ -123,9 +130,20 @@ class AmqpStream:
             keep: keep the connections for the next look, see `Stream`.
 
         Raises:
-            MeterhouseError: a broker cannot be reached.
+            MeterhouseError: no broker can be reached. Where some can, the others are warned of.
         """
-        return Backlog(tuple(place for broker in self.brokers for place in self._look(broker, keep)))
+        found: list[Waiting] = []
+        failures: list[MeterhouseError] = []
+        for broker in self.brokers:
+            try:
+                found += self._look(broker, keep)
+            except MeterhouseError as error:
+                failures.append(error)
+        if len(failures) == len(self.brokers):
+            raise _together(list(failures))
+        for failure in failures:
+            log.warning("%s", failure)
+        return Backlog(tuple(found))
 
     def _look(self, broker: Broker, keep: bool) -> list[Waiting]:
         from meterhouse.stream.connection import GONE, connect, open_link, unreachable
@@ -161,7 +179,7 @@ class AmqpStream:
 
         name = link.broker.name
         if self.queues.exchanges and time.monotonic() - self._bound.get(name, 0.0) >= BIND_SECONDS:
-            link.bind(self.queues)
+            self.missing_exchanges[name] = link.bind(self.queues)
             self._bound[name] = time.monotonic()
         return link.look(self.queues, self.position)
 

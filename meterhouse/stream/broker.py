@@ -66,6 +66,8 @@ def _broker(url: str) -> Broker:
     netloc, slash, path = rest.partition("/")
     if "@" in path + query or "#" in rest + query:
         raise ValueError("has a character that must be escaped in an account: / as %2F, ? as %3F, # as %23, @ as %40")
+    if any(part.count("@") > 1 for part in netloc.split(",")):
+        raise ValueError("has an @ in an account: write it as %40")
     options = parse_qs(query)
     tls = SCHEMES[scheme] or options.get("ssl", ["0"])[-1].lower() in ("1", "true", "yes")
     try:

@@ -339,13 +339,14 @@ def unreachable(broker: Broker, error: Exception) -> MeterhouseError:
         return MeterhouseError(
             f"no TLS with the broker: {said}",
             where=broker.name,
-            hint="Check METERHOUSE_STREAM_CA_FILE, METERHOUSE_STREAM_CERT_FILE, and that the port speaks TLS",
+            hint="Check METERHOUSE_STREAM_CA_FILE, _CERT_FILE and _KEY_FILE, and that the port speaks TLS",
         )
     if isinstance(error, amqp.ChannelError):
         return Unreachable(f"the broker closed the channel: {said}", where=broker.name)
-    return Unreachable(
-        f"the broker cannot be reached: {said}", where=broker.name, hint="Check METERHOUSE_STREAM_URL and that it runs"
-    )
+    hint = "Check METERHOUSE_STREAM_URL and that it runs"
+    if "unexpectedly closed" in said:
+        hint += ", and whether the port wants TLS (amqps://) or a certificate (METERHOUSE_STREAM_CERT_FILE)"
+    return Unreachable(f"the broker cannot be reached: {said}", where=broker.name, hint=hint)
 
 
 def is_a_stream(broker: Broker, name: str) -> MeterhouseError:

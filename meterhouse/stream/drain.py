@@ -96,6 +96,7 @@ class Drain:
         self._taken: list[Raw] = []
         self._bytes = 0
         self._positions: dict[str, int] = {}
+        self._tags: list[int] = []  # of what is taken
         self._tag = 0
         self._acks: deque[int] = deque()
         now = time.monotonic()
@@ -207,6 +208,7 @@ class Drain:
         if not self._taken:
             self._first_at, self.quiet_since = self._last_message, None
         self._taken.append(Raw(body, name, "", wire, redelivered, self._places[name]))
+        self._tags.append(tag)
         self._bytes += len(body)
 
     def _offset(self, name: str, wire: bytes) -> int:
@@ -238,12 +240,17 @@ class Drain:
 
     def _offer(self, now: float) -> None:
         """Hand the batch over, if the one before is taken."""
-        batch = Batch(self._taken, partial(self.acknowledge, self._tag), self._positions)
+        # One read may take more than a batch has room for. Of streams all of it goes, for the positions are of all.
+        most = self._work.most if self._queues.kind != "stream" else len(self._taken)
+        taken, rest = self._taken[:most], self._taken[most:]
+        batch = Batch(taken, partial(self.acknowledge, self._tags[len(taken) - 1]), self._positions)
         try:
             self._work.offered.put_nowait(batch)
         except queue.Full:
             return
-        self._taken, self._bytes, self._positions, self._offered_at = [], 0, {}, now
+        self._taken, self._tags = rest, self._tags[most:]
+        self._bytes = sum(len(raw.body) for raw in rest)
+        self._positions, self._offered_at = {}, now
 
     def _acknowledge(self) -> None:
         if self._skipping and not self._taken and self.landed < self._tag:

@@ -18,7 +18,10 @@ from meterhouse.site import Site
 pytestmark = pytest.mark.slow
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["kill_steps"])
+# By name, for what is installed: Python 3.11 does not tell the fork server of pytest's additions to the path.
+PROCESSES.set_forkserver_preload(
+    [f"meterhouse.{name}" for name in ("archive", "catalog", "collect", "convert", "rollups", "sample_quality")]
+)
 
 APPEND = "before(lake.Lake, 'append', nth={nth}, when=lambda self, name, *a, **k: name == {name!r})"
 COMMIT = "before(lake.Lake, 'commit', nth={nth}, when=lambda self, name, *a, **k: name == {name!r})"

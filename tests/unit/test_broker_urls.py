@@ -189,7 +189,8 @@ def test_settings_hold_the_url_and_do_not_show_it(tmp_path: Path) -> None:
         ({"stream_queues": "a,b,a"}, "a name is given twice"),
         ({"stream_queues": "amq.topic"}, "begins with amq., which is RabbitMQ's own"),
         ({"stream_exchanges": "q" * 256}, "a name is longer than 255 bytes"),
-        ({"stream_queues": " , "}, "METERHOUSE_STREAM_QUEUES: names no queue"),
+        ({"stream_queues": " , "}, "METERHOUSE_STREAM_QUEUES=' , ': names nothing"),
+        ({"stream_exchanges": ","}, "METERHOUSE_STREAM_EXCHANGES=',': names nothing"),
         ({"stream_pool": "a b"}, "METERHOUSE_STREAM_POOL='a b': it is not of the form that it takes"),
         ({"stream_queue_type": "lazy"}, "METERHOUSE_STREAM_QUEUE_TYPE='lazy'"),
         ({"stream_prefetch": 1}, "METERHOUSE_STREAM_PREFETCH=1"),
@@ -231,3 +232,9 @@ def test_every_setting_of_the_stream_is_described() -> None:
     for name, field in Settings.model_fields.items():
         if name.startswith(("stream_", "collect_")):
             assert field.description, name
+
+
+def test_an_at_sign_in_an_account_is_refused_unless_it_is_escaped() -> None:
+    with pytest.raises(ValueError, match="has an @ in an account: write it as %40"):
+        brokers("amqp://u:p@ss@h/")
+    assert brokers("amqp://u:p%40ss@h/")[0].hosts[0].password == "p@ss"

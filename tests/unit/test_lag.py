@@ -178,10 +178,26 @@ def test_what_was_taken_no_longer_counts_for_the_age(amqp_url: str, queue: str, 
 
 
 @pytest.mark.service
-def test_a_first_message_without_a_time_has_no_age(amqp_url: str, queue: str, busy: Site) -> None:
+def test_a_first_message_without_a_time_is_as_old_as_the_first_look_at_it(
+    amqp_url: str, queue: str, busy: Site, peeks: list[str]
+) -> None:
     publish(amqp_url, "", queue, [b"no notification"])
     found = measure(busy)
-    assert (found.messages, found.age_seconds, found.queues[0].age_seconds) == (1, 0.0, None)
+    assert (found.messages, found.age_seconds) == (1, 0.0)
+    time.sleep(0.1)
+    assert 0.1 <= measure(busy).age_seconds < NEAR
+    assert len(peeks) == 1
+
+
+@pytest.mark.service
+def test_a_message_is_not_older_than_the_queue_was_seen_empty(
+    amqp_url: str, queue: str, busy: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert measure(busy).messages == 0
+    publish(amqp_url, "", queue, sent(60 * 24 * 12, 3))
+    clock = times.now
+    monkeypatch.setattr(times, "now", lambda: clock() + timedelta(minutes=5))
+    assert abs(measure(busy).age_seconds - 300) < NEAR
 
 
 @pytest.mark.service
