@@ -233,6 +233,7 @@ class AmqpStream:
         )
         tick = TICK_SECONDS if follow else min(TICK_SECONDS, max(quiet_seconds / 2, 0.05))
         consumers = [Consumer(broker, self.tls, work) for broker in self.brokers]
+        failures: list[Exception] = []
         for consumer in consumers:
             consumer.start()
         try:
@@ -241,13 +242,14 @@ class AmqpStream:
                     yield work.offered.get(timeout=tick)
                     continue
                 if work.offered.empty() and all(consumer.is_over(quiet_seconds) for consumer in consumers):
+                    # Now, for one that follows tries again, and would take its failure back.
+                    failures = [consumer.failure for consumer in consumers if consumer.failure is not None]
                     break
                 yield Batch([])
         finally:
             work.stop.set()
             for consumer in consumers:
                 consumer.join()
-        failures = [consumer.failure for consumer in consumers if consumer.failure is not None]
         if failures:
             raise _together(failures)
 
