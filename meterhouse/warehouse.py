@@ -57,6 +57,8 @@ class Warehouse:
         try:
             warehouse.check_schema()
         except Away as error:
+            if warehouse.is_sqlite:  # it is a file, and does not come back
+                raise
             log.warning("%s", error)
         return warehouse
 

@@ -167,7 +167,7 @@ def test_a_target_may_be_changed_and_one_that_is_not_there_is_a_reset(echo: str)
         port = nobody.getsockname()[1]
     with Proxy(f"amqp://me:word@127.0.0.1:{port}/%2F") as proxy:
         assert proxy.url == f"amqp://me:word@127.0.0.1:{proxy.port}/%2F"
-        with connect(proxy) as client, pytest.raises(ConnectionResetError):
+        with pytest.raises(ConnectionResetError), connect(proxy) as client:
             client.recv(1)
         proxy.target = ("127.0.0.1", int(echo.rpartition(":")[2]))
         with connect(proxy) as client:
