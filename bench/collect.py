@@ -42,7 +42,7 @@ from meterhouse.settings import read_settings
 from meterhouse.site import Site
 
 AMQP_URL = "METERHOUSE_TEST_AMQP_URL"
-COUNT, BATCHES = 80_000, 10_000
+COUNT, BATCHES = 80_000, 6_000
 PEER_COUNT, PEER_BATCHES = 4_000, 1_000
 SIZE = 1_600  # bytes of a notification on the wire, on the average: the larger ones of a selection are left out
 PEER_PATIENCE_S = 600
