@@ -120,9 +120,11 @@ def test_what_the_process_cannot_do_is_told_at_the_end(
     assert follower._process is None
 
 
-@pytest.mark.parametrize("error", [DefinitionError("m.yaml cannot work"), Away("the warehouse is away")])
+@pytest.mark.parametrize(
+    "error", [DefinitionError("m.yaml cannot work"), Away("the warehouse is away"), ValueError("a fault of a plugin")]
+)
 def test_landing_goes_on_where_conversion_cannot(
-    open_site: OpenSite, monkeypatch: pytest.MonkeyPatch, error: MeterhouseError
+    open_site: OpenSite, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     site = open_site(collect_batch=2)
     write(site)

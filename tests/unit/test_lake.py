@@ -10,6 +10,7 @@ import pytest
 from builders import at, count, point, rows
 from conftest import OpenSite
 from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -131,6 +132,31 @@ def test_a_transaction_that_another_process_has_recorded_is_not_written_again(
     assert count(site, "samples") == 1
     lake.append("samples", samples(2), transaction=("app", 8))
     assert count(site, "samples") == 2
+
+
+def test_an_append_that_rests_on_another_version_than_is_recorded_is_refused(site: Site) -> None:
+    lake = site.lake
+    lake.append("samples", samples(1), transaction=("app", 7), after=0)
+    with pytest.raises(Busy):  # as of two that began at the same place, of which the other was quicker
+        lake.append("samples", samples(1, 2), transaction=("app", 9), after=0)
+    assert count(site, "samples") == 1
+    assert len(list(Path(lake.uri("samples")).rglob("part-*"))) == 1
+    lake.append("samples", samples(2), transaction=("app", 9), after=7)
+    assert count(site, "samples") == 2
+
+
+def test_a_commit_that_fails_for_another_reason_than_another_process_is_an_error(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise CommitFailedError("Unsupported table features required: [RowTracking]")
+
+    site.lake.append("samples", samples(1))
+    monkeypatch.setattr(DeltaTable, "create_write_transaction", fails)
+    with pytest.raises(MeterhouseError, match="Unsupported table features") as caught:
+        site.lake.append("samples", samples(2), transaction=("app", 1))
+    assert not isinstance(caught.value, Busy)
+    assert len(list(Path(site.lake.uri("samples")).rglob("part-*"))) == 1
 
 
 def test_a_follower_that_is_behind_what_the_log_holds_is_told(site: Site) -> None:
