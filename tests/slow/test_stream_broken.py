@@ -88,8 +88,8 @@ MOMENTS = {
         "self.table_uri.rstrip('/').endswith('notifications'))"
     ),
     "between landing and acknowledging": "after(collect, '_land', nth=2)",
-    "before the landed is synced": "before(syncing, '_sync')",
-    "between syncing and acknowledging": "after(syncing, '_sync')",
+    "before the landed is synced": "before(syncing, 'sync')",
+    "between syncing and acknowledging": "after(syncing, 'sync')",
     "before the acknowledgement is sent": "before(following.Follower, 'landed', nth=2)",
     "between acknowledgement and conversion": (
         "slow(following.Follower, 'landed', 0.5); after(Channel, 'basic_ack', nth=2)"
