@@ -9,7 +9,6 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 from amqp import Channel, Connection
@@ -55,13 +54,25 @@ class Link:
         self._answer_by = math.inf
         self._library: Callable[[tuple[int, int, bytes]], bool] = connection.on_inbound_frame
         connection.on_inbound_frame = self._frame
-        connection.Channel = partial(_Channel, self)
+        connection.Channel = self._channel
 
     def _frame(self, frame: tuple[int, int, bytes]) -> bool:
         """Give a frame to py-amqp, which waits for an answer for as long as heartbeats come; here it does not."""
         if frame[0] == _HEARTBEAT and time.monotonic() > self._answer_by:
             raise TimeoutError("the broker does not answer")
         return self._library(frame)
+
+    def _channel(self, *given: Any, **named: Any) -> Channel:
+        """A channel that does not wait for an answer for ever."""
+        channel = Channel(*given, **named)
+        wait = channel.wait
+
+        def wait_so_long(*given: Any, **named: Any) -> Any:
+            with self.answering():
+                return wait(*given, **named)
+
+        channel.wait = wait_so_long
+        return channel
 
     @contextmanager
     def answering(self) -> Iterator[None]:
@@ -245,19 +256,6 @@ class Link:
         """Close the socket, without a word to a broker that may not answer; nothing happens where it is closed."""
         with contextlib.suppress(OSError):
             self.connection.collect()
-
-
-class _Channel(Channel):  # type: ignore[misc]  # py-amqp has no types
-    """A channel that does not wait for an answer for ever."""
-
-    def __init__(self, link: Link, connection: Connection, *given: Any, **named: Any) -> None:
-        self._link = link
-        super().__init__(connection, *given, **named)
-
-    def wait(self, *given: Any, **named: Any) -> Any:
-        """Wait for an answer; see `Link.answering`."""
-        with self._link.answering():
-            return super().wait(*given, **named)
 
 
 @contextmanager
