@@ -6,8 +6,8 @@ from assets.intake import CATALOG
 from assets.partitions import days
 from assets.resources import RETRIES, SiteResource
 from meterhouse import plots, times
-from meterhouse.archive import archive as seal
-from meterhouse.archive import manifest
+from meterhouse.archive.seal import archive as seal
+from meterhouse.archive.seal import manifest
 
 
 @dg.asset(

@@ -6,7 +6,7 @@ import dagster as dg
 import pyarrow.compute as pc
 
 from meterhouse import plots, times
-from meterhouse.lag import Lag
+from meterhouse.collection.lag import Lag
 from meterhouse.site import Site
 
 

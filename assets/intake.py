@@ -11,11 +11,11 @@ import dagster as dg
 
 from assets import figures
 from assets.resources import RETRIES, SiteResource
-from meterhouse import lag
-from meterhouse.collect import Collected, Limits
-from meterhouse.drift import drifted
-from meterhouse.following import Followed, follow
-from meterhouse.intake import intake as run
+from meterhouse.collection import lag
+from meterhouse.collection.collect import Collected, Limits
+from meterhouse.collection.following import Followed, follow
+from meterhouse.collection.intake import intake as run
+from meterhouse.conversion.drift import drifted
 from meterhouse.site import Site
 
 OWNERS = ["team:telemetry"]

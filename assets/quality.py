@@ -10,7 +10,7 @@ from assets.partitions import hours
 from assets.resources import RETRIES, SiteResource
 from assets.runs import hours_to_do
 from meterhouse import plots
-from meterhouse.sample_quality import judge_hours
+from meterhouse.sample_quality.step import judge_hours
 
 SHARE_OF_EXCLUDED = 0.1
 """More than this share of a day's points excluded is worth a warning."""

@@ -5,7 +5,8 @@ import dagster as dg
 from assets.partitions import days
 from assets.resources import RETRIES, SiteResource
 from assets.rollups import rollups
-from meterhouse import plots, reports, times
+from meterhouse import plots, times
+from meterhouse.queries import reports
 
 
 @dg.asset(

@@ -8,7 +8,7 @@ from assets.quality import sample_quality
 from assets.resources import RETRIES, SiteResource
 from assets.runs import hours_to_do
 from meterhouse import plots
-from meterhouse.rollups import points_by_hour, roll_up
+from meterhouse.rollups.step import points_by_hour, roll_up
 
 
 @dg.asset(

@@ -5,7 +5,7 @@ import dagster as dg
 from assets import figures
 from assets.intake import NOTIFICATIONS
 from assets.resources import SiteResource
-from meterhouse import lag
+from meterhouse.collection import lag
 
 
 @dg.asset_check(asset=NOTIFICATIONS, name="collection_keeps_up")

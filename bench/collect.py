@@ -35,9 +35,9 @@ from _ceilometer import RECORDED, ROOT, VERSION, python
 from _collect_broker import Spent, drain, left, measured, publish, queues, version
 from convert import IN_BATCH, of_file, polled, repeated, simulated, table_of, whole_metadata
 
-from meterhouse.convert import Converter
+from meterhouse.collection.intake import Intake, intake
+from meterhouse.conversion.convert import Converter
 from meterhouse.definitions.loading import load
-from meterhouse.intake import Intake, intake
 from meterhouse.settings import read_settings
 from meterhouse.site import Site
 

@@ -27,13 +27,13 @@ import pyarrow as pa
 from _ceilometer import VERSION, Ceilometer, packaged
 
 from meterhouse import times
-from meterhouse.convert import Converter
+from meterhouse.conversion.convert import Converter
 from meterhouse.definitions.events import EventDefinitions
 from meterhouse.definitions.loading import Definitions, load, load_files
 from meterhouse.definitions.meters import MeterDefinitions
 from meterhouse.demo.cloud import SimulatedCloud
-from meterhouse.envelope import unwrap
-from meterhouse.schema import NOTIFICATIONS
+from meterhouse.stores.lake_tables import NOTIFICATIONS
+from meterhouse.stream.envelope import unwrap
 
 COUNT, BATCHES, IN_BATCH = 20_000, 400, 50
 CHUNK = 100_000  # rows of a table that the pipeline converts at once

@@ -13,8 +13,8 @@ import orjson
 
 from meterhouse import times
 from meterhouse.catalog import catalog
-from meterhouse.collect import collect
-from meterhouse.conversion import convert
+from meterhouse.collection.collect import collect
+from meterhouse.conversion.step import convert
 from meterhouse.demo.cloud import SimulatedCloud
 from meterhouse.settings import read_settings
 from meterhouse.site import Site

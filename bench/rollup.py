@@ -14,12 +14,12 @@ import pyarrow as pa
 
 from meterhouse import times
 from meterhouse.catalog import catalog
-from meterhouse.lake import Lake
-from meterhouse.rollups import GRANULARITIES, roll_up
-from meterhouse.sample_quality import judge_hours
-from meterhouse.schema import SAMPLES
+from meterhouse.rollups.step import GRANULARITIES, roll_up
+from meterhouse.sample_quality.step import judge_hours
 from meterhouse.settings import read_settings
 from meterhouse.site import Site
+from meterhouse.stores.lake import Lake
+from meterhouse.stores.lake_tables import SAMPLES
 
 SERIES, CADENCE = 2_000, 60
 

@@ -32,8 +32,8 @@ def meterhouse_archive() -> None:
     def archive() -> dict[str, Any]:
         """Seal the run's day."""
         with plain_errors():
-            from meterhouse.archive import archive as seal
-            from meterhouse.archive import manifest
+            from meterhouse.archive.seal import archive as seal
+            from meterhouse.archive.seal import manifest
 
             site, day = open_site(), day_of_run()
             done = seal(site, day)

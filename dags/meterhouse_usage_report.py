@@ -27,7 +27,7 @@ def meterhouse_usage_report() -> None:
     def export_usage() -> dict[str, Any]:
         """Export the run's day."""
         with plain_errors():
-            from meterhouse import reports
+            from meterhouse.queries import reports
 
             day = day_of_run()
             done = reports.export(open_site(), "usage_by_project_and_day", day)

@@ -22,19 +22,21 @@ from sqlalchemy import Table, bindparam, create_engine, text
 from sqlalchemy.dialects import postgresql
 
 import sql
-from meterhouse import reports, schema, stream_meters
 from meterhouse.alarms import definitions as alarm_definitions
 from meterhouse.alarms.evaluate import COMPARE
 from meterhouse.cli import cli
+from meterhouse.collection import stream_meters
 from meterhouse.definitions.endpoints import ENDPOINTS
 from meterhouse.definitions.events import DEFAULT_TRAITS, compile_event
 from meterhouse.definitions.loading import DEFAULTS, ICEHOUSE_METERS
 from meterhouse.definitions.meters import compile_meter
-from meterhouse.quality_rules import CHECKS, SEVERITIES, Rule
-from meterhouse.quality_rules import load as load_rules
+from meterhouse.definitions.quality_rules import CHECKS, SEVERITIES, Rule
+from meterhouse.definitions.quality_rules import load as load_rules
+from meterhouse.queries import reports
+from meterhouse.queries.statistics import FIELDS
 from meterhouse.settings import Settings
-from meterhouse.statistics import FIELDS
-from meterhouse.warehouse_tables import UtcTime, metadata
+from meterhouse.stores import lake_tables as schema
+from meterhouse.stores.warehouse_tables import UtcTime, metadata
 
 FOLDER = Path(__file__).parent / "reference"
 HEADER = "<!-- Made from the code by docs/generate.py. Do not edit: run `python docs/generate.py`. -->\n\n"

@@ -14,10 +14,10 @@ from sqlalchemy import Connection, and_, or_, select, text, update
 
 import sql
 from meterhouse import times
-from meterhouse.duck import arrow
 from meterhouse.site import Site
-from meterhouse.warehouse import upsert
-from meterhouse.warehouse_tables import dirty_hours, followed, resources, series
+from meterhouse.stores.duck import arrow
+from meterhouse.stores.warehouse import upsert
+from meterhouse.stores.warehouse_tables import dirty_hours, followed, resources, series
 
 FOLLOWER = "samples"
 

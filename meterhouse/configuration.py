@@ -9,9 +9,8 @@ def check(given: Settings) -> None:
     Raises:
         DefinitionError: a file cannot work; says file, line, what is wrong and what to do.
     """
-    from meterhouse import quality_rules
     from meterhouse.alarms import definitions as alarms
-    from meterhouse.definitions import loading
+    from meterhouse.definitions import loading, quality_rules
 
     loading.load(given.config_dir, icehouse_names=given.icehouse_names, icehouse_meters=given.icehouse_meters)
     quality_rules.load(given.config_dir)

@@ -16,12 +16,12 @@ import pyarrow as pa
 import xxhash
 
 from meterhouse import times
-from meterhouse.duck import Connection, arrow, one, quoted
-from meterhouse.envelope import clean
 from meterhouse.errors import Busy, UnknownName
-from meterhouse.lake import Lake
-from meterhouse.schema import DEAD_LETTERS
 from meterhouse.site import Site
+from meterhouse.stores.duck import Connection, arrow, one, quoted
+from meterhouse.stores.lake import Lake
+from meterhouse.stores.lake_tables import DEAD_LETTERS
+from meterhouse.stream.envelope import clean
 
 TABLE: Final = "dead_letters"
 

@@ -82,7 +82,7 @@ def _definitions(given: Settings) -> list[dict[str, Any]]:
 
 
 def _drift(site: Site) -> tuple[str, str]:
-    from meterhouse.drift import drifted
+    from meterhouse.conversion.drift import drifted
 
     found = drifted(site)
     if not found:
@@ -95,7 +95,7 @@ def _drift(site: Site) -> tuple[str, str]:
 
 
 def _rules(given: Settings) -> tuple[str, str]:
-    from meterhouse.quality_rules import load
+    from meterhouse.definitions.quality_rules import load
 
     rules = load(given.config_dir)
     return "well", f"{len(rules.rules)} rules of {rules.path}"
@@ -126,7 +126,7 @@ def _clocks(site: Site) -> tuple[str, str]:
 
 def _stream(site: Site) -> list[dict[str, Any]]:
     """One row a queue or folder, and how collection stands as a whole."""
-    from meterhouse.lag import measure
+    from meterhouse.collection.lag import measure
     from meterhouse.stream.amqp import AmqpStream
 
     given = site.settings

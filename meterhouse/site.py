@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from meterhouse.lake import Lake
 from meterhouse.settings import Settings, settings
-from meterhouse.warehouse import Warehouse
+from meterhouse.stores.lake import Lake
+from meterhouse.stores.warehouse import Warehouse
 
 if TYPE_CHECKING:
     from meterhouse.definitions.loading import Definitions
-    from meterhouse.quality_rules import Rules
+    from meterhouse.definitions.quality_rules import Rules
     from meterhouse.stream import Stream
 
 
@@ -67,6 +67,6 @@ class Site:
     @property
     def rules(self) -> "Rules":
         """The quality rules."""
-        from meterhouse.quality_rules import load
+        from meterhouse.definitions.quality_rules import load
 
         return load(self.settings.config_dir)

@@ -6,10 +6,10 @@ from datetime import timedelta
 from sqlalchemy import func, select
 
 from meterhouse import times
-from meterhouse.duck import one
-from meterhouse.points import view_carried, view_points
+from meterhouse.sample_quality.points import view_carried, view_points
 from meterhouse.site import Site
-from meterhouse.warehouse_tables import dirty_hours
+from meterhouse.stores.duck import one
+from meterhouse.stores.warehouse_tables import dirty_hours
 from quality.suite import validate
 
 MOST_POINTS = 100_000

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from meterhouse.quality_rules import Rule, Rules
+from meterhouse.definitions.quality_rules import Rule, Rules
 
 if TYPE_CHECKING:
     import pandas as pd

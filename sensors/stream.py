@@ -4,7 +4,7 @@ import dagster as dg
 
 from assets.resources import SiteResource
 from meterhouse.catalog import behind
-from meterhouse.conversion import unconverted
+from meterhouse.conversion.step import unconverted
 from sensors.jobs import collect
 from sensors.work import STEP, steps_at_work
 

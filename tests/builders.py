@@ -12,12 +12,12 @@ import pyarrow as pa
 
 from meterhouse import identity, times
 from meterhouse.catalog import catalog
-from meterhouse.collect import collect
-from meterhouse.conversion import convert
-from meterhouse.rollups import roll_up
-from meterhouse.sample_quality import judge_hours
-from meterhouse.schema import SAMPLES
+from meterhouse.collection.collect import collect
+from meterhouse.conversion.step import convert
+from meterhouse.rollups.step import roll_up
+from meterhouse.sample_quality.step import judge_hours
 from meterhouse.site import Site
+from meterhouse.stores.lake_tables import SAMPLES
 
 NOON = datetime(2026, 11, 10, 12, tzinfo=UTC)
 """An event hour well before any test runs."""

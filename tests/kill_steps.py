@@ -8,9 +8,16 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from meterhouse import archive, catalog, collect, conversion, convert, lake, landing, rollups, sample_quality, times
+from meterhouse import catalog, times
+from meterhouse.archive import seal as archive
+from meterhouse.collection import collect, landing
+from meterhouse.conversion import convert
+from meterhouse.conversion import step as conversion
+from meterhouse.rollups import step as rollups
+from meterhouse.sample_quality import step as sample_quality
 from meterhouse.settings import read_settings
 from meterhouse.site import Site
+from meterhouse.stores import lake
 from meterhouse.stream import spool
 
 

@@ -12,8 +12,8 @@ from builders import at, point, rows
 from sqlalchemy import select
 
 from meterhouse.catalog import snapshot
-from meterhouse.quality_rules import Rules
-from meterhouse.rollups import WAREHOUSE_TIERS
+from meterhouse.definitions.quality_rules import Rules
+from meterhouse.rollups.step import WAREHOUSE_TIERS
 from meterhouse.site import Site
 
 TIERS = (300, 3600, 86400)

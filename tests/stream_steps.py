@@ -19,10 +19,13 @@ from brokers import Traffic, depth, publish, wait_for
 from builders import count, rows, warehouse_rows
 from kill_steps import after, before
 
-from meterhouse import catalog, cli, collect, conversion, following, intake, lake, landed, landing, syncing
+from meterhouse import catalog, cli
 from meterhouse.catalog import behind
-from meterhouse.conversion import unconverted
+from meterhouse.collection import collect, following, intake, landed, landing, syncing
+from meterhouse.conversion import step as conversion
+from meterhouse.conversion.step import unconverted
 from meterhouse.site import Site
+from meterhouse.stores import lake
 
 PROCESSES = multiprocessing.get_context("forkserver")
 # What takes long to import. By name it finds only what is installed: Python 3.11 does not tell the fork server of

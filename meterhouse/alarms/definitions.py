@@ -13,9 +13,9 @@ from sqlalchemy import delete, insert, select, update
 
 from meterhouse import times, yaml_lines
 from meterhouse.errors import DefinitionError
+from meterhouse.queries.statistics import FIELDS, OPERATORS
 from meterhouse.site import Site
-from meterhouse.statistics import FIELDS, OPERATORS
-from meterhouse.warehouse_tables import alarm_history, alarms
+from meterhouse.stores.warehouse_tables import alarm_history, alarms
 
 TYPES = {"threshold": "The statistic of a meter over a period is compared with a threshold."}
 """Alarm type → what it does."""

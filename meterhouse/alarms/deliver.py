@@ -17,7 +17,7 @@ from sqlalchemy import Row, and_, exists, func, select, update
 
 from meterhouse import times
 from meterhouse.site import Site
-from meterhouse.warehouse_tables import deliveries
+from meterhouse.stores.warehouse_tables import deliveries
 
 if TYPE_CHECKING:
     import httpx

@@ -22,14 +22,15 @@ import pyarrow as pa
 from sqlalchemy import insert, select, update
 
 import sql
-from meterhouse import stream_meters, times
+from meterhouse import times
 from meterhouse.alarms.definitions import UNKNOWN, Alarm, apply, from_json
+from meterhouse.collection import stream_meters
 from meterhouse.errors import MeterhouseError
-from meterhouse.judge import judge
-from meterhouse.points import view_points
-from meterhouse.schema import TIME
+from meterhouse.sample_quality.judge import judge
+from meterhouse.sample_quality.points import view_points
 from meterhouse.site import Site
-from meterhouse.warehouse_tables import alarm_history, alarms, deliveries, series
+from meterhouse.stores.lake_tables import TIME
+from meterhouse.stores.warehouse_tables import alarm_history, alarms, deliveries, series
 
 log = logging.getLogger(__name__)
 

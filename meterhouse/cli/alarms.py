@@ -30,7 +30,7 @@ def list_alarms(as_json: bool) -> None:
     from sqlalchemy import select
 
     from meterhouse.site import Site
-    from meterhouse.warehouse_tables import alarms as table
+    from meterhouse.stores.warehouse_tables import alarms as table
 
     with Site.open().warehouse.read() as connection:
         found = [dict(row._mapping) for row in connection.execute(select(table).order_by(table.c.name))]
@@ -69,8 +69,8 @@ def history(name: str, limit: int, as_json: bool) -> None:
 
     from meterhouse.errors import UnknownName
     from meterhouse.site import Site
-    from meterhouse.warehouse_tables import alarm_history
-    from meterhouse.warehouse_tables import alarms as table
+    from meterhouse.stores.warehouse_tables import alarm_history
+    from meterhouse.stores.warehouse_tables import alarms as table
 
     with Site.open().warehouse.read() as connection:
         known = {row.name: row.alarm_id for row in connection.execute(select(table.c.name, table.c.alarm_id))}

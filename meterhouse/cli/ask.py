@@ -11,7 +11,7 @@ from meterhouse.cli.options import Day, as_json, limit, query, span
 
 
 def _filters(given: tuple[tuple[str, str, str], ...]) -> list[Any]:
-    from meterhouse.statistics import Filter
+    from meterhouse.queries.statistics import Filter
 
     return [Filter(*condition) for condition in given]
 
@@ -42,8 +42,8 @@ def statistics(
     as_json: bool,
 ) -> None:
     """Statistics of METER's good points, by period and group. Periods start at --from, else at the first point."""
+    from meterhouse.queries.statistics import statistics as compute
     from meterhouse.site import Site
-    from meterhouse.statistics import statistics as compute
 
     found = compute(
         Site.open(),
@@ -74,7 +74,7 @@ def samples(
     as_json: bool,
 ) -> None:
     """METER's samples, newest first, with the quality rules that each breaks."""
-    from meterhouse import query as ask
+    from meterhouse.queries import query as ask
     from meterhouse.site import Site
 
     found = ask.samples(Site.open(), meter, query=_filters(query), start=start, end=end, limit=limit)
@@ -88,7 +88,7 @@ def samples(
 @as_json
 def events(event_type: str | None, start: datetime | None, end: datetime | None, limit: int, as_json: bool) -> None:
     """Events with their traits, newest first."""
-    from meterhouse import query as ask
+    from meterhouse.queries import query as ask
     from meterhouse.site import Site
 
     found = ask.events(Site.open(), event_type=event_type, start=start, end=end, limit=limit).to_pylist()
@@ -104,7 +104,7 @@ def resources(limit: int, as_json: bool) -> None:
     """Resources as their newest sample shows them, the latest first."""
     import json
 
-    from meterhouse import query as ask
+    from meterhouse.queries import query as ask
     from meterhouse.site import Site
 
     found = ask.resource_list(Site.open(), limit)
@@ -119,7 +119,7 @@ def resources(limit: int, as_json: bool) -> None:
 @as_json
 def meters(as_json: bool) -> None:
     """Meters that there are, with type, unit, number of series and times."""
-    from meterhouse import query as ask
+    from meterhouse.queries import query as ask
     from meterhouse.site import Site
 
     output.rows(ask.meter_list(Site.open()), as_json)
@@ -135,7 +135,7 @@ def report(
     name: str | None, day: date | None, start: datetime | None, end: datetime | None, export_it: bool, as_json: bool
 ) -> None:
     """Run the report NAME on the warehouse; without NAME, list the reports and the questions they answer."""
-    from meterhouse import reports
+    from meterhouse.queries import reports
     from meterhouse.site import Site
 
     if name is None:
@@ -169,7 +169,7 @@ def sql_command(statement: str, store: str, as_json: bool) -> None:
     Warehouse: series resources resource_metadata rollup_1h rollup_1d alarms alarm_history deliveries
                dirty_hours quality_daily archive_manifest runs leases followed
     """
-    from meterhouse import query as ask
+    from meterhouse.queries import query as ask
     from meterhouse.site import Site
 
     site = Site.open()

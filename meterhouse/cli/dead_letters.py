@@ -141,8 +141,8 @@ def retry(
     stopped or called again. A collector may be at work meanwhile.
     """
     from meterhouse.catalog import catalog
-    from meterhouse.conversion import convert
-    from meterhouse.dead_letter_retry import retry as try_again
+    from meterhouse.collection.dead_letter_retry import retry as try_again
+    from meterhouse.conversion.step import convert
     from meterhouse.errors import Busy
     from meterhouse.site import Site
 

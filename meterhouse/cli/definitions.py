@@ -52,8 +52,8 @@ def check(paths: tuple[Path, ...], as_json: bool) -> None:
 @as_json
 def drift(forget: bool, event_type: str | None, as_json: bool) -> None:
     """Paths that used to find something in notifications of a type, and no longer do."""
-    from meterhouse.drift import drifted
-    from meterhouse.drift import forget as begin_anew
+    from meterhouse.conversion.drift import drifted
+    from meterhouse.conversion.drift import forget as begin_anew
     from meterhouse.site import Site
 
     site = Site.open()

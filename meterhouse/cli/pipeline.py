@@ -37,7 +37,7 @@ def convert(kind: str, definitions: Path | None, explain: str | None, as_json: b
 
     A dry run of definitions on a recorded stream: one JSON line a message, on standard output.
     """
-    from meterhouse.convert import Converter
+    from meterhouse.conversion.convert import Converter
     from meterhouse.settings import settings
 
     loaded = _definitions(kind, definitions)
@@ -45,7 +45,7 @@ def convert(kind: str, definitions: Path | None, explain: str | None, as_json: b
         output.note(f"meterhouse: {fault}")
     converter = Converter.by(settings(), loaded)
     if explain is not None:
-        from meterhouse.explain import as_text, explain_event, explain_samples
+        from meterhouse.conversion.explain import as_text, explain_event, explain_samples
 
         asked = next((each for _, each in _messages() if isinstance(each, dict) and _is(each, explain)), None)
         if asked is None:
@@ -99,8 +99,8 @@ def _definitions(kind: str, path: Path | None) -> "Definitions":
 
 def _messages() -> "Iterator[tuple[int, dict[str, Any] | Exception]]":
     """The messages of standard input with the numbers of their lines; for a line that is none, why not."""
-    from meterhouse.bodies import read_body
-    from meterhouse.envelope import unwrap
+    from meterhouse.conversion.bodies import read_body
+    from meterhouse.stream.envelope import unwrap
 
     for number, line in enumerate(sys.stdin.buffer, 1):
         if line.strip():
@@ -124,8 +124,8 @@ def _is(message: dict[str, Any], message_id: str) -> bool:
 @as_json
 def collect(follow: bool, max_messages: int | None, max_seconds: float | None, as_json: bool) -> None:
     """Drain the stream into the lake, convert what is landed meanwhile, and follow it in the catalog."""
-    from meterhouse.collect import Limits
-    from meterhouse.intake import Intake, intake
+    from meterhouse.collection.collect import Limits
+    from meterhouse.collection.intake import Intake, intake
     from meterhouse.site import Site
 
     site = Site.start()
@@ -164,8 +164,8 @@ def load(files: tuple[Path, ...], as_json: bool) -> None:
     meter and volume; meter and resource_id default to the file's name.
     """
     from meterhouse.catalog import catalog
-    from meterhouse.conversion import convert as make
-    from meterhouse.load import load as load_files
+    from meterhouse.collection.load import load as load_files
+    from meterhouse.conversion.step import convert as make
     from meterhouse.site import Site
 
     site = Site.start()
@@ -198,8 +198,8 @@ def load(files: tuple[Path, ...], as_json: bool) -> None:
 def rollup(as_json: bool) -> None:
     """Judge the quality of dirty event hours and roll up their good points."""
     from meterhouse.catalog import catalog
-    from meterhouse.rollups import roll_up
-    from meterhouse.sample_quality import judge_hours
+    from meterhouse.rollups.step import roll_up
+    from meterhouse.sample_quality.step import judge_hours
     from meterhouse.site import Site
 
     site = Site.start()
@@ -224,8 +224,8 @@ def rollup(as_json: bool) -> None:
 @as_json
 def archive(day: date | None, as_json: bool) -> None:
     """Seal an arrival day: one verified file a table and hour in place of many, listed in the manifest."""
-    from meterhouse.archive import archive as seal
-    from meterhouse.archive import manifest
+    from meterhouse.archive.seal import archive as seal
+    from meterhouse.archive.seal import manifest
     from meterhouse.site import Site
 
     site = Site.start()
@@ -257,7 +257,7 @@ def archive(day: date | None, as_json: bool) -> None:
 @as_json
 def backfill(asset: str, start: datetime | None, end: datetime | None, why: str, as_json: bool) -> None:
     """Recompute ASSET over a span: sample_quality, rollups, archive or a report. Stopped, it goes on where it was."""
-    from meterhouse.backfill import backfill as recompute
+    from meterhouse.recompute import backfill as recompute
     from meterhouse.site import Site
 
     if start is None or end is None:

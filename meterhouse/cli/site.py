@@ -68,7 +68,7 @@ def _without_password(name: str, value: object) -> object:
 def migrate() -> None:
     """Upgrade the warehouse's schema to this version's."""
     from meterhouse.settings import settings
-    from meterhouse.warehouse import HEAD_REVISION, Warehouse
+    from meterhouse.stores.warehouse import HEAD_REVISION, Warehouse
 
     warehouse = Warehouse(settings().warehouse, settings().lease_seconds)
     before = warehouse.revision()

@@ -5,11 +5,11 @@ from typing import Any
 
 from sqlalchemy import text
 
-from meterhouse import query
 from meterhouse.demo.cloud import METERS
 from meterhouse.demo.ledger import Ledger
-from meterhouse.duck import quoted
+from meterhouse.queries import query
 from meterhouse.site import Site
+from meterhouse.stores.duck import quoted
 
 RULES = {
     "not finite": "not_finite",

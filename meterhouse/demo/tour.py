@@ -11,18 +11,19 @@ from pathlib import Path
 import click
 from sqlalchemy import func, select
 
-from meterhouse import reports, times
-from meterhouse.archive import manifest
+from meterhouse import times
+from meterhouse.archive.seal import manifest
 from meterhouse.catalog import behind, snapshot
-from meterhouse.conversion import unconverted
+from meterhouse.conversion.step import unconverted
 from meterhouse.demo.account import Line, account
 from meterhouse.demo.cloud import SimulatedCloud
 from meterhouse.demo.dagster_process import DagsterProcesses, free_port
 from meterhouse.demo.receiver import WebhookReceiver
 from meterhouse.errors import MeterhouseError
+from meterhouse.queries import reports
 from meterhouse.settings import read_settings, settings
 from meterhouse.site import Site
-from meterhouse.warehouse_tables import deliveries
+from meterhouse.stores.warehouse_tables import deliveries
 
 MARKER = ".meterhouse-demo"
 LIVE_SECONDS = 10
@@ -203,7 +204,7 @@ def _trip(trip: Tour, until: datetime) -> tuple[list[str], bool]:
 
 
 def _rolled_up(site: Site, hour: datetime) -> bool:
-    from meterhouse.warehouse_tables import dirty_hours
+    from meterhouse.stores.warehouse_tables import dirty_hours
 
     with site.warehouse.read() as connection:
         row = connection.execute(

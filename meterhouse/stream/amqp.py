@@ -75,7 +75,7 @@ class Pace:
 
 def sent_at(body: bytes) -> datetime | None:
     """The time that a message gives of itself, UTC."""
-    from meterhouse.envelope import BadMessage, unwrap
+    from meterhouse.stream.envelope import BadMessage, unwrap
 
     try:
         timestamp = unwrap(body).timestamp

@@ -1,8 +1,8 @@
-"""Alembic's environment: the connection comes from `meterhouse.warehouse.Warehouse.migrate`."""
+"""Alembic's environment: the connection comes from `meterhouse.stores.warehouse.Warehouse.migrate`."""
 
 from alembic import context
 
-from meterhouse.warehouse_tables import metadata
+from meterhouse.stores.warehouse_tables import metadata
 
 connection = context.config.attributes["connection"]
 context.configure(connection=connection, target_metadata=metadata, render_as_batch=True)

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from _ceilometer import Ceilometer, differing, packaged
 from definition_fuzz import Generator
 
-from meterhouse.convert import Converter
+from meterhouse.conversion.convert import Converter
 from meterhouse.definitions.loading import load_files
 from meterhouse.errors import DefinitionError
 

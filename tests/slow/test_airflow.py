@@ -13,10 +13,10 @@ from typing import Any
 import pyarrow.parquet as parquet
 import pytest
 
-from meterhouse.archive import manifest
+from meterhouse.archive.seal import manifest
 from meterhouse.catalog import catalog
-from meterhouse.load import load
-from meterhouse.rollups import roll_up
+from meterhouse.collection.load import load
+from meterhouse.rollups.step import roll_up
 from meterhouse.settings import read_settings
 from meterhouse.site import Site
 

@@ -33,10 +33,10 @@ from brokers import (
 )
 
 from meterhouse import times
-from meterhouse.convert import Converted, Converter
+from meterhouse.conversion.convert import Converted, Converter
 from meterhouse.definitions.loading import load
-from meterhouse.envelope import BadMessage, unwrap
-from meterhouse.schema import NOTIFICATIONS
+from meterhouse.stores.lake_tables import NOTIFICATIONS
+from meterhouse.stream.envelope import BadMessage, unwrap
 
 pytestmark = pytest.mark.slow
 

@@ -16,9 +16,9 @@ def append(settings: dict[str, object], writer: int) -> None:
     """One writer's commits."""
     import pyarrow as pa
 
-    from meterhouse.schema import SAMPLES
     from meterhouse.settings import read_settings
     from meterhouse.site import Site
+    from meterhouse.stores.lake_tables import SAMPLES
 
     site = Site.open(read_settings(**settings))
     for commit in range(COMMITS):
@@ -35,10 +35,10 @@ def steps(settings: dict[str, object]) -> None:
     import time
 
     from meterhouse.catalog import behind, catalog, snapshot
-    from meterhouse.collect import collect
-    from meterhouse.conversion import convert, unconverted
+    from meterhouse.collection.collect import collect
+    from meterhouse.conversion.step import convert, unconverted
     from meterhouse.errors import Busy
-    from meterhouse.rollups import roll_up
+    from meterhouse.rollups.step import roll_up
     from meterhouse.settings import read_settings
     from meterhouse.site import Site
 

@@ -10,12 +10,13 @@ import pytest
 from builders import at, land_points, point, rows
 from reference import random_points
 
-from meterhouse import duck, quality_rules
-from meterhouse.judge import judge
-from meterhouse.quality_rules import Rule, Rules
-from meterhouse.sample_quality import judge_hours
-from meterhouse.schema import SAMPLES
+from meterhouse.definitions import quality_rules
+from meterhouse.definitions.quality_rules import Rule, Rules
+from meterhouse.sample_quality.judge import judge
+from meterhouse.sample_quality.step import judge_hours
 from meterhouse.site import Site
+from meterhouse.stores import duck
+from meterhouse.stores.lake_tables import SAMPLES
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 

@@ -8,10 +8,10 @@ from builders import count, rows, warehouse_rows
 from conftest import OpenSite
 
 from meterhouse.catalog import catalog, snapshot
-from meterhouse.conversion import convert, unconverted
-from meterhouse.load import load
-from meterhouse.rollups import roll_up
-from meterhouse.sample_quality import judge_hours
+from meterhouse.collection.load import load
+from meterhouse.conversion.step import convert, unconverted
+from meterhouse.rollups.step import roll_up
+from meterhouse.sample_quality.step import judge_hours
 
 pytestmark = pytest.mark.slow
 

@@ -8,9 +8,9 @@ from builders import count, warehouse_rows
 from conftest import OpenSite
 
 from meterhouse.catalog import catalog
-from meterhouse.load import load
-from meterhouse.rollups import roll_up
-from meterhouse.statistics import statistics
+from meterhouse.collection.load import load
+from meterhouse.queries.statistics import statistics
+from meterhouse.rollups.step import roll_up
 
 pytestmark = pytest.mark.slow
 

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reference import assert_right
 
-from meterhouse.rollups import roll_up
-from meterhouse.sample_quality import judge_hours
+from meterhouse.rollups.step import roll_up
+from meterhouse.sample_quality.step import judge_hours
 
 pytestmark = pytest.mark.slow
 

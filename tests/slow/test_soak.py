@@ -16,7 +16,7 @@ from conftest import OpenSite
 from stream_steps import PROCESSES, Collector
 
 from meterhouse.catalog import behind
-from meterhouse.conversion import unconverted
+from meterhouse.conversion.step import unconverted
 
 pytestmark = [pytest.mark.slow, pytest.mark.service]
 

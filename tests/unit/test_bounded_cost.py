@@ -11,15 +11,15 @@ import pytest
 from builders import count, drop, notification, polled, polling
 from conftest import OpenSite
 
-from meterhouse import quality_rules
 from meterhouse.catalog import catalog
-from meterhouse.collect import collect
-from meterhouse.conversion import convert
+from meterhouse.collection.collect import collect
+from meterhouse.conversion.step import convert
+from meterhouse.definitions import quality_rules
 from meterhouse.definitions.expressions import MATCH_LIMIT, compile_expression
 from meterhouse.definitions.patterns import LONGEST_RESULT, compile_pattern, substitute
-from meterhouse.envelope import BadMessage, unwrap
 from meterhouse.errors import DefinitionError
 from meterhouse.site import Site
+from meterhouse.stream.envelope import BadMessage, unwrap
 from meterhouse.yaml_bounds import MOST_BYTES, MOST_DEPTH
 
 MEMORY = 1 << 30

@@ -24,17 +24,17 @@ from hypothesis import strategies as st
 
 from meterhouse import cli, dead_letters, times
 from meterhouse import settings as own_settings
-from meterhouse.archive import archive
-from meterhouse.collect import collect
-from meterhouse.conversion import convert
-from meterhouse.dead_letter_retry import retry
+from meterhouse.archive.seal import archive
+from meterhouse.collection.collect import collect
+from meterhouse.collection.dead_letter_retry import retry
+from meterhouse.conversion.signatures import signature
+from meterhouse.conversion.step import convert
 from meterhouse.dead_letters import Letter, Selection, bury, find, purge, shown_id
 from meterhouse.errors import Busy, UnknownName
-from meterhouse.lake import Lake
-from meterhouse.schema import DEAD_LETTERS
 from meterhouse.settings import read_settings
-from meterhouse.signatures import signature
 from meterhouse.site import Site
+from meterhouse.stores.lake import Lake
+from meterhouse.stores.lake_tables import DEAD_LETTERS
 
 ALL = Selection()
 LONG_AGO = "2000-01-01T00"
@@ -426,7 +426,7 @@ def test_a_letter_that_is_older_than_the_hours_of_redelivery_is_landed_once(
 
     clock = times.now
     with monkeypatch.context() as patched:
-        patched.setattr("meterhouse.dead_letter_retry.remove", killed)
+        patched.setattr("meterhouse.collection.dead_letter_retry.remove", killed)
         patched.setattr(times, "now", lambda: clock() - timedelta(hours=50))
         with pytest.raises(KeyboardInterrupt):
             retry(site, ALL)
@@ -467,7 +467,7 @@ def test_two_retries_at_once_are_told_apart_and_purges_too(site: Site) -> None:
 
 
 def test_letters_are_retried_in_bounded_pieces(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("meterhouse.dead_letter_retry._AT_ONCE", 3)
+    monkeypatch.setattr("meterhouse.collection.dead_letter_retry._AT_ONCE", 3)
     put(site, *[letter(line(notification(f"m{n}")) if n % 2 else b"junk %d" % n) for n in range(10)])
     told: list[tuple[int, int]] = []
     done = retry(site, ALL, progress=lambda at, total: told.append((at, total)))
@@ -545,7 +545,7 @@ def test_a_sample_that_was_landed_before_a_kill_comes_back_once(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("meterhouse.dead_letter_retry.remove", killed)
+        patched.setattr("meterhouse.collection.dead_letter_retry.remove", killed)
         with pytest.raises(KeyboardInterrupt):
             retry(site, ALL)
     assert convert(site).samples == 2

@@ -18,11 +18,13 @@ import click
 import pytest
 import yaml
 
-from meterhouse import reports, schema, settings
+from meterhouse import settings
 from meterhouse.alarms.definitions import TYPES
 from meterhouse.cli import cli
 from meterhouse.definitions.endpoints import ENDPOINTS
-from meterhouse.warehouse_tables import metadata
+from meterhouse.queries import reports
+from meterhouse.stores import lake_tables as schema
+from meterhouse.stores.warehouse_tables import metadata
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

@@ -22,16 +22,17 @@ from builders import (
 )
 from conftest import OpenSite
 
-from meterhouse import reports, times
-from meterhouse.archive import archive
+from meterhouse import times
+from meterhouse.archive.seal import archive
 from meterhouse.catalog import behind, catalog, redo, snapshot
-from meterhouse.collect import collect
-from meterhouse.conversion import convert, unconverted
+from meterhouse.collection.collect import collect
+from meterhouse.conversion.step import convert, unconverted
 from meterhouse.errors import Busy, UnknownName
-from meterhouse.rollups import roll_up
-from meterhouse.sample_quality import judge_hours
+from meterhouse.queries import reports
+from meterhouse.queries.statistics import statistics
+from meterhouse.rollups.step import roll_up
+from meterhouse.sample_quality.step import judge_hours
 from meterhouse.site import Site
-from meterhouse.statistics import statistics
 
 
 def feed(site: Site, number: int = 0, messages: int = 4) -> None:
@@ -129,9 +130,9 @@ def test_where_one_table_is_ahead_the_other_one_follows(
         return 0 if name == behind_it else append(name, *args, **more)
 
     with monkeypatch.context() as broken:
-        broken.setattr("meterhouse.lake.Lake.append", lambda self, *args, **more: only(*args, **more))
+        broken.setattr("meterhouse.stores.lake.Lake.append", lambda self, *args, **more: only(*args, **more))
         reached = iter([{"x": 1}])
-        broken.setattr("meterhouse.conversion._convert_some", _once(reached))
+        broken.setattr("meterhouse.conversion.step._convert_some", _once(reached))
         convert(site)
     assert (count(site, ahead) > 0, count(site, behind_it)) == (True, 0)
     feed(site, 1)
@@ -142,7 +143,7 @@ def test_where_one_table_is_ahead_the_other_one_follows(
 
 
 def _once(reached: Any) -> Any:
-    from meterhouse import conversion
+    from meterhouse.conversion import step as conversion
 
     real = conversion._convert_some
 
@@ -181,7 +182,7 @@ def test_series_and_resources_span_the_times_of_their_points_in_whatever_order_t
     with any_warehouse.warehouse.read() as connection:
         from sqlalchemy import select
 
-        from meterhouse.warehouse_tables import resources, series
+        from meterhouse.stores.warehouse_tables import resources, series
 
         spans = connection.execute(select(series.c.project_id, series.c.first_seen, series.c.last_seen)).all()
         (resource,) = connection.execute(select(resources)).all()
@@ -214,7 +215,7 @@ def test_a_second_catalog_run_changes_nothing(site: Site) -> None:
 def _table(points: list[dict[str, Any]]) -> Any:
     import pyarrow as pa
 
-    from meterhouse.schema import SAMPLES
+    from meterhouse.stores.lake_tables import SAMPLES
 
     return pa.Table.from_pylist(points, schema=SAMPLES)
 

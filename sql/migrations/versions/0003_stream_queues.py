@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from meterhouse.warehouse_tables import UtcTime
+from meterhouse.stores.warehouse_tables import UtcTime
 
 revision = "0003"
 down_revision = "0002"

@@ -1,0 +1,1 @@
+"""Arrival days that are over, sealed."""

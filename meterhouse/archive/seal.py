@@ -1,0 +1,339 @@
+"""The archive: an arrival day that is over is sealed.
+
+For each table and arrival hour the many small files are replaced by one: deduplicated, sorted, compressed. It is read
+back, counted and hashed against what it replaces; only then does it take their place, in one commit that
+changes no data, and the manifest says so. The replaced files are deleted later, when no reader can be at them.
+"""
+
+import json
+import math
+import time
+import uuid
+from dataclasses import asdict, dataclass, field
+from datetime import date, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from sqlalchemy import select
+
+from meterhouse import catalog, times
+from meterhouse.conversion import step as conversion
+from meterhouse.errors import MeterhouseError
+from meterhouse.site import Site
+from meterhouse.stores.duck import Connection, one, quoted
+from meterhouse.stores.lake_files import DataFile
+from meterhouse.stores.lake_tables import GROWN, TABLES
+from meterhouse.stores.warehouse import upsert
+from meterhouse.stores.warehouse_tables import archive_manifest
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a table is sealed.
+
+    Attributes:
+        identity: what makes two rows the same; empty where equal rows are rows of their own.
+        moment: when a row came; of equal rows the first stays.
+        order: how rows are sorted.
+        bounds: columns whose least and greatest values readers leave files out by.
+        row_group: rows of a Parquet row group; few where rows are wide, for a group is made in memory.
+        total: the column that is summed.
+    """
+
+    identity: tuple[str, ...]
+    moment: str
+    order: tuple[str, ...]
+    bounds: tuple[str, ...]
+    row_group: int
+    total: str | None = None
+
+
+RECIPES = {
+    "notifications": Recipe(
+        identity=("message_id",),
+        moment="received_at",
+        order=("event_type", "timestamp", "message_id"),
+        bounds=("timestamp", "received_at"),
+        row_group=2_048,
+    ),
+    "samples": Recipe(
+        identity=("series_id", "timestamp", "sample_id"),
+        moment="recorded_at",
+        order=("series_id", "timestamp", "sample_id"),
+        bounds=("series_id", "timestamp", "recorded_at"),
+        row_group=1_000_000,
+        total="volume",
+    ),
+    "events": Recipe(
+        identity=("message_id",),
+        moment="generated",
+        order=("event_type", "generated", "message_id"),
+        bounds=("generated",),
+        row_group=65_536,
+    ),
+    "dead_letters": Recipe(
+        identity=(),
+        moment="received_at",
+        order=("queue", "letter_id"),
+        bounds=("received_at",),
+        row_group=2_048,
+    ),
+}
+"""The tables that are sealed."""
+
+
+@dataclass
+class Sealed:
+    """One table's manifest entry of a day.
+
+    `digest` is the XOR of the MD5s of the rows; `volume_sum` is of the finite volumes, None where it overflows.
+    """
+
+    day: date
+    table_name: str
+    rows: int = 0
+    duplicates: int = 0
+    volume_sum: float | None = None
+    digest: str = ""
+    files_before: int = 0
+    bytes_before: int = 0
+    files: list[str] = field(default_factory=list)
+    bytes: int = 0
+    version: int = 0
+    day_over: bool = True
+
+
+@dataclass
+class Archived:
+    """What an archive run did. `unchanged` lists the tables that were sealed already, or have nothing of the day."""
+
+    day: date
+    sealed: list[Sealed] = field(default_factory=list)
+    unchanged: list[str] = field(default_factory=list)
+    deleted_files: int = 0
+    seconds: float = 0.0
+
+
+def archive(site: Site, day: date) -> Archived:
+    """Seal an arrival day.
+
+    A day that is not over may be sealed too: what comes later is sealed by the next run, and the manifest says
+    `day_over: false`.
+
+    Raises:
+        Busy: another process archives.
+        MeterhouseError: messages of the day wait for conversion, or a sealed file does not equal what it replaces;
+            nothing was replaced then.
+    """
+    done = Archived(day)
+    started, clock = times.now(), time.monotonic()
+    with site.warehouse.lease("archive"):
+        _must_be_converted(site, day)
+        for table in RECIPES:
+            sealed = _seal(site, table, day)
+            if sealed is None:
+                done.unchanged.append(table)
+            else:
+                done.sealed.append(sealed)
+        if done.sealed:
+            _write_manifest(site, day)
+        for table in TABLES:
+            done.deleted_files += site.lake.vacuum(table, site.settings.vacuum_hours)
+        done.seconds = time.monotonic() - clock
+        if done.sealed:
+            figures = {"day": day, "rows": sum(s.rows for s in done.sealed), "bytes": sum(s.bytes for s in done.sealed)}
+            site.warehouse.record_run("archive", started, figures)
+    return done
+
+
+def manifest(site: Site, day: date | None = None) -> list[dict[str, Any]]:
+    """The manifest's entries, of one day or all, oldest first."""
+    query = select(archive_manifest).order_by(archive_manifest.c.day, archive_manifest.c.table_name)
+    if day is not None:
+        query = query.where(archive_manifest.c.day == day)
+    with site.warehouse.read() as connection:
+        return [{**row._mapping, "files": json.loads(row.files)} for row in connection.execute(query)]
+
+
+def _must_be_converted(site: Site, day: date) -> None:
+    """Followers read the files of the commits that they have not taken yet: those must not go."""
+    for table in ("samples", "events"):
+        after = site.lake.transaction(table, conversion.APP) or 0
+        while (waiting := site.lake.appended("notifications", after)) is not None:
+            hours = waiting.rows["arrival_hour"].unique().to_pylist()
+            if any(hour.startswith(day.isoformat()) for hour in hours):
+                raise MeterhouseError(
+                    f"messages that arrived on {day} wait for conversion, so the day cannot be sealed yet",
+                    hint="Run `meterhouse collect`, which converts them, and archive again",
+                )
+            after = waiting.version
+    after = site.warehouse.followed_version(catalog.FOLLOWER)
+    while (fresh := site.lake.appended("samples", after)) is not None:
+        if any(hour.startswith(day.isoformat()) for hour in fresh.rows["arrival_hour"].unique().to_pylist()):
+            raise MeterhouseError(
+                f"samples that arrived on {day} are not in the catalog yet, so the day cannot be sealed",
+                hint="Run `meterhouse rollup`, which takes them in, and archive again",
+            )
+        after = fresh.version
+
+
+def _seal(site: Site, table: str, day: date) -> Sealed | None:
+    actions = site.lake.actions(table)
+    of_day = actions.filter(pc.starts_with(actions["partition.arrival_hour"], day.isoformat()))
+    known = manifest_files(site, day, table)
+    if set(of_day["path"].to_pylist()) == known:
+        return None
+    sealed = Sealed(day, table, day_over=times.now() >= times.day_start(day) + times.DAY)
+    sealed.files_before = of_day.num_rows
+    sealed.bytes_before = pc.sum(of_day["size_bytes"]).as_py() or 0
+    digest, total = 0, 0.0
+    added: list[DataFile] = []
+    for hour in sorted(set(of_day["partition.arrival_hour"].to_pylist())):
+        replaced = of_day.filter(pc.equal(of_day["partition.arrival_hour"], hour))
+        written = _write_hour(site, table, hour, replaced)
+        added.append(written.file)
+        sealed.rows += written.rows
+        sealed.duplicates += written.duplicates
+        digest ^= written.digest
+        total += written.total
+    sealed.digest = f"{digest:032x}"
+    sealed.volume_sum = total if RECIPES[table].total and math.isfinite(total) else None
+    sealed.files = [file.path for file in added]
+    sealed.bytes = sum(file.size for file in added)
+    sealed.version = site.lake.swap(table, of_day, added, f"sealed {day}")
+    _record(site, sealed)
+    return sealed
+
+
+def manifest_files(site: Site, day: date, table: str) -> set[str]:
+    """The files that the manifest lists for a table's day."""
+    return {path for entry in manifest(site, day) if entry["table_name"] == table for path in entry["files"]}
+
+
+@dataclass(frozen=True)
+class _Written:
+    file: DataFile
+    rows: int
+    duplicates: int
+    digest: int
+    total: float
+
+
+def _write_hour(site: Site, table: str, hour: str, replaced: pa.Table) -> _Written:
+    """Write an hour's sealed file, read it back and compare it with what it replaces."""
+    recipe = RECIPES[table]
+    schema, partitions = TABLES[table]
+    columns = ", ".join(name for name in schema.names if name not in partitions)
+    path = f"arrival_hour={hour}/sealed-{uuid.uuid4().hex}.zstd.parquet"
+    target = f"{site.lake.uri(table)}/{path}"
+    with site.lake.connect() as duck:
+        _view_once(duck, table, columns, [f"{site.lake.uri(table)}/{old}" for old in replaced["path"].to_pylist()])
+        (before,) = one(duck, "SELECT count(*) FROM old")
+        duck.execute(
+            f"COPY (SELECT * FROM once ORDER BY {', '.join(recipe.order)}) TO {quoted(target)} "
+            f"(FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2, ROW_GROUP_SIZE {recipe.row_group})"
+        )
+        duck.execute(
+            f"CREATE TEMP VIEW sealed AS SELECT * FROM read_parquet({quoted(target)}, hive_partitioning = false)"
+        )
+        expected = _fingerprint(duck, "once", columns, recipe)
+        found = _fingerprint(duck, "sealed", columns, recipe)
+        # Not the sums: they hang on the order of adding up, and the digest holds every volume to the last digit.
+        if expected[:2] != found[:2]:
+            raise MeterhouseError(
+                f"the sealed file does not equal what it should replace: {found[:2]} against {expected[:2]} "
+                "(rows, digest); nothing was replaced",
+                where=target,
+                hint="Check the disk or object store, and archive the day again",
+            )
+        rows, digest, total = found
+        statistics = _statistics(duck, recipe, rows)
+    size = int(site.lake.filesystem.size(target))
+    return _Written(DataFile(path, size, {"arrival_hour": hour}, statistics), rows, before - rows, digest, total)
+
+
+def _view_once(duck: Connection, table: str, columns: str, files: list[str]) -> None:
+    """Make the views `old`, of the files' rows, and `once`, of those without the repeats.
+
+    Of equal rows the one that came first stays, whatever the order of reading. Only rows that have a repeat are looked
+    at as a whole: bodies are wide, and memory is bounded.
+    """
+    recipe = RECIPES[table]
+    listed = ", ".join(quoted(file) for file in files)
+    how = "filename = true, file_row_number = true, hive_partitioning = false"
+    source = f"read_parquet([{listed}], {how})"
+    if table in GROWN:  # a file, or each of them, may lack a column
+        duck.register("none", TABLES[table][0].empty_table())
+        source = f"(FROM read_parquet([{listed}], {how}, union_by_name = true) UNION ALL BY NAME FROM none)"
+    duck.execute(f"CREATE TEMP VIEW old AS SELECT {columns}, filename, file_row_number FROM {source}")
+    if not recipe.identity:
+        duck.execute(f"CREATE TEMP VIEW once AS SELECT {columns} FROM old")
+        return
+    identity = ", ".join(recipe.identity)
+    duck.execute(
+        "CREATE TEMP TABLE repeats AS SELECT filename, file_row_number FROM old "
+        f"SEMI JOIN (SELECT {identity} FROM old GROUP BY {identity} HAVING count(*) > 1) USING ({identity}) "
+        f"QUALIFY row_number() OVER (PARTITION BY {identity} "
+        f"ORDER BY {recipe.moment}, md5({_text(columns)})) > 1"
+    )
+    duck.execute(
+        f"CREATE TEMP VIEW once AS SELECT {columns} FROM old ANTI JOIN repeats USING (filename, file_row_number)"
+    )
+
+
+def _text(columns: str) -> str:
+    """A SQL expression of a row as one text, in which a null is not the same as nothing."""
+    return f"concat_ws('|', {', '.join(f'coalesce({name}::VARCHAR, chr(1))' for name in columns.split(', '))})"
+
+
+def _fingerprint(duck: Connection, view: str, columns: str, recipe: Recipe) -> tuple[int, int, float]:
+    """Rows, XOR of the rows' MD5s, and the sum of the finite volumes to nine digits."""
+    total = f"coalesce(fsum({recipe.total}) FILTER (isfinite({recipe.total})), 0.0)" if recipe.total else "0.0"
+    row = one(
+        duck,
+        f"SELECT count(*), coalesce(bit_xor(md5_number({_text(columns)})), 0)::VARCHAR, {total} FROM {view}",
+    )
+    return int(row[0]), int(row[1]) & ((1 << 128) - 1), float(f"{row[2]:.9g}")
+
+
+def _statistics(duck: Connection, recipe: Recipe, rows: int) -> str:
+    """Delta's statistics of a file: row count and bounds, by which readers leave files out."""
+    wanted = ", ".join(f"min({name}), max({name}), count(*) - count({name})" for name in recipe.bounds)
+    found = one(duck, f"SELECT {wanted} FROM sealed")
+    low, high, nulls = {}, {}, {}
+    for place, name in enumerate(recipe.bounds):
+        least, most, missing = found[3 * place : 3 * place + 3]
+        if least is not None:
+            low[name], high[name] = _plain(least), _plain(most)
+        nulls[name] = missing
+    return json.dumps({"numRecords": rows, "minValues": low, "maxValues": high, "nullCount": nulls})
+
+
+def _plain(value: Any) -> Any:
+    return times.text(value) if isinstance(value, datetime) else value
+
+
+def _record(site: Site, sealed: Sealed) -> None:
+    entry = {**asdict(sealed), "files": json.dumps(sealed.files), "sealed_at": times.now()}
+    types = {
+        "day": pa.date32(),
+        "volume_sum": pa.float64(),
+        "sealed_at": pa.timestamp("us", tz="UTC"),
+        "day_over": pa.bool_(),
+    }
+    row = pa.table({name: pa.array([value], types.get(name)) for name, value in entry.items()})
+    updates = [f"{name} = excluded.{name}" for name in entry if name not in ("day", "table_name")]
+    with site.warehouse.begin() as connection:
+        upsert(connection, archive_manifest, row, updates)
+
+
+def _write_manifest(site: Site, day: date) -> None:
+    """Put the day's manifest beside the tables, for readers that have only the object store."""
+    entries = manifest(site, day)
+    content = json.dumps({"day": day.isoformat(), "tables": entries}, default=_json, indent=2)
+    site.lake.put(f"archive/{day}.json", content.encode())
+
+
+def _json(value: Any) -> str:
+    return times.text(value) if isinstance(value, datetime) else str(value)

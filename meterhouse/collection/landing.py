@@ -1,0 +1,181 @@
+"""Landing: messages into the lake's `notifications`, each once; what is none into `dead_letters`.
+
+A batch is one commit. Whether its messages are known is asked of the table as it stood at some version, and the commit
+is made against that version: where another process has landed meanwhile, it is asked again. So no message is landed
+twice, however many processes land, and they need not wait for each other.
+"""
+
+import itertools
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+
+from meterhouse import times
+from meterhouse.collection.landed import Landed
+from meterhouse.dead_letters import Letter, bury
+from meterhouse.errors import Busy
+from meterhouse.stores.lake import BYTES, Lake
+from meterhouse.stores.lake_files import DataFile
+from meterhouse.stores.lake_tables import NOTIFICATIONS
+from meterhouse.stream import Raw
+from meterhouse.stream.deliveries import headers
+from meterhouse.stream.envelope import BadMessage, Notification, unwrap
+
+APP = "landing"
+"""The application transaction that each landing raises by one, so that of two at a time one looks again."""
+
+NOTHING: Mapping[str, int] = {}
+
+
+@dataclass
+class Tally:
+    """What became of messages: how many there were, and how many were landed, known already, or dead letters.
+
+    `newest` is, by the place of each queue, the time that the last message taken from it gives of itself.
+    """
+
+    messages: int = 0
+    landed: int = 0
+    redelivered: int = 0
+    dead_letters: int = 0
+    dead_letters_known: int = 0
+    bytes: int = 0
+    newest: dict[str, datetime] = field(default_factory=dict)
+
+    def add(self, other: "Tally") -> None:
+        """Count the other in."""
+        self.messages += other.messages
+        self.landed += other.landed
+        self.redelivered += other.redelivered
+        self.dead_letters += other.dead_letters
+        self.dead_letters_known += other.dead_letters_known
+        self.bytes += other.bytes
+        self.newest |= other.newest
+
+
+class Landing:
+    """Lands batches of messages; for one thread.
+
+    Args:
+        lake: the lake.
+        folder: where the index of landed message_ids is cached.
+        redelivery_hours: hours of arrivals over which a message_id is landed once.
+        source: what the column `source` says.
+    """
+
+    def __init__(self, lake: Lake, folder: Path, redelivery_hours: int, source: str) -> None:
+        self._lake, self._source = lake, source
+        self._hours = timedelta(hours=redelivery_hours)
+        self._known = Landed(lake, folder, redelivery_hours)
+
+    def land(self, raws: Sequence[Raw], positions: Mapping[str, int] = NOTHING) -> Tally:
+        """Append the messages that are not landed yet to the lake.
+
+        Args:
+            raws: messages as they came.
+            positions: application transactions to record in the same commit, see `Batch`.
+
+        Raises:
+            MeterhouseError: the lake cannot be written; some dead letters of the batch may be, so that it is to be
+                taken for redelivered when it is tried again.
+        """
+        received = times.now()
+        done = Tally(messages=len(raws), bytes=sum(len(raw.body) for raw in raws))
+        fresh: dict[str, Notification] = {}
+        letters: list[Letter] = []
+        newest: dict[str, int] = {}
+        for raw in raws:
+            try:
+                if raw.fault:
+                    raise BadMessage(raw.fault)
+                message = unwrap(raw.body)
+            except BadMessage as fault:
+                letters.append(
+                    Letter(
+                        received,
+                        raw.queue,
+                        str(fault),
+                        raw.body,
+                        headers=headers(raw.properties) if raw.properties else None,
+                        redelivered=raw.redelivered,
+                    )
+                )
+                continue
+            fresh.setdefault(message.message_id, message)
+            if message.timestamp is not None:
+                newest[raw.place] = message.timestamp
+        done.newest = {place: times.EPOCH + timedelta(microseconds=moment) for place, moment in newest.items()}
+        if letters:
+            done.dead_letters = bury(self._lake, letters, times.arrival_hour(received - self._hours))
+            done.dead_letters_known = len(letters) - done.dead_letters
+        done.landed = self._append(fresh, received, positions) if fresh or positions else 0
+        done.redelivered = len(raws) - len(letters) - done.landed
+        return done
+
+    def close(self) -> None:
+        """Keep the index of landed message_ids for the next process."""
+        self._known.save()
+
+    def _append(self, messages: dict[str, Notification], received: datetime, positions: Mapping[str, int]) -> int:
+        """Append those of the messages that are not landed yet; return how many."""
+        ids = list(messages)
+        files: list[DataFile] = []
+        written: list[str] = []
+        for attempt in itertools.count():
+            if attempt:
+                time.sleep(random.uniform(0, min(attempt, 10) * 0.02))  # lest two overtake each other for ever
+            known = self._known.known(ids)
+            if known.any():
+                ids = [message_id for message_id, is_known in zip(ids, known.tolist(), strict=True) if not is_known]
+            recorded = self._lake.table("notifications")
+            ahead = {name: at for name, at in positions.items() if at > (recorded.transaction_version(name) or -1)}
+            if not ids and not ahead:
+                break
+            if written != ids:
+                self._lake.discard("notifications", files)
+                rows = _as_table([messages[message_id] for message_id in ids], received, self._source)
+                files, written = self._lake.write_files("notifications", rows), ids
+            if self._known.version != recorded.version():
+                continue
+            before = recorded.transaction_version(APP) or 0
+            size = sum(len(messages[message_id].body) for message_id in ids)
+            try:
+                self._lake.commit(
+                    "notifications",
+                    files,
+                    len(ids),
+                    transactions={APP: before + 1, **ahead},
+                    note={BYTES: str(size)},
+                )
+            except Busy:
+                continue
+            for file in files:
+                self._known.add(file.path, ids, file.partition["arrival_hour"])
+            return len(ids)
+        self._lake.discard("notifications", files)
+        return 0
+
+
+def _as_table(messages: list[Notification], received: datetime, source: str) -> pa.Table:
+    count = len(messages)
+    columns = [
+        [times.arrival_hour(received)] * count,
+        [m.message_id for m in messages],
+        [m.event_type for m in messages],
+        [m.publisher_id for m in messages],
+        [m.priority for m in messages],
+        pa.array([m.timestamp for m in messages], pa.int64()).cast(NOTIFICATIONS.field("timestamp").type),
+        [received] * count,
+        [source] * count,
+        [m.body for m in messages],
+    ]
+    arrays = [
+        column if isinstance(column, pa.Array) else pa.array(column, field.type)
+        for column, field in zip(columns, NOTIFICATIONS, strict=True)
+    ]
+    return pa.Table.from_arrays(arrays, schema=NOTIFICATIONS)

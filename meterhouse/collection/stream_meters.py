@@ -1,0 +1,79 @@
+"""Meters of the stream itself, so that an alarm can be set on the lag of collection.
+
+They are measured when an alarm reads one of them, with each evaluation; a site without such an alarm has none.
+"""
+
+import uuid
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+
+from meterhouse import identity, times
+from meterhouse.catalog import catalog
+from meterhouse.collection.lag import Lag, measure
+from meterhouse.site import Site
+from meterhouse.stores.lake_tables import SAMPLES
+
+SOURCE = "meterhouse"
+
+METERS = {
+    "meterhouse.stream.messages": ("message", "Messages that wait in a queue; of a spool folder, files."),
+    "meterhouse.stream.age": ("s", "How long the oldest message of a queue waits; 0 where none does."),
+    "meterhouse.stream.rate": ("message/s", "Messages a second that the last collecting run took, of all queues."),
+    "meterhouse.stream.drain_time": ("s", "Time in which all that waits is taken at this rate."),
+}
+"""Meter → unit, what it measures. All are gauges; the resource is the queue, or `stream` for all queues together."""
+
+ALL_QUEUES = "stream"
+WAIT_SECONDS = 10.0
+
+
+def record(site: Site, meters: Iterable[str]) -> int:
+    """Measure the stream if one of these meters is its own; return how many samples that made.
+
+    Raises:
+        MeterhouseError: the stream, the lake or the warehouse cannot be reached.
+    """
+    if not METERS.keys() & set(meters):
+        return 0
+    rows = _samples(measure(site))
+    site.lake.append("samples", rows)
+    catalog(site, wait_seconds=WAIT_SECONDS)
+    return int(rows.num_rows)
+
+
+def _samples(found: Lag) -> pa.Table:
+    values: list[tuple[str, str, float]] = []
+    for queue in found.queues:
+        values.append(("meterhouse.stream.messages", queue.place, float(queue.messages)))
+        values.append(("meterhouse.stream.age", queue.place, queue.age_seconds or 0.0))
+    for meter, value in (
+        ("meterhouse.stream.rate", found.rate),
+        ("meterhouse.stream.drain_time", found.drain_seconds),
+    ):
+        if value is not None:
+            values.append((meter, ALL_QUEUES, value))
+    moment = times.now()
+    rows: list[dict[str, Any]] = []
+    for meter, resource, value in values:
+        dimensions = (SOURCE, meter, "gauge", METERS[meter][0], resource, None, None)
+        rows.append(
+            {
+                "arrival_hour": times.arrival_hour(moment),
+                "series_id": identity.series_id(*dimensions),
+                "timestamp": moment,
+                "volume": value,
+                "sample_id": uuid.uuid4().int >> 65,
+                "recorded_at": moment,
+                **dict(
+                    zip(
+                        ("source", "meter", "type", "unit", "resource_id", "project_id", "user_id"),
+                        dimensions,
+                        strict=True,
+                    )
+                ),
+                "metadata_id": None,
+            }
+        )
+    return pa.Table.from_pylist(rows, schema=SAMPLES)

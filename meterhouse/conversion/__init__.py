@@ -1,0 +1,1 @@
+"""Notifications to samples and events."""

@@ -1,0 +1,152 @@
+"""The conversion step: landed notifications become samples and events, each exactly once.
+
+`samples` and `events` record in their own commits up to which version of `notifications` they have converted, so a
+kill at any point resumes where the lake says. What is not signed as it should be goes to the dead letters before
+those commits; a resumed conversion finds it there.
+"""
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from meterhouse import times
+from meterhouse.conversion import drift
+from meterhouse.dead_letters import Letter, bury
+from meterhouse.site import Site
+from meterhouse.stores.warehouse import upsert
+from meterhouse.stores.warehouse_tables import resource_metadata
+
+if TYPE_CHECKING:
+    from meterhouse.conversion.convert import Converter
+
+APP = "notifications"
+"""The application transaction under which `samples` and `events` record the version they have converted."""
+
+
+ERRORS_SHOWN = 20
+"""Errors of a run that are kept with their reasons; the rest is counted."""
+
+
+@dataclass
+class Conversion:
+    """What a conversion run did.
+
+    `first_errors` are the first ones, as message_id, kind and reason; `unsigned` counts the polled samples that were
+    not signed with METERHOUSE_TELEMETRY_SECRET, and went to the dead letters; `meters_left_out` counts the meters
+    that cannot work (`meterhouse definitions check` names them).
+    """
+
+    notifications: int = 0
+    samples: int = 0
+    events: int = 0
+    errors: int = 0
+    unsigned: int = 0
+    meters_left_out: int = 0
+    seconds: float = 0.0
+    error_kinds: Counter[str] = field(default_factory=Counter)
+    first_errors: list[str] = field(default_factory=list)
+
+    def add(self, other: "Conversion") -> None:
+        """Count the other in."""
+        self.notifications += other.notifications
+        self.samples += other.samples
+        self.events += other.events
+        self.errors += other.errors
+        self.unsigned += other.unsigned
+        self.meters_left_out = other.meters_left_out
+        self.seconds += other.seconds
+        self.error_kinds.update(other.error_kinds)
+        self.first_errors += other.first_errors[: ERRORS_SHOWN - len(self.first_errors)]
+
+
+def convert(site: Site, *, wait_seconds: float = 0.0, record: bool = True) -> Conversion:
+    """Convert what was landed since the last time.
+
+    Args:
+        site: the site.
+        wait_seconds: how long to wait for another process that converts.
+        record: keep the figures in the warehouse; else whoever called does.
+
+    Raises:
+        Busy: another process converts still.
+        DefinitionError: the definitions cannot be read; nothing was converted.
+        MeterhouseError: the lake or the warehouse cannot be reached; the rest is converted next time.
+    """
+    from meterhouse.conversion.convert import Converter
+
+    done = Conversion()
+    started, clock = times.now(), time.monotonic()
+    with site.warehouse.lease("convert", wait_seconds=wait_seconds):
+        converter = Converter.by(site.settings, site.definitions)
+        while _convert_some(site, converter, done):
+            pass
+        done.meters_left_out = len(site.definitions.faults)
+        done.seconds = time.monotonic() - clock
+        if done.notifications and record:
+            site.warehouse.record_run("convert", started, vars(done))
+    return done
+
+
+def unconverted(site: Site) -> int:
+    """How many commits of landed notifications wait for conversion."""
+    reached = min(site.lake.transaction(name, APP) or 0 for name in ("samples", "events"))
+    found = site.lake.version("notifications") - reached
+    return max(found, 0)
+
+
+def _convert_some(site: Site, converter: "Converter", done: Conversion) -> bool:
+    """Convert one bounded piece; False where there is none."""
+    lake = site.lake
+    reached = {name: lake.transaction(name, APP) or 0 for name in ("samples", "events")}
+    after, ahead = min(reached.values()), max(reached.values())
+    # Where a kill left one table behind the other, the piece ends where the other one stands.
+    landed = lake.appended("notifications", after, until=ahead if ahead > after else None, most_rows=100_000)
+    if landed is None:
+        return False
+    if landed.rows.num_rows == 0 and landed.version == after:
+        return False
+    made = converter.convert(landed.rows)
+    _keep_metadata(site, made.metadata)
+    _bury_unsigned(site, landed.rows, made.unsigned)
+    for name, rows in (("samples", made.samples), ("events", made.events)):
+        if reached[name] < landed.version:
+            lake.append(name, rows, transaction=(APP, landed.version), after=reached[name])
+    drift.record(site, made.uses)
+    done.notifications += landed.rows.num_rows
+    done.samples += made.samples.num_rows
+    done.events += made.events.num_rows
+    done.errors += len(made.errors)
+    done.unsigned += len(made.unsigned)
+    done.error_kinds.update(error.endpoint for error in made.errors)
+    for error in made.errors[: ERRORS_SHOWN - len(done.first_errors)]:
+        done.first_errors.append(f"{error.message_id} {error.endpoint}: {error.detail}"[:500])
+    return True
+
+
+def _bury_unsigned(site: Site, notifications: pa.Table, unsigned: list[tuple[int, bytes, str]]) -> None:
+    """Put what a wrong signature keeps out of the samples into the dead letters, each once however often it is done."""
+    if not unsigned:
+        return
+    rows = notifications.select(["received_at", "source", "message_id"]).take([row for row, _, _ in unsigned])
+    seen: Counter[int] = Counter()
+    letters = []
+    for came, (row, body, reason) in zip(rows.to_pylist(), unsigned, strict=True):
+        place = f"{came['message_id']}:{seen[row]}"
+        seen[row] += 1
+        letters.append(Letter(came["received_at"], came["source"], reason, body, place))
+    bury(site.lake, letters, min(times.arrival_hour(letter.received_at) for letter in letters))
+
+
+def _keep_metadata(site: Site, metadata: dict[int, bytes]) -> None:
+    """Put the resources' metadata into the warehouse, before any sample that refers to it is in the lake."""
+    rows = pa.table(
+        {
+            "metadata_id": pa.array(list(metadata), pa.int64()),
+            "metadata": pa.array([text.decode() for text in metadata.values()], pa.string()),
+        }
+    )
+    with site.warehouse.begin() as connection:
+        upsert(connection, resource_metadata, rows)

@@ -1,0 +1,1 @@
+"""What is asked: statistics, samples, events, resources, SQL, reports."""

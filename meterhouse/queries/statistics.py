@@ -1,0 +1,156 @@
+"""Statistics of a meter's good points, by period and group, as Ceilometer's v2 API has them.
+
+Periods are anchored at the start of the query (else at the first point), and empty ones are left out. Points are
+judged as they are read, so that a statistic never holds a bad one, whether its hour was rolled up yet or not.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from string import Template
+from typing import Any
+
+from sqlalchemy import select
+
+import sql
+from meterhouse import times
+from meterhouse.errors import MeterhouseError, UnknownName
+from meterhouse.sample_quality.judge import judge
+from meterhouse.sample_quality.points import view_carried, view_points
+from meterhouse.site import Site
+from meterhouse.stores.duck import one, quoted
+from meterhouse.stores.warehouse_tables import series
+
+FIELDS = {
+    "resource": "resource_id",
+    "resource_id": "resource_id",
+    "project": "project_id",
+    "project_id": "project_id",
+    "user": "user_id",
+    "user_id": "user_id",
+    "source": "source",
+    "type": "type",
+    "unit": "unit",
+}
+"""Query field → column."""
+
+OPERATORS = {"eq": "=", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+AGGREGATES = ("count", "sum", "avg", "min", "max", "stddev")
+GROUPS = ("resource_id", "project_id", "user_id", "source")
+
+
+@dataclass(frozen=True)
+class Filter:
+    """One condition of a query: `field` is a key of FIELDS, `op` one of OPERATORS."""
+
+    field: str
+    op: str
+    value: str
+
+    def __post_init__(self) -> None:
+        if self.field not in FIELDS:
+            raise UnknownName("field", self.field, sorted(FIELDS))
+        if self.op not in OPERATORS:
+            raise UnknownName("operator", self.op, sorted(OPERATORS))
+
+
+def statistics(
+    site: Site,
+    meter: str,
+    *,
+    query: Sequence[Filter] = (),
+    period: int = 0,
+    groupby: Sequence[str] = (),
+    aggregate: Sequence[str] = (),
+    start: datetime | None = None,
+    end: datetime | None = None,
+    include_excluded: bool = False,
+) -> list[dict[str, Any]]:
+    """Statistics of a meter.
+
+    Args:
+        period: length of a period in seconds; 0 for one period of all.
+        groupby: columns of GROUPS.
+        aggregate: which of AGGREGATES to give; all but stddev where none is named.
+        start, end: half-open span of event time, UTC.
+        include_excluded: count the points too that the quality rules exclude.
+
+    Returns:
+        One mapping a period and group: the aggregates, unit, period, period_start, period_end, duration (s),
+        duration_start, duration_end, groupby. Times are aware, UTC.
+
+    Raises:
+        UnknownName: no such meter, field, group or aggregate; names the near ones.
+        MeterhouseError: the period is negative or the span is empty.
+    """
+    for kind, names, known in (("group", groupby, GROUPS), ("aggregate", aggregate, AGGREGATES)):
+        for name in names:
+            if name not in known:
+                raise UnknownName(kind, name, list(known))
+    if period < 0:
+        raise MeterhouseError(f"the period is {period} seconds", hint="Give 0 or more")
+    span = meter_span(site, meter)
+    first, last = start or span[0], end or span[1] + timedelta(microseconds=1)
+    if start is not None and end is not None and start > end:
+        raise MeterhouseError("the span ends before it starts", hint="Give a --to that is after --from")
+    if first >= last:
+        return []
+    with site.lake.connect() as duck:
+        view_points(duck, site.lake, site.lake.version("samples"), [(first, last)], f"meter = {quoted(meter)}")
+        view_carried(duck, site.lake, [(first, last)], site.settings.carry_hours)
+        judge(duck, site.rules, site.settings.carry_hours)
+        conditions = [f"d.{FIELDS[f.field]} {OPERATORS[f.op]} {quoted(f.value)}" for f in query]
+        if not include_excluded:
+            conditions.append(f"(bits & {site.rules.critical_bits}) = 0")
+        duck.execute(
+            "CREATE TEMP VIEW selected AS SELECT v.timestamp, v.volume, v.type, d.* EXCLUDE (type) FROM verdicts AS v "
+            "JOIN (SELECT series_id, any_value(type) AS type, any_value(unit) AS unit, any_value(source) AS source, "
+            "any_value(resource_id) AS resource_id, any_value(project_id) AS project_id, any_value(user_id) AS user_id "
+            f"FROM points GROUP BY series_id) AS d USING (series_id) WHERE {' AND '.join(conditions) or 'true'}"
+        )
+        anchor = start
+        if anchor is None:
+            (anchor,) = one(duck, "SELECT min(timestamp) FROM selected")
+            if anchor is None:
+                return []
+        origin = f"TIMESTAMPTZ '{times.text(anchor)}'"
+        period_start = f"time_bucket(INTERVAL '{period} seconds', timestamp, {origin})" if period else origin
+        found = duck.execute(
+            Template(sql.read("lake/statistics.sql")).substitute(
+                groups="".join(f"{name}, " for name in groupby), period_start=period_start
+            )
+        )
+        names = [column[0] for column in found.description or ()]
+        rows = [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+    wanted = list(aggregate) or [name for name in AGGREGATES if name != "stddev"]
+    return [_answer(row, wanted, period, groupby) for row in rows]
+
+
+def _answer(row: dict[str, Any], wanted: list[str], period: int, groupby: Sequence[str]) -> dict[str, Any]:
+    begins = row["period_start"]
+    answer: dict[str, Any] = {name: row[name] for name in wanted}
+    answer |= {
+        "unit": row["unit"],
+        "period": period,
+        "period_start": begins,
+        "period_end": begins + timedelta(seconds=period) if period else row["duration_end"],
+        "duration": (row["duration_end"] - row["duration_start"]).total_seconds(),
+        "duration_start": row["duration_start"],
+        "duration_end": row["duration_end"],
+        "groupby": {name: row[name] for name in groupby} or None,
+    }
+    return answer
+
+
+def meter_span(site: Site, meter: str) -> tuple[datetime, datetime]:
+    """The times of a meter's first and last points.
+
+    Raises:
+        UnknownName: no series has this meter.
+    """
+    with site.warehouse.read() as connection:
+        rows = connection.execute(select(series.c.first_seen, series.c.last_seen).where(series.c.meter == meter)).all()
+        if not rows:
+            known = list(connection.execute(select(series.c.meter).distinct()).scalars())
+            raise UnknownName("meter", meter, known)
+    return min(row[0] for row in rows), max(row[1] for row in rows)

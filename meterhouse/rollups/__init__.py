@@ -1,0 +1,1 @@
+"""Good points to roll-ups."""

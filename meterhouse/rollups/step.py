@@ -1,0 +1,166 @@
+"""The roll-up step: good points of dirty event hours become roll-ups of 5 minutes, 1 hour and 1 day.
+
+The roll-ups go to the lake, and the hourly and daily ones to the warehouse. Recomputing replaces an hour (and its day)
+whole, so that a second run changes nothing.
+"""
+
+import time
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from string import Template
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from sqlalchemy import ColumnElement, Table, and_, delete, func, or_, select, update
+
+import sql
+from meterhouse import times
+from meterhouse.catalog import Snapshot, mark, snapshot
+from meterhouse.progress import Progress, quiet
+from meterhouse.sample_quality.points import Span, put_in_place, view_carried, view_points, within
+from meterhouse.sample_quality.step import Judged, group_hours, judge_snapshot
+from meterhouse.site import Site
+from meterhouse.stores.duck import Connection, arrow, one
+from meterhouse.stores.warehouse import bulk_insert
+from meterhouse.stores.warehouse_tables import dirty_hours, rollup_1d, rollup_1h
+
+GRANULARITIES = {300: "5m", 3600: "1h", 86400: "1d"}
+"""Granularity in seconds → the name of its tier."""
+
+WAREHOUSE_TIERS = {3600: rollup_1h, 86400: rollup_1d}
+
+
+@dataclass
+class RolledUp:
+    """What a roll-up run did. `points` are the good ones of the days it touched."""
+
+    hours: list[datetime] = field(default_factory=list)
+    points: int = 0
+    rows: int = 0
+    excluded: int = 0
+    seconds: float = 0.0
+
+
+def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress = quiet) -> RolledUp:
+    """Roll up the dirty event hours (of `only`, where given), judging first what is not judged yet.
+
+    A counter's last point that changed makes the next hour of its series dirty, for its increase starts there.
+
+    Raises:
+        Busy: another process rolls up or judges.
+    """
+    done = RolledUp()
+    started, clock = times.now(), time.monotonic()
+    with site.warehouse.lease("rollups"), site.warehouse.lease("sample_quality"):
+        while True:
+            seen = snapshot(site)
+            hours = [hour for hour, state in seen.hours.items() if state.unrolled and (only is None or hour in only)]
+            hours = [hour for hour in hours if hour not in done.hours]
+            if not hours:
+                break
+            for group in group_hours(site, seen.version, hours):
+                _roll_group(site, seen, group, done)
+                progress(len(done.hours), max(len(done.hours), len(hours)))
+        done.seconds = time.monotonic() - clock
+        if done.hours:
+            site.warehouse.record_run("rollups", started, {**vars(done), "hours": len(done.hours)})
+    return done
+
+
+def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledUp) -> None:
+    days = sorted({hour.date() for hour in hours})
+    whole_days = times.spans([h for day in days for h in times.hours_between(*_day(day))])
+    unjudged = [
+        hour for hour, state in seen.hours.items() if state.unjudged and any(a <= hour < b for a, b in whole_days)
+    ]
+    judge_snapshot(site, seen, unjudged, Judged())
+    spans = times.spans(hours)
+    with site.lake.connect() as duck:
+        view_points(duck, site.lake, seen.version, whole_days)
+        view_carried(duck, site.lake, whole_days, site.settings.carry_hours)
+        site.lake.view(
+            duck,
+            "quarantine",
+            site.lake.files("quarantine", partitions={"event_day": days}),
+        )
+        duck.execute("CREATE TEMP TABLE excluded_points AS SELECT * FROM quarantine WHERE excluded")
+        steps = Template(sql.read("lake/steps.sql")).substitute(carry_hours=site.settings.carry_hours)
+        duck.execute(f"CREATE TEMP TABLE steps AS {steps}")
+        tiers = {seconds: _tier(duck, seconds, whole_days if seconds == 86400 else spans) for seconds in GRANULARITIES}
+        (points,) = one(duck, "SELECT count(*) FROM steps")
+        next_hours = _next_hours(duck, site, tiers[3600], spans)
+    with site.warehouse.begin() as connection:
+        # Before the lake changes: a kill after it would find no change any more, and leave those hours as they were.
+        mark(connection, next_hours, "a counter's previous point changed")
+    for seconds, rows in tiers.items():
+        replaced = whole_days if seconds == 86400 else spans
+        put_in_place(site.lake, "rollups", rows, "bucket", replaced, {"granularity_s": seconds})
+    _record(site, seen, hours, spans, whole_days, tiers)
+    done.hours += hours
+    done.points += points
+    done.rows += sum(rows.num_rows for rows in tiers.values())
+    done.excluded += int(pc.sum(tiers[3600]["excluded"]).as_py() or 0)
+
+
+def _day(day: date) -> Span:
+    start = times.day_start(day)
+    return start, start + times.DAY
+
+
+def _tier(duck: Connection, seconds: int, spans: list[Span]) -> pa.Table:
+    query = Template(sql.read("lake/rollup.sql")).substitute(seconds=seconds, wanted=within("timestamp", spans))
+    return arrow(duck, query)
+
+
+def _next_hours(duck: Connection, site: Site, hourly: pa.Table, spans: list[Span]) -> list[datetime]:
+    """The later hours, outside the spans, whose counters start from a point that this run changes."""
+    last = spans[-1][1] + site.settings.carry_hours * times.HOUR
+    files = site.lake.files("rollups", between=("bucket", spans[0][0], last), partitions={"granularity_s": [3600]})
+    site.lake.view(duck, "rollups", files)
+    inside = within("bucket", spans)
+    columns = 'series_id, bucket, "last", last_at, increase'
+    duck.execute(
+        f"CREATE OR REPLACE TEMP VIEW before AS SELECT {columns} FROM rollups WHERE granularity_s = 3600 AND {inside}"
+    )
+    duck.execute(
+        f"CREATE OR REPLACE TEMP VIEW later AS SELECT {columns} FROM rollups "
+        f"WHERE granularity_s = 3600 AND bucket < '{times.text(last)}' AND NOT {inside}"
+    )
+    duck.register("after", hourly)
+    return [row[0] for row in duck.execute(sql.read("lake/carry_changed.sql")).fetchall()]
+
+
+def _record(
+    site: Site,
+    seen: Snapshot,
+    hours: list[datetime],
+    spans: list[Span],
+    whole_days: list[Span],
+    tiers: dict[int, pa.Table],
+) -> None:
+    with site.warehouse.begin() as connection:
+        for seconds, table in WAREHOUSE_TIERS.items():
+            connection.execute(delete(table).where(_in_spans(table, whole_days if seconds == 86400 else spans)))
+            bulk_insert(connection, table.name, tiers[seconds].drop_columns(["granularity_s", "event_day"]))
+        for hour in hours:
+            connection.execute(
+                update(dirty_hours)
+                .where(dirty_hours.c.hour == hour)
+                .values(rolled_marks=seen.hours[hour].marks, rolled_at=times.now())
+            )
+
+
+def _in_spans(table: Table, spans: list[Span]) -> ColumnElement[bool]:
+    return or_(*(and_(table.c.bucket >= start, table.c.bucket < end) for start, end in spans))
+
+
+def points_by_hour(site: Site, most: int) -> dict[datetime, int]:
+    """Good points of the latest rolled-up hours, oldest first."""
+    query = (
+        select(rollup_1h.c.bucket, func.sum(rollup_1h.c.count))
+        .group_by(rollup_1h.c.bucket)
+        .order_by(rollup_1h.c.bucket.desc())
+        .limit(most)
+    )
+    with site.warehouse.read() as connection:
+        return {row[0]: int(row[1]) for row in reversed(connection.execute(query).all())}

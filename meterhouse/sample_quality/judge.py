@@ -1,0 +1,66 @@
+"""Verdicts on points: which quality rules each breaks. Used alike by the quality step, statistics and alarms."""
+
+import math
+from string import Template
+
+import sql
+from meterhouse.definitions.quality_rules import Rule, Rules
+from meterhouse.stores.duck import Connection, quoted
+
+
+def judge(connection: Connection, rules: Rules, carry_hours: int) -> None:
+    """Make the table `verdicts` on the view `points`, knowing the earlier counters in the view `carried`.
+
+    See `sql/lake/judge.sql` for the columns.
+    """
+    query = Template(sql.read("lake/judge.sql")).substitute(
+        applies=", ".join(f"{_applies(rule)} AS applies_{rule.bit}" for rule in rules.rules) or "true AS applies_none",
+        point_bits=_bits(rules, ("finite", "range", "future")),
+        duplicate_bits=_bits(rules, ("duplicate",)),
+        reset_bits=_bits(rules, ("reset",)),
+        critical=rules.critical_bits,
+        carry_hours=carry_hours,
+    )
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE verdicts AS {query}")
+
+
+def reason_names(rules: Rules, bits: str) -> str:
+    """A DuckDB expression that lists the names of the rules in a bits column."""
+    named = ", ".join(f"CASE WHEN {bits} & {1 << rule.bit} != 0 THEN {quoted(rule.name)} END" for rule in rules.rules)
+    return f"list_filter([{named}]::VARCHAR[], lambda name: name IS NOT NULL)"
+
+
+def _applies(rule: Rule) -> str:
+    globs = " OR ".join(f"meter GLOB {quoted(glob)}" for glob in rule.meters)
+    types = ", ".join(quoted(type) for type in rule.types)
+    return f"(({globs}) AND type IN ({types}))"
+
+
+def _bits(rules: Rules, checks: tuple[str, ...]) -> str:
+    cases = [
+        f"CASE WHEN applies_{rule.bit} AND {_broken(rule)} THEN {1 << rule.bit} ELSE 0 END"
+        for rule in rules.rules
+        if rule.check in checks
+    ]
+    return f"({' | '.join(cases)})::INTEGER" if cases else "0::INTEGER"
+
+
+def _broken(rule: Rule) -> str:
+    match rule.check:
+        case "finite":
+            return "NOT isfinite(volume)"
+        case "range":
+            bounds = []
+            if rule.minimum > -math.inf:
+                bounds.append(f"volume < {rule.minimum!r}::DOUBLE")
+            if rule.maximum < math.inf:
+                bounds.append(f"volume > {rule.maximum!r}::DOUBLE")
+            return f"(isfinite(volume) AND ({' OR '.join(bounds)}))"
+        case "future":
+            return f"timestamp > recorded_at + to_microseconds({round(rule.tolerance_seconds * 1e6)})"
+        case "duplicate":
+            return "place > 1"
+        case "reset":
+            return "previous IS NOT NULL AND volume < previous"
+        case _:
+            raise ValueError(f"no such check: {rule.check}")

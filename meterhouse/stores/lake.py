@@ -1,0 +1,585 @@
+"""The lake: Delta tables on a local folder or S3, read by DuckDB, and plain files beside them."""
+
+import contextlib
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction, WriterProperties, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+
+from meterhouse.errors import Busy, MeterhouseError
+from meterhouse.settings import Settings
+from meterhouse.stores import duck
+from meterhouse.stores.lake_files import DataFile, write
+from meterhouse.stores.lake_tables import GROWN, LANDING_TABLES, TABLES
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+SEAL = "meterhouse.seal"
+"""Commit metadata key of a rewrite that changes no data: followers of a table pass over it."""
+
+ROWS = "meterhouse.rows"
+"""Commit metadata key of how many rows an append has."""
+
+BYTES = "meterhouse.bytes"
+"""Commit metadata key of how many bytes the rows of an append hold, where its writer says so."""
+
+_WRITER = WriterProperties(compression="ZSTD", compression_level=1)
+NOTHING: Mapping[str, int] = {}
+
+_HIVE_TYPES = {"arrival_hour": "VARCHAR", "event_day": "DATE", "granularity_s": "INTEGER"}
+
+
+@dataclass(frozen=True)
+class Appended:
+    """Rows that appends added to a table after a version, up to and with `version`."""
+
+    rows: pa.Table
+    version: int
+
+
+@dataclass
+class Lake:
+    """All of the lake under one URL.
+
+    Args:
+        url: absolute folder, or `s3://bucket/prefix`.
+        storage_options: delta-rs's options for the object store; empty for a folder.
+        commit_lock: a lock by table name, taken around each commit where the object store itself does not
+            keep two racing commits apart.
+    """
+
+    url: str
+    storage_options: dict[str, str] = field(default_factory=dict)
+    memory_limit: str = "1500MB"
+    spill: Path | None = None
+    commit_lock: Callable[[str], AbstractContextManager[object]] = lambda name: contextlib.nullcontext()
+    _open: dict[str, DeltaTable] = field(default_factory=dict, repr=False)
+    notes_written: bool = False
+    _written: list[Path] = field(default_factory=list, repr=False)
+
+    @classmethod
+    def from_settings(
+        cls, settings: Settings, commit_lock: Callable[[str], AbstractContextManager[object]] | None = None
+    ) -> "Lake":
+        """The lake that the settings name."""
+        options: dict[str, str] = {}
+        if settings.lake.startswith("s3://"):
+            options = {"AWS_REGION": settings.s3_region, "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "false"}
+            if settings.s3_endpoint:
+                options["AWS_ENDPOINT_URL"] = settings.s3_endpoint
+                options["AWS_ALLOW_HTTP"] = str(settings.s3_endpoint.startswith("http://")).lower()
+            if settings.s3_access_key:
+                options["AWS_ACCESS_KEY_ID"] = settings.s3_access_key
+                options["AWS_SECRET_ACCESS_KEY"] = settings.s3_secret_key
+        lake = cls(settings.lake, options, settings.memory_limit, settings.home_path / "spill")
+        if commit_lock is not None and options:
+            lake.commit_lock = commit_lock
+        return lake
+
+    # -- tables ---------------------------------------------------------------------------------------------
+
+    def uri(self, name: str) -> str:
+        """Where the table lies."""
+        return f"{self.url}/tables/{name}"
+
+    def table(self, name: str, version: int | None = None) -> DeltaTable:
+        """The table as it is now, or as it was at a version; made empty where it does not exist yet.
+
+        Raises:
+            MeterhouseError: the object store or folder cannot be reached.
+        """
+        try:
+            if version is not None:
+                return DeltaTable(self.uri(name), version=version, storage_options=self.storage_options)
+            known = self._open.get(name)
+            if known is not None:
+                known.update_incremental()
+                return known
+            try:
+                known = DeltaTable(self.uri(name), storage_options=self.storage_options)
+                self._add_columns(name, known)
+            except TableNotFoundError:
+                known = self._create(name)
+        except (OSError, DeltaError) as error:
+            raise self.unreachable(name, error) from error
+        self._open[name] = known
+        return known
+
+    def _create(self, name: str) -> DeltaTable:
+        schema, partitions = TABLES[name]
+        if not self.storage_options:
+            Path(self.uri(name)).mkdir(parents=True, exist_ok=True)
+        with self.commit_lock(name):
+            return DeltaTable.create(
+                self.uri(name),
+                schema,
+                mode="ignore",
+                partition_by=partitions,
+                storage_options=self.storage_options,
+                configuration={"delta.checkpointInterval": "100"},
+            )
+
+    def _add_columns(self, name: str, table: DeltaTable) -> None:
+        """Give a table that was made by an earlier release the columns that it lacks; its rows have null there."""
+        while missing := _missing_columns(name, table):
+            before = table.version()
+            try:
+                with self.commit_lock(name):
+                    table.alter.add_columns(missing)
+            except CommitFailedError:
+                table.update_incremental()
+                if table.version() == before:  # it was not overtaken by another process that did the same
+                    raise
+
+    def unreachable(self, name: str, error: Exception) -> MeterhouseError:
+        """The error for a table that cannot be read or written."""
+        # delta-rs tells of causes in lines of their own, with arrows in colour.
+        lines = re.sub(r"\x1b\[\d*m|↳", "", str(error)).splitlines() or [type(error).__name__]
+        said = ": ".join(dict.fromkeys(line.strip()[:300] for line in (lines[0], lines[-1])))
+        if "NoSuchBucket" in str(error):
+            said = "there is no such bucket"
+        return MeterhouseError(
+            f"the lake's table {name} cannot be read or written: {said}",
+            where=self.uri(name),
+            hint="Check METERHOUSE_LAKE_URL, the disk's free space and, for S3, METERHOUSE_S3_*",
+        )
+
+    def version(self, name: str) -> int:
+        """The table's newest version."""
+        return self.table(name).version()
+
+    def transaction(self, name: str, app: str) -> int | None:
+        """The version that an application recorded with its last commit to the table, if any."""
+        return self.table(name).transaction_version(app)
+
+    def append(
+        self,
+        name: str,
+        rows: pa.Table,
+        *,
+        transaction: tuple[str, int] | None = None,
+        after: int | None = None,
+        note: Mapping[str, str] | None = None,
+    ) -> int:
+        """Append rows in one commit; return its version.
+
+        Args:
+            rows: columns as the table's schema.
+            transaction: (application, version) recorded in the same commit.
+            after: what the application must have recorded before, 0 for nothing; None for anything lower.
+            note: further commit metadata.
+
+        Raises:
+            Busy: another process has recorded this transaction, or a later one; nothing was appended.
+        """
+        files = self.write_files(name, rows)
+        transactions = dict([transaction]) if transaction else {}
+        expected = {transaction[0]: after} if transaction and after is not None else {}
+        try:
+            return self.commit(name, files, rows.num_rows, transactions=transactions, after=expected, note=note)
+        except Busy:
+            self.discard(name, files)
+            raise
+
+    def write_files(self, name: str, rows: pa.Table) -> list[DataFile]:
+        """Write rows into files of the table that nobody sees until they are committed.
+
+        Raises:
+            MeterhouseError: they cannot be written.
+        """
+        self.table(name)
+        try:
+            files = write(self.uri(name), name, rows, self.filesystem if self.storage_options else None)
+        except OSError as error:
+            raise self.unreachable(name, error) from error
+        self.wrote(name, *(file.path for file in files))
+        return files
+
+    def written(self) -> list[Path]:
+        """The files that were written since the last time of the tables that messages are landed in, on a folder.
+
+        They may lie in the system's memory alone. What an object store has taken is kept. They are noted from the
+        first call on.
+        """
+        self.notes_written = True
+        taken, self._written = self._written, []
+        return taken
+
+    def wrote(self, name: str, *paths: str) -> None:
+        """Note files of a table, by their paths in its folder, that were written by this process or another."""
+        if self.notes_written and name in LANDING_TABLES and not self.storage_options:
+            self._written += [Path(self.uri(name)) / path for path in paths]
+
+    def discard(self, name: str, files: list[DataFile]) -> None:
+        """Delete written files that will not be committed; those that are in the table stay."""
+        # The answer to a commit may get lost on its way from an object store, which then refuses a second one.
+        live = self._live(name) if files and self.storage_options else set()
+        for file in files:
+            if file.path in live:
+                continue
+            with contextlib.suppress(OSError):
+                self.filesystem.rm_file(f"{self.uri(name)}/{file.path}")
+
+    def commit(
+        self,
+        name: str,
+        files: list[DataFile],
+        rows: int,
+        *,
+        transactions: Mapping[str, int],
+        after: Mapping[str, int] = NOTHING,
+        note: Mapping[str, str] | None = None,
+    ) -> int:
+        """Append written files in one commit; return its version.
+
+        Args:
+            name: the table.
+            files: from `write_files`; none where only transactions are to be recorded.
+            rows: how many rows they have, all together.
+            transactions: application → version, recorded in the same commit.
+            after: application → version that it must have recorded before, 0 for nothing.
+            note: further commit metadata.
+
+        Raises:
+            Busy: another process has recorded one of these transactions, or a later one; nothing was appended.
+        """
+        from deltalake.transaction import AddAction
+
+        schema, partitions = TABLES[name]
+        moment = time.time_ns() // 1_000_000
+        actions = [AddAction(file.path, file.size, file.partition, moment, True, file.statistics) for file in files]
+        properties = CommitProperties(
+            custom_metadata={ROWS: str(rows), **(note or {})},
+            app_transactions=[Transaction(*transaction) for transaction in transactions.items()],
+        )
+        table = self.table(name)
+        overtaken = Busy(f"another process has written to {name} what this one was about to", hint="Nothing is lost")
+        for app, version in transactions.items():
+            recorded = table.transaction_version(app)
+            if (recorded is not None and recorded >= version) or after.get(app, recorded or 0) != (recorded or 0):
+                raise overtaken
+        before = table.version()
+        try:
+            with self.commit_lock(name):
+                table.create_write_transaction(
+                    list(actions), "append", schema, partitions, commit_properties=properties
+                )
+        except CommitFailedError as error:
+            if "oncurrent" in str(error) or self.version(name) > before:
+                raise overtaken from error
+            self.discard(name, files)
+            raise self.unreachable(name, error) from error
+        except (OSError, DeltaError) as error:
+            # The commit may stand all the same: what comes after it can fail too.
+            if not files or files[0].path not in self._live(name):
+                if not self.storage_options:  # an object store may have got the request, and be at it still
+                    self.discard(name, files)  # each attempt would leave one more on a full disk
+                raise self.unreachable(name, error) from error
+        reached = self.version(name)
+        self.wrote(name, *(f"_delta_log/{version:020}.json" for version in range(before + 1, reached + 1)))
+        return reached
+
+    def _live(self, name: str) -> set[str]:
+        """The paths of the table's files."""
+        return set(self.actions(name)["path"].to_pylist())
+
+    def replace(self, name: str, rows: pa.Table, predicate: str) -> int:
+        """Put rows in the place of those that the SQL predicate selects, in one commit; return its version."""
+        schema, _ = TABLES[name]
+        table = self.table(name)
+        try:
+            with self.commit_lock(name):
+                write_deltalake(
+                    table,
+                    rows.select(schema.names).cast(schema),
+                    mode="overwrite",
+                    predicate=predicate,
+                    writer_properties=_WRITER,
+                )
+        except CommitFailedError:
+            raise
+        except (OSError, DeltaError) as error:
+            raise self.unreachable(name, error) from error
+        return self.version(name)
+
+    def delete(self, name: str, predicate: str, version: int) -> int:
+        """Delete the rows of a version that the SQL predicate selects, in one commit; return how many.
+
+        Raises:
+            Busy: rows of these partitions came or went since the version; nothing was deleted.
+        """
+        table = self.table(name, version)
+        try:
+            with self.commit_lock(name):
+                return int(table.delete(predicate, writer_properties=_WRITER)["num_deleted_rows"])
+        except CommitFailedError as error:
+            raise Busy(f"another process has changed {name} in the meantime", hint="Nothing is lost") from error
+        except (OSError, DeltaError) as error:
+            raise self.unreachable(name, error) from error
+
+    def swap(self, name: str, removed: pa.Table, added: list[DataFile], note: str) -> int:
+        """Put sealed files in the place of others that hold the same rows, in one commit; return its version.
+
+        Args:
+            removed: rows of `actions` of the files that go.
+            added: files that lie under the table's folder already.
+            note: what the commit's metadata say; followers of the table pass over it.
+
+        Raises:
+            Busy: rows were deleted from the files that go; nothing was replaced.
+        """
+        from deltalake.transaction import AddAction, RemoveAction
+
+        schema, partitions = TABLES[name]
+        moment = time.time_ns() // 1_000_000
+        actions: list[AddAction | RemoveAction] = [
+            AddAction(file.path, file.size, file.partition, moment, False, file.statistics) for file in added
+        ]
+        for gone in removed.to_pylist():
+            actions.append(
+                RemoveAction(
+                    gone["path"], False, moment, gone["size_bytes"], {"arrival_hour": gone["partition.arrival_hour"]}
+                )
+            )
+        table = self.table(name)
+        changed = Busy(f"another process has changed {name} in the meantime", hint="Nothing is lost; try again")
+        live = pa.table(table.get_add_actions(flatten=True))["path"]
+        if pc.any(pc.invert(pc.is_in(removed["path"], live))).as_py():
+            raise changed
+        properties = CommitProperties(custom_metadata={SEAL: note})
+        try:
+            with self.commit_lock(name):
+                table.create_write_transaction(actions, "append", schema, partitions, commit_properties=properties)
+        except CommitFailedError as error:
+            raise changed from error
+        return self.version(name)
+
+    def vacuum(self, name: str, hours: int) -> int:
+        """Delete files that were replaced, or left behind by a kill, more than so many hours ago; return how many."""
+        return len(self.table(name).vacuum(hours, dry_run=False, enforce_retention_duration=False, full=True))
+
+    def appended(
+        self,
+        name: str,
+        after: int,
+        *,
+        until: int | None = None,
+        most_rows: int = 2_000_000,
+        most_bytes: int = 128 << 20,
+    ) -> Appended | None:
+        """The rows that appends added after a version (and not after `until`); None where nothing came.
+
+        Seals, which change no data, and replaces are passed over. At most about `most_rows` rows and `most_bytes` (as
+        the commits say of themselves) are returned, and one commit at least, so that a backlog is taken in bounded
+        pieces: call again from the returned version.
+
+        Raises:
+            MeterhouseError: a commit after the version is in the table's log no more.
+        """
+        table = self.table(name)
+        newest = table.version() if until is None else min(until, table.version())
+        if newest <= after:
+            return None
+        wanted: list[dict[str, Any]] = []
+        rows = size = 0
+        upto = after
+        for version in range(after + 1, newest + 1):
+            info, added = self._commit(name, version)
+            if _is_append(info):
+                more_rows = int(info.get(ROWS) or info.get("operationMetrics", {}).get("num_added_rows", 0))
+                more_bytes = int(info.get(BYTES, 0))
+                if wanted and (rows + more_rows > most_rows or size + more_bytes > most_bytes):
+                    break
+                wanted += added
+                rows += more_rows
+                size += more_bytes
+            upto = version
+        schema, _ = TABLES[name]
+        pieces = [self._rows(name, add["path"], add["partitionValues"]) for add in wanted]
+        return Appended(pa.concat_tables([schema.empty_table(), *pieces]), upto)
+
+    def _commit(self, name: str, version: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """A commit's information and the files that it added, as the table's log has them (Delta protocol, "Actions").
+
+        Raises:
+            MeterhouseError: the commit is in the log no more.
+        """
+        try:
+            text = bytes(self.filesystem.cat_file(f"{self.uri(name)}/_delta_log/{version:020}.json"))
+        except FileNotFoundError:
+            raise MeterhouseError(
+                f"commit {version} of {name} is in its log no more, so it cannot be known what came with it",
+                where=self.uri(name),
+                hint="A step has been behind for longer than the log is kept (30 days)",
+            ) from None
+        except OSError as error:
+            raise self.unreachable(name, error) from error
+        info: dict[str, Any] = {}
+        added: list[dict[str, Any]] = []
+        for line in text.splitlines():
+            action = orjson.loads(line)
+            if "commitInfo" in action:
+                info = action["commitInfo"]
+            elif "add" in action:
+                added.append(action["add"])
+        return info, added
+
+    def read_file(self, name: str, path: str, columns: list[str]) -> pa.Table:
+        """Columns of a data file, none of them the partition's.
+
+        Args:
+            name: the table.
+            path: the file's, as Delta has it.
+            columns: which.
+
+        Raises:
+            MeterhouseError: the file cannot be read.
+        """
+        place = f"{self.uri(name)}/{unquote(path)}"
+        try:
+            with self.filesystem.open(place) if self.storage_options else Path(place).open("rb") as handle:
+                return pq.ParquetFile(handle).read(columns)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise self.unreachable(name, error) from error
+
+    def _rows(self, name: str, path: str, partition: Mapping[str, Any]) -> pa.Table:
+        """All rows of a data file."""
+        schema, partitions = TABLES[name]
+        rows = self.read_file(name, path, [column for column in schema.names if column not in partitions])
+        for column, value in partition.items():
+            rows = rows.append_column(column, pa.repeat(pa.scalar(value).cast(schema.field(column).type), len(rows)))
+        return rows.select(schema.names).cast(schema)
+
+    def actions(self, name: str, version: int | None = None) -> pa.Table:
+        """The table's live files with sizes, row counts and column statistics, one row a file."""
+        return pa.table(self.table(name, version).get_add_actions(flatten=True))
+
+    def files(
+        self,
+        name: str,
+        *,
+        version: int | None = None,
+        between: tuple[str, datetime, datetime] | None = None,
+        partitions: Mapping[str, Iterable[Any]] | None = None,
+        at_least: Mapping[str, Any] | None = None,
+    ) -> list[str]:
+        """URIs of the live files that may hold wanted rows.
+
+        Args:
+            version: the table's version; default the newest.
+            between: (column, start, end): only files whose statistics overlap [start, end).
+            partitions: partition column → wanted values.
+            at_least: partition column → lowest wanted value.
+        """
+        actions = self.actions(name, version)
+        keep = pa.array([True] * actions.num_rows, pa.bool_())
+        for column, values in (partitions or {}).items():
+            found = actions[f"partition.{column}"]
+            keep = pc.and_(keep, pc.is_in(found, pa.array(list(values), found.type)))
+        for column, value in (at_least or {}).items():
+            keep = pc.and_(keep, pc.greater_equal(actions[f"partition.{column}"], value))
+        if between is not None and f"min.{between[0]}" in actions.column_names:
+            column, start, end = between
+            low, high = actions[f"min.{column}"], actions[f"max.{column}"]
+            # Delta's statistics of times are cut to milliseconds, the highest one too.
+            zone = pa.scalar(start - timedelta(milliseconds=1), low.type), pa.scalar(end, low.type)
+            overlap = pc.and_(pc.less(low, zone[1]), pc.greater_equal(high, zone[0]))
+            keep = pc.and_(keep, pc.fill_null(overlap, True))
+        base = self.uri(name)
+        return [f"{base}/{path}" for path in actions.filter(keep)["path"].to_pylist()]
+
+    # -- DuckDB ---------------------------------------------------------------------------------------------
+
+    def connect(self) -> duck.Connection:
+        """A DuckDB connection in memory, in UTC, spilling to disk, that can read the lake's files."""
+        connection = duck.connect(self.memory_limit, str(self.spill) if self.spill is not None else None)
+        if self.storage_options:
+            connection.register_filesystem(self.filesystem)
+        return connection
+
+    def view(self, connection: duck.Connection, name: str, files: list[str], view: str | None = None) -> None:
+        """Make a DuckDB view of these files of a table, with its partition columns."""
+        view = view or name
+        schema, partitions = TABLES[name]
+        if not files or name in GROWN:
+            connection.register(f"{view}_none", schema.empty_table())
+        source = f"{view}_none"
+        if files:
+            quoted = ", ".join("'" + uri.replace("'", "''") + "'" for uri in files)
+            hive = ", ".join(f"'{column}': {_HIVE_TYPES[column]}" for column in partitions)
+            how = f"hive_partitioning = true, hive_types = {{{hive}}}"
+            if name in GROWN:  # a file, or each of them, may lack a column
+                source = f"(FROM read_parquet([{quoted}], {how}, union_by_name = true) UNION ALL BY NAME FROM {source})"
+            else:
+                source = f"read_parquet([{quoted}], {how})"
+        columns = ", ".join(schema.names)
+        connection.execute(f"CREATE OR REPLACE TEMP VIEW {view} AS SELECT {columns} FROM {source}")
+
+    # -- files ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def filesystem(self) -> "AbstractFileSystem":
+        """fsspec's file system for exports and manifests: s3fs or the local one."""
+        if self.storage_options:
+            import s3fs
+
+            return s3fs.S3FileSystem(
+                key=self.storage_options.get("AWS_ACCESS_KEY_ID"),
+                secret=self.storage_options.get("AWS_SECRET_ACCESS_KEY"),
+                endpoint_url=self.storage_options.get("AWS_ENDPOINT_URL"),
+                client_kwargs={"region_name": self.storage_options["AWS_REGION"]},
+                config_kwargs={"s3": {"addressing_style": "path"}},
+                use_listings_cache=False,
+            )
+        from fsspec.implementations.local import LocalFileSystem
+
+        return LocalFileSystem()
+
+    def put(self, path: str, content: bytes) -> str:
+        """Write a file under the lake's URL, whole or not at all; return its URI."""
+        uri = f"{self.url}/{path}"
+        try:
+            if self.storage_options:
+                self.filesystem.pipe_file(uri, content)
+            else:
+                target = Path(uri)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                part = target.with_name(f".{target.name}.{time.time_ns()}")
+                part.write_bytes(content)
+                part.replace(target)
+        except OSError as error:
+            missing = self.storage_options and isinstance(error, FileNotFoundError)
+            said = "there is no such bucket" if missing else str(error)
+            raise MeterhouseError(
+                f"cannot write: {said}", where=uri, hint="Check METERHOUSE_LAKE_URL and the free space"
+            ) from error
+        return uri
+
+    def get(self, path: str) -> bytes:
+        """Read a file under the lake's URL."""
+        return bytes(self.filesystem.cat_file(f"{self.url}/{path}"))
+
+
+def _missing_columns(name: str, table: DeltaTable) -> list[Field]:
+    schema, _ = TABLES[name]
+    there = {field.name for field in table.schema().fields}
+    return [field for field in Schema.from_arrow(schema).fields if field.name not in there]
+
+
+def _is_append(commit: Mapping[str, Any]) -> bool:
+    mode = str(commit.get("operationParameters", {}).get("mode", "")).lower()
+    return commit.get("operation") == "WRITE" and mode == "append" and SEAL not in commit

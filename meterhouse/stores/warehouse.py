@@ -1,0 +1,406 @@
+"""The warehouse: a SQL database (SQLite or PostgreSQL) for dimensions, roll-ups, alarms and bookkeeping."""
+
+import csv
+import fcntl
+import io
+import json
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from sqlalchemy import Connection, Engine, Table, create_engine, delete, event, insert, select, text, update
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, ProgrammingError
+
+from meterhouse import times
+from meterhouse.errors import Away, Busy, MeterhouseError
+from meterhouse.settings import Settings
+from meterhouse.stores.warehouse_tables import followed, leases, runs
+
+log = logging.getLogger(__name__)
+
+HEAD_REVISION = "0003"
+"""The newest migration in `sql/migrations/versions`; a test holds the two equal."""
+
+
+@dataclass
+class Warehouse:
+    """One SQL database.
+
+    Args:
+        url: SQLAlchemy URL.
+        lease_seconds: how long the lease of a process that went away still holds.
+    """
+
+    url: str
+    lease_seconds: int = 60
+    _checked: bool = field(default=False, repr=False)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "Warehouse":
+        """The warehouse that the settings name, its schema made or checked.
+
+        Where it does not answer, that is done with its first use: messages are landed without it.
+        """
+        warehouse = cls(settings.warehouse, settings.lease_seconds)
+        try:
+            warehouse.check_schema()
+        except Away as error:
+            if warehouse.is_sqlite:  # it is a file, and does not come back
+                raise
+            log.warning("%s", error)
+        return warehouse
+
+    @cached_property
+    def engine(self) -> Engine:
+        """SQLAlchemy's engine: in UTC; SQLite in WAL mode with real transactions."""
+        if self.is_sqlite:
+            Path(make_url(self.url).database or "").parent.mkdir(parents=True, exist_ok=True)
+            engine = create_engine(self.url, connect_args={"timeout": 60})
+
+            @event.listens_for(engine, "connect")
+            def _set_up(connection: Any, record: Any) -> None:
+                connection.isolation_level = None  # SQLAlchemy's own BEGIN below, not sqlite3's late one
+                cursor = connection.cursor()
+                cursor.execute("PRAGMA journal_mode = WAL")
+                cursor.execute("PRAGMA synchronous = NORMAL")
+                cursor.execute("PRAGMA busy_timeout = 60000")
+                cursor.close()
+
+            @event.listens_for(engine, "begin")
+            def _begin(connection: Connection) -> None:
+                connection.exec_driver_sql(
+                    "BEGIN IMMEDIATE" if not connection.get_execution_options().get("read") else "BEGIN"
+                )
+
+            return engine
+        how = {"options": "-c timezone=UTC", "connect_timeout": 10, "tcp_user_timeout": 30_000}  # s, ms
+        return create_engine(self.url, connect_args=how, pool_pre_ping=True)
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether this is SQLite (else PostgreSQL)."""
+        return self.url.startswith("sqlite")
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """A writing transaction.
+
+        Raises:
+            MeterhouseError: the database cannot be reached, or its schema is not this version's.
+        """
+        if not self._checked:
+            self.check_schema()
+        try:
+            with self.engine.begin() as connection:
+                yield connection
+        except DatabaseError as error:
+            if isinstance(error, IntegrityError | ProgrammingError | DataError):
+                raise
+            raise self._unreachable(error) from error
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A reading transaction, that waits for no writer and sees one state of the database throughout."""
+        if not self._checked:
+            self.check_schema()
+        how = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
+        try:
+            with self.engine.connect().execution_options(read=True, **how) as connection:
+                yield connection
+        except DatabaseError as error:
+            if isinstance(error, IntegrityError | ProgrammingError | DataError):
+                raise
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: DatabaseError) -> Away:
+        return Away(
+            f"the warehouse does not answer as it should: {str(error.orig).splitlines()[0]}",
+            where=make_url(self.url).render_as_string(hide_password=True),
+            hint="Check METERHOUSE_WAREHOUSE_URL and that the database runs",
+        )
+
+    # -- schema ---------------------------------------------------------------------------------------------
+
+    def revision(self) -> str | None:
+        """The revision of the schema; None in an empty database."""
+        try:
+            with self.engine.connect().execution_options(read=True) as connection:
+                if not connection.dialect.has_table(connection, "alembic_version"):
+                    return None
+                return str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar())
+        except DatabaseError as error:
+            if isinstance(error, IntegrityError | ProgrammingError | DataError):
+                raise
+            raise self._unreachable(error) from error
+
+    def check_schema(self) -> None:
+        """Make the schema in an empty database; upgrade an embedded one.
+
+        Raises:
+            MeterhouseError: a shared database has another revision; it names the command that mends it.
+        """
+        found = self.revision()
+        if found != HEAD_REVISION and (found is None or self.is_sqlite):
+            self.migrate()
+            found = HEAD_REVISION
+        if found == HEAD_REVISION:
+            self._checked = True
+            return
+        raise MeterhouseError(
+            f"the warehouse's schema has revision {found}, this version needs {HEAD_REVISION}",
+            hint="Run `meterhouse migrate`",
+        )
+
+    def migrate(self) -> None:
+        """Upgrade the schema to this version's, one process at a time."""
+        from alembic import command
+        from alembic.config import Config
+
+        import sql
+
+        config = Config()
+        config.set_main_option("script_location", str(Path(sql.__file__).parent / "migrations"))
+        with self._migration_lock(), self.engine.connect() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            connection.commit()
+
+    @contextmanager
+    def _migration_lock(self) -> Iterator[None]:
+        if self.is_sqlite:
+            beside = Path(make_url(self.url).database or "").with_suffix(".lock")
+            beside.parent.mkdir(parents=True, exist_ok=True)
+            with beside.open("w") as handle:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                yield
+        else:
+            with self.lock("migrate"):
+                yield
+
+    # -- locks and leases -----------------------------------------------------------------------------------
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """A lock held while the block runs; others wait. PostgreSQL: an advisory lock. SQLite: a file beside it.
+
+        Raises:
+            Away: the database does not answer.
+        """
+        if self.is_sqlite:
+            database = Path(make_url(self.url).database or "")
+            folder = database.parent / "locks"
+            folder.mkdir(parents=True, exist_ok=True)
+            with (folder / name.replace("/", "_")).open("w") as handle:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                yield
+            return
+        with ExitStack() as held:
+            try:
+                connection = held.enter_context(self.engine.connect())
+                connection.execute(text("SELECT pg_advisory_lock(hashtextextended(:name, 0))"), {"name": name})
+                connection.commit()
+            except DatabaseError as error:
+                raise self._unreachable(error) from error
+            try:
+                yield
+            finally:
+                with suppress(DatabaseError):  # the lock is gone with the connection
+                    connection.execute(text("SELECT pg_advisory_unlock(hashtextextended(:name, 0))"), {"name": name})
+                    connection.commit()
+
+    @contextmanager
+    def lease(self, name: str, *, wait_seconds: float = 0.0) -> Iterator[None]:
+        """Hold a step's lease while the block runs; a thread renews it.
+
+        The lease of a process that died on this machine is taken over at once, that of one on another machine when
+        it runs out.
+
+        Raises:
+            Busy: another live process holds it still after `wait_seconds`.
+        """
+        holder = f"{socket.gethostname()}:{os.getpid()}:{_boot_time(os.getpid())}:{uuid.uuid4().hex[:8]}"
+        deadline = time.monotonic() + wait_seconds
+        while not (taken := self._take(name, holder)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        if not taken:
+            with self.read() as connection:
+                other = connection.execute(select(leases.c.holder).where(leases.c.name == name)).scalar()
+            raise Busy(
+                f"step '{name}' is at work elsewhere ({other})",
+                hint="It will be done there; or try again later",
+            )
+        done = threading.Event()
+
+        def renew() -> None:
+            while not done.wait(self.lease_seconds / 3):
+                # A warehouse that is away for a moment must not end the renewals: the work itself will say so.
+                with suppress(MeterhouseError), self.begin() as connection:
+                    connection.execute(
+                        update(leases)
+                        .where(leases.c.name == name, leases.c.holder == holder)
+                        .values(expires_at=times.now() + timedelta(seconds=self.lease_seconds))
+                    )
+
+        renewer = threading.Thread(target=renew, daemon=True, name=f"lease-{name}")
+        renewer.start()
+        try:
+            yield
+        finally:
+            done.set()
+            renewer.join()
+            with self.begin() as connection:
+                connection.execute(delete(leases).where(leases.c.name == name, leases.c.holder == holder))
+
+    def _take(self, name: str, holder: str) -> bool:
+        expires = times.now() + timedelta(seconds=self.lease_seconds)
+        try:
+            with self.begin() as connection:
+                row = connection.execute(select(leases).where(leases.c.name == name)).first()
+                if row is None:
+                    connection.execute(insert(leases).values(name=name, holder=holder, expires_at=expires))
+                    return True
+                if row.expires_at > times.now() and not _died_here(row.holder):
+                    return False
+                taken = connection.execute(
+                    update(leases)
+                    .where(leases.c.name == name, leases.c.holder == row.holder)
+                    .values(holder=holder, expires_at=expires)
+                )
+                return taken.rowcount == 1
+        except IntegrityError:
+            return False
+
+    # -- bookkeeping ----------------------------------------------------------------------------------------
+
+    def followed_version(self, follower: str) -> int:
+        """Up to which version a follower has taken in its table; 0 at first (tables are made empty at 0)."""
+        with self.read() as connection:
+            found = connection.execute(select(followed.c.version).where(followed.c.follower == follower)).scalar()
+        return int(found) if found is not None else 0
+
+    def record_run(self, step: str, started_at: datetime, figures: dict[str, Any]) -> None:
+        """Keep a step's figures: what it did, from when to when."""
+        with self.begin() as connection:
+            connection.execute(
+                insert(runs).values(
+                    run_id=uuid.uuid4().hex,
+                    step=step,
+                    started_at=started_at,
+                    ended_at=times.now(),
+                    figures=json.dumps(figures, default=str),
+                )
+            )
+
+
+# -- bulk ---------------------------------------------------------------------------------------------------
+
+
+def bulk_insert(connection: Connection, table: str, rows: pa.Table) -> None:
+    """Insert an Arrow table's rows into a table of the same column names: COPY in PostgreSQL, executemany in SQLite."""
+    if rows.num_rows == 0:
+        return
+    columns = ", ".join(f'"{name}"' for name in rows.column_names)
+    driver: Any = connection.connection.driver_connection
+    if connection.dialect.name == "sqlite":
+        marks = ", ".join("?" * rows.num_columns)
+        lists = [_sqlite_values(rows[name]) for name in rows.column_names]
+        driver.executemany(f"INSERT INTO {table} ({columns}) VALUES ({marks})", zip(*lists, strict=True))
+        return
+    from pyarrow import csv as arrow_csv
+
+    buffer = io.BytesIO()
+    arrow_csv.write_csv(
+        rows.cast(pa.schema([_postgres_field(f) for f in rows.schema])),
+        buffer,
+        arrow_csv.WriteOptions(include_header=False),
+    )
+    with (
+        driver.cursor() as cursor,
+        cursor.copy(f"COPY {table} ({columns}) FROM STDIN WITH (FORMAT csv)") as copy,
+    ):
+        # PostgreSQL's texts cannot hold a NUL, and one of them must not hold up all the others.
+        copy.write(buffer.getvalue().replace(b"\0", "\N{REPLACEMENT CHARACTER}".encode()))
+
+
+def upsert(connection: Connection, table: Table, rows: pa.Table, updates: Sequence[str] = ()) -> None:
+    """Insert rows; where the primary key exists already, do the updates.
+
+    Args:
+        rows: Arrow table whose columns are columns of the table.
+        updates: assignments in SQL, with `excluded.` for the new row and the table's name for the old one.
+    """
+    if rows.num_rows == 0:
+        return
+    stage = f"stage_{table.name}"
+    columns = ", ".join(f'"{name}"' for name in rows.column_names)
+    keys = ", ".join(column.name for column in table.primary_key.columns)
+    action = f"DO UPDATE SET {', '.join(updates)}" if updates else "DO NOTHING"
+    connection.execute(text(f"DROP TABLE IF EXISTS {stage}"))
+    connection.execute(text(f"CREATE TEMP TABLE {stage} AS SELECT {columns} FROM {table.name} WHERE 1 = 0"))
+    bulk_insert(connection, stage, rows)
+    connection.execute(
+        text(
+            f"INSERT INTO {table.name} ({columns}) SELECT {columns} FROM {stage} WHERE 1 = 1 "
+            f"ON CONFLICT ({keys}) {action}"
+        )
+    )
+    connection.execute(text(f"DROP TABLE {stage}"))
+
+
+def _sqlite_values(column: pa.ChunkedArray) -> list[Any]:
+    if pa.types.is_timestamp(column.type):
+        # SQLAlchemy's own text form of a DateTime in SQLite.
+        import pyarrow.compute as pc
+
+        return list(pc.strftime(column.cast(pa.timestamp("us")), "%Y-%m-%d %H:%M:%S").to_pylist())
+    if pa.types.is_date(column.type):
+        return [day and day.isoformat() for day in column.to_pylist()]
+    return list(column.to_pylist())
+
+
+def _postgres_field(column: "pa.Field[Any]") -> "pa.Field[Any]":
+    if pa.types.is_timestamp(column.type):
+        return pa.field(column.name, pa.timestamp("us", tz="UTC"))
+    return column
+
+
+def rows_as_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
+    """CSV text with a header line."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return out.getvalue().encode()
+
+
+def _boot_time(pid: int) -> str:
+    """The kernel's start time of a process, that tells it from a later one of the same pid; empty if unknown."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def _died_here(holder: str) -> bool:
+    """Whether the holder is a process of this machine that is gone."""
+    try:
+        host, pid, started, _ = holder.rsplit(":", 3)
+    except ValueError:
+        return False
+    return (
+        host == socket.gethostname()
+        and (not started or _boot_time(int(pid)) != started)
+        and _boot_time(os.getpid()) != ""
+    )

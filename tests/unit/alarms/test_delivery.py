@@ -1,0 +1,237 @@
+"""Delivery: each notification arrives, in order, however the receivers behave; the ledger says what happened."""
+
+import json
+import logging
+import threading
+import uuid
+from collections.abc import Iterator
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+from builders import warehouse_rows
+from conftest import OpenSite
+from sqlalchemy import insert, select, update
+
+from meterhouse import times
+from meterhouse.alarms.deliver import deliver, due
+from meterhouse.demo.receiver import WebhookReceiver
+from meterhouse.site import Site
+from meterhouse.stores.warehouse_tables import deliveries
+
+
+def put(site: Site, url: str, number: int = 0, *, alarm: str = "alarm-1") -> str:
+    """Put a notification into the outbox; a higher number is a later one."""
+    delivery_id = str(uuid.uuid4())
+    moment = times.now() - timedelta(hours=1) + timedelta(seconds=number)
+    with site.warehouse.begin() as connection:
+        connection.execute(
+            insert(deliveries).values(
+                delivery_id=delivery_id,
+                alarm_id=alarm,
+                event_id=str(uuid.uuid4()),
+                url=url,
+                body=json.dumps({"alarm_id": alarm, "number": number}),
+                state="pending",
+                attempts=0,
+                next_attempt_at=moment,
+                created_at=moment,
+            )
+        )
+    return delivery_id
+
+
+def wait_no_longer(site: Site) -> None:
+    """As if the pause before the next attempts were over."""
+    with site.warehouse.begin() as connection:
+        connection.execute(update(deliveries).values(next_attempt_at=times.now() - timedelta(seconds=1)))
+
+
+def ledger(site: Site) -> list[tuple[Any, ...]]:
+    return warehouse_rows(site, "SELECT state, attempts, last_error FROM deliveries ORDER BY created_at")
+
+
+def test_a_notification_is_posted_once_with_the_headers_of_aodh(any_warehouse: Site) -> None:
+    with WebhookReceiver() as receiver:
+        sent = put(any_warehouse, receiver.url, 7)
+        assert due(any_warehouse) == 1
+        done = deliver(any_warehouse)
+        assert (done.delivered, done.failed, done.dead, done.pending) == (1, 0, 0, 0)
+        assert deliver(any_warehouse).delivered == 0
+    (call,) = receiver.calls
+    assert call.body == {"alarm_id": "alarm-1", "number": 7}
+    assert call.headers["content-type"] == "application/json"
+    assert call.headers["idempotency-key"] == sent
+    assert call.headers["x-openstack-request-id"].startswith("req-")
+    assert ledger(any_warehouse) == [("delivered", 1, None)]
+    assert due(any_warehouse) == 0
+
+
+def test_a_receiver_that_refuses_is_tried_again_later_with_the_same_key(site: Site) -> None:
+    with WebhookReceiver(fail_first=2) as receiver:
+        put(site, receiver.url)
+        for attempt in (1, 2):
+            done = deliver(site)
+            assert (done.delivered, done.failed, done.pending) == (0, 1, 1)
+            assert ledger(site) == [("pending", attempt, "the receiver answered 503")]
+            assert due(site) == 0  # not before the pause is over
+            wait_no_longer(site)
+        assert deliver(site).delivered == 1
+    keys = {call.headers["idempotency-key"] for call in [*receiver.refused, *receiver.calls]}
+    assert len(keys) == 1
+    assert (len(receiver.refused), len(receiver.calls)) == (2, 1)
+    assert ledger(site) == [("delivered", 3, None)]
+
+
+def test_pauses_grow_up_to_a_limit(site: Site) -> None:
+    put(site, "http://127.0.0.1:1/nobody")
+    pauses = []
+    for _ in range(9):
+        begun = times.now()
+        deliver(site)
+        with site.warehouse.read() as connection:
+            pauses.append(
+                (connection.execute(select(deliveries.c.next_attempt_at)).scalar_one() - begun).total_seconds()
+            )
+        wait_no_longer(site)
+    for attempt, pause in enumerate(pauses):
+        assert pause >= 0.5 * 2**attempt
+    assert ledger(site)[0][:2] == ("pending", 9)
+    assert "ConnectError" in ledger(site)[0][2]
+
+
+def test_it_is_given_up_after_the_last_attempt(open_site: OpenSite) -> None:
+    site = open_site(webhook_attempts=2)
+    with WebhookReceiver(fail_first=99) as receiver:
+        put(site, receiver.url)
+        assert deliver(site).failed == 1
+        wait_no_longer(site)
+        done = deliver(site)
+        assert (done.failed, done.dead, done.pending) == (0, 1, 0)
+        wait_no_longer(site)
+        assert deliver(site).dead == 0
+    assert len(receiver.refused) == 2
+    assert ledger(site) == [("dead", 2, "the receiver answered 503")]
+
+
+class _Silent(BaseHTTPRequestHandler):
+    release = threading.Event()
+
+    def do_POST(self) -> None:
+        self.release.wait(20)
+        self.close_connection = True
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """A server that takes the call and says nothing."""
+    _Silent.release.clear()
+    server = HTTPServer(("127.0.0.1", 0), _Silent)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    _Silent.release.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_receiver_that_does_not_answer_holds_up_nobody_else(open_site: OpenSite, silent: str) -> None:
+    site = open_site(webhook_timeout_seconds=0.3)
+    with WebhookReceiver() as receiver:
+        put(site, silent, 1, alarm="slow")
+        put(site, receiver.url, 2)
+        done = deliver(site)
+    assert (done.delivered, done.failed) == (1, 1)
+    assert [row[0] for row in ledger(site)] == ["pending", "delivered"]
+    assert "Timeout" in ledger(site)[0][2]
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:1/", "http://no.such.host.invalid/", "http://h:99999/", "http://ü..x/"]
+)
+def test_an_address_that_cannot_be_reached_is_a_failed_attempt(site: Site, url: str) -> None:
+    put(site, url)
+    assert deliver(site).failed == 1
+    assert ledger(site)[0][0] == "pending"
+    assert ledger(site)[0][2]
+
+
+def test_notifications_of_one_alarm_to_one_url_keep_their_order(site: Site) -> None:
+    with WebhookReceiver(fail_first=1) as receiver:
+        for number in range(4):
+            put(site, receiver.url, number)
+        assert due(site) == 1
+        while warehouse_rows(site, "SELECT count(*) FROM deliveries WHERE state = 'pending'") != [(0,)]:
+            assert deliver(site).delivered <= 1
+            wait_no_longer(site)
+    assert [call.body["number"] for call in receiver.calls] == [0, 1, 2, 3]
+
+
+def test_other_alarms_and_other_urls_do_not_wait(site: Site) -> None:
+    with WebhookReceiver() as receiver:
+        put(site, "http://127.0.0.1:1/", 0)
+        put(site, receiver.url, 1)
+        put(site, receiver.url, 2, alarm="alarm-2")
+        assert due(site) == 3
+        assert deliver(site).delivered == 2
+
+
+def test_a_dead_one_lets_the_next_one_go(open_site: OpenSite) -> None:
+    site = open_site(webhook_attempts=1)
+    with WebhookReceiver(fail_first=1) as receiver:
+        put(site, receiver.url, 0)
+        put(site, receiver.url, 1)
+        assert deliver(site).dead == 1
+        assert deliver(site).delivered == 1
+    assert [call.body["number"] for call in receiver.calls] == [1]
+
+
+def test_two_deliverers_at_once_send_each_once(any_warehouse: Site) -> None:
+    with WebhookReceiver() as receiver:
+        for number in range(20):
+            put(any_warehouse, receiver.url, number, alarm=f"alarm-{number}")
+        together = threading.Barrier(3)
+        delivered: list[int] = []
+
+        def run() -> None:
+            together.wait()
+            delivered.append(deliver(any_warehouse, workers=4).delivered)
+
+        threads = [threading.Thread(target=run) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert sum(delivered) == 20
+    assert sorted(call.body["number"] for call in receiver.calls) == list(range(20))
+
+
+def test_what_a_dead_process_had_claimed_is_sent_again_after_a_while(site: Site) -> None:
+    with WebhookReceiver() as receiver:
+        put(site, receiver.url)
+        with site.warehouse.begin() as connection:
+            claim = {"attempts": 1, "next_attempt_at": times.now() + timedelta(seconds=9)}
+            connection.execute(update(deliveries).values(**claim))
+        assert deliver(site).delivered == 0
+        wait_no_longer(site)
+        assert deliver(site).delivered == 1
+    assert ledger(site) == [("delivered", 2, None)]
+
+
+def test_a_log_action_is_written_to_the_log(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    put(site, "log://", 5)
+    with caplog.at_level(logging.WARNING):
+        assert deliver(site).delivered == 1
+    assert '"number": 5' in caplog.text
+
+
+def test_at_most_so_many_are_sent_in_one_run(site: Site) -> None:
+    for number in range(3):
+        put(site, "log://", number, alarm=str(number))
+    done = deliver(site, most=2)
+    assert (done.delivered, done.pending) == (2, 1)

@@ -1,0 +1,246 @@
+"""Loading of files: samples and notifications get into the lake as if they had been collected."""
+
+import gzip
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from builders import at, count, drop, notification, rows
+from conftest import OpenSite
+
+from meterhouse import times
+from meterhouse.catalog import catalog
+from meterhouse.collection.load import load
+from meterhouse.errors import Busy, MeterhouseError
+from meterhouse.queries.statistics import statistics
+from meterhouse.site import Site
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_bytes(gzip.compress(text.encode()) if path.name.endswith(".gz") else text.encode())
+    return path
+
+
+def test_csv_samples_take_their_defaults_from_the_name_of_the_file(site: Site, tmp_path: Path) -> None:
+    path = write(tmp_path / "cpu.csv.gz", "timestamp,value\n2026-11-10T12:00:00Z,1.5\n2026-11-10T13:00:00+01:00,2\n")
+    done = load(site, [path])
+    assert (done.files, done.samples, done.known, done.collected.dead_letters) == (1, 2, 0, 0)
+    found = rows(
+        site, "samples", "meter, type, unit, resource_id, project_id, source, timestamp, volume", order="volume"
+    )
+    assert [tuple(row.values()) for row in found] == [
+        ("cpu", "gauge", None, "cpu", None, "openstack", at(), 1.5),
+        ("cpu", "gauge", None, "cpu", None, "openstack", at(), 2.0),
+    ]
+
+
+def test_every_column_of_a_csv_is_taken(open_site: OpenSite, tmp_path: Path) -> None:
+    site = open_site(sample_source="mine")
+    path = write(
+        tmp_path / "a.csv",
+        "\ufefftimestamp, meter ,resource_id,volume,type,unit,project_id,user_id,source,other\r\n"
+        '2026-11-10 12:00:00,"a,b",r,1,cumulative,B,p,u,s,x\r\n2026-11-10T12:01:00,"m",,2,,,"",,,\r\n',
+    )
+    load(site, [path])
+    found = rows(site, "samples", "meter, resource_id, type, unit, project_id, user_id, source", order="volume")
+    assert [tuple(row.values()) for row in found] == [
+        ("a,b", "r", "cumulative", "B", "p", "u", "s"),
+        ("m", "a", "gauge", None, None, None, "mine"),
+    ]
+
+
+def test_a_row_that_is_no_sample_is_a_dead_letter_with_its_line(site: Site, tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.csv",
+        "timestamp,value,type\n2026-11-10T12:00:00Z,1,\nyesterday,1,\n2026-11-10T12:00:00Z,much,\n"
+        "2026-11-10T12:00:00Z,,\n2026-11-10T12:00:00Z,1,odd\ninfinity,1,\n1969-12-31,1,\n9999-01-01,2,\n",
+    )
+    done = load(site, [path])
+    assert (done.samples, done.collected.dead_letters) == (1, 7)
+    found = {row["queue"]: row["reason"] for row in rows(site, "dead_letters")}
+    assert found == {
+        "load:a.csv:3": "the timestamp is not ISO 8601",
+        "load:a.csv:4": "the volume is no number",
+        "load:a.csv:5": "the volume is missing",
+        "load:a.csv:6": "the type is none of gauge, delta, cumulative",
+        "load:a.csv:7": "the timestamp is not ISO 8601",
+        "load:a.csv:8": "the timestamp is outside 1970 to 2261",
+        "load:a.csv:9": "the timestamp is outside 1970 to 2261",
+    }
+
+
+def test_a_file_that_is_loaded_twice_counts_once_and_a_longer_one_adds_the_rest(site: Site, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "timestamp,value\n2026-11-10T12:00:00.0005Z,1\n2026-11-10T12:00:00.0005Z,1\n")
+    assert load(site, [path]).known == 0
+    done = load(site, [path])
+    assert (done.samples, done.known) == (0, 2)
+    write(path, path.read_text() + "2026-11-10T12:00:00.0005Z,1\n2026-11-10T11:00:00Z,1\n")
+    done = load(site, [path])
+    assert (done.samples, done.known) == (2, 2)
+    assert count(site, "samples") == 4
+
+
+def test_of_rows_of_one_time_the_last_one_counts(site: Site, tmp_path: Path) -> None:
+    lines = [f"2026-11-10T12:00:00Z,{n}" for n in (5, 9, 2, 7, 3)]
+    load(site, [write(tmp_path / "a.csv", "\n".join(["timestamp,value", *lines]))])
+    catalog(site)
+    (found,) = statistics(site, "a")
+    assert (found["count"], found["sum"]) == (1, 3.0)
+
+
+def test_samples_as_json_lines_are_those_of_csv(site: Site, tmp_path: Path) -> None:
+    lines = [
+        {"timestamp": "2026-11-10T12:00:00Z", "counter_name": "m", "counter_volume": 1.5, "counter_type": "delta"},
+        {"timestamp": "2026-11-10T12:00:00Z", "meter": "m", "volume": 2, "resource_id": "r", "extra": {"a": 1}},
+        {"timestamp": "soon", "volume": 2},
+    ]
+    lines = [{"meter": one.pop("counter_name", one.get("meter")), **one} for one in lines]
+    path = write(tmp_path / "a.jsonl", "".join(json.dumps(line) + "\n" for line in lines[1:]))
+    one = write(tmp_path / "b.json", json.dumps(lines[0]) + "\n")
+    done = load(site, [path, one])
+    assert (done.samples, done.collected.dead_letters) == (2, 1)
+    found = rows(site, "samples", "meter, type, resource_id, volume", order="volume")
+    assert [tuple(row.values()) for row in found] == [("m", "delta", "b", 1.5), ("m", "gauge", "r", 2.0)]
+    assert rows(site, "dead_letters", "queue") == [{"queue": "load:a.jsonl:2"}]
+
+
+def test_json_numbers_for_times_are_dead_letters_not_a_failure(site: Site, tmp_path: Path) -> None:
+    done = load(site, [write(tmp_path / "a.jsonl", '{"timestamp": 1794312000, "volume": 1}\n')])
+    assert (done.samples, done.collected.dead_letters) == (0, 1)
+
+
+def test_notifications_are_landed_as_if_collected(site: Site, tmp_path: Path) -> None:
+    path = drop(tmp_path, "a.jsonl.gz", [notification("m1"), b"", notification("m1"), b"bad", notification("m2")])
+    done = load(site, [path]).collected
+    assert (done.messages, done.landed, done.redelivered, done.dead_letters) == (4, 2, 1, 1)
+    assert rows(site, "dead_letters", "queue") == [{"queue": "load:a.jsonl.gz:4"}]
+    assert path.exists()
+    assert load(site, [path]).collected.landed == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.csv", "time,value\n1,2\n", r"a\.csv:1: has no column timestamp\. Columns: timestamp,volume"),
+        ("a.csv", "x,y\n1,2\n", "has no column timestamp and no column volume"),
+        ("a.csv", "timestamp,value,volume\n1,2,3\n", "has two columns for volume"),
+        ("a.xlsx", "x", "unknown ending"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named(
+    site: Site, tmp_path: Path, name: str, text: str | None, said: str
+) -> None:
+    path = tmp_path / name
+    if text is None:
+        path.write_bytes(b"no gzip")
+    else:
+        write(path, text)
+    with pytest.raises(MeterhouseError, match=said) as caught:
+        load(site, [path])
+    assert name in str(caught.value)
+
+
+def test_rows_of_another_width_cost_only_themselves_and_keep_their_line(site: Site, tmp_path: Path) -> None:
+    text = "timestamp,value\n2026-11-10,1\n2026-11-10\n\n2026-11-10T01:00,x\n2026-11-10T02:00,2,3\n2026-11-10T03:00,4\n"
+    done = load(site, [write(tmp_path / "a.csv", text)])
+    assert (done.samples, done.collected.dead_letters) == (2, 3)
+    assert rows(site, "dead_letters", "queue, reason", order="queue") == [
+        {"queue": "load:a.csv:3", "reason": "1 columns where the header has 2"},
+        {"queue": "load:a.csv:5", "reason": "the volume is no number"},
+        {"queue": "load:a.csv:6", "reason": "3 columns where the header has 2"},
+    ]
+
+
+def test_lines_that_are_no_json_cost_only_themselves(site: Site, tmp_path: Path) -> None:
+    lines = ['{"timestamp": "2026-11-10", "volume": 1}', "{", "[1]", '{"timestamp": "2026-11-11", "volume": 2}']
+    done = load(site, [write(tmp_path / "a.jsonl", "\n".join(lines) + "\n")])
+    assert (done.samples, done.collected.dead_letters) == (2, 2)
+    assert [row["queue"] for row in rows(site, "dead_letters", "queue", order="queue")] == [
+        "load:a.jsonl:2",
+        "load:a.jsonl:3",
+    ]
+
+
+def test_each_line_of_json_has_its_own_columns_and_its_texts_as_they_are(site: Site, tmp_path: Path) -> None:
+    lines = [
+        '{"timestamp": "2026-11-10", "volume": 1, "meter": "m"}',
+        '{"timestamp": "2026-11-10", "volume": NaN, "meter": "m", "resource_id": "2026-11-20", "type": "cumulative"}',
+        '{"timestamp": "2026-11-10", "volume": "x", "meter": "m"}',
+        '{"event_type": "compute.instance.create.end", "message_id": "1"}',
+        '{"timestamp": "2026-11-10", "volume": 4, "type": {"a": 1}, "project_id": true}',
+    ]
+    done = load(site, [write(tmp_path / "a.jsonl", "\ufeff" + "\n".join(lines))])
+    found = rows(site, "samples", "resource_id, type, isnan(volume) AS nan", order="resource_id")
+    assert found == [
+        {"resource_id": "2026-11-20", "type": "cumulative", "nan": True},
+        {"resource_id": "a", "type": "gauge", "nan": False},
+    ]
+    assert (done.samples, done.collected.dead_letters) == (2, 3)
+    letters = rows(site, "dead_letters", "reason, decode(body) AS body", order="queue")
+    assert [row["body"] for row in letters] == lines[2:]
+    assert letters[1]["reason"] == "the timestamp is missing"
+
+
+def test_a_csv_may_be_quoted_capital_spaced_and_separated_otherwise(site: Site, tmp_path: Path) -> None:
+    quoted = '"Timestamp","Meter","Value"\n"2026-11-10T01:00Z"," m ","1"\n'
+    done = load(site, [write(tmp_path / "a.csv", quoted), write(tmp_path / "b.csv", quoted.replace(",", " ; "))])
+    assert (done.samples, done.collected.dead_letters) == (2, 0)
+    assert {row["meter"] for row in rows(site, "samples", "meter")} == {"m"}
+
+
+def test_bytes_that_are_no_utf8_cost_only_their_row(site: Site, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"timestamp,meter,value\n2026-11-10,\xff\xfe,1\n2026-11-10,m\xc3\xa9,2\n")
+    done = load(site, [path])
+    assert [row["meter"] for row in rows(site, "samples", "meter")] == ["mé"]
+    assert rows(site, "dead_letters", "reason, body") == [{"reason": "not UTF-8", "body": b"2026-11-10,\xff\xfe,1"}]
+    assert done.samples == 1
+
+
+@pytest.mark.parametrize("name", ["a.csv.gz", "a.jsonl.gz"])
+def test_of_a_damaged_file_what_can_be_read_is_loaded(site: Site, tmp_path: Path, name: str) -> None:
+    import gzip
+
+    header, each = (
+        ("timestamp,value\n", "2026-11-10,{}\n") if "csv" in name else ("", '{{"timestamp":"2026-11-10","value":{}}}\n')
+    )
+    text = header + "".join(each.format(number) for number in range(20_000))
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(text.encode())[:-2_000])
+    done = load(site, [path])
+    assert 0 < done.samples < 20_000
+    assert any("damaged" in row["reason"] for row in rows(site, "dead_letters", "reason"))
+
+
+def test_a_letter_that_is_known_is_counted_as_such(site: Site, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "timestamp,value\nyesterday,1\n")
+    assert load(site, [path]).collected.dead_letters == 1
+    again = load(site, [path]).collected
+    assert (again.messages, again.dead_letters, again.dead_letters_known) == (1, 0, 1)
+
+
+def test_empty_files_load_as_nothing(site: Site, tmp_path: Path) -> None:
+    done = load(site, [write(tmp_path / "a.jsonl", "\n\n"), write(tmp_path / "b.csv", "timestamp,value\n")])
+    assert (done.files, done.samples) == (2, 0)
+
+
+def test_a_missing_file_is_told_before_anything_is_loaded(site: Site, tmp_path: Path) -> None:
+    good = write(tmp_path / "a.csv", "timestamp,value\n2026-11-10,1\n")
+    with pytest.raises(MeterhouseError, match="is no file"):
+        load(site, [good, tmp_path / "missing.csv"])
+    assert count(site, "samples") == 0
+
+
+def test_loading_waits_for_no_other_load(site: Site, tmp_path: Path) -> None:
+    with site.warehouse.lease("load"), pytest.raises(Busy):
+        load(site, [write(tmp_path / "a.csv", "timestamp,value\n2026-11-10,1\n")])
+
+
+def test_arrival_is_now_whatever_the_time_of_the_samples(site: Site, tmp_path: Path) -> None:
+    begun = times.now()
+    load(site, [write(tmp_path / "a.csv", "timestamp,value\n1999-01-01,1\n")])
+    (found,) = rows(site, "samples")
+    assert begun <= found["recorded_at"] <= times.now()
+    assert found["arrival_hour"] == times.arrival_hour(found["recorded_at"])
+    assert found["timestamp"] == datetime(1999, 1, 1, tzinfo=UTC)

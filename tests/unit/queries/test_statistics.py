@@ -1,0 +1,192 @@
+"""Statistics of good points, by period and group, as pandas and Ceilometer's API give them."""
+
+import random
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from builders import at, land_points, point
+from conftest import OpenSite
+
+from meterhouse.errors import MeterhouseError, UnknownName
+from meterhouse.queries.statistics import Filter, statistics
+from meterhouse.rollups.step import roll_up
+from meterhouse.site import Site
+
+
+def many(seed: int = 1) -> list[dict[str, Any]]:
+    rng = random.Random(seed)
+    return [
+        point(rng.uniform(-50, 50), at(rng.uniform(0, 900)), meter="m", resource=f"r{n % 4}", project=f"p{n % 2}")
+        for n in range(300)
+    ]
+
+
+def close(value: float) -> Any:
+    return pytest.approx(value, rel=1e-12, abs=1e-12)
+
+
+@pytest.fixture(scope="module")
+def points() -> list[dict[str, Any]]:
+    return many()
+
+
+@pytest.fixture
+def filled(site: Site, points: list[dict[str, Any]]) -> Site:
+    land_points(site, points)
+    return site
+
+
+def test_one_period_of_all(filled: Site, points: list[dict[str, Any]]) -> None:
+    (found,) = statistics(filled, "m", aggregate=("count", "sum", "avg", "min", "max", "stddev"))
+    volumes = np.array([p["volume"] for p in points])
+    moments = [p["timestamp"] for p in points]
+    assert found == {
+        "count": 300,
+        "sum": close(volumes.sum()),
+        "avg": close(volumes.mean()),
+        "min": volumes.min(),
+        "max": volumes.max(),
+        "stddev": close(volumes.std()),
+        "unit": "u",
+        "period": 0,
+        "period_start": min(moments),
+        "period_end": max(moments),
+        "duration": close((max(moments) - min(moments)).total_seconds()),
+        "duration_start": min(moments),
+        "duration_end": max(moments),
+        "groupby": None,
+    }
+
+
+def test_without_aggregates_named_the_five_of_ceilometer_are_given(filled: Site) -> None:
+    (found,) = statistics(filled, "m")
+    assert {"count", "sum", "avg", "min", "max"} < set(found)
+    assert "stddev" not in found
+    (found,) = statistics(filled, "m", aggregate=["max"])
+    assert "max" in found
+    assert "sum" not in found
+
+
+@pytest.mark.parametrize("start", [None, at(-7.3), at(100.1)])
+def test_periods_are_anchored_at_the_start_of_the_query_else_at_the_first_point(
+    filled: Site, points: list[dict[str, Any]], start: Any
+) -> None:
+    end = at(700.7)
+    found = statistics(filled, "m", period=1200, start=start, end=end)
+    frame = pd.DataFrame(points)
+    frame = frame[(frame["timestamp"] < end) & (frame["timestamp"] >= (start or frame["timestamp"].min()))]
+    anchor = start or frame["timestamp"].min()
+    frame["n"] = (frame["timestamp"] - anchor) // pd.Timedelta(seconds=1200)
+    wanted = [
+        (
+            anchor + timedelta(seconds=1200 * n),
+            len(group),
+            close(group["volume"].mean()),
+            group["timestamp"].min(),
+            group["timestamp"].max(),
+        )
+        for n, group in frame.groupby("n")
+    ]
+    assert [
+        (row["period_start"], row["count"], row["avg"], row["duration_start"], row["duration_end"]) for row in found
+    ] == wanted
+    assert all(row["period_end"] - row["period_start"] == timedelta(seconds=1200) for row in found)
+
+
+def test_empty_periods_are_left_out(site: Site) -> None:
+    land_points(site, [point(1, at(0)), point(2, at(61)), point(3, at(240))])
+    found = statistics(site, "m", period=3600, start=at(-120))
+    assert [(row["period_start"], row["count"]) for row in found] == [(at(0), 1), (at(60), 1), (at(240), 1)]
+
+
+def test_the_start_is_in_and_the_end_is_out(site: Site) -> None:
+    moments = [at(0.00001), at(1.123457), at(2)]
+    land_points(site, [point(n, moment) for n, moment in enumerate(moments)])
+    for n, moment in enumerate(moments):
+        assert sum(row["count"] for row in statistics(site, "m", end=moment)) == n
+        assert sum(row["count"] for row in statistics(site, "m", start=moment)) == 3 - n
+        (exact,) = statistics(site, "m", start=moment, end=moment + timedelta(microseconds=1))
+        assert exact["sum"] == n
+    assert statistics(site, "m", start=at(5), end=at(5)) == []
+    assert statistics(site, "m", start=at(99)) == []
+
+
+def test_groups_are_those_of_pandas(filled: Site, points: list[dict[str, Any]]) -> None:
+    found = statistics(filled, "m", groupby=["project_id", "resource_id"], period=10_000, start=at())
+    frame = pd.DataFrame(points)
+    frame["n"] = (frame["timestamp"] - at()) // pd.Timedelta(seconds=10_000)
+    wanted = {
+        (p, r, at() + timedelta(seconds=10_000 * n)): (len(group), close(group["volume"].sum()))
+        for (p, r, n), group in frame.groupby(["project_id", "resource_id", "n"])
+    }
+    assert {
+        (row["groupby"]["project_id"], row["groupby"]["resource_id"], row["period_start"]): (row["count"], row["sum"])
+        for row in found
+    } == wanted
+
+
+@pytest.mark.parametrize(
+    ("query", "wanted"),
+    [
+        ([Filter("resource_id", "eq", "r1")], lambda p: p["resource_id"] == "r1"),
+        ([Filter("resource", "ne", "r1")], lambda p: p["resource_id"] != "r1"),
+        ([Filter("project", "eq", "p1"), Filter("resource", "gt", "r1")], lambda p: p["resource_id"] == "r3"),
+        ([Filter("resource", "le", "r1")], lambda p: p["resource_id"] in ("r0", "r1")),
+        (
+            [Filter("source", "eq", "openstack"), Filter("type", "eq", "gauge"), Filter("unit", "eq", "u")],
+            lambda p: True,
+        ),
+        ([Filter("user", "eq", "nobody' OR 'a' = 'a")], lambda p: False),
+    ],
+)
+def test_a_query_selects_series(filled: Site, points: list[dict[str, Any]], query: Any, wanted: Any) -> None:
+    found = statistics(filled, "m", query=query)
+    assert sum(row["count"] for row in found) == sum(map(wanted, points))
+
+
+def test_bad_points_are_left_out_unless_they_are_asked_for(site: Site) -> None:
+    points = [point(5, at(), meter="cpu_util"), point(500, at(1), meter="cpu_util")]
+    land_points(site, [*points, point(7, at(), meter="cpu_util", recorded_at=at(9))])
+    for _ in range(2):  # before its hour was rolled up, and after
+        (found,) = statistics(site, "cpu_util")
+        assert (found["count"], found["sum"]) == (1, 7.0)
+        (found,) = statistics(site, "cpu_util", include_excluded=True)
+        assert (found["count"], found["sum"]) == (3, 512.0)
+        roll_up(site)
+
+
+def test_an_unknown_name_lists_the_near_ones(filled: Site, site: Site) -> None:
+    with pytest.raises(UnknownName, match=r"unknown meter 'n'\. Did you mean m\?"):
+        statistics(filled, "n")
+    land_points(site, [point(1, meter="network.incoming.bytes")])
+    with pytest.raises(UnknownName, match=r"Did you mean network\.incoming\.bytes\?"):
+        statistics(site, "network.incomming.byte")
+    with pytest.raises(UnknownName, match=r"unknown field 'resorce'.*resource"):
+        Filter("resorce", "eq", "x")
+    with pytest.raises(UnknownName, match="unknown operator '='"):
+        Filter("resource", "=", "x")
+    with pytest.raises(UnknownName, match="unknown group 'meter'"):
+        statistics(filled, "m", groupby=["meter"])
+    with pytest.raises(UnknownName, match="unknown aggregate 'median'"):
+        statistics(filled, "m", aggregate=["median"])
+    with pytest.raises(MeterhouseError, match="the period is -1 seconds"):
+        statistics(filled, "m", period=-1)
+
+
+def test_a_site_without_meters_says_so(site: Site) -> None:
+    with pytest.raises(UnknownName, match="There is no meter yet"):
+        statistics(site, "cpu")
+
+
+def test_a_meter_with_a_quote_in_its_name(open_site: OpenSite) -> None:
+    site = open_site()
+    land_points(site, [point(1, meter="it's")])
+    assert statistics(site, "it's")[0]["count"] == 1
+
+
+def test_statistics_are_the_same_in_every_kind_of_site(any_site: Site, points: list[dict[str, Any]]) -> None:
+    land_points(any_site, points)
+    assert sum(row["count"] for row in statistics(any_site, "m", period=600, groupby=["resource_id"])) == 300

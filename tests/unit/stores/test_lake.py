@@ -1,0 +1,262 @@
+"""The lake: what was appended is found again, once; files are left out only where they hold nothing that is wanted."""
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from builders import at, count, point, rows
+from conftest import OpenSite
+from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from meterhouse.errors import Busy, MeterhouseError
+from meterhouse.sample_quality.points import put_in_place
+from meterhouse.site import Site
+from meterhouse.stores.lake import Lake
+from meterhouse.stores.lake_files import DataFile
+from meterhouse.stores.lake_tables import QUARANTINE, SAMPLES, TABLES
+
+
+def samples(*volumes: float, when: datetime | None = None) -> pa.Table:
+    return pa.Table.from_pylist([point(volume, when or at(n)) for n, volume in enumerate(volumes)], schema=SAMPLES)
+
+
+def volumes(rows_of: pa.Table) -> list[float]:
+    return sorted(rows_of["volume"].to_pylist())
+
+
+def test_every_table_is_made_empty_where_it_does_not_exist(site: Site) -> None:
+    for name, (schema, partitions) in TABLES.items():
+        table = site.lake.table(name)
+        assert table.version() == 0
+        assert table.metadata().partition_columns == partitions
+        assert count(site, name) == 0
+        assert rows(site, name) == []
+        assert pa.schema(table.schema().to_arrow()).names == schema.names
+
+
+def test_an_append_is_one_commit_that_may_record_a_transaction(any_site: Site) -> None:
+    lake = any_site.lake
+    assert lake.transaction("samples", "app") is None
+    assert lake.append("samples", samples(1, 2)) == 1
+    assert lake.append("samples", samples(3), transaction=("app", 7)) == 2
+    assert lake.transaction("samples", "app") == 7
+    assert Lake(lake.url, lake.storage_options).transaction("samples", "app") == 7
+    assert [row["volume"] for row in rows(any_site, "samples", "volume")] == [1, 2, 3]
+
+
+def test_followers_take_each_append_once_and_see_where_they_are(site: Site) -> None:
+    lake = site.lake
+    assert lake.appended("samples", 0) is None
+    lake.append("samples", samples(1))
+    lake.append("samples", samples(2, 3))
+    taken = lake.appended("samples", 0)
+    assert taken is not None
+    assert (volumes(taken.rows), taken.version) == ([1, 2, 3], 2)
+    assert lake.appended("samples", 2) is None
+    lake.append("samples", samples(4))
+    taken = lake.appended("samples", 2)
+    assert taken is not None
+    assert (volumes(taken.rows), taken.version) == ([4], 3)
+    assert taken.rows.schema == SAMPLES
+
+
+def test_a_backlog_is_taken_in_bounded_pieces(site: Site) -> None:
+    for n in range(6):
+        site.lake.append("samples", samples(*range(n * 10, n * 10 + 3)))
+    after, pieces = 0, []
+    while (taken := site.lake.appended("samples", after, most_rows=7)) is not None:
+        pieces.append(taken.rows.num_rows)
+        after = taken.version
+    assert pieces == [6, 6, 6]
+    taken = site.lake.appended("samples", 0, most_rows=1)
+    assert taken is not None
+    assert taken.rows.num_rows == 3  # a commit is never cut
+    taken = site.lake.appended("samples", 1, until=3)
+    assert taken is not None
+    assert (taken.rows.num_rows, taken.version) == (6, 3)
+
+
+def seal(site: Site, version: int | None = None) -> None:
+    """Put one file in the place of all."""
+    lake = site.lake
+    gone = lake.actions("samples", version)
+    hour = gone["partition.arrival_hour"][0].as_py()
+    path = f"arrival_hour={hour}/sealed-{lake.version('samples')}.parquet"
+    with lake.connect() as duck:
+        lake.view(duck, "samples", [f"{lake.uri('samples')}/{old}" for old in gone["path"].to_pylist()])
+        duck.execute(f"COPY (SELECT * EXCLUDE (arrival_hour) FROM samples) TO '{lake.uri('samples')}/{path}'")
+    size = int(lake.filesystem.size(f"{lake.uri('samples')}/{path}"))
+    statistics = f'{{"numRecords": {pc.sum(gone["num_records"]).as_py()}}}'
+    lake.swap("samples", gone, [DataFile(path, size, {"arrival_hour": hour}, statistics)], "a test")
+
+
+def test_followers_pass_over_seals_and_replaces(site: Site) -> None:
+    lake = site.lake
+    lake.append("samples", samples(1))
+    lake.append("samples", samples(2))
+    seal(site)
+    taken = lake.appended("samples", 0)
+    assert taken is not None
+    assert (volumes(taken.rows), taken.version) == ([1, 2], 3)
+    assert lake.appended("samples", 3) is None
+    lake.append("samples", samples(3))
+    lake.replace("samples", samples(30), "volume IN (3, 30)")
+    lake.append("samples", samples(4))
+    seal(site)
+    taken = lake.appended("samples", 2)
+    assert taken is not None
+    assert (volumes(taken.rows), taken.version) == ([3, 4], 7)
+    assert [row["volume"] for row in rows(site, "samples", "volume")] == [1, 2, 4, 30]
+    assert lake.actions("samples").num_rows == 1
+
+
+def test_a_transaction_that_another_process_has_recorded_is_not_written_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = site.lake
+    stale = DeltaTable(lake.table("samples").table_uri)
+    lake.append("samples", samples(1), transaction=("app", 7))
+    for version in (6, 7):
+        with pytest.raises(Busy, match="another process has written to samples"):
+            lake.append("samples", samples(1), transaction=("app", version))
+    monkeypatch.setattr(lake, "table", lambda name: stale)  # as in a process that stood still meanwhile
+    with pytest.raises(Busy):
+        lake.append("samples", samples(1), transaction=("app", 7))
+    monkeypatch.undo()
+    assert count(site, "samples") == 1
+    lake.append("samples", samples(2), transaction=("app", 8))
+    assert count(site, "samples") == 2
+
+
+def test_an_append_that_rests_on_another_version_than_is_recorded_is_refused(site: Site) -> None:
+    lake = site.lake
+    lake.append("samples", samples(1), transaction=("app", 7), after=0)
+    with pytest.raises(Busy):  # as of two that began at the same place, of which the other was quicker
+        lake.append("samples", samples(1, 2), transaction=("app", 9), after=0)
+    assert count(site, "samples") == 1
+    assert len(list(Path(lake.uri("samples")).rglob("part-*"))) == 1
+    lake.append("samples", samples(2), transaction=("app", 9), after=7)
+    assert count(site, "samples") == 2
+
+
+def test_a_commit_that_fails_for_another_reason_than_another_process_is_an_error(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise CommitFailedError("Unsupported table features required: [RowTracking]")
+
+    site.lake.append("samples", samples(1))
+    monkeypatch.setattr(DeltaTable, "create_write_transaction", fails)
+    with pytest.raises(MeterhouseError, match="Unsupported table features") as caught:
+        site.lake.append("samples", samples(2), transaction=("app", 1))
+    assert not isinstance(caught.value, Busy)
+    assert len(list(Path(site.lake.uri("samples")).rglob("part-*"))) == 1
+
+
+def test_a_follower_that_is_behind_what_the_log_holds_is_told(site: Site) -> None:
+    for n in range(3):
+        site.lake.append("samples", samples(n))
+    (Path(site.lake.uri("samples")) / "_delta_log" / f"{1:020}.json").unlink()
+    with pytest.raises(MeterhouseError, match=r"commit 1 of samples is in its log no more.*30 days"):
+        site.lake.appended("samples", 0)
+
+
+def test_a_sealed_file_without_bounds_is_never_left_out(site: Site) -> None:
+    site.lake.append("samples", samples(1, 2))
+    seal(site)
+    assert len(site.lake.files("samples", between=("timestamp", at(days=99), at(days=100)))) == 1
+
+
+def test_a_replace_takes_the_place_of_what_the_predicate_selects_alone(any_site: Site) -> None:
+    lake = any_site.lake
+    lake.append("samples", samples(1, 2, 3))
+    lake.replace("samples", samples(20, 21, when=at(1)), f"timestamp = '{at(1).isoformat()}'")
+    assert [row["volume"] for row in rows(any_site, "samples", "volume")] == [1, 3, 20, 21]
+    lake.replace("samples", SAMPLES.empty_table(), "volume >= 20")
+    assert [row["volume"] for row in rows(any_site, "samples", "volume")] == [1, 3]
+
+
+def quarantined(*when: datetime) -> pa.Table:
+    return pa.Table.from_pylist(
+        [{"event_day": w.date(), "timestamp": w, "reasons": 1, "reason_names": ["x"], "excluded": True} for w in when],
+        schema=QUARANTINE,
+    )
+
+
+def test_only_the_spans_are_replaced_and_nothing_is_committed_where_there_is_nothing(site: Site) -> None:
+    lake = site.lake
+    hour = timedelta(hours=1)
+    put_in_place(lake, "quarantine", QUARANTINE.empty_table(), "timestamp", [(at(), at() + hour)])
+    assert lake.version("quarantine") == 0
+    times = [at(hours=n) for n in range(0, 30, 3)]
+    spans = [(moment, moment + hour) for moment in times]
+    put_in_place(lake, "quarantine", quarantined(*times), "timestamp", spans)
+    put_in_place(lake, "quarantine", quarantined(times[1] + hour / 2), "timestamp", [spans[1], spans[8]])
+    found = [row["timestamp"] for row in rows(site, "quarantine", "timestamp")]
+    assert found == sorted([times[0], times[1] + hour / 2, *times[2:8], times[9]])
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    offsets=st.lists(st.integers(-(10**15), 4 * 10**15), min_size=1, max_size=5),
+    edges=st.lists(st.tuples(st.integers(0, 4), st.integers(-1, 1)), min_size=2, max_size=2),
+)
+def test_no_wanted_row_is_left_out_with_a_file(site: Site, offsets: list[int], edges: list[tuple[int, int]]) -> None:
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+
+    def moment(micros: int) -> datetime:
+        return epoch + timedelta(microseconds=micros)
+
+    site.lake.replace("samples", pa.Table.from_pylist([point(0, moment(o)) for o in offsets], schema=SAMPLES), "true")
+    low, high = sorted(moment(offsets[n % len(offsets)] + by) for n, by in edges)
+    wanted = sum(low <= moment(o) < high for o in offsets)
+    with site.lake.connect() as duck:
+        site.lake.view(duck, "samples", site.lake.files("samples", between=("timestamp", low, high)))
+        (found,) = duck.execute(
+            "SELECT count(*) FROM samples WHERE timestamp >= ? AND timestamp < ?", [low, high]
+        ).fetchall()[0]
+    assert found == wanted
+
+
+def test_files_are_left_out_by_partition(site: Site) -> None:
+    days = [date(2026, 11, n) for n in (1, 2, 3)]
+    site.lake.append("quarantine", quarantined(*(datetime(d.year, d.month, d.day, 5, tzinfo=UTC) for d in days)))
+    assert len(site.lake.files("quarantine")) == 3
+    assert len(site.lake.files("quarantine", partitions={"event_day": days[:2]})) == 2
+    assert len(site.lake.files("quarantine", partitions={"event_day": []})) == 0
+    assert len(site.lake.files("quarantine", at_least={"event_day": days[1]})) == 2
+
+
+def test_an_older_version_is_as_it_was(site: Site) -> None:
+    site.lake.append("samples", samples(1))
+    site.lake.append("samples", samples(2))
+    assert len(site.lake.files("samples", version=1)) == 1
+    assert len(site.lake.files("samples")) == 2
+
+
+def test_a_home_with_odd_characters_in_its_name_works(open_site: OpenSite, tmp_path: Any) -> None:
+    site = open_site(home=tmp_path / "it's a *?# ü home")
+    site.lake.append("samples", samples(1, 2))
+    assert [row["volume"] for row in rows(site, "samples", "volume")] == [1, 2]
+
+
+def test_a_put_file_is_got_back_whole(any_site: Site) -> None:
+    content = bytes(range(256)) * 1000
+    uri = any_site.lake.put("exports/a/b.bin", content)
+    assert uri == f"{any_site.lake.url}/exports/a/b.bin"
+    assert any_site.lake.get("exports/a/b.bin") == content
+    any_site.lake.put("exports/a/b.bin", b"new")
+    assert any_site.lake.get("exports/a/b.bin") == b"new"
+
+
+def test_a_lake_that_cannot_be_reached_is_named(open_site: OpenSite, tmp_path: Any) -> None:
+    (tmp_path / "file").write_text("")
+    site = open_site(lake_url=str(tmp_path / "file"))
+    with pytest.raises(MeterhouseError, match=r"samples cannot be read or written.*METERHOUSE_LAKE_URL"):
+        site.lake.version("samples")

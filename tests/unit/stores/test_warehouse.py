@@ -1,0 +1,321 @@
+"""The warehouse: its schema, bulk inserts and leases, in SQLite and in PostgreSQL."""
+
+import math
+import os
+import threading
+import time
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from builders import at, land_points, point, warehouse_rows
+from conftest import OpenSite
+from sqlalchemy import select, text
+
+import sql
+from meterhouse import times
+from meterhouse.errors import Away, Busy, MeterhouseError
+from meterhouse.site import Site
+from meterhouse.stores.warehouse import HEAD_REVISION, Warehouse, bulk_insert, rows_as_csv, upsert
+from meterhouse.stores.warehouse_tables import leases, metadata, quality_daily, resources, rollup_1h, series
+
+TIME = pa.timestamp("us", tz="UTC")
+
+
+def test_the_revision_is_that_of_the_newest_migration(any_warehouse: Site) -> None:
+    scripts = ScriptDirectory(str(Path(sql.__file__).parent / "migrations"))
+    assert scripts.get_heads() == [HEAD_REVISION]
+    assert any_warehouse.warehouse.revision() == HEAD_REVISION
+
+
+def test_the_migrated_schema_is_that_of_the_metadata(any_warehouse: Site) -> None:
+    with any_warehouse.warehouse.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_a_shared_warehouse_of_another_revision_is_refused_and_says_what_to_do(any_warehouse: Site) -> None:
+    warehouse = any_warehouse.warehouse
+    with warehouse.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0000'"))
+    if warehouse.is_sqlite:
+        with pytest.raises(Exception, match="0000"):  # an embedded one is upgraded; this revision is no known one
+            warehouse.check_schema()
+    else:
+        with pytest.raises(MeterhouseError, match=f"revision 0000, this version needs {HEAD_REVISION}.*migrate"):
+            warehouse.check_schema()
+
+
+def test_processes_that_open_an_empty_warehouse_together_make_it_once(tmp_path: Path) -> None:
+    faults: list[BaseException] = []
+
+    def open_it() -> None:
+        warehouse = Warehouse(f"sqlite:///{tmp_path}/w.db")
+        try:
+            warehouse.check_schema()
+        except BaseException as error:
+            faults.append(error)
+        finally:
+            warehouse.engine.dispose()
+
+    threads = [threading.Thread(target=open_it) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+
+
+ODD = [
+    'quote " and , comma',
+    "line\nbreak\r\n",
+    "",
+    None,
+    "\\.",
+    "\\N",
+    "null",
+    "ünïcödé 🙂",
+    "tab\t",
+    "'; DROP TABLE series",
+]
+
+
+def odd_series() -> pa.Table:
+    count = len(ODD)
+    return pa.table(
+        {
+            "series_id": pa.array([-(2**63), 2**63 - 1, *range(count - 2)], pa.int64()),
+            "source": ["s"] * count,
+            "meter": [text or "m" for text in ODD],
+            "type": ["gauge"] * count,
+            "unit": pa.array(ODD, pa.string()),
+            "resource_id": pa.array(ODD, pa.string()),
+            "first_seen": pa.array([datetime(1970, 1, 1, tzinfo=UTC)] * count, TIME),
+            "last_seen": pa.array([datetime(2262, 4, 11, 23, 47, 16, 854775, tzinfo=UTC)] * count, TIME),
+        }
+    )
+
+
+def test_texts_and_times_come_back_as_they_were_inserted(any_warehouse: Site) -> None:
+    given = odd_series()
+    with any_warehouse.warehouse.begin() as connection:
+        bulk_insert(connection, "series", given)
+    with any_warehouse.warehouse.read() as connection:
+        found = {row.series_id: row for row in connection.execute(select(series))}
+    for row in given.to_pylist():
+        kept = found[row["series_id"]]._mapping
+        assert {name: kept[name] for name in row} == row
+        assert kept["project_id"] is None
+        assert kept["last_seen"].tzinfo is UTC or kept["last_seen"].utcoffset() == timedelta(0)
+
+
+def test_a_text_with_a_nul_does_not_block_the_rest(any_warehouse: Site) -> None:
+    land_points(any_warehouse, [point(1, resource="a\x00b"), point(2, resource="c")])
+    found = sorted(row[0] for row in warehouse_rows(any_warehouse, "SELECT resource_id FROM series"))
+    assert len(found) == 2
+    assert found[1] == "c"
+
+
+def test_numbers_and_days_come_back_as_they_were_inserted(any_warehouse: Site) -> None:
+    numbers = [0.1, -0.0, 1e308, 5e-324, math.inf, -math.inf, None, math.nan]
+    with any_warehouse.warehouse.begin() as connection:
+        bulk_insert(
+            connection,
+            "rollup_1h",
+            pa.table(
+                {
+                    "series_id": pa.array(range(len(numbers)), pa.int64()),
+                    "bucket": pa.array([at()] * len(numbers), TIME),
+                    "count": pa.array([1] * len(numbers), pa.int64()),
+                    "sum": pa.array(numbers, pa.float64()),
+                    "first_at": pa.array([None] * len(numbers), TIME),
+                    "excluded": pa.array([0] * len(numbers), pa.int64()),
+                }
+            ),
+        )
+        bulk_insert(
+            connection,
+            "quality_daily",
+            pa.table(
+                {
+                    "day": pa.array([date(2026, 2, 28), date(1970, 1, 1)], pa.date32()),
+                    "hour": pa.array([at(), at(0.001)], TIME),
+                    "meter": ["m", "n"],
+                    "rule": ["r", "r"],
+                    "severity": ["warning", "critical"],
+                    "flagged": pa.array([1, 2**62], pa.int64()),
+                }
+            ),
+        )
+    with any_warehouse.warehouse.read() as connection:
+        found = connection.execute(select(rollup_1h.c.sum).order_by(rollup_1h.c.series_id)).scalars().all()
+        days = connection.execute(select(quality_daily).order_by(quality_daily.c.meter)).all()
+    assert found[:7] == numbers[:7]
+    # SQLite has no NaN: it keeps a null.
+    assert found[7] is None if any_warehouse.warehouse.is_sqlite else math.isnan(found[7])
+    assert [tuple(day) for day in days] == [
+        (date(2026, 2, 28), at(), "m", "r", "warning", 1),
+        (date(1970, 1, 1), at(0.001), "n", "r", "critical", 2**62),
+    ]
+
+
+def test_an_upsert_inserts_what_is_new_and_updates_the_rest(any_warehouse: Site) -> None:
+    def resource(name: str, project: str | None, metadata_id: int | None) -> dict[str, Any]:
+        return {"source": "s", "resource_id": name, "project_id": project, "metadata_id": metadata_id}
+
+    def put(rows: list[dict[str, Any]], updates: list[str]) -> None:
+        table = pa.Table.from_pylist(
+            [{**row, "first_sample_at": at(), "last_sample_at": at()} for row in rows],
+            schema=pa.schema(
+                [
+                    *((name, pa.string()) for name in ("source", "resource_id", "project_id")),
+                    ("metadata_id", pa.int64()),
+                    ("first_sample_at", TIME),
+                    ("last_sample_at", TIME),
+                ]
+            ),
+        )
+        with any_warehouse.warehouse.begin() as connection:
+            upsert(connection, resources, table, updates)
+
+    put([resource("a", "p", 1), resource("b", None, None)], [])
+    put([resource("a", "q", 2)], [])
+    put([resource("b", "q", 2), resource("c", "", 3)], ["metadata_id = excluded.metadata_id"])
+    put([], [])
+    found = warehouse_rows(any_warehouse, "SELECT resource_id, project_id, metadata_id FROM resources ORDER BY 1")
+    assert found == [("a", "p", 1), ("b", None, 2), ("c", "", 3)]
+
+
+def test_a_failed_transaction_leaves_nothing(any_warehouse: Site) -> None:
+    def fail() -> None:
+        with any_warehouse.warehouse.begin() as connection:
+            bulk_insert(connection, "series", odd_series())
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert warehouse_rows(any_warehouse, "SELECT count(*) FROM series") == [(0,)]
+
+
+def test_a_reader_sees_one_state_and_waits_for_no_writer(any_warehouse: Site) -> None:
+    warehouse = any_warehouse.warehouse
+    with warehouse.read() as reading:
+        assert reading.execute(text("SELECT count(*) FROM series")).scalar() == 0
+        with warehouse.begin() as connection:
+            bulk_insert(connection, "series", odd_series())
+        assert reading.execute(text("SELECT count(*) FROM series")).scalar() == 0
+    assert warehouse_rows(any_warehouse, "SELECT count(*) FROM series") == [(len(ODD),)]
+
+
+def test_a_lease_is_held_by_one_and_free_afterwards(any_warehouse: Site) -> None:
+    warehouse = any_warehouse.warehouse
+    with warehouse.lease("step"):
+        with pytest.raises(Busy), warehouse.lease("step"):
+            pass
+        with warehouse.lease("another"):
+            pass
+    with pytest.raises(ZeroDivisionError), warehouse.lease("step"):
+        raise ZeroDivisionError
+    with warehouse.lease("step"):
+        pass
+    assert warehouse_rows(any_warehouse, "SELECT * FROM leases") == []
+
+
+def test_one_of_many_gets_the_lease(any_warehouse: Site) -> None:
+    warehouse = any_warehouse.warehouse
+    together, got = threading.Barrier(6), []
+
+    def run(number: int) -> None:
+        together.wait()
+        if warehouse._take("step", f"elsewhere:{number}:1:x"):
+            got.append(number)
+
+    threads = [threading.Thread(target=run, args=(n,)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(got) == 1
+
+
+def test_a_lease_is_renewed_while_its_work_lasts_though_the_warehouse_fails_once(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouse = Warehouse(site.settings.warehouse, lease_seconds=0.3)
+
+    def expiry() -> datetime:
+        with warehouse.read() as connection:
+            return connection.execute(select(leases.c.expires_at)).scalar_one()
+
+    real, failed = warehouse.begin, threading.Event()
+
+    def fails_once() -> Any:
+        if threading.current_thread().name.startswith("lease-") and not failed.is_set():
+            failed.set()
+            raise MeterhouseError("the warehouse does not answer")
+        return real()
+
+    with warehouse.lease("step"):
+        monkeypatch.setattr(warehouse, "begin", fails_once)
+        first = expiry()
+        deadline = time.monotonic() + 30
+        while expiry() == first:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert failed.is_set()
+    warehouse.engine.dispose()
+
+
+def test_a_lock_is_held_by_one_at_a_time(any_warehouse: Site) -> None:
+    warehouse = any_warehouse.warehouse
+    inside, most = [], []
+
+    def run() -> None:
+        for _ in range(5):
+            with warehouse.lock("lake/samples"):
+                inside.append(1)
+                most.append(len(inside))
+                time.sleep(0.002)
+                inside.pop()
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(most), max(most)) == (20, 1)
+
+
+def test_a_database_that_does_not_answer_is_named_without_its_password(open_site: OpenSite) -> None:
+    site = open_site(warehouse_url="postgresql+psycopg://u:hunter2@127.0.0.1:1/d")  # for landing it is not needed
+    with pytest.raises(Away, match="warehouse does not answer") as caught, site.warehouse.read():
+        pass
+    assert "postgresql+psycopg://u:***@127.0.0.1:1/d" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_followers_start_at_nothing(site: Site) -> None:
+    assert site.warehouse.followed_version("nobody") == 0
+
+
+def test_runs_keep_their_figures(any_warehouse: Site) -> None:
+    started = times.now()
+    any_warehouse.warehouse.record_run("step", started, {"rows": 3, "when": started})
+    ((step, figures),) = warehouse_rows(any_warehouse, "SELECT step, figures FROM runs")
+    assert step == "step"
+    assert '"rows": 3' in figures
+
+
+def test_csv_has_a_header_line() -> None:
+    assert rows_as_csv(["a", "b"], [[1, 'x"'], [None, ""]]) == b'a,b\n1,"x"""\n,\n'
+
+
+def test_the_holder_of_a_lease_names_this_process(site: Site) -> None:
+    with site.warehouse.lease("step"):
+        ((holder,),) = warehouse_rows(site, "SELECT holder FROM leases")
+    assert f":{os.getpid()}:" in holder
