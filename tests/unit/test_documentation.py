@@ -249,17 +249,17 @@ def test_no_page_names_a_folder_of_the_machine_it_was_written_on(path: Path) -> 
     assert not re.search(r"(?<![\w.])/(work|root|home/\w)", path.read_text("utf-8"))
 
 
-def test_the_layout_in_the_readme_is_that_of_the_repository() -> None:
-    tree = (ROOT / "README.md").read_text("utf-8").partition("## Layout\n\n```text\n")[2].partition("```")[0]
-    folder = ROOT
+def test_the_layout_in_contributing_is_that_of_the_repository() -> None:
+    tree = (ROOT / "CONTRIBUTING.md").read_text("utf-8").partition("## Layout\n\n```text\n")[2].partition("```")[0]
+    listed = set()
     for line in tree.splitlines():
         folder = ROOT / "meterhouse" if line.startswith("  ") else ROOT
-        names = line.split() if "README.md" in line else [line.split()[0]]
-        for name in names:
-            assert (folder / name).exists() or name == "bench/", name
-    listed = {line.split("/")[0] for line in tree.splitlines() if re.match(r"\w+/", line)}
-    kept = {path.name for path in ROOT.iterdir() if path.is_dir() and any(path.glob("*.py"))}
-    assert kept - {"tests", "build", "dist", "site"} <= listed
+        for name in re.split(r"  +", line.strip())[0].split(", "):
+            assert (folder / name).exists(), name
+            listed.add(folder / name)
+    assert {path.parent for path in (ROOT / "meterhouse").glob("*/__init__.py")} <= listed
+    kept = {path for path in ROOT.iterdir() if path.is_dir() and any(path.glob("*.py"))}
+    assert kept - {ROOT / name for name in ("build", "dist", "site")} <= listed
 
 
 # -- commands -----------------------------------------------------------------------------------------------
