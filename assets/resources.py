@@ -5,6 +5,7 @@ from functools import cache
 import dagster as dg
 
 from meterhouse import configuration
+from meterhouse.configuration import open_checked
 from meterhouse.settings import settings
 from meterhouse.site import Site
 
@@ -14,7 +15,7 @@ configuration.check(settings())  # a code location with a definition file that c
 @cache
 def open_site() -> Site:
     """The process's site, opened once."""
-    return Site.start()
+    return open_checked()
 
 
 class SiteResource(dg.ConfigurableResource[Site]):

@@ -21,19 +21,20 @@ import yaml
 from sqlalchemy import Table, bindparam, create_engine, text
 from sqlalchemy.dialects import postgresql
 
-import sql
+from meterhouse import shipped
 from meterhouse.alarms import definitions as alarm_definitions
 from meterhouse.alarms.evaluate import COMPARE
 from meterhouse.cli import cli
 from meterhouse.collection import stream_meters
 from meterhouse.definitions.endpoints import ENDPOINTS
 from meterhouse.definitions.events import DEFAULT_TRAITS, compile_event
-from meterhouse.definitions.loading import DEFAULTS, ICEHOUSE_METERS
+from meterhouse.definitions.loading import ICEHOUSE_METERS
+from meterhouse.shipped import DEFAULTS
 from meterhouse.definitions.meters import compile_meter
 from meterhouse.definitions.quality_rules import CHECKS, SEVERITIES, Rule
 from meterhouse.definitions.quality_rules import load as load_rules
+from meterhouse.filters import FIELDS
 from meterhouse.queries import reports
-from meterhouse.queries.statistics import FIELDS
 from meterhouse.settings import Settings
 from meterhouse.stores import lake_tables as schema
 from meterhouse.stores.warehouse_tables import UtcTime, metadata
@@ -755,7 +756,7 @@ def reports_page() -> str:
         + table(("report", "question"), [(f"[`{name}`](#{name})", reports.question(name)) for name in reports.names()])
     ]
     for name in reports.names():
-        query = sql.read(f"{reports.FOLDER}/{name}.sql")
+        query = shipped.sql(f"{reports.FOLDER}/{name}.sql")
         with engine.connect() as connection:
             statement = text(query).bindparams(bindparam("start", type_=UtcTime), bindparam("end", type_=UtcTime))
             columns = list(connection.execute(statement, {"start": None, "end": None}).keys())

@@ -12,8 +12,7 @@ from typing import Any, Literal
 import pyarrow as pa
 from sqlalchemy import Connection, and_, or_, select, text, update
 
-import sql
-from meterhouse import times
+from meterhouse import shipped, times
 from meterhouse.site import Site
 from meterhouse.stores.duck import arrow
 from meterhouse.stores.warehouse import upsert
@@ -73,9 +72,9 @@ def behind(site: Site) -> int:
 def _take_in(site: Site, fresh: pa.Table, version: int, done: Catalogued) -> None:
     with site.lake.connect() as duck:
         duck.register("fresh", fresh)
-        new_series = arrow(duck, sql.read("lake/catalog_series.sql"))
-        new_resources = arrow(duck, sql.read("lake/catalog_resources.sql"))
-        query = Template(sql.read("lake/catalog_hours.sql"))
+        new_series = arrow(duck, shipped.sql("lake/catalog_series.sql"))
+        new_resources = arrow(duck, shipped.sql("lake/catalog_resources.sql"))
+        query = Template(shipped.sql("lake/catalog_hours.sql"))
         hours = duck.execute(query.substitute(lateness_seconds=site.settings.lateness_seconds)).fetchall()
     with site.warehouse.begin() as connection:
         upsert(

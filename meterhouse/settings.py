@@ -253,7 +253,7 @@ class Settings(BaseSettings):
     @classmethod
     def _stream_scheme(cls, url: str) -> str:
         if url and not url.startswith("file:///"):
-            from meterhouse.stream.broker import brokers
+            from meterhouse.broker_urls import brokers
 
             brokers(url)
         return url

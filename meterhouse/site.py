@@ -30,19 +30,6 @@ class Site:
         lake = Lake.from_settings(given, commit_lock=lambda table: warehouse.lock(f"lake/{table}"))
         return cls(given, lake, warehouse)
 
-    @classmethod
-    def start(cls, given: Settings | None = None) -> "Site":
-        """The site, opened for a step that changes it: its definition files are checked before.
-
-        Raises:
-            DefinitionError: a file cannot work; nothing was begun.
-        """
-        from meterhouse import configuration
-
-        given = given or settings()
-        configuration.check(given)
-        return cls.open(given)
-
     @cached_property
     def stream(self) -> "Stream":
         """The stream of notifications."""

@@ -4,18 +4,14 @@ import json
 import math
 import uuid
 from dataclasses import asdict, dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from sqlalchemy import delete, insert, select, update
-
-from meterhouse import times, yaml_lines
+from meterhouse import yaml_lines
 from meterhouse.errors import DefinitionError
-from meterhouse.queries.statistics import FIELDS, OPERATORS
-from meterhouse.site import Site
-from meterhouse.stores.warehouse_tables import alarm_history, alarms
+from meterhouse.filters import FIELDS, OPERATORS
+from meterhouse.shipped import DEFAULTS
 
 TYPES = {"threshold": "The statistic of a meter over a period is compared with a threshold."}
 """Alarm type → what it does."""
@@ -109,7 +105,7 @@ def load(config_dir: Path | None) -> list[Alarm]:
         DefinitionError: an alarm cannot work; says file, line, what is wrong and what to do.
     """
     own = config_dir / "alarms.yaml" if config_dir else None
-    path = own if own is not None and own.exists() else Path(str(files("meterhouse").joinpath("defaults/alarms.yaml")))
+    path = own if own is not None and own.exists() else DEFAULTS / "alarms.yaml"
     content = yaml_lines.read(path)
     entries = content.get("alarms") if isinstance(content, dict) else None
     if not isinstance(entries, list):
@@ -247,61 +243,3 @@ def from_json(text: str) -> Alarm:
     for key in ("alarm_actions", "ok_actions", "insufficient_data_actions"):
         content[key] = tuple(content[key])
     return Alarm(rule=ThresholdRule(query=conditions, **rule), **content)
-
-
-def apply(site: Site) -> dict[str, int]:
-    """Bring the warehouse's alarms in line with the file; return how many were created, changed, deleted.
-
-    An unchanged alarm keeps its state; a changed one too, until it is evaluated.
-    """
-    wanted = {alarm.alarm_id: alarm for alarm in load(site.settings.config_dir)}
-    counts = {"created": 0, "changed": 0, "deleted": 0}
-    with site.warehouse.read() as connection:
-        known = {row.alarm_id: row.definition for row in connection.execute(select(alarms))}
-    if known == {alarm_id: alarm.as_json() for alarm_id, alarm in wanted.items()}:
-        return counts
-    moment = times.now()
-    with site.warehouse.begin() as connection:
-
-        def note(alarm_id: str, kind: str, detail: str) -> None:
-            connection.execute(
-                insert(alarm_history).values(
-                    event_id=str(uuid.uuid4()), alarm_id=alarm_id, type=kind, detail=detail, timestamp=moment
-                )
-            )
-
-        for alarm_id, alarm in wanted.items():
-            values = {
-                "name": alarm.name,
-                "type": alarm.type,
-                "enabled": alarm.enabled,
-                "severity": alarm.severity,
-                "definition": alarm.as_json(),
-                "timestamp": moment,
-            }
-            if alarm_id not in known:
-                connection.execute(
-                    insert(alarms).values(
-                        alarm_id=alarm_id,
-                        state=UNKNOWN,
-                        state_reason="Not evaluated yet",
-                        state_timestamp=moment,
-                        **values,
-                    )
-                )
-                note(alarm_id, "creation", alarm.as_json())
-                counts["created"] += 1
-            elif known[alarm_id] != alarm.as_json():
-                connection.execute(update(alarms).where(alarms.c.alarm_id == alarm_id).values(**values))
-                note(alarm_id, "rule change", _changes(known[alarm_id], alarm.as_json()))
-                counts["changed"] += 1
-        for alarm_id in known.keys() - wanted.keys():
-            connection.execute(delete(alarms).where(alarms.c.alarm_id == alarm_id))
-            note(alarm_id, "deletion", known[alarm_id])
-            counts["deleted"] += 1
-    return counts
-
-
-def _changes(before: str, after: str) -> str:
-    old, new = json.loads(before), json.loads(after)
-    return json.dumps({key: value for key, value in new.items() if old.get(key) != value}, sort_keys=True)

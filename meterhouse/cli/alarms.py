@@ -17,7 +17,7 @@ def alarms() -> None:
 @as_json
 def apply(as_json: bool) -> None:
     """Bring the warehouse's alarms in line with alarms.yaml."""
-    from meterhouse.alarms.definitions import apply as bring_in_line
+    from meterhouse.alarms.apply import apply as bring_in_line
     from meterhouse.site import Site
 
     output.figures("applied", bring_in_line(Site.open()), as_json)

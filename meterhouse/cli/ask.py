@@ -11,7 +11,7 @@ from meterhouse.cli.options import Day, as_json, limit, query, span
 
 
 def _filters(given: tuple[tuple[str, str, str], ...]) -> list[Any]:
-    from meterhouse.queries.statistics import Filter
+    from meterhouse.filters import Filter
 
     return [Filter(*condition) for condition in given]
 

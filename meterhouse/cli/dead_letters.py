@@ -142,12 +142,12 @@ def retry(
     """
     from meterhouse.catalog import catalog
     from meterhouse.collection.dead_letter_retry import retry as try_again
+    from meterhouse.configuration import open_checked
     from meterhouse.conversion.step import convert
     from meterhouse.errors import Busy
-    from meterhouse.site import Site
 
     selection = _selection(ids, queue, reason, start, end, all_of_them)
-    site = Site.start()
+    site = open_checked()
     with output.progress("retrying dead letters") as tell:
         retried = try_again(site, selection, progress=tell)
     done = {**asdict(retried), "reasons": dict(retried.reasons.most_common(REASONS_SHOWN))}

@@ -126,9 +126,9 @@ def collect(follow: bool, max_messages: int | None, max_seconds: float | None, a
     """Drain the stream into the lake, convert what is landed meanwhile, and follow it in the catalog."""
     from meterhouse.collection.collect import Limits
     from meterhouse.collection.intake import Intake, intake
-    from meterhouse.site import Site
+    from meterhouse.configuration import open_checked
 
-    site = Site.start()
+    site = open_checked()
     _name_left_out(site)
 
     def tell(done: Intake) -> None:
@@ -165,10 +165,10 @@ def load(files: tuple[Path, ...], as_json: bool) -> None:
     """
     from meterhouse.catalog import catalog
     from meterhouse.collection.load import load as load_files
+    from meterhouse.configuration import open_checked
     from meterhouse.conversion.step import convert as make
-    from meterhouse.site import Site
 
-    site = Site.start()
+    site = open_checked()
     _name_left_out(site)
     try:
         with output.progress("loading files") as tell:
@@ -198,11 +198,11 @@ def load(files: tuple[Path, ...], as_json: bool) -> None:
 def rollup(as_json: bool) -> None:
     """Judge the quality of dirty event hours and roll up their good points."""
     from meterhouse.catalog import catalog
+    from meterhouse.configuration import open_checked
     from meterhouse.rollups.step import roll_up
     from meterhouse.sample_quality.step import judge_hours
-    from meterhouse.site import Site
 
-    site = Site.start()
+    site = open_checked()
     catalog(site)
     with output.progress("judging hours") as tell:
         judged = judge_hours(site, progress=tell)
@@ -226,9 +226,9 @@ def archive(day: date | None, as_json: bool) -> None:
     """Seal an arrival day: one verified file a table and hour in place of many, listed in the manifest."""
     from meterhouse.archive.seal import archive as seal
     from meterhouse.archive.seal import manifest
-    from meterhouse.site import Site
+    from meterhouse.configuration import open_checked
 
-    site = Site.start()
+    site = open_checked()
     day = day or (times.now() - timedelta(days=1)).date()
     done = seal(site, day)
     output.note(
@@ -257,12 +257,12 @@ def archive(day: date | None, as_json: bool) -> None:
 @as_json
 def backfill(asset: str, start: datetime | None, end: datetime | None, why: str, as_json: bool) -> None:
     """Recompute ASSET over a span: sample_quality, rollups, archive or a report. Stopped, it goes on where it was."""
+    from meterhouse.configuration import open_checked
     from meterhouse.recompute import backfill as recompute
-    from meterhouse.site import Site
 
     if start is None or end is None:
         raise click.UsageError("--from and --to are both needed")
-    site = Site.start()
+    site = open_checked()
     with output.progress(f"backfilling {asset}") as tell:
         done = recompute(site, asset, start, end, why=why, progress=tell)
     output.figures("backfilled", done, as_json)

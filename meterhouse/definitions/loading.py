@@ -11,13 +11,13 @@ from typing import Any, Final
 
 import yaml
 
-from meterhouse import yaml_bounds
 from meterhouse.definitions.entries import InvalidEntry
 from meterhouse.definitions.events import EventDefinition, EventDefinitions, compile_event
 from meterhouse.definitions.meters import Meter, MeterDefinitions, compile_meter
 from meterhouse.errors import DefinitionError
+from meterhouse.shipped import DEFAULTS
+from meterhouse.yaml_lines import Unbounded, read_text
 
-DEFAULTS: Final = Path(__file__).parent.parent / "defaults"
 ICEHOUSE_METERS: Final = DEFAULTS / "icehouse_meters.yaml"
 
 Signature = tuple[tuple[str, int, int], ...]
@@ -148,7 +148,7 @@ def _modern(data: Any) -> Any:
 def read(path: Path, icehouse_names: bool) -> tuple[Any, Any]:
     """A YAML file as data and as nodes, which know their lines."""
     try:
-        loader = _Loader(yaml_bounds.read(path))
+        loader = _Loader(read_text(path))
         try:
             node = loader.get_single_node()
             if node is None:
@@ -159,7 +159,7 @@ def read(path: Path, icehouse_names: bool) -> tuple[Any, Any]:
             loader.dispose()
     except (OSError, UnicodeDecodeError) as error:
         raise _unreadable(path, error) from None
-    except yaml_bounds.Unbounded as error:
+    except Unbounded as error:
         raise DefinitionError(
             f"the file is no YAML that can be used: {error}", where=f"{path}:{error.line}", hint="Simplify it"
         ) from None

@@ -3,12 +3,12 @@
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from meterhouse import yaml_lines
 from meterhouse.errors import DefinitionError
+from meterhouse.shipped import QUALITY_RULES
 
 CHECKS = ("finite", "range", "future", "duplicate", "reset")
 SEVERITIES = ("critical", "warning")
@@ -67,7 +67,7 @@ def load(config_dir: Path | None) -> Rules:
         DefinitionError: a rule cannot work; says file, line, what is wrong and what to do.
     """
     own = config_dir / "quality.yaml" if config_dir else None
-    path = own if own is not None and own.exists() else Path(str(files("quality").joinpath("rules.yaml")))
+    path = own if own is not None and own.exists() else QUALITY_RULES
     return _parse(path, path.stat().st_mtime_ns)
 
 

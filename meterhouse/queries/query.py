@@ -10,7 +10,8 @@ from sqlalchemy.exc import DBAPIError
 
 from meterhouse import times
 from meterhouse.errors import MeterhouseError
-from meterhouse.queries.statistics import FIELDS, OPERATORS, Filter, meter_span
+from meterhouse.filters import FIELDS, OPERATORS, Filter
+from meterhouse.queries.statistics import meter_span
 from meterhouse.sample_quality.judge import judge, reason_names
 from meterhouse.sample_quality.points import view_carried, view_points
 from meterhouse.site import Site

@@ -11,8 +11,7 @@ import pyarrow.csv as arrow_csv
 import pyarrow.parquet as parquet
 from sqlalchemy import bindparam, text
 
-import sql
-from meterhouse import times
+from meterhouse import shipped, times
 from meterhouse.errors import UnknownName
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import UtcTime
@@ -30,12 +29,12 @@ class Export:
 
 def names() -> list[str]:
     """The reports there are."""
-    return sql.names(FOLDER)
+    return shipped.sql_names(FOLDER)
 
 
 def question(name: str) -> str:
     """The question that a report answers: the first line of its file."""
-    return sql.read(f"{FOLDER}/{name}.sql").partition("\n")[0].removeprefix("--").strip()
+    return shipped.sql(f"{FOLDER}/{name}.sql").partition("\n")[0].removeprefix("--").strip()
 
 
 def run(site: Site, name: str, start: datetime, end: datetime) -> pa.Table:
@@ -46,7 +45,7 @@ def run(site: Site, name: str, start: datetime, end: datetime) -> pa.Table:
     """
     if name not in names():
         raise UnknownName("report", name, names())
-    query = text(sql.read(f"{FOLDER}/{name}.sql")).bindparams(
+    query = text(shipped.sql(f"{FOLDER}/{name}.sql")).bindparams(
         bindparam("start", type_=UtcTime), bindparam("end", type_=UtcTime)
     )
     with site.warehouse.read() as connection:

@@ -5,53 +5,23 @@ judged as they are read, so that a statistic never holds a bad one, whether its 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from string import Template
 from typing import Any
 
 from sqlalchemy import select
 
-import sql
-from meterhouse import times
+from meterhouse import shipped, times
 from meterhouse.errors import MeterhouseError, UnknownName
+from meterhouse.filters import FIELDS, OPERATORS, Filter
 from meterhouse.sample_quality.judge import judge
 from meterhouse.sample_quality.points import view_carried, view_points
 from meterhouse.site import Site
 from meterhouse.stores.duck import one, quoted
 from meterhouse.stores.warehouse_tables import series
 
-FIELDS = {
-    "resource": "resource_id",
-    "resource_id": "resource_id",
-    "project": "project_id",
-    "project_id": "project_id",
-    "user": "user_id",
-    "user_id": "user_id",
-    "source": "source",
-    "type": "type",
-    "unit": "unit",
-}
-"""Query field → column."""
-
-OPERATORS = {"eq": "=", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 AGGREGATES = ("count", "sum", "avg", "min", "max", "stddev")
 GROUPS = ("resource_id", "project_id", "user_id", "source")
-
-
-@dataclass(frozen=True)
-class Filter:
-    """One condition of a query: `field` is a key of FIELDS, `op` one of OPERATORS."""
-
-    field: str
-    op: str
-    value: str
-
-    def __post_init__(self) -> None:
-        if self.field not in FIELDS:
-            raise UnknownName("field", self.field, sorted(FIELDS))
-        if self.op not in OPERATORS:
-            raise UnknownName("operator", self.op, sorted(OPERATORS))
 
 
 def statistics(
@@ -116,7 +86,7 @@ def statistics(
         origin = f"TIMESTAMPTZ '{times.text(anchor)}'"
         period_start = f"time_bucket(INTERVAL '{period} seconds', timestamp, {origin})" if period else origin
         found = duck.execute(
-            Template(sql.read("lake/statistics.sql")).substitute(
+            Template(shipped.sql("lake/statistics.sql")).substitute(
                 groups="".join(f"{name}, " for name in groupby), period_start=period_start
             )
         )

@@ -5,8 +5,7 @@ from string import Template
 
 import pyarrow as pa
 
-import sql
-from meterhouse import times
+from meterhouse import shipped, times
 from meterhouse.stores.duck import Connection
 from meterhouse.stores.lake import Lake
 
@@ -41,7 +40,7 @@ def view_carried(connection: Connection, lake: Lake, spans: list[Span], carry_ho
         lake.files("rollups", between=("bucket", first, last), partitions={"granularity_s": [3600]}),
     )
     pieces = [
-        Template(sql.read("lake/carried.sql"))
+        Template(shipped.sql("lake/carried.sql"))
         .substitute(
             {
                 "from": times.text(start - carry_hours * times.HOUR),

@@ -9,8 +9,7 @@ from string import Template
 import pyarrow as pa
 from sqlalchemy import and_, delete, or_, update
 
-import sql
-from meterhouse import times
+from meterhouse import shipped, times
 from meterhouse.catalog import Snapshot, snapshot
 from meterhouse.progress import Progress, quiet
 from meterhouse.sample_quality.judge import judge, reason_names
@@ -92,7 +91,7 @@ def _judge_group(site: Site, seen: Snapshot, hours: list[datetime], done: Judged
         view_points(duck, site.lake, seen.version, with_context)
         view_carried(duck, site.lake, with_context, site.settings.carry_hours)
         judge(duck, rules, site.settings.carry_hours)
-        query = Template(sql.read("lake/quarantine.sql")).substitute(
+        query = Template(shipped.sql("lake/quarantine.sql")).substitute(
             reason_names=reason_names(rules, "v.bits"), critical=rules.critical_bits, wanted=wanted
         )
         flagged = arrow(duck, query)

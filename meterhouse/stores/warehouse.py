@@ -23,7 +23,7 @@ from sqlalchemy import Connection, Engine, Table, create_engine, delete, event, 
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, ProgrammingError
 
-from meterhouse import times
+from meterhouse import shipped, times
 from meterhouse.errors import Away, Busy, MeterhouseError
 from meterhouse.settings import Settings
 from meterhouse.stores.warehouse_tables import followed, leases, runs
@@ -168,10 +168,8 @@ class Warehouse:
         from alembic import command
         from alembic.config import Config
 
-        import sql
-
         config = Config()
-        config.set_main_option("script_location", str(Path(sql.__file__).parent / "migrations"))
+        config.set_main_option("script_location", str(shipped.MIGRATIONS))
         with self._migration_lock(), self.engine.connect() as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")

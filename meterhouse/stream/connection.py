@@ -16,10 +16,10 @@ from amqp import exceptions as amqp
 from amqp.basic_message import Message
 from kombu.connection import Connection as Kombu
 
+from meterhouse.broker_urls import Broker, Host
 from meterhouse.errors import MeterhouseError
 from meterhouse.stream import Waiting
-from meterhouse.stream.amqp import Queues, Tls
-from meterhouse.stream.broker import Broker, Host
+from meterhouse.stream.queues import Queues, Tls
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 10.0

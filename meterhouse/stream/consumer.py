@@ -8,11 +8,11 @@ import random
 import threading
 import time
 
+from meterhouse.broker_urls import Broker
 from meterhouse.errors import MeterhouseError
-from meterhouse.stream.amqp import Tls
-from meterhouse.stream.broker import Broker
 from meterhouse.stream.connection import GONE, Unreachable, open_link, unreachable
 from meterhouse.stream.drain import Drain, Work
+from meterhouse.stream.queues import Tls
 
 BACK_OFF_SECONDS = (0.2, 15.0)
 """The first and the longest pause before a broker is tried again; each is twice the one before."""

@@ -17,9 +17,9 @@ from amqp import exceptions as amqp
 
 from meterhouse.errors import MeterhouseError
 from meterhouse.stream import Batch, Raw
-from meterhouse.stream.amqp import Pace, Queues
 from meterhouse.stream.connection import Link, is_a_stream, no_stream
 from meterhouse.stream.deliveries import Deliveries, properties
+from meterhouse.stream.queues import Pace, Queues
 
 READ_SECONDS = 0.05
 """How long one read waits: acknowledgements are sent as often."""

@@ -20,7 +20,7 @@ from meterhouse.definitions.patterns import LONGEST_RESULT, compile_pattern, sub
 from meterhouse.errors import DefinitionError
 from meterhouse.site import Site
 from meterhouse.stream.envelope import BadMessage, unwrap
-from meterhouse.yaml_bounds import MOST_BYTES, MOST_DEPTH
+from meterhouse.yaml_lines import MOST_BYTES, MOST_DEPTH
 
 MEMORY = 1 << 30
 SECONDS = 60

@@ -13,7 +13,8 @@ import yaml
 from builders import at, land_points, point, warehouse_rows
 from conftest import OpenSite
 
-from meterhouse.alarms.definitions import Alarm, Condition, ThresholdRule, apply, from_json, load
+from meterhouse.alarms.apply import apply
+from meterhouse.alarms.definitions import Alarm, Condition, ThresholdRule, from_json, load
 from meterhouse.alarms.evaluate import COMPARE, decide, evaluate, window_values
 from meterhouse.errors import Busy, DefinitionError
 from meterhouse.site import Site

@@ -26,8 +26,9 @@ with warnings.catch_warnings():
 
 from meterhouse import settings as settings_module
 from meterhouse import times
-from meterhouse.alarms.definitions import apply
+from meterhouse.alarms.apply import apply
 from meterhouse.alarms.evaluate import evaluate
+from meterhouse.broker_urls import Broker, brokers
 from meterhouse.collection.intake import intake
 from meterhouse.collection.lag import Lag, QueueLag, measure
 from meterhouse.collection.stream_meters import METERS
@@ -35,8 +36,8 @@ from meterhouse.doctor import examine
 from meterhouse.errors import MeterhouseError
 from meterhouse.site import Site
 from meterhouse.stream import connection
-from meterhouse.stream.amqp import AmqpStream, Queues, Tls
-from meterhouse.stream.broker import Broker, brokers
+from meterhouse.stream.amqp import AmqpStream
+from meterhouse.stream.queues import Queues, Tls
 
 Names = Callable[[str], str]
 

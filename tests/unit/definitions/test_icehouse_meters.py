@@ -11,11 +11,12 @@ from click.testing import CliRunner
 
 from meterhouse import settings
 from meterhouse.cli import cli
+from meterhouse.configuration import open_checked
 from meterhouse.conversion.convert import Converter
 from meterhouse.definitions.checking import check
-from meterhouse.definitions.loading import DEFAULTS, ICEHOUSE_METERS, files_of, load, load_files
+from meterhouse.definitions.loading import ICEHOUSE_METERS, files_of, load, load_files
+from meterhouse.shipped import DEFAULTS
 from meterhouse.doctor import _definitions
-from meterhouse.site import Site
 
 ENTRIES = yaml.safe_load(ICEHOUSE_METERS.read_text("utf-8"))["metric"]
 CONVERTER = Converter(load_files([ICEHOUSE_METERS], None))
@@ -280,7 +281,7 @@ def test_the_setting_rules_every_step(wanted: bool, tmp_path: Path, monkeypatch:
     settings.settings.cache_clear()
     try:
         assert settings.settings().icehouse_meters is wanted
-        assert ("instance" in names_of(Site.start().definitions)) is wanted
+        assert ("instance" in names_of(open_checked().definitions)) is wanted
         [well] = _definitions(settings.settings())
         count = int(well["finding"].split()[0])
         line = json.dumps(message("compute.instance.exists", INSTANCE, {}))

@@ -5,7 +5,8 @@ from textwrap import dedent
 import pytest
 
 from meterhouse.definitions.columns import Columns
-from meterhouse.definitions.loading import DEFAULTS, load, load_files
+from meterhouse.definitions.loading import load, load_files
+from meterhouse.shipped import DEFAULTS
 from meterhouse.definitions.meters import RawSample
 from meterhouse.errors import DefinitionError
 

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from meterhouse.definitions.loading import DEFAULTS
+from meterhouse.shipped import DEFAULTS
 from meterhouse.definitions.meters import compile_meter
 from meterhouse.definitions.patterns import LENGTHS, MOST_CHARACTERS, MOST_STEPS, compile_pattern, longest, steps
 

@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from meterhouse.conversion.convert import Converter
-from meterhouse.definitions.loading import DEFAULTS, load
+from meterhouse.definitions.loading import load
+from meterhouse.shipped import DEFAULTS
 
 DATA = Path(__file__).parents[2] / "data"
 CONVERTER = Converter(load(None))

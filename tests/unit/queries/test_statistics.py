@@ -11,7 +11,8 @@ from builders import at, land_points, point
 from conftest import OpenSite
 
 from meterhouse.errors import MeterhouseError, UnknownName
-from meterhouse.queries.statistics import Filter, statistics
+from meterhouse.filters import Filter
+from meterhouse.queries.statistics import statistics
 from meterhouse.rollups.step import roll_up
 from meterhouse.site import Site
 

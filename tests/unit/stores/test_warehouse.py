@@ -17,8 +17,7 @@ from builders import at, land_points, point, warehouse_rows
 from conftest import OpenSite
 from sqlalchemy import select, text
 
-import sql
-from meterhouse import times
+from meterhouse import shipped, times
 from meterhouse.errors import Away, Busy, MeterhouseError
 from meterhouse.site import Site
 from meterhouse.stores.warehouse import HEAD_REVISION, Warehouse, bulk_insert, rows_as_csv, upsert
@@ -28,7 +27,7 @@ TIME = pa.timestamp("us", tz="UTC")
 
 
 def test_the_revision_is_that_of_the_newest_migration(any_warehouse: Site) -> None:
-    scripts = ScriptDirectory(str(Path(sql.__file__).parent / "migrations"))
+    scripts = ScriptDirectory(str(shipped.MIGRATIONS))
     assert scripts.get_heads() == [HEAD_REVISION]
     assert any_warehouse.warehouse.revision() == HEAD_REVISION
 

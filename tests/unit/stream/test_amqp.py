@@ -32,15 +32,16 @@ from brokers import (
 )
 from builders import count, rows
 
+from meterhouse.broker_urls import brokers
 from meterhouse.collection.collect import Limits, batches, collect
 from meterhouse.collection.intake import intake
 from meterhouse.errors import MeterhouseError
 from meterhouse.site import Site
 from meterhouse.stream import Batch, Raw, drain
-from meterhouse.stream.amqp import AmqpStream, Pace, Queues, Tls
-from meterhouse.stream.broker import brokers
+from meterhouse.stream.amqp import AmqpStream
 from meterhouse.stream.connection import connect
 from meterhouse.stream.deliveries import properties
+from meterhouse.stream.queues import Pace, Queues, Tls
 
 pytestmark = pytest.mark.service
 

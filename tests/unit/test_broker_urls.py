@@ -8,10 +8,10 @@ from click.testing import CliRunner
 
 from meterhouse import cli
 from meterhouse import settings as settings_module
+from meterhouse.broker_urls import HEARTBEAT_SECONDS, Broker, Host, brokers
 from meterhouse.doctor import examine
 from meterhouse.errors import SettingsError
 from meterhouse.settings import Settings, listed, read_settings, without_passwords
-from meterhouse.stream.broker import HEARTBEAT_SECONDS, Broker, Host, brokers
 
 SECRET = "s3cr3t"
 
