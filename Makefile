@@ -25,8 +25,8 @@ soak: .venv/.synced-dev  ## ten minutes of collection from RabbitMQ at full spee
 	METERHOUSE_TEST_SOAK_SECONDS=600 $(RUN) python deploy/services.py run --only amqp -- \
 		pytest -s tests/slow/test_soak.py $(ARGS)
 
-lint: .venv/.synced-dev  ## style and types
-	$(RUN) ruff check && $(RUN) ruff format --check && $(RUN) mypy
+lint: .venv/.synced-dev  ## style, types and import layers
+	$(RUN) ruff check && $(RUN) ruff format --check && $(RUN) mypy && $(RUN) lint-imports
 
 docs: .venv/.synced-docs  ## the documentation, into site/
 	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict $(ARGS)
@@ -39,11 +39,12 @@ clean:  ## remove what was built; keeps data (.meterhouse), .venv and .tools
 	rm -rf build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # One stamp for each set of packages, inside .venv so that it goes when that goes.
-GROUPS-dev = --group dev
-GROUPS-docs = --group docs
+PACKAGES-demo = --extra dagster --extra quality --extra amqp --extra postgres --extra s3
+PACKAGES-dev = --all-extras --group dev
+PACKAGES-docs = --group docs
 
 .venv/.synced-%: pyproject.toml uv.lock | $(UV)
-	$(UV) sync --frozen --compile-bytecode --inexact $(GROUPS-$*)
+	$(UV) sync --frozen --compile-bytecode --inexact $(PACKAGES-$*)
 	@touch $@
 
 .tools/bin/uv:

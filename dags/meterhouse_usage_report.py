@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.sdk import dag, task
+
 from meterhouse_daily import DEFAULTS, day_of_run, each_day_at, open_site, plain_errors
 
 ABOUT = """
