@@ -29,13 +29,13 @@ from meterhouse.collection import stream_meters
 from meterhouse.definitions.endpoints import ENDPOINTS
 from meterhouse.definitions.events import DEFAULT_TRAITS, compile_event
 from meterhouse.definitions.loading import ICEHOUSE_METERS
-from meterhouse.shipped import DEFAULTS
 from meterhouse.definitions.meters import compile_meter
 from meterhouse.definitions.quality_rules import CHECKS, SEVERITIES, Rule
 from meterhouse.definitions.quality_rules import load as load_rules
 from meterhouse.filters import FIELDS
 from meterhouse.queries import reports
 from meterhouse.settings import Settings
+from meterhouse.shipped import DEFAULTS
 from meterhouse.stores import lake_tables as schema
 from meterhouse.stores.warehouse_tables import UtcTime, metadata
 

@@ -15,8 +15,8 @@ from meterhouse.configuration import open_checked
 from meterhouse.conversion.convert import Converter
 from meterhouse.definitions.checking import check
 from meterhouse.definitions.loading import ICEHOUSE_METERS, files_of, load, load_files
-from meterhouse.shipped import DEFAULTS
 from meterhouse.doctor import _definitions
+from meterhouse.shipped import DEFAULTS
 
 ENTRIES = yaml.safe_load(ICEHOUSE_METERS.read_text("utf-8"))["metric"]
 CONVERTER = Converter(load_files([ICEHOUSE_METERS], None))

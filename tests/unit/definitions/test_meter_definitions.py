@@ -6,9 +6,9 @@ import pytest
 
 from meterhouse.definitions.columns import Columns
 from meterhouse.definitions.loading import load, load_files
-from meterhouse.shipped import DEFAULTS
 from meterhouse.definitions.meters import RawSample
 from meterhouse.errors import DefinitionError
+from meterhouse.shipped import DEFAULTS
 
 MESSAGE = {
     "message_id": "m",

@@ -11,9 +11,9 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from meterhouse.shipped import DEFAULTS
 from meterhouse.definitions.meters import compile_meter
 from meterhouse.definitions.patterns import LENGTHS, MOST_CHARACTERS, MOST_STEPS, compile_pattern, longest, steps
+from meterhouse.shipped import DEFAULTS
 
 codes: Any = importlib.import_module("re._constants")
 parser: Any = importlib.import_module("re._parser")
