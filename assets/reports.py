@@ -6,7 +6,7 @@ from assets.partitions import days
 from assets.resources import RETRIES, SiteResource
 from assets.rollups import rollups
 from meterhouse import plots, times
-from meterhouse.queries import reports
+from meterhouse.queries import report_exports
 
 
 @dg.asset(
@@ -20,7 +20,7 @@ from meterhouse.queries import reports
 )
 def usage_by_project_and_day(context: dg.AssetExecutionContext, site: SiteResource) -> dg.MaterializeResult[None]:
     """What each project used on a day, from the hourly roll-ups, as Parquet and CSV beside the lake's tables."""
-    done = reports.export(site.get(), "usage_by_project_and_day", times.parse_day(context.partition_key))
+    done = report_exports.export(site.get(), "usage_by_project_and_day", times.parse_day(context.partition_key))
     rows = [list(row.values()) for row in done.rows.to_pylist()]
     return dg.MaterializeResult(
         metadata={

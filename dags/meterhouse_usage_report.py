@@ -28,10 +28,10 @@ def meterhouse_usage_report() -> None:
     def export_usage() -> dict[str, Any]:
         """Export the run's day."""
         with plain_errors():
-            from meterhouse.queries import reports
+            from meterhouse.queries import report_exports
 
             day = day_of_run()
-            done = reports.export(open_site(), "usage_by_project_and_day", day)
+            done = report_exports.export(open_site(), "usage_by_project_and_day", day)
             return {"day": day.isoformat(), "rows": done.rows.num_rows, "uris": done.uris}
 
     export_usage()

@@ -14,8 +14,8 @@ from sqlalchemy import Connection, and_, or_, select, text, update
 
 from meterhouse import shipped, times
 from meterhouse.site import Site
+from meterhouse.stores.bulk import upsert
 from meterhouse.stores.duck import arrow
-from meterhouse.stores.warehouse import upsert
 from meterhouse.stores.warehouse_tables import dirty_hours, followed, resources, series
 
 FOLLOWER = "samples"

@@ -8,7 +8,7 @@ from meterhouse.archive.seal import RECIPES, archive
 from meterhouse.catalog import hours_with_points, redo
 from meterhouse.errors import MeterhouseError, UnknownName
 from meterhouse.progress import Progress, quiet
-from meterhouse.queries import reports
+from meterhouse.queries import report_exports, reports
 from meterhouse.rollups.step import roll_up
 from meterhouse.sample_quality.step import judge_hours
 from meterhouse.site import Site
@@ -53,7 +53,7 @@ def backfill(
         if asset == "archive":
             rows += sum(sealed.rows for sealed in archive(site, day).sealed)
         else:
-            rows += reports.export(site, asset, day).rows.num_rows
+            rows += report_exports.export(site, asset, day).rows.num_rows
         progress(number, len(days))
     return {"days": len(days), "rows": rows}
 

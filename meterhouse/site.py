@@ -5,12 +5,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from meterhouse.settings import Settings, settings
-from meterhouse.stores.lake import Lake
 from meterhouse.stores.warehouse import Warehouse
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
     from meterhouse.definitions.loading import Definitions
     from meterhouse.definitions.quality_rules import Rules
+    from meterhouse.stores.lake import Lake
     from meterhouse.stream import Stream
 
 
@@ -19,16 +22,23 @@ class Site:
     """One deployment of Meterhouse."""
 
     settings: Settings
-    lake: Lake
     warehouse: Warehouse
 
     @classmethod
     def open(cls, given: Settings | None = None) -> "Site":
         """The site that the settings name; its warehouse's schema is made or checked."""
         given = given or settings()
-        warehouse = Warehouse.from_settings(given)
-        lake = Lake.from_settings(given, commit_lock=lambda table: warehouse.lock(f"lake/{table}"))
-        return cls(given, lake, warehouse)
+        return cls(given, Warehouse.from_settings(given))
+
+    @cached_property
+    def lake(self) -> "Lake":
+        """The lake. What asks the warehouse only does without it, and so without Arrow, Delta and DuckDB."""
+        return self._lake(lambda table: self.warehouse.lock(f"lake/{table}"))
+
+    def _lake(self, commit_lock: "Callable[[str], AbstractContextManager[object]] | None" = None) -> "Lake":
+        from meterhouse.stores.lake import Lake
+
+        return Lake.from_settings(self.settings, commit_lock)
 
     @cached_property
     def stream(self) -> "Stream":
@@ -40,7 +50,7 @@ class Site:
         from meterhouse.stream.amqp import AmqpStream
 
         # A lake of its own: positions are looked up by the threads that drain.
-        lake = Lake.from_settings(self.settings)
+        lake = self._lake()
         return AmqpStream.from_settings(self.settings, lambda name: lake.transaction("notifications", name))
 
     @property

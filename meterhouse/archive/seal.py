@@ -21,10 +21,10 @@ from meterhouse import catalog, times
 from meterhouse.conversion import step as conversion
 from meterhouse.errors import MeterhouseError
 from meterhouse.site import Site
+from meterhouse.stores.bulk import upsert
 from meterhouse.stores.duck import Connection, one, quoted
 from meterhouse.stores.lake_files import DataFile
 from meterhouse.stores.lake_tables import GROWN, TABLES
-from meterhouse.stores.warehouse import upsert
 from meterhouse.stores.warehouse_tables import archive_manifest
 
 

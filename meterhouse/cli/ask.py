@@ -74,10 +74,10 @@ def samples(
     as_json: bool,
 ) -> None:
     """METER's samples, newest first, with the quality rules that each breaks."""
-    from meterhouse.queries import query as ask
+    from meterhouse.queries.samples import samples as find
     from meterhouse.site import Site
 
-    found = ask.samples(Site.open(), meter, query=_filters(query), start=start, end=end, limit=limit)
+    found = find(Site.open(), meter, query=_filters(query), start=start, end=end, limit=limit)
     output.rows(found.to_pylist(), as_json)
 
 
@@ -88,10 +88,10 @@ def samples(
 @as_json
 def events(event_type: str | None, start: datetime | None, end: datetime | None, limit: int, as_json: bool) -> None:
     """Events with their traits, newest first."""
-    from meterhouse.queries import query as ask
+    from meterhouse.queries.events import events as find
     from meterhouse.site import Site
 
-    found = ask.events(Site.open(), event_type=event_type, start=start, end=end, limit=limit).to_pylist()
+    found = find(Site.open(), event_type=event_type, start=start, end=end, limit=limit).to_pylist()
     if not as_json:
         found = [{**row, "traits": " ".join(f"{t['name']}={t['value']}" for t in row["traits"])} for row in found]
     output.rows(found, as_json)
@@ -104,10 +104,10 @@ def resources(limit: int, as_json: bool) -> None:
     """Resources as their newest sample shows them, the latest first."""
     import json
 
-    from meterhouse.queries import query as ask
+    from meterhouse.queries.resources import resource_list
     from meterhouse.site import Site
 
-    found = ask.resource_list(Site.open(), limit)
+    found = resource_list(Site.open(), limit)
     for row in found:
         row["metadata"] = json.loads(row["metadata"]) if row["metadata"] else None
     if not as_json:
@@ -119,10 +119,10 @@ def resources(limit: int, as_json: bool) -> None:
 @as_json
 def meters(as_json: bool) -> None:
     """Meters that there are, with type, unit, number of series and times."""
-    from meterhouse.queries import query as ask
+    from meterhouse.queries.meters import meter_list
     from meterhouse.site import Site
 
-    output.rows(ask.meter_list(Site.open()), as_json)
+    output.rows(meter_list(Site.open()), as_json)
 
 
 @click.command()
@@ -148,13 +148,15 @@ def report(
     first = start or times.day_start(day)
     last = end or (start or times.day_start(day)) + times.DAY
     if export_it:
-        made = reports.export(site, name, day)
+        from meterhouse.queries.report_exports import export
+
+        made = export(site, name, day)
         for uri in made.uris:
             output.note(f"wrote {uri}")
-        found = made.rows
+        found = made.rows.to_pylist()
     else:
         found = reports.run(site, name, first, last)
-    output.rows(found.to_pylist(), as_json)
+    output.rows(found, as_json)
 
 
 @click.command("sql")
@@ -169,7 +171,7 @@ def sql_command(statement: str, store: str, as_json: bool) -> None:
     Warehouse: series resources resource_metadata rollup_1h rollup_1d alarms alarm_history deliveries
                dirty_hours quality_daily archive_manifest runs leases followed
     """
-    from meterhouse.queries import query as ask
+    from meterhouse.queries import sql as ask
     from meterhouse.site import Site
 
     site = Site.open()

@@ -26,7 +26,6 @@ from meterhouse.conversion.step import Conversion, convert, unconverted
 from meterhouse.errors import Busy, MeterhouseError
 from meterhouse.settings import Settings
 from meterhouse.site import Site
-from meterhouse.stores.lake import Lake
 
 WAIT_SECONDS = 60.0
 """How long the last look waits for another process that converts, so that nothing landed is left unconverted."""
@@ -147,7 +146,7 @@ class _Beside:
 
     def __init__(self, site: Site) -> None:
         # A lake of its own, for a table that is open is not for two threads.
-        self._site = replace(site, lake=Lake.from_settings(site.settings, site.lake.commit_lock))
+        self._site = replace(site)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="following")
         self._running: Future[Followed] | None = None
         self._last: Future[Any] | None = None

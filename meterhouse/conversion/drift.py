@@ -16,7 +16,7 @@ from sqlalchemy import select
 from meterhouse import times
 from meterhouse.definitions.use import Uses
 from meterhouse.site import Site
-from meterhouse.stores.warehouse import upsert
+from meterhouse.stores.bulk import upsert
 from meterhouse.stores.warehouse_tables import definition_paths
 
 LEAST_MISSED: Final = 10

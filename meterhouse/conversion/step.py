@@ -16,7 +16,7 @@ from meterhouse import times
 from meterhouse.conversion import drift
 from meterhouse.dead_letters import Letter, bury
 from meterhouse.site import Site
-from meterhouse.stores.warehouse import upsert
+from meterhouse.stores.bulk import upsert
 from meterhouse.stores.warehouse_tables import resource_metadata
 
 if TYPE_CHECKING:

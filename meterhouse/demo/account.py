@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from meterhouse.demo.cloud import METERS
 from meterhouse.demo.ledger import Ledger
-from meterhouse.queries import query
+from meterhouse.queries.sql import sql_on_lake
 from meterhouse.site import Site
 from meterhouse.stores.duck import quoted
 
@@ -46,7 +46,7 @@ def account(site: Site, ledger: Ledger, webhooks: list[str]) -> list[Line]:
     polled = ", ".join(quoted(meter.name) for meter in METERS)
 
     def lake(statement: str) -> int:
-        return int(query.sql_on_lake(site, statement)[0][0].as_py() or 0)
+        return int(sql_on_lake(site, statement)[0][0].as_py() or 0)
 
     def warehouse(statement: str, **values: Any) -> int:
         with site.warehouse.read() as connection:

@@ -265,7 +265,7 @@ def _shown(trip: Tour, found: list[Line], checks: list[Line], event_days: list[d
     lines.append("  " + "".join(f"{name:>18}" for name in columns))
     for day in event_days:
         start = times.day_start(day)
-        for row in reports.run(trip.site, "usage_by_project_and_day", start, start + times.DAY).to_pylist():
+        for row in reports.run(trip.site, "usage_by_project_and_day", start, start + times.DAY):
             row |= {"project": names.get(row["project_id"], row["project_id"]), "excluded": row["excluded_points"]}
             cells = (f"{row[name]:,.1f}" if isinstance(row[name], float) else str(row[name]) for name in columns)
             lines.append("  " + "".join(f"{cell:>18}" for cell in cells))

@@ -1,30 +1,17 @@
-"""Reports: SQL files on the warehouse, each named for the question it answers, exported as Parquet and CSV."""
+"""Reports: SQL files on the warehouse, each named for the question it answers."""
 
-import io
-from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.csv as arrow_csv
-import pyarrow.parquet as parquet
 from sqlalchemy import bindparam, text
 
-from meterhouse import shipped, times
+from meterhouse import shipped
 from meterhouse.errors import UnknownName
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import UtcTime
 
 FOLDER = "warehouse/reports"
-
-
-@dataclass(frozen=True)
-class Export:
-    """Where a day's report was put, and what it holds."""
-
-    uris: list[str]
-    rows: pa.Table
 
 
 def names() -> list[str]:
@@ -37,8 +24,16 @@ def question(name: str) -> str:
     return shipped.sql(f"{FOLDER}/{name}.sql").partition("\n")[0].removeprefix("--").strip()
 
 
-def run(site: Site, name: str, start: datetime, end: datetime) -> pa.Table:
-    """A report over a half-open span of event time, UTC.
+def run(site: Site, name: str, start: datetime, end: datetime) -> list[dict[str, Any]]:
+    """A report over a half-open span of event time, UTC, row by row; see `columns`."""
+    found = columns(site, name, start, end)
+    return [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)]
+
+
+def columns(site: Site, name: str, start: datetime, end: datetime) -> dict[str, list[Any]]:
+    """A report over a half-open span of event time, UTC: column name → its values, one a row.
+
+    A column has one type, whichever database it comes from: `day` has dates, a column of numbers whole or decimal ones.
 
     Raises:
         UnknownName: there is no such report; names the near ones.
@@ -50,37 +45,18 @@ def run(site: Site, name: str, start: datetime, end: datetime) -> pa.Table:
     )
     with site.warehouse.read() as connection:
         found = connection.execute(query, {"start": start, "end": end})
-        columns = list(found.keys())
         rows = found.all()
-    made = {name: _column(name, [row[place] for row in rows]) for place, name in enumerate(columns)}
-    return pa.table(made)
+        return {key: _column(key, [row[place] for row in rows]) for place, key in enumerate(found.keys())}
 
 
-def export(site: Site, name: str, day: date) -> Export:
-    """Put a day's report beside the lake's tables, as `exports/NAME/DAY.parquet` and `.csv`; a second run replaces it.
-
-    Raises:
-        UnknownName: there is no such report.
-    """
-    rows = run(site, name, times.day_start(day), times.day_start(day) + times.DAY)
-    as_parquet, as_csv = io.BytesIO(), io.BytesIO()
-    parquet.write_table(rows, as_parquet, compression="zstd")
-    arrow_csv.write_csv(rows, as_csv)
-    uris = [
-        site.lake.put(f"exports/{name}/{day}.{ending}", content.getvalue())
-        for ending, content in (("parquet", as_parquet), ("csv", as_csv))
-    ]
-    return Export(uris, rows)
-
-
-def _column(name: str, values: list[Any]) -> pa.Array:
-    """A column in one type whichever database it comes from: SQLite gives days as text, PostgreSQL sums as Decimal."""
+def _column(name: str, values: list[Any]) -> list[Any]:
+    """A column in one type: SQLite gives days as text, PostgreSQL sums as Decimal."""
     if name == "day":
-        return pa.array([date.fromisoformat(day) if isinstance(day, str) else day for day in values], pa.date32())
+        return [date.fromisoformat(day) if isinstance(day, str) else day for day in values]
     plain = [_number(value) if isinstance(value, Decimal) else value for value in values]
     if any(isinstance(value, float) for value in plain):
         plain = [value if value is None else float(value) for value in plain]
-    return pa.array(plain)
+    return plain
 
 
 def _number(value: Decimal) -> int | float:

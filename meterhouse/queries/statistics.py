@@ -9,16 +9,14 @@ from datetime import datetime, timedelta
 from string import Template
 from typing import Any
 
-from sqlalchemy import select
-
 from meterhouse import shipped, times
 from meterhouse.errors import MeterhouseError, UnknownName
 from meterhouse.filters import FIELDS, OPERATORS, Filter
+from meterhouse.queries.meters import meter_span
 from meterhouse.sample_quality.judge import judge
 from meterhouse.sample_quality.points import view_carried, view_points
 from meterhouse.site import Site
 from meterhouse.stores.duck import one, quoted
-from meterhouse.stores.warehouse_tables import series
 
 AGGREGATES = ("count", "sum", "avg", "min", "max", "stddev")
 GROUPS = ("resource_id", "project_id", "user_id", "source")
@@ -110,17 +108,3 @@ def _answer(row: dict[str, Any], wanted: list[str], period: int, groupby: Sequen
         "groupby": {name: row[name] for name in groupby} or None,
     }
     return answer
-
-
-def meter_span(site: Site, meter: str) -> tuple[datetime, datetime]:
-    """The times of a meter's first and last points.
-
-    Raises:
-        UnknownName: no series has this meter.
-    """
-    with site.warehouse.read() as connection:
-        rows = connection.execute(select(series.c.first_seen, series.c.last_seen).where(series.c.meter == meter)).all()
-        if not rows:
-            known = list(connection.execute(select(series.c.meter).distinct()).scalars())
-            raise UnknownName("meter", meter, known)
-    return min(row[0] for row in rows), max(row[1] for row in rows)

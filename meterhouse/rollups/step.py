@@ -19,8 +19,8 @@ from meterhouse.progress import Progress, quiet
 from meterhouse.sample_quality.points import Span, put_in_place, view_carried, view_points, within
 from meterhouse.sample_quality.step import Judged, group_hours, judge_snapshot
 from meterhouse.site import Site
+from meterhouse.stores.bulk import bulk_insert
 from meterhouse.stores.duck import Connection, arrow, one
-from meterhouse.stores.warehouse import bulk_insert
 from meterhouse.stores.warehouse_tables import dirty_hours, rollup_1d, rollup_1h
 
 GRANULARITIES = {300: "5m", 3600: "1h", 86400: "1d"}

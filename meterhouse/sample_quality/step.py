@@ -15,8 +15,8 @@ from meterhouse.progress import Progress, quiet
 from meterhouse.sample_quality.judge import judge, reason_names
 from meterhouse.sample_quality.points import put_in_place, view_carried, view_points, within
 from meterhouse.site import Site
+from meterhouse.stores.bulk import bulk_insert
 from meterhouse.stores.duck import arrow, one
-from meterhouse.stores.warehouse import bulk_insert
 from meterhouse.stores.warehouse_tables import dirty_hours, quality_daily
 
 POINTS_AT_ONCE = 20_000_000

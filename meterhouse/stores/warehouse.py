@@ -1,8 +1,6 @@
 """The warehouse: a SQL database (SQLite or PostgreSQL) for dimensions, roll-ups, alarms and bookkeeping."""
 
-import csv
 import fcntl
-import io
 import json
 import logging
 import os
@@ -10,7 +8,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -18,8 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-from sqlalchemy import Connection, Engine, Table, create_engine, delete, event, insert, select, text, update
+from sqlalchemy import Connection, Engine, create_engine, delete, event, insert, select, text, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, ProgrammingError
 
@@ -300,87 +297,6 @@ class Warehouse:
                     figures=json.dumps(figures, default=str),
                 )
             )
-
-
-# -- bulk ---------------------------------------------------------------------------------------------------
-
-
-def bulk_insert(connection: Connection, table: str, rows: pa.Table) -> None:
-    """Insert an Arrow table's rows into a table of the same column names: COPY in PostgreSQL, executemany in SQLite."""
-    if rows.num_rows == 0:
-        return
-    columns = ", ".join(f'"{name}"' for name in rows.column_names)
-    driver: Any = connection.connection.driver_connection
-    if connection.dialect.name == "sqlite":
-        marks = ", ".join("?" * rows.num_columns)
-        lists = [_sqlite_values(rows[name]) for name in rows.column_names]
-        driver.executemany(f"INSERT INTO {table} ({columns}) VALUES ({marks})", zip(*lists, strict=True))
-        return
-    from pyarrow import csv as arrow_csv
-
-    buffer = io.BytesIO()
-    arrow_csv.write_csv(
-        rows.cast(pa.schema([_postgres_field(f) for f in rows.schema])),
-        buffer,
-        arrow_csv.WriteOptions(include_header=False),
-    )
-    with (
-        driver.cursor() as cursor,
-        cursor.copy(f"COPY {table} ({columns}) FROM STDIN WITH (FORMAT csv)") as copy,
-    ):
-        # PostgreSQL's texts cannot hold a NUL, and one of them must not hold up all the others.
-        copy.write(buffer.getvalue().replace(b"\0", "\N{REPLACEMENT CHARACTER}".encode()))
-
-
-def upsert(connection: Connection, table: Table, rows: pa.Table, updates: Sequence[str] = ()) -> None:
-    """Insert rows; where the primary key exists already, do the updates.
-
-    Args:
-        rows: Arrow table whose columns are columns of the table.
-        updates: assignments in SQL, with `excluded.` for the new row and the table's name for the old one.
-    """
-    if rows.num_rows == 0:
-        return
-    stage = f"stage_{table.name}"
-    columns = ", ".join(f'"{name}"' for name in rows.column_names)
-    keys = ", ".join(column.name for column in table.primary_key.columns)
-    action = f"DO UPDATE SET {', '.join(updates)}" if updates else "DO NOTHING"
-    connection.execute(text(f"DROP TABLE IF EXISTS {stage}"))
-    connection.execute(text(f"CREATE TEMP TABLE {stage} AS SELECT {columns} FROM {table.name} WHERE 1 = 0"))
-    bulk_insert(connection, stage, rows)
-    connection.execute(
-        text(
-            f"INSERT INTO {table.name} ({columns}) SELECT {columns} FROM {stage} WHERE 1 = 1 "
-            f"ON CONFLICT ({keys}) {action}"
-        )
-    )
-    connection.execute(text(f"DROP TABLE {stage}"))
-
-
-def _sqlite_values(column: pa.ChunkedArray) -> list[Any]:
-    if pa.types.is_timestamp(column.type):
-        # SQLAlchemy's own text form of a DateTime in SQLite.
-        import pyarrow.compute as pc
-
-        return list(pc.strftime(column.cast(pa.timestamp("us")), "%Y-%m-%d %H:%M:%S").to_pylist())
-    if pa.types.is_date(column.type):
-        return [day and day.isoformat() for day in column.to_pylist()]
-    return list(column.to_pylist())
-
-
-def _postgres_field(column: "pa.Field[Any]") -> "pa.Field[Any]":
-    if pa.types.is_timestamp(column.type):
-        return pa.field(column.name, pa.timestamp("us", tz="UTC"))
-    return column
-
-
-def rows_as_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
-    """CSV text with a header line."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return out.getvalue().encode()
 
 
 def _boot_time(pid: int) -> str:

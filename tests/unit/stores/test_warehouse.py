@@ -20,7 +20,8 @@ from sqlalchemy import select, text
 from meterhouse import shipped, times
 from meterhouse.errors import Away, Busy, MeterhouseError
 from meterhouse.site import Site
-from meterhouse.stores.warehouse import HEAD_REVISION, Warehouse, bulk_insert, rows_as_csv, upsert
+from meterhouse.stores.bulk import bulk_insert, upsert
+from meterhouse.stores.warehouse import HEAD_REVISION, Warehouse
 from meterhouse.stores.warehouse_tables import leases, metadata, quality_daily, resources, rollup_1h, series
 
 TIME = pa.timestamp("us", tz="UTC")
@@ -308,10 +309,6 @@ def test_runs_keep_their_figures(any_warehouse: Site) -> None:
     ((step, figures),) = warehouse_rows(any_warehouse, "SELECT step, figures FROM runs")
     assert step == "step"
     assert '"rows": 3' in figures
-
-
-def test_csv_has_a_header_line() -> None:
-    assert rows_as_csv(["a", "b"], [[1, 'x"'], [None, ""]]) == b'a,b\n1,"x"""\n,\n'
 
 
 def test_the_holder_of_a_lease_names_this_process(site: Site) -> None:

@@ -1,0 +1,34 @@
+"""Events of the lake, with their traits."""
+
+from datetime import datetime
+
+import pyarrow as pa
+
+from meterhouse import times
+from meterhouse.site import Site
+from meterhouse.stores.duck import arrow, quoted
+
+
+def events(
+    site: Site,
+    *,
+    event_type: str | None = None,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    limit: int = 100,
+) -> pa.Table:
+    """Events of a half-open span, newest first; `event_type` is a glob."""
+    conditions = ["true"]
+    if event_type:
+        conditions.append(f"event_type GLOB {quoted(event_type)}")
+    if start:
+        conditions.append(f"generated >= '{times.text(start)}'")
+    if end:
+        conditions.append(f"generated < '{times.text(end)}'")
+    with site.lake.connect() as duck:
+        site.lake.view(duck, "events", site.lake.files("events"))
+        return arrow(
+            duck,
+            "SELECT DISTINCT ON (generated, message_id) message_id, event_type, generated, traits FROM events "
+            f"WHERE {' AND '.join(conditions)} ORDER BY generated DESC, message_id LIMIT {int(limit)}",
+        )

@@ -1,0 +1,42 @@
+"""Meters: which ones there are, and from when to when they have points."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select
+
+from meterhouse.errors import UnknownName
+from meterhouse.site import Site
+from meterhouse.stores.warehouse_tables import series
+
+
+def meter_list(site: Site) -> list[dict[str, Any]]:
+    """Meters by name, with their type, unit, number of series and times."""
+    query = (
+        select(
+            series.c.meter,
+            series.c.type,
+            series.c.unit,
+            func.count().label("series"),
+            func.min(series.c.first_seen).label("first_seen"),
+            func.max(series.c.last_seen).label("last_seen"),
+        )
+        .group_by(series.c.meter, series.c.type, series.c.unit)
+        .order_by(series.c.meter)
+    )
+    with site.warehouse.read() as connection:
+        return [dict(row._mapping) for row in connection.execute(query)]
+
+
+def meter_span(site: Site, meter: str) -> tuple[datetime, datetime]:
+    """The times of a meter's first and last points.
+
+    Raises:
+        UnknownName: no series has this meter.
+    """
+    with site.warehouse.read() as connection:
+        rows = connection.execute(select(series.c.first_seen, series.c.last_seen).where(series.c.meter == meter)).all()
+        if not rows:
+            known = list(connection.execute(select(series.c.meter).distinct()).scalars())
+            raise UnknownName("meter", meter, known)
+    return min(row[0] for row in rows), max(row[1] for row in rows)

@@ -1,0 +1,41 @@
+"""Reports of a day, put beside the lake's tables as Parquet and CSV."""
+
+import io
+from dataclasses import dataclass
+from datetime import date
+
+import pyarrow as pa
+import pyarrow.csv as arrow_csv
+import pyarrow.parquet as parquet
+
+from meterhouse import times
+from meterhouse.queries import reports
+from meterhouse.site import Site
+
+
+@dataclass(frozen=True)
+class Export:
+    """Where a day's report was put, and what it holds."""
+
+    uris: list[str]
+    rows: pa.Table
+
+
+def export(site: Site, name: str, day: date) -> Export:
+    """Put a day's report beside the lake's tables, as `exports/NAME/DAY.parquet` and `.csv`; a second run replaces it.
+
+    Raises:
+        UnknownName: there is no such report.
+    """
+    columns = reports.columns(site, name, times.day_start(day), times.day_start(day) + times.DAY)
+    rows = pa.table(
+        {name: pa.array(values, pa.date32() if name == "day" else None) for name, values in columns.items()}
+    )
+    as_parquet, as_csv = io.BytesIO(), io.BytesIO()
+    parquet.write_table(rows, as_parquet, compression="zstd")
+    arrow_csv.write_csv(rows, as_csv)
+    uris = [
+        site.lake.put(f"exports/{name}/{day}.{ending}", content.getvalue())
+        for ending, content in (("parquet", as_parquet), ("csv", as_csv))
+    ]
+    return Export(uris, rows)
