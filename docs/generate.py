@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 import yaml
@@ -34,7 +34,8 @@ from meterhouse.definitions.quality_rules import CHECKS, SEVERITIES, Rule
 from meterhouse.definitions.quality_rules import load as load_rules
 from meterhouse.filters import FIELDS
 from meterhouse.queries import reports
-from meterhouse.settings import Settings
+from meterhouse.setting_types import Declared
+from meterhouse.settings import Settings, declarations, variable
 from meterhouse.shipped import DEFAULTS
 from meterhouse.stores import lake_tables as schema
 from meterhouse.stores.warehouse_tables import UtcTime, metadata
@@ -89,12 +90,15 @@ _TYPES: Mapping[object, str] = {
 }
 
 
+DEFAULT_SETTINGS = Settings()
+
+
 def settings_page() -> str:
     rows = []
-    for name, field in Settings.model_fields.items():
-        default = field.default
+    for name, setting in declarations().items():
+        default = getattr(DEFAULT_SETTINGS, name)
         shown = code(default) if default not in ("", None) else ""
-        rows.append((code(f"METERHOUSE_{name.upper()}"), _setting_type(field), shown, field.description or ""))
+        rows.append((code(variable(name)), _setting_type(setting), shown, setting.description))
     return (
         "# Settings\n\n"
         "All settings are environment variables. They are read once, when a process starts, and checked: a value that "
@@ -106,24 +110,19 @@ def settings_page() -> str:
     )
 
 
-def _setting_type(field: Any) -> str:
-    annotation = field.annotation
-    choices = get_args(annotation)
-    kinds = [choice for choice in choices if choice is not type(None)]
-    if kinds and all(isinstance(kind, str) for kind in kinds):
-        return codes(kinds)
-    said = _TYPES[kinds[0] if kinds else annotation]
-    limits = []
-    for rule in field.metadata:
-        for attribute, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<")):
-            if (bound := getattr(rule, attribute, None)) is not None:
-                limits.append(f"{sign} {bound}")
-        if (pattern := getattr(rule, "pattern", None)) is not None:
-            limits.append(code(pattern))
-        for attribute, words in (("min_length", "not empty"), ("max_length", "at most {} characters")):
-            if (length := getattr(rule, attribute, None)) is not None:
-                limits.append(words.format(length))
-    return ", ".join([said, *limits])
+def _setting_type(setting: Declared) -> str:
+    if setting.choices:
+        return codes(setting.choices)
+    limits = [
+        f"{sign} {bound}"
+        for sign, bound in (("≥", setting.ge), (">", setting.gt), ("≤", setting.le))
+        if bound is not None
+    ]
+    if setting.pattern is not None:
+        limits.append(code(setting.pattern))
+    if setting.min_length is not None:
+        limits += ["not empty", f"at most {setting.max_length} characters"]
+    return ", ".join([_TYPES[setting.kind], *limits])
 
 
 # -- commands -----------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from meterhouse import times
 from meterhouse.errors import MeterhouseError
-from meterhouse.settings import Settings, settings
+from meterhouse.settings import Settings, declarations, settings, variable
 from meterhouse.site import Site
 
 CLOCK_TOLERANCE_SECONDS = 2.0
@@ -56,7 +56,7 @@ def examine() -> list[dict[str, Any]]:
 
 
 def _settings() -> tuple[str, str]:
-    known = {f"METERHOUSE_{name.upper()}" for name in Settings.model_fields} | {"METERHOUSE_DEBUG"}
+    known = set(map(variable, declarations())) | {"METERHOUSE_DEBUG"}
     home = f"home {settings().home_path}"
     given = {name for name in os.environ if name.startswith("METERHOUSE_")}
     unknown = sorted(name for name in given - known if not name.startswith(("METERHOUSE_TEST_", "METERHOUSE_SERVICE")))

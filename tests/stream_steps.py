@@ -24,6 +24,7 @@ from meterhouse.catalog import behind
 from meterhouse.collection import collect, following, intake, landed, landing, syncing
 from meterhouse.conversion import step as conversion
 from meterhouse.conversion.step import unconverted
+from meterhouse.settings import as_environment
 from meterhouse.site import Site
 from meterhouse.stores import lake
 
@@ -96,8 +97,7 @@ def slow(owner: Any, name: str, seconds: float) -> None:
 
 def environment(site: Site) -> dict[str, str]:
     """The environment in which a process of its own has the site's settings."""
-    given = site.settings.model_dump(mode="json", exclude_unset=True)
-    return {f"METERHOUSE_{name.upper()}": str(value) for name, value in given.items()}
+    return as_environment(site.settings)
 
 
 class Collector:

@@ -35,14 +35,14 @@ def doctor(as_json: bool) -> None:
 @as_json
 def show_settings(as_json: bool) -> None:
     """Every setting with its value and meaning."""
-    from meterhouse.settings import SECRETS, Settings, settings
+    from meterhouse.settings import SECRETS, declarations, settings, variable
 
     values = settings()
     found = []
-    for name, field in Settings.model_fields.items():
+    for name, declared in declarations().items():
         value = getattr(values, name)
         shown = "***" if name in SECRETS and value else _without_password(name, value)
-        found.append({"setting": f"METERHOUSE_{name.upper()}", "value": _text(shown), "meaning": field.description})
+        found.append({"setting": variable(name), "value": _text(shown), "meaning": declared.description})
     output.rows(found, as_json)
 
 

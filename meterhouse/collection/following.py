@@ -24,7 +24,7 @@ from meterhouse import errors
 from meterhouse.catalog import Catalogued, behind, catalog
 from meterhouse.conversion.step import Conversion, convert, unconverted
 from meterhouse.errors import Busy, MeterhouseError
-from meterhouse.settings import Settings
+from meterhouse.settings import Settings, as_environment
 from meterhouse.site import Site
 
 WAIT_SECONDS = 60.0
@@ -205,7 +205,7 @@ class _Process:
             [sys.executable, "-m", "meterhouse.collection.following"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=environment | _variables(settings),
+            env=environment | as_environment(settings),
         )
         self._reader = threading.Thread(target=self._read, daemon=True, name="following")
         self._reader.start()
@@ -280,16 +280,6 @@ class _Process:
         converted, catalogued = answer["converted"], answer["catalogued"]
         converted["error_kinds"] = Counter(converted["error_kinds"])
         return [Followed(Conversion(**converted), Catalogued(**catalogued))]
-
-
-def _variables(settings: Settings) -> dict[str, str]:
-    """The environment in which another process reads these settings."""
-    given = settings.model_dump(mode="json", exclude_unset=True, exclude_none=True)
-    return {f"METERHOUSE_{name.upper()}": _text(value) for name, value in given.items()}
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def main() -> None:

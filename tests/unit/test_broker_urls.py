@@ -11,7 +11,7 @@ from meterhouse import settings as settings_module
 from meterhouse.broker_urls import HEARTBEAT_SECONDS, Broker, Host, brokers
 from meterhouse.doctor import examine
 from meterhouse.errors import SettingsError
-from meterhouse.settings import Settings, listed, read_settings, without_passwords
+from meterhouse.settings import declarations, listed, read_settings, without_passwords
 
 SECRET = "s3cr3t"
 
@@ -187,7 +187,7 @@ def test_settings_hold_the_url_and_do_not_show_it(tmp_path: Path) -> None:
     ("given", "said"),
     [
         ({"stream_queues": "a,b,a"}, "a name is given twice"),
-        ({"stream_queues": "amq.topic"}, "begins with amq., which is RabbitMQ's own"),
+        ({"stream_queues": "amq.topic"}, "begins with amq., which RabbitMQ reserves"),
         ({"stream_exchanges": "q" * 256}, "a name is longer than 255 bytes"),
         ({"stream_queues": " , "}, "METERHOUSE_STREAM_QUEUES=' , ': names nothing"),
         ({"stream_exchanges": ","}, "METERHOUSE_STREAM_EXCHANGES=',': names nothing"),
@@ -229,9 +229,9 @@ def test_the_spool_is_the_stream_where_no_broker_is_named(tmp_path: Path) -> Non
 
 
 def test_every_setting_of_the_stream_is_described() -> None:
-    for name, field in Settings.model_fields.items():
+    for name, declared in declarations().items():
         if name.startswith(("stream_", "collect_")):
-            assert field.description, name
+            assert declared.description, name
 
 
 def test_an_at_sign_in_an_account_is_refused_unless_it_is_escaped() -> None:
