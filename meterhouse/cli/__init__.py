@@ -12,6 +12,7 @@ import click
 from meterhouse import __version__
 from meterhouse.cli import alarms, ask, dead_letters, definitions, pipeline, site
 from meterhouse.errors import MeterhouseError
+from meterhouse.pandas_free import keep_pandas_out
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -33,6 +34,7 @@ for command in [
 
 def main() -> None:
     """Run the command line; a fault that the user can mend is one line, never a traceback."""
+    keep_pandas_out()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         cli.main(prog_name="meterhouse", standalone_mode=False)

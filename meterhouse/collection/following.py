@@ -24,6 +24,7 @@ from meterhouse import errors
 from meterhouse.catalog import Catalogued, behind, catalog
 from meterhouse.conversion.step import Conversion, convert, unconverted
 from meterhouse.errors import Busy, MeterhouseError
+from meterhouse.pandas_free import keep_pandas_out
 from meterhouse.settings import Settings, as_environment
 from meterhouse.site import Site
 
@@ -286,6 +287,7 @@ def main() -> None:
     """Follow at each line of standard input, and answer with a line of JSON, until there is no more input."""
     from meterhouse.conversion.convert import Converter
 
+    keep_pandas_out()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; who started this one closes its input
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what anything else prints is no answer

@@ -1,12 +1,14 @@
 """Events of the lake, with their traits."""
 
 from datetime import datetime
-
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from meterhouse import times
 from meterhouse.site import Site
 from meterhouse.stores.duck import arrow, quoted
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def events(
@@ -16,7 +18,7 @@ def events(
     start: datetime | None = None,
     end: datetime | None = None,
     limit: int = 100,
-) -> pa.Table:
+) -> "pa.Table":
     """Events of a half-open span, newest first; `event_type` is a glob."""
     conditions = ["true"]
     if event_type:

@@ -2,12 +2,15 @@
 
 from datetime import datetime
 from string import Template
-
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from meterhouse import shipped, times
 from meterhouse.stores.duck import Connection
-from meterhouse.stores.lake import Lake
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from meterhouse.stores.lake import Lake
 
 Span = tuple[datetime, datetime]
 """A half-open span of event time, UTC."""
@@ -19,7 +22,7 @@ def within(column: str, spans: list[Span]) -> str:
     return f"({' OR '.join(parts)})"
 
 
-def view_points(connection: Connection, lake: Lake, version: int, spans: list[Span], where: str = "true") -> None:
+def view_points(connection: Connection, lake: "Lake", version: int, spans: list[Span], where: str = "true") -> None:
     """Make the view `points`: the samples of the spans, as of a version of the lake's `samples`."""
     files = lake.files("samples", version=version, between=("timestamp", spans[0][0], spans[-1][1]))
     lake.view(connection, "samples", files)
@@ -28,7 +31,7 @@ def view_points(connection: Connection, lake: Lake, version: int, spans: list[Sp
     )
 
 
-def view_carried(connection: Connection, lake: Lake, spans: list[Span], carry_hours: int) -> None:
+def view_carried(connection: Connection, lake: "Lake", spans: list[Span], carry_hours: int) -> None:
     """Make the table `carried`: the last good point of each series before the spans, from the hourly roll-ups.
 
     A gap between spans is carried over too: for each span, the roll-ups outside all spans that come before it.
@@ -56,9 +59,9 @@ def view_carried(connection: Connection, lake: Lake, spans: list[Span], carry_ho
 
 
 def put_in_place(
-    lake: Lake,
+    lake: "Lake",
     table: str,
-    rows: pa.Table,
+    rows: "pa.Table",
     time_column: str,
     spans: list[Span],
     partitions: dict[str, int] | None = None,
