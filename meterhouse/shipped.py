@@ -8,6 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from meterhouse.errors import MeterhouseError
+
 _PACKAGE: Final = Path(__file__).parent
 _COPIES: Final = _PACKAGE / "data"
 _BESIDE: Final = _COPIES if _COPIES.is_dir() else _PACKAGE.parent
@@ -20,6 +22,20 @@ QUALITY_RULES: Final = _BESIDE / "quality" / "rules.yaml"
 
 MIGRATIONS: Final = _BESIDE / "sql" / "migrations"
 """The folder of Alembic's scripts."""
+
+
+def code_location() -> Path:
+    """The checkout's folder, with `definitions.py`, `workspace.yaml` and `dagster.yaml`.
+
+    Raises:
+        MeterhouseError: this is an installed package, which has no Dagster code location.
+    """
+    if not (_PACKAGE.parent / "workspace.yaml").is_file():
+        raise MeterhouseError(
+            "this installation has no Dagster code location",
+            hint="Run this in a checkout of Meterhouse; the operator guide says how to deploy one",
+        )
+    return _PACKAGE.parent
 
 
 @cache

@@ -12,6 +12,7 @@ import click
 from meterhouse import __version__
 from meterhouse.cli import alarms, ask, dead_letters, definitions, pipeline, site
 from meterhouse.errors import MeterhouseError
+from meterhouse.extras import not_installed
 from meterhouse.pandas_free import keep_pandas_out
 
 
@@ -49,6 +50,9 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
+        if isinstance(error, ImportError) and (fault := not_installed(error)) is not None:
+            click.echo(f"meterhouse: {fault}", err=True)
+            sys.exit(1)
         if os.environ.get("METERHOUSE_DEBUG"):
             raise
         said = next(iter(str(error).splitlines()), "")

@@ -14,6 +14,9 @@ from meterhouse.cli.options import as_json
 @click.option("--seed", type=int, default=7, show_default=True, help="Seed of the simulated cloud.")
 def demo(exit_after: bool, port: int, seed: int) -> None:
     """Run the whole pipeline on a simulated cloud, under Dagster, in a home folder of its own."""
+    from meterhouse.shipped import code_location
+
+    code_location()
     from meterhouse.demo.tour import tour
 
     raise SystemExit(tour(exit_after=exit_after, port=port, seed=seed))

@@ -23,8 +23,8 @@ from meterhouse.stores.lake import BYTES, Lake
 from meterhouse.stores.lake_files import DataFile
 from meterhouse.stores.lake_tables import NOTIFICATIONS
 from meterhouse.stream import Raw
-from meterhouse.stream.deliveries import headers
 from meterhouse.stream.envelope import BadMessage, Notification, unwrap
+from meterhouse.stream.headers import headers
 
 APP = "landing"
 """The application transaction that each landing raises by one, so that of two at a time one looks again."""

@@ -1,6 +1,5 @@
 """Dagster for the demonstration: webserver and daemon as child processes, and what is asked of them by GraphQL."""
 
-import importlib.util
 import os
 import signal
 import socket
@@ -14,6 +13,7 @@ from typing import Any, Self
 import httpx
 
 from meterhouse.errors import MeterhouseError
+from meterhouse.shipped import code_location
 
 START_SECONDS = 120.0
 STOP_SECONDS = 20.0
@@ -31,19 +31,6 @@ mutation Launch($job: String!, $location: String!, $tags: [ExecutionTag!]!) {
   }
 }
 """
-
-
-def source_root() -> Path:
-    """The folder that holds `definitions.py`, `workspace.yaml` and `dagster.yaml`.
-
-    Raises:
-        MeterhouseError: Meterhouse was installed without them.
-    """
-    found = importlib.util.find_spec("definitions")
-    root = Path(found.origin).parent if found is not None and found.origin else None
-    if root is None or not (root / "workspace.yaml").exists():
-        raise MeterhouseError("workspace.yaml is not there", hint="Run the demo from Meterhouse's source folder")
-    return root
 
 
 def free_port() -> int:
@@ -72,7 +59,7 @@ class DagsterProcesses:
         self._children: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
-        root = source_root()
+        root = code_location()
         self.home.mkdir(parents=True, exist_ok=True)
         self.logs.mkdir(parents=True, exist_ok=True)
         (self.home / "dagster.yaml").write_text((root / "dagster.yaml").read_text())

@@ -20,6 +20,7 @@ from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction, 
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from meterhouse.errors import Busy, MeterhouseError
+from meterhouse.extras import require
 from meterhouse.settings import Settings
 from meterhouse.stores import duck
 from meterhouse.stores.lake_files import DataFile, write
@@ -78,6 +79,7 @@ class Lake:
         """The lake that the settings name."""
         options: dict[str, str] = {}
         if settings.lake.startswith("s3://"):
+            require("s3fs")  # delta-rs would go a long way without it
             options = {"AWS_REGION": settings.s3_region, "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "false"}
             if settings.s3_endpoint:
                 options["AWS_ENDPOINT_URL"] = settings.s3_endpoint

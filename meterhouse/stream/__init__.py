@@ -13,7 +13,7 @@ class Raw(NamedTuple):
         body: its bytes.
         queue: where it came by: queue, or file and line.
         fault: set where the source itself could not read on; the body then holds what it has.
-        properties: AMQP's properties and headers as they are on the wire, see `deliveries.headers`; empty where the
+        properties: AMQP's properties and headers as they are on the wire, see `headers.headers`; empty where the
             source has none.
         redelivered: whether it may have been given out before. False only where the source knows that it was not.
         place: where the queue is, as `Waiting` has it.

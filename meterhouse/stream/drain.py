@@ -18,7 +18,8 @@ from amqp import exceptions as amqp
 from meterhouse.errors import MeterhouseError
 from meterhouse.stream import Batch, Raw
 from meterhouse.stream.connection import Link, is_a_stream, no_stream
-from meterhouse.stream.deliveries import Deliveries, properties
+from meterhouse.stream.deliveries import Deliveries
+from meterhouse.stream.headers import properties
 from meterhouse.stream.queues import Pace, Queues
 
 READ_SECONDS = 0.05

@@ -40,7 +40,7 @@ from meterhouse.site import Site
 from meterhouse.stream import Batch, Raw, drain
 from meterhouse.stream.amqp import AmqpStream
 from meterhouse.stream.connection import connect
-from meterhouse.stream.deliveries import properties
+from meterhouse.stream.headers import properties
 from meterhouse.stream.queues import Pace, Queues, Tls
 
 pytestmark = pytest.mark.service

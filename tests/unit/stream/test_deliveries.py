@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meterhouse.stream import deliveries
-from meterhouse.stream.deliveries import Deliveries, headers, properties
+from meterhouse.stream.deliveries import Deliveries
+from meterhouse.stream.headers import headers, properties
 
 FRAME_MAX = 131_072
 OURS, OTHER = 1, 2
