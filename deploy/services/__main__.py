@@ -61,7 +61,7 @@ PACKAGES = {
     "browser": ("chromium",),
 }
 CONTAINER_PORTS = {"postgres": 5432, "s3": 9000, "amqp": 5672}
-COMPOSE_FILE = Path(__file__).resolve().with_name("compose.yaml")
+COMPOSE_FILE = Path(__file__).resolve().parents[1] / "compose.yaml"
 
 # The same in compose.yaml. Test data behind a loopback port: nothing here is secret.
 ACCESS_KEY = "meterhouse"
@@ -531,7 +531,7 @@ def no_daemons() -> Iterator[None]:
     """Keep packages from starting their own servers while they are installed."""
     try:
         with POLICY.open("x") as policy:
-            policy.write("#!/bin/sh\n# made by Meterhouse's deploy/services.py, for one apt-get\nexit 101\n")
+            policy.write("#!/bin/sh\n# made by Meterhouse's deploy/services, for one apt-get\nexit 101\n")
     except FileExistsError:
         yield
         return
@@ -923,7 +923,7 @@ def service_names(text: str) -> list[str]:
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line's grammar."""
-    top = argparse.ArgumentParser(prog="services.py", description=(__doc__ or "").split("\n")[0])
+    top = argparse.ArgumentParser(prog="services", description=(__doc__ or "").split("\n")[0])
     actions = top.add_subparsers(dest="action", required=True)
     texts = {
         "start": "start services and print their variables",
