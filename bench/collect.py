@@ -12,7 +12,7 @@ The notifications are those of FILE (JSON lines), else the recorded ones of `sha
 of these the ones that give a sample and an event, repeated with other ids, times and volumes. Messages that are
 missing, doubled or left in a queue make the benchmark fail.
 
-The broker is METERHOUSE_TEST_AMQP_URL, else one that `deploy/services` starts for the while.
+The broker is METERHOUSE_TEST_AMQP_URL, else one that `deploy/services` starts for the run.
 """
 
 import argparse

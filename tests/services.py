@@ -1,4 +1,4 @@
-"""Fixtures for the real servers, which `make test` has running (see deploy/services)."""
+"""Fixtures for the real servers, which `make test` starts (see deploy/services)."""
 
 from __future__ import annotations
 
