@@ -16,13 +16,13 @@ demo: .venv/.synced-demo  ## the whole pipeline on a simulated cloud (ARGS=--exi
 	$(RUN) meterhouse demo $(ARGS)
 
 test: .venv/.synced-dev  ## all tests, against real servers (found, or started for the while)
-	$(RUN) python deploy/services.py run --only postgres,s3,amqp,browser -- python tests/run.py $(ARGS)
+	$(RUN) python deploy/services run --only postgres,s3,amqp,browser -- python tests/run.py $(ARGS)
 
 quick: .venv/.synced-dev  ## the tests that take no time and need no server
 	$(RUN) pytest -m "not slow and not service" $(ARGS)
 
 soak: .venv/.synced-dev  ## ten minutes of collection from RabbitMQ at full speed, counted, in flat memory
-	METERHOUSE_TEST_SOAK_SECONDS=600 $(RUN) python deploy/services.py run --only amqp -- \
+	METERHOUSE_TEST_SOAK_SECONDS=600 $(RUN) python deploy/services run --only amqp -- \
 		pytest -s tests/slow/test_soak.py $(ARGS)
 
 lint: .venv/.synced-dev  ## style, types and import layers
@@ -32,7 +32,7 @@ docs: .venv/.synced-docs  ## the documentation, into site/
 	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict $(ARGS)
 
 bench: .venv/.synced-dev  ## every benchmark in turn
-	$(RUN) python deploy/services.py run --only amqp -- \
+	$(RUN) python deploy/services run --only amqp -- \
 		sh -c 'for file in bench/[!_]*.py; do python "$$file" "$$@" || exit 1; done' bench $(ARGS)
 
 clean:  ## remove what was built; keeps data (.meterhouse), .venv and .tools

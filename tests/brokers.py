@@ -102,7 +102,7 @@ class Broker:
 
 
 def amqp_process(folder: Path) -> int:
-    """The process id of the RabbitMQ that deploy/services.py started on a folder."""
+    """The process id of the RabbitMQ that deploy/services started on a folder."""
     return int((folder / "amqp" / "rabbit.pid").read_text())
 
 

@@ -1,4 +1,4 @@
-"""Fixtures for the real servers, which `make test` has running (see deploy/services.py)."""
+"""Fixtures for the real servers, which `make test` starts (see deploy/services)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from psycopg import sql
 
 __all__ = ["Bucket", "amqp_url", "browser_path", "moto_s3", "postgres_url", "s3"]
 
-SERVICES = Path(__file__).parents[1] / "deploy" / "services.py"
+SERVICES = Path(__file__).parents[1] / "deploy" / "services"
 
 
 class Bucket(TypedDict):
@@ -38,7 +38,7 @@ def clean_environment(**extra: str) -> dict[str, str]:
 
 
 def services(*arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
-    """Run deploy/services.py to its end; `extra` goes to its environment."""
+    """Run deploy/services to its end; `extra` goes to its environment."""
     command = [sys.executable, str(SERVICES), *arguments]
     return subprocess.run(
         command, env=clean_environment(**extra), capture_output=True, text=True, timeout=300, check=False

@@ -1,4 +1,4 @@
-"""deploy/services.py: servers start, answer, keep data, and nothing of them is left after a stop."""
+"""deploy/services: servers start, answer and keep their data, and no process is left after a stop."""
 
 from __future__ import annotations
 
