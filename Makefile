@@ -7,7 +7,7 @@ ARGS ?=
 export UV_PYTHON_PREFERENCE ?= system
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick soak lint docs bench clean
+.PHONY: help demo test quick soak lint docs pictures bench clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*##/\1:/p' Makefile
@@ -30,6 +30,9 @@ lint: .venv/.synced-dev  ## style, types and import layers
 
 docs: .venv/.synced-docs  ## the documentation, into site/
 	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict $(ARGS)
+
+pictures: .venv/.synced-dev  ## the pictures of the documentation, of a demonstration of their own
+	$(RUN) python deploy/services.py run --only browser -- python docs/pictures.py
 
 bench: .venv/.synced-dev  ## every benchmark in turn
 	$(RUN) python deploy/services run --only amqp -- \
