@@ -461,7 +461,7 @@ def test_two_retries_at_once_are_told_apart_and_purges_too(site: Site) -> None:
     put(site, letter())
     with site.warehouse.lease(dead_letters.LEASE):
         for work in (retry, purge):
-            with pytest.raises(Busy, match="'dead_letters' is at work elsewhere"):
+            with pytest.raises(Busy, match="'dead_letters' is already running"):
                 work(site, ALL)
     assert count(site, "dead_letters") == 1
 
@@ -674,7 +674,7 @@ def test_a_retry_leaves_the_conversion_to_a_collector_that_is_at_it(
     with here.warehouse.lease("convert"):
         done = run("retry", "--all", "--json")
     assert done.exit_code == 0
-    assert "'convert' is at work elsewhere" in done.stderr
+    assert "'convert' is already running" in done.stderr
     assert (json.loads(done.stdout)["landed"], json.loads(done.stdout)["removed"]) == (1, 1)
     assert convert(here).events == 1
 

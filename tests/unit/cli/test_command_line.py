@@ -174,7 +174,7 @@ def process(folder: Path, *arguments: str, **environment: str) -> "subprocess.Co
         ({"METERHOUSE_S3_ENDPOINT": "nonsense"}, "METERHOUSE_S3_ENDPOINT='nonsense': must be http://host:port"),
         ({"METERHOUSE_WAREHOUSE_URL": "sqlite:///:memory:"}, "must name a file"),
         ({"METERHOUSE_WAREHOUSE_URL": "postgresql+psycopg://u:s@h:port/db"}, "is no URL of the form"),
-        ({"METERHOUSE_WAREHOUSE_URL": f"sqlite:///{__file__}"}, "does not answer as it should"),
+        ({"METERHOUSE_WAREHOUSE_URL": f"sqlite:///{__file__}"}, "cannot be used"),
         ({"METERHOUSE_HOME": __file__}, "is a file, not a folder"),
         ({"METERHOUSE_MEMORY_LIMIT": "1MB"}, "is too little to work with"),
     ],

@@ -179,7 +179,7 @@ def test_two_collectors_of_one_spool_land_each_message_once(open_site: OpenSite,
 
 
 def test_a_second_converter_is_told_that_one_is_at_work(site: Site) -> None:
-    with site.warehouse.lease("convert"), pytest.raises(Busy, match=f"'convert' is at work elsewhere.*{os.getpid()}"):
+    with site.warehouse.lease("convert"), pytest.raises(Busy, match=f"'convert' is already running.*{os.getpid()}"):
         convert(site)
     convert(site)
 

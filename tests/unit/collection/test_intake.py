@@ -154,7 +154,7 @@ def test_landing_goes_on_where_the_figures_cannot_be_kept(site: Site, monkeypatc
 def test_another_converter_is_waited_for_at_the_end(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(following, "WAIT_SECONDS", 0.3)
     write(site)
-    with site.warehouse.lease("convert"), pytest.raises(Busy, match="'convert' is at work elsewhere"):
+    with site.warehouse.lease("convert"), pytest.raises(Busy, match="'convert' is already running"):
         intake(site)
     assert count(site, "notifications") == 6
     assert intake(site).followed.converted.notifications == 6

@@ -163,7 +163,7 @@ def test_a_follower_that_is_behind_what_the_log_holds_is_told(site: Site) -> Non
     for n in range(3):
         site.lake.append("samples", samples(n))
     (Path(site.lake.uri("samples")) / "_delta_log" / f"{1:020}.json").unlink()
-    with pytest.raises(MeterhouseError, match=r"commit 1 of samples is in its log no more.*30 days"):
+    with pytest.raises(MeterhouseError, match=r"commit 1 of samples is no longer in its log.*30 days"):
         site.lake.appended("samples", 0)
 
 
