@@ -39,7 +39,7 @@ bench: .venv/.synced-dev  ## every benchmark in turn
 		sh -c 'for file in bench/[!_]*.py; do python "$$file" "$$@" || exit 1; done' bench $(ARGS)
 
 clean:  ## remove what was built; keeps data (.meterhouse), .venv and .tools
-	rm -rf build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 # One stamp for each set of packages, inside .venv so that it goes when that goes.
 PACKAGES-demo = --extra dagster --extra quality --extra amqp --extra postgres --extra s3

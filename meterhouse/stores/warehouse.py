@@ -23,7 +23,7 @@ from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, Programming
 from meterhouse import shipped, times
 from meterhouse.errors import Away, Busy, MeterhouseError
 from meterhouse.settings import Settings
-from meterhouse.stores.warehouse_tables import followed, leases, runs
+from meterhouse.stores.warehouse_tables import followed, leases, metadata, runs
 
 log = logging.getLogger(__name__)
 
@@ -169,6 +169,7 @@ class Warehouse:
         config.set_main_option("script_location", str(shipped.MIGRATIONS))
         with self._migration_lock(), self.engine.connect() as connection:
             config.attributes["connection"] = connection
+            config.attributes["metadata"] = metadata
             command.upgrade(config, "head")
             connection.commit()
 
