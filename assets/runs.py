@@ -6,7 +6,7 @@ from typing import Literal
 import dagster as dg
 
 from assets.partitions import has_partition, hour_of
-from meterhouse.catalog import redo, snapshot
+from meterhouse.catalog import mark_for_recompute, snapshot
 from meterhouse.site import Site
 
 DIRTY = "meterhouse/dirty"
@@ -20,5 +20,5 @@ def hours_to_do(
     wanted = {hour_of(key) for key in context.partition_keys}
     if DIRTY in context.run.tags:
         return wanted | {hour for hour in snapshot(site).hours if not has_partition(hour)}
-    redo(site, step, wanted, f"Dagster run {context.run.run_id}")
+    mark_for_recompute(site, step, wanted, f"Dagster run {context.run.run_id}")
     return wanted

@@ -3,7 +3,7 @@
 import dagster as dg
 
 from assets.resources import SiteResource
-from meterhouse.catalog import behind
+from meterhouse.catalog import commits_behind
 from meterhouse.conversion.step import unconverted
 from sensors.jobs import collect
 from sensors.work import STEP, steps_at_work
@@ -22,7 +22,7 @@ def stream_sensor(context: dg.SensorEvaluationContext, site: SiteResource) -> dg
     if len(steps) >= most:
         return dg.SkipReason("a collecting run is at it" if most == 1 else f"{len(steps)} collecting runs are at it")
     backlog = here.stream.backlog(keep=True)
-    commits = unconverted(here) + behind(here)
+    commits = unconverted(here) + commits_behind(here)
     if not backlog and (steps or not commits):  # what is landed is converted by the run that is at it
         return dg.SkipReason("the stream is quiet")
     names = ["collect", *(f"collect {number}" for number in range(2, most + 1))]

@@ -20,7 +20,7 @@ from builders import count, rows, warehouse_rows
 from kill_steps import after, before
 
 from meterhouse import catalog, cli
-from meterhouse.catalog import behind
+from meterhouse.catalog import commits_behind
 from meterhouse.collection import collect, following, intake, landed, landing, syncing
 from meterhouse.conversion import step as conversion
 from meterhouse.conversion.step import unconverted
@@ -237,7 +237,7 @@ def assert_exact(site: Site, wanted: Iterable[Traffic], dead_letters: int = 0) -
         {"n": sum(each.events for each in wanted), "ids": sum(each.events for each in wanted)}
     ]
     assert count(site, "dead_letters") == dead_letters
-    assert (unconverted(site), behind(site)) == (0, 0)
+    assert (unconverted(site), commits_behind(site)) == (0, 0)
     for table, column in (("series", "series_id"), ("resources", "resource_id"), ("dirty_hours", "hour")):
         of = "date_trunc('hour', timestamp)" if column == "hour" else column
         (there,) = rows(site, "samples", f"count(DISTINCT {of}) AS n")

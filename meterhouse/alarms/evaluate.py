@@ -75,7 +75,7 @@ def evaluate(site: Site, at: datetime | None = None) -> Evaluated:
         at: the end of the windows, UTC; default now.
 
     Raises:
-        Busy: another process evaluates.
+        AlreadyRunning: another process evaluates.
         DefinitionError: alarms.yaml cannot be read; nothing was evaluated.
     """
     done = Evaluated()

@@ -122,7 +122,7 @@ def archive(site: Site, day: date) -> Archived:
     `day_over: false`.
 
     Raises:
-        Busy: another process archives.
+        AlreadyRunning: another process archives.
         MeterhouseError: messages of the day wait for conversion, or a sealed file does not equal what it replaces;
             nothing was replaced then.
     """

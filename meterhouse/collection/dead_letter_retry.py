@@ -16,8 +16,8 @@ from meterhouse.collection.collect import INDEX
 from meterhouse.collection.landing import Landing
 from meterhouse.collection.syncing import sync
 from meterhouse.conversion import signatures
-from meterhouse.dead_letters import LEASE, TABLE, Selection, identity, remove, shown_id
-from meterhouse.progress import Progress, quiet
+from meterhouse.dead_letters import LEASE, TABLE, Selection, hex_id, identity, remove
+from meterhouse.progress import Progress, no_progress
 from meterhouse.site import Site
 from meterhouse.stores.duck import one
 from meterhouse.stream import Raw
@@ -50,14 +50,14 @@ class Retried:
     reasons: Counter[str] = field(default_factory=Counter)
 
 
-def retry(site: Site, selection: Selection, *, progress: Progress = quiet) -> Retried:
+def retry(site: Site, selection: Selection, *, progress: Progress = no_progress) -> Retried:
     """Unwrap the selected letters again, with the present code and settings, and land what is a notification.
 
     A letter that holds a polled sample with a wrong signature is landed as a batch of this sample where its signature
     is right by the present secret, or none is set. The landed is converted by the next conversion.
 
     Raises:
-        Busy: another process takes letters away.
+        AlreadyRunning: another process takes letters away.
         UnknownName: there is no letter of one of the ids; nothing was tried.
         MeterhouseError: the lake cannot be reached; what was landed goes with the next retry.
     """
@@ -131,7 +131,7 @@ def _as_batch(letter_id: int, body: bytes, received_at: datetime, secret: str) -
     if secret and not signatures.is_valid(sample, secret):
         raise BadMessage("the signature of the polled sample is wrong")
     header = {
-        "message_id": f"dead-letter:{shown_id(letter_id)}",
+        "message_id": f"dead-letter:{hex_id(letter_id)}",
         "event_type": "telemetry.polling",
         "publisher_id": SOURCE,
         "priority": "SAMPLE",

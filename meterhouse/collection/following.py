@@ -21,9 +21,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from meterhouse import errors
-from meterhouse.catalog import Catalogued, behind, catalog
+from meterhouse.catalog import Catalogued, catalog, commits_behind
 from meterhouse.conversion.step import Conversion, convert, unconverted
-from meterhouse.errors import Busy, MeterhouseError
+from meterhouse.errors import Conflict, MeterhouseError
 from meterhouse.settings import Settings
 from meterhouse.site import Site
 
@@ -53,7 +53,7 @@ def follow(site: Site, *, wait_seconds: float = 0.0) -> Followed:
     """Convert what was landed, and take what was converted into the catalog.
 
     Raises:
-        Busy: another process is at it still, after so many seconds.
+        AlreadyRunning: another process is still running it after `wait_seconds`.
         MeterhouseError: definitions cannot be read, or the lake or the warehouse cannot be reached.
     """
     converted = convert(site, wait_seconds=wait_seconds, record=False)
@@ -112,7 +112,7 @@ class Follower:
             self._take(self._process.close())
             self._process = None
         self._take(self._beside.close())
-        if self.failure is not None or unconverted(self.site) + behind(self.site):
+        if self.failure is not None or unconverted(self.site) + commits_behind(self.site):
             try:
                 self.done.add(follow(self.site, wait_seconds=WAIT_SECONDS))
             except MeterhouseError as error:
@@ -135,7 +135,7 @@ class Follower:
                 self.failure = None
 
     def _failed(self, error: Exception) -> None:
-        if not isinstance(error, Busy) and str(error) != str(self.failure):
+        if not isinstance(error, Conflict) and str(error) != str(self.failure):
             kind = "" if isinstance(error, MeterhouseError) else f"{type(error).__name__}: "
             log.warning("%s%s; landing goes on", kind, error)
         self.failure = error
@@ -276,7 +276,7 @@ class _Process:
             return []
         if "error" in answer:
             kind: type[MeterhouseError] = getattr(errors, answer["error"])
-            return [Busy(answer["what"]) if kind is Busy else MeterhouseError(answer["what"])]
+            return [kind(answer["what"]) if issubclass(kind, Conflict) else MeterhouseError(answer["what"])]
         converted, catalogued = answer["converted"], answer["catalogued"]
         converted["error_kinds"] = Counter(converted["error_kinds"])
         return [Followed(Conversion(**converted), Catalogued(**catalogued))]

@@ -11,7 +11,7 @@ from meterhouse.collection import lag
 from meterhouse.collection.collect import ONCE, Collected, Limits, batches
 from meterhouse.collection.following import Followed, Follower
 from meterhouse.errors import MeterhouseError
-from meterhouse.progress import Progress, quiet
+from meterhouse.progress import Progress, no_progress
 from meterhouse.site import Site
 from meterhouse.stream import Backlog
 
@@ -37,7 +37,7 @@ def intake(
     site: Site,
     limits: Limits = ONCE,
     *,
-    progress: Progress = quiet,
+    progress: Progress = no_progress,
     report: Callable[[Intake], None] = lambda done: None,
 ) -> Intake:
     """Drain the stream, and convert and catalog what is landed while it goes on; see `collect.batches`.

@@ -17,8 +17,8 @@ import pyarrow as pa
 
 from meterhouse import times
 from meterhouse.collection.landed import Landed
-from meterhouse.dead_letters import Letter, bury
-from meterhouse.errors import Busy
+from meterhouse.dead_letters import Letter, store_letters
+from meterhouse.errors import Conflict
 from meterhouse.stores.lake import BYTES, Lake
 from meterhouse.stores.lake_files import DataFile
 from meterhouse.stores.lake_tables import NOTIFICATIONS
@@ -111,7 +111,7 @@ class Landing:
                 newest[raw.place] = message.timestamp
         done.newest = {place: times.EPOCH + timedelta(microseconds=moment) for place, moment in newest.items()}
         if letters:
-            done.dead_letters = bury(self._lake, letters, times.arrival_hour(received - self._hours))
+            done.dead_letters = store_letters(self._lake, letters, times.arrival_hour(received - self._hours))
             done.dead_letters_known = len(letters) - done.dead_letters
         done.landed = self._append(fresh, received, positions) if fresh or positions else 0
         done.redelivered = len(raws) - len(letters) - done.landed
@@ -152,7 +152,7 @@ class Landing:
                     transactions={APP: before + 1, **ahead},
                     note={BYTES: str(size)},
                 )
-            except Busy:
+            except Conflict:
                 continue
             for file in files:
                 self._known.add(file.path, ids, file.partition["arrival_hour"])

@@ -15,7 +15,7 @@ from meterhouse.collection.collect import INDEX
 from meterhouse.collection.landing import Landing, Tally
 from meterhouse.collection.sample_files import SampleRows, holds_samples, read_csv, read_json_lines
 from meterhouse.errors import MeterhouseError
-from meterhouse.progress import Progress, quiet
+from meterhouse.progress import Progress, no_progress
 from meterhouse.site import Site
 from meterhouse.stores.duck import Connection, arrow, one, quoted
 from meterhouse.stream import Raw
@@ -39,12 +39,12 @@ class Loaded:
     collected: Tally = field(default_factory=Tally)
 
 
-def load(site: Site, paths: list[Path], *, progress: Progress = quiet) -> Loaded:
+def load(site: Site, paths: list[Path], *, progress: Progress = no_progress) -> Loaded:
     """Load files (`.jsonl`, `.json`, `.csv`, each also `.gz`) into the lake.
 
     Raises:
         MeterhouseError: a file cannot be read or has not the columns; files before it are loaded.
-        Busy: another process loads.
+        AlreadyRunning: another process loads.
     """
     done = Loaded()
     for path in paths:

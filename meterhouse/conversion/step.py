@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from meterhouse import times
 from meterhouse.conversion import drift
-from meterhouse.dead_letters import Letter, bury
+from meterhouse.dead_letters import Letter, store_letters
 from meterhouse.site import Site
 from meterhouse.stores.bulk import upsert
 from meterhouse.stores.warehouse_tables import resource_metadata
@@ -71,7 +71,7 @@ def convert(site: Site, *, wait_seconds: float = 0.0, record: bool = True) -> Co
         record: keep the figures in the warehouse; else whoever called does.
 
     Raises:
-        Busy: another process converts still.
+        AlreadyRunning: another process converts still.
         DefinitionError: the definitions cannot be read; nothing was converted.
         MeterhouseError: the lake or the warehouse cannot be reached; the rest is converted next time.
     """
@@ -137,7 +137,7 @@ def _bury_unsigned(site: Site, notifications: pa.Table, unsigned: list[tuple[int
         place = f"{came['message_id']}:{seen[row]}"
         seen[row] += 1
         letters.append(Letter(came["received_at"], came["source"], reason, body, place))
-    bury(site.lake, letters, min(times.arrival_hour(letter.received_at) for letter in letters))
+    store_letters(site.lake, letters, min(times.arrival_hour(letter.received_at) for letter in letters))
 
 
 def _keep_metadata(site: Site, metadata: dict[int, bytes]) -> None:

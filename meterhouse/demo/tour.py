@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 
 from meterhouse import times
 from meterhouse.archive.seal import manifest
-from meterhouse.catalog import behind, snapshot
+from meterhouse.catalog import commits_behind, snapshot
 from meterhouse.conversion.step import unconverted
 from meterhouse.demo.account import Line, account
 from meterhouse.demo.cloud import SimulatedCloud
@@ -103,7 +103,7 @@ class Tour:
         """Whether all that was written has gone through the whole pipeline."""
         return (
             not self.site.stream.backlog()
-            and unconverted(self.site) + behind(self.site) == 0
+            and unconverted(self.site) + commits_behind(self.site) == 0
             and not snapshot(self.site).hours
         )
 

@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 from sqlalchemy import ColumnElement, Table, and_, delete, func, or_, select, update
 
 from meterhouse import shipped, times
-from meterhouse.catalog import Snapshot, mark, snapshot
-from meterhouse.progress import Progress, quiet
+from meterhouse.catalog import Snapshot, mark_dirty, snapshot
+from meterhouse.progress import Progress, no_progress
 from meterhouse.sample_quality.points import Span, put_in_place, view_carried, view_points, within
 from meterhouse.sample_quality.step import Judged, group_hours, judge_snapshot
 from meterhouse.site import Site
@@ -40,13 +40,13 @@ class RolledUp:
     seconds: float = 0.0
 
 
-def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress = quiet) -> RolledUp:
+def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress = no_progress) -> RolledUp:
     """Roll up the dirty event hours (of `only`, where given), judging first what is not judged yet.
 
     A counter's last point that changed makes the next hour of its series dirty, for its increase starts there.
 
     Raises:
-        Busy: another process rolls up or judges.
+        AlreadyRunning: another process rolls up or judges.
     """
     done = RolledUp()
     started, clock = times.now(), time.monotonic()
@@ -90,7 +90,7 @@ def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledU
         next_hours = _next_hours(duck, site, tiers[3600], spans)
     with site.warehouse.begin() as connection:
         # Before the lake changes: a kill after it would find no change any more, and leave those hours as they were.
-        mark(connection, next_hours, "a counter's previous point changed")
+        mark_dirty(connection, next_hours, "a counter's previous point changed")
     for seconds, rows in tiers.items():
         replaced = whole_days if seconds == 86400 else spans
         put_in_place(site.lake, "rollups", rows, "bucket", replaced, {"granularity_s": seconds})

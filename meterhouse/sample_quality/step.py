@@ -11,7 +11,7 @@ from sqlalchemy import and_, delete, or_, update
 
 from meterhouse import shipped, times
 from meterhouse.catalog import Snapshot, snapshot
-from meterhouse.progress import Progress, quiet
+from meterhouse.progress import Progress, no_progress
 from meterhouse.sample_quality.judge import judge, reason_names
 from meterhouse.sample_quality.points import put_in_place, view_carried, view_points, within
 from meterhouse.site import Site
@@ -34,11 +34,11 @@ class Judged:
     seconds: float = 0.0
 
 
-def judge_hours(site: Site, only: set[datetime] | None = None, *, progress: Progress = quiet) -> Judged:
+def judge_hours(site: Site, only: set[datetime] | None = None, *, progress: Progress = no_progress) -> Judged:
     """Judge the dirty event hours (of `only`, where given).
 
     Raises:
-        Busy: another process judges.
+        AlreadyRunning: another process judges.
         DefinitionError: the rules cannot be read; nothing was judged.
     """
     done = Judged()
@@ -53,7 +53,9 @@ def judge_hours(site: Site, only: set[datetime] | None = None, *, progress: Prog
     return done
 
 
-def judge_snapshot(site: Site, seen: Snapshot, hours: list[datetime], done: Judged, progress: Progress = quiet) -> None:
+def judge_snapshot(
+    site: Site, seen: Snapshot, hours: list[datetime], done: Judged, progress: Progress = no_progress
+) -> None:
     """Judge these hours as of a snapshot. The caller holds the lease `sample_quality`."""
     for group in group_hours(site, seen.version, hours):
         _judge_group(site, seen, group, done)

@@ -34,20 +34,20 @@ def steps(settings: dict[str, object]) -> None:
     """Every step, until all is done; a busy one is left to the other process."""
     import time
 
-    from meterhouse.catalog import behind, catalog, snapshot
+    from meterhouse.catalog import catalog, commits_behind, snapshot
     from meterhouse.collection.collect import collect
     from meterhouse.conversion.step import convert, unconverted
-    from meterhouse.errors import Busy
+    from meterhouse.errors import AlreadyRunning
     from meterhouse.rollups.step import roll_up
     from meterhouse.settings import read_settings
     from meterhouse.site import Site
 
     site = Site.open(read_settings(**settings))
-    while site.stream.backlog() or unconverted(site) or behind(site) or snapshot(site).hours:
+    while site.stream.backlog() or unconverted(site) or commits_behind(site) or snapshot(site).hours:
         for step in (collect, convert, catalog, roll_up):
             try:
                 step(site)
-            except Busy:
+            except AlreadyRunning:
                 time.sleep(0.05)
 
 

@@ -29,13 +29,13 @@ REPLACE = "before(lake.Lake, 'replace', nth={nth}, when=lambda self, name, *a, *
 SWAP = "{place}(lake.Lake, 'swap', when=lambda self, name, *a, **k: name == {name!r})"
 MOMENTS = {
     "before landing": COMMIT.format(name="notifications", nth=2),
-    "between dead letters and landing": "after(landing, 'bury', when=lambda lake, letters, *a: letters)",
+    "between dead letters and landing": "after(landing, 'store_letters', when=lambda lake, letters, *a: letters)",
     "between landing and acknowledging": "after(collect, '_land', nth=2)",
     "within acknowledging": "after(spool.Path, 'unlink')",
     "between collecting and conversion": "before(conversion, '_convert_some')",
     "between metadata and samples": "after(conversion, '_keep_metadata')",
     "between samples and events": APPEND.format(name="events", nth=1),
-    "between conversion and catalog": "before(catalog, '_take_in')",
+    "between conversion and catalog": "before(catalog, '_add_samples')",
     "within the catalog's transaction": "before(catalog, 'mark')",
     "between catalog and quality": "before(sample_quality, '_judge_group')",
     "before the quarantine": REPLACE.format(name="quarantine", nth=1),

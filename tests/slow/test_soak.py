@@ -15,7 +15,7 @@ from builders import rows
 from conftest import OpenSite
 from stream_steps import PROCESSES, Collector
 
-from meterhouse.catalog import behind
+from meterhouse.catalog import commits_behind
 from meterhouse.conversion.step import unconverted
 
 pytestmark = [pytest.mark.slow, pytest.mark.service]
@@ -109,7 +109,7 @@ def test_a_long_collection_at_full_speed_counts_exactly_in_flat_memory(
         count = rounds * len(ROUND.bodies)
         wait_for(lambda: depth(amqp_url, queue) == 0, "the end of the queue", CATCH_UP_SECONDS)
         landed = time.monotonic() - begun
-        wait_for(lambda: (unconverted(site), behind(site)) == (0, 0), "the last conversion", CATCH_UP_SECONDS)
+        wait_for(lambda: (unconverted(site), commits_behind(site)) == (0, 0), "the last conversion", CATCH_UP_SECONDS)
         converted = time.monotonic() - begun
         assert collector.signalled(signal.SIGTERM) == 0, collector.errors
         assert collector.errors == ""

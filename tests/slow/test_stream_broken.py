@@ -78,7 +78,7 @@ def consumers(url: str, queue: str) -> int:
 OF_NOTIFICATIONS = "when=lambda self, name, *a, **k: name == 'notifications'"
 MOMENTS = {
     "before landing": "before(landing.Landing, 'land', nth=2)",
-    "between dead letters and landing": "after(landing, 'bury')",
+    "between dead letters and landing": "after(landing, 'store_letters')",
     "before the data file": f"before(lake.Lake, 'write_files', nth=2, {OF_NOTIFICATIONS})",
     "between the data file and the commit": f"before(lake.Lake, 'commit', nth=2, {OF_NOTIFICATIONS})",
     "at the first trace of the commit": "die_at_first_trace({log!r}, 0.0)",
@@ -96,7 +96,7 @@ MOMENTS = {
     ),
     "before conversion": "before(conversion, '_convert_some')",
     "between samples and events": ("before(lake.Lake, 'append', when=lambda self, name, *a, **k: name == 'events')"),
-    "between conversion and catalog": "before(catalog, '_take_in')",
+    "between conversion and catalog": "before(catalog, '_add_samples')",
     "while the index is written": "after(landed, '_pieces')",
     "between the index and its name": (
         "before(landed.Path, 'replace', when=lambda self, target: self.suffix == '.part')"

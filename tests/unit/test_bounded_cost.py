@@ -16,11 +16,11 @@ from meterhouse.collection.collect import collect
 from meterhouse.conversion.step import convert
 from meterhouse.definitions import quality_rules
 from meterhouse.definitions.expressions import MATCH_LIMIT, compile_expression
-from meterhouse.definitions.patterns import LONGEST_RESULT, compile_pattern, substitute
+from meterhouse.definitions.patterns import MAX_RESULT, compile_pattern, substitute
 from meterhouse.errors import DefinitionError
 from meterhouse.site import Site
 from meterhouse.stream.envelope import BadMessage, unwrap
-from meterhouse.yaml_lines import MOST_BYTES, MOST_DEPTH
+from meterhouse.yaml_lines import MAX_BYTES, MAX_DEPTH
 
 MEMORY = 1 << 30
 SECONDS = 60
@@ -62,20 +62,20 @@ def merges(levels: int = 24) -> str:
 
 # A meters.yaml, what is said of it, and on which line.
 FILES = {
-    "nested lists": ("metric: " + "[" * 100_000, f"nested more than {MOST_DEPTH} levels", 1),
-    "nested mappings": ("metric: " + "{a: " * 100_000, f"nested more than {MOST_DEPTH} levels", 1),
-    "nested dashes": ("metric:\n  " + "- " * 100_000 + "x", f"nested more than {MOST_DEPTH} levels", 2),
-    "nested keys": ("? " * 100_000 + "x", f"nested more than {MOST_DEPTH} levels", 1),
+    "nested lists": ("metric: " + "[" * 100_000, f"nested more than {MAX_DEPTH} levels", 1),
+    "nested mappings": ("metric: " + "{a: " * 100_000, f"nested more than {MAX_DEPTH} levels", 1),
+    "nested dashes": ("metric:\n  " + "- " * 100_000 + "x", f"nested more than {MAX_DEPTH} levels", 2),
+    "nested keys": ("? " * 100_000 + "x", f"nested more than {MAX_DEPTH} levels", 1),
     "nested blocks": (
         "".join(" " * n + "a:\n" for n in range(2_000)),
-        f"nested more than {MOST_DEPTH} levels",
-        MOST_DEPTH + 1,
+        f"nested more than {MAX_DEPTH} levels",
+        MAX_DEPTH + 1,
     ),
     "aliases of aliases": (laughs() + "metric: []\n", "values, what its aliases stand for included", 6),
     "merges of merges": (merges() + "metric: []\n", "values, what its aliases stand for included", None),
     "an alias of itself": ("metric: &a\n  - *a\n", "the alias 'a' is part of what it stands for", 2),
-    "a large file": ("# " + "x" * 50_000_000, f"larger than {MOST_BYTES >> 20} MiB", 1),
-    "many values": ("metric: [" + "a," * 600_000 + "]", "holds more than 500,000 values", 1),
+    "a large file": ("# " + "x" * 50_000_000, f"larger than {MAX_BYTES >> 20} MiB", 1),
+    "many values": ("metric: [" + "a," * 600_000 + "]", "has more than 500,000 values", 1),
     "a number without end": ("metric: " + "9" * 1_000_000, "Exceeds the limit", None),
     "nested brackets": (meter("'" + "(" * 4_000 + "payload.a" + ")" * 4_000 + "'"), "nested too deeply", 12),
     "nested filters": (meter("'payload" + "[?(@.a" * 1_000 + ")]" * 1_000 + "'"), "nested too deeply|no JSONPath", 12),
@@ -86,7 +86,7 @@ FILES = {
     "a long event type": (meter(event_type="a?" * 100_000), "has more than 4096 characters", 9),
     "a nested event type": (
         meter(event_type="'" + "(" * 1_900 + ")" * 1_900 + "'"),
-        "nested too deeply|is no regular expression|too many groups",
+        "nested too deeply|is not a regular expression|too many groups",
         9,
     ),
     "a costly substitution": (
@@ -203,10 +203,10 @@ def test_the_limit_is_of_each_evaluation_not_of_all() -> None:
         (
             "payload.a.`sub(/a*b/, x)`",
             "a" * 5_000,
-            "too long for the regular expression 'a\\*b', which is applied to 4096",
+            "too long for the regular expression 'a\\*b', which is applied to at most 4096",
         ),
         ("payload.a.`sub(/^a/, x)`", "a" * 70_000, "too long for the regular expression"),
-        ("payload.a.`sub(/a/, " + "x" * 1_000 + ")`", "a" * 4_096, f"more than {LONGEST_RESULT} characters"),
+        ("payload.a.`sub(/a/, " + "x" * 1_000 + ")`", "a" * 4_096, f"more than {MAX_RESULT} characters"),
     ],
 )
 def test_a_text_that_a_regular_expression_cannot_bear_is_refused(expression: str, text: str, reason: str) -> None:
@@ -221,7 +221,7 @@ def test_a_large_substitution_gives_what_python_s_own_gives(regex: str, by: str)
         try:
             assert substitute(pattern, by, text) == pattern.sub(by, text)
         except ValueError:
-            assert len(pattern.sub(by, text)) > LONGEST_RESULT / 2
+            assert len(pattern.sub(by, text)) > MAX_RESULT / 2
 
 
 # -- messages -------------------------------------------------------------------------------------------------
@@ -263,7 +263,7 @@ def test_messages_of_any_depth_cost_only_themselves(open_site: OpenSite) -> None
 def test_a_descent_over_a_large_message_ends_soon() -> None:
     wide = {"event_type": "x", "payload": {"a": list(range(200_000))}}
     begun = time.process_time()
-    with pytest.raises(ValueError, match="looked at more than 20000 values"):
+    with pytest.raises(ValueError, match="visited more than 20000 values"):
         compile_expression("payload..b").first(wide)
     deep: Any = {}
     for _ in range(900):

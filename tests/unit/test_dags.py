@@ -77,7 +77,7 @@ def raised(error):
         return [type(shown).__name__, str(shown), shown.__suppress_context__]
 
 found["errors"] = {
-    "busy": raised(errors.Busy("at work elsewhere", hint="Try later")),
+    "running": raised(errors.AlreadyRunning("the step is already running", hint="Try later")),
     "fault": raised(errors.MeterhouseError("messages wait")),
     "setting": raised(errors.SettingsError("is wrong", where="METERHOUSE_HOME")),
     "name": raised(errors.UnknownName("report", "usage", ["use"])),
@@ -144,8 +144,8 @@ def test_the_day_is_the_partition_else_the_logical_date_else_yesterday(probe: di
     assert probe["days"] == {"partition": "2026-11-03", "logical": "2026-11-05", "neither": "2026-11-21"}
 
 
-def test_a_step_at_work_elsewhere_is_retried_and_told_by_its_text(probe: dict[str, Any]) -> None:
-    assert probe["errors"]["busy"] == ["AirflowException", "at work elsewhere. Try later", True]
+def test_a_step_that_is_already_running_is_retried_and_reported_by_its_text(probe: dict[str, Any]) -> None:
+    assert probe["errors"]["running"] == ["AirflowException", "the step is already running. Try later", True]
     assert probe["errors"]["fault"] == ["AirflowException", "messages wait", True]
 
 

@@ -29,8 +29,8 @@ from meterhouse.collection.collect import collect
 from meterhouse.collection.dead_letter_retry import retry
 from meterhouse.conversion.signatures import signature
 from meterhouse.conversion.step import convert
-from meterhouse.dead_letters import Letter, Selection, bury, find, purge, shown_id
-from meterhouse.errors import Busy, UnknownName
+from meterhouse.dead_letters import Letter, Selection, find, hex_id, purge, store_letters
+from meterhouse.errors import AlreadyRunning, Conflict, UnknownName
 from meterhouse.settings import read_settings
 from meterhouse.site import Site
 from meterhouse.stores.lake import Lake
@@ -47,7 +47,7 @@ def letter(body: bytes = b"junk", *, when: datetime | None = None, **more: Any) 
 
 
 def put(site: Site, *letters: Letter) -> int:
-    return bury(site.lake, letters, LONG_AGO)
+    return store_letters(site.lake, letters, LONG_AGO)
 
 
 def bodies(site: Site) -> list[bytes]:
@@ -152,8 +152,8 @@ def test_letters_are_told_apart_by_queue_body_and_place(site: Site) -> None:
 
 def test_a_letter_is_known_from_the_given_hour_on(site: Site) -> None:
     put(site, letter())
-    assert bury(site.lake, [letter(when=at(hours=5))], times.arrival_hour(at())) == 0
-    assert bury(site.lake, [letter(when=at(hours=5))], times.arrival_hour(at(hours=1))) == 1
+    assert store_letters(site.lake, [letter(when=at(hours=5))], times.arrival_hour(at())) == 0
+    assert store_letters(site.lake, [letter(when=at(hours=5))], times.arrival_hour(at(hours=1))) == 1
 
 
 def test_several_processes_bury_a_redelivered_letter_once(site: Site) -> None:
@@ -165,7 +165,7 @@ def test_several_processes_bury_a_redelivered_letter_once(site: Site) -> None:
     def consume(lake: Lake) -> None:
         for n in range(6):
             barrier.wait()
-            new.append(bury(lake, [letter(b"%d" % n), letter(b"%d" % n, redelivered=False)], LONG_AGO))
+            new.append(store_letters(lake, [letter(b"%d" % n), letter(b"%d" % n, redelivered=False)], LONG_AGO))
 
     threads = [threading.Thread(target=consume, args=(lake,)) for lake in lakes]
     for thread in threads:
@@ -182,7 +182,7 @@ def test_who_is_overtaken_looks_again(site: Site, monkeypatch: pytest.MonkeyPatc
 
     def slow(self: Lake, *arguments: Any, **more: Any) -> int:
         if self is site.lake and overtakers:
-            bury(other, [overtakers.pop()], LONG_AGO)
+            store_letters(other, [overtakers.pop()], LONG_AGO)
         return append(self, *arguments, **more)
 
     monkeypatch.setattr(Lake, "append", slow)
@@ -192,11 +192,11 @@ def test_who_is_overtaken_looks_again(site: Site, monkeypatch: pytest.MonkeyPatc
 
 def test_who_is_overtaken_every_time_gives_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     def overtaken(*_: object, **__: object) -> int:
-        raise Busy("overtaken")
+        raise Conflict("overtaken")
 
     monkeypatch.setattr(Lake, "append", overtaken)
     monkeypatch.setattr(dead_letters, "_ATTEMPTS", 3)
-    with pytest.raises(Busy, match="other processes write dead letters all the time"):
+    with pytest.raises(Conflict, match="other processes keep writing dead letters"):
         put(site, letter())
     assert count(site, "dead_letters") == 0
 
@@ -254,7 +254,7 @@ def test_letters_are_found_newest_first_by_id_queue_reason_and_time(site: Site) 
     assert found(ids=(b,), start=at(hours=2)) == b""
     assert found(queue="o'clock") == b""
     assert [row["body"] for row in find(site.lake, ALL, 2)] == [b"c", b"b"]
-    with pytest.raises(UnknownName, match=f"unknown dead letter '{shown_id(5)}'"):
+    with pytest.raises(UnknownName, match=f"unknown dead letter '{hex_id(5)}'"):
         found(ids=(b, 5))
 
 
@@ -324,7 +324,7 @@ def test_what_comes_while_a_purge_is_at_work_stays(site: Site, monkeypatch: pyte
 
     def slow(self: Lake, *arguments: Any) -> int:
         if arriving:
-            bury(sibling(site), [arriving.pop()], LONG_AGO)
+            store_letters(sibling(site), [arriving.pop()], LONG_AGO)
         return delete(self, *arguments)
 
     monkeypatch.setattr(Lake, "delete", slow)
@@ -336,11 +336,11 @@ def test_a_purge_that_is_disturbed_all_the_time_gives_up(site: Site, monkeypatch
     put(site, letter())
 
     def disturbed(*_: object) -> int:
-        raise Busy("disturbed")
+        raise Conflict("disturbed")
 
     monkeypatch.setattr(Lake, "delete", disturbed)
     monkeypatch.setattr(dead_letters, "_ATTEMPTS", 3)
-    with pytest.raises(Busy, match="other processes change the dead letters all the time"):
+    with pytest.raises(Conflict, match="other processes keep changing the dead letters"):
         purge(site, ALL)
     assert count(site, "dead_letters") == 1
 
@@ -355,7 +355,7 @@ def test_a_seal_does_not_bring_back_what_was_purged_meanwhile(site: Site, monkey
 
     with monkeypatch.context() as patched:
         patched.setattr(Lake, "swap", slow)
-        with pytest.raises(Busy, match="has changed dead_letters in the meantime"):
+        with pytest.raises(Conflict, match="has changed dead_letters in the meantime"):
             archive(site, at().date())
     assert bodies(site) == [b"b"]
     (sealed,) = archive(site, at().date()).sealed
@@ -440,7 +440,7 @@ def test_a_retry_that_is_killed_between_landing_and_removal_is_ended_by_the_next
     script = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from meterhouse import dead_letter_retry\n"
+        "from meterhouse.collection import dead_letter_retry\n"
         "from meterhouse.dead_letters import Selection\n"
         "from meterhouse.settings import read_settings\n"
         "from meterhouse.site import Site\n"
@@ -461,7 +461,7 @@ def test_two_retries_at_once_are_told_apart_and_purges_too(site: Site) -> None:
     put(site, letter())
     with site.warehouse.lease(dead_letters.LEASE):
         for work in (retry, purge):
-            with pytest.raises(Busy, match="'dead_letters' is at work elsewhere"):
+            with pytest.raises(AlreadyRunning, match="'dead_letters' is already running"):
                 work(site, ALL)
     assert count(site, "dead_letters") == 1
 
@@ -605,7 +605,7 @@ def test_the_group_lists_and_takes_the_options_of_list(run: Any, here: Site) -> 
     (shown,) = printed(run("--from", times.text(at(2)), "--json"))
     wanted = letter(b"c").letter_id
     assert shown == {
-        "id": shown_id(wanted),
+        "id": hex_id(wanted),
         "letter_id": wanted,
         "received_at": times.text(at(2)),
         "queue": "q",
@@ -674,7 +674,7 @@ def test_a_retry_leaves_the_conversion_to_a_collector_that_is_at_it(
     with here.warehouse.lease("convert"):
         done = run("retry", "--all", "--json")
     assert done.exit_code == 0
-    assert "'convert' is at work elsewhere" in done.stderr
+    assert "'convert' is already running" in done.stderr
     assert (json.loads(done.stdout)["landed"], json.loads(done.stdout)["removed"]) == (1, 1)
     assert convert(here).events == 1
 

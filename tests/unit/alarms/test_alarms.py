@@ -16,7 +16,7 @@ from conftest import OpenSite
 from meterhouse.alarms.apply import apply
 from meterhouse.alarms.definitions import Alarm, Condition, ThresholdRule, from_json, load
 from meterhouse.alarms.evaluate import COMPARE, decide, evaluate, window_values
-from meterhouse.errors import Busy, DefinitionError
+from meterhouse.errors import AlreadyRunning, DefinitionError
 from meterhouse.site import Site
 
 UNKNOWN = "insufficient data"
@@ -328,7 +328,7 @@ def test_a_changed_alarm_keeps_its_state_until_it_is_evaluated(watched: Site, tm
 
 def test_two_do_not_evaluate_at_once(watched: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("meterhouse.alarms.evaluate.WAIT_SECONDS", 0.0)
-    with watched.warehouse.lease("alarm_evaluations"), pytest.raises(Busy):
+    with watched.warehouse.lease("alarm_evaluations"), pytest.raises(AlreadyRunning):
         evaluate(watched)
 
 

@@ -16,7 +16,7 @@ from meterhouse.archive.seal import RECIPES, archive, manifest, manifest_files
 from meterhouse.catalog import catalog
 from meterhouse.collection.collect import collect
 from meterhouse.conversion.step import convert
-from meterhouse.errors import Busy, MeterhouseError
+from meterhouse.errors import AlreadyRunning, MeterhouseError
 from meterhouse.queries.statistics import statistics
 from meterhouse.rollups.step import roll_up
 from meterhouse.site import Site
@@ -258,6 +258,6 @@ def test_two_rows_of_one_sample_that_came_together_are_sealed_the_same_each_time
 
 def test_two_do_not_archive_at_once(site: Site) -> None:
     fill(site, hours=1)
-    with site.warehouse.lease("archive"), pytest.raises(Busy):
+    with site.warehouse.lease("archive"), pytest.raises(AlreadyRunning):
         archive(site, DAY)
     assert warehouse_rows(site, "SELECT * FROM archive_manifest") == []

@@ -17,7 +17,7 @@ from meterhouse import times
 from meterhouse.collection.collect import INDEX, Collected, Limits, batches, collect
 from meterhouse.collection.landing import Landing
 from meterhouse.conversion.step import convert
-from meterhouse.errors import Busy
+from meterhouse.errors import AlreadyRunning
 from meterhouse.site import Site
 from meterhouse.stores.warehouse import _boot_time
 from meterhouse.stores.warehouse_tables import leases
@@ -179,7 +179,10 @@ def test_two_collectors_of_one_spool_land_each_message_once(open_site: OpenSite,
 
 
 def test_a_second_converter_is_told_that_one_is_at_work(site: Site) -> None:
-    with site.warehouse.lease("convert"), pytest.raises(Busy, match=f"'convert' is at work elsewhere.*{os.getpid()}"):
+    with (
+        site.warehouse.lease("convert"),
+        pytest.raises(AlreadyRunning, match=f"'convert' is already running.*{os.getpid()}"),
+    ):
         convert(site)
     convert(site)
 
@@ -194,7 +197,7 @@ def test_the_lease_of_a_live_process_or_of_another_machine_holds_until_it_runs_o
     here = f"{socket.gethostname()}:{os.getpid()}:{_boot_time(os.getpid())}:abcd"
     for holder in (here, "another-machine:1:1:abcd"):
         _hold(site, holder)
-        with pytest.raises(Busy):
+        with pytest.raises(AlreadyRunning):
             convert(site)
         _hold(site, holder, expired=True)
         convert(site)

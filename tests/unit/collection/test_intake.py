@@ -17,7 +17,7 @@ from meterhouse.collection.collect import Limits
 from meterhouse.collection.following import Follower
 from meterhouse.collection.intake import Intake, intake
 from meterhouse.conversion.step import Conversion
-from meterhouse.errors import Away, Busy, DefinitionError, MeterhouseError
+from meterhouse.errors import AlreadyRunning, DefinitionError, MeterhouseError, Unavailable
 from meterhouse.site import Site
 
 
@@ -121,7 +121,8 @@ def test_what_the_process_cannot_do_is_told_at_the_end(
 
 
 @pytest.mark.parametrize(
-    "error", [DefinitionError("m.yaml cannot work"), Away("the warehouse is away"), ValueError("a fault of a plugin")]
+    "error",
+    [DefinitionError("m.yaml cannot work"), Unavailable("the warehouse is away"), ValueError("a fault of a plugin")],
 )
 def test_landing_goes_on_where_conversion_cannot(
     open_site: OpenSite, monkeypatch: pytest.MonkeyPatch, error: Exception
@@ -145,7 +146,7 @@ def test_landing_goes_on_where_the_figures_cannot_be_kept(site: Site, monkeypatc
     write(site)
 
     def fails(*_: object, **__: object) -> None:
-        raise Away("the warehouse is away")
+        raise Unavailable("the warehouse is away")
 
     monkeypatch.setattr("meterhouse.stores.warehouse.Warehouse.record_run", fails)
     assert intake(site).collected.landed == 6
@@ -154,7 +155,7 @@ def test_landing_goes_on_where_the_figures_cannot_be_kept(site: Site, monkeypatc
 def test_another_converter_is_waited_for_at_the_end(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(following, "WAIT_SECONDS", 0.3)
     write(site)
-    with site.warehouse.lease("convert"), pytest.raises(Busy, match="'convert' is at work elsewhere"):
+    with site.warehouse.lease("convert"), pytest.raises(AlreadyRunning, match="'convert' is already running"):
         intake(site)
     assert count(site, "notifications") == 6
     assert intake(site).followed.converted.notifications == 6

@@ -380,14 +380,14 @@ def test_the_doctor_tells_of_each_queue_and_of_collection(
         ("collection", "warning"),
     ]
     assert f"{queue}: 7 messages wait, the oldest for 7" in found[0]["finding"]
-    assert f"{missing}: there is no such queue; see METERHOUSE_STREAM_QUEUES" in found[1]["finding"]
+    assert f"{missing}: the queue does not exist; see METERHOUSE_STREAM_QUEUES" in found[1]["finding"]
     assert found[2]["finding"] == "no run yet"
     intake(here)
     found = [row for row in examine() if row["part"] in ("stream", "collection")]
     assert [(row["part"], row["state"]) for row in found] == [
-        ("stream", "well"),
+        ("stream", "ok"),
         ("stream", "warning"),
-        ("collection", "well"),
+        ("collection", "ok"),
     ]
     assert "nothing waits" in found[0]["finding"]
 
@@ -397,7 +397,7 @@ def test_the_doctor_says_why_a_broker_cannot_be_reached(here: Site, monkeypatch:
     monkeypatch.setenv("METERHOUSE_STREAM_URL", "amqp://u:s3cr3t@127.0.0.1:1/v")
     settings_module.settings.cache_clear()
     (row,) = [row for row in examine() if row["part"] == "stream"]
-    assert row["state"] == "wrong"
+    assert row["state"] == "failed"
     assert "127.0.0.1:1/v: the broker cannot be reached" in row["finding"]
     assert "s3cr3t" not in row["finding"]
 

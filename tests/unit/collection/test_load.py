@@ -12,7 +12,7 @@ from conftest import OpenSite
 from meterhouse import times
 from meterhouse.catalog import catalog
 from meterhouse.collection.load import load
-from meterhouse.errors import Busy, MeterhouseError
+from meterhouse.errors import AlreadyRunning, MeterhouseError
 from meterhouse.queries.statistics import statistics
 from meterhouse.site import Site
 
@@ -233,7 +233,7 @@ def test_a_missing_file_is_told_before_anything_is_loaded(site: Site, tmp_path: 
 
 
 def test_loading_waits_for_no_other_load(site: Site, tmp_path: Path) -> None:
-    with site.warehouse.lease("load"), pytest.raises(Busy):
+    with site.warehouse.lease("load"), pytest.raises(AlreadyRunning):
         load(site, [write(tmp_path / "a.csv", "timestamp,value\n2026-11-10,1\n")])
 
 

@@ -62,10 +62,10 @@ def test_every_fault_of_a_file_of_meters_is_found_with_its_line(tmp_path):
     assert sorted(faults) == [(9, "bad"), (10, "bad"), (12, "bad"), (13, "bad"), (16, "bad"), *half, (20, "?")]
     reasons = " ".join(reason for *_, reason in found)
     for part in (
-        "'level' is none of",
-        "no regular expression",
+        "'level' is not one of",
+        "not a regular expression",
         "no 'fields'",
-        "no plugin 'sum'",
+        "unknown plugin 'sum'",
         "'volume' is missing",
     ):
         assert part in reasons

@@ -127,12 +127,12 @@ def test_errors_make_events_too(line, priority):
 @pytest.mark.parametrize(
     ("text", "where", "reason"),
     [
-        ("metric: []", 1, "no list"),
+        ("metric: []", 1, "not a list"),
         ("- event_type: x\n  traits: {}\n- event_type: y\n", 3, "'traits' is missing"),
-        ("- traits: {}\n  event_type: 5\n", 2, "neither a text nor a list"),
-        ("- event_type: x\n  traits:\n    a: payload.a\n    b: {type: bool, fields: a}\n", 4, "'bool' is none of"),
-        ("- event_type: x\n  traits:\n    a:\n      fields: a[\n", 4, "no JSONPath"),
-        ("- event_type: x\n  traits:\n    a: {fields: a, plugin: lower}\n", 3, "no plugin 'lower'"),
+        ("- traits: {}\n  event_type: 5\n", 2, "neither a string nor a list"),
+        ("- event_type: x\n  traits:\n    a: payload.a\n    b: {type: bool, fields: a}\n", 4, "'bool' is not one of"),
+        ("- event_type: x\n  traits:\n    a:\n      fields: a[\n", 4, "not a JSONPath"),
+        ("- event_type: x\n  traits:\n    a: {fields: a, plugin: lower}\n", 3, "unknown plugin 'lower'"),
     ],
 )
 def test_a_definition_that_cannot_work_refuses_the_file(tmp_path, text, where, reason):

@@ -143,7 +143,7 @@ def test_what_is_looked_up_and_never_defined_counts_as_one_value(define):
 
 def test_a_type_that_is_looked_up_has_to_be_one(define):
     keys = {"name": "$.payload.items[*].n", "lookup": ["name", "type"], "type": "$.payload.items[*].u"}
-    with pytest.raises(ValueError, match="none of gauge"):
+    with pytest.raises(ValueError, match="not one of gauge"):
         samples(define(meter(**keys)))
 
 
@@ -186,20 +186,20 @@ def test_the_last_of_a_name_wins_in_a_file_and_the_first_file_wins(define, tmp_p
 @pytest.mark.parametrize(
     ("keys", "line", "reason"),
     [
-        ({"type": "meter"}, 4, "none of gauge, delta and cumulative"),
+        ({"type": "meter"}, 4, "not one of gauge, delta and cumulative"),
         ({"volume": ...}, 2, "required key 'volume' is missing"),
-        ({"unit": "%"}, 5, "no JSONPath"),
-        ({"volume": {"fields": "$.payload.x", "plugin": "sum"}}, 7, "no plugin 'sum'"),
+        ({"unit": "%"}, 5, "not a JSONPath"),
+        ({"volume": {"fields": "$.payload.x", "plugin": "sum"}}, 7, "unknown plugin 'sum'"),
         ({"volume": {"plugin": "timedelta"}}, 7, "no 'fields'"),
-        ({"event_type": "("}, 3, "no regular expression"),
-        ({"lookup": 5}, 8, "neither a text nor a list"),
+        ({"event_type": "("}, 3, "not a regular expression"),
+        ({"lookup": 5}, 8, "neither a string nor a list"),
         ({"volume": 1.5}, 6, "neither an integer"),
         ({"volume": 0}, 6, "missing or empty"),
-        ({"metadata": ["x"]}, 9, "no mapping"),
+        ({"metadata": ["x"]}, 9, "not a mapping"),
         (
             {"lookup": "volume", "volume": {"fields": ["a", "b"], "plugin": "timedelta"}},
             7,
-            "no plugin but 'split'",
+            "the only plugin that can be used is 'split'",
         ),
     ],
 )
@@ -216,10 +216,10 @@ def test_a_meter_that_cannot_work_is_left_out_and_named(define, keys, line, reas
 @pytest.mark.parametrize(
     ("text", "line", "reason"),
     [
-        ("metric:\n  - name: [\n", 3, "no YAML"),
-        ("metric:\n\t- x\n", 2, "no YAML"),
-        ("- name: x\n", 1, "no mapping with a list 'metric'"),
-        ("# nothing\nmetric: 5\n", 2, "no mapping with a list 'metric'"),
+        ("metric:\n  - name: [\n", 3, "not YAML"),
+        ("metric:\n\t- x\n", 2, "not YAML"),
+        ("- name: x\n", 1, "not a mapping with a list 'metric'"),
+        ("# nothing\nmetric: 5\n", 2, "not a mapping with a list 'metric'"),
     ],
 )
 def test_a_file_that_cannot_work_is_refused_with_its_line(tmp_path, text, line, reason):

@@ -5,7 +5,7 @@ from builders import at, land_points, point
 from conftest import OpenSite
 from reference import TIERS, assert_right, assert_same, in_lake, random_points
 
-from meterhouse.catalog import redo, snapshot
+from meterhouse.catalog import mark_for_recompute, snapshot
 from meterhouse.rollups.step import points_by_hour, roll_up
 from meterhouse.sample_quality.step import judge_hours
 from meterhouse.site import Site
@@ -28,7 +28,7 @@ def test_a_second_run_changes_nothing(site: Site) -> None:
     assert roll_up(site).hours == []
     assert site.lake.version("rollups") == version
     hours = {row["bucket"] for row in in_lake(site, 3600)}
-    assert redo(site, "sample_quality", hours, "a test") == len(hours)
+    assert mark_for_recompute(site, "sample_quality", hours, "a test") == len(hours)
     assert set(roll_up(site).hours) == hours
     for seconds, rows_before in zip(TIERS, before, strict=True):
         assert_same(in_lake(site, seconds), rows_before)

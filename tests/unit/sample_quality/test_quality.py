@@ -14,7 +14,7 @@ from reference import judged, random_points
 from meterhouse.catalog import snapshot
 from meterhouse.definitions import quality_rules
 from meterhouse.definitions.quality_rules import Rule, Rules
-from meterhouse.errors import Busy, DefinitionError
+from meterhouse.errors import AlreadyRunning, DefinitionError
 from meterhouse.rollups.step import roll_up
 from meterhouse.sample_quality.step import judge_hours
 from meterhouse.site import Site
@@ -217,7 +217,7 @@ def test_two_do_not_judge_at_once(site: Site) -> None:
     land_points(site, [point(1.0)])
     with site.warehouse.lease("sample_quality"):
         for step in (judge_hours, roll_up):
-            with pytest.raises(Busy):
+            with pytest.raises(AlreadyRunning):
                 step(site)
 
 
@@ -260,7 +260,7 @@ def test_a_site_has_its_own_rules(open_site: OpenSite, tmp_path: Path) -> None:
     [
         ("rules: 5", r":1: has no list `rules`"),
         ("nonsense: [", r"is not YAML"),
-        ("rules:\n  - 5", r"a rule is no mapping"),
+        ("rules:\n  - 5", r"a rule is not a mapping"),
         ("rules:\n  - {bit: 1}", r":2: a rule has no name"),
         ("rules:\n\n  - {name: a, bit: 1, check: finite, severity: critical, max_: 1}", r":3: .*unknown keys: max_"),
         ("rules:\n  - {name: a, bit: 1, check: odd, severity: critical}", r":2: rule 'a': check is 'odd'\. Write"),

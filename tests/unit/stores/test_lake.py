@@ -14,7 +14,7 @@ from deltalake.exceptions import CommitFailedError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from meterhouse.errors import Busy, MeterhouseError
+from meterhouse.errors import Conflict, MeterhouseError
 from meterhouse.sample_quality.points import put_in_place
 from meterhouse.site import Site
 from meterhouse.stores.lake import Lake
@@ -123,10 +123,10 @@ def test_a_transaction_that_another_process_has_recorded_is_not_written_again(
     stale = DeltaTable(lake.table("samples").table_uri)
     lake.append("samples", samples(1), transaction=("app", 7))
     for version in (6, 7):
-        with pytest.raises(Busy, match="another process has written to samples"):
+        with pytest.raises(Conflict, match="another process has written to samples"):
             lake.append("samples", samples(1), transaction=("app", version))
     monkeypatch.setattr(lake, "table", lambda name: stale)  # as in a process that stood still meanwhile
-    with pytest.raises(Busy):
+    with pytest.raises(Conflict):
         lake.append("samples", samples(1), transaction=("app", 7))
     monkeypatch.undo()
     assert count(site, "samples") == 1
@@ -137,7 +137,7 @@ def test_a_transaction_that_another_process_has_recorded_is_not_written_again(
 def test_an_append_that_rests_on_another_version_than_is_recorded_is_refused(site: Site) -> None:
     lake = site.lake
     lake.append("samples", samples(1), transaction=("app", 7), after=0)
-    with pytest.raises(Busy):  # as of two that began at the same place, of which the other was quicker
+    with pytest.raises(Conflict):  # as of two that began at the same place, of which the other was quicker
         lake.append("samples", samples(1, 2), transaction=("app", 9), after=0)
     assert count(site, "samples") == 1
     assert len(list(Path(lake.uri("samples")).rglob("part-*"))) == 1
@@ -155,7 +155,7 @@ def test_a_commit_that_fails_for_another_reason_than_another_process_is_an_error
     monkeypatch.setattr(DeltaTable, "create_write_transaction", fails)
     with pytest.raises(MeterhouseError, match="Unsupported table features") as caught:
         site.lake.append("samples", samples(2), transaction=("app", 1))
-    assert not isinstance(caught.value, Busy)
+    assert not isinstance(caught.value, Conflict)
     assert len(list(Path(site.lake.uri("samples")).rglob("part-*"))) == 1
 
 

@@ -18,7 +18,7 @@ from conftest import OpenSite
 from sqlalchemy import select, text
 
 from meterhouse import shipped, times
-from meterhouse.errors import Away, Busy, MeterhouseError
+from meterhouse.errors import AlreadyRunning, MeterhouseError, Unavailable
 from meterhouse.site import Site
 from meterhouse.stores.bulk import bulk_insert, upsert
 from meterhouse.stores.warehouse import HEAD_REVISION, Warehouse
@@ -215,7 +215,7 @@ def test_a_reader_sees_one_state_and_waits_for_no_writer(any_warehouse: Site) ->
 def test_a_lease_is_held_by_one_and_free_afterwards(any_warehouse: Site) -> None:
     warehouse = any_warehouse.warehouse
     with warehouse.lease("step"):
-        with pytest.raises(Busy), warehouse.lease("step"):
+        with pytest.raises(AlreadyRunning), warehouse.lease("step"):
             pass
         with warehouse.lease("another"):
             pass
@@ -293,7 +293,7 @@ def test_a_lock_is_held_by_one_at_a_time(any_warehouse: Site) -> None:
 
 def test_a_database_that_does_not_answer_is_named_without_its_password(open_site: OpenSite) -> None:
     site = open_site(warehouse_url="postgresql+psycopg://u:hunter2@127.0.0.1:1/d")  # for landing it is not needed
-    with pytest.raises(Away, match="warehouse does not answer") as caught, site.warehouse.read():
+    with pytest.raises(Unavailable, match="warehouse does not answer") as caught, site.warehouse.read():
         pass
     assert "postgresql+psycopg://u:***@127.0.0.1:1/d" in str(caught.value)
     assert "hunter2" not in str(caught.value)
