@@ -218,7 +218,7 @@ def test_dirty_hours_without_a_partition_are_recomputed_too(here: Site, instance
 
 def test_hours_are_joined_into_few_ranges_that_cover_them_all() -> None:
     hours = [at(hours=n) for n in (0, 1, 5, 40, 100, 200, 201, 300)]
-    found = dirty_hours.ranges(hours, most=4)
+    found = dirty_hours.ranges(hours, limit=4)
     assert found == [
         (at(), at(hours=40)),
         (at(hours=100), at(hours=100)),

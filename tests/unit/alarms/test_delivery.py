@@ -233,5 +233,5 @@ def test_a_log_action_is_written_to_the_log(site: Site, caplog: pytest.LogCaptur
 def test_at_most_so_many_are_sent_in_one_run(site: Site) -> None:
     for number in range(3):
         put(site, "log://", number, alarm=str(number))
-    done = deliver(site, most=2)
+    done = deliver(site, limit=2)
     assert (done.delivered, done.pending) == (2, 1)

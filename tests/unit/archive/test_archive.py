@@ -234,7 +234,9 @@ def test_a_corrupted_write_is_found_and_nothing_is_replaced(
 
     with monkeypatch.context() as broken:
         broken.setattr(archive_module, "_fingerprint", damaged)
-        with pytest.raises(MeterhouseError, match=r"does not equal what it should replace.*nothing was replaced"):
+        with pytest.raises(
+            MeterhouseError, match=r"differs from the files that it should replace.*nothing was replaced"
+        ):
             archive(site, DAY)
     assert (live(site), rows(site, "samples")) == before
     assert manifest(site) == []

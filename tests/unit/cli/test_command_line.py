@@ -117,7 +117,7 @@ def test_backfill_recomputes_and_says_how_much(run: Any, tmp_path: Path) -> None
         (["report", "usage"], "unknown report 'usage'. Did you mean"),
         (["alarms", "history", "nothing"], "unknown alarm 'nothing'"),
         (["backfill", "rolups", "--from", "2026-11-10", "--to", "2026-11-11"], "Did you mean rollups?"),
-        (["load", "nowhere.csv"], "nowhere.csv: is no file"),
+        (["load", "nowhere.csv"], "nowhere.csv: is not a file"),
         (["sql", "SELEC 1"], "SQL on the lake: Parser Error"),
         (["sql", "--on", "warehouse", "DELETE FROM series"], "SQL on the warehouse"),
         (["statistics", "cpu_util", "-q", "colour", "eq", "red"], "unknown field 'colour'"),

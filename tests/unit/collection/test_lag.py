@@ -22,7 +22,7 @@ with warnings.catch_warnings():
     from assets import resources
     from assets.stream import collection_keeps_up
     from sensors import stream as sensor
-    from sensors.work import STEP
+    from sensors.active_runs import STEP
 
 from meterhouse import settings as settings_module
 from meterhouse import times
@@ -70,10 +70,10 @@ def queue_of(messages: int, age: float | None = None, *, missing: bool = False) 
         (lag_of(), True, "nothing waits"),
         (lag_of(queue_of(0)), True, "nothing waits"),
         (lag_of(queue_of(5, 300.0)), True, "5 wait, the oldest for 300 s"),
-        (lag_of(queue_of(5, 301.0)), False, "5 wait, the oldest for 301 s; 300 s are allowed"),
-        (lag_of(queue_of(5, 10.0), queue_of(7, 400.0)), False, "12 wait, the oldest for 400 s; 300 s are allowed"),
+        (lag_of(queue_of(5, 301.0)), False, "5 wait, the oldest for 301 s; the limit is 300 s"),
+        (lag_of(queue_of(5, 10.0), queue_of(7, 400.0)), False, "12 wait, the oldest for 400 s; the limit is 300 s"),
         (lag_of(queue_of(100, 9.0), rate=50.0), True, "100 wait, the oldest for 9 s, drained in 2 s at the last run's"),
-        (lag_of(queue_of(0, missing=True)), False, "there is no queue b q"),
+        (lag_of(queue_of(0, missing=True)), False, "no queue exists: b q"),
         (lag_of(queue_of(0, missing=True), queue_of(0)), True, "nothing waits"),
     ],
 )
@@ -292,7 +292,7 @@ def test_the_sensor_looks_at_the_depth_only_and_starts_as_many_runs_as_are_allow
             job = definitions.defs.resolve_job_def("collect")
             instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=asked.tags)
         assert steps == ["collect", "collect 2"]
-        assert "2 collecting runs are at it" in str(tick().skip_message)
+        assert "2 runs of collect are already running" in str(tick().skip_message)
     assert peeks == []
     assert intake_is_undisturbed(amqp_url, queue)
 
@@ -348,12 +348,12 @@ def test_the_check_fails_when_a_message_waits_for_longer_than_is_allowed(amqp_ur
     forget_when_it_was_empty(here)
     found = check()
     assert not found.passed
-    assert "300 s are allowed" in (found.description or "")
+    assert "the limit is 300 s" in (found.description or "")
     assert abs(found.metadata["oldest_waiting_seconds"].value - 360) < NEAR
     delete(amqp_url, queue)
     found = check()
     assert not found.passed
-    assert "there is no queue" in (found.description or "")
+    assert "no queue exists" in (found.description or "")
 
 
 def forget_when_it_was_empty(site: Site) -> None:

@@ -517,7 +517,7 @@ def test_a_batch_costs_the_same_after_much_history(
 def test_the_cache_is_written_when_the_hour_turns_and_when_much_waits(
     lake: Lake, folder: Path, clock: Clock, read: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(landed, "_MOST_WAITING_IDS", 10)
+    monkeypatch.setattr(landed, "_MAX_WAITING_IDS", 10)
     index = Landed(lake, folder, HOURS)
 
     def batch(names: Sequence[str]) -> str:

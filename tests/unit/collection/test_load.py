@@ -227,7 +227,7 @@ def test_empty_files_load_as_nothing(site: Site, tmp_path: Path) -> None:
 
 def test_a_missing_file_is_told_before_anything_is_loaded(site: Site, tmp_path: Path) -> None:
     good = write(tmp_path / "a.csv", "timestamp,value\n2026-11-10,1\n")
-    with pytest.raises(MeterhouseError, match="is no file"):
+    with pytest.raises(MeterhouseError, match="is not a file"):
         load(site, [good, tmp_path / "missing.csv"])
     assert count(site, "samples") == 0
 

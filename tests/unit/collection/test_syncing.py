@@ -75,7 +75,9 @@ def test_what_cannot_be_synced_is_not_acknowledged_nor_what_comes_after(
     acknowledged: list[int] = []
     syncer = Syncer()
     syncer.acknowledge([tmp_path / "a"], lambda: acknowledged.append(1))
-    with pytest.raises(MeterhouseError, match=r"what is landed cannot be synced or acknowledged: .*Input/output error"):
+    with pytest.raises(
+        MeterhouseError, match=r"landed messages cannot be synced or acknowledged: .*Input/output error"
+    ):
         syncer.wait()
     with pytest.raises(MeterhouseError, match="cannot be synced or acknowledged"):
         syncer.acknowledge([tmp_path / "b"], lambda: acknowledged.append(2))

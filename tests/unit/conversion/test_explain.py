@@ -97,7 +97,7 @@ def test_for_people_it_is_text(folder):
 def test_where_nothing_comes_of_a_message_it_says_why(folder):
     text = explain(folder, "samples", "m-2").stdout
     assert "no definition matches" in text
-    assert "-> no samples: they are made of the priorities info and sample only" in text
+    assert "-> no samples: they are only made of the priorities info and sample" in text
 
 
 def test_a_message_that_is_not_there_is_one_clear_line(folder):
@@ -111,7 +111,7 @@ def test_a_trait_that_costs_the_event_is_named(folder):
     arguments = ["convert", "events", "--definitions", str(folder), "--explain", "m-1"]
     text = CliRunner().invoke(cli, arguments, input=lines).stdout
     assert (
-        "trait size (integer): ten  (payload.size: payload.size = ten; which is no integer, so there is no event"
+        "trait size (integer): ten  (payload.size: payload.size = ten; which is not of type integer, so there is no"
         in text
     )
 

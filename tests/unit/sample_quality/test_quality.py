@@ -228,7 +228,7 @@ def test_a_broken_rule_raises_and_passes_for_neither_bad_nor_good_data() -> None
     broken = Rules((Rule("odd", "", 0, "no such check", "critical"),), "here")
     from meterhouse.sample_quality.judge import _broken
 
-    with pytest.raises(ValueError, match="no such check"):
+    with pytest.raises(ValueError, match="unknown check"):
         _broken(broken.rules[0])
     unquoted = Rules((Rule("odd", "", 0, "range", "critical", minimum="oops"),), "here")
     with pytest.raises(Exception, match=r"oops|str"):
@@ -258,7 +258,7 @@ def test_a_site_has_its_own_rules(open_site: OpenSite, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("rules: 5", r":1: has no list `rules`"),
+        ("rules: 5", r":1: the file has no list `rules`"),
         ("nonsense: [", r"is not YAML"),
         ("rules:\n  - 5", r"a rule is not a mapping"),
         ("rules:\n  - {bit: 1}", r":2: a rule has no name"),

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from meterhouse.errors import Conflict, MeterhouseError
-from meterhouse.sample_quality.points import put_in_place
+from meterhouse.sample_quality.points import replace_spans
 from meterhouse.site import Site
 from meterhouse.stores.lake import Lake
 from meterhouse.stores.lake_files import DataFile
@@ -192,12 +192,12 @@ def quarantined(*when: datetime) -> pa.Table:
 def test_only_the_spans_are_replaced_and_nothing_is_committed_where_there_is_nothing(site: Site) -> None:
     lake = site.lake
     hour = timedelta(hours=1)
-    put_in_place(lake, "quarantine", QUARANTINE.empty_table(), "timestamp", [(at(), at() + hour)])
+    replace_spans(lake, "quarantine", QUARANTINE.empty_table(), "timestamp", [(at(), at() + hour)])
     assert lake.version("quarantine") == 0
     times = [at(hours=n) for n in range(0, 30, 3)]
     spans = [(moment, moment + hour) for moment in times]
-    put_in_place(lake, "quarantine", quarantined(*times), "timestamp", spans)
-    put_in_place(lake, "quarantine", quarantined(times[1] + hour / 2), "timestamp", [spans[1], spans[8]])
+    replace_spans(lake, "quarantine", quarantined(*times), "timestamp", spans)
+    replace_spans(lake, "quarantine", quarantined(times[1] + hour / 2), "timestamp", [spans[1], spans[8]])
     found = [row["timestamp"] for row in rows(site, "quarantine", "timestamp")]
     assert found == sorted([times[0], times[1] + hour / 2, *times[2:8], times[9]])
 

@@ -70,7 +70,7 @@ def test_a_file_whose_messages_fill_a_batch_exactly_leaves_with_an_empty_one(tmp
 
 def test_a_batch_of_long_messages_ends_early(tmp_path: Path) -> None:
     drop(tmp_path, "a.jsonl", [b"x" * 6] * 5)
-    assert [len(batch.messages) for batch in _taken(Spool(tmp_path, most_bytes=10))] == [2, 2, 1]
+    assert [len(batch.messages) for batch in _taken(Spool(tmp_path, max_bytes=10))] == [2, 2, 1]
 
 
 def test_files_that_come_meanwhile_are_taken_too(tmp_path: Path) -> None:
