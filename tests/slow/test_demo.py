@@ -43,7 +43,7 @@ class Demo:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.account += line
-            if "came out as planted" in line:
+            if "found as planted" in line:
                 break
         found = re.search(r"UI: (http://\S+)", self.account)
         assert found, (folder / "progress").read_text()
@@ -135,7 +135,7 @@ def test_a_folder_that_no_demo_made_is_left_alone(tmp_path: Path) -> None:
     environment = {**os.environ, "METERHOUSE_HOME": str(tmp_path)}
     done = subprocess.run([PROGRAM, "demo", "--exit"], env=environment, capture_output=True, text=True)
     assert done.returncode == 1
-    assert "is not empty, and no demo made it" in done.stderr
+    assert "is not empty, and not from a demo" in done.stderr
     assert (tmp_path / "demo" / "precious").exists()
 
 
@@ -153,5 +153,5 @@ def test_a_port_that_is_taken_is_said_before_anything_else_starts(tmp_path: Path
             text=True,
         )
     assert done.returncode == 1
-    assert f"port {port} is taken" in done.stderr
+    assert f"port {port} is in use" in done.stderr
     assert not (tmp_path / "demo").exists()
