@@ -178,18 +178,18 @@ def real_messages(shared: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for path in files for line in path.read_text("utf-8").splitlines()]
 
 
-def test_random_definitions_give_what_ceilometer_gives(ceilometer: Ceilometer, shared: Path, tmp_path: Path) -> None:
+def test_random_definitions_yield_what_ceilometer_yields(ceilometer: Ceilometer, shared: Path, tmp_path: Path) -> None:
     assert compare(ceilometer, tmp_path, real_messages(shared), 1, SECONDS) > 100
 
 
-def test_the_runner_makes_the_recorded_lines(ceilometer: Ceilometer, shared: Path) -> None:
+def test_the_runner_prints_the_recorded_lines(ceilometer: Ceilometer, shared: Path) -> None:
     assert ceilometer is not None
     found = differing(shared)
     assert {others for _, others in found.values()} == {0}
     assert sum(lines for lines, _ in found.values()) > 1300
 
 
-def test_the_packaged_definitions_give_what_ceilometer_gives(ceilometer: Ceilometer, shared: Path) -> None:
+def test_the_shipped_definitions_yield_what_ceilometer_yields(ceilometer: Ceilometer, shared: Path) -> None:
     """On mutated real messages, with all of Ceilometer's endpoints."""
     meters, events = packaged()
     converter = Converter(load_files([meters], events, icehouse_names=False), versioned=False)

@@ -81,7 +81,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_each_dag_does_its_day_and_a_second_run_changes_nothing(site: Site, airflow: Airflow) -> None:
+def test_each_dag_processes_its_day_and_a_second_run_changes_nothing(site: Site, airflow: Airflow) -> None:
     (arrived,) = {hour[:10] for hour in site.lake.actions("samples")["partition.arrival_hour"].to_pylist()}
 
     def run_both() -> tuple[list[dict[str, Any]], dict[str, bytes]]:

@@ -71,7 +71,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     started.process.stdout.close()
 
 
-def test_as_much_of_each_kind_of_trouble_is_found_as_was_planted(demo: Demo) -> None:
+def test_each_kind_of_fault_is_found_as_often_as_it_was_planted(demo: Demo) -> None:
     for kind in KINDS:
         found = re.search(rf"^{kind} +([\d,]+) +([\d,]+)  equal$", demo.account, re.MULTILINE)
         assert found, f"{kind} in\n{demo.account}"
@@ -129,7 +129,7 @@ def _lives(pid: int) -> bool:
         return False
 
 
-def test_a_folder_that_no_demo_made_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_from_a_demo_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo" / "precious").touch()
     environment = {**os.environ, "METERHOUSE_HOME": str(tmp_path)}
@@ -139,7 +139,7 @@ def test_a_folder_that_no_demo_made_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "demo" / "precious").exists()
 
 
-def test_a_port_that_is_taken_is_said_before_anything_else_starts(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_before_anything_starts(tmp_path: Path) -> None:
     import socket
 
     with socket.socket() as taken:

@@ -187,7 +187,7 @@ def test_a_kill_changes_nothing_with_postgres(
             assert_same(in_warehouse(site, seconds), rows_wanted)
 
 
-def test_a_row_of_kills_each_a_little_later_changes_nothing(
+def test_repeated_kills_each_a_little_later_change_nothing(
     open_site: OpenSite, undisturbed: tuple[dict[str, Any], list[Any], list[Any]]
 ) -> None:
     site = open_site()

@@ -75,7 +75,7 @@ def test_a_rule_that_great_expectations_cannot_evaluate_raises() -> None:
         validate(judged([point(1.0)], quality_rules.load(None)), odd)
 
 
-def test_the_gate_passes_after_the_quality_step_and_finds_a_point_that_was_let_through(site: Site) -> None:
+def test_the_gate_passes_after_the_quality_step_and_finds_a_bad_point_that_it_missed(site: Site) -> None:
     from quality.gate import check
 
     assert check(site).points == 0

@@ -15,7 +15,7 @@ from meterhouse.rollups.step import roll_up
 pytestmark = pytest.mark.slow
 
 
-def test_real_series_give_per_day_what_pandas_gives(open_site: OpenSite, shared: Path) -> None:
+def test_daily_statistics_of_real_series_equal_those_of_pandas(open_site: OpenSite, shared: Path) -> None:
     site = open_site()
     files = sorted((shared / "series").glob("*.csv.gz"))
     assert files

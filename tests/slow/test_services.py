@@ -188,7 +188,7 @@ def test_a_server_named_by_the_environment_is_used_and_none_started(folder: Path
     assert query(url, "select 1") == [(1,)]  # and not stopped
 
 
-def test_a_server_that_cannot_be_had_fails_in_one_line_unless_it_is_optional() -> None:
+def test_a_server_that_cannot_be_provided_fails_in_one_line_unless_it_is_optional() -> None:
     nobody = {"METERHOUSE_TEST_POSTGRES_URL": "postgresql+psycopg://postgres@127.0.0.1:1/postgres"}
     begun = time.monotonic()
     done = services("run", "--only", "postgres", "--", "echo", "went on", **nobody)

@@ -111,7 +111,7 @@ WITH_BOTH_KINDS = ["before landing", "between landing and acknowledging", "betwe
     ("moment", "kind"),
     [*((moment, "classic") for moment in MOMENTS), *((moment, "quorum") for moment in WITH_BOTH_KINDS)],
 )
-def test_a_killed_consumer_loses_nothing_and_doubles_nothing(
+def test_a_killed_consumer_loses_and_duplicates_nothing(
     stage: Stage, collect: Collect, amqp_url: str, moment: str, kind: str
 ) -> None:
     site, queue = stage(kind, stream_prefetch=40)
@@ -131,9 +131,7 @@ def mixed(bodies: list[bytes]) -> list[bytes]:
     return bodies
 
 
-def test_a_row_of_kills_under_load_loses_nothing_and_doubles_nothing(
-    stage: Stage, collect: Collect, amqp_url: str
-) -> None:
+def test_repeated_kills_under_load_lose_and_duplicate_nothing(stage: Stage, collect: Collect, amqp_url: str) -> None:
     site, queue = stage("quorum", stream_prefetch=400)
     made = traffic(2, notifications=3000, polling=200, samples=20)
     publisher = Publisher(amqp_url, queue, made.bodies, per_second=300)
@@ -155,7 +153,7 @@ def test_a_row_of_kills_under_load_loses_nothing_and_doubles_nothing(
 FOLLOWED_BY_A_PROCESS = "intake.MANY_MESSAGES = 1"
 
 
-def test_a_conversion_process_that_is_killed_again_and_again_converts_all_once(
+def test_a_conversion_process_that_is_killed_repeatedly_converts_everything_once(
     stage: Stage, collect: Collect, amqp_url: str
 ) -> None:
     site, queue = stage(stream_prefetch=400)
@@ -199,7 +197,7 @@ def test_a_conversion_process_ends_with_the_consumer_that_is_killed(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_broker_killed_under_load_loses_nothing_and_doubles_nothing(
+def test_a_broker_killed_under_load_loses_and_duplicates_nothing(
     stage: Stage, collect: Collect, own_broker: Broker, kind: str
 ) -> None:
     url = own_broker.url
@@ -241,7 +239,7 @@ def reset(proxy: Proxy) -> None:
 
 
 @pytest.mark.parametrize(("fails", "kind"), [(refused, "classic"), (stalled, "quorum"), (reset, "classic")])
-def test_a_network_that_fails_within_a_drain_loses_nothing_and_doubles_nothing(
+def test_a_network_that_fails_during_a_drain_loses_and_duplicates_nothing(
     stage: Stage, collect: Collect, amqp_url: str, kind: str, fails: Callable[[Proxy], None]
 ) -> None:
     with Proxy(amqp_url) as proxy:
@@ -309,7 +307,9 @@ def test_a_consumer_slower_than_the_consumer_timeout_lands_each_message_once_and
     assert_exact(site, [made])
 
 
-def test_a_tenth_redelivered_and_a_tenth_malformed(stage: Stage, collect: Collect, amqp_url: str) -> None:
+def test_a_tenth_of_the_messages_redelivered_and_a_tenth_malformed(
+    stage: Stage, collect: Collect, amqp_url: str
+) -> None:
     site, queue = stage("quorum", stream_prefetch=500)
     made = traffic(9, notifications=1500, polling=100, samples=20)
     bad = malformed(9, 160)
@@ -322,7 +322,7 @@ def test_a_tenth_redelivered_and_a_tenth_malformed(stage: Stage, collect: Collec
 
 
 @pytest.mark.parametrize("fault", ["", MOMENTS["between dead letters and landing"], "after(collect, '_land')"])
-def test_equal_malformed_messages_are_a_dead_letter_each(
+def test_each_of_several_equal_malformed_messages_is_a_dead_letter(
     stage: Stage, collect: Collect, amqp_url: str, fault: str
 ) -> None:
     site, queue = stage()
@@ -444,7 +444,7 @@ def test_a_full_disk_is_waited_for_and_nothing_is_lost(
     assert left_behind(site) == set()
 
 
-def test_one_collection_onto_a_full_disk_fails_in_a_line_and_fills_it_no_further(
+def test_one_collection_onto_a_full_disk_fails_in_one_line_and_writes_nothing_more(
     stage: Stage, collect: Collect, amqp_url: str, disk: SmallDisk
 ) -> None:
     site, queue = on_disk(stage, disk, amqp_url)
@@ -469,7 +469,7 @@ def test_one_collection_onto_a_full_disk_fails_in_a_line_and_fills_it_no_further
     assert left_behind(site) == set()
 
 
-def test_a_warehouse_that_is_away_holds_up_no_landing(
+def test_an_unavailable_warehouse_does_not_hold_up_landing(
     stage: Stage, collect: Collect, amqp_url: str, postgres_url: str
 ) -> None:
     with Proxy(postgres_url) as proxy:
@@ -503,7 +503,7 @@ def test_a_warehouse_that_is_away_holds_up_no_landing(
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_a_consumer_that_is_asked_to_end_acknowledges_what_it_landed(
+def test_a_consumer_that_is_stopped_acknowledges_what_it_landed(
     stage: Stage, amqp_url: str, collect: Collect, number: int, status: int
 ) -> None:
     site, queue = stage("quorum", stream_prefetch=200)

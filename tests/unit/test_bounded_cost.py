@@ -131,7 +131,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[list[str
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_that_would_run_away_ends_in_one_line_that_says_where(
+def test_a_file_that_would_take_too_much_is_one_line_that_says_where(
     loaded: dict[str, tuple[list[str], list[str]]], name: str
 ) -> None:
     _, reason, line = FILES[name]
@@ -181,14 +181,14 @@ def test_an_expression_that_multiplies_matches_is_stopped(expression: str) -> No
         compile_expression(expression).all(message)
 
 
-def test_a_filter_does_not_try_its_regular_expression_on_a_text_beyond_its_limit() -> None:
+def test_a_filter_does_not_apply_its_regular_expression_to_a_text_beyond_its_limit() -> None:
     compiled = compile_expression('payload.a[?(@.b ~ "a*b")].c')
     assert compiled.first({"payload": {"a": [{"b": "a" * 4_095 + "b", "c": 5}]}}) == 5
     with pytest.raises(ValueError, match="a text of 5000 characters is too long"):
         compiled.first({"payload": {"a": [{"b": "a" * 5_000, "c": 5}]}})
 
 
-def test_the_limit_is_of_each_evaluation_not_of_all() -> None:
+def test_the_limit_is_for_each_evaluation_not_for_all() -> None:
     message = {"event_type": "x", "payload": {"a": [{"b": n} for n in range(9_000)]}}
     every, filtered = compile_expression("payload.a[*].b"), compile_expression("payload.a[?b > 8997].b")
     for _ in range(MATCH_LIMIT // 9_000):
@@ -209,13 +209,13 @@ def test_the_limit_is_of_each_evaluation_not_of_all() -> None:
         ("payload.a.`sub(/a/, " + "x" * 1_000 + ")`", "a" * 4_096, f"more than {MAX_RESULT} characters"),
     ],
 )
-def test_a_text_that_a_regular_expression_cannot_bear_is_refused(expression: str, text: str, reason: str) -> None:
+def test_a_text_that_is_too_long_for_a_regular_expression_is_rejected(expression: str, text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         compile_expression(expression).first({"payload": {"a": text}})
 
 
 @pytest.mark.parametrize(("regex", "by"), [("a", "b"), ("(a)(b)?", r"\2\1\g<0>"), ("a*", "-"), ("(?=(.*))", r"\1")])
-def test_a_large_substitution_gives_what_python_s_own_gives(regex: str, by: str) -> None:
+def test_a_large_substitution_equals_that_of_python(regex: str, by: str) -> None:
     pattern = compile_pattern(regex)
     for text in ("", "ab", "aab" * 50, "aab" * 450):
         try:
@@ -228,13 +228,13 @@ def test_a_large_substitution_gives_what_python_s_own_gives(regex: str, by: str)
 
 
 @pytest.mark.parametrize("opening", [b"[", b'{"a":', b'[{"a":'])
-def test_a_message_that_is_nested_without_end_is_a_bad_one(opening: bytes) -> None:
+def test_a_message_that_is_nested_too_deeply_is_bad(opening: bytes) -> None:
     for depth in (2_000, 100_000):
         with pytest.raises(BadMessage, match="not JSON"):
             unwrap(opening * depth)
 
 
-def test_messages_of_any_depth_cost_only_themselves(open_site: OpenSite) -> None:
+def test_messages_of_any_depth_do_not_affect_others(open_site: OpenSite) -> None:
     site: Site = open_site()
 
     def nested(opening: str, closing: str, depth: int) -> str:

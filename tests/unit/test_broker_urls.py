@@ -80,12 +80,12 @@ def test_the_hosts_of_a_cluster_as_oslo_messaging_writes_them() -> None:
     assert found.place("notifications.info") == "a:5672,b:5673,[::1]:1/v notifications.info"
 
 
-def test_several_brokers_are_parted_by_spaces() -> None:
+def test_several_brokers_are_separated_by_spaces() -> None:
     found = brokers(" amqp://a/x  amqps://b\tamqp://a/y\n")
     assert [broker.name for broker in found] == ["a:5672/x", "b:5671/", "a:5672/y"]
 
 
-def test_the_heartbeat_is_given_in_the_url() -> None:
+def test_the_heartbeat_is_set_in_the_url() -> None:
     assert one("amqp://h").heartbeat == HEARTBEAT_SECONDS
     assert one("amqp://h/v?heartbeat=2").heartbeat == 2
     assert one("rabbit://h/?ssl=1&heartbeat=1.5").heartbeat == 1.5
@@ -176,7 +176,7 @@ def test_no_password_shows_at_the_terminal(environment: Any, url: str) -> None:
     assert SECRET not in str(examine())
 
 
-def test_settings_hold_the_url_and_do_not_show_it(tmp_path: Path) -> None:
+def test_settings_have_the_url_and_do_not_show_it(tmp_path: Path) -> None:
     given = read_settings(home=tmp_path, stream_url=f"amqp://u:{SECRET}@h/v")
     assert given.stream_url == f"amqp://u:{SECRET}@h/v"
     assert not given.is_spool
@@ -201,7 +201,7 @@ def test_settings_hold_the_url_and_do_not_show_it(tmp_path: Path) -> None:
         ({"collect_bytes": 1}, "METERHOUSE_COLLECT_BYTES=1"),
     ],
 )
-def test_a_setting_that_cannot_work_is_refused_by_name(given: dict[str, Any], said: str, tmp_path: Path) -> None:
+def test_an_invalid_setting_is_rejected_by_name(given: dict[str, Any], said: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as fault:
         read_settings(home=tmp_path, stream_url="amqp://h", **given)
     assert said in str(fault.value)
@@ -221,7 +221,7 @@ def test_names_may_have_spaces_around_them(tmp_path: Path) -> None:
     assert listed(given.stream_exchanges) == []
 
 
-def test_the_spool_is_the_stream_where_no_broker_is_named(tmp_path: Path) -> None:
+def test_the_spool_is_the_stream_if_no_broker_is_named(tmp_path: Path) -> None:
     assert read_settings(home=tmp_path).is_spool
     given = read_settings(home=tmp_path, stream_url="file:///var/lib/my%20spool")
     assert given.is_spool
@@ -234,7 +234,7 @@ def test_every_setting_of_the_stream_is_described() -> None:
             assert field.description, name
 
 
-def test_an_at_sign_in_an_account_is_refused_unless_it_is_escaped() -> None:
+def test_an_at_sign_in_an_account_is_rejected_unless_it_is_escaped() -> None:
     with pytest.raises(ValueError, match="has an @ in an account: write it as %40"):
         brokers("amqp://u:p@ss@h/")
     assert brokers("amqp://u:p%40ss@h/")[0].hosts[0].password == "p@ss"

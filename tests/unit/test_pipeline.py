@@ -94,7 +94,7 @@ def test_reports_are_named_for_the_question_they_answer() -> None:
     assert reports.question("usage_by_project_and_day") == "What did each project use each day?"
 
 
-def test_an_unknown_report_lists_the_near_ones(site: Site) -> None:
+def test_an_unknown_report_lists_similar_ones(site: Site) -> None:
     with pytest.raises(UnknownName, match=r"unknown report 'usage'.*usage_by_project_and_day"):
         reports.run(site, "usage", NOON, at(1))
 
@@ -118,7 +118,7 @@ def test_each_notification_is_converted_once(site: Site) -> None:
 
 
 @pytest.mark.parametrize("ahead", ["samples", "events"])
-def test_where_one_table_is_ahead_the_other_one_follows(
+def test_if_one_table_is_ahead_the_other_one_catches_up(
     site: Site, monkeypatch: pytest.MonkeyPatch, ahead: str
 ) -> None:
     behind_it = {"samples": "events", "events": "samples"}[ahead]
@@ -166,7 +166,7 @@ def test_redelivery_after_its_hours_gives_the_same_samples_and_is_counted_once(s
     assert (hour["count"], hour["excluded"]) == (1, 0)
 
 
-def test_two_do_not_convert_at_once(site: Site) -> None:
+def test_two_processes_do_not_convert_at_the_same_time(site: Site) -> None:
     for step, lease in ((convert, "convert"), (catalog, "catalog")):
         with site.warehouse.lease(lease), pytest.raises(AlreadyRunning):
             step(site)
@@ -237,7 +237,7 @@ def test_hours_that_are_over_and_rolled_up_count_their_late_points(site: Site) -
     assert warehouse_rows(site, "SELECT late FROM dirty_hours ORDER BY hour") == [(1,), (0,)]
 
 
-def test_hours_can_be_done_again_for_quality_or_for_the_rollup_alone(site: Site) -> None:
+def test_hours_can_be_recomputed_for_quality_or_only_for_the_rollup(site: Site) -> None:
     land_points(site, [point(1, at()), point(2, at(hours=1))])
     roll_up(site)
     assert mark_for_recompute(site, "rollups", {at(), at(days=7)}, "a test") == 1

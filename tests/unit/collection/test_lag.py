@@ -84,7 +84,7 @@ def test_collection_keeps_up_unless_a_message_waits_too_long_or_there_is_no_queu
     assert found.verdict(300).startswith(said)
 
 
-def test_the_time_to_drain_is_what_waits_at_the_last_rate() -> None:
+def test_the_time_to_drain_follows_from_what_waits_and_the_last_rate() -> None:
     assert lag_of(queue_of(0)).drain_seconds == 0.0
     assert lag_of(queue_of(10)).drain_seconds is None
     assert lag_of(queue_of(10), queue_of(30), rate=8.0).drain_seconds == 5.0
@@ -135,7 +135,7 @@ def peeks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.service
 @pytest.mark.parametrize("kind", ["classic", "quorum"])
-def test_the_age_is_that_of_the_first_message_which_is_looked_at_once(
+def test_the_age_is_that_of_the_first_message_which_is_read_once(
     amqp_url: str, names: Names, open_site: OpenSite, peeks: list[str], kind: Any
 ) -> None:
     name = names("queue")
@@ -156,7 +156,7 @@ def test_the_age_is_that_of_the_first_message_which_is_looked_at_once(
 
 
 @pytest.mark.service
-def test_what_waits_behind_a_message_just_taken_is_not_looked_at(
+def test_after_a_message_was_just_taken_the_next_one_is_not_read(
     amqp_url: str, queue: str, busy: Site, peeks: list[str]
 ) -> None:
     publish(amqp_url, "", queue, sent(0, 5))
@@ -191,7 +191,7 @@ def test_a_first_message_without_a_time_is_as_old_as_the_first_look_at_it(
 
 
 @pytest.mark.service
-def test_a_message_is_not_older_than_the_queue_was_seen_empty(
+def test_a_message_is_not_older_than_the_time_that_the_queue_was_seen_empty(
     amqp_url: str, queue: str, busy: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert measure(busy).messages == 0
@@ -235,7 +235,7 @@ def test_the_rate_is_that_of_the_last_run(amqp_url: str, queue: str, busy: Site)
 
 
 @pytest.mark.service
-def test_a_queue_that_is_not_there_is_named(amqp_url: str, names: Names, open_site: OpenSite) -> None:
+def test_a_missing_queue_is_named(amqp_url: str, names: Names, open_site: OpenSite) -> None:
     missing = names("missing")
     found = measure(open_site(stream_url=amqp_url, stream_queues=missing))
     assert [queue.missing for queue in found.queues] == [True]
@@ -269,7 +269,7 @@ def here(tmp_path: Path, amqp_url: str, queue: str, migrated: Path, monkeypatch:
 
 @pytest.mark.service
 @pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
-def test_the_sensor_looks_at_the_depth_only_and_starts_as_many_runs_as_are_allowed(
+def test_the_sensor_only_checks_the_depth_and_starts_as_many_runs_as_allowed(
     amqp_url: str, queue: str, here: Site, peeks: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(*_: object, **__: object) -> None:
@@ -298,7 +298,7 @@ def test_the_sensor_looks_at_the_depth_only_and_starts_as_many_runs_as_are_allow
 
 
 @pytest.mark.service
-def test_looks_that_follow_one_another_share_a_connection_and_survive_its_loss(
+def test_consecutive_checks_share_a_connection_and_survive_its_loss(
     amqp_url: str, queue: str, here: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[str] = []
@@ -332,7 +332,7 @@ def intake_is_undisturbed(url: str, name: str) -> bool:
 
 
 @pytest.mark.service
-def test_the_check_fails_when_a_message_waits_for_longer_than_is_allowed(amqp_url: str, queue: str, here: Site) -> None:
+def test_the_check_fails_if_a_message_waits_for_longer_than_allowed(amqp_url: str, queue: str, here: Site) -> None:
     def check() -> Any:
         return collection_keeps_up(resources.SiteResource())
 
@@ -364,7 +364,7 @@ def forget_when_it_was_empty(site: Site) -> None:
 
 
 @pytest.mark.service
-def test_the_doctor_tells_of_each_queue_and_of_collection(
+def test_the_doctor_reports_each_queue_and_collection(
     amqp_url: str, queue: str, here: Site, names: Names, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     missing = names("missing")
@@ -433,12 +433,12 @@ def test_alarms_can_be_set_on_the_lag(amqp_url: str, queue: str, tmp_path: Path,
     assert {row[0] for row in warehouse_rows(site, "SELECT DISTINCT meter FROM series")} >= set(METERS)
 
 
-def test_nothing_is_measured_where_no_alarm_asks(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_measured_if_no_alarm_uses_it(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("meterhouse.collection.stream_meters.measure", lambda _: pytest.fail("the stream is measured"))
     evaluate(site)
 
 
-def test_other_alarms_are_evaluated_where_the_stream_cannot_be_measured(tmp_path: Path, open_site: OpenSite) -> None:
+def test_other_alarms_are_evaluated_if_the_stream_cannot_be_measured(tmp_path: Path, open_site: OpenSite) -> None:
     (tmp_path / "alarms.yaml").write_text(
         yaml.safe_dump({"alarms": [alarm("meterhouse.stream.messages", 10), alarm("cpu_util", 10)]})
     )

@@ -53,14 +53,14 @@ def recorded_for(request):
     return Converter(definitions, versioned=False), "_versioned" if request.param == "versioned" else ""
 
 
-def test_samples_equal_ceilometers(recorded_for, messages):
+def test_samples_equal_those_of_ceilometer(recorded_for, messages):
     converter, kind = recorded_for
     expected = read(DATA / f"expected_samples{kind}.jsonl")
     assert not differences(expected, [converter.samples_line(messages[line["message_id"]]) for line in expected])
     assert len(expected) > 300
 
 
-def test_events_equal_ceilometers(recorded_for, messages):
+def test_events_equal_those_of_ceilometer(recorded_for, messages):
     converter, kind = recorded_for
     expected = read(DATA / f"expected_events{kind}.jsonl")
     assert not differences(expected, [converter.event_line(messages[line["message_id"]]) for line in expected])
@@ -85,7 +85,7 @@ def icehouse_names(request):
 
 
 @recorded_files("meters")
-def test_samples_by_the_meters_of_a_deployment_equal_ceilometers(messages, recorded, icehouse_names):
+def test_samples_by_the_meters_of_a_deployment_equal_those_of_ceilometer(messages, recorded, icehouse_names):
     definitions = definitions_of(recorded, icehouse_names=icehouse_names)
     assert definitions.faults == ()
     converter = Converter(definitions)
@@ -107,7 +107,7 @@ def test_samples_by_the_meters_of_a_deployment_equal_ceilometers(messages, recor
 
 
 @recorded_files("event")
-def test_events_by_the_definitions_of_a_deployment_equal_ceilometers(messages, recorded, icehouse_names):
+def test_events_by_the_definitions_of_a_deployment_equal_those_of_ceilometer(messages, recorded, icehouse_names):
     converter = Converter(definitions_of(recorded, icehouse_names=icehouse_names))
     expected = read(recorded)
     actual = []

@@ -36,7 +36,7 @@ def test_the_use_of_a_path_is_counted_the_same_however_messages_are_cut_into_bat
         (30, 1, 29, False),
     ],
 )
-def test_a_path_has_drifted_where_chance_does_not_explain_its_misses(messages, found, missed, expected):
+def test_a_path_has_drifted_if_chance_does_not_explain_its_misses(messages, found, missed, expected):
     assert has_drifted(messages, found, missed) is expected
 
 
@@ -54,7 +54,7 @@ def test_a_field_that_a_service_renames_is_shown(site: Site) -> None:
         assert path.path.removeprefix("$.") == "payload.memory_mb"
 
 
-def test_a_path_that_finds_something_again_has_not_drifted(site: Site) -> None:
+def test_a_path_that_finds_a_value_again_has_not_drifted(site: Site) -> None:
     drop(site.settings.spool, "a.jsonl", [exists(number) for number in range(40)])
     drop(site.settings.spool, "b.jsonl", [exists(number, memory_mb=None) for number in range(40, 60)])
     drop(site.settings.spool, "c.jsonl", [exists(60)])
@@ -62,7 +62,7 @@ def test_a_path_that_finds_something_again_has_not_drifted(site: Site) -> None:
     assert drifted(site) == []
 
 
-def test_what_is_forgotten_is_counted_anew(site: Site) -> None:
+def test_counts_start_again_after_they_are_forgotten(site: Site) -> None:
     drop(site.settings.spool, "a.jsonl", [exists(number) for number in range(40)])
     drop(site.settings.spool, "b.jsonl", [exists(number, memory_mb=None) for number in range(40, 60)])
     process(site)

@@ -45,7 +45,7 @@ MESSAGE = {
         ("[?]", "[?]"),
     ],
 )
-def test_what_binds_more_tightly(expression, same):
+def test_operators_bind_in_the_documented_order(expression, same):
     if "?" in expression:
         with pytest.raises(JsonPathError):
             parse(expression)
@@ -84,7 +84,7 @@ def test_what_binds_more_tightly(expression, same):
         "(" * 5000 + "a" + ")" * 5000,
     ],
 )
-def test_what_is_refused(text):
+def test_invalid_expressions_are_rejected(text):
     with pytest.raises(JsonPathError):
         parse(text)
 
@@ -143,7 +143,7 @@ def test_what_is_refused(text):
         ("(payload.n)|(payload.none[0])", None),  # what comes later fails, and all with it
     ],
 )
-def test_what_an_expression_finds_or_fails_with(expression, expected):
+def test_an_expression_finds_values_or_fails(expression, expected):
     if expected is None:
         with pytest.raises(Exception, match=r".+"):
             compile_expression(expression).first(MESSAGE)
@@ -171,7 +171,7 @@ def plugin(name, fields="payload.n", **parameters):
     return compile_value(definition).first(MESSAGE, warn)
 
 
-def test_parameters_of_plugins_are_taken_as_they_are():
+def test_parameters_of_plugins_are_used_as_they_are():
     assert plugin("split", "payload.text", segment=-1, unknown=1) == "b"
     assert plugin("split", "payload.text", separator=None) == "a.b"
     assert plugin("split", "payload.text", segment=7) is None
@@ -187,7 +187,7 @@ def test_parameters_of_plugins_are_taken_as_they_are():
         plugin("map", "payload.list", values={1: "one"})
 
 
-def test_a_bit_that_is_too_far_is_refused():
+def test_a_bit_that_is_too_large_is_rejected():
     with pytest.raises(ValueError, match="flags"):
         plugin("bitfield", flags=[{"path": "payload.n", "bit": 10**9}])
 

@@ -85,7 +85,7 @@ HARMLESS = [
 
 
 @pytest.mark.parametrize("text", CATASTROPHIC)
-def test_what_can_run_away_is_refused(text: str) -> None:
+def test_an_expression_that_can_take_too_long_is_rejected(text: str) -> None:
     re.compile(text)
     with pytest.raises(ValueError, match="can match a text in too many ways") as caught:
         compile_pattern(text)
@@ -93,7 +93,7 @@ def test_what_can_run_away_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", HARMLESS)
-def test_what_cannot_is_python_s_own(text: str) -> None:
+def test_a_safe_expression_is_accepted_and_compiled_by_python(text: str) -> None:
     assert compile_pattern(text) == re.compile(text)
     assert max_text_length(text) in LENGTHS
 
@@ -112,7 +112,7 @@ def test_what_cannot_is_python_s_own(text: str) -> None:
         ("(a+)+" * 10_000, f"has more than {MAX_CHARACTERS} characters"),
     ],
 )
-def test_what_is_no_regular_expression_is_refused_with_the_reason(text: str, reason: str) -> None:
+def test_an_invalid_regular_expression_is_rejected_with_the_reason(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason) as caught:
         compile_pattern(text)
     assert len(str(caught.value)) < 300
@@ -127,7 +127,7 @@ def event_types(path: Path) -> Iterator[str]:
         yield from [given] if isinstance(given, str) else given
 
 
-def test_those_of_real_definition_files_are_taken(shared: Path) -> None:
+def test_regular_expressions_of_real_definition_files_are_accepted(shared: Path) -> None:
     files = [*(shared / "definitions").rglob("meters*.yaml"), *DEFAULTS.rglob("*.yaml")]
     texts = sorted({text for path in files for text in event_types(path)})
     assert len(texts) > 60
@@ -136,7 +136,7 @@ def test_those_of_real_definition_files_are_taken(shared: Path) -> None:
         assert max_text_length(text) >= 4_096, text
 
 
-def test_a_meter_does_not_try_an_expression_on_an_event_type_beyond_its_limit() -> None:
+def test_a_meter_does_not_apply_an_expression_to_an_event_type_beyond_its_limit() -> None:
     keys = {"name": "m", "type": "gauge", "unit": "u", "volume": 1, "resource_id": "payload.id"}
     meter = compile_meter({**keys, "event_type": [r"(\w+\.)*foo", "short$"]})
     assert meter.matches("a." * 126 + "foo")
@@ -144,7 +144,7 @@ def test_a_meter_does_not_try_an_expression_on_an_event_type_beyond_its_limit() 
     assert meter.matches("short")
 
 
-def test_the_limit_is_the_longest_text_of_few_enough_steps() -> None:
+def test_the_limit_is_the_greatest_length_with_few_enough_steps() -> None:
     assert max_text_length(r"^abc$") == 65_536
     assert max_text_length(r"a*b") == 4_096
     assert max_text_length(r"(\w+\.)*foo") == 256
@@ -155,7 +155,7 @@ def test_the_limit_is_the_longest_text_of_few_enough_steps() -> None:
 
 @pytest.mark.parametrize("text", HARMLESS)
 @pytest.mark.parametrize("unlucky", ["a", "a.", "9,", "GETPUT", "line\n", "é", "2026-11-10T", "compute.instance."])
-def test_a_text_of_the_greatest_length_is_done_with(text: str, unlucky: str) -> None:
+def test_a_text_of_the_maximum_length_is_matched_in_time(text: str, unlucky: str) -> None:
     """It ends, that is: the test does not."""
     whole = (unlucky * max_text_length(text))[: max_text_length(text) - 1] + "\0"
     pattern = compile_pattern(text)
@@ -278,7 +278,7 @@ def test_no_way_of_matching_takes_more_steps_than_the_bound(expression: str, tex
 
 @settings(deadline=None, max_examples=200)
 @given(expressions(), st.text("abc", max_size=8))
-def test_the_matcher_of_these_tests_matches_what_python_s_own_does(expression: str, text: str) -> None:
+def test_the_matcher_of_these_tests_matches_what_python_does(expression: str, text: str) -> None:
     matcher = Matcher(text, 1_000_000)
     items = list(parser.parse(expression))
     try:

@@ -51,12 +51,12 @@ def types_of(entry: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.parametrize(("message", "expected"), list(zip(MESSAGES, SAMPLES, strict=True)), ids=IDS)
-def test_the_samples_are_those_expected(message: dict[str, Any], expected: dict[str, Any]) -> None:
+def test_the_samples_are_as_expected(message: dict[str, Any], expected: dict[str, Any]) -> None:
     assert json.loads(json.dumps(CONVERTER.samples_line(message))) == expected
 
 
 @pytest.mark.parametrize(("message", "expected"), list(zip(MESSAGES, TRAITS, strict=True)), ids=IDS)
-def test_the_event_is_that_expected(message: dict[str, Any], expected: dict[str, Any]) -> None:
+def test_the_event_is_as_expected(message: dict[str, Any], expected: dict[str, Any]) -> None:
     assert json.loads(json.dumps(CONVERTER.event_line(message))) == expected
 
 

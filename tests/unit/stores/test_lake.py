@@ -30,7 +30,7 @@ def volumes(rows_of: pa.Table) -> list[float]:
     return sorted(rows_of["volume"].to_pylist())
 
 
-def test_every_table_is_made_empty_where_it_does_not_exist(site: Site) -> None:
+def test_a_table_that_does_not_exist_is_created_empty(site: Site) -> None:
     for name, (schema, partitions) in TABLES.items():
         table = site.lake.table(name)
         assert table.version() == 0
@@ -96,7 +96,7 @@ def seal(site: Site, version: int | None = None) -> None:
     lake.swap("samples", gone, [DataFile(path, size, {"arrival_hour": hour}, statistics)], "a test")
 
 
-def test_followers_pass_over_seals_and_replaces(site: Site) -> None:
+def test_followers_skip_seals_and_replaces(site: Site) -> None:
     lake = site.lake
     lake.append("samples", samples(1))
     lake.append("samples", samples(2))
@@ -134,7 +134,7 @@ def test_a_transaction_that_another_process_has_recorded_is_not_written_again(
     assert count(site, "samples") == 2
 
 
-def test_an_append_that_rests_on_another_version_than_is_recorded_is_refused(site: Site) -> None:
+def test_an_append_after_another_version_than_the_recorded_one_is_refused(site: Site) -> None:
     lake = site.lake
     lake.append("samples", samples(1), transaction=("app", 7), after=0)
     with pytest.raises(Conflict):  # as of two that began at the same place, of which the other was quicker
@@ -159,7 +159,7 @@ def test_a_commit_that_fails_for_another_reason_than_another_process_is_an_error
     assert len(list(Path(site.lake.uri("samples")).rglob("part-*"))) == 1
 
 
-def test_a_follower_that_is_behind_what_the_log_holds_is_told(site: Site) -> None:
+def test_a_follower_that_is_behind_the_start_of_the_log_gets_an_error(site: Site) -> None:
     for n in range(3):
         site.lake.append("samples", samples(n))
     (Path(site.lake.uri("samples")) / "_delta_log" / f"{1:020}.json").unlink()
@@ -167,13 +167,13 @@ def test_a_follower_that_is_behind_what_the_log_holds_is_told(site: Site) -> Non
         site.lake.appended("samples", 0)
 
 
-def test_a_sealed_file_without_bounds_is_never_left_out(site: Site) -> None:
+def test_a_sealed_file_without_bounds_is_never_skipped(site: Site) -> None:
     site.lake.append("samples", samples(1, 2))
     seal(site)
     assert len(site.lake.files("samples", between=("timestamp", at(days=99), at(days=100)))) == 1
 
 
-def test_a_replace_takes_the_place_of_what_the_predicate_selects_alone(any_site: Site) -> None:
+def test_a_replace_only_replaces_what_the_predicate_selects(any_site: Site) -> None:
     lake = any_site.lake
     lake.append("samples", samples(1, 2, 3))
     lake.replace("samples", samples(20, 21, when=at(1)), f"timestamp = '{at(1).isoformat()}'")
@@ -189,7 +189,7 @@ def quarantined(*when: datetime) -> pa.Table:
     )
 
 
-def test_only_the_spans_are_replaced_and_nothing_is_committed_where_there_is_nothing(site: Site) -> None:
+def test_only_the_spans_are_replaced_and_nothing_is_committed_without_rows(site: Site) -> None:
     lake = site.lake
     hour = timedelta(hours=1)
     replace_spans(lake, "quarantine", QUARANTINE.empty_table(), "timestamp", [(at(), at() + hour)])
@@ -207,7 +207,7 @@ def test_only_the_spans_are_replaced_and_nothing_is_committed_where_there_is_not
     offsets=st.lists(st.integers(-(10**15), 4 * 10**15), min_size=1, max_size=5),
     edges=st.lists(st.tuples(st.integers(0, 4), st.integers(-1, 1)), min_size=2, max_size=2),
 )
-def test_no_wanted_row_is_left_out_with_a_file(site: Site, offsets: list[int], edges: list[tuple[int, int]]) -> None:
+def test_no_wanted_row_is_skipped_with_a_file(site: Site, offsets: list[int], edges: list[tuple[int, int]]) -> None:
     epoch = datetime(1970, 1, 1, tzinfo=UTC)
 
     def moment(micros: int) -> datetime:
@@ -224,7 +224,7 @@ def test_no_wanted_row_is_left_out_with_a_file(site: Site, offsets: list[int], e
     assert found == wanted
 
 
-def test_files_are_left_out_by_partition(site: Site) -> None:
+def test_files_are_skipped_by_partition(site: Site) -> None:
     days = [date(2026, 11, n) for n in (1, 2, 3)]
     site.lake.append("quarantine", quarantined(*(datetime(d.year, d.month, d.day, 5, tzinfo=UTC) for d in days)))
     assert len(site.lake.files("quarantine")) == 3
@@ -240,13 +240,13 @@ def test_an_older_version_is_as_it_was(site: Site) -> None:
     assert len(site.lake.files("samples")) == 2
 
 
-def test_a_home_with_odd_characters_in_its_name_works(open_site: OpenSite, tmp_path: Any) -> None:
+def test_a_home_with_unusual_characters_in_its_name_works(open_site: OpenSite, tmp_path: Any) -> None:
     site = open_site(home=tmp_path / "it's a *?# ü home")
     site.lake.append("samples", samples(1, 2))
     assert [row["volume"] for row in rows(site, "samples", "volume")] == [1, 2]
 
 
-def test_a_put_file_is_got_back_whole(any_site: Site) -> None:
+def test_a_written_file_is_read_back_completely(any_site: Site) -> None:
     content = bytes(range(256)) * 1000
     uri = any_site.lake.put("exports/a/b.bin", content)
     assert uri == f"{any_site.lake.url}/exports/a/b.bin"

@@ -51,7 +51,7 @@ def test_a_shared_warehouse_of_another_revision_is_refused_and_says_what_to_do(a
             warehouse.check_schema()
 
 
-def test_processes_that_open_an_empty_warehouse_together_make_it_once(tmp_path: Path) -> None:
+def test_processes_that_open_an_empty_warehouse_together_create_it_once(tmp_path: Path) -> None:
     faults: list[BaseException] = []
 
     def open_it() -> None:
@@ -243,7 +243,7 @@ def test_one_of_many_gets_the_lease(any_warehouse: Site) -> None:
     assert len(got) == 1
 
 
-def test_a_lease_is_renewed_while_its_work_lasts_though_the_warehouse_fails_once(
+def test_a_lease_is_renewed_while_its_work_lasts_although_the_warehouse_fails_once(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     warehouse = Warehouse(site.settings.warehouse, lease_seconds=0.3)

@@ -113,7 +113,7 @@ TAKEN: list[Delivered] = [
 LEFT = [(HEARTBEAT, 0), (METHOD, OTHER), (METHOD, OTHER), (HEADER, OTHER), (BODY, OTHER), (METHOD, OURS)]
 
 
-def test_deliveries_of_the_channel_are_taken_and_all_else_is_left_to_the_library() -> None:
+def test_deliveries_of_the_channel_are_taken_and_everything_else_is_left_to_the_library() -> None:
     taken, wire = read([TRAFFIC])
     assert taken == TAKEN
     assert [one[:2] for one in wire.left] == LEFT
@@ -133,7 +133,7 @@ def test_bytes_may_come_one_by_one() -> None:
     assert [one[:2] for one in wire.left] == LEFT
 
 
-def test_frames_of_others_may_lie_within_a_message() -> None:
+def test_frames_of_other_channels_may_be_within_a_message() -> None:
     ours, others = delivery(1, b"abcdef", piece=2), delivery(7, b"123456", channel=OTHER, piece=2)
     mixed = [one for pair in zip(ours, others, strict=True) for one in (*pair, BEAT)]
     stream = b"".join([*mixed, *delivery(2, b"after")])
@@ -144,7 +144,7 @@ def test_frames_of_others_may_lie_within_a_message() -> None:
 
 
 @pytest.mark.parametrize("size", [FRAME_MAX - 9, FRAME_MAX - 8, FRAME_MAX - 7, deliveries.LONG_BODY + 1, 5_000_000])
-def test_a_body_of_many_frames_is_whole(size: int) -> None:
+def test_a_body_of_many_frames_is_complete(size: int) -> None:
     body = bytes(at % 251 for at in range(size))
     stream = b"".join([*delivery(1, b"before"), *delivery(2, body), *delivery(3, b"after")])
     for piece in (1 << 14, 100_003, 1 << 18):
@@ -170,7 +170,7 @@ def test_what_the_library_reads_while_it_waits_for_an_answer_is_taken_too() -> N
     assert [(one[1], one[4]) for one in taken] == [(1, b"one"), (2, b"two")]
 
 
-def test_the_library_may_read_on_in_the_buffer() -> None:
+def test_the_library_may_continue_to_read_from_the_buffer() -> None:
     """It opens a channel anew when the broker has closed one: what lies behind is read once, by whom it may be."""
     taken: list[Delivered] = []
     behind = b"".join(delivery(2, b"two"))
@@ -232,7 +232,7 @@ def test_the_socket_has_its_usual_timeout_after_a_read_that_timed_out() -> None:
     assert wire.timeouts == [0.05, 10.0]
 
 
-def test_a_fault_of_the_taker_leaves_the_rest_in_the_buffer() -> None:
+def test_an_error_of_the_callback_leaves_the_rest_in_the_buffer() -> None:
     def taker(queue: str, tag: int, *more: Any) -> None:
         if tag == 2:
             raise ValueError("too much")
@@ -288,7 +288,7 @@ def test_properties_come_through_the_wire() -> None:
     assert json.loads(headers(wire_of(**given)) or "") == given
 
 
-def test_headers_that_json_has_not_become_text() -> None:
+def test_header_values_without_a_json_type_become_text() -> None:
     odd = {
         "bytes": b"\xff\xfe",
         "nan": float("nan"),
@@ -310,13 +310,13 @@ def test_headers_that_json_has_not_become_text() -> None:
     }
 
 
-def test_a_header_whose_name_is_no_text_is_kept() -> None:
+def test_a_header_whose_name_is_not_text_is_kept() -> None:
     table = b"\x02\xff\xfet\x01" + b"\x01at\x01"
     wire = pack(">H", 1 << 13) + pack(">I", len(table)) + table
     assert json.loads(headers(wire) or "") == {"application_headers": {"\ufffd\ufffd": True, "a": True}}
 
 
-def test_no_properties_are_none() -> None:
+def test_missing_properties_are_none() -> None:
     assert headers(b"\0\0") is None
 
 
