@@ -1,4 +1,4 @@
-"""tests/brokers.py: brokers die and come back, networks fail, and messages give what is claimed of them."""
+"""tests/brokers.py: brokers die and come back, networks fail, and messages yield what they claim."""
 
 import contextlib
 import json
@@ -47,7 +47,7 @@ Names = Callable[[str], str]
 
 @pytest.fixture
 def echo() -> Iterator[str]:
-    """The URL of a server that sends back what it gets."""
+    """The URL of a server that returns what it gets."""
 
     def answer(client: socket.socket) -> None:
         with client:

@@ -1,4 +1,4 @@
-"""Processes at work at once: every append lands, and steps that meet each other do their work once."""
+"""Concurrent processes: every append lands, and steps that run at the same time do their work once."""
 
 import multiprocessing
 from pathlib import Path
@@ -31,7 +31,7 @@ def append(settings: dict[str, object], writer: int) -> None:
 
 
 def steps(settings: dict[str, object]) -> None:
-    """Every step, until all is done; a busy one is left to the other process."""
+    """Run every step until everything is done; a step that is already running is left to the other process."""
     import time
 
     from meterhouse.catalog import catalog, commits_behind, snapshot

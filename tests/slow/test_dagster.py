@@ -55,7 +55,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 
 def run(instance: dg.DagsterInstance, job: str, **how: Any) -> dict[str, dict[str, Any]]:
-    """Execute a job in process; give the metadata of its materializations and checks by name."""
+    """Execute a job in process; return the metadata of its materializations and checks by name."""
     result = definitions.defs.resolve_job_def(job).execute_in_process(instance=instance, **how)
     found: dict[str, dict[str, Any]] = {}
     for event in result.all_events:

@@ -30,7 +30,7 @@ KINDS = (
 
 
 class Demo:
-    """A running demo: its account, the address of its UI, and its process."""
+    """A running demo: its result, the address of its UI, and its process."""
 
     def __init__(self, folder: Path) -> None:
         self.home = folder / "demo"

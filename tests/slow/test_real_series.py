@@ -1,4 +1,4 @@
-"""Real metric series (NAB, Bitbrains), loaded as they are, give per day what pandas gives."""
+"""Real metric series (NAB, Bitbrains), loaded as they are, have the daily statistics that pandas computes."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def test_daily_statistics_of_real_series_equal_those_of_pandas(open_site: OpenSi
         given["timestamp"] = pd.to_datetime(given["timestamp"], utc=True)
         given["meter"] = given.get("metric", name)
         rows += len(given)
-        # A point is (series, time): of several rows of one time the last counts.
+        # A point is (series, time): of several rows with one time, the last counts.
         given = given.drop_duplicates(["meter", "timestamp"], keep="last")
         distinct += len(given)
         for meter, of_meter in given.groupby("meter"):

@@ -1,4 +1,4 @@
-"""The stream is broken in every way, and counted: nothing is lost, and nothing is there twice."""
+"""The stream fails in every way, and the results are counted: nothing is lost or duplicated."""
 
 import itertools
 import os
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.service]
 KINDS = ["classic", "quorum"]
 
 AWAY_SECONDS = 60.0
-"""How long the warehouse is away."""
+"""How long the warehouse is unavailable."""
 
 Collect = Callable[..., Collector]
 Stage = Callable[..., tuple[Site, str]]
@@ -34,7 +34,7 @@ Stage = Callable[..., tuple[Site, str]]
 
 @pytest.fixture
 def collect() -> Iterator[Collect]:
-    """Start collectors; what still runs at the end is killed."""
+    """Starts collectors; those that still run at the end are killed."""
     started: list[Collector] = []
 
     def start(*arguments: Any, **more: Any) -> Collector:
@@ -48,7 +48,7 @@ def collect() -> Iterator[Collect]:
 
 @pytest.fixture
 def stage(open_site: OpenSite, names: Callable[[str], str], amqp_url: str) -> Stage:
-    """Make a queue, and a site that consumes it; give both."""
+    """Create a queue, and a site that consumes it; return both."""
 
     def make(kind: str = "classic", url: str = "", at: str = "", **settings: Any) -> tuple[Site, str]:
         queue = names(kind)
@@ -62,7 +62,7 @@ def stage(open_site: OpenSite, names: Callable[[str], str], amqp_url: str) -> St
 
 
 def finish(collect: Collect, site: Site, queue: str, url: str) -> None:
-    """Collect what is left, as soon as the broker knows of no other consumer."""
+    """Collect what is left, as soon as the queue has no other consumer."""
     wait_for(lambda: consumers(url, queue) == 0, "the end of all consumers")
     last = collect(site)
     assert last.ended() == 0, last.errors
@@ -162,11 +162,11 @@ def test_a_conversion_process_that_is_killed_repeatedly_converts_everything_once
     publisher.start()
     collector = collect(site, "--follow", fault=FOLLOWED_BY_A_PROCESS)
     killed = 0
-    while publisher.at_work:
-        wait_for(lambda: collector.child() or not publisher.at_work, "a conversion process")
+    while publisher.is_running:
+        wait_for(lambda: collector.child() or not publisher.is_running, "a conversion process")
         if child := collector.child():
             time.sleep(0.3 * (killed % 6))
-            with suppress(ProcessLookupError):  # it ended by itself, for nothing more came
+            with suppress(ProcessLookupError):  # it ended by itself, because nothing more came
                 os.kill(child, signal.SIGKILL)
                 killed += 1
     assert killed >= 3
@@ -207,7 +207,7 @@ def test_a_broker_killed_under_load_loses_and_duplicates_nothing(
     publisher.start()
     collector = collect(site, "--follow")
     wait_for(lambda: count(site, "notifications") > 100, "the first landings")
-    assert publisher.at_work, "the kill comes too late"
+    assert publisher.is_running, "the kill comes too late"
     own_broker.kill()
     own_broker.restart()
     publisher.join()
@@ -338,7 +338,7 @@ def test_each_of_several_equal_malformed_messages_is_a_dead_letter(
 
 
 class SmallDisk:
-    """A file system of some MiB that only processes in a namespace of its own see; a context manager."""
+    """A context manager for a file system of some MiB that only processes in its namespace see."""
 
     MIB, PAGE = 8, 1 << 12
 
@@ -363,17 +363,17 @@ class SmallDisk:
 
     @property
     def seen(self) -> Path:
-        """Where other processes see what lies in its folder."""
+        """The path at which other processes see its content."""
         return Path(f"/proc/{self._holder.pid}/root{self.folder}")
 
     @property
     def entered(self) -> list[str]:
-        """How a command begins that is to see it."""
+        """The start of a command that should see it."""
         user = [] if os.geteuid() == 0 else ["--user", "--preserve-credentials"]
         return ["nsenter", "--target", str(self._holder.pid), *user, "--mount"]
 
     def fill(self) -> Path:
-        """Fill it to the last byte; return the file that does."""
+        """Fill it to the last byte; return the file that fills it."""
         filler = self.seen / "filler"
         with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
             file.writelines(itertools.repeat(bytes(self.PAGE)))
@@ -382,7 +382,7 @@ class SmallDisk:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    """Give a small disk, for a lake."""
+    """A small disk for a lake."""
     with SmallDisk(tmp_path / "disk") as made:
         yield made
 
@@ -390,7 +390,7 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
 def on_disk(stage: Stage, disk: SmallDisk, url: str) -> tuple[Site, str]:
     """A queue, and a site that consumes it into a lake on the disk."""
     site, queue = stage(url=url, stream_prefetch=1000)
-    # Processes of the test see another folder in the lake's place.
+    # Processes of the test see another folder at the lake's path.
     shutil.copytree(site.lake.url, disk.seen / "lake")
     shutil.rmtree(site.lake.url)
     Path(site.lake.url).symlink_to(disk.folder / "lake")
@@ -398,13 +398,13 @@ def on_disk(stage: Stage, disk: SmallDisk, url: str) -> tuple[Site, str]:
 
 
 def brought_back(site: Site, disk: SmallDisk) -> None:
-    """Put a copy of the lake where the test sees it."""
+    """Copy the lake to where the test sees it."""
     Path(site.lake.url).unlink()
     shutil.copytree(disk.seen / "lake", site.lake.url)
 
 
 def waiting(broker: Broker, queue: str) -> int:
-    """How many messages a queue holds, those that are taken and not acknowledged among them."""
+    """The number of messages in a queue, including those that are taken and not acknowledged."""
     listed = broker.control("list_queues", "--quiet", "--no-table-headers", "name", "messages")
     return int(dict(line.split() for line in listed.splitlines())[queue])
 
@@ -425,12 +425,12 @@ def test_a_full_disk_is_waited_for_and_nothing_is_lost(
     assert "No space left" in collector.errors
     assert waiting(own_broker, queue) == len(bodies)
     no_commit = "written: Generic LocalFileSystem error: No space left on device"
-    for _ in range(100):  # page by page, there is room for a data file and not for its commit
+    for _ in range(100):  # page by page, until there is room for a data file but not for its commit
         warned = collector.errors.count("retrying in")
         if no_commit in collector.errors:
             break
         os.truncate(filler, filler.stat().st_size - SmallDisk.PAGE)
-        with suppress(AssertionError):  # it goes on without a warning where there was room for a batch
+        with suppress(AssertionError):  # it continues without a warning if there was room for a batch
             wait_for(lambda warned=warned: collector.errors.count("retrying in") > warned, "a warning", 0.5)
     assert "written: [Errno 28] No space left on device" in collector.errors, "no data file failed"
     assert no_commit in collector.errors, "no commit failed"

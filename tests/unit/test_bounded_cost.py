@@ -1,4 +1,4 @@
-"""What definitions and messages may cost: files and texts made to run away end in one line, with little memory."""
+"""Limits on what definitions and messages cost: malicious files and texts end in one line, with little memory."""
 
 import json
 import subprocess
@@ -24,7 +24,7 @@ from meterhouse.yaml_lines import MAX_BYTES, MAX_DEPTH
 
 MEMORY = 1 << 30
 SECONDS = 60
-"""Of processor time, for all files together; what is not bounded takes more than the age of the universe."""
+"""Processor time for all files together. Without limits, it would take longer than the age of the universe."""
 
 METER = """metric:
   - name: good
@@ -60,7 +60,7 @@ def merges(levels: int = 24) -> str:
     return "\n".join(lines) + "\n"
 
 
-# A meters.yaml, what is said of it, and on which line.
+# A meters.yaml, the error for it, and its line.
 FILES = {
     "nested lists": ("metric: " + "[" * 100_000, f"nested more than {MAX_DEPTH} levels", 1),
     "nested mappings": ("metric: " + "{a: " * 100_000, f"nested more than {MAX_DEPTH} levels", 1),
@@ -117,7 +117,7 @@ for path in map(Path, sys.argv[1:]):
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[list[str], list[str]]]:
-    """What is said of each file, and the meters that it gives, by a process with little memory."""
+    """The errors and meters of each file, read by a process with little memory."""
     folder = tmp_path_factory.mktemp("definitions")
     paths = []
     for name, (content, *_) in FILES.items():
@@ -140,7 +140,7 @@ def test_a_file_that_would_take_too_much_is_one_line_that_says_where(
     assert f"{name}.yaml:{line or ''}".rstrip(":") in said
     assert "\n" not in said
     assert len(said) < 800
-    # A meter that cannot work leaves the others at work.
+    # An invalid meter does not affect the others.
     assert good == (["good"] if "'bad' is left out" in said else [])
 
 

@@ -1,4 +1,4 @@
-"""The URLs of brokers and the settings of the stream: what is taken, what is refused, and that no password shows."""
+"""URLs of brokers and settings of the stream: what is accepted, what is rejected, and that no password shows."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""The DAGs as Airflow reads them, in a process of its own: Airflow warns and configures itself when imported."""
+"""The DAGs as Airflow reads them, in a separate process: Airflow warns and configures itself when it is imported."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ print(json.dumps(found))
 
 @pytest.fixture(scope="module")
 def probe(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What Airflow makes of the folder, as it is deployed: the dags folder and the project on the path, no settings."""
+    """How Airflow reads the folder as deployed: the dags folder and the project are on the path, without settings."""
     home = tmp_path_factory.mktemp("airflow")
     env = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "METERHOUSE_"))}
     env |= {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False", "PYTHONPATH": str(ROOT)}

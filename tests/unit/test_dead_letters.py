@@ -1,4 +1,4 @@
-"""Dead letters: each delivery is kept once, found, tried again and purged; nothing else goes with it."""
+"""Dead letters: each delivery is stored once, found, retried and purged, and nothing else is affected."""
 
 import base64
 import json
@@ -295,7 +295,7 @@ def test_a_purge_deletes_exactly_what_is_selected_however_many_there_are(
         letter(body.encode(), when=at(minute, hours=hour), reason="goes" if goes else "stays", redelivered=False)
         for hour, minute, body, goes in dict.fromkeys(given)
     ]
-    # Equal letters that came at once have one reason: they are a single choice.
+    # Equal letters that came together have one reason, and can only be selected together.
     letters = list({(each.received_at, each.body): each for each in letters}.values()) * 2
     put(site, *letters)
     with pytest.MonkeyPatch.context() as patched:
@@ -489,7 +489,7 @@ def signed(sample: dict[str, Any]) -> dict[str, Any]:
 
 
 def rejecting(open_site: OpenSite, samples: Sequence[dict[str, Any]]) -> Site:
-    """A site that has another secret than the agents."""
+    """A site with another secret than the agents."""
     site = open_site(telemetry_secret="not theirs")
     drop(site.settings.spool, "a.jsonl", [batch_of("p1", samples)])
     collect(site)
@@ -556,7 +556,7 @@ def test_a_sample_that_was_landed_before_a_kill_is_landed_once(
 
 
 def test_a_sample_that_came_as_a_whole_message_is_not_a_notification(open_site: OpenSite) -> None:
-    """Who can write to the bus cannot get a sample in by writing what a letter of a sample looks like."""
+    """A sender on the bus cannot inject a sample by sending what looks like the dead letter of a sample."""
     site = open_site()
     put(site, letter(line(polled(1.0))), letter(line("no sample"), place="m:0"), letter(b"[", place="m:0"))
     done = retry(site, ALL)
@@ -573,7 +573,7 @@ def test_a_sample_that_came_as_a_whole_message_is_not_a_notification(open_site: 
 
 @pytest.fixture
 def run(tmp_path: Path, migrated: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Call a command on an embedded site of the test's own; gives click's result."""
+    """Calls a command on the test's embedded site; returns click's result."""
     monkeypatch.setenv("METERHOUSE_HOME", str(tmp_path))
     shutil.copy(migrated, tmp_path / "warehouse.db")
 
@@ -587,7 +587,7 @@ def run(tmp_path: Path, migrated: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def here(tmp_path: Path, run: Any) -> Site:
-    """The site that `run` works on."""
+    """The site that `run` uses."""
     return Site.open(read_settings(home=tmp_path))
 
 

@@ -1,4 +1,4 @@
-"""The documentation: the reference is that of the code, every name has its entry, links resolve, commands exist.
+"""The documentation: the reference matches the code, every name has an entry, links resolve, commands exist.
 
 Names are looked up in the pages, whatever wrote them.
 """
@@ -43,7 +43,7 @@ def reference(name: str) -> str:
 
 
 def first_cells(page: str) -> set[str]:
-    """What stands as code in the first cell of a table's row; a link's text where it is one."""
+    """The code in the first cell of a table's row, or the text of a link there."""
     cells = (line.split("|")[1].strip() for line in page.splitlines() if line.startswith("|"))
     return {found[1] for cell in cells if (found := re.match(r"\[?`(.+?)`", cell))}
 
@@ -59,7 +59,7 @@ def headings(page: str) -> list[str]:
 
 
 def anchors(page: str) -> set[str]:
-    """As GitHub and MkDocs make them of plain headings."""
+    """Anchors as GitHub and MkDocs make them from plain headings."""
     return {re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower()) for heading in headings(page)}
 
 
@@ -194,7 +194,7 @@ def test_every_report_has_its_entry_with_its_question() -> None:
 
 @pytest.fixture(scope="module")
 def dagster_names() -> Iterator[dict[str, set[str]]]:
-    """The names of all that the code location has."""
+    """The names of everything in the code location."""
     settings.settings.cache_clear()
     with warnings.catch_warnings():
         import dagster as dg

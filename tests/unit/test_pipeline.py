@@ -158,7 +158,7 @@ def test_redelivery_after_its_hours_gives_the_same_samples_and_is_counted_once(s
     drop(site.settings.spool, "a.jsonl", [message])
     process(site)
     landed = site.lake.table("notifications").to_pyarrow_table()
-    site.lake.append("notifications", landed)  # as if it had come again after the hours of redelivery
+    site.lake.append("notifications", landed)  # as if it came again after the hours of redelivery
     process(site)
     assert count(site, "samples") == 2
     assert len({row["sample_id"] for row in rows(site, "samples", "sample_id")}) == 1

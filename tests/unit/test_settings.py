@@ -1,4 +1,4 @@
-"""Settings: read in one place, and an error names the variable, what it holds and what it takes."""
+"""Settings: read in one place. An error has the variable, its value and what it takes."""
 
 from pathlib import Path
 from typing import Any

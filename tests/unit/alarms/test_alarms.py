@@ -1,4 +1,4 @@
-"""Alarms: decided as Ceilometer and Aodh decide, all of a cycle together, and kept in one transaction."""
+"""Alarms: evaluated together as Ceilometer and Aodh evaluate them, and written in one transaction."""
 
 import json
 import math

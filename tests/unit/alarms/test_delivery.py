@@ -1,4 +1,4 @@
-"""Delivery: each notification arrives, in order, however the receivers behave; the ledger says what happened."""
+"""Delivery: each notification arrives, in order, however the receivers behave; the outbox records what happened."""
 
 import json
 import logging
@@ -43,7 +43,7 @@ def put(site: Site, url: str, number: int = 0, *, alarm: str = "alarm-1") -> str
 
 
 def wait_no_longer(site: Site) -> None:
-    """As if the pause before the next attempts were over."""
+    """Pretend that the pause before the next attempts is over."""
     with site.warehouse.begin() as connection:
         connection.execute(update(deliveries).values(next_attempt_at=times.now() - timedelta(seconds=1)))
 
@@ -128,7 +128,7 @@ class _Silent(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def silent() -> Iterator[str]:
-    """A server that takes the call and says nothing."""
+    """A server that accepts the call and does not answer."""
     _Silent.release.clear()
     server = HTTPServer(("127.0.0.1", 0), _Silent)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})

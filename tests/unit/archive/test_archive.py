@@ -1,4 +1,4 @@
-"""The archive: a day is sealed only when the sealed files equal what they replace, and no figure changes by it."""
+"""The archive: a day is only sealed if the sealed files equal what they replace, and no result changes."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""The command line: where data goes, what status comes back, and that a fault is one line."""
+"""The command line: where output goes, the exit status, and that an error is one line."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ CSV = "timestamp,meter,resource_id,volume,type,unit,project_id\n"
 
 @pytest.fixture
 def run(tmp_path: Path, migrated: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Call a command on an embedded site of the test's own; gives click's result."""
+    """Calls a command on the test's embedded site; returns click's result."""
     import shutil
 
     monkeypatch.setenv("METERHOUSE_HOME", str(tmp_path))

@@ -1,4 +1,4 @@
-"""How far collection is behind: depth, age, rate and time to drain; and who acts on it."""
+"""How far collection is behind: depth, age, rate and time to drain, and what uses them."""
 
 import os
 import time
@@ -42,7 +42,7 @@ from meterhouse.stream.queues import Queues, Tls
 Names = Callable[[str], str]
 
 NEAR = 15.0
-"""Seconds by which an age may be off on a busy machine."""
+"""Seconds by which an age may differ on a busy machine."""
 
 
 def sent(minutes_ago: float, count: int, word: str = "m") -> list[bytes]:
@@ -121,7 +121,7 @@ def busy(amqp_url: str, queue: str, open_site: OpenSite) -> Site:
 
 @pytest.fixture
 def peeks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The places whose first message was looked at."""
+    """The places whose first message was read."""
     seen: list[str] = []
     plain = AmqpStream.oldest
 
@@ -248,7 +248,7 @@ def test_a_missing_queue_is_named(amqp_url: str, names: Names, open_site: OpenSi
 
 @pytest.fixture
 def here(tmp_path: Path, amqp_url: str, queue: str, migrated: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    """The site that assets, sensors and the doctor open by themselves; two runs collect side by side."""
+    """The site that assets, sensors and the doctor open by themselves; two runs may collect at the same time."""
     for name, value in (
         ("HOME", str(tmp_path)),
         ("CONFIG_DIR", str(tmp_path)),

@@ -1,4 +1,4 @@
-"""The index of landed messages answers as the lake does, whatever happened to it, and a batch costs what is new."""
+"""The index of landed messages agrees with the lake, whatever happened to it, and a batch only costs what is new."""
 
 import logging
 import os
@@ -87,7 +87,7 @@ def paths(lake: Lake) -> set[str]:
 
 
 def compact(lake: Lake, hour: str = HOUR) -> None:
-    """One file in the place of the hour's, with the same rows, in a commit that changes no data."""
+    """Replace the hour's files with one that has the same rows, in a commit that changes no data."""
     lake.table("notifications").optimize.compact(partition_filters=[("arrival_hour", "=", hour)])
 
 
@@ -500,7 +500,7 @@ def test_a_batch_costs_the_same_after_much_history(
         assert not index.known(ids).any()
         index.add(land(lake, ids), ids, HOUR)
     assert read == []
-    assert len(commits) == 63  # each commit is looked at once, by the next batch
+    assert len(commits) == 63  # each commit is read once, by the next batch
     assert sum(moved) <= 64 * 100 * 6  # each id is moved at most log2(64) times
     assert len(index._index[HOUR].runs()) <= 7
     index.save()

@@ -1,4 +1,4 @@
-"""Loading of files: samples and notifications get into the lake as if they had been collected."""
+"""Loading files: samples and notifications get into the lake as if they were collected."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""Syncing: what is acknowledged lies on the disk."""
+"""Syncing: what is acknowledged is on disk."""
 
 import os
 import threading
@@ -17,7 +17,7 @@ from meterhouse.site import Site
 
 @pytest.fixture
 def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of what is synced, in the order in which that is done."""
+    """The names of synced files, in the order of syncing."""
     names: list[str] = []
     real = os.fsync
 

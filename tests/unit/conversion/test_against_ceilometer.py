@@ -1,4 +1,4 @@
-"""What Meterhouse makes of real messages, held against what Ceilometer 27.0.0 made of them."""
+"""Compares what Meterhouse makes of real messages with what Ceilometer 27.0.0 made of them."""
 
 import gzip
 import json
@@ -42,7 +42,7 @@ def differences(expected, actual):
 
 @pytest.fixture(params=["legacy, ceilometer's definitions", "legacy, shipped definitions", "versioned"])
 def recorded_for(request):
-    """A converter, and what the names of the files with Ceilometer's results end in.
+    """A converter, and the end of the names of the files with Ceilometer's results.
 
     Ceilometer knows nothing of Nova's versioned notifications. Meterhouse reads them as legacy ones and ships event
     definitions for others; without either they are as in Ceilometer.

@@ -73,7 +73,7 @@ def table(*messages):
 
 
 def _landed_under(body):
-    """The id that landing gives: the message's own, else one made from its content."""
+    """The id that landing gives a message: its own, or one made from its content."""
     try:
         found = json.loads(body).get("message_id")
     except (TypeError, ValueError, AttributeError, RecursionError):
@@ -391,7 +391,7 @@ def test_nul_characters_are_left_out_and_escaped_backslashes_kept(converter):
 
 
 def rows_of(made):
-    """What a conversion gave, row by row; who was landed when does not matter."""
+    """The result of a conversion, row by row, whatever the order of landing."""
     samples = [{**row, "arrival_hour": None} for row in made.samples.to_pylist()]
     events = [{**row, "arrival_hour": None} for row in made.events.to_pylist()]
     return samples, events, [(error.endpoint, error.detail) for error in made.errors]
@@ -483,7 +483,7 @@ def deep(levels):
 
 @pytest.mark.parametrize("levels", range(960, 1010, 3))
 def test_a_skipped_field_that_is_nested_too_deeply_only_affects_its_message(converter, levels):
-    """The whole messages are read where metadata come out empty: one that cannot be must not stop the others."""
+    """Whole messages are read if metadata is empty. One that cannot be read must not stop the others."""
     created = "compute.instance.create.end"
     start = json.dumps(notification(event_type=created, message_id="empty", payload={"memory_mb": 1}))
     body = json.dumps(notification(event_type=created, message_id="deep", payload={"memory_mb": 1, "x": 0})).replace(

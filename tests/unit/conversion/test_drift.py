@@ -1,4 +1,4 @@
-"""Schema drift: a path that used to find something and no longer does is counted, and shown."""
+"""Schema drift: a path that used to find a value and no longer does is counted and shown."""
 
 import pytest
 from builders import drop, notification, process
@@ -28,10 +28,10 @@ def test_the_use_of_a_path_is_counted_the_same_however_messages_are_cut_into_bat
 @pytest.mark.parametrize(
     ("messages", "found", "missed", "expected"),
     [
-        (1000, 990, 10, True),  # always there, then never
-        (1000, 991, 9, False),  # so few misses say nothing
-        (1000, 0, 1000, False),  # it never found anything: a mistake of the definition, but no drift
-        (1000, 100, 20, False),  # there in every tenth message: twenty misses in a row are chance
+        (1000, 990, 10, True),  # always found, then never
+        (1000, 991, 9, False),  # too few misses
+        (1000, 0, 1000, False),  # never found: a mistake in the definition, not drift
+        (1000, 100, 20, False),  # found in every tenth message: twenty misses in a row can be chance
         (1000, 100, 200, True),
         (30, 1, 29, False),
     ],

@@ -1,4 +1,4 @@
-"""Whatever comes as a message: never a crash, never a hang, and each message is accounted for."""
+"""Hostile messages: no crash, no hang, and each message is accounted for."""
 
 import copy
 import json

@@ -162,7 +162,7 @@ def versioned(event_type: str = "instance.power_on.end", **fields: Any) -> dict[
 
 
 def legacy(event_type: str = "compute.instance.power_on.end", **fields: Any) -> dict[str, Any]:
-    """As Nova sends it, but for `instance_type_id` and the image's properties, which the versioned format has not."""
+    """As Nova sends it, except `instance_type_id` and the image's properties, which the versioned format lacks."""
     payload = {
         "instance_id": "5fb1a8a4-6a2a-4b67-8f07-4c5f8a4e3f10",
         "display_name": "web-1",
@@ -216,7 +216,7 @@ def twin(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def assert_same(message: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """The versioned message, its twin and the legacy message give the same samples and the same event."""
+    """The versioned message, its twin and the legacy message yield the same samples and the same event."""
     samples, event = CONVERTER.samples_line(wanted), CONVERTER.event_line(wanted)
     assert event["error"] is None
     for each in (message, twin(message)):

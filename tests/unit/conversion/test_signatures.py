@@ -1,4 +1,4 @@
-"""Signatures of polled samples: as Ceilometer makes them, and what becomes of samples that are not signed."""
+"""Signatures of polled samples: they equal Ceilometer's, and samples without one become dead letters."""
 
 import json
 from typing import Any
@@ -29,7 +29,7 @@ BASE = {
     "resource_metadata": {},
     "message_id": "m1",
 }
-# What Ceilometer 27.0.0 signs these samples with, under the secret `secret`.
+# The signatures of Ceilometer 27.0.0 for these samples, with the secret `secret`.
 SIGNED = [
     ({}, "7e7c78679c391a8101f2710846addb864cb73b2dd0d166d644e9d7d5541d33cb"),
     ({"counter_volume": 0.1}, "ccfd457f8dd29460ea17de4a50b0b80b158f50c20404c7ea5518d9c225749598"),

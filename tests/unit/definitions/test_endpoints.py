@@ -50,7 +50,7 @@ def request(event_type="http.request", **payload):
 
 
 def read(message):
-    """What the endpoints make of a message: samples, warnings, and the names of those that failed."""
+    """The results of the endpoints for a message: samples, warnings, and the names of those that failed."""
     samples, warn, failed = [], [], []
     for endpoint in ENDPOINTS:
         if endpoint.matches(message["event_type"]):

@@ -58,7 +58,7 @@ MESSAGE = {
         ("payload.metrics[1:].name", ["cpu.frequency", "none"]),
         ("payload.metrics[*].value", [0.25, 1600, None]),
         ("payload.metrics.[*].value", [0.25, 1600, None]),
-        ("payload.measurements.[*].metric.[*].name", ["in", "out"]),  # `[*]` of what is no list is itself
+        ("payload.measurements.[*].metric.[*].name", ["in", "out"]),  # `[*]` of a value that is not a list is the value
         ("payload.image_meta.*", ["debian"]),
         ("payload.metrics.*", []),
         ("payload.metrics[?(@.name='cpu.percent')].value * 100", [25.0]),
@@ -81,7 +81,7 @@ MESSAGE = {
         ("publisher_id.`split(., 9, -1)`", []),
         ("payload.size.`split(., 0, -1)`", []),
         ("payload.host.`sub(/h/, host)`", ["host"]),
-        ("payload.host.`sub(/x/, host)`", []),  # what is not changed has no value
+        ("payload.host.`sub(/x/, host)`", []),  # a text that is not changed has no value
         ("$.payload.outcome.`sub(/.*/, )` + 'auth.' + $.payload.outcome", ["auth.success"]),
         ("payload.metrics.`len`", [3]),
         ("payload.size.`len`", []),

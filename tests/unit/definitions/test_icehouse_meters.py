@@ -1,4 +1,4 @@
-"""The meters that Ceilometer has dropped since Mitaka: each from a message, where they are asked for and only there."""
+"""The meters that Ceilometer has dropped since Mitaka: each is made from a message, only if configured."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The syntax of expressions, and what they do with values of unexpected kinds: each line was tried in Ceilometer 27."""
+"""The syntax of expressions, and how they treat values of unexpected types: each line was tested with Ceilometer 27."""
 
 import pytest
 
@@ -110,9 +110,9 @@ def test_invalid_expressions_are_rejected(text):
         ("payload.items[\\k].v", None),
         ("payload.items[/v]", None),
         ("payload.items[?v].k", ["a", "b", None]),
-        ("payload.items[?v = 2].k", ["b", None]),  # with a whole number all are made whole
+        ("payload.items[?v = 2].k", ["b", None]),  # compared with an integer, all values are converted to integers
         ("payload.items[?v > 1 & k = b].v", ["2"]),
-        ("payload.items[?k = true].v", []),  # as with 1: a text that is no number is passed over
+        ("payload.items[?k = true].v", []),  # as with 1: a text that is not a number is skipped
         ("payload.items[?k ~ 'a'].v", [1]),
         ("payload.items[?$.k = a].v", [1]),  # an item is the root of its condition
         ("payload.text[0]", ["a"]),
@@ -140,7 +140,7 @@ def test_invalid_expressions_are_rejected(text):
         ("payload.mixed[?@ > 1.5]", None),
         ("payload & payload", None),
         ("`sorted`", None),
-        ("(payload.n)|(payload.none[0])", None),  # what comes later fails, and all with it
+        ("(payload.n)|(payload.none[0])", None),  # the later branch fails, and so the whole expression
     ],
 )
 def test_an_expression_finds_values_or_fails(expression, expected):

@@ -1,4 +1,4 @@
-"""Regular expressions of definition files: none that is taken can run away, whatever the text."""
+"""Regular expressions of definition files: an accepted one ends in time, whatever the text."""
 
 import importlib
 import re
@@ -156,7 +156,7 @@ def test_the_limit_is_the_greatest_length_with_few_enough_steps() -> None:
 @pytest.mark.parametrize("text", HARMLESS)
 @pytest.mark.parametrize("unlucky", ["a", "a.", "9,", "GETPUT", "line\n", "é", "2026-11-10T", "compute.instance."])
 def test_a_text_of_the_maximum_length_is_matched_in_time(text: str, unlucky: str) -> None:
-    """It ends, that is: the test does not."""
+    """Passes if it ends at all."""
     whole = (unlucky * max_text_length(text))[: max_text_length(text) - 1] + "\0"
     pattern = compile_pattern(text)
     pattern.search(whole)
@@ -168,11 +168,11 @@ def test_a_text_of_the_maximum_length_is_matched_in_time(text: str, unlucky: str
 
 
 class TooMany(Exception):
-    """The matcher took more steps than the bound allows."""
+    """The matcher takes more steps than the bound allows."""
 
 
 class Matcher:
-    """Tries each way in which an expression matches, as a backtracking engine does on failure, and counts its steps."""
+    """Tries all ways in which an expression matches, like a backtracking engine on failure, and counts its steps."""
 
     def __init__(self, text: str, most: float) -> None:
         self.text = text
@@ -185,7 +185,7 @@ class Matcher:
             raise TooMany
 
     def ends(self, items: list[Any], at: int) -> Iterator[int]:
-        """The places where a sequence can end, once for each way."""
+        """The positions where a sequence can end, once for each way."""
         if not items:
             yield at
             return
@@ -237,7 +237,7 @@ class Matcher:
 
 
 def expressions() -> st.SearchStrategy[str]:
-    """Expressions over a, b and c."""
+    """Expressions of the characters a, b and c."""
     atoms = st.sampled_from(["a", "b", "c", "ab", ".", "[ab]", "[^a]", "[bc]", "^", "$", "(?:)"])
 
     def larger(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:

@@ -1,4 +1,4 @@
-"""The simulated cloud of the demo writes what its ledger says, and the webhook receiver records what it is sent."""
+"""The demo's simulated cloud writes what its ledger counts, and the webhook receiver records what it gets."""
 
 import json
 import math
@@ -36,7 +36,7 @@ SERIES = (
 
 @dataclass
 class Recount:
-    """The ledger's figures, found by reading the files with nothing but the standard library."""
+    """The ledger's figures, recounted from the files with only the standard library."""
 
     messages: int = 0
     notifications: int = 0
@@ -73,7 +73,7 @@ def unwrapped(line: bytes) -> dict[str, Any] | None:
 
 
 def in_order(spool: Path) -> list[Path]:
-    """Files in the order in which they are written: the history, live polls, late points."""
+    """Files in the order of writing: the history, live polls, late points."""
     kinds = ("history", "live", "late")
     return sorted(spool.glob("*.jsonl"), key=lambda path: (kinds.index(path.stem.rsplit("-", 1)[1]), path.name))
 
@@ -139,7 +139,7 @@ def recount(spool: Path, until: datetime = UNTIL) -> Recount:
             assert len(set(good)) == len(good), "a duplicate has another value"
             found.good_points += 1
             if kind == "cumulative" and previous:
-                # Whichever of two duplicates wins, on either side, the answer is the same.
+                # The result is the same whichever of two duplicates counts.
                 falls = {now < before for now in good for before in previous}
                 assert len(falls) == 1
                 found.counter_resets += falls.pop()

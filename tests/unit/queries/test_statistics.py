@@ -1,4 +1,4 @@
-"""Statistics of good points, by period and group, as pandas and Ceilometer's API give them."""
+"""Statistics of good points, by period and group, equal those of pandas and Ceilometer's API."""
 
 import random
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Roll-ups equal those that pandas makes of the same points, whatever the order in which the points came."""
+"""Roll-ups equal those that pandas computes from the same points, whatever the order in which the points came."""
 
 import pytest
 from builders import at, land_points, point

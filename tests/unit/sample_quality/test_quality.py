@@ -1,4 +1,4 @@
-"""Quality: which points break which rule, which of them are excluded, and what the records say."""
+"""Quality: which points break which rule, which are excluded, and what is recorded."""
 
 import math
 import re
@@ -31,7 +31,7 @@ def reasons(site: Site) -> dict[tuple[str, Any, float], tuple[set[str], bool]]:
 
 
 def verdicts(site: Site, *points: dict[str, Any]) -> list[tuple[set[str], bool]]:
-    """What the quality step says of each of these points; nothing for a good one."""
+    """The verdict of the quality step on each of these points; empty for a good one."""
     land_points(site, points)
     judge_hours(site)
     found = reasons(site)
@@ -62,7 +62,7 @@ def test_each_rule_on_a_point_alone(meter: str, type: str, volume: float, broken
 
 
 def _verdicts(points: list[dict[str, Any]], rules: Rules | None = None) -> list[set[str]]:
-    """The fast path alone, on points in memory."""
+    """Judge points in memory."""
     import pyarrow as pa
 
     from meterhouse.sample_quality.judge import judge

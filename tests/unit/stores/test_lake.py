@@ -1,4 +1,4 @@
-"""The lake: what was appended is found again, once; files are left out only where they hold nothing that is wanted."""
+"""The lake: appended rows are found once, and files are only skipped if they have no wanted rows."""
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -76,14 +76,14 @@ def test_a_backlog_is_taken_in_bounded_pieces(site: Site) -> None:
     assert pieces == [6, 6, 6]
     taken = site.lake.appended("samples", 0, most_rows=1)
     assert taken is not None
-    assert taken.rows.num_rows == 3  # a commit is never cut
+    assert taken.rows.num_rows == 3  # a commit is never divided
     taken = site.lake.appended("samples", 1, until=3)
     assert taken is not None
     assert (taken.rows.num_rows, taken.version) == (6, 3)
 
 
 def seal(site: Site, version: int | None = None) -> None:
-    """Put one file in the place of all."""
+    """Replace all files with one."""
     lake = site.lake
     gone = lake.actions("samples", version)
     hour = gone["partition.arrival_hour"][0].as_py()
@@ -125,7 +125,7 @@ def test_a_transaction_that_another_process_has_recorded_is_not_written_again(
     for version in (6, 7):
         with pytest.raises(Conflict, match="another process has written to samples"):
             lake.append("samples", samples(1), transaction=("app", version))
-    monkeypatch.setattr(lake, "table", lambda name: stale)  # as in a process that stood still meanwhile
+    monkeypatch.setattr(lake, "table", lambda name: stale)  # as in a process that was paused meanwhile
     with pytest.raises(Conflict):
         lake.append("samples", samples(1), transaction=("app", 7))
     monkeypatch.undo()
@@ -137,7 +137,7 @@ def test_a_transaction_that_another_process_has_recorded_is_not_written_again(
 def test_an_append_after_another_version_than_the_recorded_one_is_refused(site: Site) -> None:
     lake = site.lake
     lake.append("samples", samples(1), transaction=("app", 7), after=0)
-    with pytest.raises(Conflict):  # as of two that began at the same place, of which the other was quicker
+    with pytest.raises(Conflict):  # two processes started from the same version, and the other one was faster
         lake.append("samples", samples(1, 2), transaction=("app", 9), after=0)
     assert count(site, "samples") == 1
     assert len(list(Path(lake.uri("samples")).rglob("part-*"))) == 1

@@ -44,7 +44,7 @@ def test_a_shared_warehouse_of_another_revision_is_refused_and_says_what_to_do(a
     with warehouse.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '0000'"))
     if warehouse.is_sqlite:
-        with pytest.raises(Exception, match="0000"):  # an embedded one is upgraded; this revision is no known one
+        with pytest.raises(Exception, match="0000"):  # an embedded one is upgraded, but this revision is unknown
             warehouse.check_schema()
     else:
         with pytest.raises(MeterhouseError, match=f"revision 0000, this version needs {HEAD_REVISION}.*migrate"):
@@ -156,7 +156,7 @@ def test_numbers_and_days_come_back_as_they_were_inserted(any_warehouse: Site) -
         found = connection.execute(select(rollup_1h.c.sum).order_by(rollup_1h.c.series_id)).scalars().all()
         days = connection.execute(select(quality_daily).order_by(quality_daily.c.meter)).all()
     assert found[:7] == numbers[:7]
-    # SQLite has no NaN: it keeps a null.
+    # SQLite has no NaN: it stores a null.
     assert found[7] is None if any_warehouse.warehouse.is_sqlite else math.isnan(found[7])
     assert [tuple(day) for day in days] == [
         (date(2026, 2, 28), at(), "m", "r", "warning", 1),
@@ -292,7 +292,7 @@ def test_a_lock_is_held_by_one_at_a_time(any_warehouse: Site) -> None:
 
 
 def test_a_database_that_does_not_answer_is_named_without_its_password(open_site: OpenSite) -> None:
-    site = open_site(warehouse_url="postgresql+psycopg://u:hunter2@127.0.0.1:1/d")  # for landing it is not needed
+    site = open_site(warehouse_url="postgresql+psycopg://u:hunter2@127.0.0.1:1/d")  # landing does not need it
     with pytest.raises(Unavailable, match="warehouse does not answer") as caught, site.warehouse.read():
         pass
     assert "postgresql+psycopg://u:***@127.0.0.1:1/d" in str(caught.value)

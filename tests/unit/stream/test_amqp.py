@@ -1,4 +1,4 @@
-"""RabbitMQ as the source: what is in the queues is given, kept until it is landed, and comes again after faults."""
+"""RabbitMQ as the source: messages are delivered, kept until they are landed, and come again after failures."""
 
 import json
 import logging
@@ -59,7 +59,7 @@ def queue(amqp_url: str, names: Names) -> str:
 
 @pytest.fixture
 def gone(amqp_url: str) -> Iterator[Callable[[str], str]]:
-    """Have a queue deleted after the test, such as Meterhouse's own."""
+    """Deletes a queue after the test, such as one that Meterhouse declares."""
     named: list[str] = []
 
     def note(name: str) -> str:
@@ -95,7 +95,7 @@ def bodies(raws: list[Raw]) -> list[bytes]:
 
 
 class Follower:
-    """Follows a stream in a thread, until the end of the block."""
+    """Follows a stream in a thread until the end of the block."""
 
     def __init__(self, stream: AmqpStream, most: int = 1000) -> None:
         self.raws: list[Raw] = []
@@ -212,7 +212,7 @@ def test_batches_end_at_a_number_of_bytes(amqp_url: str, queue: str) -> None:
 
 
 def test_a_message_waits_no_longer_for_others_than_it_may(amqp_url: str, queue: str) -> None:
-    """A trickle: messages come more often than a batch would take them for the last, and yet it is given."""
+    """With a trickle, messages never pause long enough to end a batch, but the batch is still delivered."""
     ends = threading.Event()
 
     def trickle() -> None:
@@ -244,7 +244,7 @@ def test_a_message_waits_no_longer_for_others_than_it_may(amqp_url: str, queue: 
 
 
 def test_a_few_messages_are_batched_together(amqp_url: str, queue: str) -> None:
-    """One now and then comes at once, but a batch is a commit: there are no more of them than the pace has it."""
+    """A single message comes at once. But each batch is a commit, so there are no more batches than the pace allows."""
     with Follower(source(amqp_url, queue, pace=Pace(wait_seconds=1.0))) as following:
         sent = time.monotonic()
         publish(amqp_url, "", queue, [b"first"])
@@ -351,7 +351,7 @@ def test_a_message_that_is_not_a_notification_is_a_dead_letter_with_queue_and_he
 
 
 def test_a_header_that_cannot_be_read_holds_up_nothing(amqp_url: str, queue: str) -> None:
-    """py-amqp would give up the connection over such a time, each time that the message comes."""
+    """py-amqp would close the connection because of such a time, each time that the message comes."""
     with channel(amqp_url) as to:
         broken = amqp.Message(b"x" * 2_000_000)
         table = b"\x01aT" + b"\xff" * 8
@@ -392,7 +392,7 @@ def test_own_queues_are_durable_and_of_the_type_asked_for(
     declare(amqp_url, exchange, names("else"), "else")
     own = gone(f"{pool}.{topic}")
     source(amqp_url, topic, exchanges=(exchange,), pool=pool, kind=kind).backlog()
-    declare(amqp_url, "", own, "", kind)  # else the broker refuses
+    declare(amqp_url, "", own, "", kind)  # otherwise the broker refuses
 
 
 def test_an_own_queue_of_another_type_is_an_error(
@@ -429,7 +429,7 @@ def test_an_exchange_is_bound_when_it_appears_and_never_declared(
 def test_checking_the_backlog_binds_an_exchange_that_appeared(
     amqp_url: str, names: Names, gone: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else an idle site, whose sensor only looks, would never get the first message."""
+    """Otherwise an idle site, whose sensor only checks the backlog, would never get the first message."""
     monkeypatch.setattr(drain, "BIND_SECONDS", 0.0)
     exchange, topic = names("nova"), names("notifications")
     own = gone(f"meterhouse.{topic}.info")
@@ -550,7 +550,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 @contextmanager
 def clear_error(said: str, stream: AmqpStream) -> Iterator[None]:
-    """Looking, draining and following each fail within seconds, with one line that says what is to be done."""
+    """Checking the backlog, draining and following each fail within seconds, with one line that says what to do."""
     yield
     for use in (stream.backlog, lambda: drained(stream), lambda: list(stream.batches(10, follow=True))):
         begun = time.monotonic()
@@ -719,7 +719,7 @@ def test_a_run_does_not_end_while_a_batch_is_landed_slowly(amqp_url: str, queue:
 
 
 def test_a_message_on_its_way_is_waited_for(amqp_url: str, queue: str) -> None:
-    """The queue is empty as soon as the broker has begun to send it."""
+    """The queue is empty as soon as the broker starts to send the message."""
     sent = [b"x" * 20_000_000]
     publish(amqp_url, "", queue, sent)
     for _ in range(3):
@@ -800,7 +800,7 @@ def test_a_run_gives_up_on_a_broker_that_stays_unavailable(
 
 
 def test_a_slow_lander_keeps_its_connection(amqp_url: str, queue: str) -> None:
-    """For longer than the heartbeat has it, nothing is read; the broker knows that this side lives all the same."""
+    """Nothing is read for longer than the heartbeat; the broker still knows that this side is alive."""
     body = b"x" * 100_000
     publish(amqp_url, "", queue, [body] * 200)
     raws: list[Raw] = []
@@ -823,19 +823,19 @@ def test_heartbeats_keep_an_idle_connection_alive(amqp_url: str, queue: str, cap
 
 
 def test_heartbeats_do_not_count_as_an_answer(amqp_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A quorum queue without a leader has the broker say nothing else for minutes."""
+    """For a quorum queue without a leader, the broker only sends heartbeats for minutes."""
     monkeypatch.setattr("meterhouse.stream.connection.ANSWER_SECONDS", 1.5)
     (broker,) = brokers(f"{amqp_url}?heartbeat=1")
     begun = time.monotonic()
     with pytest.raises(MeterhouseError, match="the broker does not answer"), connect(broker, Tls()) as link:
-        link.control().wait((60, 71))  # basic.get-ok, which nobody asked for
+        link.control().wait((60, 71))  # basic.get-ok, which was not requested
     assert 1.5 <= time.monotonic() - begun < 8
 
 
 def test_after_a_broker_closes_the_channel_for_a_late_acknowledgement_the_run_reconnects(
     own_broker: Broker, names: Names
 ) -> None:
-    """A second acknowledgement of the same messages is an error to the broker; it closes the channel under load."""
+    """To the broker, a second acknowledgement of the same messages is an error; it closes the channel under load."""
     name = names("queue")
     declare(own_broker.url, "", name, "")
     publish(own_broker.url, "", name, [b"x" * 3000] * 3000)

@@ -1,4 +1,4 @@
-"""Deliveries off the bytes of a connection: whole and exact, however they are cut and whatever lies between them."""
+"""Deliveries from the bytes of a connection: complete and exact, however they are cut and whatever is between them."""
 
 import json
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ Delivered = tuple[str, int, bool, bytes, bytes]
 
 
 class Wire:
-    """A connection whose socket gives pieces of bytes; it keeps the frames that are left to py-amqp."""
+    """A connection whose socket returns pieces of bytes. It keeps the frames that are left to py-amqp."""
 
     def __init__(self, pieces: Sequence[bytes]) -> None:
         self.pieces = list(pieces)
@@ -153,7 +153,7 @@ def test_a_body_of_many_frames_is_complete(size: int) -> None:
 
 
 def test_what_the_library_reads_while_it_waits_for_an_answer_is_taken_too() -> None:
-    """py-amqp reads frames itself then, and gives each to the connection's handler."""
+    """py-amqp then reads frames itself, and passes each to the connection's handler."""
     taken: list[Delivered] = []
     wire = Wire([b"".join([*delivery(1, b"one"), ASKED])])
     source = Deliveries(wire, OURS, lambda *one: taken.append(one))
@@ -171,7 +171,7 @@ def test_what_the_library_reads_while_it_waits_for_an_answer_is_taken_too() -> N
 
 
 def test_the_library_may_continue_to_read_from_the_buffer() -> None:
-    """It opens a channel anew when the broker has closed one: what lies behind is read once, by whom it may be."""
+    """py-amqp reopens a channel that the broker has closed: the bytes after that are read once, by either side."""
     taken: list[Delivered] = []
     behind = b"".join(delivery(2, b"two"))
     wire = Wire([b"".join([*delivery(1, b"one"), ASKED, ASKED]) + behind[:20]])

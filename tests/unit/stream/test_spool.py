@@ -1,4 +1,4 @@
-"""The spool: what is ready is given in batches, and leaves only when it is acknowledged."""
+"""The spool: ready files come in batches, and are only deleted when they are acknowledged."""
 
 import gzip
 import logging
