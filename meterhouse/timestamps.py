@@ -81,7 +81,7 @@ def parse_utc(text: object) -> datetime:
     try:
         return moment.astimezone(UTC).replace(tzinfo=None)
     except OverflowError:
-        raise ValueError(f"{text!r} is no moment of the years 1 to 9999 in UTC") from None
+        raise ValueError(f"{text!r} is not a time of the years 1 to 9999 in UTC") from None
 
 
 def to_microseconds(moment: datetime) -> int:

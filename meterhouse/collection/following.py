@@ -284,8 +284,8 @@ class _Process:
 
 def _variables(settings: Settings) -> dict[str, str]:
     """The environment variables with which another process reads the same settings."""
-    given = settings.model_dump(mode="json", exclude_unset=True, exclude_none=True)
-    return {f"METERHOUSE_{name.upper()}": _text(value) for name, value in given.items()}
+    values = settings.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    return {f"METERHOUSE_{name.upper()}": _text(value) for name, value in values.items()}
 
 
 def _text(value: Any) -> str:

@@ -49,7 +49,7 @@ def read_body(body: str | bytes | None) -> Message:
         if _SURROGATE.search(text):
             message = json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
     if not isinstance(message, dict):
-        raise ValueError(f"the notification is no JSON object but a {type(message).__name__}")
+        raise ValueError(f"the notification is not a JSON object but a {type(message).__name__}")
     return message
 
 

@@ -124,7 +124,7 @@ def add_one(sample: Any, row: int, message_id: str, ordinal: int, samples: Sampl
         Exception: it cannot be used; nothing was added.
     """
     if not isinstance(sample, dict):
-        raise Unusable("is no JSON object")
+        raise Unusable("is not a JSON object")
     code = samples.code(_dimensions_of(sample))
     volume = number(sample.get("counter_volume"))
     moment = in_range(samples.time(sample.get("timestamp")))

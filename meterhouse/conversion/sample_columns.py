@@ -345,7 +345,7 @@ class _Batch:
         if found is None:
             columns = (block.resource_id, block.project_id, block.user_id)
             if not all(_TEXT_OR_NOTHING.issuperset(map(type, column)) for column in columns):
-                raise Unusable("has a resource, project or user that is no text")
+                raise Unusable("has a resource, project or user that is not text")
             found = self.owners[key] = self.columns.owners_of(zip(*columns, strict=True))
         return found
 

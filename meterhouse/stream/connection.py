@@ -189,10 +189,10 @@ class Link:
             try:
                 self.control().queue_declare(name, durable=True, auto_delete=False, arguments=arguments)
             except amqp.ChannelError as error:
-                said = _INEQUIVALENT.search(str(error.reply_text))
-                if said is None or said["argument"] in arguments or not said["argument"].startswith("x-"):
-                    return said is not None and said["value"] == "stream"
-                arguments[said["argument"]] = int(said["value"]) if said["type"] == "signedint" else said["value"]
+                found = _INEQUIVALENT.search(str(error.reply_text))
+                if found is None or found["argument"] in arguments or not found["argument"].startswith("x-"):
+                    return found is not None and found["value"] == "stream"
+                arguments[found["argument"]] = int(found["value"]) if found["type"] == "signedint" else found["value"]
         return False
 
     def bind(self, queues: Queues) -> set[str]:
@@ -321,31 +321,31 @@ class Unreachable(MeterhouseError):
 def unreachable(broker: Broker, error: Exception) -> MeterhouseError:
     """The error for the user: what, where, and what to do. It is `Unreachable` if a retry may help."""
     text = str(getattr(error, "reply_text", "") or error)
-    said = (text.splitlines() or [""])[0][:300] or type(error).__name__
+    reason = (text.splitlines() or [""])[0][:300] or type(error).__name__
     if isinstance(error, amqp.AccessRefused):
         return MeterhouseError(
-            f"the broker refuses the connection: {said}",
+            f"the broker refuses the connection: {reason}",
             where=broker.name,
             hint="Check the account in METERHOUSE_STREAM_URL and its permissions",
         )
     if isinstance(error, amqp.NotAllowed):
         return MeterhouseError(
-            f"the broker refuses the connection: {said}",
+            f"the broker refuses the connection: {reason}",
             where=broker.name,
             hint="Check the virtual host in METERHOUSE_STREAM_URL, and that the account may use it",
         )
     if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return MeterhouseError(
-            f"TLS with the broker failed: {said}",
+            f"TLS with the broker failed: {reason}",
             where=broker.name,
             hint="Check METERHOUSE_STREAM_CA_FILE, _CERT_FILE and _KEY_FILE, and that the port speaks TLS",
         )
     if isinstance(error, amqp.ChannelError):
-        return Unreachable(f"the broker closed the channel: {said}", where=broker.name)
+        return Unreachable(f"the broker closed the channel: {reason}", where=broker.name)
     hint = "Check METERHOUSE_STREAM_URL, and that the broker is running"
-    if "unexpectedly closed" in said:
+    if "unexpectedly closed" in reason:
         hint += ", and whether the port needs TLS (amqps://) or a certificate (METERHOUSE_STREAM_CERT_FILE)"
-    return Unreachable(f"the broker cannot be reached: {said}", where=broker.name, hint=hint)
+    return Unreachable(f"the broker cannot be reached: {reason}", where=broker.name, hint=hint)
 
 
 def is_a_stream(broker: Broker, name: str) -> MeterhouseError:

@@ -135,7 +135,7 @@ class Deliveries:
             place = after
         if left or not whole:
             raise _not_amqp()
-        self._give(
+        self._deliver(
             buffer[position + 7 : header - 1],
             buffer[header + 19 : body - 1],
             parts[0] if len(parts) == 1 else b"".join(parts),
@@ -163,10 +163,10 @@ class Deliveries:
             return False
         method, wire, body = self._method, self._properties, b"".join(self._parts)
         self._method, self._properties, self._left, self._parts = b"", b"", -1, []
-        self._give(method, wire, body)
+        self._deliver(method, wire, body)
         return True
 
-    def _give(self, method: bytes, wire: bytes, body: bytes) -> None:
+    def _deliver(self, method: bytes, wire: bytes, body: bytes) -> None:
         tag = 5 + method[4]
         self._taken(
             method[5:tag].decode(),

@@ -36,7 +36,7 @@ MOMENTS = {
     "between metadata and samples": "after(conversion, '_keep_metadata')",
     "between samples and events": APPEND.format(name="events", nth=1),
     "between conversion and catalog": "before(catalog, '_add_samples')",
-    "within the catalog's transaction": "before(catalog, 'mark')",
+    "within the catalog's transaction": "before(catalog, 'mark_dirty')",
     "between catalog and quality": "before(sample_quality, '_judge_group')",
     "before the quarantine": REPLACE.format(name="quarantine", nth=1),
     "between quarantine and its record": "before(sample_quality, '_record')",

@@ -248,8 +248,8 @@ def test_a_sample_with_no_number_is_not_published(converter, payload, reason):
     [
         ("", "JSONDecodeError"),
         ("{", "JSONDecodeError"),
-        ("[]", "no JSON object but a list"),
-        ("null", "no JSON object"),
+        ("[]", "not a JSON object but a list"),
+        ("null", "not a JSON object"),
         ("[" * 100_000, "RecursionError"),
         ('{"a":' * 100_000, "RecursionError"),
         (json.dumps(notification(event_type=None)), "no event_type"),
