@@ -99,7 +99,7 @@ def outcomes(messages: Iterable[dict[str, Any]]) -> Iterator[Outcome]:
     """The notifications that give a sample and an event and no error, each converted alone."""
     settings = read_settings()
     icehouse = {"icehouse_names": settings.icehouse_names, "icehouse_meters": settings.icehouse_meters}
-    converter = Converter.by(settings, load(settings.config_dir, **icehouse))
+    converter = Converter.from_settings(settings, load(settings.config_dir, **icehouse))
     for message in messages:
         made = converter.convert(table_of([orjson.dumps(message).decode()]))
         if made.samples.num_rows and made.events.num_rows and not made.errors:

@@ -1,7 +1,7 @@
 """Files that ship with the code: SQL, the quality rules, the default definitions.
 
-In a checkout `sql/` and `quality/rules.yaml` lie beside this package. A wheel holds copies of them inside the package,
-in `data/` (see `[tool.hatch.build]` in pyproject.toml), so that it claims no other top-level name.
+In a checkout, `sql/` and `quality/rules.yaml` are beside this package. A wheel has copies of them inside the package,
+in `data/` (see `[tool.hatch.build]` in pyproject.toml), so that it installs no other top-level name.
 """
 
 from functools import cache
@@ -40,10 +40,10 @@ def code_location() -> Path:
 
 @cache
 def sql(path: str) -> str:
-    """The text of a SQL file, by its path below `sql/`."""
+    """The text of a SQL file. `path` is relative to `sql/`."""
     return (_BESIDE / "sql" / path).read_text(encoding="utf-8")
 
 
 def sql_names(folder: str) -> list[str]:
-    """The names (without `.sql`) of the SQL files in a folder below `sql/`, sorted."""
+    """The names, without `.sql`, of the SQL files in a folder of `sql/`, sorted."""
     return sorted(path.stem for path in (_BESIDE / "sql" / folder).glob("*.sql"))

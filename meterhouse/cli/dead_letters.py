@@ -144,7 +144,7 @@ def retry(
     from meterhouse.collection.dead_letter_retry import retry as try_again
     from meterhouse.configuration import open_checked
     from meterhouse.conversion.step import convert
-    from meterhouse.errors import Busy
+    from meterhouse.errors import Conflict
 
     selection = _selection(ids, queue, reason, start, end, all_of_them)
     site = open_checked()
@@ -156,7 +156,7 @@ def retry(
         done["samples"], done["events"] = converted.samples, converted.events
         done["conversion_errors"], done["unsigned_samples"] = converted.errors, converted.unsigned
         done["late_points"] = catalogued.late
-    except Busy as error:  # which does the same for what was landed here
+    except Conflict as error:  # which does the same for what was landed here
         output.note(f"meterhouse: {error}")
     output.figures("retried", done, as_json)
 

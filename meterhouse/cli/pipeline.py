@@ -43,7 +43,7 @@ def convert(kind: str, definitions: Path | None, explain: str | None, as_json: b
     loaded = _definitions(kind, definitions)
     for fault in loaded.faults:
         output.note(f"meterhouse: {fault}")
-    converter = Converter.by(settings(), loaded)
+    converter = Converter.from_settings(settings(), loaded)
     if explain is not None:
         from meterhouse.conversion.explain import as_text, explain_event, explain_samples
 

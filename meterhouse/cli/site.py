@@ -30,7 +30,7 @@ def doctor(as_json: bool) -> None:
 
     found = examine()
     output.rows(found, as_json)
-    if any(row["state"] == "wrong" for row in found):
+    if any(row["state"] == "failed" for row in found):
         raise SystemExit(1)
 
 

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from meterhouse.errors import Busy, MeterhouseError
+from meterhouse.errors import Conflict, MeterhouseError
 from meterhouse.extras import require
 from meterhouse.settings import Settings
 from meterhouse.stores import duck
@@ -186,14 +186,14 @@ class Lake:
             note: further commit metadata.
 
         Raises:
-            Busy: another process has recorded this transaction, or a later one; nothing was appended.
+            Conflict: another process has recorded this transaction, or a later one; nothing was appended.
         """
         files = self.write_files(name, rows)
         transactions = dict([transaction]) if transaction else {}
         expected = {transaction[0]: after} if transaction and after is not None else {}
         try:
             return self.commit(name, files, rows.num_rows, transactions=transactions, after=expected, note=note)
-        except Busy:
+        except Conflict:
             self.discard(name, files)
             raise
 
@@ -257,7 +257,7 @@ class Lake:
             note: further commit metadata.
 
         Raises:
-            Busy: another process has recorded one of these transactions, or a later one; nothing was appended.
+            Conflict: another process has recorded one of these transactions, or a later one; nothing was appended.
         """
         from deltalake.transaction import AddAction
 
@@ -269,7 +269,7 @@ class Lake:
             app_transactions=[Transaction(*transaction) for transaction in transactions.items()],
         )
         table = self.table(name)
-        overtaken = Busy(f"another process has already written this to {name}", hint="Nothing is lost")
+        overtaken = Conflict(f"another process has already written this to {name}", hint="Nothing is lost")
         for app, version in transactions.items():
             recorded = table.transaction_version(app)
             if (recorded is not None and recorded >= version) or after.get(app, recorded or 0) != (recorded or 0):
@@ -322,14 +322,14 @@ class Lake:
         """Delete the rows of a version that the SQL predicate selects, in one commit; return how many.
 
         Raises:
-            Busy: rows of these partitions came or went since the version; nothing was deleted.
+            Conflict: rows of these partitions came or went since the version; nothing was deleted.
         """
         table = self.table(name, version)
         try:
             with self.commit_lock(name):
                 return int(table.delete(predicate, writer_properties=_WRITER)["num_deleted_rows"])
         except CommitFailedError as error:
-            raise Busy(f"another process has changed {name} in the meantime", hint="Nothing is lost") from error
+            raise Conflict(f"another process has changed {name} in the meantime", hint="Nothing is lost") from error
         except (OSError, DeltaError) as error:
             raise self.unreachable(name, error) from error
 
@@ -342,7 +342,7 @@ class Lake:
             note: the commit's metadata; followers of the table skip it.
 
         Raises:
-            Busy: rows were deleted from the files that go; nothing was replaced.
+            Conflict: rows were deleted from the files that go; nothing was replaced.
         """
         from deltalake.transaction import AddAction, RemoveAction
 
@@ -358,7 +358,7 @@ class Lake:
                 )
             )
         table = self.table(name)
-        changed = Busy(f"another process has changed {name} in the meantime", hint="Nothing is lost; try again")
+        changed = Conflict(f"another process has changed {name} in the meantime", hint="Nothing is lost; try again")
         live = pa.table(table.get_add_actions(flatten=True))["path"]
         if pc.any(pc.invert(pc.is_in(removed["path"], live))).as_py():
             raise changed

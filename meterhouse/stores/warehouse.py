@@ -21,7 +21,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, ProgrammingError
 
 from meterhouse import shipped, times
-from meterhouse.errors import Away, Busy, MeterhouseError
+from meterhouse.errors import AlreadyRunning, MeterhouseError, Unavailable
 from meterhouse.settings import Settings
 from meterhouse.stores.warehouse_tables import followed, leases, metadata, runs
 
@@ -53,7 +53,7 @@ class Warehouse:
         warehouse = cls(settings.warehouse, settings.lease_seconds)
         try:
             warehouse.check_schema()
-        except Away as error:
+        except Unavailable as error:
             if warehouse.is_sqlite:  # a file does not come back
                 raise
             log.warning("%s", error)
@@ -121,8 +121,8 @@ class Warehouse:
                 raise
             raise self._unreachable(error) from error
 
-    def _unreachable(self, error: DatabaseError) -> Away:
-        return Away(
+    def _unreachable(self, error: DatabaseError) -> Unavailable:
+        return Unavailable(
             f"the warehouse cannot be used: {str(error.orig).splitlines()[0]}",
             where=make_url(self.url).render_as_string(hide_password=True),
             hint="Check METERHOUSE_WAREHOUSE_URL and that the database runs",
@@ -192,7 +192,7 @@ class Warehouse:
         """A lock held while the block runs; others wait. PostgreSQL: an advisory lock. SQLite: a file beside it.
 
         Raises:
-            Away: the database does not answer.
+            Unavailable: the database does not answer.
         """
         if self.is_sqlite:
             database = Path(make_url(self.url).database or "")
@@ -224,7 +224,7 @@ class Warehouse:
         it runs out.
 
         Raises:
-            Busy: another live process still holds it after `wait_seconds`.
+            AlreadyRunning: another live process still holds it after `wait_seconds`.
         """
         holder = f"{socket.gethostname()}:{os.getpid()}:{_boot_time(os.getpid())}:{uuid.uuid4().hex[:8]}"
         deadline = time.monotonic() + wait_seconds
@@ -233,7 +233,7 @@ class Warehouse:
         if not taken:
             with self.read() as connection:
                 other = connection.execute(select(leases.c.holder).where(leases.c.name == name)).scalar()
-            raise Busy(
+            raise AlreadyRunning(
                 f"step '{name}' is already running ({other})",
                 hint="That process will finish it; or try again later",
             )

@@ -6,19 +6,19 @@ from typing import Any
 
 
 def properties(wire: bytes) -> dict[str, Any]:
-    """AMQP's properties and headers from their form on the wire; empty where they cannot be read."""
+    """Decode AMQP's properties and headers from the wire; empty if they cannot be read."""
     from amqp.basic_message import Message
 
     message = Message()
     try:
         message._load_properties(message.CLASS_ID, wire, 0)
-    except Exception:  # whatever a publisher sent: a header must not hold up a message
+    except Exception:  # whatever a publisher sent, a header must not stop a message
         return {}
     return dict(message.properties)
 
 
 def headers(wire: bytes) -> str | None:
-    """The properties and headers as JSON text; None where there are none, or they cannot be read."""
+    """The properties and headers as JSON text; None if there are none, or they cannot be read."""
     try:
         found = _plain(properties(wire))
     except RecursionError:
@@ -27,7 +27,7 @@ def headers(wire: bytes) -> str | None:
 
 
 def _plain(value: Any) -> Any:
-    """The value in what JSON has; all else as text."""
+    """The value in JSON's types; everything else becomes text."""
     if isinstance(value, dict):
         return {_text(key): _plain(one) for key, one in value.items()}
     if isinstance(value, list):

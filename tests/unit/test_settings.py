@@ -1,4 +1,4 @@
-"""Settings: read in one place, and an error names the variable, what it holds and what it takes."""
+"""Settings: read in one place. An error has the variable, its value and what it takes."""
 
 from dataclasses import FrozenInstanceError
 from pathlib import Path
@@ -12,7 +12,7 @@ from meterhouse.errors import SettingsError
 from meterhouse.settings import SECRETS, Settings, as_environment, read_settings, settings
 
 
-def test_everything_lies_in_the_home_folder_where_nothing_else_is_said(tmp_path: Path) -> None:
+def test_everything_is_in_the_home_folder_by_default(tmp_path: Path) -> None:
     given = read_settings(home=tmp_path)
     assert given.warehouse == f"sqlite:///{tmp_path}/warehouse.db"
     assert given.lake == f"{tmp_path}/lake"
@@ -24,7 +24,7 @@ def test_a_relative_home_is_below_the_working_directory(tmp_path: Path, monkeypa
     assert read_settings().home_path == tmp_path / ".meterhouse"
 
 
-def test_urls_say_where_else(tmp_path: Path) -> None:
+def test_urls_override_the_home_folder(tmp_path: Path) -> None:
     given = read_settings(
         warehouse_url="postgresql+psycopg://u@h/d", lake_url="s3://bucket/prefix/", stream_url=f"file://{tmp_path}/in"
     )
@@ -57,9 +57,7 @@ def test_urls_say_where_else(tmp_path: Path) -> None:
         ("NOVA_VERSIONED", "perhaps", "true or false"),
     ],
 )
-def test_a_variable_that_cannot_be_used_is_named(
-    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
-) -> None:
+def test_an_invalid_variable_is_named(monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str) -> None:
     monkeypatch.setenv(f"METERHOUSE_{variable}", value)
     with pytest.raises(SettingsError) as caught:
         read_settings()
@@ -69,12 +67,12 @@ def test_a_variable_that_cannot_be_used_is_named(
 
 
 @pytest.mark.parametrize("given", [{"s3_access_key": "a"}, {"s3_secret_key": "b"}])
-def test_half_a_pair_of_keys_is_refused(given: dict[str, Any]) -> None:
+def test_half_a_pair_of_keys_is_rejected(given: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match="METERHOUSE_S3_ACCESS_KEY and METERHOUSE_S3_SECRET_KEY go together"):
         read_settings(**given)
 
 
-def test_several_faults_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_faults_are_reported_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("METERHOUSE_COLLECT_BATCH", "0")
     monkeypatch.setenv("METERHOUSE_STREAM_URL", "x")
     with pytest.raises(SettingsError, match=r"METERHOUSE_STREAM_URL=.*METERHOUSE_COLLECT_BATCH="):
@@ -108,7 +106,7 @@ def test_the_telemetry_secret_is_never_shown(monkeypatch: pytest.MonkeyPatch) ->
     assert "hunter2" not in repr(given) + str(given)
 
 
-def test_the_listing_masks_what_is_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_listing_masks_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("METERHOUSE_TELEMETRY_SECRET", "hunter2")
     monkeypatch.setenv("METERHOUSE_S3_SECRET_KEY", "hunter2")
     monkeypatch.setenv("METERHOUSE_S3_ACCESS_KEY", "key")
