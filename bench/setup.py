@@ -37,8 +37,10 @@ PARTS = ("downloads", "debian", "install", "demo", "test")
 MINIMAL = ("ca-certificates", "git", "make", "python3-venv")
 """What a Debian must have before `make demo`; its dependencies are not counted as a download either."""
 
-SERVERS = ("postgresql", "rabbitmq-server", "ceph-mon", "ceph-osd", "radosgw", "ceph-common", "chromium")
-"""The Debian packages that deploy/ installs for the tests."""
+SERVERS = "import sys; sys.path.insert(0, sys.argv[1]); from servers import SERVERS as s; " + (
+    "print(*(package for server in s.values() for package in server.packages))"
+)
+"""Prints the Debian packages of the test servers; its argument is their folder."""
 
 MEGABYTE = 1_000_000
 
@@ -150,10 +152,12 @@ def debian() -> dict[str, Any]:
         fields = [line.split() for line in shown.splitlines() if line.startswith("'")]
         return {name: int(size) for _, name, size, *_ in fields}
 
+    asked = [sys.executable, "-c", SERVERS, str(ROOT / "deploy" / "services")]
+    packages = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "status").touch()
         (Path(folder) / "archives" / "partial").mkdir(parents=True)
-        there, wanted = needed(folder, MINIMAL), needed(folder, SERVERS)
+        there, wanted = needed(folder, MINIMAL), needed(folder, packages)
     return {"test_megabytes": sum(size for name, size in wanted.items() if name not in there) / MEGABYTE}
 
 
