@@ -37,8 +37,9 @@ PARTS = ("downloads", "debian", "install", "demo", "test")
 MINIMAL = ("ca-certificates", "git", "make", "python3-venv")
 """What a Debian must have before `make demo`; its dependencies are not counted as a download either."""
 
-SERVERS = "import sys; sys.path.insert(0, sys.argv[1]); from servers import SERVERS as s; " + (
-    "print(*(package for server in s.values() for package in server.packages))"
+SERVERS = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from servers import SERVERS; "
+    "print(*(package for server in SERVERS.values() for package in server.packages))"
 )
 """Prints the Debian packages of the test servers; its argument is their folder."""
 
