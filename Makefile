@@ -32,7 +32,7 @@ docs: .venv/.synced-docs  ## the documentation, into site/
 	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict $(ARGS)
 
 pictures: .venv/.synced-dev  ## the pictures of the documentation, of a demonstration of their own
-	$(RUN) python deploy/services.py run --only browser -- python docs/pictures.py
+	$(RUN) python deploy/services run --only browser -- python docs/pictures.py
 
 bench: .venv/.synced-dev  ## every benchmark in turn
 	$(RUN) python deploy/services run --only amqp -- \

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from meterhouse import times
+
 pytestmark = [pytest.mark.slow, pytest.mark.service]
 
 PROGRAM = str(Path(sys.executable).parent / "meterhouse")
@@ -107,6 +109,21 @@ def test_the_ui_shows_the_assets_their_lineage_and_metadata(demo: Demo, browser_
         page.get_by_text("What each project used on a day").first.wait_for(timeout=60_000)
         browser.close()
     assert not errors
+
+
+def test_the_pictures_of_the_documentation_can_be_taken(demo: Demo, browser_path: str, tmp_path: Path) -> None:
+    sys.path.insert(0, str(Path(__file__).parents[2] / "docs"))
+    try:
+        import pictures
+    finally:
+        del sys.path[0]
+    with pictures.chromium() as browser:
+        pictures.lineage(browser, demo.url, tmp_path / "lineage.png")
+        pictures.report(browser, demo.home, (times.now() - times.DAY).date(), tmp_path / "report.png")
+    for name in ("lineage", "report"):
+        content = (tmp_path / f"{name}.png").read_bytes()
+        assert content.startswith(b"\x89PNG")
+        assert 1200 < int.from_bytes(content[16:20]) < 1900
 
 
 def test_ctrl_c_ends_the_demo_and_every_process_that_it_started(demo: Demo) -> None:
