@@ -2,14 +2,13 @@
 
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any
-
-from sqlalchemy import bindparam, text
+from typing import TYPE_CHECKING, Any
 
 from meterhouse import shipped
-from meterhouse.errors import UnknownName
-from meterhouse.site import Site
-from meterhouse.stores.warehouse_tables import UtcTime
+from meterhouse.errors import UnknownKeyword
+
+if TYPE_CHECKING:
+    from meterhouse.site import Site
 
 FOLDER = "warehouse/reports"
 
@@ -24,22 +23,26 @@ def question(name: str) -> str:
     return shipped.sql(f"{FOLDER}/{name}.sql").partition("\n")[0].removeprefix("--").strip()
 
 
-def run(site: Site, name: str, start: datetime, end: datetime) -> list[dict[str, Any]]:
+def run(site: "Site", name: str, start: datetime, end: datetime) -> list[dict[str, Any]]:
     """A report over a half-open span of event time, UTC, row by row; see `columns`."""
     found = columns(site, name, start, end)
     return [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)]
 
 
-def columns(site: Site, name: str, start: datetime, end: datetime) -> dict[str, list[Any]]:
+def columns(site: "Site", name: str, start: datetime, end: datetime) -> dict[str, list[Any]]:
     """A report over a half-open span of event time, UTC: column name → its values, one a row.
 
     A column has one type, whichever database it comes from: `day` has dates, a column of numbers whole or decimal ones.
 
     Raises:
-        UnknownName: there is no such report; names the near ones.
+        UnknownKeyword: there is no such report; names near misses.
     """
+    from sqlalchemy import bindparam, text
+
+    from meterhouse.stores.warehouse_tables import UtcTime
+
     if name not in names():
-        raise UnknownName("report", name, names())
+        raise UnknownKeyword("report", name, names())
     query = text(shipped.sql(f"{FOLDER}/{name}.sql")).bindparams(
         bindparam("start", type_=UtcTime), bindparam("end", type_=UtcTime)
     )
