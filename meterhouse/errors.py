@@ -56,7 +56,7 @@ NEAR_MISSES = 5
 
 
 def near_misses(name: str, known: Sequence[str]) -> list[str]:
-    """Known names that the given one may stand for: those that it starts, those that are similar, those that hold it."""
+    """The known names that may be meant: those that start with it, then similar ones, then those that contain it."""
     from difflib import get_close_matches
 
     lower = name.lower()

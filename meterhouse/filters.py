@@ -65,7 +65,9 @@ EVENTS: Fields = {
 }
 
 RESOURCES: Fields = {
-    **{name: SERIES[name] for name in ("resource", "resource_id", "project", "project_id", "user", "user_id", "source")},
+    **{
+        name: SERIES[name] for name in ("resource", "resource_id", "project", "project_id", "user", "user_id", "source")
+    },
     "meter": Field("meter"),
     "first_sample_at": Field("first_sample_at", "time"),
     "last_sample_at": Field("last_sample_at", "time"),
@@ -164,19 +166,18 @@ def on_lake(filters: Sequence[Filter]) -> tuple[str, list[Any]]:
 def _on_trait(given: Filter) -> tuple[str, list[Any]]:
     """As `on_lake`, on a trait of an event: a struct `trait` of name, dtype and value."""
     sign, number = OPERATORS[given.op], _number(given.value)
-    cases: list[str] = []
-    values: list[Any] = []
+    condition = f"trait.value {sign} ?"
+    values: list[Any] = [given.value]
+    if number is not None:
+        otherwise = "true" if given.op == "ne" else "false"
+        is_number = "regexp_matches(trait.value, ?)"
+        condition = f"CASE WHEN {is_number} THEN try_cast(trait.value AS DOUBLE) {sign} ? ELSE {otherwise} END"
+        values = [NUMBER, number]
     with contextlib.suppress(UsageError):
-        values.append(times.parse(given.value))
-        cases.append(f"WHEN trait.dtype = 'datetime' THEN try_cast(trait.value AS TIMESTAMPTZ) {sign} ?")
-    if number is None:
-        cases.append(f"ELSE trait.value {sign} ?")
-        values.append(given.value)
-    else:
-        cases.append(f"WHEN regexp_matches(trait.value, ?) THEN try_cast(trait.value AS DOUBLE) {sign} ?")
-        cases.append(f"ELSE {'true' if given.op == 'ne' else 'false'}")
-        values += [NUMBER, number]
-    return f"CASE {' '.join(cases)} END", values
+        values.insert(0, times.parse(given.value))
+        is_time = "trait.dtype = 'datetime'"
+        condition = f"CASE WHEN {is_time} THEN try_cast(trait.value AS TIMESTAMPTZ) {sign} ? ELSE {condition} END"
+    return condition, values
 
 
 def on_warehouse(given: Filter, column: "ColumnElement[Any]") -> "ColumnElement[bool]":

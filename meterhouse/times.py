@@ -40,7 +40,7 @@ def parse(text: str) -> datetime:
     except ValueError:
         raise UsageError(
             f"'{text}' is not a time",
-            hint="Write ISO 8601, such as 2026-11-22 or 2026-11-22T14:00:00Z, or now, today, yesterday, -90m, -12h, -2d",
+            hint="Write ISO 8601, such as 2026-11-22 or 2026-11-22T14:00:00Z, now, today, yesterday, -90m, -12h, -2d",
         ) from None
     except OverflowError:
         raise _out_of_reach(text) from None

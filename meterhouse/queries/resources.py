@@ -70,11 +70,11 @@ def _metadata(key: str, sqlite: bool) -> ColumnElement[Any]:
         ]
     else:
         found = [cast(text, JSON).op("#>>")(cast(path, ARRAY(Text))) for path in paths]
-    return func.coalesce(*found)
+    return func.coalesce(*found) if len(found) > 1 else found[0]
 
 
 def resource(site: Site, resource_id: str) -> dict[str, Any]:
-    """A resource as its newest sample shows it, with `meters`: meter, type, unit, source, first_seen, last_seen of each.
+    """A resource as its newest sample shows it; its `meters` have meter, type, unit, source, first_seen and last_seen.
 
     Raises:
         UnknownName: there is no such resource; names near misses.
@@ -85,7 +85,9 @@ def resource(site: Site, resource_id: str) -> dict[str, Any]:
         raise UnknownName("resource", resource_id, near, hint="" if near else "`meterhouse resources` lists them")
     columns = [series.c[name] for name in ("meter", "type", "unit", "source")]
     query = (
-        select(*columns, func.min(series.c.first_seen).label("first_seen"), func.max(series.c.last_seen).label("last_seen"))
+        select(
+            *columns, func.min(series.c.first_seen).label("first_seen"), func.max(series.c.last_seen).label("last_seen")
+        )
         .where(series.c.resource_id == resource_id)
         .group_by(*columns)
         .order_by(*columns)

@@ -68,9 +68,10 @@ def statistics(
         judge(duck, site.rules, site.settings.carry_hours)
         condition, values = on_lake(query)
         duck.execute(  # a table, because a view takes no parameters
-            "CREATE TEMP TABLE dims AS SELECT * FROM (SELECT series_id, any_value(type) AS type, any_value(unit) AS unit, "
-            "any_value(source) AS source, any_value(resource_id) AS resource_id, any_value(project_id) AS project_id, "
-            f"any_value(user_id) AS user_id FROM points GROUP BY series_id) WHERE {condition}",
+            "CREATE TEMP TABLE dims AS SELECT * FROM (SELECT series_id, any_value(type) AS type, "
+            "any_value(unit) AS unit, any_value(source) AS source, any_value(resource_id) AS resource_id, "
+            "any_value(project_id) AS project_id, any_value(user_id) AS user_id FROM points GROUP BY series_id) "
+            f"WHERE {condition}",
             values,
         )
         good = "true" if include_excluded else f"(bits & {site.rules.critical_bits}) = 0"

@@ -139,7 +139,7 @@ def test_a_fault_of_the_users_says_what_is_wrong_and_what_is_near(
     [
         ["statistics"],
         ["collect", "--max-messages", "0"],
-        ["statistics", "cpu", "--from", "yesterday"],
+        ["statistics", "cpu", "--from", "soon"],
         ["archive", "--day", "2026-13-01"],
         ["report", "usage_by_project_and_day", "--day", "9999-12-31"],
         ["statistics", "cpu", "--from", "0001-01-01"],
