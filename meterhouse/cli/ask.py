@@ -39,8 +39,8 @@ _PERIODS = ("unit", "period", "period_start", "period_end", "duration", "duratio
     *_PERIODS,
     *GROUPS,
     shown=(
-        *("period_start", *GROUPS, *AGGREGATES, "unit", "period", "duration"),
-        *("period_end", "duration_start", "duration_end"),
+        *("period_start", *GROUPS, *AGGREGATES, "unit", "duration", "period", "period_end"),
+        *("duration_start", "duration_end"),
     ),
 )
 def statistics(

@@ -69,7 +69,7 @@ def _metadata(key: str, sqlite: bool) -> ColumnElement[Any]:
             for value in values
         ]
     else:
-        found = [cast(text, JSON).op("#>>")(cast(path, ARRAY(Text))) for path in paths]
+        found = [cast(text, JSON).op("#>>", return_type=Text())(cast(path, ARRAY(Text))) for path in paths]
     return func.coalesce(*found) if len(found) > 1 else found[0]
 
 

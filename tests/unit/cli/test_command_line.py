@@ -8,33 +8,11 @@ from typing import Any
 
 import pytest
 from builders import at, drop, enveloped, notification, polled, polling
-from click.testing import CliRunner, Result
+from command_line import lines, process
 
-from meterhouse import cli, settings
 from meterhouse.errors import MeterhouseError
 
 CSV = "timestamp,meter,resource_id,volume,type,unit,project_id\n"
-
-
-@pytest.fixture
-def run(tmp_path: Path, migrated: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Call a command on an embedded site of the test's own; gives click's result."""
-    import shutil
-
-    monkeypatch.setenv("METERHOUSE_HOME", str(tmp_path))
-    shutil.copy(migrated, tmp_path / "warehouse.db")
-
-    def call(*arguments: str, stdin: str | bytes | None = None) -> Result:
-        settings.settings.cache_clear()
-        return CliRunner().invoke(cli.cli, [str(a) for a in arguments], input=stdin)
-
-    yield call
-    settings.settings.cache_clear()
-
-
-def lines(result: Result) -> list[dict[str, Any]]:
-    assert result.exit_code == 0, result.output
-    return [json.loads(line) for line in result.stdout.splitlines()]
 
 
 def test_collect_takes_the_spool_through_to_statistics(run: Any, tmp_path: Path) -> None:
@@ -150,18 +128,6 @@ def test_a_fault_of_the_users_says_what_is_wrong_and_what_is_near(
 )
 def test_wrong_use_is_status_2(run: Any, arguments: list[str]) -> None:
     assert run(*arguments).exit_code == 2
-
-
-def process(folder: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    import os
-
-    program = Path(sys.executable).parent / "meterhouse"
-    return subprocess.run(
-        [str(program), *arguments],
-        env={**os.environ, "METERHOUSE_HOME": str(folder), **environment},
-        capture_output=True,
-        text=True,
-    )
 
 
 @pytest.mark.parametrize(
