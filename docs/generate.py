@@ -32,7 +32,7 @@ from meterhouse.definitions.loading import ICEHOUSE_METERS
 from meterhouse.definitions.meters import compile_meter
 from meterhouse.definitions.quality_rules import CHECKS, SEVERITIES, Rule
 from meterhouse.definitions.quality_rules import load as load_rules
-from meterhouse.filters import FIELDS
+from meterhouse.filters import SERIES
 from meterhouse.queries import reports
 from meterhouse.setting_types import Declared
 from meterhouse.settings import Settings, declarations, variable
@@ -510,7 +510,7 @@ def alarms_page() -> str:
         "that delivers it.\n"
         "\n## Fields of a threshold_rule\n\n"
         + _fields(alarm_definitions.ThresholdRule, _RULE_FIELDS, {})
-        + f"\nA condition of the query has a `field` ({codes(sorted(FIELDS))}), an `op` ({codes(COMPARE)}; default "
+        + f"\nA condition of the query has a `field` ({codes(sorted(SERIES))}), an `op` ({codes(COMPARE)}; default "
         "`eq`) and a `value`.\n"
         "\n## States\n\n"
         + table(

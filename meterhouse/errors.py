@@ -1,8 +1,10 @@
 """Errors that are meant for the person at the terminal: what, where and what to do."""
 
+from collections.abc import Sequence
+
 
 class MeterhouseError(Exception):
-    """A fault that the user can mend.
+    """A fault that the user can fix.
 
     Args:
         what: what is wrong, in one sentence without a full stop.
@@ -29,15 +31,40 @@ class SettingsError(MeterhouseError):
     """A `METERHOUSE_*` variable that cannot be used."""
 
 
+class UsageError(MeterhouseError):
+    """A command or a query that cannot work, whatever the data is: exit status 2."""
+
+
 class UnknownName(MeterhouseError):
-    """A meter, alarm, report or resource that does not exist; the hint lists the near ones."""
+    """A meter, alarm, resource or dead letter that does not exist; the hint lists near misses."""
 
-    def __init__(self, kind: str, name: str, known: list[str], *, hint: str = "") -> None:
-        from difflib import get_close_matches
-
-        near = get_close_matches(name, known, n=5, cutoff=0.5) or sorted(known)[:5]
+    def __init__(self, kind: str, name: str, known: Sequence[str], *, hint: str = "") -> None:
+        near = near_misses(name, known) or sorted(known)[:NEAR_MISSES]
         did_you_mean = f"Did you mean {', '.join(near)}?" if near else f"There is no {kind} yet"
         super().__init__(f"unknown {kind} '{name}'", hint=hint or did_you_mean)
+
+
+class UnknownKeyword(UnknownName, UsageError):
+    """A name that is not in the code: a field, an operator, a group, an aggregate, a report or an asset."""
+
+    def __init__(self, kind: str, name: str, known: Sequence[str]) -> None:
+        super().__init__(kind, name, known, hint="" if near_misses(name, known) else f"Known: {', '.join(known)}")
+
+
+NEAR_MISSES = 5
+"""How many near misses a hint lists at most."""
+
+
+def near_misses(name: str, known: Sequence[str]) -> list[str]:
+    """The known names that may be meant: those that start with it, then similar ones, then those that contain it."""
+    from difflib import get_close_matches
+
+    lower = name.lower()
+    near = sorted(each for each in known if lower and each.lower().startswith(lower))
+    if len(near) < NEAR_MISSES:
+        near += get_close_matches(name, known, n=NEAR_MISSES, cutoff=0.5)
+        near += sorted(each for each in known if lower and lower in each.lower())
+    return list(dict.fromkeys(near))[:NEAR_MISSES]
 
 
 class Unavailable(MeterhouseError):

@@ -1,17 +1,15 @@
 """Backfill: recompute an asset over a span of the past."""
 
 from datetime import date, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from meterhouse import times
-from meterhouse.archive.seal import RECIPES, archive
-from meterhouse.catalog import hours_with_points, mark_for_recompute
-from meterhouse.errors import MeterhouseError, UnknownName
+from meterhouse.errors import UnknownKeyword, UsageError
 from meterhouse.progress import Progress, no_progress
-from meterhouse.queries import report_exports, reports
-from meterhouse.rollups.step import roll_up
-from meterhouse.sample_quality.step import judge_hours
-from meterhouse.site import Site
+from meterhouse.queries import reports
+
+if TYPE_CHECKING:
+    from meterhouse.site import Site
 
 
 def assets() -> list[str]:
@@ -20,7 +18,7 @@ def assets() -> list[str]:
 
 
 def backfill(
-    site: Site,
+    site: "Site",
     asset: str,
     start: datetime,
     end: datetime,
@@ -34,13 +32,19 @@ def backfill(
     Recomputing quality recomputes the roll-ups that depend on it too.
 
     Raises:
-        UnknownName: the asset does not exist.
-        MeterhouseError: the span is empty.
+        UnknownKeyword: the asset does not exist.
+        UsageError: the span is empty.
     """
+    from meterhouse.archive.seal import archive
+    from meterhouse.catalog import hours_with_points, mark_for_recompute
+    from meterhouse.queries import report_exports
+    from meterhouse.rollups.step import roll_up
+    from meterhouse.sample_quality.step import judge_hours
+
     if asset not in assets():
-        raise UnknownName("asset", asset, assets())
+        raise UnknownKeyword("asset", asset, assets())
     if start >= end:
-        raise MeterhouseError("the span is empty", where="--from/--to", hint="Set --to to a time after --from")
+        raise UsageError("the span is empty", where="--from/--to", hint="Set --to to a time after --from")
     hours = hours_with_points(site, start, end)
     days = _arrival_days(site, start, end) if asset == "archive" else sorted({hour.date() for hour in hours})
     if asset in ("sample_quality", "rollups"):
@@ -58,8 +62,10 @@ def backfill(
     return {"days": len(days), "rows": rows}
 
 
-def _arrival_days(site: Site, start: datetime, end: datetime) -> list[date]:
+def _arrival_days(site: "Site", start: datetime, end: datetime) -> list[date]:
     """The days of the span on which messages arrived."""
+    from meterhouse.archive.seal import RECIPES
+
     found = {
         date.fromisoformat(hour[:10])
         for table in RECIPES

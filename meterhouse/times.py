@@ -1,12 +1,19 @@
 """Instants, hours and days: ISO 8601, always UTC."""
 
+import re
 from datetime import UTC, date, datetime, timedelta
 
-from meterhouse.errors import MeterhouseError
+from meterhouse.errors import UsageError
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+DAYS_AGO = {"today": 0, "yesterday": 1}
+"""Word for a day → how many days it was before today."""
+
+_AGO = re.compile(r"-(\d{1,9})([smhdw])", re.ASCII)
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def now() -> datetime:
@@ -15,38 +22,57 @@ def now() -> datetime:
 
 
 def parse(text: str) -> datetime:
-    """An instant from ISO 8601 text; without an offset it is taken as UTC.
+    """An instant from ISO 8601 text (without an offset: UTC), `now`, `today`, `yesterday` or `-90m` (s, m, h, d, w).
 
     Raises:
-        MeterhouseError: the text is not ISO 8601.
+        UsageError: the text is none of these.
     """
+    word = text.strip().lower()
+    if word == "now":
+        return now()
+    if word in DAYS_AGO:
+        return day_start(parse_day(word))
     try:
-        instant = datetime.fromisoformat(text.strip())
+        if ago := _AGO.fullmatch(text.strip()):
+            instant = now() - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        else:
+            instant = datetime.fromisoformat(text.strip())
     except ValueError:
-        raise MeterhouseError(
-            f"'{text}' is not a time", hint="Write ISO 8601, such as 2026-11-22 or 2026-11-22T14:00:00Z"
+        raise UsageError(
+            f"'{text}' is not a time",
+            hint="Write ISO 8601, such as 2026-11-22 or 2026-11-22T14:00:00Z, now, today, yesterday, -90m, -12h, -2d",
         ) from None
-    _within_reach(instant.year, text)
+    except OverflowError:
+        raise _out_of_reach(text) from None
+    if not _within_reach(instant):
+        raise _out_of_reach(text)
     return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
 
 
 def parse_day(text: str) -> date:
-    """A date from `YYYY-MM-DD`.
+    """A date from `YYYY-MM-DD`, `today` or `yesterday`.
 
     Raises:
-        MeterhouseError: the text is not a date.
+        UsageError: the text is none of these.
     """
+    word = text.strip().lower()
+    if word in DAYS_AGO:
+        return now().date() - DAYS_AGO[word] * DAY
     try:
         day = date.fromisoformat(text.strip())
     except ValueError:
-        raise MeterhouseError(f"'{text}' is not a day", hint="Write YYYY-MM-DD") from None
-    _within_reach(day.year, text)
+        raise UsageError(f"'{text}' is not a day", hint="Write YYYY-MM-DD, today or yesterday") from None
+    if not _within_reach(day):
+        raise _out_of_reach(text)
     return day
 
 
-def _within_reach(year: int, text: str) -> None:
-    if not 1970 <= year <= 2261:
-        raise MeterhouseError(f"'{text}' is out of reach", hint="Samples are kept of the years 1970 to 2261")
+def _within_reach(day: date) -> bool:
+    return 1970 <= day.year <= 2261
+
+
+def _out_of_reach(text: str) -> UsageError:
+    return UsageError(f"'{text}' is out of reach", hint="Meterhouse keeps samples of the years 1970 to 2261")
 
 
 def text(instant: datetime) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from brokers import names, own_broker, started_broker
+from command_line import run
 from services import amqp_url, browser_path, moto_s3, postgres_url, s3
 
 from meterhouse import times
@@ -21,6 +22,7 @@ __all__ = [
     "names",
     "own_broker",
     "postgres_url",
+    "run",
     "s3",
     "started_broker",
 ]

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from meterhouse import yaml_lines
 from meterhouse.errors import DefinitionError
-from meterhouse.filters import FIELDS, OPERATORS
+from meterhouse.filters import OPERATORS, SERIES
 from meterhouse.shipped import DEFAULTS
 
 TYPES = {"threshold": "Compares the statistic of a meter over a period with a threshold."}
@@ -220,9 +220,9 @@ class _Checker:
                 item, f"{self.where.rpartition(':')[0]}:{getattr(item, 'line', 1)}", f"{self.label}, query:"
             )
             inner.keys({"field", "op", "value", "type"})
-            field = inner.one_of("field", tuple(FIELDS), "")
+            field = inner.one_of("field", tuple(SERIES), "")
             made.append(
-                Condition(FIELDS[field], inner.one_of("op", tuple(OPERATORS), "eq"), str(item.get("value", "")))
+                Condition(SERIES[field].column, inner.one_of("op", tuple(OPERATORS), "eq"), str(item.get("value", "")))
             )
         return tuple(made)
 

@@ -1,6 +1,6 @@
 """The command line: `meterhouse COMMAND`. A thin shell; each command imports what it needs when it is called.
 
-Data goes to standard output, everything else to standard error. Exit status: 0 done, 1 failed, 2 wrong use.
+Data goes to standard output, everything else to standard error. Exit status: 0 done, 1 failed, 2 usage error.
 """
 
 import logging
@@ -10,8 +10,9 @@ import sys
 import click
 
 from meterhouse import __version__
-from meterhouse.cli import alarms, ask, dead_letters, definitions, pipeline, site
-from meterhouse.errors import MeterhouseError
+from meterhouse.cli import alarms, ask, dead_letters, definitions, pipeline, resources, site
+from meterhouse.cli.tables import printable
+from meterhouse.errors import MeterhouseError, UsageError
 from meterhouse.extras import not_installed
 from meterhouse.pandas_free import keep_pandas_out
 
@@ -25,6 +26,7 @@ def cli() -> None:
 for command in [
     *pipeline.COMMANDS,
     *ask.COMMANDS,
+    *resources.COMMANDS,
     *dead_letters.COMMANDS,
     *alarms.COMMANDS,
     *definitions.COMMANDS,
@@ -34,7 +36,7 @@ for command in [
 
 
 def main() -> None:
-    """Run the command line; a fault that the user can mend is one line, never a traceback."""
+    """Run the command line; an error that the user can fix is one line, never a traceback."""
     keep_pandas_out()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
@@ -45,8 +47,8 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except MeterhouseError as error:
-        click.echo(f"meterhouse: {error}", err=True)
-        sys.exit(1)
+        click.echo(f"meterhouse: {printable(str(error))}", err=True)
+        sys.exit(2 if isinstance(error, UsageError) else 1)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:

@@ -1,11 +1,15 @@
-"""Commands of alarms: apply, list, evaluate, history, deliver."""
-
-import json
+"""Commands of alarms: apply, list, show, evaluate, history, deliver."""
 
 import click
 
-from meterhouse.cli import output
-from meterhouse.cli.options import as_json, limit
+from meterhouse.cli.options import limit, prints
+from meterhouse.cli.output import Printer
+from meterhouse.cli.progress import progress
+
+_COLUMNS = (
+    *("alarm_id", "name", "type", "enabled", "severity", "definition", "state", "state_reason", "state_timestamp"),
+    *("timestamp", "evaluate_timestamp"),
+)
 
 
 @click.group()
@@ -14,41 +18,49 @@ def alarms() -> None:
 
 
 @alarms.command()
-@as_json
-def apply(as_json: bool) -> None:
+@prints("created", "changed", "deleted")
+def apply(printer: Printer) -> None:
     """Bring the warehouse's alarms in line with alarms.yaml."""
     from meterhouse.alarms.apply import apply as bring_in_line
     from meterhouse.site import Site
 
-    output.figures("applied", bring_in_line(Site.open()), as_json)
+    printer.figures("applied", bring_in_line(Site.open()))
 
 
 @alarms.command("list")
-@as_json
-def list_alarms(as_json: bool) -> None:
-    """All alarms with their states."""
-    from sqlalchemy import select
-
+@prints(*_COLUMNS, shown=("name", "state", "severity", "enabled", "state_timestamp", "state_reason"))
+def list_alarms(printer: Printer) -> None:
+    """List all alarms with their states."""
+    from meterhouse.alarms.states import alarm_list
     from meterhouse.site import Site
-    from meterhouse.stores.warehouse_tables import alarms as table
 
-    with Site.open().warehouse.read() as connection:
-        found = [dict(row._mapping) for row in connection.execute(select(table).order_by(table.c.name))]
-    wanted = ("name", "state", "severity", "enabled", "state_timestamp", "state_reason")
-    if as_json:
-        output.rows([{**row, "definition": json.loads(row["definition"])} for row in found], as_json)
-    else:
-        output.rows([{name: row[name] for name in wanted} for row in found], as_json)
+    printer.rows(alarm_list(Site.open()))
 
 
 @alarms.command()
-@as_json
-def evaluate(as_json: bool) -> None:
+@click.argument("name")
+@prints(
+    *_COLUMNS,
+    "transitions",
+    shown=("state", "state_timestamp", "state_reason", "enabled", "evaluate_timestamp", "definition", "transitions"),
+)
+def show(name: str, printer: Printer) -> None:
+    """Show the alarm NAME: its state, since when and why, its definition and its last transitions."""
+    from meterhouse.alarms.states import alarm
+    from meterhouse.site import Site
+
+    printer.figures(name, alarm(Site.open(), name))
+
+
+@alarms.command()
+@prints("alarms", "states", "transitions", "notifications", "seconds")
+def evaluate(printer: Printer) -> None:
     """Evaluate all alarms once; notifications go to the outbox."""
     from meterhouse.alarms.evaluate import evaluate as run
     from meterhouse.site import Site
 
-    done = run(Site.open())
+    with progress("evaluating alarms"):
+        done = run(Site.open())
     found = {
         "alarms": done.alarms,
         "states": dict(done.states),
@@ -56,46 +68,33 @@ def evaluate(as_json: bool) -> None:
         "notifications": done.notifications,
         "seconds": round(done.seconds, 3),
     }
-    output.figures("evaluated", found, as_json)
+    printer.figures("evaluated", found)
 
 
 @alarms.command()
 @click.argument("name")
 @limit
-@as_json
-def history(name: str, limit: int, as_json: bool) -> None:
-    """What became of the alarm NAME, newest first."""
-    from sqlalchemy import select
-
-    from meterhouse.errors import UnknownName
+@prints("timestamp", "type", "detail")
+def history(name: str, limit: int, printer: Printer) -> None:
+    """List what happened to the alarm NAME, newest first."""
+    from meterhouse.alarms.states import history as find
     from meterhouse.site import Site
-    from meterhouse.stores.warehouse_tables import alarm_history
-    from meterhouse.stores.warehouse_tables import alarms as table
 
-    with Site.open().warehouse.read() as connection:
-        known = {row.name: row.alarm_id for row in connection.execute(select(table.c.name, table.c.alarm_id))}
-        if name not in known:
-            raise UnknownName("alarm", name, list(known))
-        query = (
-            select(alarm_history.c.timestamp, alarm_history.c.type, alarm_history.c.detail)
-            .where(alarm_history.c.alarm_id == known[name])
-            .order_by(alarm_history.c.timestamp.desc())
-            .limit(limit)
-        )
-        found = [dict(row._mapping) for row in connection.execute(query)]
-    output.rows(found, as_json)
+    printer.rows(find(Site.open(), name, limit))
 
 
 @alarms.command()
-@as_json
-def deliver(as_json: bool) -> None:
+@prints("delivered", "failed", "dead", "pending", "seconds")
+def deliver(printer: Printer) -> None:
     """Send the notifications that are due."""
     from dataclasses import asdict
 
     from meterhouse.alarms.deliver import deliver as send
     from meterhouse.site import Site
 
-    output.figures("delivered", asdict(send(Site.open())), as_json)
+    with progress("delivering notifications"):
+        done = send(Site.open())
+    printer.figures("delivered", asdict(done))
 
 
 COMMANDS: list[click.Command] = [alarms]

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from meterhouse.cli import output
-from meterhouse.cli.options import as_json, limit, span
+from meterhouse.cli.groups import ListsByDefault
+from meterhouse.cli.options import limit, prints, span
+from meterhouse.cli.output import Printer, note, plain
+from meterhouse.cli.progress import progress
+from meterhouse.cli.tables import printable
 
 if TYPE_CHECKING:
     from meterhouse.dead_letters import Selection
@@ -24,7 +27,7 @@ WAIT_SECONDS = 20.0
 
 
 class LetterId(click.ParamType[int]):
-    """A letter's id, as `list` shows it."""
+    """A letter's id, as `list` prints it."""
 
     name = "id"
 
@@ -37,13 +40,13 @@ class LetterId(click.ParamType[int]):
 
 
 def _globs(command: F) -> F:
-    command = click.option("--reason", help="Only those with such a reason; a glob, such as '*signature*'.")(command)
-    return click.option("--queue", help="Only those that came by such a queue, or file and line; a glob.")(command)
+    command = click.option("--reason", help="Only those with this reason; a glob, such as '*signature*'.")(command)
+    return click.option("--queue", help="Only those from this queue, or file and line; a glob.")(command)
 
 
 def _chosen(command: F) -> F:
     """What selects letters to be changed: at least one of these has to be given."""
-    command = click.option("--all", "all_of_them", is_flag=True, help="All that there are.")(span(command))
+    command = click.option("--all", "all_of_them", is_flag=True, help="All dead letters.")(span()(command))
     return click.argument("ids", metavar="[ID]...", type=LetterId(), nargs=-1)(_globs(command))
 
 
@@ -59,45 +62,41 @@ def _selection(
 
     narrowed = bool(ids) or any(given is not None for given in (queue, reason, start, end))
     if narrowed == all_of_them:
-        raise click.UsageError("give IDs, --queue, --reason, --from or --to; or --all, and nothing of these")
+        raise click.UsageError("give IDs, --queue, --reason, --from or --to; or --all, and none of these")
     return Selection(ids, queue, reason, start, end)
 
 
-class _ListsUnlessTold(click.Group):
-    """A group that lists where no command of it is named."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
-            args = ["list", *args]
-        return super().parse_args(ctx, args)
-
-
-@click.group("dead-letters", cls=_ListsUnlessTold)
+@click.group("dead-letters", cls=ListsByDefault)
 def dead_letters() -> None:
     """Messages, rows and samples that could not be used; without a command, list them."""
 
 
 @dead_letters.command("list")
 @_globs
-@span
+@span()
 @limit
-@as_json
+@prints(
+    *("id", "letter_id", "received_at", "queue", "reason", "headers", "body", "body_base64"),
+    shown=("id", "received_at", "queue", "reason", "headers", "body"),
+)
 def list_letters(
-    queue: str | None, reason: str | None, start: datetime | None, end: datetime | None, limit: int, as_json: bool
+    queue: str | None, reason: str | None, start: datetime | None, end: datetime | None, limit: int, printer: Printer
 ) -> None:
     """List dead letters, newest first, with the reason.
 
-    --from and --to are about when they came. With --json the whole body is in `body`, or in `body_base64` where it is
-    not UTF-8.
+    --from and --to select by the time of arrival. JSON has the whole body in `body`, or in `body_base64` if it is not
+    UTF-8. A table has its first 80 bytes, or all of it with --wide.
     """
     from meterhouse.dead_letters import Selection, find
     from meterhouse.site import Site
 
-    found = find(Site.open().lake, Selection((), queue, reason, start, end), limit)
-    if as_json:
-        output.rows([_whole(row) for row in found], as_json)
-    else:
-        output.rows([_short(row) for row in found], as_json)
+    with progress("reading dead letters"):
+        found = find(Site.open().lake, Selection((), queue, reason, start, end), limit)
+    if printer.is_json:
+        found = [_whole(row) for row in found]
+    elif printer.format == "table" and not printer.wide:
+        found = [{**row, "body": _short(row["body"])} for row in found]
+    printer.rows(found)
 
 
 def _whole(row: dict[str, Any]) -> dict[str, Any]:
@@ -108,24 +107,16 @@ def _whole(row: dict[str, Any]) -> dict[str, Any]:
         return {**row, "body_base64": base64.b64encode(body).decode()}
 
 
-def _short(row: dict[str, Any]) -> dict[str, Any]:
-    """A row for a terminal, on which whoever wrote the message must not have a say."""
-    body = row["body"][:SHOWN_BYTES].decode("utf-8", "backslashreplace")
-    return {
-        "id": row["id"],
-        "received_at": row["received_at"],
-        **{name: _printable(row[name] or "") for name in ("queue", "reason", "headers")},
-        "body": _printable(body) + ("…" if len(row["body"]) > SHOWN_BYTES else ""),
-    }
-
-
-def _printable(text: str) -> str:
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+def _short(body: bytes) -> str:
+    return printable(plain(body[:SHOWN_BYTES])) + ("…" if len(body) > SHOWN_BYTES else "")
 
 
 @dead_letters.command()
 @_chosen
-@as_json
+@prints(
+    *("letters", "landed", "known", "removed", "kept", "reasons"),
+    *("samples", "events", "conversion_errors", "unsigned_samples", "late_points"),
+)
 def retry(
     ids: tuple[int, ...],
     queue: str | None,
@@ -133,12 +124,12 @@ def retry(
     start: datetime | None,
     end: datetime | None,
     all_of_them: bool,
-    as_json: bool,
+    printer: Printer,
 ) -> None:
-    """Try dead letters again after a fix; those that can be used now are collected, the others stay.
+    """Retry dead letters after a fix. Those that can be used now are collected, the others stay.
 
-    What is landed is converted and followed in the catalog, as by `collect`. Nothing is landed twice, whenever this is
-    stopped or called again. A collector may be at work meanwhile.
+    What is landed is converted and cataloged, as by `collect`. Nothing is landed twice, even if you stop this or call
+    it again. A collector may run at the same time.
     """
     from meterhouse.catalog import catalog
     from meterhouse.collection.dead_letter_retry import retry as try_again
@@ -148,7 +139,7 @@ def retry(
 
     selection = _selection(ids, queue, reason, start, end, all_of_them)
     site = open_checked()
-    with output.progress("retrying dead letters") as tell:
+    with progress("retrying dead letters") as tell:
         retried = try_again(site, selection, progress=tell)
     done = {**asdict(retried), "reasons": dict(retried.reasons.most_common(REASONS_SHOWN))}
     try:
@@ -157,14 +148,14 @@ def retry(
         done["conversion_errors"], done["unsigned_samples"] = converted.errors, converted.unsigned
         done["late_points"] = catalogued.late
     except Conflict as error:  # which does the same for what was landed here
-        output.note(f"meterhouse: {error}")
-    output.figures("retried", done, as_json)
+        note(f"meterhouse: {error}")
+    printer.figures("retried", done)
 
 
 @dead_letters.command()
 @_chosen
-@click.option("--dry-run", is_flag=True, help="Only say how many there are, of how many bytes, from when to when.")
-@as_json
+@click.option("--dry-run", is_flag=True, help="Only print how many there are, of how many bytes, from when to when.")
+@prints("letters", "bytes", "oldest", "newest", "dry_run")
 def purge(
     ids: tuple[int, ...],
     queue: str | None,
@@ -173,15 +164,16 @@ def purge(
     end: datetime | None,
     all_of_them: bool,
     dry_run: bool,
-    as_json: bool,
+    printer: Printer,
 ) -> None:
-    """Delete dead letters for good."""
+    """Delete dead letters. This cannot be undone."""
     from meterhouse.dead_letters import purge as delete
     from meterhouse.site import Site
 
     selection = _selection(ids, queue, reason, start, end, all_of_them)
-    found = asdict(delete(Site.open(), selection, dry_run=dry_run))
-    output.figures("would purge" if dry_run else "purged", {**found, "dry_run": dry_run}, as_json)
+    with progress("deleting dead letters"):
+        found = asdict(delete(Site.open(), selection, dry_run=dry_run))
+    printer.figures("would purge" if dry_run else "purged", {**found, "dry_run": dry_run})
 
 
 COMMANDS: list[click.Command] = [dead_letters]

@@ -5,23 +5,25 @@ from pathlib import Path
 
 import click
 
-from meterhouse.cli import output
-from meterhouse.cli.options import as_json
+from meterhouse.cli.options import prints
+from meterhouse.cli.output import Printer, line, note
+from meterhouse.cli.progress import progress
+from meterhouse.cli.tables import printable
 
 
 @click.group()
 def definitions() -> None:
-    """Meter and event definitions: whether they can work, and whether they still find what they look for."""
+    """Meter and event definitions: whether they are valid, and whether they still find values."""
 
 
 @definitions.command()
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
-@as_json
-def check(paths: tuple[Path, ...], as_json: bool) -> None:
-    """Check definition files (PATHS: files, or folders as METERHOUSE_CONFIG_DIR; default: the site's own).
+@prints("file", "line", "severity", "definition", "reason")
+def check(paths: tuple[Path, ...], printer: Printer) -> None:
+    """Check definition files (PATHS: files, or folders like METERHOUSE_CONFIG_DIR; default: the site's own).
 
-    Every fault and every doubt with file, line and reason; exit status 1 if there is a fault. Made for the check before
-    a change is merged: it needs no site and touches no store.
+    Prints every fault and warning with its file, line and reason. The exit status is 1 if there is a fault. Use it to
+    check a change before you merge it: it needs no site and opens no store.
     """
     from meterhouse.definitions.checking import Checked, check_folder
     from meterhouse.definitions.checking import check as check_files
@@ -29,39 +31,42 @@ def check(paths: tuple[Path, ...], as_json: bool) -> None:
 
     given = settings()
     names = given.icehouse_names
-    if not paths:
-        parts = [check_folder(given.config_dir, icehouse_names=names, icehouse_meters=given.icehouse_meters)]
-    else:
-        parts = [check_files([path for path in paths if not path.is_dir()], icehouse_names=names)]
-        parts += [check_folder(path, icehouse_names=names, shipped=False) for path in paths if path.is_dir()]
+    with progress("checking definitions"):
+        if not paths:
+            parts = [check_folder(given.config_dir, icehouse_names=names, icehouse_meters=given.icehouse_meters)]
+        else:
+            parts = [check_files([path for path in paths if not path.is_dir()], icehouse_names=names)]
+            parts += [check_folder(path, icehouse_names=names, shipped=False) for path in paths if path.is_dir()]
     checked = Checked.together(parts)
-    for finding in checked.findings:
-        output.line(output.dumps(asdict(finding)) if as_json else str(finding))
-    doubts = len(checked.findings) - checked.faults
-    output.note(
+    if printer.format == "table" and not printer.chosen:
+        for finding in checked.findings:
+            line(printable(str(finding)))  # as compilers do, so that an editor finds the place
+    else:
+        printer.rows([asdict(finding) for finding in checked.findings])
+    warnings = len(checked.findings) - checked.faults
+    note(
         f"{checked.files} files with {checked.meters} meters and {checked.events} event definitions: "
-        f"{checked.faults} faults, {doubts} warnings"
+        f"{checked.faults} faults, {warnings} warnings"
     )
     if checked.faults:
         raise SystemExit(1)
 
 
 @definitions.command()
-@click.option("--forget", is_flag=True, help="Begin to count anew: what was found is no longer expected.")
+@click.option("--forget", is_flag=True, help="Start counting again: values found so far are no longer expected.")
 @click.option("--event-type", help="Only this event type.")
-@as_json
-def drift(forget: bool, event_type: str | None, as_json: bool) -> None:
-    """Paths that used to find something in notifications of a type, and no longer do."""
+@prints("event_type", "reader", "path", "found", "of", "missed", "last_found_at")
+def drift(forget: bool, event_type: str | None, printer: Printer) -> None:
+    """List paths that found values in notifications of a type before, and no longer do."""
     from meterhouse.conversion.drift import drifted
-    from meterhouse.conversion.drift import forget as begin_anew
+    from meterhouse.conversion.drift import forget as start_again
     from meterhouse.site import Site
 
     site = Site.open()
     if forget:
-        output.note(f"forgot {begin_anew(site, event_type)} paths")
+        note(f"forgot {start_again(site, event_type)} paths")
         return
-    found = [asdict(each) for each in drifted(site) if event_type in (None, each.event_type)]
-    output.rows(found, as_json)
+    printer.rows([asdict(each) for each in drifted(site) if event_type in (None, each.event_type)])
 
 
 COMMANDS: list[click.Command] = [definitions]

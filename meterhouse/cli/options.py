@@ -1,19 +1,28 @@
 """Options and argument types that commands share."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from datetime import date, datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
+from click.shell_completion import CompletionItem
 
 from meterhouse import times
-from meterhouse.errors import MeterhouseError
+from meterhouse.cli.output import FORMATS, Printer
+from meterhouse.errors import UnknownKeyword, UsageError
+from meterhouse.filters import OPERATORS, Fields, Filter, names
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+TIMES = "ISO 8601 (UTC), now, today, yesterday, or a time ago: -90m, -12h, -2d, -1w"
+
+
+# -- types --------------------------------------------------------------------------------------------------
+
 
 class Instant(click.ParamType[datetime]):
-    """An ISO 8601 instant; UTC where it names no offset."""
+    """A time, as `times.parse` reads it."""
 
     name = "time"
 
@@ -22,12 +31,12 @@ class Instant(click.ParamType[datetime]):
             return value
         try:
             return times.parse(value)
-        except MeterhouseError as error:
+        except UsageError as error:
             self.fail(str(error), param, ctx)
 
 
 class Day(click.ParamType[date]):
-    """A day, `YYYY-MM-DD`, UTC."""
+    """A day, as `times.parse_day` reads it."""
 
     name = "day"
 
@@ -36,26 +45,155 @@ class Day(click.ParamType[date]):
             return value
         try:
             return times.parse_day(value)
-        except MeterhouseError as error:
+        except UsageError as error:
             self.fail(str(error), param, ctx)
 
-
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
-limit = click.option("--limit", type=click.IntRange(1, 10_000_000), default=100, show_default=True, help="Most rows.")
-
-
-def span(command: F) -> F:
-    """`--from` (inclusive) and `--to` (exclusive)."""
-    command = click.option("--to", "end", type=Instant(), help="End, exclusive; ISO 8601, UTC.")(command)
-    return click.option("--from", "start", type=Instant(), help="Start, inclusive; ISO 8601, UTC.")(command)
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return _completions(list(times.DAYS_AGO), incomplete)
 
 
-query = click.option(
-    "-q",
-    "--query",
-    "query",
-    type=(str, str, str),
-    metavar="FIELD OP VALUE",
-    multiple=True,
-    help="A condition, such as `-q resource_id eq UUID`; several are all to hold. OP: eq ne lt le gt ge.",
+class Name(click.ParamType[str]):
+    """One of the names that the code has, such as those of reports.
+
+    Args:
+        kind: what they name.
+        known: lists them.
+    """
+
+    def __init__(self, kind: str, known: Callable[[], list[str]]) -> None:
+        self.name = kind
+        self._known = known
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        known = self._known()
+        if value not in known:
+            raise UnknownKeyword(self.name, value, known)
+        return str(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return _completions(self._known(), incomplete)
+
+
+class _Columns(click.ParamType[tuple[str, ...]]):
+    """Names of columns, separated by commas."""
+
+    name = "names"
+
+    def __init__(self, known: Sequence[str]) -> None:
+        self._known = known
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        columns = tuple(dict.fromkeys(name.strip() for name in value.split(",")))
+        if "" in columns:
+            self.fail("write names of columns, separated by commas", param, ctx)
+        return columns
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        chosen = "".join(incomplete.rpartition(",")[:2])
+        return _completions([f"{chosen}{name}" for name in self._known], incomplete)
+
+
+def _completions(known: Sequence[str], incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(name) for name in known if name.startswith(incomplete)]
+
+
+# -- options ------------------------------------------------------------------------------------------------
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON lines: one object a line.")
+
+limit = click.option(
+    "--limit", type=click.IntRange(1, 10_000_000), default=100, show_default=True, help="Maximum number of rows."
 )
+
+
+def span(*, to_alone: bool = True) -> Callable[[F], F]:
+    """`--from` (inclusive) and `--to` (exclusive). `--from` alone means until now.
+
+    Args:
+        to_alone: whether the command can do without a start.
+    """
+
+    def decorate(command: F) -> F:
+        @functools.wraps(command)
+        def run(*args: Any, start: datetime | None, end: datetime | None, **options: Any) -> Any:
+            if start is None and end is not None and not to_alone:
+                raise click.UsageError("--to needs a --from")
+            if start is not None:
+                until = end or times.now()
+                if start >= until:
+                    given = "--to" if end else "now"
+                    raise click.UsageError(f"the span is empty: {given} is not after --from, {times.text(start)}")
+                end = until
+            return command(*args, start=start, end=end, **options)
+
+        return _with_options(
+            run,
+            click.option("--from", "start", type=Instant(), help=f"Start, inclusive: {TIMES}."),
+            click.option("--to", "end", type=Instant(), help="End, exclusive; default now if --from is given."),
+        )
+
+    return decorate
+
+
+def query(fields: Fields) -> Callable[[F], F]:
+    """`-q FIELD OP VALUE`, on fields of one kind of thing; the command gets a list of filters as `query`."""
+
+    def filters(ctx: click.Context, param: click.Parameter, given: Sequence[tuple[str, str, str]]) -> list[Filter]:
+        return [Filter(*condition, fields) for condition in given]
+
+    return click.option(
+        "-q",
+        "--query",
+        "query",
+        type=(str, str, str),
+        metavar="FIELD OP VALUE",
+        multiple=True,
+        callback=filters,
+        help=f"A condition; may be repeated, and all have to hold. FIELD: {', '.join(names(fields))}. "
+        f"OP: {', '.join(OPERATORS)}.",
+    )
+
+
+def prints(*known: str, shown: Sequence[str] = (), prose: Sequence[str] = ()) -> Callable[[F], F]:
+    """The options of all commands that print rows or figures; the command gets a `Printer` as `printer`.
+
+    Args:
+        known: the columns of the rows, or the names of the figures; none if the query decides.
+        shown: those that a table has, in this order, if the user chooses none; default all.
+        prose: columns that are wrapped on a terminal instead of shortened.
+    """
+
+    def decorate(command: F) -> F:
+        @functools.wraps(command)
+        def run(
+            *args: Any, format: str | None, as_json: bool, columns: tuple[str, ...] | None, wide: bool, **options: Any
+        ) -> Any:
+            if as_json and format is not None:
+                raise click.UsageError("--json prints JSON lines: give it or --format, not both")
+            how = "lines" if as_json else format or "table"
+            printer = Printer(how, known, tuple(shown), tuple(prose), columns or (), wide)
+            printer.check()
+            return command(*args, printer=printer, **options)
+
+        return _with_options(
+            run,
+            click.option(
+                "--format",
+                type=click.Choice(FORMATS),
+                help="How to print; default a table. json: one array. value: values alone, separated by tabs.",
+            ),
+            as_json,
+            click.option("--columns", type=_Columns(known), help="Columns to print, separated by commas."),
+            click.option("--wide", is_flag=True, help="Print whole values, whatever the terminal's width."),
+        )
+
+    return decorate
+
+
+def _with_options(command: Callable[..., Any], *options: Callable[[F], F]) -> F:
+    decorated = cast(F, command)
+    for option in reversed(options):
+        decorated = option(decorated)
+    return decorated

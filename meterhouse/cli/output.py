@@ -1,19 +1,33 @@
-"""What commands print: data to standard output, as JSON lines or a table; everything else to standard error."""
+"""What commands print: data to standard output (a table, JSON, CSV, bare values), everything else to standard error."""
 
+import csv
+import io
 import json
 import os
-import signal
+import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
-from types import FrameType
 from typing import Any
 
 import click
 
 from meterhouse import times
+from meterhouse.cli import tables
+from meterhouse.cli.tables import cells, printable
+from meterhouse.errors import UsageError
+
+Row = Mapping[str, Any]
+
+FORMATS = ("table", "json", "csv", "value")
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""With what a cell begins that a spreadsheet takes for a formula (OWASP, CSV Injection)."""
+
+
+# -- values -------------------------------------------------------------------------------------------------
 
 
 def plain(value: Any) -> Any:
@@ -37,11 +51,57 @@ def plain(value: Any) -> Any:
 
 def dumps(value: Any) -> str:
     """A value as JSON on one line; lone surrogates, which no UTF-8 text holds, are replaced."""
-    return json.dumps(plain(value), ensure_ascii=False).encode("utf-8", "replace").decode("utf-8")
+    return _encodable(json.dumps(plain(value), ensure_ascii=False))
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _text(value: Any) -> str:
+    """A value as text, whole."""
+    value = plain(value)
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value)
+
+
+def _cell(value: Any) -> str:
+    """A value for a terminal: numbers in ten digits; without brackets what holds only simple values."""
+    value = plain(value)
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    if not isinstance(value, dict | list):
+        return printable(_text(value))
+    inner = list(value.values()) if isinstance(value, dict) else value
+    if any(isinstance(each, dict | list) for each in inner):
+        return printable(_text(value))
+    if isinstance(value, dict):
+        return " ".join(f"{printable(key)}={_cell(each)}" for key, each in value.items())
+    return ", ".join(map(_cell, inner))
+
+
+def _safe(value: Any) -> str:
+    """A value for CSV: one that a spreadsheet would take for a formula, and is not a number, gets a leading `'`."""
+    text = _encodable(_text(value))
+    if not text.startswith(_FORMULA):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
+
+
+# -- printing -----------------------------------------------------------------------------------------------
 
 
 def line(text: str) -> None:
-    """Print a line of data; where the reader has seen enough (as `| head`), the command is done."""
+    """Print a line of data; if its reader has gone (as `| head` does), the command is done."""
     try:
         click.echo(text)
     except BrokenPipeError:
@@ -49,97 +109,151 @@ def line(text: str) -> None:
         raise SystemExit(0) from None
 
 
-def rows(found: Sequence[Mapping[str, Any]], as_json: bool) -> None:
-    """Print rows: one JSON object a line, or a table as wide as its values."""
-    if as_json:
-        for row in found:
-            line(dumps(row))
-        return
-    if not found:
-        click.echo("nothing found", err=True)
-        return
-    columns = list(found[0])
-    cells = [[_cell(plain(row[name])) for name in columns] for row in found]
-    numeric = [all(isinstance(row[name], int | float | None) for row in found) for name in columns]
-    widths = [max(len(name), *(len(row[n]) for row in cells)) for n, name in enumerate(columns)]
-    for cells_of_line in [columns, *cells]:
-        padded = (
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(cells_of_line, widths, numeric, strict=True)
-        )
-        line("  ".join(padded).rstrip())
-
-
-def figures(name: str, found: Mapping[str, Any], as_json: bool) -> None:
-    """Print what a step did: one JSON object, or a line a figure."""
-    if as_json:
-        line(dumps(found))
-        return
-    width = max(len(key) for key in found)
-    line(name)
-    for key, value in found.items():
-        line(f"  {key.replace('_', ' ').ljust(width)}  {_cell(plain(value))}")
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.10g}"
-    if isinstance(value, dict | list):
-        return json.dumps(value, ensure_ascii=False)
-    return str(value)
-
-
 def note(text: str) -> None:
-    """Say something beside the data, on standard error."""
-    click.echo(text, err=True)
+    """Print something about the data, in one line on standard error."""
+    click.echo(printable(text), err=True)
 
 
-@contextmanager
-def progress(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on a terminal, nothing in a pipe. The block gets a function to call with (done, total)."""
-    if not sys.stderr.isatty():
-        yield lambda done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+@dataclass(frozen=True)
+class Printer:
+    """How a command prints its data.
 
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    ) as bar:
-        task = bar.add_task(label, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-@contextmanager
-def ended_by_signal() -> Iterator[Callable[[], bool]]:
-    """Give the block a function that says whether SIGTERM or SIGINT has asked it to end; a second one ends it at once.
-
-    An exception out of a signal's handler could be lost: libraries turn it into errors of their own.
+    Attributes:
+        format: one of FORMATS, or `lines` for JSON lines.
+        known: the columns that the command's rows have; empty if its query decides.
+        shown: those of them that a table, CSV and values have if the user chooses none; empty for all.
+        prose: columns that are wrapped on a terminal instead of shortened.
+        chosen: the columns that the user wants, in this order; empty for no choice.
+        wide: print values whole on a terminal too.
     """
-    asked: list[int] = []
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        asked.append(number)
-        if len(asked) > 1:
-            end()
+    format: str
+    known: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
+    prose: tuple[str, ...] = ()
+    chosen: tuple[str, ...] = ()
+    wide: bool = False
 
-    def end() -> None:
-        if signal.SIGINT in asked:
-            raise KeyboardInterrupt
-        if asked:
-            raise SystemExit(0)
+    @property
+    def is_json(self) -> bool:
+        """Whether values keep their structure."""
+        return self.format in ("json", "lines")
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    end()
+    def rows(self, found: Sequence[Row], known: Sequence[str] = ()) -> None:
+        """Print rows.
+
+        Args:
+            found: the rows; those of one command have the same columns.
+            known: their columns if the query decides; default those that the command declares.
+
+        Raises:
+            UsageError: a chosen column is not among them.
+        """
+        known = tuple(known) or self.known or tuple(dict.fromkeys(name for row in found for name in row))
+        self._check(known)
+        columns = self.chosen or self._shown(known)
+        if self.is_json:
+            self._json([{name: row.get(name) for name in self.chosen} if self.chosen else row for row in found])
+        elif self.format == "csv":
+            if columns:
+                _csv([columns, *([row.get(name) for name in columns] for row in found)])
+        elif self.format == "value":
+            for row in found:
+                line("\t".join(printable(_text(row.get(name))) for name in columns))
+        elif not found:
+            note("nothing found")
+        else:
+            for text in self._table(found, columns):
+                line(text)
+
+    def figures(self, name: str, found: Row) -> None:
+        """Print what a step did, or what one thing is: a line a figure, or in another format one row.
+
+        Args:
+            name: the heading.
+            found: the figures; one of them may hold further ones, or rows.
+
+        Raises:
+            UsageError: a chosen column is not among them.
+        """
+        if self.format != "table":
+            self.rows([found])
+            return
+        self._check(self.known)
+        columns = self.chosen or self._shown(tuple(found))
+        line(printable(name))
+        for text in self._list({key.replace("_", " "): found.get(key) for key in columns}, 2):
+            line(text)
+
+    def check(self) -> None:
+        """Check the chosen columns against those that the command declares.
+
+        Raises:
+            UsageError: one is not among them.
+        """
+        self._check(self.known)
+
+    def _check(self, known: Sequence[str]) -> None:
+        for name in self.chosen:
+            if known and name not in known:
+                raise UsageError(f"unknown column '{name}'", where="--columns", hint=f"Known: {', '.join(known)}")
+
+    def _shown(self, known: Sequence[str]) -> tuple[str, ...]:
+        return tuple(name for name in self.shown if name in known) or tuple(known)
+
+    def _json(self, found: Sequence[Row]) -> None:
+        if self.format == "lines":
+            for row in found:
+                line(dumps(row))
+        elif not found:
+            line("[]")
+        else:
+            for place, row in enumerate(found):
+                end = "]" if place == len(found) - 1 else ","
+                line(f"{' ' if place else '['}{dumps(row)}{end}")
+
+    def _table(self, found: Sequence[Row], columns: Sequence[str], indent: int = 0) -> Iterator[str]:
+        """The lines of a table: in a pipe it is whole, on a terminal it fits."""
+        room = None if self.wide or not sys.stdout.isatty() else max(shutil.get_terminal_size().columns - indent, 1)
+        made, left_out = tables.lines([self._column(name, found) for name in columns], room)
+        yield from (" " * indent + text for text in made)
+        if left_out:
+            count = f"{len(left_out)} columns do" if len(left_out) > 1 else "1 column does"
+            note(f"{count} not fit: {', '.join(left_out)}. --wide shows all, --columns those that you name")
+
+    def _column(self, name: str, found: Sequence[Row]) -> tables.Column:
+        values = [row.get(name) for row in found]
+        there = [value for value in values if value is not None]
+        kind: tables.Kind = "text"
+        if name in self.prose:
+            kind = "prose"
+        elif all(isinstance(value, int | float | Decimal) and not isinstance(value, bool) for value in there):
+            kind = "number"
+        elif all(isinstance(value, date) for value in there):
+            kind = "time"
+        return tables.Column(printable(name), list(map(_cell, values)), kind)
+
+    def _list(self, found: Row, indent: int) -> Iterator[str]:
+        """A line a figure; figures and rows that it holds itself are below it, further in."""
+        margin = " " * indent
+        names = {key: printable(key) for key in found}
+        width = max(map(cells, names.values()), default=0)
+        for key, value in found.items():
+            if value and isinstance(value, Mapping):
+                yield f"{margin}{names[key]}"
+                yield from self._list(value, indent + 2)
+            elif value and isinstance(value, list) and all(isinstance(each, Mapping) for each in value):
+                yield f"{margin}{names[key]}"
+                yield from self._table(value, list(dict.fromkeys(name for row in value for name in row)), indent + 2)
+            else:
+                yield f"{margin}{names[key]}{' ' * (width - cells(names[key]))}  {_cell(value)}".rstrip()
+
+
+def _csv(found: Sequence[Sequence[Any]]) -> None:
+    """Print rows as CSV (RFC 4180, but with line feeds). On a terminal, escapes stand for what is not printable."""
+    on_terminal = sys.stdout.isatty()
+    for row in found:
+        buffer = io.StringIO()
+        values = map(_safe, row)
+        csv.writer(buffer, lineterminator="").writerow(map(printable, values) if on_terminal else values)
+        line(buffer.getvalue())

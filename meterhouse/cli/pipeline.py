@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from meterhouse import times
-from meterhouse.cli import output
-from meterhouse.cli.options import Day, as_json, span
+from meterhouse.cli.options import Day, Name, as_json, prints, span
+from meterhouse.cli.output import Printer, dumps, line, note
+from meterhouse.cli.progress import progress
+from meterhouse.cli.signals import ended_by_signal
+from meterhouse.cli.tables import printable
+from meterhouse.recompute import assets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,20 +33,20 @@ if TYPE_CHECKING:
 @click.option(
     "--explain",
     metavar="MESSAGE_ID",
-    help="Of this message only: which definition matched, which path found what, and what came of it.",
+    help="Explain this message only: which definition matched, what each path found, and what the result is.",
 )
 @as_json
 def convert(kind: str, definitions: Path | None, explain: str | None, as_json: bool) -> None:
-    """Convert notifications (JSON lines, enveloped or not) from standard input; touches no store.
+    """Convert notifications (JSON lines, enveloped or not) from standard input. Opens no store.
 
-    A dry run of definitions on a recorded stream: one JSON line a message, on standard output.
+    A dry run of definitions on a recorded stream. Prints one JSON line for each message.
     """
     from meterhouse.conversion.convert import Converter
     from meterhouse.settings import settings
 
     loaded = _definitions(kind, definitions)
     for fault in loaded.faults:
-        output.note(f"meterhouse: {fault}")
+        note(f"meterhouse: {fault}")
     converter = Converter.from_settings(settings(), loaded)
     if explain is not None:
         from meterhouse.conversion.explain import as_text, explain_event, explain_samples
@@ -52,19 +56,19 @@ def convert(kind: str, definitions: Path | None, explain: str | None, as_json: b
             raise click.ClickException(f"no message on standard input has the message_id '{explain}'")
         found = (explain_samples if kind == "samples" else explain_event)(loaded, converter, asked)
         try:
-            lines = [output.dumps(found)] if as_json else list(as_text(found))
+            lines = [dumps(found)] if as_json else list(map(printable, as_text(found)))
         except RecursionError:
             raise click.ClickException(f"message '{explain}' is nested too deeply to be shown") from None
         for text in lines:
-            output.line(text)
+            line(text)
         return
     make = converter.samples_line if kind == "samples" else converter.event_line
     for number, message in _messages():
         failed: Exception | None = None
-        line: dict[str, Any]
+        converted: dict[str, Any]
         if isinstance(message, dict):
             try:
-                output.line(output.dumps(make(message)))
+                line(dumps(make(message)))
             except RecursionError as error:
                 failed = error
         else:
@@ -72,15 +76,15 @@ def convert(kind: str, definitions: Path | None, explain: str | None, as_json: b
         if failed is not None:
             reason = {"error": type(failed).__name__, "detail": f"line {number}: {failed}"}
             if kind == "samples":
-                line = {"message_id": None, "event_type": None, "samples": [], "errors": [reason]}
+                converted = {"message_id": None, "event_type": None, "samples": [], "errors": [reason]}
             else:
-                line = {"message_id": None, "event": None, "error": reason}
-            output.line(output.dumps(line))
+                converted = {"message_id": None, "event": None, "error": reason}
+            line(dumps(converted))
 
 
 def _name_left_out(site: "Site") -> None:
     for fault in site.definitions.faults:
-        output.note(f"meterhouse: {fault}")
+        note(f"meterhouse: {fault}")
 
 
 def _definitions(kind: str, path: Path | None) -> "Definitions":
@@ -98,14 +102,14 @@ def _definitions(kind: str, path: Path | None) -> "Definitions":
 
 
 def _messages() -> "Iterator[tuple[int, dict[str, Any] | Exception]]":
-    """The messages of standard input with the numbers of their lines; for a line that is none, why not."""
+    """The messages of standard input with their line numbers; for a line that is not one, the reason."""
     from meterhouse.conversion.bodies import read_body
     from meterhouse.stream.envelope import unwrap
 
-    for number, line in enumerate(sys.stdin.buffer, 1):
-        if line.strip():
+    for number, text in enumerate(sys.stdin.buffer, 1):
+        if text.strip():
             try:
-                message = unwrap(line.rstrip(b"\r\n"))
+                message = unwrap(text.rstrip(b"\r\n"))
                 read = read_body(message.body)
                 own = read.get("message_id")
                 yield number, {**read, "message_id": own if isinstance(own, str) and own else message.message_id}
@@ -117,13 +121,19 @@ def _is(message: dict[str, Any], message_id: str) -> bool:
     return message.get("message_id") == message_id
 
 
+_INTAKE = ("samples", "events", "conversion_errors", "unsigned_samples", "late_points")
+
+
 @click.command()
-@click.option("--follow", is_flag=True, help="Go on for ever.")
-@click.option("--max-messages", type=click.IntRange(1), help="Stop after so many messages.")
-@click.option("--max-seconds", type=click.FloatRange(0, min_open=True), help="Stop draining after so many seconds.")
-@as_json
-def collect(follow: bool, max_messages: int | None, max_seconds: float | None, as_json: bool) -> None:
-    """Drain the stream into the lake, convert what is landed meanwhile, and follow it in the catalog."""
+@click.option("--follow", is_flag=True, help="Continue until stopped; print the figures every ten seconds.")
+@click.option("--max-messages", type=click.IntRange(1), help="Stop after this many messages.")
+@click.option("--max-seconds", type=click.FloatRange(0, min_open=True), help="Stop draining after this many seconds.")
+@prints(
+    *("messages", "landed", "redelivered", "dead_letters", "dead_letters_known", "bytes", "batches"),
+    *("landing_seconds", "idle_seconds", "seconds", *_INTAKE),
+)
+def collect(follow: bool, max_messages: int | None, max_seconds: float | None, printer: Printer) -> None:
+    """Drain the stream into the lake, and meanwhile convert and catalog what has been landed."""
     from meterhouse.collection.collect import Limits
     from meterhouse.collection.intake import Intake, intake
     from meterhouse.configuration import open_checked
@@ -141,27 +151,30 @@ def collect(follow: bool, max_messages: int | None, max_seconds: float | None, a
             "unsigned_samples": converted.unsigned,
             "late_points": catalogued.late,
         }
-        output.figures("collected", figures, as_json)
+        printer.figures("collected", figures)
 
     def tell_of_part(part: Intake) -> None:
         if follow and (part.collected.messages or part.followed.converted.notifications):
             tell(part)
 
-    with output.progress("collecting") as progress, output.ended_by_signal() as stop:
+    with progress("collecting", shown=not follow) as update, ended_by_signal() as stop:
         limits = Limits(messages=max_messages, seconds=max_seconds, follow=follow, stop=stop)
-        done = intake(site, limits, progress=progress, report=tell_of_part)
+        done = intake(site, limits, progress=update, report=tell_of_part)
     if not follow:
         tell(done)
 
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@as_json
-def load(files: tuple[Path, ...], as_json: bool) -> None:
+@prints(
+    *("files", "messages", "landed", "redelivered", "dead_letters", "dead_letters_known_already"),
+    *("samples", "samples_known_already", *_INTAKE[1:]),
+)
+def load(files: tuple[Path, ...], printer: Printer) -> None:
     """Load FILES of notifications (JSON lines) or samples (CSV, JSON lines; also .gz) into the lake, as if collected.
 
-    CSV columns: timestamp,meter,resource_id,volume[,type,unit,project_id,user_id]; `metric` and `value` are taken for
-    meter and volume; meter and resource_id default to the file's name.
+    CSV columns: timestamp,meter,resource_id,volume[,type,unit,project_id,user_id]. `metric` and `value` stand for meter
+    and volume. meter and resource_id default to the file's name.
     """
     from meterhouse.catalog import catalog
     from meterhouse.collection.load import load as load_files
@@ -171,11 +184,12 @@ def load(files: tuple[Path, ...], as_json: bool) -> None:
     site = open_checked()
     _name_left_out(site)
     try:
-        with output.progress("loading files") as tell:
-            loaded = load_files(site, list(files), progress=tell)
-    finally:  # what was loaded before a file that cannot be, is of use all the same
-        converted = make(site)
-        catalogued = catalog(site)
+        with progress("loading files") as update:
+            loaded = load_files(site, list(files), progress=update)
+    finally:  # also after an error: the files before the one at fault are loaded
+        with progress("converting"):
+            converted = make(site)
+            catalogued = catalog(site)
     done = {
         "files": loaded.files,
         "messages": loaded.collected.messages,
@@ -190,12 +204,12 @@ def load(files: tuple[Path, ...], as_json: bool) -> None:
         "unsigned_samples": converted.unsigned,
         "late_points": catalogued.late,
     }
-    output.figures("loaded", done, as_json)
+    printer.figures("loaded", done)
 
 
 @click.command()
-@as_json
-def rollup(as_json: bool) -> None:
+@prints("hours", "points_judged", "excluded", "flagged", "rollups", "seconds")
+def rollup(printer: Printer) -> None:
     """Judge the quality of dirty event hours and roll up their good points."""
     from meterhouse.catalog import catalog
     from meterhouse.configuration import open_checked
@@ -203,11 +217,12 @@ def rollup(as_json: bool) -> None:
     from meterhouse.sample_quality.step import judge_hours
 
     site = open_checked()
-    catalog(site)
-    with output.progress("judging hours") as tell:
-        judged = judge_hours(site, progress=tell)
-    with output.progress("rolling up hours") as tell:
-        rolled = roll_up(site, progress=tell)
+    with progress("cataloging"):
+        catalog(site)
+    with progress("judging hours") as update:
+        judged = judge_hours(site, progress=update)
+    with progress("rolling up hours") as update:
+        rolled = roll_up(site, progress=update)
     done = {
         "hours": len(rolled.hours),
         "points_judged": judged.points,
@@ -216,56 +231,52 @@ def rollup(as_json: bool) -> None:
         "rollups": rolled.rows,
         "seconds": round(judged.seconds + rolled.seconds, 3),
     }
-    output.figures("rolled up", done, as_json)
+    printer.figures("rolled up", done)
 
 
 @click.command()
-@click.option("--day", type=Day(), help="The arrival day; default yesterday.")
-@as_json
-def archive(day: date | None, as_json: bool) -> None:
-    """Seal an arrival day: one verified file a table and hour in place of many, listed in the manifest."""
+@click.option("--day", type=Day(), help="The arrival day: YYYY-MM-DD, today or yesterday; default yesterday.")
+@prints(
+    *("day", "table_name", "rows", "duplicates", "volume_sum", "digest", "files_before", "bytes_before", "files"),
+    *("bytes", "version", "day_over", "sealed_at"),
+    shown=(
+        *("day", "table_name", "rows", "duplicates", "volume_sum", "files_before", "bytes_before", "bytes"),
+        "digest",
+    ),
+)
+def archive(day: date | None, printer: Printer) -> None:
+    """Seal an arrival day: for each table and hour, one verified file instead of many, listed in the manifest."""
     from meterhouse.archive.seal import archive as seal
     from meterhouse.archive.seal import manifest
     from meterhouse.configuration import open_checked
 
     site = open_checked()
     day = day or (times.now() - timedelta(days=1)).date()
-    done = seal(site, day)
-    output.note(
+    with progress(f"sealing {day}"):
+        done = seal(site, day)
+    note(
         f"sealed {len(done.sealed)} tables of {day}, unchanged {len(done.unchanged)}, "
         f"deleted {done.deleted_files} replaced files, {done.seconds:.1f} s"
     )
-    columns = (
-        "day",
-        "table_name",
-        "rows",
-        "duplicates",
-        "volume_sum",
-        "files_before",
-        "bytes_before",
-        "bytes",
-        "digest",
-    )
-    entries = manifest(site, day)
-    output.rows([entry if as_json else {name: entry[name] for name in columns} for entry in entries], as_json)
+    printer.rows(manifest(site, day))
 
 
 @click.command()
-@click.argument("asset")
-@span
+@click.argument("asset", type=Name("asset", assets))
+@span(to_alone=False)
 @click.option("--why", default="backfill by hand", show_default=True, help="The reason, kept with the hours.")
-@as_json
-def backfill(asset: str, start: datetime | None, end: datetime | None, why: str, as_json: bool) -> None:
-    """Recompute ASSET over a span: sample_quality, rollups, archive or a report. Stopped, it goes on where it was."""
+@prints("hours", "points", "excluded", "rollups", "days", "rows")
+def backfill(asset: str, start: datetime | None, end: datetime | None, why: str, printer: Printer) -> None:
+    """Recompute ASSET over a span: sample_quality, rollups, archive or a report. If stopped, it continues next time."""
     from meterhouse.configuration import open_checked
     from meterhouse.recompute import backfill as recompute
 
     if start is None or end is None:
-        raise click.UsageError("--from and --to are both needed")
+        raise click.UsageError("--from is needed: the start of the span to recompute")
     site = open_checked()
-    with output.progress(f"backfilling {asset}") as tell:
-        done = recompute(site, asset, start, end, why=why, progress=tell)
-    output.figures("backfilled", done, as_json)
+    with progress(f"recomputing {asset}") as update:
+        done = recompute(site, asset, start, end, why=why, progress=update)
+    printer.figures("backfilled", done)
 
 
 COMMANDS: list[click.Command] = [convert, collect, load, rollup, archive, backfill]

@@ -2,18 +2,23 @@
 
 import click
 
-from meterhouse.cli import output
-from meterhouse.cli.options import as_json
+from meterhouse.cli.options import prints
+from meterhouse.cli.output import Printer, note
+from meterhouse.cli.progress import progress
 
 
 @click.command()
-@click.option("--exit", "exit_after", is_flag=True, help="Stop after the tour; status 0 only if all was right.")
+@click.option("--exit", "exit_after", is_flag=True, help="Stop after the tour. The exit status is 0 if all was right.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=3000, show_default=True, help="The UI's port; 0: any free."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=3000,
+    show_default=True,
+    help="The port of the user interface; 0: any free port.",
 )
 @click.option("--seed", type=int, default=7, show_default=True, help="Seed of the simulated cloud.")
 def demo(exit_after: bool, port: int, seed: int) -> None:
-    """Run the whole pipeline on a simulated cloud, under Dagster, in a home folder of its own."""
+    """Run the whole pipeline on a simulated cloud, under Dagster, in its own home folder."""
     from meterhouse.shipped import code_location
 
     code_location()
@@ -23,21 +28,22 @@ def demo(exit_after: bool, port: int, seed: int) -> None:
 
 
 @click.command()
-@as_json
-def doctor(as_json: bool) -> None:
-    """Check every configured part, and say what to mend."""
-    from meterhouse.doctor import examine
+@prints("part", "state", "finding", prose=("finding",))
+def doctor(printer: Printer) -> None:
+    """Check every configured part, and report what to fix. The exit status is 1 if a part has failed."""
+    with progress("checking"):
+        from meterhouse.doctor import examine
 
-    found = examine()
-    output.rows(found, as_json)
+        found = examine()
+    printer.rows(found)
     if any(row["state"] == "failed" for row in found):
         raise SystemExit(1)
 
 
 @click.command("settings")
-@as_json
-def show_settings(as_json: bool) -> None:
-    """Every setting with its value and meaning."""
+@prints("setting", "value", "meaning", prose=("value", "meaning"))
+def show_settings(printer: Printer) -> None:
+    """List all settings with their values and meanings."""
     from meterhouse.settings import SECRETS, declarations, settings, variable
 
     values = settings()
@@ -46,7 +52,7 @@ def show_settings(as_json: bool) -> None:
         value = getattr(values, name)
         shown = "***" if name in SECRETS and value else _without_password(name, value)
         found.append({"setting": variable(name), "value": _text(shown), "meaning": declared.description})
-    output.rows(found, as_json)
+    printer.rows(found)
 
 
 def _text(value: object) -> str:
@@ -76,7 +82,7 @@ def migrate() -> None:
     warehouse = Warehouse(settings().warehouse, settings().lease_seconds)
     before = warehouse.revision()
     warehouse.migrate()
-    output.note(f"the schema is at revision {HEAD_REVISION} (was {before or 'empty'})")
+    note(f"the schema is at revision {HEAD_REVISION} (was {before or 'empty'})")
 
 
 COMMANDS: list[click.Command] = [demo, doctor, show_settings, migrate]

@@ -1,11 +1,12 @@
 """Events of the lake, with their traits."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from meterhouse import times
+from meterhouse.filters import Filter, on_lake
 from meterhouse.site import Site
-from meterhouse.stores.duck import arrow, quoted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -15,22 +16,25 @@ def events(
     site: Site,
     *,
     event_type: str | None = None,
+    query: Sequence[Filter] = (),
     start: datetime | None = None,
     end: datetime | None = None,
     limit: int = 100,
 ) -> "pa.Table":
     """Events of a half-open span, newest first; `event_type` is a glob."""
-    conditions = ["true"]
+    condition, values = on_lake(query)
+    conditions = [condition]
     if event_type:
-        conditions.append(f"event_type GLOB {quoted(event_type)}")
+        conditions.append("event_type GLOB ?")
+        values.append(event_type)
     if start:
         conditions.append(f"generated >= '{times.text(start)}'")
     if end:
         conditions.append(f"generated < '{times.text(end)}'")
     with site.lake.connect() as duck:
         site.lake.view(duck, "events", site.lake.files("events"))
-        return arrow(
-            duck,
+        return duck.sql(
             "SELECT DISTINCT ON (generated, message_id) message_id, event_type, generated, traits FROM events "
             f"WHERE {' AND '.join(conditions)} ORDER BY generated DESC, message_id LIMIT {int(limit)}",
-        )
+            params=values,
+        ).to_arrow_table()

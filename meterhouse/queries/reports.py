@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from meterhouse import shipped
-from meterhouse.errors import UnknownName
+from meterhouse.errors import UnknownKeyword
 
 if TYPE_CHECKING:
     from meterhouse.site import Site
@@ -38,14 +38,14 @@ def columns(site: "Site", name: str, start: datetime, end: datetime) -> dict[str
     A column has one type, whichever database it comes from: `day` has dates, a column of numbers whole or decimal ones.
 
     Raises:
-        UnknownName: there is no such report; names the near ones.
+        UnknownKeyword: there is no such report; names near misses.
     """
-    if name not in names():
-        raise UnknownName("report", name, names())
     from sqlalchemy import bindparam, text
 
     from meterhouse.stores.warehouse_tables import UtcTime
 
+    if name not in names():
+        raise UnknownKeyword("report", name, names())
     query = text(shipped.sql(f"{FOLDER}/{name}.sql")).bindparams(
         bindparam("start", type_=UtcTime), bindparam("end", type_=UtcTime)
     )

@@ -1,20 +1,105 @@
 """Resources, as the warehouse knows them."""
 
+import json
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import ARRAY, JSON, ColumnElement, Text, case, cast, exists, func, select
 
+from meterhouse.errors import UnknownName
+from meterhouse.filters import Filter, on_warehouse
 from meterhouse.site import Site
-from meterhouse.stores.warehouse_tables import resource_metadata, resources
+from meterhouse.stores.warehouse_tables import resource_metadata, resources, series
+
+_KNOWN = 1_000
+"""How many resources an error looks at for near misses."""
 
 
-def resource_list(site: Site, limit: int = 100) -> list[dict[str, Any]]:
-    """Resources as their newest sample shows them, the latest first."""
-    query = (
+def resource_list(site: Site, limit: int = 100, query: Sequence[Filter] = ()) -> list[dict[str, Any]]:
+    """Resources as their newest sample shows them, the latest first; `metadata` is an object, or None.
+
+    Args:
+        site: the site.
+        limit: maximum number of resources.
+        query: filters on RESOURCES; all of them have to hold.
+    """
+    conditions = [_condition(each, site.warehouse.is_sqlite) for each in query]
+    return _resources(site, conditions, limit)
+
+
+def _resources(site: Site, conditions: Sequence[ColumnElement[bool]], limit: int) -> list[dict[str, Any]]:
+    found = (
         select(resources, resource_metadata.c.metadata)
         .outerjoin(resource_metadata, resource_metadata.c.metadata_id == resources.c.metadata_id)
+        .where(*conditions)
         .order_by(resources.c.last_sample_at.desc(), resources.c.resource_id)
         .limit(limit)
     )
     with site.warehouse.read() as connection:
-        return [{k: v for k, v in row._mapping.items() if k != "metadata_id"} for row in connection.execute(query)]
+        rows = [{k: v for k, v in row._mapping.items() if k != "metadata_id"} for row in connection.execute(found)]
+    return [{**row, "metadata": json.loads(row["metadata"]) if row["metadata"] else None} for row in rows]
+
+
+def _condition(given: Filter, sqlite: bool) -> ColumnElement[bool]:
+    """A filter as a condition on `resources` and `resource_metadata`.
+
+    A resource has many meters: `ne` means that it has not this one, the other operators that it has such a one.
+    """
+    if given.target.column == "metadata":
+        return on_warehouse(given, _metadata(given.target.key, sqlite))
+    if given.target.column != "meter":
+        return on_warehouse(given, resources.c[given.target.column])
+    same = (series.c.source == resources.c.source, series.c.resource_id == resources.c.resource_id)
+    if given.op == "ne":
+        return ~exists().where(*same, series.c.meter == given.operand)
+    return exists().where(*same, on_warehouse(given, series.c.meter))
+
+
+def _metadata(key: str, sqlite: bool) -> ColumnElement[Any]:
+    """The text of a value of the metadata: of the key as it is, or else of keys within each other, by its dots."""
+    text = resource_metadata.c.metadata
+    paths = [[key], key.split(".")] if "." in key else [[key]]
+    found: list[ColumnElement[Any]]
+    if sqlite:
+        marks = ["$" + "".join(f'."{name}"' for name in path) for path in paths]
+        values = [text.op("->")(mark) for mark in marks]
+        # `->>` alone would give 1 for true
+        found = [
+            case((func.json_type(value) == "text", value.op("->>")("$")), (func.json_type(value) != "null", value))
+            for value in values
+        ]
+    else:
+        found = [cast(text, JSON).op("#>>", return_type=Text())(cast(path, ARRAY(Text))) for path in paths]
+    return func.coalesce(*found) if len(found) > 1 else found[0]
+
+
+def resource(site: Site, resource_id: str) -> dict[str, Any]:
+    """A resource as its newest sample shows it; its `meters` have meter, type, unit, source, first_seen and last_seen.
+
+    Raises:
+        UnknownName: there is no such resource; names near misses.
+    """
+    found = _resources(site, [resources.c.resource_id == resource_id], 1)
+    if not found:
+        near = _near(site, resource_id)
+        raise UnknownName("resource", resource_id, near, hint="" if near else "`meterhouse resources` lists them")
+    columns = [series.c[name] for name in ("meter", "type", "unit", "source")]
+    query = (
+        select(
+            *columns, func.min(series.c.first_seen).label("first_seen"), func.max(series.c.last_seen).label("last_seen")
+        )
+        .where(series.c.resource_id == resource_id)
+        .group_by(*columns)
+        .order_by(*columns)
+    )
+    with site.warehouse.read() as connection:
+        meters = [dict(row._mapping) for row in connection.execute(query)]
+    return {**found[0], "meters": meters}
+
+
+def _near(site: Site, resource_id: str) -> list[str]:
+    """Resources whose ids hold the given one, or start as it does."""
+    column = resources.c.resource_id
+    like = column.contains(resource_id, autoescape=True) | column.startswith(resource_id[:4], autoescape=True)
+    with site.warehouse.read() as connection:
+        return list(connection.execute(select(column).where(like).distinct().limit(_KNOWN)).scalars())

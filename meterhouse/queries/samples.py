@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from meterhouse.filters import FIELDS, OPERATORS, Filter
+from meterhouse.filters import Filter, on_lake
 from meterhouse.queries.meters import meter_span
 from meterhouse.sample_quality.judge import judge, reason_names
 from meterhouse.sample_quality.points import view_carried, view_points
 from meterhouse.site import Site
-from meterhouse.stores.duck import arrow, quoted
+from meterhouse.stores.duck import quoted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,16 +31,16 @@ def samples(
     """
     first, last = meter_span(site, meter)
     span = (start or first, end or last + timedelta(microseconds=1))
-    conditions = [f"p.{FIELDS[f.field]} {OPERATORS[f.op]} {quoted(f.value)}" for f in query]
+    condition, values = on_lake(query)
     with site.lake.connect() as duck:
         view_points(duck, site.lake, site.lake.version("samples"), [span], f"meter = {quoted(meter)}")
         view_carried(duck, site.lake, [span], site.settings.carry_hours)
         judge(duck, site.rules, site.settings.carry_hours)
-        return arrow(
-            duck,
-            "SELECT printf('%016x', sample_id) AS id, meter, p.type, unit, volume, user_id, project_id, resource_id, "
-            f"source, timestamp, recorded_at, {reason_names(site.rules, 'bits')} AS reasons "
+        return duck.sql(
+            "FROM (SELECT printf('%016x', sample_id) AS id, meter, p.type, unit, volume, user_id, project_id, "
+            f"resource_id, source, timestamp, recorded_at, {reason_names(site.rules, 'bits')} AS reasons "
             "FROM verdicts AS v JOIN (SELECT DISTINCT series_id, meter, type, unit, user_id, project_id, resource_id, "
-            "source FROM points) AS p USING (series_id) "
-            f"WHERE {' AND '.join(conditions) or 'true'} ORDER BY timestamp DESC, id LIMIT {int(limit)}",
-        )
+            "source FROM points) AS p USING (series_id)) "
+            f"WHERE {condition} ORDER BY timestamp DESC, id LIMIT {int(limit)}",
+            params=values,
+        ).to_arrow_table()

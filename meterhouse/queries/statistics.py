@@ -10,16 +10,14 @@ from string import Template
 from typing import Any
 
 from meterhouse import shipped, times
-from meterhouse.errors import MeterhouseError, UnknownName
-from meterhouse.filters import FIELDS, OPERATORS, Filter
+from meterhouse.errors import UnknownKeyword, UsageError
+from meterhouse.filters import Filter, on_lake
+from meterhouse.queries.aggregates import AGGREGATES, GROUPS
 from meterhouse.queries.meters import meter_span
 from meterhouse.sample_quality.judge import judge
 from meterhouse.sample_quality.points import view_carried, view_points
 from meterhouse.site import Site
 from meterhouse.stores.duck import one, quoted
-
-AGGREGATES = ("count", "sum", "avg", "min", "max", "stddev")
-GROUPS = ("resource_id", "project_id", "user_id", "source")
 
 
 def statistics(
@@ -48,33 +46,38 @@ def statistics(
         duration_start, duration_end, groupby. Times are aware, UTC.
 
     Raises:
-        UnknownName: no such meter, field, group or aggregate; names the near ones.
-        MeterhouseError: the period is negative or the span is empty.
+        UnknownName: no such meter; names near misses.
+        UnknownKeyword: no such group or aggregate.
+        UsageError: the period is negative or the span ends before it starts.
     """
     for kind, names, known in (("group", groupby, GROUPS), ("aggregate", aggregate, AGGREGATES)):
         for name in names:
             if name not in known:
-                raise UnknownName(kind, name, list(known))
+                raise UnknownKeyword(kind, name, known)
     if period < 0:
-        raise MeterhouseError(f"the period is {period} seconds", hint="Give 0 or more")
+        raise UsageError(f"the period is {period} seconds", hint="Give 0 or more")
     span = meter_span(site, meter)
     first, last = start or span[0], end or span[1] + timedelta(microseconds=1)
     if start is not None and end is not None and start > end:
-        raise MeterhouseError("the span ends before it starts", hint="Give a --to that is after --from")
+        raise UsageError("the span ends before it starts", hint="Give a --to that is after --from")
     if first >= last:
         return []
     with site.lake.connect() as duck:
         view_points(duck, site.lake, site.lake.version("samples"), [(first, last)], f"meter = {quoted(meter)}")
         view_carried(duck, site.lake, [(first, last)], site.settings.carry_hours)
         judge(duck, site.rules, site.settings.carry_hours)
-        conditions = [f"d.{FIELDS[f.field]} {OPERATORS[f.op]} {quoted(f.value)}" for f in query]
-        if not include_excluded:
-            conditions.append(f"(bits & {site.rules.critical_bits}) = 0")
+        condition, values = on_lake(query)
+        duck.execute(  # a table, because a view takes no parameters
+            "CREATE TEMP TABLE dims AS SELECT * FROM (SELECT series_id, any_value(type) AS type, "
+            "any_value(unit) AS unit, any_value(source) AS source, any_value(resource_id) AS resource_id, "
+            "any_value(project_id) AS project_id, any_value(user_id) AS user_id FROM points GROUP BY series_id) "
+            f"WHERE {condition}",
+            values,
+        )
+        good = "true" if include_excluded else f"(bits & {site.rules.critical_bits}) = 0"
         duck.execute(
-            "CREATE TEMP VIEW selected AS SELECT v.timestamp, v.volume, v.type, d.* EXCLUDE (type) FROM verdicts AS v "
-            "JOIN (SELECT series_id, any_value(type) AS type, any_value(unit) AS unit, any_value(source) AS source, "
-            "any_value(resource_id) AS resource_id, any_value(project_id) AS project_id, any_value(user_id) AS user_id "
-            f"FROM points GROUP BY series_id) AS d USING (series_id) WHERE {' AND '.join(conditions) or 'true'}"
+            "CREATE TEMP VIEW selected AS SELECT v.timestamp, v.volume, v.type, dims.* EXCLUDE (type) "
+            f"FROM verdicts AS v JOIN dims USING (series_id) WHERE {good}"
         )
         anchor = start
         if anchor is None:

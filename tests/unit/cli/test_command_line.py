@@ -8,36 +8,14 @@ from typing import Any
 
 import pytest
 from builders import at, drop, enveloped, notification, polled, polling
-from click.testing import CliRunner, Result
+from command_line import lines, process
 
-from meterhouse import cli, settings
 from meterhouse.errors import MeterhouseError
 
 CSV = "timestamp,meter,resource_id,volume,type,unit,project_id\n"
 
 
-@pytest.fixture
-def run(tmp_path: Path, migrated: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Calls a command on the test's embedded site; returns click's result."""
-    import shutil
-
-    monkeypatch.setenv("METERHOUSE_HOME", str(tmp_path))
-    shutil.copy(migrated, tmp_path / "warehouse.db")
-
-    def call(*arguments: str, stdin: str | bytes | None = None) -> Result:
-        settings.settings.cache_clear()
-        return CliRunner().invoke(cli.cli, [str(a) for a in arguments], input=stdin)
-
-    yield call
-    settings.settings.cache_clear()
-
-
-def lines(result: Result) -> list[dict[str, Any]]:
-    assert result.exit_code == 0, result.output
-    return [json.loads(line) for line in result.stdout.splitlines()]
-
-
-def test_what_collect_takes_from_the_spool_is_in_statistics(run: Any, tmp_path: Path) -> None:
+def test_collect_takes_the_spool_through_to_statistics(run: Any, tmp_path: Path) -> None:
     points = [polled(10.0, at(1)), polled(30.0, at(2)), polled(float("nan"), at(3)), polled(150.0, at(4))]
     drop(tmp_path / "spool", "a.jsonl", [polling("b1", points), enveloped(notification("n1")), b"junk"])
     (done,) = lines(run("collect", "--json"))
@@ -139,7 +117,7 @@ def test_a_user_error_says_what_is_wrong_and_suggests_similar_names(
     [
         ["statistics"],
         ["collect", "--max-messages", "0"],
-        ["statistics", "cpu", "--from", "yesterday"],
+        ["statistics", "cpu", "--from", "soon"],
         ["archive", "--day", "2026-13-01"],
         ["report", "usage_by_project_and_day", "--day", "9999-12-31"],
         ["statistics", "cpu", "--from", "0001-01-01"],
@@ -150,18 +128,6 @@ def test_a_user_error_says_what_is_wrong_and_suggests_similar_names(
 )
 def test_a_usage_error_has_status_2(run: Any, arguments: list[str]) -> None:
     assert run(*arguments).exit_code == 2
-
-
-def process(folder: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    import os
-
-    program = Path(sys.executable).parent / "meterhouse"
-    return subprocess.run(
-        [str(program), *arguments],
-        env={**os.environ, "METERHOUSE_HOME": str(folder), **environment},
-        capture_output=True,
-        text=True,
-    )
 
 
 @pytest.mark.parametrize(

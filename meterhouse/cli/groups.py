@@ -1,0 +1,13 @@
+"""Groups of commands."""
+
+import click
+
+
+class ListsByDefault(click.Group):
+    """A group that runs its command `list` if none is named."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        none_named = not args and not ctx.resilient_parsing  # which completion is, and wants the commands
+        if none_named or (args and args[0].startswith("-") and args[0] not in ctx.help_option_names):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)

@@ -1,0 +1,47 @@
+"""Commands of resources: list, show."""
+
+from collections.abc import Sequence
+
+import click
+
+from meterhouse.cli.groups import ListsByDefault
+from meterhouse.cli.options import limit, prints, query
+from meterhouse.cli.output import Printer
+from meterhouse.filters import RESOURCES, Filter
+
+_COLUMNS = ("source", "resource_id", "project_id", "user_id", "first_sample_at", "last_sample_at", "metadata")
+
+
+@click.group(cls=ListsByDefault)
+def resources() -> None:
+    """Resources, as their newest samples describe them; without a command, list them."""
+
+
+@resources.command("list")
+@query(RESOURCES)
+@limit
+@prints(*_COLUMNS, shown=("resource_id", "last_sample_at", "project_id", "user_id", "source", "first_sample_at"))
+def list_resources(query: Sequence[Filter], limit: int, printer: Printer) -> None:
+    """List resources, those with the newest samples first.
+
+    A table leaves out the metadata: use --json, or choose the column. `-q meter eq cpu` finds the resources that have
+    the meter, `-q meter ne cpu` those that do not.
+    """
+    from meterhouse.queries.resources import resource_list
+    from meterhouse.site import Site
+
+    printer.rows(resource_list(Site.open(), limit, query))
+
+
+@resources.command()
+@click.argument("resource_id", metavar="ID")
+@prints(*_COLUMNS, "meters")
+def show(resource_id: str, printer: Printer) -> None:
+    """Show the resource ID: its project, user, times and metadata, and its meters with their first and last points."""
+    from meterhouse.queries.resources import resource
+    from meterhouse.site import Site
+
+    printer.figures(resource_id, resource(Site.open(), resource_id))
+
+
+COMMANDS: list[click.Command] = [resources]
