@@ -136,15 +136,21 @@ def commands_page() -> str:
         "offset is in UTC.\n"
     ]
     top = click.Context(cli, info_name="meterhouse")
-    listed = [(f"[`{name}`](#meterhouse-{name})", _short(command)) for name, command in sorted(cli.commands.items())]
+    listed = [(f"[`{name}`](#meterhouse-{name})", _short(command)) for name, command in _members(cli)]
     parts.append(table(("command", "does"), listed))
-    for name, command in sorted(cli.commands.items()):
+    for name, command in _members(cli):
         parts.append(_command(command, click.Context(command, info_name=name, parent=top), 2))
         if isinstance(command, click.Group):
-            for inner_name, inner in sorted(command.commands.items()):
+            for inner_name, inner in _members(command):
                 context = click.Context(inner, info_name=inner_name, parent=click.Context(command, top, name))
                 parts.append(_command(inner, context, 3))
     return "\n".join(parts)
+
+
+def _members(group: click.Group) -> list[tuple[str, click.Command]]:
+    context = click.Context(group)
+    found = ((name, group.get_command(context, name)) for name in sorted(group.list_commands(context)))
+    return [(name, command) for name, command in found if command is not None]
 
 
 def _short(command: click.Command) -> str:
@@ -161,8 +167,7 @@ def _command(command: click.Command, context: click.Context, level: int) -> str:
         made += "\n" + table(("option", "meaning"), rows)
     if isinstance(command, click.Group):
         listed = [
-            (f"[`{name}`](#meterhouse-{context.info_name}-{name})", _short(inner))
-            for name, inner in sorted(command.commands.items())
+            (f"[`{name}`](#meterhouse-{context.info_name}-{name})", _short(inner)) for name, inner in _members(command)
         ]
         made += "\n" + table(("command", "does"), listed)
     return made

@@ -174,6 +174,3 @@ def purge(
     with progress("deleting dead letters"):
         found = asdict(delete(Site.open(), selection, dry_run=dry_run))
     printer.figures("would purge" if dry_run else "purged", {**found, "dry_run": dry_run})
-
-
-COMMANDS: list[click.Command] = [dead_letters]

@@ -277,6 +277,3 @@ def backfill(asset: str, start: datetime | None, end: datetime | None, why: str,
     with progress(f"recomputing {asset}") as update:
         done = recompute(site, asset, start, end, why=why, progress=update)
     printer.figures("backfilled", done)
-
-
-COMMANDS: list[click.Command] = [convert, collect, load, rollup, archive, backfill]

@@ -83,6 +83,3 @@ def migrate() -> None:
     before = warehouse.revision()
     warehouse.migrate()
     note(f"the schema is at revision {HEAD_REVISION} (was {before or 'empty'})")
-
-
-COMMANDS: list[click.Command] = [demo, doctor, show_settings, migrate]
