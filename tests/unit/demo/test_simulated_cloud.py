@@ -312,7 +312,7 @@ def test_the_cpu_counter_grows_according_to_cpu_util(two_hours: tuple[SimulatedC
 def test_a_poll_at_or_before_the_last_one_is_rejected(tmp_path: Path) -> None:
     cloud = SimulatedCloud()
     cloud.live_poll(tmp_path, UNTIL, overloaded=False)
-    with pytest.raises(ValueError, match="after the one before"):
+    with pytest.raises(ValueError, match="after the previous poll"):
         cloud.live_poll(tmp_path, UNTIL, overloaded=False)
 
 

@@ -267,11 +267,11 @@ def test_a_site_has_its_own_rules(open_site: OpenSite, tmp_path: Path) -> None:
         ("rules:\n  - {name: a, bit: 1, check: finite, severity: bad}", r":2: rule 'a': severity is 'bad'"),
         ("rules:\n  - {name: a, bit: 31, check: finite, severity: warning}", r":2: rule 'a': bit is 31"),
         ("rules:\n  - {name: a, bit: true, check: finite, severity: warning}", r":2: rule 'a': bit is True"),
-        ("rules:\n  - {name: a, bit: 1, check: range, severity: warning}", r":2: .*a range without min and max"),
+        ("rules:\n  - {name: a, bit: 1, check: range, severity: warning}", r":2: .*a range needs min or max"),
         ("rules:\n  - {name: a, bit: 1, check: range, severity: warning, min: 2, max: 1}", r":2: .*min is above max"),
         ("rules:\n  - {name: a, bit: 1, check: range, severity: warning, min: .nan}", r":2: .*min is nan"),
         ("rules:\n  - {name: a, bit: 1, check: range, severity: warning, min: x}", r":2: .*min is 'x'"),
-        ("rules:\n  - {name: a, bit: 1, check: finite, severity: warning, meters: cpu}", r":2: .*no list of globs"),
+        ("rules:\n  - {name: a, bit: 1, check: finite, severity: warning, meters: cpu}", r":2: .*not a list of globs"),
         ("rules:\n  - {name: a, bit: 1, check: finite, severity: warning, types: [no]}", r":2: .*types is"),
         (
             "rules:\n  - {name: a, bit: 1, check: finite, severity: warning}\n"
