@@ -21,20 +21,25 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def parse(text: str) -> datetime:
+def parse(text: str, present: datetime | None = None) -> datetime:
     """An instant from ISO 8601 text (without an offset: UTC), `now`, `today`, `yesterday` or `-90m` (s, m, h, d, w).
+
+    Args:
+        text: what a person gave.
+        present: what `now` is; default the present instant.
 
     Raises:
         UsageError: the text is none of these.
     """
+    present = present or now()
     word = text.strip().lower()
     if word == "now":
-        return now()
+        return present
     if word in DAYS_AGO:
-        return day_start(parse_day(word))
+        return day_start(present.date() - DAYS_AGO[word] * DAY)
     try:
         if ago := _AGO.fullmatch(text.strip()):
-            instant = now() - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+            instant = present - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
         else:
             instant = datetime.fromisoformat(text.strip())
     except ValueError:

@@ -30,9 +30,14 @@ class Instant(click.ParamType[datetime]):
         if isinstance(value, datetime):
             return value
         try:
-            return times.parse(value)
+            return times.parse(value, _now(ctx))
         except UsageError as error:
             self.fail(str(error), param, ctx)
+
+
+def _now(ctx: click.Context | None) -> datetime:
+    """One present instant for all of a command's times: `--from -1d --to -1d` is an empty span."""
+    return times.now() if ctx is None else ctx.meta.setdefault("meterhouse.now", times.now())
 
 
 class Day(click.ParamType[date]):
@@ -121,7 +126,7 @@ def span(*, to_alone: bool = True) -> Callable[[F], F]:
             if start is None and end is not None and not to_alone:
                 raise click.UsageError("--to needs a --from")
             if start is not None:
-                until = end or times.now()
+                until = end or _now(click.get_current_context())
                 if start >= until:
                     given = "--to" if end else "now"
                     raise click.UsageError(f"the span is empty: {given} is not after --from, {times.text(start)}")

@@ -103,7 +103,7 @@ def _safe(value: Any) -> str:
 def line(text: str) -> None:
     """Print a line of data; if its reader has gone (as `| head` does), the command is done."""
     try:
-        click.echo(text)
+        click.echo(text, color=True)  # without it click removes from the data what looks like a colour
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
@@ -255,5 +255,5 @@ def _csv(found: Sequence[Sequence[Any]]) -> None:
     for row in found:
         buffer = io.StringIO()
         values = map(_safe, row)
-        csv.writer(buffer, lineterminator="").writerow(map(printable, values) if on_terminal else values)
-        line(buffer.getvalue())
+        csv.writer(buffer).writerow(map(printable, values) if on_terminal else values)
+        line(buffer.getvalue().removesuffix("\r\n"))

@@ -1,0 +1,109 @@
+"""Completion by the shell, and what a command loads: those that need no store load none."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command_line import PROGRAM
+
+from meterhouse.queries import reports
+from meterhouse.recompute import assets
+
+
+def complete(line: str) -> list[str]:
+    """The words that bash would offer at the end of a line."""
+    words = line.split(" ")
+    done = subprocess.run(
+        [PROGRAM],
+        env={
+            **os.environ,
+            "_METERHOUSE_COMPLETE": "bash_complete",
+            "COMP_WORDS": line.rpartition(" ")[0] + " " + words[-1],
+            "COMP_CWORD": str(len(words) - 1),
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr == ""
+    return [each.partition(",")[2] for each in done.stdout.splitlines()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("meterhouse sam", ["samples"]),
+        ("meterhouse report ", reports.names()),
+        ("meterhouse report us", ["usage_by_project_and_day"]),
+        ("meterhouse report --day y", ["yesterday"]),
+        ("meterhouse backfill ", assets()),
+        ("meterhouse meters --format ", ["table", "json", "csv", "value"]),
+        ("meterhouse statistics cpu --groupby p", ["project_id"]),
+        ("meterhouse samples cpu --columns volume,ti", ["volume,timestamp"]),
+        ("meterhouse resources ", ["list", "show"]),
+        ("meterhouse resources --limit 5 --form", ["--format"]),
+        ("meterhouse dead-letters p", ["purge"]),
+        ("meterhouse alarms s", ["show"]),
+    ],
+)
+def test_bash_completes_commands_options_and_values(line: str, wanted: list[str]) -> None:
+    assert complete(line) == wanted
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_every_shell_gets_its_script(shell: str) -> None:
+    done = subprocess.run(
+        [PROGRAM], env={**os.environ, "_METERHOUSE_COMPLETE": f"{shell}_source"}, capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert f"{shell}_complete" in done.stdout
+
+
+LIGHT = {"click", "meterhouse"}
+
+PROBE = """
+import sys
+before = set(sys.modules)
+sys.argv = ["meterhouse", *{arguments!r}]
+from meterhouse.cli import main
+try:
+    main()
+except SystemExit as ended:
+    assert not ended.code, ended.code
+outside = {{name.partition(".")[0] for name in set(sys.modules) - before}} - sys.stdlib_module_names
+print(*sorted(name for name in outside if not name.startswith("_")), file=sys.stderr)
+print(*sorted(name for name in sys.modules if name.startswith("meterhouse.")), file=sys.stderr)
+"""
+
+NEEDED = {
+    *("meterhouse.errors", "meterhouse.filters", "meterhouse.progress", "meterhouse.recompute"),
+    *("meterhouse.shipped", "meterhouse.times"),
+    *("meterhouse.queries", "meterhouse.queries.aggregates", "meterhouse.queries.reports"),
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables"),
+    [
+        (["--help"], {}),
+        (["samples", "--help"], {}),
+        (["report"], {}),
+        (["report", "--format", "csv"], {}),
+        ([], {"_METERHOUSE_COMPLETE": "bash_complete", "COMP_WORDS": "meterhouse report u", "COMP_CWORD": "2"}),
+        ([], {"_METERHOUSE_COMPLETE": "zsh_source"}),
+    ],
+)
+def test_what_needs_no_store_loads_click_alone(tmp_path: Path, arguments: list[str], variables: dict[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE.format(arguments=arguments)],
+        env={**os.environ, "METERHOUSE_HOME": str(tmp_path / "home"), **variables},
+        capture_output=True,
+        text=True,
+    )
+    loaded, own = done.stderr.splitlines()
+    assert set(loaded.split()) == LIGHT
+    assert {name for name in own.split() if not name.startswith("meterhouse.cli")} <= NEEDED
+    assert not (tmp_path / "home").exists()
