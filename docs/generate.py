@@ -21,7 +21,7 @@ import yaml
 from sqlalchemy import Table, bindparam, create_engine, text
 from sqlalchemy.dialects import postgresql
 
-from meterhouse import shipped
+from meterhouse import sql_files
 from meterhouse.alarms import definitions as alarm_definitions
 from meterhouse.alarms.evaluate import COMPARE
 from meterhouse.cli import cli
@@ -762,7 +762,7 @@ def reports_page() -> str:
         + table(("report", "question"), [(f"[`{name}`](#{name})", reports.question(name)) for name in reports.names()])
     ]
     for name in reports.names():
-        query = shipped.sql(f"{reports.FOLDER}/{name}.sql")
+        query = sql_files.read(f"{reports.FOLDER}/{name}.sql")
         with engine.connect() as connection:
             statement = text(query).bindparams(bindparam("start", type_=UtcTime), bindparam("end", type_=UtcTime))
             columns = list(connection.execute(statement, {"start": None, "end": None}).keys())

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pyarrow as pa
 from sqlalchemy import Connection, and_, or_, select, text, update
 
-from meterhouse import shipped, times
+from meterhouse import sql_files, times
 from meterhouse.site import Site
 from meterhouse.stores.bulk import upsert
 from meterhouse.stores.duck import arrow
@@ -72,9 +72,9 @@ def commits_behind(site: Site) -> int:
 def _add_samples(site: Site, fresh: pa.Table, version: int, done: Catalogued) -> None:
     with site.lake.connect() as duck:
         duck.register("fresh", fresh)
-        new_series = arrow(duck, shipped.sql("lake/catalog_series.sql"))
-        new_resources = arrow(duck, shipped.sql("lake/catalog_resources.sql"))
-        query = Template(shipped.sql("lake/catalog_hours.sql"))
+        new_series = arrow(duck, sql_files.read("lake/catalog_series.sql"))
+        new_resources = arrow(duck, sql_files.read("lake/catalog_resources.sql"))
+        query = Template(sql_files.read("lake/catalog_hours.sql"))
         hours = duck.execute(query.substitute(lateness_seconds=site.settings.lateness_seconds)).fetchall()
     with site.warehouse.begin() as connection:
         upsert(

@@ -1,18 +1,17 @@
-"""Files that ship with the code: SQL, the quality rules, the default definitions.
+"""Files that ship with the code: the default definitions, the quality rules, migrations; see `sql_files` for SQL.
 
 In a checkout, `sql/` and `quality/rules.yaml` are beside this package. A wheel has copies of them inside the package,
 in `data/` (see `[tool.hatch.build]` in pyproject.toml), so that it installs no other top-level name.
 """
 
-from functools import cache
 from pathlib import Path
 from typing import Final
 
 from meterhouse.errors import MeterhouseError
+from meterhouse.sql_files import BESIDE
 
 _PACKAGE: Final = Path(__file__).parent
-_COPIES: Final = _PACKAGE / "data"
-_BESIDE: Final = _COPIES if _COPIES.is_dir() else _PACKAGE.parent
+_BESIDE: Final = Path(BESIDE)
 
 DEFAULTS: Final = _PACKAGE / "defaults"
 """The folder of the default definition files."""
@@ -36,14 +35,3 @@ def code_location() -> Path:
             hint="Run this in a checkout of Meterhouse; the operator guide says how to deploy one",
         )
     return _PACKAGE.parent
-
-
-@cache
-def sql(path: str) -> str:
-    """The text of a SQL file. `path` is relative to `sql/`."""
-    return (_BESIDE / "sql" / path).read_text(encoding="utf-8")
-
-
-def sql_names(folder: str) -> list[str]:
-    """The names, without `.sql`, of the SQL files in a folder of `sql/`, sorted."""
-    return sorted(path.stem for path in (_BESIDE / "sql" / folder).glob("*.sql"))

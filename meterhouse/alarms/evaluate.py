@@ -23,7 +23,7 @@ from typing import Any
 import pyarrow as pa
 from sqlalchemy import insert, select, update
 
-from meterhouse import shipped, times
+from meterhouse import sql_files, times
 from meterhouse.alarms.apply import apply
 from meterhouse.alarms.definitions import UNKNOWN, Alarm, from_json
 from meterhouse.collection import stream_meters
@@ -136,7 +136,7 @@ def window_values(site: Site, definitions: list[Alarm], moment: datetime) -> lis
         )
         duck.execute("CREATE TEMP TABLE carried (series_id BIGINT, timestamp TIMESTAMPTZ, volume DOUBLE)")
         judge(duck, site.rules, site.settings.carry_hours)
-        query = Template(shipped.sql("lake/alarm_windows.sql")).substitute(critical=site.rules.critical_bits)
+        query = Template(sql_files.read("lake/alarm_windows.sql")).substitute(critical=site.rules.critical_bits)
         values = dict(duck.execute(query).fetchall())
     return [list(values.get(number, [])) for number in range(len(definitions))]
 

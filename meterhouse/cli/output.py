@@ -1,15 +1,10 @@
 """What commands print: data to standard output (a table, JSON, CSV, bare values), everything else to standard error."""
 
-import csv
-import io
-import json
 import os
-import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from decimal import Decimal
 from typing import Any
 
 import click
@@ -44,14 +39,24 @@ def plain(value: Any) -> Any:
         return [plain(inner) for inner in value]
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
+    if value is None or isinstance(value, str | int | float):
+        return value
+    from decimal import Decimal
+
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
-    return value if value is None or isinstance(value, str | int | float) else str(value)
+    return str(value)
 
 
 def dumps(value: Any) -> str:
     """A value as JSON on one line; lone surrogates, which no UTF-8 text holds, are replaced."""
-    return _encodable(json.dumps(plain(value), ensure_ascii=False))
+    return _encodable(_json(plain(value)))
+
+
+def _json(value: Any) -> str:
+    import json
+
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _encodable(text: str) -> str:
@@ -66,7 +71,7 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, dict | list):
-        return json.dumps(value, ensure_ascii=False)
+        return _json(value)
     return str(value)
 
 
@@ -214,7 +219,7 @@ class Printer:
 
     def _table(self, found: Sequence[Row], columns: Sequence[str], indent: int = 0) -> Iterator[str]:
         """The lines of a table: in a pipe it is whole, on a terminal it fits."""
-        room = None if self.wide or not sys.stdout.isatty() else max(shutil.get_terminal_size().columns - indent, 1)
+        room = None if self.wide or not sys.stdout.isatty() else max(_terminal_width() - indent, 1)
         made, left_out = tables.lines([self._column(name, found) for name in columns], room)
         yield from (" " * indent + text for text in made)
         if left_out:
@@ -227,7 +232,7 @@ class Printer:
         kind: tables.Kind = "text"
         if name in self.prose:
             kind = "prose"
-        elif all(isinstance(value, int | float | Decimal) and not isinstance(value, bool) for value in there):
+        elif all(map(_is_number, there)):
             kind = "number"
         elif all(isinstance(value, date) for value in there):
             kind = "time"
@@ -249,8 +254,27 @@ class Printer:
                 yield f"{margin}{names[key]}{' ' * (width - cells(names[key]))}  {_cell(value)}".rstrip()
 
 
+def _is_number(value: Any) -> bool:
+    if isinstance(value, int | float):
+        return not isinstance(value, bool)
+    if isinstance(value, str | date | Mapping | list):
+        return False
+    from decimal import Decimal
+
+    return isinstance(value, Decimal)
+
+
+def _terminal_width() -> int:
+    import shutil
+
+    return shutil.get_terminal_size().columns
+
+
 def _csv(found: Sequence[Sequence[Any]]) -> None:
     """Print rows as CSV (RFC 4180, but with line feeds). On a terminal, escapes stand for what is not printable."""
+    import csv
+    import io
+
     on_terminal = sys.stdout.isatty()
     for row in found:
         buffer = io.StringIO()

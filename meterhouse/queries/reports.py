@@ -4,13 +4,14 @@ Listing them needs no database, so SQLAlchemy is imported with the first one tha
 """
 
 from datetime import date, datetime
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from meterhouse import shipped
+from meterhouse import sql_files
 from meterhouse.errors import UnknownKeyword
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from meterhouse.site import Site
 
 FOLDER = "warehouse/reports"
@@ -18,12 +19,12 @@ FOLDER = "warehouse/reports"
 
 def names() -> list[str]:
     """The reports there are."""
-    return shipped.sql_names(FOLDER)
+    return sql_files.names(FOLDER)
 
 
 def question(name: str) -> str:
     """The question that a report answers: the first line of its file."""
-    return shipped.sql(f"{FOLDER}/{name}.sql").partition("\n")[0].removeprefix("--").strip()
+    return sql_files.read(f"{FOLDER}/{name}.sql").partition("\n")[0].removeprefix("--").strip()
 
 
 def run(site: "Site", name: str, start: datetime, end: datetime) -> list[dict[str, Any]]:
@@ -46,7 +47,7 @@ def columns(site: "Site", name: str, start: datetime, end: datetime) -> dict[str
 
     if name not in names():
         raise UnknownKeyword("report", name, names())
-    query = text(shipped.sql(f"{FOLDER}/{name}.sql")).bindparams(
+    query = text(sql_files.read(f"{FOLDER}/{name}.sql")).bindparams(
         bindparam("start", type_=UtcTime), bindparam("end", type_=UtcTime)
     )
     with site.warehouse.read() as connection:
@@ -59,11 +60,13 @@ def _column(name: str, values: list[Any]) -> list[Any]:
     """A column in one type: SQLite gives days as text, PostgreSQL sums as Decimal."""
     if name == "day":
         return [date.fromisoformat(day) if isinstance(day, str) else day for day in values]
+    from decimal import Decimal
+
     plain = [_number(value) if isinstance(value, Decimal) else value for value in values]
     if any(isinstance(value, float) for value in plain):
         plain = [value if value is None else float(value) for value in plain]
     return plain
 
 
-def _number(value: Decimal) -> int | float:
+def _number(value: "Decimal") -> int | float:
     return int(value) if value == value.to_integral_value() else float(value)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from string import Template
 from typing import Any
 
-from meterhouse import shipped, times
+from meterhouse import sql_files, times
 from meterhouse.errors import UnknownKeyword, UsageError
 from meterhouse.filters import Filter, on_lake
 from meterhouse.queries.aggregates import AGGREGATES, GROUPS
@@ -87,7 +87,7 @@ def statistics(
         origin = f"TIMESTAMPTZ '{times.text(anchor)}'"
         period_start = f"time_bucket(INTERVAL '{period} seconds', timestamp, {origin})" if period else origin
         found = duck.execute(
-            Template(shipped.sql("lake/statistics.sql")).substitute(
+            Template(sql_files.read("lake/statistics.sql")).substitute(
                 groups="".join(f"{name}, " for name in groupby), period_start=period_start
             )
         )

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import ColumnElement, Table, and_, delete, func, or_, select, update
 
-from meterhouse import shipped, times
+from meterhouse import sql_files, times
 from meterhouse.catalog import Snapshot, mark_dirty, snapshot
 from meterhouse.progress import Progress, no_progress
 from meterhouse.sample_quality.points import Span, replace_spans, view_carried, view_points, within
@@ -84,7 +84,7 @@ def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledU
             site.lake.files("quarantine", partitions={"event_day": days}),
         )
         duck.execute("CREATE TEMP TABLE excluded_points AS SELECT * FROM quarantine WHERE excluded")
-        steps = Template(shipped.sql("lake/steps.sql")).substitute(carry_hours=site.settings.carry_hours)
+        steps = Template(sql_files.read("lake/steps.sql")).substitute(carry_hours=site.settings.carry_hours)
         duck.execute(f"CREATE TEMP TABLE steps AS {steps}")
         tiers = {seconds: _tier(duck, seconds, whole_days if seconds == 86400 else spans) for seconds in GRANULARITIES}
         (points,) = one(duck, "SELECT count(*) FROM steps")
@@ -108,7 +108,7 @@ def _day(day: date) -> Span:
 
 
 def _tier(duck: Connection, seconds: int, spans: list[Span]) -> pa.Table:
-    query = Template(shipped.sql("lake/rollup.sql")).substitute(seconds=seconds, wanted=within("timestamp", spans))
+    query = Template(sql_files.read("lake/rollup.sql")).substitute(seconds=seconds, wanted=within("timestamp", spans))
     return arrow(duck, query)
 
 
@@ -127,7 +127,7 @@ def _next_hours(duck: Connection, site: Site, hourly: pa.Table, spans: list[Span
         f"WHERE granularity_s = 3600 AND bucket < '{times.text(last)}' AND NOT {inside}"
     )
     duck.register("after", hourly)
-    return [row[0] for row in duck.execute(shipped.sql("lake/carry_changed.sql")).fetchall()]
+    return [row[0] for row in duck.execute(sql_files.read("lake/carry_changed.sql")).fetchall()]
 
 
 def _record(

@@ -3,7 +3,7 @@
 import math
 from string import Template
 
-from meterhouse import shipped
+from meterhouse import sql_files
 from meterhouse.definitions.quality_rules import Rule, Rules
 from meterhouse.stores.duck import Connection, quoted
 
@@ -13,7 +13,7 @@ def judge(connection: Connection, rules: Rules, carry_hours: int) -> None:
 
     See `sql/lake/judge.sql` for the columns.
     """
-    query = Template(shipped.sql("lake/judge.sql")).substitute(
+    query = Template(sql_files.read("lake/judge.sql")).substitute(
         applies=", ".join(f"{_applies(rule)} AS applies_{rule.bit}" for rule in rules.rules) or "true AS applies_none",
         point_bits=_bits(rules, ("finite", "range", "future")),
         duplicate_bits=_bits(rules, ("duplicate",)),

@@ -4,7 +4,7 @@ from datetime import datetime
 from string import Template
 from typing import TYPE_CHECKING
 
-from meterhouse import shipped, times
+from meterhouse import sql_files, times
 from meterhouse.stores.duck import Connection
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def view_carried(connection: Connection, lake: "Lake", spans: list[Span], carry_
         lake.files("rollups", between=("bucket", first, last), partitions={"granularity_s": [3600]}),
     )
     pieces = [
-        Template(shipped.sql("lake/carried.sql"))
+        Template(sql_files.read("lake/carried.sql"))
         .substitute(
             {
                 "from": times.text(start - carry_hours * times.HOUR),

@@ -9,7 +9,7 @@ from string import Template
 import pyarrow as pa
 from sqlalchemy import and_, delete, or_, update
 
-from meterhouse import shipped, times
+from meterhouse import sql_files, times
 from meterhouse.catalog import Snapshot, snapshot
 from meterhouse.progress import Progress, no_progress
 from meterhouse.sample_quality.judge import judge, reason_names
@@ -93,7 +93,7 @@ def _judge_group(site: Site, seen: Snapshot, hours: list[datetime], done: Judged
         view_points(duck, site.lake, seen.version, with_context)
         view_carried(duck, site.lake, with_context, site.settings.carry_hours)
         judge(duck, rules, site.settings.carry_hours)
-        query = Template(shipped.sql("lake/quarantine.sql")).substitute(
+        query = Template(sql_files.read("lake/quarantine.sql")).substitute(
             reason_names=reason_names(rules, "v.bits"), critical=rules.critical_bits, wanted=wanted
         )
         flagged = arrow(duck, query)

@@ -36,6 +36,7 @@ MAY_LOAD = [
     (SMALL, ["--version"]),
     (SMALL, ["statistics", "--help"]),
     (SMALL, ["report"]),
+    (SMALL, ["report", "--format", "csv"]),
     (SQL, ["meters"]),
     (SQL, ["resources"]),
     (SQL, ["resources", "-q", "project_id", "eq", "p1"]),
@@ -102,7 +103,13 @@ def test_what_reads_the_lake_loads_what_reads_it(home: Path) -> None:
     assert {"duckdb", "deltalake", "pyarrow"} <= loaded(run(home, ["samples", "cpu_util"]))
 
 
-def test_completion_loads_click_alone(home: Path) -> None:
-    done = run(home, [], _METERHOUSE_COMPLETE="bash_complete", COMP_WORDS="meterhouse rep", COMP_CWORD="1")
-    assert done.stdout.strip() == "plain,report"
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [("meterhouse rep", "plain,report"), ("meterhouse report us", "plain,usage_by_project_and_day")],
+)
+def test_completion_loads_click_alone(tmp_path: Path, words: str, completed: str) -> None:
+    variables = {"_METERHOUSE_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    done = run(tmp_path / "home", [], **variables)
+    assert done.stdout.strip() == completed
     assert loaded(done) <= SMALL
+    assert not (tmp_path / "home").exists()

@@ -2,8 +2,6 @@
 
 import os
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from command_line import PROGRAM
@@ -60,50 +58,3 @@ def test_every_shell_gets_its_script(shell: str) -> None:
     )
     assert done.returncode == 0
     assert f"{shell}_complete" in done.stdout
-
-
-LIGHT = {"click", "meterhouse"}
-
-PROBE = """
-import sys
-before = set(sys.modules)
-sys.argv = ["meterhouse", *{arguments!r}]
-from meterhouse.cli import main
-try:
-    main()
-except SystemExit as ended:
-    assert not ended.code, ended.code
-outside = {{name.partition(".")[0] for name in set(sys.modules) - before}} - sys.stdlib_module_names
-print(*sorted(name for name in outside if not name.startswith("_")), file=sys.stderr)
-print(*sorted(name for name in sys.modules if name.startswith("meterhouse.")), file=sys.stderr)
-"""
-
-NEEDED = {
-    *("meterhouse.errors", "meterhouse.filters", "meterhouse.progress", "meterhouse.recompute"),
-    *("meterhouse.shipped", "meterhouse.times"),
-    *("meterhouse.queries", "meterhouse.queries.aggregates", "meterhouse.queries.reports"),
-}
-
-
-@pytest.mark.parametrize(
-    ("arguments", "variables"),
-    [
-        (["--help"], {}),
-        (["samples", "--help"], {}),
-        (["report"], {}),
-        (["report", "--format", "csv"], {}),
-        ([], {"_METERHOUSE_COMPLETE": "bash_complete", "COMP_WORDS": "meterhouse report u", "COMP_CWORD": "2"}),
-        ([], {"_METERHOUSE_COMPLETE": "zsh_source"}),
-    ],
-)
-def test_what_needs_no_store_loads_click_alone(tmp_path: Path, arguments: list[str], variables: dict[str, str]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", PROBE.format(arguments=arguments)],
-        env={**os.environ, "METERHOUSE_HOME": str(tmp_path / "home"), **variables},
-        capture_output=True,
-        text=True,
-    )
-    loaded, own = done.stderr.splitlines()
-    assert set(loaded.split()) == LIGHT
-    assert {name for name in own.split() if not name.startswith("meterhouse.cli")} <= NEEDED
-    assert not (tmp_path / "home").exists()
