@@ -64,11 +64,11 @@ def plain_errors() -> Iterator[None]:
     A step at work elsewhere, messages not converted yet or a store that cannot be written: the task is retried. A
     setting, definition or name that cannot work: it fails at once.
     """
-    from meterhouse.errors import DefinitionError, MeterhouseError, SettingsError, UnknownName
+    from meterhouse.errors import DefinitionError, MeterhouseError, SettingsError, UnknownName, UsageError
 
     try:
         yield
-    except (SettingsError, DefinitionError, UnknownName) as error:
+    except (SettingsError, DefinitionError, UnknownName, UsageError) as error:
         raise AirflowFailException(str(error)) from None
     except MeterhouseError as error:
         raise AirflowException(str(error)) from None

@@ -132,9 +132,10 @@ def _setting_type(field: Any) -> str:
 def commands_page() -> str:
     parts = [
         "# Commands\n\n"
-        "Data goes to standard output, everything else to standard error. With `--json` a command prints one JSON "
-        "object a line. Exit status: 0 done, 1 failed, 2 wrong use. Times are ISO 8601, and UTC where they name no "
-        "offset.\n"
+        "Data goes to standard output, everything else to standard error. "
+        "[The user guide](../user-guide.md#read-the-output) explains the formats, the "
+        "[times](../user-guide.md#give-times), the [conditions](../user-guide.md#filter-with-conditions) and the "
+        "[exit status](../user-guide.md#check-the-exit-status).\n"
     ]
     top = click.Context(cli, info_name="meterhouse")
     listed = [(f"[`{name}`](#meterhouse-{name})", _short(command)) for name, command in sorted(cli.commands.items())]

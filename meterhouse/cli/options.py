@@ -161,12 +161,15 @@ def query(fields: Fields) -> Callable[[F], F]:
     )
 
 
-def prints(*known: str, shown: Sequence[str] = (), prose: Sequence[str] = ()) -> Callable[[F], F]:
+def prints(
+    *known: str, shown: Sequence[str] = (), whole: Sequence[str] = (), prose: Sequence[str] = ()
+) -> Callable[[F], F]:
     """The options of all commands that print rows or figures; the command gets a `Printer` as `printer`.
 
     Args:
         known: the columns of the rows, or the names of the figures; none if the query decides.
         shown: those that a table has, in this order, if the user chooses none; default all.
+        whole: columns that are never shortened, because their values are needed to go on.
         prose: columns that are wrapped on a terminal instead of shortened.
     """
 
@@ -178,7 +181,7 @@ def prints(*known: str, shown: Sequence[str] = (), prose: Sequence[str] = ()) ->
             if as_json and format is not None:
                 raise click.UsageError("--json prints JSON lines: give it or --format, not both")
             how = "lines" if as_json else format or "table"
-            printer = Printer(how, known, tuple(shown), tuple(prose), columns or (), wide)
+            printer = Printer(how, known, tuple(shown), tuple(whole), tuple(prose), columns or (), wide)
             printer.check()
             return command(*args, printer=printer, **options)
 
