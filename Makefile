@@ -7,7 +7,7 @@ ARGS ?=
 export UV_PYTHON_PREFERENCE ?= system
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick soak lint docs bench clean
+.PHONY: help demo test quick soak lint docs pictures bench clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*##/\1:/p' Makefile
@@ -16,13 +16,13 @@ demo: .venv/.synced-demo  ## the whole pipeline on a simulated cloud (ARGS=--exi
 	$(RUN) meterhouse demo $(ARGS)
 
 test: .venv/.synced-dev  ## all tests, against real servers (found, or started for the while)
-	$(RUN) python deploy/services.py run --only postgres,s3,amqp,browser -- python tests/run.py $(ARGS)
+	$(RUN) python deploy/services run --only postgres,s3,amqp,browser -- python tests/run.py $(ARGS)
 
 quick: .venv/.synced-dev  ## the tests that take no time and need no server
 	$(RUN) pytest -m "not slow and not service" $(ARGS)
 
 soak: .venv/.synced-dev  ## ten minutes of collection from RabbitMQ at full speed, counted, in flat memory
-	METERHOUSE_TEST_SOAK_SECONDS=600 $(RUN) python deploy/services.py run --only amqp -- \
+	METERHOUSE_TEST_SOAK_SECONDS=600 $(RUN) python deploy/services run --only amqp -- \
 		pytest -s tests/slow/test_soak.py $(ARGS)
 
 lint: .venv/.synced-dev  ## style, types and import layers
@@ -31,12 +31,15 @@ lint: .venv/.synced-dev  ## style, types and import layers
 docs: .venv/.synced-docs  ## the documentation, into site/
 	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict $(ARGS)
 
+pictures: .venv/.synced-dev  ## the pictures of the documentation, of a demonstration of their own
+	$(RUN) python deploy/services run --only browser -- python docs/pictures.py
+
 bench: .venv/.synced-dev  ## every benchmark in turn
-	$(RUN) python deploy/services.py run --only amqp -- \
+	$(RUN) python deploy/services run --only amqp -- \
 		sh -c 'for file in bench/[!_]*.py; do python "$$file" "$$@" || exit 1; done' bench $(ARGS)
 
 clean:  ## remove what was built; keeps data (.meterhouse), .venv and .tools
-	rm -rf build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 # One stamp for each set of packages, inside .venv so that it goes when that goes.
 PACKAGES-demo = --extra dagster --extra quality --extra amqp --extra postgres --extra s3

@@ -1,4 +1,4 @@
-"""The Dagster code location: gathers assets, checks, sensors, schedules, jobs and resources; nothing else."""
+"""The Dagster code location: collects assets, checks, sensors, schedules, jobs and resources."""
 
 import dagster as dg
 

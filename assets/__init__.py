@@ -1,1 +1,1 @@
-"""Dagster assets, one file a stage of the flow: what exists."""
+"""Dagster assets, one file for each stage of the pipeline."""

@@ -1,4 +1,4 @@
-"""Alarms: their evaluation. The webhook sensor delivers what they have to say."""
+"""Evaluates the alarms. The webhook sensor delivers their notifications."""
 
 import dagster as dg
 
@@ -12,7 +12,7 @@ OWNERS = ["team:telemetry"]
 
 @dg.asset(deps=[rollups], group_name="alarms", kinds={"sql", "duckdb"}, owners=OWNERS, retry_policy=RETRIES)
 def alarm_evaluations(site: SiteResource) -> dg.MaterializeResult[None]:
-    """The state of every alarm by its latest good points; a transition, its history and its notifications are one."""
+    """The state of every alarm by its latest good points. State, history and outbox change in one transaction."""
     done = evaluate(site.get())
     return dg.MaterializeResult(
         metadata={
@@ -27,7 +27,7 @@ def alarm_evaluations(site: SiteResource) -> dg.MaterializeResult[None]:
 webhooks = dg.AssetSpec(
     "webhooks",
     deps=[alarm_evaluations],
-    description="Notifications of alarm transitions, delivered from the outbox by the webhook sensor.",
+    description="Notifications of alarm transitions. The webhook sensor delivers them from the outbox.",
     group_name="alarms",
     kinds={"webhook"},
     owners=OWNERS,

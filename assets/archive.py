@@ -20,7 +20,7 @@ from meterhouse.archive.seal import manifest
     retry_policy=RETRIES,
 )
 def archive(context: dg.AssetExecutionContext, site: SiteResource) -> dg.MaterializeResult[None]:
-    """An arrival day, sealed: one verified, sorted file a table and hour in place of many, listed in the manifest."""
+    """A sealed arrival day: one verified, sorted file for each table and hour replaces many; the manifest lists it."""
     here = site.get()
     day = times.parse_day(context.partition_key)
     done = seal(here, day)

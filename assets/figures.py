@@ -1,4 +1,4 @@
-"""Figures of the lake and the stream that several assets show."""
+"""Figures of the lake and the stream for the metadata of several assets."""
 
 from typing import Any
 
@@ -11,15 +11,15 @@ from meterhouse.site import Site
 
 
 def of_table(site: Site, name: str) -> dict[str, int]:
-    """A lake table's live files and bytes."""
+    """The number and total bytes of a lake table's live files."""
     actions = site.lake.actions(name)
     return {"files_in_lake": actions.num_rows, "bytes_in_lake": int(pc.sum(actions["size_bytes"]).as_py() or 0)}
 
 
 def lag_seconds(site: Site, name: str, column: str) -> int:
-    """Seconds from the newest value of a time column, by the files' statistics, to now; 0 in an empty table.
+    """Seconds from the newest value of a time column, by the files' statistics, to now; 0 for an empty table.
 
-    Values of the future are passed over: they say nothing about how far behind a table is.
+    Values in the future are ignored, because they do not show how far behind a table is.
     """
     actions = site.lake.actions(name)
     if f"max.{column}" not in actions.column_names:
@@ -29,7 +29,7 @@ def lag_seconds(site: Site, name: str, column: str) -> int:
 
 
 def of_lag(found: Lag) -> dict[str, Any]:
-    """How far collection is behind: what waits, for how long, and when it will be done."""
+    """How far collection is behind: how much waits, for how long, and how long it takes to drain."""
     queues = [
         [queue.place, queue.messages, "" if queue.age_seconds is None else round(queue.age_seconds)]
         for queue in found.queues

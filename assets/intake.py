@@ -1,6 +1,6 @@
-"""Intake: notifications off the stream, the samples and events made of them, and the catalog of these, in one step.
+"""Intake: collects notifications, converts them to samples and events, and catalogs these, in one step.
 
-They are made while the stream is drained, so that a long run keeps nothing back.
+All three happen while the stream is drained, so that a long run delays nothing.
 """
 
 from collections import Counter
@@ -31,8 +31,8 @@ NOTIFICATIONS, SAMPLES, EVENTS, CATALOG = (
     specs=[
         dg.AssetSpec(
             NOTIFICATIONS,
-            description="Messages off the stream, landed once each by arrival hour; what is no notification becomes a "
-            "dead letter.",
+            description="Messages from the stream, each landed once, by arrival hour. A message that is not a "
+            "notification becomes a dead letter.",
             group_name="collection",
             kinds={"delta", "rabbitmq"},
             owners=OWNERS,
@@ -60,7 +60,7 @@ NOTIFICATIONS, SAMPLES, EVENTS, CATALOG = (
             CATALOG,
             deps=[SAMPLES],
             description="Series, resources and their metadata in the warehouse, and the event hours that new samples "
-            "made dirty.",
+            "make dirty.",
             group_name="conversion",
             kinds={"sql", "duckdb"},
             owners=OWNERS,
@@ -73,13 +73,13 @@ def intake(context: dg.AssetExecutionContext, site: SiteResource) -> Iterator[dg
     here = site.get()
     wanted = context.selected_asset_keys
     if NOTIFICATIONS in wanted:
-        given = here.settings
+        settings = here.settings
         done = run(
             here,
             Limits(
-                seconds=given.collect_seconds,
-                quiet_seconds=given.collect_quiet_seconds,
-                patience_seconds=given.collect_seconds,
+                seconds=settings.collect_seconds,
+                quiet_seconds=settings.collect_quiet_seconds,
+                patience_seconds=settings.collect_seconds,
             ),
         )
         yield dg.MaterializeResult(asset_key=NOTIFICATIONS, metadata=_of_collection(here, done.collected))

@@ -1,4 +1,4 @@
-"""Partitions: event hours, and days, in UTC, from METERHOUSE_PARTITIONS_FROM to the present one."""
+"""Partitions: event hours and days in UTC, from METERHOUSE_PARTITIONS_FROM to the present."""
 
 from datetime import datetime
 
@@ -25,5 +25,5 @@ def hour_of(key: str) -> datetime:
 
 
 def has_partition(hour: datetime) -> bool:
-    """Whether Dagster shows the hour; data of other hours is processed all the same."""
+    """Whether Dagster shows the hour as a partition. Data of other hours is processed too."""
     return times.day_start(times.parse_day(FIRST)) <= hour <= times.hour_of(times.now())

@@ -1,4 +1,4 @@
-"""Quality: points of dirty hours are judged, and the good ones are held to the rules by Great Expectations."""
+"""Quality: judges the points of dirty hours, and checks the good ones with Great Expectations."""
 
 from collections.abc import Iterator
 
@@ -12,8 +12,8 @@ from assets.runs import hours_to_do
 from meterhouse import plots
 from meterhouse.sample_quality.step import judge_hours
 
-SHARE_OF_EXCLUDED = 0.1
-"""More than this share of a day's points excluded is worth a warning."""
+MAX_FLAGGED = 0.1
+"""If a larger share of the latest points is flagged, the check warns."""
 
 
 @dg.asset(
@@ -26,7 +26,7 @@ SHARE_OF_EXCLUDED = 0.1
     retry_policy=RETRIES,
 )
 def sample_quality(context: dg.AssetExecutionContext, site: SiteResource) -> dg.MaterializeResult[None]:
-    """A verdict on every point of an event hour, by the rules, before any statistic; the bad ones are in quarantine."""
+    """The verdict of the quality rules on every point of an event hour. Flagged points are listed in quarantine."""
     here = site.get()
     done = judge_hours(here, hours_to_do(context, here, "sample_quality"))
     by_rule = plots.table(["rule", "points"], sorted(done.flagged.items()))
@@ -47,12 +47,12 @@ def sample_quality(context: dg.AssetExecutionContext, site: SiteResource) -> dg.
         dg.AssetCheckSpec(
             "good_points_keep_the_rules",
             asset=sample_quality,
-            description="Great Expectations finds no point that the fast path let through against a critical rule.",
+            description="Great Expectations finds no good point that breaks a critical rule.",
         ),
         dg.AssetCheckSpec(
             "few_points_are_flagged",
             asset=sample_quality,
-            description=f"At most {SHARE_OF_EXCLUDED:.0%} of the latest points are excluded or break a warning rule.",
+            description=f"At most {MAX_FLAGGED:.0%} of the latest points are excluded or break a warning rule.",
         ),
     ]
 )
@@ -70,7 +70,7 @@ def sample_quality_checks(site: SiteResource) -> Iterator[dg.AssetCheckResult]:
     yield dg.AssetCheckResult(
         check_name="few_points_are_flagged",
         asset_key=sample_quality.key,
-        passed=found.share_flagged <= SHARE_OF_EXCLUDED,
+        passed=found.share_flagged <= MAX_FLAGGED,
         severity=dg.AssetCheckSeverity.WARN,
         metadata={"share_flagged": found.share_flagged, "excluded": found.excluded, "warned": found.warned},
     )

@@ -1,4 +1,4 @@
-"""Reports, exported to object storage."""
+"""Reports that are exported to the lake."""
 
 import dagster as dg
 
@@ -19,7 +19,7 @@ from meterhouse.queries import report_exports
     retry_policy=RETRIES,
 )
 def usage_by_project_and_day(context: dg.AssetExecutionContext, site: SiteResource) -> dg.MaterializeResult[None]:
-    """What each project used on a day, from the hourly roll-ups, as Parquet and CSV beside the lake's tables."""
+    """The usage of each project on a day, from the hourly roll-ups, as Parquet and CSV beside the lake's tables."""
     done = report_exports.export(site.get(), "usage_by_project_and_day", times.parse_day(context.partition_key))
     rows = [list(row.values()) for row in done.rows.to_pylist()]
     return dg.MaterializeResult(

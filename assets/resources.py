@@ -9,7 +9,7 @@ from meterhouse.configuration import open_checked
 from meterhouse.settings import settings
 from meterhouse.site import Site
 
-configuration.check(settings())  # a code location with a definition file that cannot work does not load
+configuration.check(settings())  # the code location does not load if a definition file is invalid
 
 
 @cache
@@ -27,4 +27,4 @@ class SiteResource(dg.ConfigurableResource[Site]):
 
 
 RETRIES = dg.RetryPolicy(max_retries=3, delay=5)
-"""For what passes by itself: a step at work elsewhere, a store away for a moment."""
+"""For temporary failures: a step that is already running, a store that is briefly unavailable."""

@@ -21,7 +21,7 @@ from meterhouse.rollups.step import points_by_hour, roll_up
     retry_policy=RETRIES,
 )
 def rollups(context: dg.AssetExecutionContext, site: SiteResource) -> dg.MaterializeResult[None]:
-    """Roll-ups of good points to 5 minutes, 1 hour and 1 day, in the lake; hours and days in the warehouse too."""
+    """Roll-ups of good points to 5 minutes, 1 hour and 1 day, in the lake; hours and days are also in the warehouse."""
     here = site.get()
     done = roll_up(here, hours_to_do(context, here, "rollups"))
     latest = points_by_hour(here, 48)

@@ -10,7 +10,7 @@ from meterhouse.collection import lag
 
 @dg.asset_check(asset=NOTIFICATIONS, name="collection_keeps_up")
 def collection_keeps_up(site: SiteResource) -> dg.AssetCheckResult:
-    """No message waits for longer than METERHOUSE_STREAM_LATE_SECONDS, and a queue is there to collect from."""
+    """No message waits for longer than METERHOUSE_STREAM_LATE_SECONDS, and at least one queue exists."""
     here = site.get()
     found = lag.measure(here)
     late = here.settings.stream_late_seconds

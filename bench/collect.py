@@ -12,7 +12,7 @@ The notifications are those of FILE (JSON lines), else the recorded ones of `sha
 of these the ones that give a sample and an event, repeated with other ids, times and volumes. Messages that are
 missing, doubled or left in a queue make the benchmark fail.
 
-The broker is METERHOUSE_TEST_AMQP_URL, else one that `deploy/services.py` starts for the while.
+The broker is METERHOUSE_TEST_AMQP_URL, else one that `deploy/services` starts for the run.
 """
 
 import argparse
@@ -99,7 +99,7 @@ def outcomes(messages: Iterable[dict[str, Any]]) -> Iterator[Outcome]:
     """The notifications that give a sample and an event and no error, each converted alone."""
     settings = read_settings()
     icehouse = {"icehouse_names": settings.icehouse_names, "icehouse_meters": settings.icehouse_meters}
-    converter = Converter.by(settings, load(settings.config_dir, **icehouse))
+    converter = Converter.from_settings(settings, load(settings.config_dir, **icehouse))
     for message in messages:
         made = converter.convert(table_of([orjson.dumps(message).decode()]))
         if made.samples.num_rows and made.events.num_rows and not made.errors:
@@ -240,7 +240,7 @@ def main() -> None:
     given = arguments.parse_args()
     url = os.environ.get(AMQP_URL)
     if not url:
-        services = [sys.executable, str(ROOT / "deploy" / "services.py"), "run", "--only", "amqp", "--"]
+        services = [sys.executable, str(ROOT / "deploy" / "services"), "run", "--only", "amqp", "--"]
         os.execv(sys.executable, [*services, sys.executable, __file__, *sys.argv[1:]])
     topic = f"meterhouse-bench-{uuid.uuid4().hex[:8]}"
     print(f"RabbitMQ {version(url)}, durable {given.queue_type} queues, one consumer; up to the commit")

@@ -1,7 +1,7 @@
-"""The daily archive: yesterday's arrivals are sealed.
+"""The daily archive: seals yesterday's arrivals.
 
-Needs no report and no report needs it: this DAG reads the lake's raw tables, by arrival; the report reads the roll-ups
-in the warehouse, by event time. So the two are DAGs of their own, and either may fail, wait or be backfilled alone.
+The archive and the report do not depend on each other: this DAG reads the lake's raw tables by arrival time; the report
+reads the warehouse's roll-ups by event time. So they are two DAGs, each of which may fail, wait or be backfilled alone.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from airflow.sdk import dag, task
 from meterhouse_daily import DEFAULTS, day_of_run, each_day_at, open_site, plain_errors
 
 ABOUT = """
-Seals an **arrival day** (UTC): for each table and hour of the lake, one verified, sorted, compressed file takes the
-place of the many small ones, and the manifest says so. A day that is sealed already is left as it is.
+Seals an **arrival day** (UTC): for each table and hour of the lake, one verified, sorted, compressed file replaces the
+many small ones, and the manifest lists it. A day that is already sealed stays as it is.
 
 - **Scheduled**: each night, for the day before.
 - **Past days**: `airflow backfill create --dag-id meterhouse_archive --from-date 2026-11-01 --to-date 2026-11-08`
-  does 1 to 7 November.
-- **By hand**: a partition key such as `2026-11-21`; left empty, the day before.
-- **Retried** while Dagster or another process archives, and while messages of the day wait for conversion.
+  archives 1 to 7 November.
+- **By hand**: with a partition key such as `2026-11-21`; without one, the day before.
+- **Retried** while Dagster or another process is archiving, and while messages of the day wait for conversion.
 
 The task returns the figures of the day's manifest.
 """
@@ -28,7 +28,7 @@ The task returns the figures of the day's manifest.
 
 @dag(dag_id="meterhouse_archive", schedule=each_day_at(1, 35), doc_md=ABOUT, **DEFAULTS)
 def meterhouse_archive() -> None:
-    # Runs of a backfill wait here for one another, rather than fail on the archive's lease.
+    # Runs of a backfill wait here for each other, instead of failing on the archive's lease.
     @task(owner="telemetry", max_active_tis_per_dag=1)
     def archive() -> dict[str, Any]:
         """Seal the run's day."""

@@ -1,4 +1,4 @@
-"""What the daily DAGs share: their timetable and defaults, the day of a run, the worker's site, and plain errors."""
+"""What the daily DAGs share: timetable and defaults, the day of a run, the worker's site, and one-line errors."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ DEFAULTS: dict[str, Any] = {
 
 
 def each_day_at(hour: int, minute: int) -> CronPartitionTimetable:
-    """A run a day, UTC, for the day before; its partition key is that day, as in Dagster: `2026-11-21`."""
+    """One run a day, UTC, for the day before. Its partition key is that day, as in Dagster: `2026-11-21`."""
     return CronPartitionTimetable(f"{minute} {hour} * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%d")
 
 
 def day_of_run() -> date:
-    """The day that the present run is for.
+    """The day that the current run is for.
 
-    Its partition (scheduled runs, backfills), else the day of its logical date (`airflow dags test`,
-    `airflow dags trigger --logical-date`), else the day before it was started.
+    This is the run's partition (scheduled runs, backfills), or the day of its logical date (`airflow dags test`,
+    `airflow dags trigger --logical-date`), or the day before it was started.
     """
     run = get_current_context()["dag_run"]
     instant = run.partition_date or run.logical_date or run.run_after - timedelta(days=1)
@@ -41,28 +41,28 @@ def open_site() -> Site:
     """The site that the worker's `METERHOUSE_*` variables name.
 
     Raises:
-        SettingsError: it would lie in the working directory of the worker, which is seldom where the data is.
+        SettingsError: it would be in the working directory of the worker, which is rarely where the data is.
     """
     from meterhouse.errors import SettingsError
     from meterhouse.settings import settings
     from meterhouse.site import Site
 
-    given = settings()
-    if not (given.home.expanduser().is_absolute() or (given.warehouse_url and given.lake_url)):
+    values = settings()
+    if not (values.home.expanduser().is_absolute() or (values.warehouse_url and values.lake_url)):
         raise SettingsError(
-            f"'{given.home}' is relative to the worker's working directory",
+            f"'{values.home}' is relative to the worker's working directory",
             where="METERHOUSE_HOME",
-            hint="Give the worker an absolute path, or METERHOUSE_WAREHOUSE_URL and METERHOUSE_LAKE_URL",
+            hint="Set an absolute path, or METERHOUSE_WAREHOUSE_URL and METERHOUSE_LAKE_URL, for the worker",
         )
-    return Site.open(given)
+    return Site.open(values)
 
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Tell Meterhouse's errors by their text alone, and retry only what time may mend.
+    """Report Meterhouse's errors without a traceback, and retry only those that may be temporary.
 
-    A step at work elsewhere, messages not converted yet or a store that cannot be written: the task is retried. A
-    setting, definition or name that cannot work: it fails at once.
+    If a step is already running, messages are not converted yet, or a store cannot be written, the task is retried. If
+    a setting, definition or name is invalid, the task fails at once.
     """
     from meterhouse.errors import DefinitionError, MeterhouseError, SettingsError, UnknownName, UsageError
 

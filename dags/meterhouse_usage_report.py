@@ -1,4 +1,4 @@
-"""The daily usage report: what each project used yesterday, exported. Independent of the archive, as said there."""
+"""The daily usage report: exports what each project used yesterday. `meterhouse_archive` says why it is a DAG alone."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from meterhouse_daily import DEFAULTS, day_of_run, each_day_at, open_site, plain
 
 ABOUT = """
 Exports what each project used on an **event day** (UTC), from the hourly roll-ups, as
-`exports/usage_by_project_and_day/DAY.parquet` and `.csv` beside the lake's tables. A second run replaces the files, so
-run a day again when late data came.
+`exports/usage_by_project_and_day/DAY.parquet` and `.csv` beside the lake's tables. A second run replaces the files. If
+late data came for a day, run it again.
 
 - **Scheduled**: each night, for the day before.
 - **Past days**: `airflow backfill create --dag-id meterhouse_usage_report --from-date 2026-11-01 --to-date 2026-11-08`
-  does 1 to 7 November; with `--reprocess-behavior completed` also the days that were done.
-- **By hand**: a partition key such as `2026-11-21`; left empty, the day before.
+  exports 1 to 7 November; with `--reprocess-behavior completed`, also the days that already have a run.
+- **By hand**: with a partition key such as `2026-11-21`; without one, the day before.
 
 The task returns the number of rows and where the files are.
 """

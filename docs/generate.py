@@ -1,6 +1,6 @@
 """Writes the reference pages, `docs/reference/*.md`, from the code: `python docs/generate.py`.
 
-`--check` writes nothing, and exits 1 where a page differs from what the code says.
+With `--check` it writes nothing, and exits with status 1 if a page differs from the code.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 import yaml
@@ -34,20 +34,21 @@ from meterhouse.definitions.quality_rules import CHECKS, SEVERITIES, Rule
 from meterhouse.definitions.quality_rules import load as load_rules
 from meterhouse.filters import SERIES
 from meterhouse.queries import reports
-from meterhouse.settings import Settings
+from meterhouse.setting_types import Declared
+from meterhouse.settings import Settings, declarations, variable
 from meterhouse.shipped import DEFAULTS
 from meterhouse.stores import lake_tables as schema
 from meterhouse.stores.warehouse_tables import UtcTime, metadata
 
 FOLDER = Path(__file__).parent / "reference"
-HEADER = "<!-- Made from the code by docs/generate.py. Do not edit: run `python docs/generate.py`. -->\n\n"
+HEADER = "<!-- Written from the code by docs/generate.py. Do not edit: run `python docs/generate.py`. -->\n\n"
 
 
 # -- Markdown -----------------------------------------------------------------------------------------------
 
 
 def code(content: object) -> str:
-    """Inline code that is safe in a table's cell, in GitHub's Markdown and in MkDocs'."""
+    """Inline code that is safe in a table's cell, both in GitHub's Markdown and in MkDocs'."""
     shown = str(content)
     if not set(shown) & set("|`"):
         return f"`{shown}`"
@@ -56,7 +57,7 @@ def code(content: object) -> str:
 
 
 def codes(contents: Iterable[object]) -> str:
-    """Several pieces of inline code, by commas."""
+    """Several pieces of inline code, separated by commas."""
     return ", ".join(code(content) for content in contents)
 
 
@@ -72,7 +73,7 @@ def _cell(content: str) -> str:
 
 
 def sentence(content: str) -> str:
-    """The text with a capital at its start and a stop at its end."""
+    """The text with a capital letter at its start and a full stop at its end."""
     content = " ".join(content.split())
     stop = "" if not content or content.endswith((".", "?", "!", ":")) else "."
     return content[:1].upper() + content[1:] + stop
@@ -89,41 +90,39 @@ _TYPES: Mapping[object, str] = {
 }
 
 
+DEFAULT_SETTINGS = Settings()
+
+
 def settings_page() -> str:
     rows = []
-    for name, field in Settings.model_fields.items():
-        default = field.default
+    for name, setting in declarations().items():
+        default = getattr(DEFAULT_SETTINGS, name)
         shown = code(default) if default not in ("", None) else ""
-        rows.append((code(f"METERHOUSE_{name.upper()}"), _setting_type(field), shown, field.description or ""))
+        rows.append((code(variable(name)), _setting_type(setting), shown, setting.description))
     return (
         "# Settings\n\n"
-        "All settings are environment variables. They are read once, when a process starts, and checked: a value that "
-        "cannot be used is refused with the name of the variable and what it takes. "
-        "`meterhouse settings` prints the values in force.\n\n"
+        "All settings are environment variables. A process reads and checks them once, when it starts. If a value "
+        "cannot be used, the error names the variable and says what it takes. `meterhouse settings` prints the "
+        "current values.\n\n"
         + table(("variable", "type", "default", "meaning"), rows)
-        + "\nOne more variable is read by the command line alone: `METERHOUSE_DEBUG`. Where it is set, a fault that "
-        "should not have happened ends with a traceback instead of one line.\n"
+        + "\nThe command line also reads `METERHOUSE_DEBUG`. If it is set, an unexpected error is printed with its "
+        "traceback instead of in one line.\n"
     )
 
 
-def _setting_type(field: Any) -> str:
-    annotation = field.annotation
-    choices = get_args(annotation)
-    kinds = [choice for choice in choices if choice is not type(None)]
-    if kinds and all(isinstance(kind, str) for kind in kinds):
-        return codes(kinds)
-    said = _TYPES[kinds[0] if kinds else annotation]
-    limits = []
-    for rule in field.metadata:
-        for attribute, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<")):
-            if (bound := getattr(rule, attribute, None)) is not None:
-                limits.append(f"{sign} {bound}")
-        if (pattern := getattr(rule, "pattern", None)) is not None:
-            limits.append(code(pattern))
-        for attribute, words in (("min_length", "not empty"), ("max_length", "at most {} characters")):
-            if (length := getattr(rule, attribute, None)) is not None:
-                limits.append(words.format(length))
-    return ", ".join([said, *limits])
+def _setting_type(setting: Declared) -> str:
+    if setting.choices:
+        return codes(setting.choices)
+    limits = [
+        f"{sign} {bound}"
+        for sign, bound in (("≥", setting.ge), (">", setting.gt), ("≤", setting.le))
+        if bound is not None
+    ]
+    if setting.pattern is not None:
+        limits.append(code(setting.pattern))
+    if setting.min_length is not None:
+        limits += ["not empty", f"at most {setting.max_length} characters"]
+    return ", ".join([_TYPES[setting.kind], *limits])
 
 
 # -- commands -----------------------------------------------------------------------------------------------
@@ -132,21 +131,27 @@ def _setting_type(field: Any) -> str:
 def commands_page() -> str:
     parts = [
         "# Commands\n\n"
-        "Data goes to standard output, everything else to standard error. "
+        "Commands print data to standard output, and everything else to standard error. "
         "[The user guide](../user-guide.md#read-the-output) explains the formats, the "
         "[times](../user-guide.md#give-times), the [conditions](../user-guide.md#filter-with-conditions) and the "
         "[exit status](../user-guide.md#check-the-exit-status).\n"
     ]
     top = click.Context(cli, info_name="meterhouse")
-    listed = [(f"[`{name}`](#meterhouse-{name})", _short(command)) for name, command in sorted(cli.commands.items())]
+    listed = [(f"[`{name}`](#meterhouse-{name})", _short(command)) for name, command in _members(cli)]
     parts.append(table(("command", "does"), listed))
-    for name, command in sorted(cli.commands.items()):
+    for name, command in _members(cli):
         parts.append(_command(command, click.Context(command, info_name=name, parent=top), 2))
         if isinstance(command, click.Group):
-            for inner_name, inner in sorted(command.commands.items()):
+            for inner_name, inner in _members(command):
                 context = click.Context(inner, info_name=inner_name, parent=click.Context(command, top, name))
                 parts.append(_command(inner, context, 3))
     return "\n".join(parts)
+
+
+def _members(group: click.Group) -> list[tuple[str, click.Command]]:
+    context = click.Context(group)
+    found = ((name, group.get_command(context, name)) for name in sorted(group.list_commands(context)))
+    return [(name, command) for name, command in found if command is not None]
 
 
 def _short(command: click.Command) -> str:
@@ -163,8 +168,7 @@ def _command(command: click.Command, context: click.Context, level: int) -> str:
         made += "\n" + table(("option", "meaning"), rows)
     if isinstance(command, click.Group):
         listed = [
-            (f"[`{name}`](#meterhouse-{context.info_name}-{name})", _short(inner))
-            for name, inner in sorted(command.commands.items())
+            (f"[`{name}`](#meterhouse-{context.info_name}-{name})", _short(inner)) for name, inner in _members(command)
         ]
         made += "\n" + table(("command", "does"), listed)
     return made
@@ -199,14 +203,14 @@ def assets_page() -> str:
         partitions = _partitions(node.partitions_def)
         rows.append((f"[`{name}`](#{name})", node.group_name or "", partitions or "none", node.description or ""))
         facts = [
-            ("made from", codes(sorted(parent.to_user_string() for parent in node.parent_keys)) or "the stream"),
+            ("computed from", codes(sorted(parent.to_user_string() for parent in node.parent_keys)) or "the stream"),
             ("partitions", partitions or "none"),
-            ("backfill", _backfill(node.backfill_policy) if partitions else "no partitions: materialize it"),
+            ("backfill", _backfill(node.backfill_policy) if partitions else "none: materialize the asset"),
             ("kinds", ", ".join(sorted(node.kinds))),
             ("owners", codes(sorted(node.owners))),
         ]
         if not node.is_materializable:
-            facts[2] = ("backfill", "not started as a run: a sensor reports its materializations")
+            facts[2] = ("backfill", "none: no run makes it, a sensor reports its materializations")
         details.append(f"### {name}\n\n{node.description or ''}\n\n" + table(("", ""), facts))
     checks = [
         (code(key.name), code(key.asset_key.to_user_string()), graph.get(key).description or "")
@@ -221,9 +225,9 @@ def assets_page() -> str:
         jobs.append((code(job.name), codes(chosen) or "no asset", _partitions(resolved.partitions_def), about))
     sensors = []
     for sensor in sorted(defs.sensors or (), key=lambda sensor: sensor.name):
-        started = codes(job.name for job in sensor.jobs) if sensor.has_jobs else "no run: it works itself"
-        looks = f"{sensor.minimum_interval_seconds} s"
-        sensors.append((code(sensor.name), started, looks, sensor.default_status.value, sensor.description or ""))
+        started = codes(job.name for job in sensor.jobs) if sensor.has_jobs else "no run: it does the work itself"
+        interval = f"{sensor.minimum_interval_seconds} s"
+        sensors.append((code(sensor.name), started, interval, sensor.default_status.value, sensor.description or ""))
     schedules = []
     for name in sorted(schedule.name for schedule in defs.schedules or ()):
         schedule = defs.resolve_schedule_def(name)
@@ -232,20 +236,20 @@ def assets_page() -> str:
         schedules.append((code(name), code(schedule.job_name), code(schedule.cron_schedule), zone, status, about))
     return (
         "# Assets\n\n"
-        "What exists in Dagster, and what starts work. Hours are event hours and days are UTC; `archive` alone is by "
-        "arrival day.\n\n## Assets\n\n"
+        "The assets, asset checks, jobs, sensors and schedules of Meterhouse in Dagster. Partitions are event hours or "
+        "event days in UTC. Only `archive` has arrival days.\n\n## Assets\n\n"
         + table(("asset", "group", "partitions", "what it is"), rows)
         + "\n"
         + "\n".join(details)
         + "\n## Asset checks\n\n"
-        + table(("check", "asset", "what it asks"), checks)
+        + table(("check", "asset", "passes if"), checks)
         + "\n## Jobs\n\n"
-        + table(("job", "works on", "partitions", "what it does"), jobs)
+        + table(("job", "assets or checks", "partitions", "what it does"), jobs)
         + "\n## Sensors\n\n"
-        "The interval is the least one; Dagster's daemon looks every five seconds.\n\n"
-        + table(("sensor", "starts", "interval", "at first", "what it does"), sensors)
+        "The interval is the minimum. Dagster's daemon evaluates sensors every five seconds.\n\n"
+        + table(("sensor", "starts", "interval", "initial status", "what it does"), sensors)
         + "\n## Schedules\n\n"
-        + table(("schedule", "starts", "cron", "time zone", "at first", "what for"), schedules)
+        + table(("schedule", "starts", "cron", "time zone", "initial status", "what it does"), schedules)
     )
 
 
@@ -257,11 +261,11 @@ def _partitions(given: Any) -> str:
 
 def _backfill(policy: Any) -> str:
     if policy is None:
-        return "a run a partition"
+        return "one run for each partition"
     if policy.max_partitions_per_run is None:
         return "one run for all partitions"
     count = policy.max_partitions_per_run
-    return "a run a partition" if count == 1 else f"a run for every {count} partitions"
+    return "one run for each partition" if count == 1 else f"one run for every {count} partitions"
 
 
 # -- meters and events --------------------------------------------------------------------------------------
@@ -271,16 +275,16 @@ def meters_page() -> str:
     parts = [
         "# Meters\n\n"
         "The meter definitions that Meterhouse ships, in the form of Ceilometer's `meters.yaml`. Your own "
-        "`meters.d/*.yaml` or `meters.yaml` in `METERHOUSE_CONFIG_DIR` take the place of all of them. An event type is "
-        "a regular expression that has to match at the start.\n\n"
-        "Polled samples need no definition: each brings its meter, type and unit along. "
+        "`meters.d/*.yaml` or `meters.yaml` in `METERHOUSE_CONFIG_DIR` replace all of them. An event type is a regular "
+        "expression that has to match at the start.\n\n"
+        "Polled samples need no definition: each has its own meter, type and unit. "
         "[Those of Ceilometer's agents](#polled-meters) are listed below.\n"
     ]
     parts += [_meters_of(path, path.stem) for path in sorted((DEFAULTS / "meters.d").glob("*.yaml"))]
     parts.append(_meters_of(ICEHOUSE_METERS, "With METERHOUSE_ICEHOUSE_METERS"))
     parts.append(
         "## Made by code\n\n"
-        "What the form cannot express is made whatever the definitions are, as in Ceilometer.\n\n"
+        "The form cannot express these meters. As in Ceilometer, they are made whatever the definitions are.\n\n"
         + table(
             ("meter", "type", "unit", "event types", "meaning"),
             [(code(endpoint.name), *_BY_CODE[endpoint.name]) for endpoint in ENDPOINTS],
@@ -288,12 +292,13 @@ def meters_page() -> str:
     )
     parts.append(
         "## Polled meters\n\n"
-        "What Ceilometer's polling agents send. Other agents may send any other meter; it is kept as it comes.\n"
+        "The meters that Ceilometer's polling agents send. Other agents may send other meters. They are kept as they "
+        "come.\n"
     )
     parts.append(
         "## Of the stream itself\n\n"
-        "Gauges that say how far collection is behind, source `meterhouse`. The resource is a queue, or `stream` for "
-        "all of them. They are made when the alarms are evaluated and one of them reads such a meter: see "
+        "Gauges that show how far collection is behind, with source `meterhouse`. The resource is a queue, or `stream` "
+        "for all queues. They are measured with each evaluation of the alarms, if an alarm uses one of them. See "
         "[Collect from RabbitMQ](../rabbitmq.md#see-whether-it-keeps-up).\n\n"
         + table(
             ("meter", "unit", "meaning"),
@@ -350,11 +355,11 @@ def events_page() -> str:
     parts = [
         "# Events\n\n"
         "The event definitions that Meterhouse ships, in the form of Ceilometer's `event_definitions.yaml`. Your own "
-        "`event_definitions.yaml` in `METERHOUSE_CONFIG_DIR` takes the place of all of them. An event type is a shell "
-        "glob. Of several entries that match, the last in the file serves the event.\n\n"
-        "A trait is a text unless another type is named. Every event has these traits, from where they are found "
-        "first, unless its entry says otherwise; an event that no entry matches has no others:\n\n"
-        + table(("trait", "read from"), defaults)
+        "`event_definitions.yaml` in `METERHOUSE_CONFIG_DIR` replaces all of them. An event type is a shell glob. If "
+        "several entries match, the last in the file applies.\n\n"
+        "A trait is a text unless its type is given. Every event has the following traits, unless its entry defines "
+        "them differently. The first path that finds a value is used. An event that no entry matches has only these "
+        "traits:\n\n" + table(("trait", "read from"), defaults)
     ]
     for start, rows in sections.items():
         title, remark = lines[start].removeprefix(_SECTION), _remark(lines[start + 1 :])
@@ -382,10 +387,10 @@ def _remark(lines: Sequence[str]) -> str:
 
 
 def _comment(path: Path, lines: Sequence[str], at: int) -> str:
-    """The comment in the line of an entry, else the one right above it.
+    """The comment in the first line of an entry, or the one right above it.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no comment.
     """
     inline = re.search(r"\s#\s(.*)$", lines[at])
     if inline:
@@ -399,12 +404,12 @@ def _comment(path: Path, lines: Sequence[str], at: int) -> str:
 # -- quality rules ------------------------------------------------------------------------------------------
 
 _CHECKS = {
-    "finite": "The volume is not a number, or infinite.",
-    "range": "The volume is below `min` or above `max`. One of them may be left out.",
-    "future": "The point is dated more than `tolerance_seconds` after its arrival.",
-    "duplicate": "Another sample of the series has the same time. Of several, the one that breaks no critical rule and "
-    "arrived last is kept.",
-    "reset": "A counter is below its good point before, at most `METERHOUSE_CARRY_HOURS` ago.",
+    "finite": "the volume is infinite or not a number",
+    "range": "the volume is below `min` or above `max`; you may leave out one of them",
+    "future": "the point is dated more than `tolerance_seconds` after its arrival",
+    "duplicate": "another sample of the series has the same time; the one that breaks no critical rule and arrived "
+    "last counts",
+    "reset": "a counter is below its previous good point, which is at most `METERHOUSE_CARRY_HOURS` older",
 }
 
 
@@ -424,20 +429,20 @@ def rules_page() -> str:
     ]
     return (
         "# Quality rules\n\n"
-        "Every point is judged by the rules that apply to its meter and type, before any statistic. `critical` "
-        "excludes the point; `warning` flags it and keeps it. Either way it is listed in the lake's table "
-        "`quarantine`.\n\n"
+        "Before any statistic, the rules that apply to a point's meter and type judge it. A `critical` rule excludes "
+        "the point. A `warning` flags it, but the point still counts. In both cases the lake's table `quarantine` "
+        "lists the point.\n\n"
         "## The shipped rules\n\n"
-        + table(("rule", "severity", "check", "meters", "types", "bit", "broken where"), rows)
+        + table(("rule", "severity", "check", "meters", "types", "bit", "meaning"), rows)
         + "\n## Keys of a rule\n\n"
-        "Your own rules go to `quality.yaml` in `METERHOUSE_CONFIG_DIR`, as a list under `rules:`. The file takes the "
-        "place of the shipped one; copy from it what you want to keep.\n\n"
+        "Put your own rules into `quality.yaml` in `METERHOUSE_CONFIG_DIR`, as a list under `rules:`. The file "
+        "replaces the shipped one. Copy the rules that you want to keep.\n\n"
         + table(
             ("key", "takes", "default"),
             [
-                ("`name`", "a name of its own", "required"),
+                ("`name`", "a unique name", "required"),
                 ("`description`", "text", "none"),
-                ("`bit`", "0 to 30: its place in `quarantine.reasons`, never given to another rule", "required"),
+                ("`bit`", "0 to 30: its place in `quarantine.reasons`; do not reuse it for another rule", "required"),
                 ("`check`", codes(CHECKS), "required"),
                 ("`severity`", codes(SEVERITIES), "required"),
                 ("`meters`", "a list of shell globs of meter names", "every meter"),
@@ -447,7 +452,7 @@ def rules_page() -> str:
             ],
         )
         + "\n## Checks\n\n"
-        + table(("check", "a point breaks it where"), [(code(check), _CHECKS.get(check, "")) for check in CHECKS])
+        + table(("check", "a point breaks it if"), [(code(check), _CHECKS.get(check, "")) for check in CHECKS])
     )
 
 
@@ -466,33 +471,33 @@ def _limits(rule: Rule) -> str:
 # -- alarms -------------------------------------------------------------------------------------------------
 
 _ALARM_FIELDS = {
-    "name": ("text", "A name of its own. The `alarm_id` is made from it, so a renamed alarm is another alarm."),
+    "name": ("text", "A unique name. The `alarm_id` is made from it, so a renamed alarm is a new alarm."),
     "type": (codes(alarm_definitions.TYPES), "The kind of rule."),
     "description": ("text", "What it is for."),
     "enabled": ("`true`, `false`", "A disabled alarm is not evaluated and keeps its state."),
-    "severity": (codes(alarm_definitions.SEVERITIES), "Sent along with each notification."),
+    "severity": (codes(alarm_definitions.SEVERITIES), "Sent with each notification."),
     "repeat_actions": (
         "`true`, `false`",
-        "Notify at each evaluation while the state stays, not only when it changes. `insufficient data` is told once.",
+        "Notify at each evaluation, not only when the state changes. `insufficient data` is notified only once.",
     ),
     "alarm_actions": ("list of URLs", "Notified when the state becomes `alarm`."),
     "ok_actions": ("list of URLs", "Notified when the state becomes `ok`."),
     "insufficient_data_actions": ("list of URLs", "Notified when the state becomes `insufficient data`."),
 }
 _RULE_FIELDS = {
-    "meter_name": ("text", "The meter that is looked at."),
-    "threshold": ("number", "What the statistic is compared with."),
+    "meter_name": ("text", "The meter to evaluate."),
+    "threshold": ("number", "The value to compare the statistic with."),
     "query": (
         "list of `{field, op, value}`",
-        "Which series are looked at, all of them together. Several conditions are all to hold.",
+        "Conditions that the series have to meet, all of them. The series are evaluated together.",
     ),
-    "statistic": (codes(alarm_definitions.STATISTICS), "Of the good points of each period."),
+    "statistic": (codes(alarm_definitions.STATISTICS), "The statistic of the good points of each period."),
     "comparison_operator": (codes(COMPARE), "How the statistic is compared with the threshold."),
     "period": ("seconds, ≥ 1", "The length of a period."),
     "evaluation_periods": ("whole number, ≥ 1", "How many periods decide."),
     "exclude_outliers": (
         "`true`, `false`",
-        "Leave out periods whose number of points is more than two standard deviations off the mean.",
+        "Leave out periods whose number of points differs from the mean by more than two standard deviations.",
     ),
 }
 
@@ -501,14 +506,14 @@ def alarms_page() -> str:
     types = [(code(name), meaning) for name, meaning in alarm_definitions.TYPES.items()]
     return (
         "# Alarms\n\n"
-        "Alarms are declared in `alarms.yaml` in `METERHOUSE_CONFIG_DIR`, as a list under `alarms:`. The fields are "
-        "those of Ceilometer's and Aodh's alarm object. Each evaluation brings the warehouse in line with the file "
-        "first.\n\n## Types\n\n"
+        "Declare alarms in `alarms.yaml` in `METERHOUSE_CONFIG_DIR`, as a list under `alarms:`. The fields are those "
+        "of Ceilometer's and Aodh's alarm object. Each evaluation first brings the warehouse in line with the file."
+        "\n\n## Types\n\n"
         + table(("type", "what it does"), types)
         + "\n## Fields of an alarm\n\n"
         + _fields(alarm_definitions.Alarm, _ALARM_FIELDS, {"rule": ("threshold_rule", "mapping", "The rule, below.")})
-        + "\nA URL is `http://…`, `https://…` or `log://`; the last writes the notification to the log of the process "
-        "that delivers.\n"
+        + "\nA URL is `http://…`, `https://…` or `log://`. The last writes the notification to the log of the process "
+        "that delivers it.\n"
         "\n## Fields of a threshold_rule\n\n"
         + _fields(alarm_definitions.ThresholdRule, _RULE_FIELDS, {})
         + f"\nA condition of the query has a `field` ({codes(sorted(SERIES))}), an `op` ({codes(COMPARE)}; default "
@@ -519,15 +524,16 @@ def alarms_page() -> str:
             [
                 (
                     "`insufficient data`",
-                    "fewer than `evaluation_periods` periods of the window have points; and at first",
+                    "fewer than `evaluation_periods` periods of the window have points, or the alarm is new",
                 ),
-                ("`alarm`", "the statistic of each of the last `evaluation_periods` periods compares true"),
-                ("`ok`", "that of none does"),
+                ("`alarm`", "the comparison is true in each of the last `evaluation_periods` periods"),
+                ("`ok`", "it is true in none of them"),
             ],
         )
-        + "\nWhere some do and others do not, the state stays; an unknown state takes that of the latest period.\n"
+        + "\nIf it is true only in some, the state stays. From `insufficient data`, it becomes the state of the latest "
+        "period.\n"
         "\nThe window ends now. It is `evaluation_periods` + 1 periods long (twice `evaluation_periods` with "
-        "`exclude_outliers`), so that points that are on their way do not make it look empty.\n"
+        "`exclude_outliers`), so that it has enough points even if the newest are still on their way.\n"
     )
 
 
@@ -548,63 +554,63 @@ def _fields(kind: type[Any], meanings: Mapping[str, tuple[str, str]], named: Map
 # -- tables -------------------------------------------------------------------------------------------------
 
 _PURPOSES = {
-    "notifications": "What was landed, one row a message, raw.",
-    "samples": "Measurements made from notifications, polled or loaded.",
+    "notifications": "The landed messages, unchanged, one row for each.",
+    "samples": "Measurements: made from notifications, polled or loaded.",
     "events": "What happened to resources, with traits.",
     "rollups": "Roll-ups of good points to 5 minutes, 1 hour and 1 day.",
     "quarantine": "Points that break a quality rule, with the names of the rules.",
     "dead_letters": "Messages and rows that could not be read, and samples with a wrong signature, with the reason.",
-    "series": "The series that there are, and their dimensions.",
-    "resources": "Resources, as their newest sample shows them.",
-    "resource_metadata": "Snapshots of resource metadata.",
-    "quality_daily": "How many points of an event hour broke a rule.",
+    "series": "The series and their dimensions.",
+    "resources": "The resources, as of their newest sample.",
+    "resource_metadata": "Snapshots of the metadata of resources.",
+    "quality_daily": "How many points of an event hour broke each rule.",
     "rollup_1h": "Hourly roll-ups.",
     "rollup_1d": "Daily roll-ups.",
-    "alarms": "Alarms with their states.",
-    "alarm_history": "What became of alarms: creation, rule change, state transition, deletion.",
-    "deliveries": "The outbox: notifications of alarms, and what became of each.",
-    "archive_manifest": "What was sealed: counts, sums, digests and files of an arrival day.",
-    "leases": "Who is at work on a step.",
-    "runs": "What each step did, run by run.",
+    "alarms": "The alarms and their states.",
+    "alarm_history": "The history of alarms: creation, rule change, state transition, deletion.",
+    "deliveries": "The outbox: notifications of alarms, and the state of each.",
+    "archive_manifest": "What was sealed: counts, sums, digests and files of each arrival day.",
+    "leases": "Which process is running a step.",
+    "runs": "What each run of a step did.",
 }
 _MEANINGS = {
     "arrival_hour": "UTC hour of landing, `YYYY-MM-DDTHH`",
-    "message_id": "the notification's; made from its content where it has none",
+    "message_id": "the notification's; made from its content if it has none",
     "event_type": "the notification's",
     "publisher_id": "the notification's",
     "received_at": "when it was landed",
-    "source": "where the sample comes from; `METERHOUSE_SAMPLE_SOURCE` for those of notifications",
+    "source": "where the sample comes from; `METERHOUSE_SAMPLE_SOURCE` for samples of notifications",
     "meter": "name of the meter",
     "type": "gauge, delta or cumulative",
     "unit": "of the volume",
     "resource_id": "what was measured",
-    "project_id": "whose it is",
-    "user_id": "whose it is",
-    "generated": "the notification's own time",
+    "project_id": "the project that owns it",
+    "user_id": "the user that owns it",
+    "generated": "the notification's timestamp",
     "min": "lowest volume",
     "max": "highest volume",
     "first_at": "time of the first point",
     "last_at": "time of the last point",
     "first_sample_at": "time of the first sample",
     "last_sample_at": "time of the newest sample",
-    "marked_at": "when it was made dirty last",
-    "judged_at": "when quality saw to it last",
-    "rolled_at": "when it was rolled up last",
+    "marked_at": "when it last became dirty",
+    "judged_at": "when it was last judged",
+    "rolled_at": "when it was last rolled up",
     "day": "event day",
     "rule": "name of the quality rule",
     "severity": "critical or warning",
     "alarm_id": "made from the alarm's name",
-    "url": "where it goes",
+    "url": "the URL to call",
     "attempts": "calls made so far",
-    "rows": "rows that are sealed",
+    "rows": "number of sealed rows",
     "bytes": "size of the sealed files",
     "sealed_at": "when it was sealed",
-    "expires_at": "until then it is held",
-    "event_day": "UTC day of the points' own time",
+    "expires_at": "until when it is held",
+    "event_day": "event day",
     "series_id": "64-bit hash of the series' seven dimensions",
     "timestamp": "event time",
     "volume": "the measured value",
-    "sample_id": "64-bit hash; the same when a notification comes again",
+    "sample_id": "64-bit hash; the same if a notification comes again",
     "granularity_s": "300, 3600 or 86400",
     "bucket": "start of the bucket, aligned to the UNIX epoch",
     "count": "good points",
@@ -612,44 +618,44 @@ _MEANINGS = {
     "sum_squares": "sum of the squared volumes, for variances",
     "first": "volume of the first point; gauges and counters only",
     "last": "volume of the last point; gauges and counters only",
-    "increase": "growth of a counter, reset-aware, carried over from the bucket before; counters only",
+    "increase": "growth of a counter, also since the last point before the bucket and across resets; counters only",
     "resets": "resets of a counter",
     "p50": "median",
     "p95": "95th percentile",
     "p99": "99th percentile",
-    "excluded": "points left out by critical rules",
-    "reason_names": "names of the rules broken",
+    "excluded": "points that critical rules exclude",
+    "reason_names": "names of the rules that it breaks",
     "letter_id": "64-bit hash of queue and body",
-    "queue": "where it came by: spool or load, file and line",
+    "queue": "where it came from: a queue, or file and line with `spool:` or `load:` before",
     "reason": "what is wrong with it",
     "metadata_id": "refers to `resource_metadata`",
     "metadata": "JSON",
     "first_seen": "time of the first point",
     "last_seen": "time of the last point",
     "hour": "event hour",
-    "marks": "how often it was made dirty",
-    "judged_marks": "the marks that quality has seen to",
-    "rolled_marks": "the marks that the roll-up has seen to",
-    "late": "points that came after the hour was rolled up",
+    "marks": "how often it became dirty",
+    "judged_marks": "`marks` when it was last judged",
+    "rolled_marks": "`marks` when it was last rolled up",
+    "late": "late points: those that came after the hour was rolled up",
     "why": "the reason of the latest mark",
-    "follower": "the lake table that is followed",
+    "follower": "the lake table that the catalog follows",
     "version": "a version of a lake table",
     "flagged": "points that broke the rule",
     "definition": "JSON",
-    "state_reason": "the reason of the state",
-    "evaluate_timestamp": "the latest evaluation",
+    "state_reason": "the reason for the state",
+    "evaluate_timestamp": "when it was last evaluated",
     "detail": "JSON",
-    "event_id": "of the transition or change",
+    "event_id": "the id of the transition or change",
     "delivery_id": "sent as `Idempotency-Key`",
-    "body": "what is sent, or what came",
-    "next_attempt_at": "not before then",
+    "body": "the content",
+    "next_attempt_at": "the earliest time of the next attempt",
     "last_error": "why the latest attempt failed",
     "table_name": "a lake table",
-    "duplicates": "rows that were there twice, and are sealed once",
+    "duplicates": "repeated rows that were removed",
     "volume_sum": "sum of the finite volumes; samples only",
-    "digest": "XOR of the MD5s of the rows",
-    "files_before": "files that were replaced",
-    "bytes_before": "their size",
+    "digest": "XOR of the rows' MD5 hashes",
+    "files_before": "number of files that were replaced",
+    "bytes_before": "size of the files that were replaced",
     "files": "JSON: the sealed files",
     "day_over": "whether the day had ended",
     "holder": "host, pid, start time and a random part",
@@ -657,32 +663,32 @@ _MEANINGS = {
     "step": "collect, convert, catalog, sample_quality, rollups or archive",
 }
 _OWN_MEANINGS = {
-    ("alarms", "name"): "a name of its own",
+    ("alarms", "name"): "unique name",
     ("alarms", "type"): "threshold",
     ("alarms", "enabled"): "whether it is evaluated",
     ("alarms", "severity"): "low, moderate or critical",
-    ("alarms", "state_timestamp"): "when the state changed last",
+    ("alarms", "state_timestamp"): "when the state last changed",
     ("alarm_history", "type"): "creation, rule change, state transition or deletion",
-    ("alarm_history", "event_id"): "an id of its own",
+    ("alarm_history", "event_id"): "unique id",
     ("archive_manifest", "day"): "arrival day",
     ("deliveries", "body"): "JSON: what is sent",
     ("deliveries", "created_at"): "when the alarm was evaluated",
     ("deliveries", "delivered_at"): "when the receiver accepted it",
     ("leases", "name"): "the step",
     ("resource_metadata", "metadata_id"): "64-bit hash of the JSON",
-    ("runs", "run_id"): "an id of its own",
-    ("runs", "started_at"): "when the step began",
-    ("runs", "ended_at"): "when it ended",
-    ("quarantine", "excluded"): "whether a critical rule is among them",
-    ("alarm_history", "timestamp"): "when",
+    ("runs", "run_id"): "unique id",
+    ("runs", "started_at"): "when the run started",
+    ("runs", "ended_at"): "when the run ended",
+    ("quarantine", "excluded"): "whether it breaks a critical rule",
+    ("alarm_history", "timestamp"): "when it happened",
     ("alarms", "timestamp"): "when the definition last changed",
     ("alarms", "state"): "ok, alarm or insufficient data",
     ("deliveries", "state"): "pending, delivered or dead",
     ("notifications", "timestamp"): "",
     ("notifications", "body"): "",
-    ("archive_manifest", "version"): "of the table's commit that sealed",
-    ("followed", "version"): "up to which it was taken in",
-    ("dead_letters", "body"): "what came",
+    ("archive_manifest", "version"): "the table's version that sealed the day",
+    ("followed", "version"): "the last version that is in the catalog",
+    ("dead_letters", "body"): "the message or row as it came",
 }
 
 
@@ -692,28 +698,28 @@ def tables_page() -> str:
     for name, (columns, partitions) in schema.TABLES.items():
         rows = []
         for column in columns:
-            said = comments.get((name, column.name)) or _meaning(name, column.name)
-            if not said and name == "quarantine":
-                said = comments.get(("samples", column.name), "")
+            meaning = comments.get((name, column.name)) or _meaning(name, column.name)
+            if not meaning and name == "quarantine":
+                meaning = comments.get(("samples", column.name), "")
             part = "partition; " if column.name in partitions else ""
-            rows.append((code(column.name), code(column.type), part + said))
+            rows.append((code(column.name), code(column.type), part + meaning))
         lake.append(f"### Lake: {name}\n\n{_PURPOSES.get(name, '')}\n\n" + table(("column", "type", "meaning"), rows))
     warehouse = [_warehouse_table(each) for each in metadata.tables.values()]
     return (
         "# Tables\n\n"
-        "Times are UTC. *Arrival* is when a message was landed, *event time* is the points' own.\n\n"
+        "Times are UTC. *Arrival* is when a message was landed. *Event time* is the points' own time.\n\n"
         "## The lake\n\n"
-        "Delta tables, under `tables/` in the lake's folder or bucket prefix. Any engine that reads Delta reads them; "
-        "`meterhouse sql` has each as a view of its name. Types are Arrow's.\n\n"
-        "Beside them lie `exports/REPORT/DAY.parquet` and `.csv` (reports) and `archive/DAY.json` (the manifest of an "
-        "arrival day).\n\n" + "\n".join(lake) + "\n## The warehouse\n\n"
-        "Tables of the SQL database. Types are PostgreSQL's; SQLite keeps times as ISO text. "
+        "Delta tables, under `tables/` in the lake's folder or bucket prefix. You can read them with any engine that "
+        "reads Delta. In `meterhouse sql`, each is a view of the same name. Types are Arrow's.\n\n"
+        "The lake also has `exports/REPORT/DAY.parquet` and `.csv` (reports) and `archive/DAY.json` (the manifest of "
+        "an arrival day).\n\n" + "\n".join(lake) + "\n## The warehouse\n\n"
+        "Tables of the SQL database. Types are PostgreSQL's. SQLite stores times as ISO text. "
         "`meterhouse sql --on warehouse` reads them.\n\n" + "\n".join(warehouse)
     )
 
 
 def _schema_comments() -> dict[tuple[str, str], str]:
-    """The comments beside the columns in `meterhouse/schema.py`."""
+    """The comments beside the columns in `meterhouse/stores/lake_tables.py`."""
     names = {id(columns): name for name, (columns, _) in schema.TABLES.items()}
     found, current = {}, ""
     for line in inspect.getsource(schema).splitlines():
@@ -733,9 +739,9 @@ def _warehouse_table(given: Table) -> str:
     for column in given.columns:
         kind = "TIMESTAMP WITH TIME ZONE" if isinstance(column.type, UtcTime) else column.type.compile(_POSTGRES)
         notes = [word for word, so in (("key", column.primary_key), ("may be null", column.nullable)) if so]
-        said = [*notes, *([meaning] if (meaning := _meaning(given.name, column.name)) else [])]
+        notes += [meaning] if (meaning := _meaning(given.name, column.name)) else []
         rows.append(
-            (code(column.name), code(str(kind).lower().replace("float(53)", "double precision")), "; ".join(said))
+            (code(column.name), code(str(kind).lower().replace("float(53)", "double precision")), "; ".join(notes))
         )
     about = given.comment or _PURPOSES.get(given.name, "")
     return f"### Warehouse: {given.name}\n\n{about}\n\n" + table(("column", "type", "meaning"), rows)
@@ -752,8 +758,8 @@ def reports_page() -> str:
     metadata.create_all(engine)
     parts = [
         "# Reports\n\n"
-        "A report is a SQL file on the warehouse, named for the question it answers. It takes a span of event time, "
-        "`:start` inclusive and `:end` exclusive. `meterhouse report NAME` runs it.\n\n"
+        "A report is a SQL query on the warehouse, in a file that is named for the question it answers. Its parameters "
+        "are a span of event time, `:start` inclusive and `:end` exclusive. `meterhouse report NAME` runs it.\n\n"
         + table(("report", "question"), [(f"[`{name}`](#{name})", reports.question(name)) for name in reports.names()])
     ]
     for name in reports.names():
@@ -785,9 +791,9 @@ PAGES: dict[str, Callable[[], str]] = {
 def main() -> int:
     """Write the pages, or compare them; return the exit status."""
     for name in [name for name in os.environ if name.startswith("METERHOUSE_")]:
-        del os.environ[name]  # the pages must not hang on the shell they are written from
+        del os.environ[name]  # the pages must not depend on the environment
     parser = argparse.ArgumentParser(description="Write the reference pages from the code.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a page differs")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with status 1 if a page differs")
     check = parser.parse_args().check
     differing = []
     for name, make in PAGES.items():

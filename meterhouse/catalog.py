@@ -1,6 +1,6 @@
-"""The catalog: series and resources of new samples into the warehouse, and their event hours marked dirty.
+"""The catalog: writes the series and resources of new samples to the warehouse, and marks their event hours dirty.
 
-The warehouse records, in the same transaction, up to which version of the lake's `samples` it has followed.
+In the same transaction, the warehouse records up to which version it has followed the lake's `samples`.
 """
 
 import time
@@ -23,7 +23,7 @@ FOLLOWER = "samples"
 
 @dataclass
 class Catalogued:
-    """What a catalog run did. `late` counts points of hours that had been rolled up already."""
+    """What a catalog run did. `late` counts points of hours that were already rolled up."""
 
     samples: int = 0
     series: int = 0
@@ -33,7 +33,7 @@ class Catalogued:
     seconds: float = 0.0
 
     def add(self, other: "Catalogued") -> None:
-        """Count the other in."""
+        """Add the counts of another run."""
         self.samples += other.samples
         self.series += other.series
         self.resources += other.resources
@@ -43,33 +43,33 @@ class Catalogued:
 
 
 def catalog(site: Site, *, wait_seconds: float = 0.0, record: bool = True) -> Catalogued:
-    """Take the samples that came since the last time into the catalog.
+    """Add the samples that came since the last run to the catalog.
 
     Args:
         site: the site.
-        wait_seconds: how long to wait for another process that is at it.
-        record: keep the figures in the warehouse; else whoever called does.
+        wait_seconds: how long to wait for another process that is running this step.
+        record: whether to record the run in the warehouse. If false, the caller does.
 
     Raises:
-        Busy: another process is at it still.
+        AlreadyRunning: another process is still running this step after `wait_seconds`.
     """
     done = Catalogued()
     started, clock = times.now(), time.monotonic()
     with site.warehouse.lease("catalog", wait_seconds=wait_seconds):
         while (fresh := site.lake.appended("samples", site.warehouse.followed_version(FOLLOWER))) is not None:
-            _take_in(site, fresh.rows, fresh.version, done)
+            _add_samples(site, fresh.rows, fresh.version, done)
         done.seconds = time.monotonic() - clock
         if done.samples and record:
             site.warehouse.record_run("catalog", started, vars(done))
     return done
 
 
-def behind(site: Site) -> int:
-    """How many commits of samples the catalog has not followed yet."""
+def commits_behind(site: Site) -> int:
+    """How many commits of samples are not in the catalog yet."""
     return max(site.lake.version("samples") - site.warehouse.followed_version(FOLLOWER), 0)
 
 
-def _take_in(site: Site, fresh: pa.Table, version: int, done: Catalogued) -> None:
+def _add_samples(site: Site, fresh: pa.Table, version: int, done: Catalogued) -> None:
     with site.lake.connect() as duck:
         duck.register("fresh", fresh)
         new_series = arrow(duck, shipped.sql("lake/catalog_series.sql"))
@@ -103,7 +103,7 @@ def _take_in(site: Site, fresh: pa.Table, version: int, done: Catalogued) -> Non
             ],
         )
         done.late += _count_late(connection, hours)
-        mark(connection, [row[0] for row in hours], "new points")
+        mark_dirty(connection, [row[0] for row in hours], "new points")
         connection.execute(
             text(
                 "INSERT INTO followed (follower, version) VALUES (:follower, :version) "
@@ -117,8 +117,8 @@ def _take_in(site: Site, fresh: pa.Table, version: int, done: Catalogued) -> Non
     done.hours += len(hours)
 
 
-def mark(connection: Connection, hours: list[datetime], why: str) -> None:
-    """Mark event hours dirty, so that they are judged and rolled up anew."""
+def mark_dirty(connection: Connection, hours: list[datetime], why: str) -> None:
+    """Mark event hours dirty, so that they are judged and rolled up again."""
     if not hours:
         return
     marked_at = times.now()
@@ -139,17 +139,19 @@ def mark(connection: Connection, hours: list[datetime], why: str) -> None:
 
 
 def hours_with_points(site: Site, start: datetime, end: datetime) -> set[datetime]:
-    """The event hours that have points and that the half-open span [start, end) touches."""
+    """The event hours with points that overlap the half-open span [start, end)."""
     within = and_(dirty_hours.c.hour >= times.hour_of(start), dirty_hours.c.hour < end)
     with site.warehouse.read() as connection:
         return set(connection.execute(select(dirty_hours.c.hour).where(within)).scalars())
 
 
-def redo(site: Site, step: Literal["sample_quality", "rollups"], hours: set[datetime], why: str) -> int:
-    """Make event hours dirty though nothing new came: for the roll-up alone, or for quality and so for both.
+def mark_for_recompute(site: Site, step: Literal["sample_quality", "rollups"], hours: set[datetime], why: str) -> int:
+    """Make event hours dirty although nothing new came.
+
+    With `rollups` they are only rolled up again; with `sample_quality` they are judged and rolled up again.
 
     Returns:
-        How many of the hours have points; the others are passed over.
+        How many of the hours have points. The others are skipped.
     """
     found = 0
     marks = dirty_hours.c.marks
@@ -164,7 +166,7 @@ def redo(site: Site, step: Literal["sample_quality", "rollups"], hours: set[date
 
 
 def _count_late(connection: Connection, hours: list[tuple[datetime, int, int]]) -> int:
-    """Count the belated points of hours that were rolled up after they had ended; keep the count with the hour."""
+    """Count the late points of hours that were rolled up after they had ended, and add the count to the hour."""
     belated = {hour: count for hour, _, count in hours if count}
     if not belated:
         return 0
@@ -196,25 +198,25 @@ class Hour:
 
     @property
     def unjudged(self) -> bool:
-        """Whether points came since its quality was judged."""
+        """Whether the hour is dirty since it was last judged."""
         return self.marks > self.judged_marks
 
     @property
     def unrolled(self) -> bool:
-        """Whether points came since it was rolled up."""
+        """Whether the hour is dirty since it was last rolled up."""
         return self.marks > self.rolled_marks
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The dirty event hours at one moment, and the version of `samples` that their marks stand for."""
+    """The dirty event hours at one moment, and the version of `samples` up to which their marks count."""
 
     version: int
     hours: dict[datetime, Hour]
 
 
 def snapshot(site: Site) -> Snapshot:
-    """What is dirty now. Every sample up to the version has marked its hour."""
+    """The hours that are dirty now. Every sample up to the version has marked its hour."""
     with site.warehouse.read() as connection:
         version = connection.execute(select(followed.c.version).where(followed.c.follower == FOLLOWER)).scalar()
         rows = connection.execute(

@@ -1,4 +1,4 @@
-"""The definition files of a site, read as a whole: nothing starts on one that cannot work."""
+"""The definition files of a site, checked together: no step starts if one of them is invalid."""
 
 from meterhouse.alarms import definitions as alarms
 from meterhouse.definitions import loading, quality_rules
@@ -6,23 +6,23 @@ from meterhouse.settings import Settings, settings
 from meterhouse.site import Site
 
 
-def check(given: Settings) -> None:
+def check(values: Settings) -> None:
     """Read the meter and event definitions, the quality rules and the alarms.
 
     Raises:
-        DefinitionError: a file cannot work; says file, line, what is wrong and what to do.
+        DefinitionError: a file is invalid; the error has file, line, what is wrong and what to do.
     """
-    loading.load(given.config_dir, icehouse_names=given.icehouse_names, icehouse_meters=given.icehouse_meters)
-    quality_rules.load(given.config_dir)
-    alarms.load(given.config_dir)
+    loading.load(values.config_dir, icehouse_names=values.icehouse_names, icehouse_meters=values.icehouse_meters)
+    quality_rules.load(values.config_dir)
+    alarms.load(values.config_dir)
 
 
-def open_checked(given: Settings | None = None) -> Site:
-    """The site, opened for a step that changes it: its definition files are checked before.
+def open_checked(values: Settings | None = None) -> Site:
+    """Check the definition files and open the site, for a step that changes it.
 
     Raises:
-        DefinitionError: a file cannot work; nothing was begun.
+        DefinitionError: a file is invalid; nothing was started.
     """
-    given = given or settings()
-    check(given)
-    return Site.open(given)
+    values = values or settings()
+    check(values)
+    return Site.open(values)

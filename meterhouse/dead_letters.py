@@ -1,7 +1,7 @@
-"""Dead letters: what came and could not be used, kept in the lake as it came, with the reason; found and removed.
+"""Dead letters: messages and rows that could not be used, kept in the lake as they came, with the reason.
 
-A row is told from others by its letter_id and the instant of its arrival: equal letters that came together are one
-choice.
+A row is identified by its letter_id and the time of its arrival. So equal letters that came together can only be
+selected together.
 """
 
 import random
@@ -16,7 +16,7 @@ import pyarrow as pa
 import xxhash
 
 from meterhouse import times
-from meterhouse.errors import Busy, UnknownName
+from meterhouse.errors import Conflict, UnknownName
 from meterhouse.site import Site
 from meterhouse.stores.duck import Connection, arrow, one, quoted
 from meterhouse.stores.lake import Lake
@@ -26,42 +26,42 @@ from meterhouse.stream.envelope import clean
 TABLE: Final = "dead_letters"
 
 LEASE: Final = "dead_letters"
-"""Held by what takes letters away."""
+"""The lease that a process holds while it removes letters."""
 
 APP: Final = "dead_letters"
-"""The application transaction that each burial raises by one, so that of two at a time one looks again."""
+"""The application transaction that each call of `store_letters` raises by one. Of two at the same time, one retries."""
 
 REASON_LENGTH: Final = 500
 
 _ATTEMPTS = 100
 _KEYS_AT_ONCE = 1_000
-"""Rows that one predicate names: with some ten thousand, delta-rs overflows the stack."""
+"""Maximum number of rows that one predicate names: with about ten thousand, delta-rs overflows the stack."""
 
 
 def identity(queue: str, body: bytes, place: str = "") -> int:
-    """A letter's id, the same on every run: xxh3, 64 bits, of where it came by and what came."""
+    """A letter's id, the same on every run: the xxh3 hash (64 bits) of its queue, place and body."""
     parts = [queue.encode(), *([place.encode()] if place else []), body]
     return xxhash.xxh3_64_intdigest(b"\0".join(parts)) - (1 << 63)
 
 
-def shown_id(letter_id: int) -> str:
-    """A letter's id for people, 16 hex digits: `printf('%016x', letter_id)` in the lake's SQL."""
+def hex_id(letter_id: int) -> str:
+    """A letter's id as shown to people, 16 hex digits: `printf('%016x', letter_id)` in the lake's SQL."""
     return f"{letter_id & (1 << 64) - 1:016x}"
 
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """What is kept.
+    """A dead letter.
 
     Attributes:
         received_at: when it came; its hour is the arrival hour.
-        queue: where it came by.
-        reason: what is wrong and where; kept as one line of REASON_LENGTH characters at most.
-        body: what came.
-        place: tells apart what came as parts of different messages, though it is equal; empty for whole messages.
+        queue: the queue or file that it came from.
+        reason: what is wrong and where; kept as one line of at most REASON_LENGTH characters.
+        body: the message or row as it came.
+        place: distinguishes equal parts of different messages; empty for whole messages.
         headers: the message's AMQP properties and headers, JSON text.
-        redelivered: whether it may have come before, and been buried then by a process that was killed before it
-            could say so. False only where the stream knows that this is its first delivery.
+        redelivered: whether it may have come before, and been stored by a process that was killed before it
+            acknowledged it. False only if the stream knows that this is its first delivery.
     """
 
     received_at: datetime
@@ -78,51 +78,51 @@ class Letter:
         return identity(clean(self.queue), self.body, self.place)
 
 
-def bury(lake: Lake, letters: Sequence[Letter], since: str) -> int:
+def store_letters(lake: Lake, letters: Sequence[Letter], since: str) -> int:
     """Append letters to `dead_letters`, each delivery once, and return how many rows are new.
 
-    A first delivery is a row of its own, whatever is there already. Of redelivered ones so many rows are added as are
-    missing. Several processes may bury at a time.
+    A first delivery always becomes a row. Of redelivered letters, only as many rows are added as are missing. Several
+    processes may store letters at the same time.
 
     Args:
         lake: the lake.
-        letters: what to keep.
-        since: the arrival hour from which on letters are known that were kept before.
+        letters: the letters to store.
+        since: the first arrival hour in which to look for letters that were stored before.
 
     Raises:
-        Busy: other processes were quicker all the time; nothing was appended.
+        Conflict: other processes kept committing first; nothing was appended.
     """
     ids = [letter.letter_id for letter in letters]
     for attempt in range(_ATTEMPTS):
-        buried = lake.transaction(TABLE, APP) or 0
+        before = lake.transaction(TABLE, APP) or 0
         fresh = _missing(lake, letters, ids, since)
         if not fresh:
             return 0
         try:
             rows = _as_table([letters[n] for n in fresh], [ids[n] for n in fresh])
-            lake.append(TABLE, rows, transaction=(APP, buried + 1))
-        except Busy:
-            _give_way(attempt)
+            lake.append(TABLE, rows, transaction=(APP, before + 1))
+        except Conflict:
+            _back_off(attempt)
         else:
             return len(fresh)
-    raise Busy("other processes write dead letters all the time", hint="Nothing is lost; try again")
+    raise Conflict("other processes keep writing dead letters", hint="Nothing is lost. Try again")
 
 
 def _missing(lake: Lake, letters: Sequence[Letter], ids: Sequence[int], since: str) -> list[int]:
-    """The places of the letters that are to be appended."""
+    """The indexes of the letters that have to be appended."""
     redelivered = {i for i, letter in zip(ids, letters, strict=True) if letter.redelivered}
-    there = _counts(lake, redelivered, since)
+    stored = _counts(lake, redelivered, since)
     fresh = []
     for n, (i, letter) in enumerate(zip(ids, letters, strict=True)):
-        if letter.redelivered and there[i]:
-            there[i] -= 1
+        if letter.redelivered and stored[i]:
+            stored[i] -= 1
         else:
             fresh.append(n)
     return fresh
 
 
 def _counts(lake: Lake, ids: set[int], since: str) -> Counter[int]:
-    """How many rows each of the letters has in the arrival hours from `since` on."""
+    """How many rows each letter has in the arrival hours from `since` on."""
     files = lake.files(TABLE, at_least={"arrival_hour": since}) if ids else []
     if not files:
         return Counter()
@@ -146,7 +146,7 @@ def _as_table(letters: list[Letter], ids: list[int]) -> pa.Table:
     return pa.table(columns, schema=DEAD_LETTERS)
 
 
-def _give_way(attempt: int) -> None:
+def _back_off(attempt: int) -> None:
     time.sleep(random.uniform(0, 0.02 * min(attempt + 1, 10)))
 
 
@@ -155,14 +155,14 @@ def _give_way(attempt: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which letters are meant: those for which all that is given holds; all where nothing is.
+    """Which letters to use: those that meet every condition that is set. Without a condition, all letters.
 
     Attributes:
-        ids: their letter_ids.
-        queue: a glob of the queue.
-        reason: a glob of the reason.
-        start: received_at from which on, inclusive.
-        end: received_at up to which, exclusive.
+        ids: the letter_ids.
+        queue: a glob that the queue matches.
+        reason: a glob that the reason matches.
+        start: earliest received_at, inclusive.
+        end: latest received_at, exclusive.
     """
 
     ids: tuple[int, ...] = ()
@@ -172,10 +172,10 @@ class Selection:
     end: datetime | None = None
 
     def view(self, duck: Connection, lake: Lake, version: int) -> None:
-        """Make the DuckDB view `selected` of these rows of a version of `dead_letters`.
+        """Create the DuckDB view `selected` with the selected rows of a version of `dead_letters`.
 
         Raises:
-            UnknownName: there is no letter of one of the ids.
+            UnknownName: no letter has one of the ids.
         """
         span = (self.start or times.EPOCH, self.end or datetime.max.replace(tzinfo=UTC))
         between = None if self.ids else ("received_at", *span)
@@ -184,9 +184,9 @@ class Selection:
         if self.ids:
             listed = ", ".join(str(i) for i in self.ids)
             conditions.append(f"letter_id IN ({listed})")
-            there = duck.execute(f"SELECT DISTINCT letter_id FROM {TABLE} WHERE letter_id IN ({listed})").fetchall()
-            for unknown in set(self.ids) - {row[0] for row in there}:
-                raise UnknownName("dead letter", shown_id(unknown), [], hint="`meterhouse dead-letters` lists them")
+            known = duck.execute(f"SELECT DISTINCT letter_id FROM {TABLE} WHERE letter_id IN ({listed})").fetchall()
+            for unknown in set(self.ids) - {row[0] for row in known}:
+                raise UnknownName("dead letter", hex_id(unknown), [], hint="`meterhouse dead-letters` lists them")
         conditions += [
             f"{column} GLOB {quoted(glob)}"
             for column, glob in (("queue", self.queue), ("reason", self.reason))
@@ -196,10 +196,10 @@ class Selection:
 
 
 def find(lake: Lake, selection: Selection, limit: int) -> list[dict[str, Any]]:
-    """The selected letters' rows, newest first.
+    """The rows of the selected letters, newest first.
 
     Raises:
-        UnknownName: there is no letter of one of the ids.
+        UnknownName: no letter has one of the ids.
     """
     with lake.connect() as duck:
         selection.view(duck, lake, lake.version(TABLE))
@@ -216,7 +216,7 @@ def find(lake: Lake, selection: Selection, limit: int) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class Purged:
-    """What a purge removed, or would: how many letters, the bytes of their bodies, and from when to when they came."""
+    """What a purge removed, or would remove: the number of letters, the bytes of their bodies, and when they came."""
 
     letters: int
     bytes: int
@@ -225,11 +225,12 @@ class Purged:
 
 
 def purge(site: Site, selection: Selection, *, dry_run: bool = False) -> Purged:
-    """Delete the selected letters, of those that are there now; with `dry_run` only say what would be deleted.
+    """Delete the selected letters, among those stored now. With `dry_run`, only report what would be deleted.
 
     Raises:
-        Busy: another process takes letters away, or others change them all the time.
-        UnknownName: there is no letter of one of the ids; nothing was deleted.
+        AlreadyRunning: another process is removing letters.
+        Conflict: other processes keep changing the letters.
+        UnknownName: no letter has one of the ids; nothing was deleted.
     """
     with site.warehouse.lease(LEASE):
         with site.lake.connect() as duck:
@@ -246,10 +247,10 @@ def purge(site: Site, selection: Selection, *, dry_run: bool = False) -> Purged:
 
 
 def remove(lake: Lake, keys: pa.Table) -> int:
-    """Delete the rows that have the given arrival_hour, letter_id and received_at, and return how many there were.
+    """Delete the rows with the arrival_hour, letter_id and received_at of the keys, and return how many there were.
 
     Raises:
-        Busy: other processes change the table all the time; some may be deleted.
+        Conflict: other processes keep changing the table; some rows may be deleted.
     """
     removed = attempt = 0
     while attempt < _ATTEMPTS:
@@ -259,18 +260,19 @@ def remove(lake: Lake, keys: pa.Table) -> int:
             return removed
         try:
             removed += lake.delete(TABLE, predicate, version)
-        except Busy:
-            _give_way(attempt)
+        except Conflict:
+            _back_off(attempt)
             attempt += 1
-    raise Busy("other processes change the dead letters all the time", hint="Nothing is lost; try again")
+    raise Conflict("other processes keep changing the dead letters", hint="Nothing is lost. Try again")
 
 
 def _predicate(lake: Lake, keys: pa.Table, version: int) -> str | None:
-    """A short predicate that selects some of the keys' rows in a version, and no others; None where there are none.
+    """A short predicate that selects some of the keys' rows in a version, and no other rows. None if no rows are left.
 
-    Hours that have no others go whole, and those with few others are left with these, for a flood of letters would
-    make a list without end. So the predicate is right for its version only. It has no casts: delta-rs cannot read the
-    text that it makes of them, which it does where another commit came in between.
+    Naming every row would make the list too long after a flood of letters. So an hour without other rows is named as a
+    whole, and an hour with few other rows is named with these as exceptions. The predicate is therefore valid only for
+    its version. It has no casts: if another commit came in between, delta-rs turns the predicate into text, and cannot
+    parse the text of a cast.
     """
     hours = keys["arrival_hour"].unique().to_pylist()
     with lake.connect() as duck:
@@ -289,17 +291,17 @@ def _predicate(lake: Lake, keys: pa.Table, version: int) -> str | None:
             return None
         whole = [hour for hour, others, _ in counted if not others]
         if whole:
-            return f"arrival_hour IN ({_texts(whole[:_KEYS_AT_ONCE])})"
+            return f"arrival_hour IN ({_quoted_list(whole[:_KEYS_AT_ONCE])})"
         for hour, others, unlike in counted:
             if unlike > _KEYS_AT_ONCE >= others:
                 here = f"arrival_hour = {quoted(hour)}"
                 stay = duck.execute(f"SELECT DISTINCT letter_id FROM rows WHERE NOT goes AND {here}").fetchall()
                 return f"{here} AND letter_id NOT IN ({', '.join(str(i) for (i,) in stay)})"
-        return _named(duck)
+        return _by_key(duck)
 
 
-def _named(duck: Connection) -> str:
-    """A predicate that names the first of the rows that go."""
+def _by_key(duck: Connection) -> str:
+    """A predicate that names the first of the rows to delete by their keys."""
     duck.execute(
         "CREATE TEMP TABLE first AS SELECT DISTINCT arrival_hour, received_at, letter_id FROM rows WHERE goes "
         f"ORDER BY ALL LIMIT {_KEYS_AT_ONCE}"
@@ -309,16 +311,17 @@ def _named(duck: Connection) -> str:
         "SELECT count(*) FROM rows WHERE NOT goes AND letter_id IN (SELECT letter_id FROM first) "
         "AND received_at IN (SELECT received_at FROM first)",
     )
-    if others:  # equal letters that came at another one's time
+    if others:  # the predicate would also match these: equal letters that came at the time of another letter
         duck.execute("DELETE FROM first WHERE received_at > (SELECT min(received_at) FROM first)")
     hours, instants, ids = one(
         duck, "SELECT list(DISTINCT arrival_hour), list(DISTINCT received_at), list(DISTINCT letter_id) FROM first"
     )
     return (
-        f"arrival_hour IN ({_texts(hours)}) AND received_at IN ({_texts(times.text(each) for each in instants)}) "
+        f"arrival_hour IN ({_quoted_list(hours)}) "
+        f"AND received_at IN ({_quoted_list(times.text(each) for each in instants)}) "
         f"AND letter_id IN ({', '.join(str(i) for i in ids)})"
     )
 
 
-def _texts(values: Iterable[str]) -> str:
+def _quoted_list(values: Iterable[str]) -> str:
     return ", ".join(quoted(value) for value in values)

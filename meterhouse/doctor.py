@@ -1,4 +1,4 @@
-"""The doctor: checks each configured part of a site and says what to mend."""
+"""The doctor: checks each configured part of a site and says what to fix."""
 
 import os
 import threading
@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from meterhouse import times
 from meterhouse.errors import MeterhouseError
-from meterhouse.settings import Settings, settings
+from meterhouse.settings import Settings, declarations, settings, variable
 from meterhouse.site import Site
 
 CLOCK_TOLERANCE_SECONDS = 2.0
@@ -23,18 +23,18 @@ RACERS, COMMITS = 3, 5
 
 
 def examine() -> list[dict[str, Any]]:
-    """Check every part; one row each with `part`, `state` (well, warning or wrong) and `finding`. Never raises."""
+    """Check every part. Returns rows of `part`, `state` (ok, warning or failed) and `finding`. Never raises."""
     found: list[dict[str, Any]] = []
 
     def check(part: str, test: Callable[[], tuple[str, str]]) -> bool:
         try:
             state, finding = test()
         except MeterhouseError as error:
-            state, finding = "wrong", str(error)
+            state, finding = "failed", str(error)
         except Exception as error:
-            state, finding = "wrong", f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            state, finding = "failed", f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         found.append({"part": part, "state": state, "finding": finding})
-        return state != "wrong"
+        return state != "failed"
 
     if not check("settings", _settings):
         return found
@@ -48,7 +48,7 @@ def examine() -> list[dict[str, Any]]:
         try:
             found += _stream(site)
         except (MeterhouseError, OSError) as error:
-            found.append({"part": "stream", "state": "wrong", "finding": str(error)})
+            found.append({"part": "stream", "state": "failed", "finding": str(error)})
         check("definition paths", lambda: _drift(site))
         check("lake", lambda: _lake(site))
         check("lake commits", lambda: _race(site))
@@ -56,25 +56,27 @@ def examine() -> list[dict[str, Any]]:
 
 
 def _settings() -> tuple[str, str]:
-    known = {f"METERHOUSE_{name.upper()}" for name in Settings.model_fields} | {"METERHOUSE_DEBUG"}
+    known = set(map(variable, declarations())) | {"METERHOUSE_DEBUG"}
     home = f"home {settings().home_path}"
-    given = {name for name in os.environ if name.startswith("METERHOUSE_")}
-    unknown = sorted(name for name in given - known if not name.startswith(("METERHOUSE_TEST_", "METERHOUSE_SERVICE")))
+    names = {name for name in os.environ if name.startswith("METERHOUSE_")}
+    unknown = sorted(name for name in names - known if not name.startswith(("METERHOUSE_TEST_", "METERHOUSE_SERVICE")))
     if unknown:
         near = get_close_matches(unknown[0], known, n=1)
-        meant = f", {near[0]} is near it" if near else ""
-        return "warning", f"{home}; there is no setting {', '.join(unknown)}{meant}"
-    return "well", home
+        meant = f", did you mean {near[0]}?" if near else ""
+        return "warning", f"{home}; unknown setting {', '.join(unknown)}{meant}"
+    return "ok", home
 
 
-def _definitions(given: Settings) -> list[dict[str, Any]]:
+def _definitions(values: Settings) -> list[dict[str, Any]]:
     from meterhouse.definitions.checking import check_folder
 
-    checked = check_folder(given.config_dir, icehouse_names=given.icehouse_names, icehouse_meters=given.icehouse_meters)
+    checked = check_folder(
+        values.config_dir, icehouse_names=values.icehouse_names, icehouse_meters=values.icehouse_meters
+    )
     if not checked.findings:
-        well = f"{checked.meters} meters and {checked.events} event definitions, all of which can work"
-        return [{"part": "definitions", "state": "well", "finding": well}]
-    states = {"fault": "wrong", "warning": "warning"}
+        counts = f"{checked.meters} meters and {checked.events} event definitions, all of them valid"
+        return [{"part": "definitions", "state": "ok", "finding": counts}]
+    states = {"fault": "failed", "warning": "warning"}
     return [
         {"part": "definitions", "state": states[finding.severity], "finding": str(finding)}
         for finding in checked.findings
@@ -86,76 +88,76 @@ def _drift(site: Site) -> tuple[str, str]:
 
     found = drifted(site)
     if not found:
-        return "well", "every path that found something still does"
+        return "ok", "every path that has found a value still finds one"
     worst = found[0]
     return "warning", (
-        f"{len(found)} paths no longer find what they did; '{worst.path}' in {worst.event_type} found something in "
+        f"{len(found)} paths no longer find a value; '{worst.path}' in {worst.event_type} found one in "
         f"{worst.found} of {worst.of} messages, then in none of {worst.missed}; see `meterhouse definitions drift`"
     )
 
 
-def _rules(given: Settings) -> tuple[str, str]:
+def _rules(values: Settings) -> tuple[str, str]:
     from meterhouse.definitions.quality_rules import load
 
-    rules = load(given.config_dir)
-    return "well", f"{len(rules.rules)} rules of {rules.path}"
+    rules = load(values.config_dir)
+    return "ok", f"{len(rules.rules)} rules of {rules.path}"
 
 
-def _alarms(given: Settings) -> tuple[str, str]:
+def _alarms(values: Settings) -> tuple[str, str]:
     from meterhouse.alarms.definitions import load
 
-    return "well", f"{len(load(given.config_dir))} alarms"
+    return "ok", f"{len(load(values.config_dir))} alarms"
 
 
-def _warehouse(given: Settings, sites: list[Site]) -> tuple[str, str]:
-    sites.append(Site.open(given))
+def _warehouse(values: Settings, sites: list[Site]) -> tuple[str, str]:
+    sites.append(Site.open(values))
     kind = "SQLite" if sites[0].warehouse.is_sqlite else "PostgreSQL"
-    return "well", f"{kind}, schema revision {sites[0].warehouse.revision()}"
+    return "ok", f"{kind}, schema revision {sites[0].warehouse.revision()}"
 
 
 def _clocks(site: Site) -> tuple[str, str]:
     if site.warehouse.is_sqlite:
-        return "well", "one machine"
+        return "ok", "one machine"
     with site.warehouse.read() as connection:
         theirs = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
     apart = abs((times.now() - theirs).total_seconds())
     if apart > CLOCK_TOLERANCE_SECONDS:
-        return "warning", f"the warehouse's clock is {apart:.1f} s away from this machine's; set both by NTP"
-    return "well", f"{apart:.2f} s between this machine and the warehouse"
+        return "warning", f"the clocks of the warehouse and this machine differ by {apart:.1f} s; set both by NTP"
+    return "ok", f"{apart:.2f} s between this machine and the warehouse"
 
 
 def _stream(site: Site) -> list[dict[str, Any]]:
-    """One row a queue or folder, and how collection stands as a whole."""
+    """One row for each queue or folder, and one for collection as a whole."""
     from meterhouse.collection.lag import measure
     from meterhouse.stream.amqp import AmqpStream
 
-    given = site.settings
-    if given.is_spool:
-        probe = given.spool / f".probe-{uuid.uuid4().hex}"
-        given.spool.mkdir(parents=True, exist_ok=True)
+    values = site.settings
+    if values.is_spool:
+        probe = values.spool / f".probe-{uuid.uuid4().hex}"
+        values.spool.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
     found = measure(site)
     rows = []
     for queue in found.queues:
-        state, text = "well", f"{queue.place}: nothing waits"
+        state, text = "ok", f"{queue.place}: nothing waits"
         if queue.missing:
-            state, text = "warning", f"{queue.place}: there is no such queue; see METERHOUSE_STREAM_QUEUES"
+            state, text = "warning", f"{queue.place}: the queue does not exist; see METERHOUSE_STREAM_QUEUES"
         elif queue.messages:
-            unit = "files" if given.is_spool else "messages"
+            unit = "files" if values.is_spool else "messages"
             text = f"{queue.place}: {queue.messages} {unit} wait"
             if queue.age_seconds is not None:
                 text += f", the oldest for {queue.age_seconds:.0f} s"
-                state = "well" if queue.age_seconds <= given.stream_late_seconds else "warning"
+                state = "ok" if queue.age_seconds <= values.stream_late_seconds else "warning"
         rows.append({"part": "stream", "state": state, "finding": text})
     if isinstance(site.stream, AmqpStream):
         for broker, exchanges in site.stream.missing_exchanges.items():
             for exchange in sorted(exchanges):
-                text = f"{broker}: there is no exchange {exchange}; see METERHOUSE_STREAM_EXCHANGES"
+                text = f"{broker}: exchange {exchange} does not exist; see METERHOUSE_STREAM_EXCHANGES"
                 rows.append({"part": "stream", "state": "warning", "finding": text})
     rate = "no run yet" if found.rate is None else f"the last run took {found.rate:,.0f} messages/s"
     drain = "" if not found.drain_seconds else f"; what waits takes {found.drain_seconds:,.0f} s at this rate"
-    state = "well" if found.keeps_up(given.stream_late_seconds) else "warning"
+    state = "ok" if found.keeps_up(values.stream_late_seconds) else "warning"
     rows.append({"part": "collection", "state": state, "finding": f"{rate}{drain}"})
     return rows
 
@@ -164,13 +166,13 @@ def _lake(site: Site) -> tuple[str, str]:
     path = f"probe/{uuid.uuid4().hex}"
     site.lake.put(path, b"probe")
     if site.lake.get(path) != b"probe":
-        return "wrong", f"{site.lake.url} gives back another content than was put"
+        return "failed", f"{site.lake.url} returned other content than was written"
     site.lake.filesystem.rm_file(f"{site.lake.url}/{path}")
-    return "well", f"{site.lake.url}, samples at version {site.lake.version('samples')}"
+    return "ok", f"{site.lake.url}, samples at version {site.lake.version('samples')}"
 
 
 def _race(site: Site) -> tuple[str, str]:
-    """Race commits on a table of its own: a store on which two racers both win loses data."""
+    """Race commits on a table made for this check: a store that accepts two racing commits loses data."""
     uri = f"{site.lake.url}/probe/race-{uuid.uuid4().hex}"
     rows = pa.table({"n": pa.array([1], pa.int64())})
     if not site.lake.storage_options:
@@ -192,5 +194,5 @@ def _race(site: Site) -> tuple[str, str]:
     site.lake.filesystem.rm(uri, recursive=True)
     wanted = RACERS * COMMITS
     if kept != wanted:
-        return "wrong", f"of {wanted} racing commits {wanted - kept} were lost; use another object store"
-    return "well", f"{wanted} racing commits kept, {(time.monotonic() - clock) / wanted * 1000:.0f} ms each"
+        return "failed", f"of {wanted} racing commits {wanted - kept} were lost; use another object store"
+    return "ok", f"{wanted} racing commits kept, {(time.monotonic() - clock) / wanted * 1000:.0f} ms each"

@@ -67,9 +67,13 @@ def near_misses(name: str, known: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(near))[:NEAR_MISSES]
 
 
-class Away(MeterhouseError):
-    """A server does not answer; it may be back in a while."""
+class Unavailable(MeterhouseError):
+    """A server does not answer. It may be back soon."""
 
 
-class Busy(MeterhouseError):
+class Conflict(MeterhouseError):
+    """Another process is doing the same work, or changed the data first; nothing was done."""
+
+
+class AlreadyRunning(Conflict):
     """Another process holds the lease of this step; nothing was done."""

@@ -1,7 +1,7 @@
-"""Identities that are the same on every machine: of a series, of a sample, of a metadata snapshot.
+"""Ids of series, samples and metadata snapshots that are the same on every machine.
 
-All are xxh3 (64 bits) of UTF-8 text, given as signed 64-bit integers, the form in which Arrow, Delta and SQL keep
-them. They are kept in the lake, so the text that is hashed must never change.
+All are xxh3 hashes (64 bits) of UTF-8 text, as signed 64-bit integers, the form in which Arrow, Delta and SQL store
+them. The lake contains them, so the text that is hashed must never change.
 """
 
 from array import array
@@ -28,7 +28,7 @@ def _field(text: str | None) -> str:
     if text is None:
         return _NONE
     if "\x1f" in text or "\x00" in text or "\x1b" in text:
-        # A tenant chooses some of these texts: without the escape two series could be made to share one id.
+        # Tenants choose some of these texts: without the escape, a tenant could make two series share one id.
         return text.replace("\x1b", "\x1b0").replace(_SEPARATOR, "\x1b1").replace(_NONE, "\x1b2")
     return text
 
@@ -42,7 +42,7 @@ def series_id(
     project_id: str | None,
     user_id: str | None,
 ) -> int:
-    """The id of the series that these seven dimensions name; a missing one (None) is not an empty one."""
+    """The id of the series with these seven dimensions. A missing dimension (None) differs from an empty one."""
     key = (source, meter, type, unit, resource_id, project_id, user_id)
     known = _memo.get(key)
     if known is None:
@@ -57,9 +57,9 @@ def sample_id(message_id: str, meter: str | None = None, ordinal: int = 0) -> in
     """The id of a sample.
 
     Args:
-        message_id: the polled sample's own message_id, or, with a meter, that of its notification.
+        message_id: the message_id of a polled sample, or, with `meter`, of the notification.
         meter: the meter that a definition made from the notification.
-        ordinal: the place of the sample among those of that meter from that notification, from 0.
+        ordinal: the index, from 0, among the samples of that meter from that notification.
     """
     if meter is None:
         return _hash(message_id)
@@ -67,7 +67,7 @@ def sample_id(message_id: str, meter: str | None = None, ordinal: int = 0) -> in
 
 
 def sample_id_heads(message_ids: Sequence[str]) -> list[bytes]:
-    """The part of the text behind `sample_id` that all samples of a notification share, for `sample_ids`."""
+    """For `sample_ids`: the start of the hashed text, which all samples of a notification share."""
     return [f"{_field(each)}{_SEPARATOR}".encode() for each in message_ids]
 
 
@@ -78,5 +78,5 @@ def sample_ids(heads: Sequence[bytes], meter: str) -> "array[int]":
 
 
 def metadata_id(canonical: bytes) -> int:
-    """The id of a resource metadata snapshot, of its canonical JSON (keys sorted, no spaces)."""
+    """The id of a resource metadata snapshot, from its canonical JSON (keys sorted, no spaces)."""
     return _signed(xxh3_64_intdigest(canonical))

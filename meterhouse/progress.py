@@ -1,9 +1,9 @@
-"""How a long step tells its caller how far it is: by calling a function with what is done and what there is in all."""
+"""How a long step reports its progress: it calls a function with how much is done, and how much there is in total."""
 
 from collections.abc import Callable
 
 Progress = Callable[[int, int], None]
 
 
-def quiet(done: int, total: int) -> None:
-    """Tell nobody."""
+def no_progress(done: int, total: int) -> None:
+    """Report nothing."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from meterhouse import times
 from meterhouse.errors import UnknownKeyword, UsageError
-from meterhouse.progress import Progress, quiet
+from meterhouse.progress import Progress, no_progress
 from meterhouse.queries import reports
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def assets() -> list[str]:
-    """What can be recomputed."""
+    """The names of the assets that can be recomputed."""
     return ["sample_quality", "rollups", "archive", *reports.names()]
 
 
@@ -24,19 +24,19 @@ def backfill(
     end: datetime,
     *,
     why: str = "",
-    progress: Progress = quiet,
+    progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Recompute an asset over the half-open span [start, end) of event time (of arrival days for `archive`), UTC.
 
-    The hours to recompute are marked first, so that a run that is stopped goes on where it was, by this command or by
-    the sensor. Recomputing quality recomputes the roll-ups on it too.
+    The hours to recompute are marked first. If the run is stopped, this command or the sensor therefore continues it.
+    Recomputing quality recomputes the roll-ups that depend on it too.
 
     Raises:
-        UnknownKeyword: there is no such asset.
+        UnknownKeyword: the asset does not exist.
         UsageError: the span is empty.
     """
     from meterhouse.archive.seal import archive
-    from meterhouse.catalog import hours_with_points, redo
+    from meterhouse.catalog import hours_with_points, mark_for_recompute
     from meterhouse.queries import report_exports
     from meterhouse.rollups.step import roll_up
     from meterhouse.sample_quality.step import judge_hours
@@ -44,11 +44,11 @@ def backfill(
     if asset not in assets():
         raise UnknownKeyword("asset", asset, assets())
     if start >= end:
-        raise UsageError("the span is empty", where="--from/--to", hint="Give a --to that is after --from")
+        raise UsageError("the span is empty", where="--from/--to", hint="Set --to to a time after --from")
     hours = hours_with_points(site, start, end)
     days = _arrival_days(site, start, end) if asset == "archive" else sorted({hour.date() for hour in hours})
     if asset in ("sample_quality", "rollups"):
-        marked = redo(site, "rollups" if asset == "rollups" else "sample_quality", hours, why)
+        marked = mark_for_recompute(site, "rollups" if asset == "rollups" else "sample_quality", hours, why)
         judged = judge_hours(site, hours, progress=progress)
         rolled = roll_up(site, hours, progress=progress)
         return {"hours": marked, "points": rolled.points, "excluded": judged.excluded, "rollups": rolled.rows}
@@ -63,7 +63,7 @@ def backfill(
 
 
 def _arrival_days(site: "Site", start: datetime, end: datetime) -> list[date]:
-    """The days of the span on which something arrived."""
+    """The days of the span on which messages arrived."""
     from meterhouse.archive.seal import RECIPES
 
     found = {

@@ -1,318 +1,240 @@
 """Settings: every `METERHOUSE_*` variable, read and checked in this one place."""
 
+import os
 import re
-from functools import lru_cache
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, get_type_hints
 from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from msgspec import Meta
 
 from meterhouse.errors import SettingsError
+from meterhouse.setting_types import Declared, converted, declared
 
-SECRETS = frozenset({"s3_secret_key", "telemetry_secret"})
+PREFIX: Final = "METERHOUSE_"
+SECRETS: Final = frozenset({"s3_secret_key", "telemetry_secret"})
 """Settings whose values are never shown."""
 
 
-class Settings(BaseSettings):
+@dataclass(frozen=True, kw_only=True)
+class Settings:
     """Where the data lives and how the steps behave. Paths may be relative to the working directory."""
 
-    model_config = SettingsConfigDict(env_prefix="METERHOUSE_", env_ignore_empty=True, extra="ignore", frozen=True)
-
-    home: Path = Field(
-        default=Path(".meterhouse"),
-        description="Folder of what the embedded mode keeps: `lake/`, `warehouse.db` and `spool/`; the demo's `demo/`; "
-        "and of `spill/`, where DuckDB puts what does not fit into memory.",
-    )
-    warehouse_url: str = Field(
-        default="",
-        description="SQLAlchemy URL of the warehouse: `sqlite:///…` or `postgresql+psycopg://…`. "
-        "Default: SQLite in the home folder.",
-    )
-    lake_url: str = Field(
-        default="",
-        description="Folder or `s3://bucket/prefix` of the lake: tables, exports, manifests. "
-        "Default: `lake/` in the home folder.",
-    )
-    s3_endpoint: str = Field(
-        default="", description="URL of the S3 server, e.g. `https://objects.example.org`. Empty: AWS."
-    )
-    s3_access_key: str = Field(default="", description="Access key of the S3 server.")
-    s3_secret_key: str = Field(default="", description="Secret key of the S3 server.", repr=False)
-    s3_region: str = Field(default="us-east-1", description="Region of the S3 server.")
-    stream_url: str = Field(
-        default="",
-        description="Where notifications come from: `file:///folder` of JSON-lines files, or RabbitMQ: "
-        "`amqp://user:password@host:5672/vhost`, with TLS `amqps://`; `rabbit://` as oslo.messaging writes it. The "
-        "hosts of one cluster are separated by commas, several brokers by spaces. "
-        "Default: `spool/` in the home folder.",
-        repr=False,
-    )
-    stream_queues: str = Field(
-        default="notifications.info,notifications.error,notifications.sample",
-        description="Queues to consume, by commas, of each broker. With METERHOUSE_STREAM_EXCHANGES: the routing keys "
-        "(topic and priority) to bind queues of Meterhouse's own to.",
-    )
-    stream_exchanges: str = Field(
-        default="",
-        description="Exchanges of the services, by commas, such as `nova,cinder,neutron`: queues of Meterhouse's own "
-        "are bound to them, so that another consumer of the services' queues keeps getting each message too. "
-        "Empty: METERHOUSE_STREAM_QUEUES are consumed as they are.",
-    )
-    stream_pool: str = Field(
-        default="meterhouse",
-        pattern=r"^[A-Za-z0-9_.-]{1,100}$",
-        description="What the names of the own queues begin with: `meterhouse.notifications.info`.",
-    )
-    stream_queue_type: Literal["classic", "quorum", "stream"] = Field(
-        default="quorum",
-        description="Type of the own queues, which are durable. `stream`: the queues, own or not, are streams, read by "
-        "offset; what they hold is not used up.",
-    )
-    stream_prefetch: int = Field(
-        default=20_000,
-        ge=4,
-        le=65_535,
-        description="Most messages of a queue that are taken and not acknowledged. A quarter of them is landed "
-        "together.",
-    )
-    stream_ca_file: Path | None = Field(
-        default=None, description="Certificates that brokers are verified by with TLS. Default: the system's."
-    )
-    stream_cert_file: Path | None = Field(default=None, description="Certificate shown to brokers with TLS, if any.")
-    stream_key_file: Path | None = Field(default=None, description="Private key of METERHOUSE_STREAM_CERT_FILE.")
-    stream_late_seconds: int = Field(
-        default=300,
-        ge=1,
-        description="Collection is behind when a message waits for longer, in seconds: the check "
-        "`collection_keeps_up` fails.",
-    )
-    config_dir: Path | None = Field(
-        default=None,
-        description="Folder with your own `meters.d/`, `event_definitions.yaml`, `quality.yaml` and `alarms.yaml`; "
-        "what it lacks comes from the shipped files.",
-    )
-    sample_source: str = Field(
-        default="openstack",
-        min_length=1,
-        max_length=255,
-        description="The `source` of samples made from notifications.",
-    )
-    telemetry_secret: str = Field(
-        default="",
-        description="Secret that the polling agents sign samples with, their `[publisher] telemetry_secret`. Where it "
-        "is set, a polled sample that is not signed with it becomes a dead letter. Empty: no signature is looked at.",
-        repr=False,
-    )
-    store_raw: str = Field(
-        default="",
-        pattern=r"^((info|error)(,(info|error))?)?$",
-        description="Priorities, by commas, whose notifications are kept whole with their events: `info`, `error` or "
-        "`info,error`. Empty: none.",
-    )
-    drop_unmatched_notifications: bool = Field(
-        default=False,
-        description="Make no event of a notification that no event definition matches. "
-        "Otherwise it becomes one with the default traits.",
-    )
-    nova_versioned: bool = Field(
-        default=True,
-        description="Read Nova's versioned notifications as their legacy twins. Turn it off where Nova sends both "
-        "forms and both are collected: each happening would count twice.",
-    )
-    icehouse_names: bool = Field(
-        default=True,
-        description="Read `_context_x` in definitions as `ctxt.x`, as it was spelled until Ocata. "
-        "Today's Ceilometer finds nothing by it: turn it off to give exactly what that gives.",
-    )
-    icehouse_meters: bool = Field(
-        default=False,
-        description="Make the meters that Ceilometer had from Icehouse to Mitaka and has dropped since, as well: that "
-        "an instance, a network, an image or a volume exists, and counts of what happens to it.",
-    )
-    compute: Literal["local"] = Field(default="local", description="Where DuckDB runs.")
-    memory_limit: str = Field(
-        default="1500MB",
-        pattern=r"^[1-9]\d*(MB|GB|MiB|GiB)$",
-        description="Memory that DuckDB may take before it spills to disk.",
-    )
-    partitions_from: str = Field(
-        default="2024-01-01",
-        pattern=r"^\d{4}-\d{2}-\d{2}$",
-        description="First day that Dagster shows as a partition. Older data is processed all the same.",
-    )
-    collect_batch: int = Field(default=50_000, ge=1, le=1_000_000, description="Most messages landed in one commit.")
-    collect_bytes: int = Field(
-        default=32 << 20, ge=1 << 16, description="Bytes of messages at which a batch is landed, be they ever so few."
-    )
-    collect_wait_seconds: float = Field(
-        default=2.0,
-        gt=0,
-        le=60,
-        description="Longest time, in seconds, that a message waits for others before they are landed together.",
-    )
-    collect_seconds: float = Field(
-        default=300.0, gt=0, description="Longest time, in seconds, that a run of the sensor drains the stream."
-    )
-    collect_quiet_seconds: float = Field(
-        default=5.0, ge=0, description="A run of the sensor ends when nothing has come for so many seconds."
-    )
-    collect_runs: int = Field(
-        default=1, ge=1, le=64, description="Collecting runs that the sensor keeps at work side by side."
-    )
-    redelivery_hours: int = Field(
-        default=48, ge=1, le=24 * 366, description="Hours of arrivals over which a message_id is landed once."
-    )
-    lateness_seconds: int = Field(
-        default=600,
-        ge=0,
-        description="A point of an hour already rolled up counts as late when it arrives more than so many seconds "
-        "after its own time.",
-    )
-    carry_hours: int = Field(
-        default=48,
-        ge=1,
-        le=24 * 366,
-        description="Hours to look back for the previous point of a counter, so that its increase is not lost "
-        "at a bucket's edge.",
-    )
-    lease_seconds: int = Field(
-        default=60,
-        ge=5,
-        description="A step whose process went away can be taken over after so many seconds.",
-    )
-    vacuum_hours: int = Field(
-        default=24, ge=0, description="Hours that replaced files of the lake stay, for readers still at work."
-    )
-    webhook_timeout_seconds: float = Field(
-        default=5.0, gt=0, le=60, description="Time allowed to one webhook call, in seconds."
-    )
-    webhook_attempts: int = Field(
-        default=10, ge=1, le=1000, description="Calls made before a webhook is given up and kept as dead."
-    )
-
-    @field_validator("warehouse_url")
-    @classmethod
-    def _warehouse_scheme(cls, url: str) -> str:
-        if not url:
-            return url
-        if not url.startswith(("sqlite:///", "postgresql+psycopg://")):
-            raise ValueError("must start with sqlite:/// or postgresql+psycopg://")
-        from sqlalchemy.engine import make_url
-        from sqlalchemy.exc import ArgumentError
-
-        try:
-            parts = make_url(url)
-        except (ArgumentError, ValueError):
-            raise ValueError("is no URL of the form postgresql+psycopg://user:password@host:port/database") from None
-        if url.startswith("sqlite") and (not parts.database or parts.database == ":memory:" or parts.query):
-            raise ValueError("must name a file, and nothing else: sqlite:////folder/warehouse.db")
-        return url
-
-    @field_validator("telemetry_secret")
-    @classmethod
-    def _secret_is_text(cls, secret: str) -> str:
-        try:
-            secret.encode()
-        except UnicodeEncodeError:
-            raise ValueError("is not UTF-8 text") from None
-        return secret
-
-    @field_validator("home")
-    @classmethod
-    def _home_is_no_file(cls, folder: Path) -> Path:
-        if folder.exists() and not folder.is_dir():
-            raise ValueError("is a file, not a folder")
-        return folder
-
-    @field_validator("s3_endpoint")
-    @classmethod
-    def _endpoint_scheme(cls, url: str) -> str:
-        if url and (not url.startswith(("http://", "https://")) or not urlsplit(url).netloc):
-            raise ValueError("must be http://host:port or https://host:port")
-        return url
-
-    @field_validator("memory_limit")
-    @classmethod
-    def _memory_suffices(cls, limit: str) -> str:
-        if limit.startswith(tuple("123456789")) and limit.endswith(("MB", "MiB")) and int(limit.rstrip("MiB")) < 256:
-            raise ValueError("is too little to work with: give 256MB or more")
-        return limit
-
-    @field_validator("lake_url")
-    @classmethod
-    def _lake_scheme(cls, url: str) -> str:
-        if "://" in url and not url.startswith("s3://"):
-            raise ValueError("must be a folder or s3://bucket/prefix")
-        if url.startswith("s3://") and not urlsplit(url).netloc:
-            raise ValueError("names no bucket: write s3://bucket/prefix")
-        return url.rstrip("/") if len(url) > 1 else url
-
-    @field_validator("stream_url")
-    @classmethod
-    def _stream_scheme(cls, url: str) -> str:
-        if url and not url.startswith("file:///"):
-            from meterhouse.broker_urls import brokers
-
-            brokers(url)
-        return url
-
-    @field_validator("stream_queues", "stream_exchanges")
-    @classmethod
-    def _names(cls, text: str) -> str:
-        names = listed(text)
-        if text.strip() and not names:
-            raise ValueError("names nothing")
-        if any(len(name.encode()) > 255 or name.startswith("amq.") for name in names):
-            raise ValueError("a name is longer than 255 bytes, or begins with amq., which is RabbitMQ's own")
-        if len(set(names)) != len(names):
-            raise ValueError("a name is given twice")
-        return ",".join(names)
-
-    @field_validator("stream_ca_file", "stream_cert_file", "stream_key_file")
-    @classmethod
-    def _is_a_file(cls, path: Path | None) -> Path | None:
-        if path is not None and not path.is_file():
-            raise ValueError("is not a file")
-        return path
-
-    @field_validator("config_dir")
-    @classmethod
-    def _config_dir_exists(cls, folder: Path | None) -> Path | None:
-        if folder is not None and not folder.is_dir():
-            raise ValueError(f"is not a folder: {folder}")
-        return folder
-
-    @field_validator("partitions_from")
-    @classmethod
-    def _is_a_day(cls, day: str) -> str:
-        from datetime import date
-
-        date.fromisoformat(day)
-        return day
-
-    @model_validator(mode="after")
-    def _s3_needs_keys(self) -> Self:
-        if bool(self.s3_access_key) != bool(self.s3_secret_key):
-            raise ValueError("METERHOUSE_S3_ACCESS_KEY and METERHOUSE_S3_SECRET_KEY go together: set both or none")
-        return self
-
-    @model_validator(mode="after")
-    def _stream_is_whole(self) -> Self:
-        if bool(self.stream_cert_file) != bool(self.stream_key_file):
-            raise ValueError("METERHOUSE_STREAM_CERT_FILE and METERHOUSE_STREAM_KEY_FILE go together: set both or none")
-        if not self.is_spool and not self.stream_queues:
-            raise ValueError("METERHOUSE_STREAM_QUEUES: names no queue")
-        return self
-
-    @model_validator(mode="after")
-    def _lake_path_is_plain(self) -> Self:
-        odd = sorted(set("[]%") & set(self.lake))
-        if odd:
-            name = "METERHOUSE_LAKE_URL" if self.lake_url else "METERHOUSE_HOME"
-            raise ValueError(f"{name}: the lake's path {self.lake} holds {' '.join(odd)}, which Delta cannot take")
-        return self
+    home: Annotated[
+        Path,
+        Meta(
+            description="Folder for everything that the embedded mode keeps: `lake/`, `warehouse.db`, `spool/`, the "
+            "demo's `demo/`, and `spill/`, where DuckDB writes what does not fit into memory."
+        ),
+    ] = Path(".meterhouse")
+    warehouse_url: Annotated[
+        str,
+        Meta(
+            description="SQLAlchemy URL of the warehouse: `sqlite:///…` or `postgresql+psycopg://…`. "
+            "Default: SQLite in the home folder."
+        ),
+    ] = ""
+    lake_url: Annotated[
+        str,
+        Meta(
+            description="Folder or `s3://bucket/prefix` of the lake: tables, exports, manifests. "
+            "Default: `lake/` in the home folder."
+        ),
+    ] = ""
+    s3_endpoint: Annotated[
+        str, Meta(description="URL of the S3 server, such as `https://objects.example.org`. Empty: AWS.")
+    ] = ""
+    s3_access_key: Annotated[str, Meta(description="Access key of the S3 server.")] = ""
+    s3_secret_key: Annotated[str, Meta(description="Secret key of the S3 server.")] = field(default="", repr=False)
+    s3_region: Annotated[str, Meta(description="Region of the S3 server.")] = "us-east-1"
+    stream_url: Annotated[
+        str,
+        Meta(
+            description="Where notifications come from. A folder of JSON-lines files: `file:///folder`. RabbitMQ: "
+            "`amqp://user:password@host:5672/vhost`, with TLS `amqps://`, or `rabbit://` as oslo.messaging writes it. "
+            "Separate the hosts of one cluster by commas and several brokers by spaces. "
+            "Default: `spool/` in the home folder."
+        ),
+    ] = field(default="", repr=False)
+    stream_queues: Annotated[
+        str,
+        Meta(
+            description="Queues to consume from each broker, separated by commas. With METERHOUSE_STREAM_EXCHANGES: "
+            "the routing keys (topic and priority) by which Meterhouse binds its own queues."
+        ),
+    ] = "notifications.info,notifications.error,notifications.sample"
+    stream_exchanges: Annotated[
+        str,
+        Meta(
+            description="Exchanges of the services, separated by commas, such as `nova,cinder,neutron`. Meterhouse "
+            "binds its own queues to them, so that another consumer of the services' queues still gets every message. "
+            "Empty: METERHOUSE_STREAM_QUEUES are consumed as they are."
+        ),
+    ] = ""
+    stream_pool: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z0-9_.-]{1,100}$",
+            description="First part of the names of Meterhouse's own queues: `meterhouse.notifications.info`.",
+        ),
+    ] = "meterhouse"
+    stream_queue_type: Annotated[
+        Literal["classic", "quorum", "stream"],
+        Meta(
+            description="Type of Meterhouse's own queues, which are durable. `stream`: all queues are streams, which "
+            "are read by offset and keep their messages."
+        ),
+    ] = "quorum"
+    stream_prefetch: Annotated[
+        int,
+        Meta(
+            ge=4,
+            le=65_535,
+            description="Maximum number of unacknowledged messages of a queue. A quarter of them is landed together.",
+        ),
+    ] = 20_000
+    stream_ca_file: Annotated[
+        Path | None,
+        Meta(description="Certificates to verify brokers with, for TLS. Default: the system's certificates."),
+    ] = None
+    stream_cert_file: Annotated[
+        Path | None, Meta(description="Client certificate to present to brokers, for TLS, if they ask for one.")
+    ] = None
+    stream_key_file: Annotated[Path | None, Meta(description="Private key of METERHOUSE_STREAM_CERT_FILE.")] = None
+    stream_late_seconds: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="Maximum time in seconds that a message may wait. If one waits longer, the check "
+            "`collection_keeps_up` fails.",
+        ),
+    ] = 300
+    config_dir: Annotated[
+        Path | None,
+        Meta(
+            description="Folder with your own `meters.d/`, `event_definitions.yaml`, `quality.yaml` and `alarms.yaml`. "
+            "The shipped files replace those that it lacks."
+        ),
+    ] = None
+    sample_source: Annotated[
+        str, Meta(min_length=1, max_length=255, description="The `source` of samples made from notifications.")
+    ] = "openstack"
+    telemetry_secret: Annotated[
+        str,
+        Meta(
+            description="Secret with which the polling agents sign samples: their `[publisher] telemetry_secret`. If "
+            "set, a polled sample without a valid signature becomes a dead letter. Empty: signatures are not checked."
+        ),
+    ] = field(default="", repr=False)
+    store_raw: Annotated[
+        str,
+        Meta(
+            pattern=r"^((info|error)(,(info|error))?)?$",
+            description="Priorities of the notifications to keep whole with their events: `info`, `error` or "
+            "`info,error`. Empty: none.",
+        ),
+    ] = ""
+    drop_unmatched_notifications: Annotated[
+        bool,
+        Meta(
+            description="Make no event from a notification that no event definition matches. "
+            "Otherwise it becomes an event with the default traits."
+        ),
+    ] = False
+    nova_versioned: Annotated[
+        bool,
+        Meta(
+            description="Read Nova's versioned notifications like the legacy ones. Turn this off if Nova sends both "
+            "forms and you collect both: otherwise everything counts twice."
+        ),
+    ] = True
+    icehouse_names: Annotated[
+        bool,
+        Meta(
+            description="Read `_context_x` in definitions, the spelling until Ocata, as `ctxt.x`. Today's Ceilometer "
+            "finds nothing by the old spelling: turn this off to get exactly what it makes."
+        ),
+    ] = True
+    icehouse_meters: Annotated[
+        bool,
+        Meta(
+            description="Also make the meters that Ceilometer had from Icehouse to Mitaka and has dropped since: that "
+            "an instance, a network, an image or a volume exists, and counts of what happens to it."
+        ),
+    ] = False
+    compute: Annotated[Literal["local"], Meta(description="Where DuckDB runs.")] = "local"
+    memory_limit: Annotated[
+        str,
+        Meta(pattern=r"^[1-9]\d*(MB|GB|MiB|GiB)$", description="Memory that DuckDB may use before it spills to disk."),
+    ] = "1500MB"
+    partitions_from: Annotated[
+        str,
+        Meta(
+            pattern=r"^\d{4}-\d{2}-\d{2}$",
+            description="First day that Dagster shows as a partition. Older data is processed all the same.",
+        ),
+    ] = "2024-01-01"
+    collect_batch: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="Maximum number of messages landed in one commit.")
+    ] = 50_000
+    collect_bytes: Annotated[
+        int,
+        Meta(ge=1 << 16, description="Number of bytes at which a batch is landed, however few messages it has."),
+    ] = 32 << 20
+    collect_wait_seconds: Annotated[
+        float,
+        Meta(gt=0, le=60, description="Maximum time in seconds that a message waits for others to be landed with."),
+    ] = 2.0
+    collect_seconds: Annotated[
+        float, Meta(gt=0, description="Maximum time in seconds for which one run of the sensor drains the stream.")
+    ] = 300.0
+    collect_quiet_seconds: Annotated[
+        float, Meta(ge=0, description="A run of the sensor ends after this many seconds without a message.")
+    ] = 5.0
+    collect_runs: Annotated[
+        int, Meta(ge=1, le=64, description="Number of collecting runs that the sensor keeps running side by side.")
+    ] = 1
+    redelivery_hours: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=24 * 366,
+            description="Number of hours in which a message_id is landed only once, however often it arrives.",
+        ),
+    ] = 48
+    lateness_seconds: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="A point of an hour that was already rolled up counts as late if it arrives more than this "
+            "many seconds after its own time.",
+        ),
+    ] = 600
+    carry_hours: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=24 * 366,
+            description="Number of hours to look back for the previous point of a counter, so that its increase is "
+            "not lost at the edge of a bucket.",
+        ),
+    ] = 48
+    lease_seconds: Annotated[
+        int,
+        Meta(ge=5, description="Seconds after which another process can take over a step whose process died."),
+    ] = 60
+    vacuum_hours: Annotated[
+        int, Meta(ge=0, description="Number of hours for which replaced files of the lake stay, for running readers.")
+    ] = 24
+    webhook_timeout_seconds: Annotated[
+        float, Meta(gt=0, le=60, description="Time limit of one webhook call in seconds.")
+    ] = 5.0
+    webhook_attempts: Annotated[
+        int, Meta(ge=1, le=1000, description="Maximum number of calls before a webhook is kept as dead.")
+    ] = 10
 
     @property
     def home_path(self) -> Path:
@@ -321,63 +243,232 @@ class Settings(BaseSettings):
 
     @property
     def warehouse(self) -> str:
-        """The warehouse's URL, the default filled in."""
+        """The warehouse's URL, with the default filled in."""
         return self.warehouse_url or f"sqlite:///{self.home_path / 'warehouse.db'}"
 
     @property
     def lake(self) -> str:
-        """The lake's folder (absolute) or `s3://` URL, the default filled in."""
+        """The lake's folder (absolute) or `s3://` URL, with the default filled in."""
         url = self.lake_url or str(self.home_path / "lake")
         return url if url.startswith("s3://") else str(Path(url).expanduser().absolute())
 
     @property
     def is_spool(self) -> bool:
-        """Whether notifications come from a folder, and not from brokers."""
+        """Whether notifications come from a folder rather than from brokers."""
         return not self.stream_url or self.stream_url.startswith("file:///")
 
     @property
     def spool(self) -> Path:
-        """The spool folder; the default one where notifications come from brokers."""
+        """The spool folder; the default one if notifications come from brokers."""
         if self.stream_url and self.is_spool:
             return Path(unquote(urlsplit(self.stream_url).path))
         return self.home_path / "spool"
 
 
-def listed(text: str) -> list[str]:
-    """The names in a list by commas."""
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def without_passwords(text: str) -> str:
-    """The text with the passwords of the URLs in it left out."""
-    return re.sub(r"((?://|,)[^:/@,\s]*):[^/@\s]*?@", r"\1:***@", text)
+# -- reading --------------------------------------------------------------------------------------------------
 
 
 def read_settings(**overrides: Any) -> Settings:
-    """Read the settings from the environment.
+    """Read the settings from the environment; keywords override it.
 
     Raises:
         SettingsError: a variable cannot be used; the text names each one and says what it takes.
     """
-    try:
-        return Settings(**overrides)
-    except ValidationError as error:
-        faults = []
-        for fault in error.errors():
-            name = "METERHOUSE_" + "_".join(str(part) for part in fault["loc"]).upper() if fault["loc"] else ""
-            said = fault["msg"].removeprefix("Value error, ")
-            if fault["type"] == "bool_parsing":
-                said = "it takes true or false"
-            elif fault["type"] == "string_pattern_mismatch":
-                field = Settings.model_fields[str(fault["loc"][0])]
-                said = f"it is not of the form that it takes. {field.description or ''}".rstrip(".")
-            secret = bool(fault["loc"]) and fault["loc"][0] in SECRETS | {"stream_url"}  # of a bad URL none knows what
-            given = "***" if secret else without_passwords(repr(fault.get("input")))
-            faults.append(f"{name}={given}: {said}" if name else said)
-        raise SettingsError("; ".join(faults), hint="Mend or unset the variable") from None
+    given = {**_from_environment(os.environ), **overrides}
+    values: dict[str, Any] = {}
+    faults: list[str] = []
+    for name, annotation in _annotations().items():
+        if name not in given:
+            continue
+        try:
+            value = converted(given[name], annotation)
+            values[name] = _CHECKS[name](value) if name in _CHECKS and value is not None else value
+        except ValueError as error:
+            hidden = name in SECRETS or name == "stream_url"  # which part of a bad URL is the password nobody knows
+            shown = "***" if hidden else without_passwords(repr(_shown(given[name])))
+            faults.append(f"{variable(name)}={shown}: {error}")
+    if not faults:
+        made = Settings(**values)
+        faults = _conflicts(made)
+    if faults:
+        raise SettingsError("; ".join(faults), hint="Fix or unset the variable")
+    return made
 
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
     """The process's settings, read once."""
     return read_settings()
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + name.upper()
+
+
+@cache
+def declarations() -> dict[str, Declared]:
+    """What each setting takes and means, by its name."""
+    return {name: declared(annotation) for name, annotation in _annotations().items()}
+
+
+def as_environment(given: Settings) -> dict[str, str]:
+    """The variables with which another process reads the same settings, whatever else its environment holds."""
+
+    def text(value: Any) -> str:
+        return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+    return {variable(each.name): text(getattr(given, each.name)) for each in fields(given)}
+
+
+def listed(text: str) -> list[str]:
+    """The names in a list separated by commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def without_passwords(text: str) -> str:
+    """The text without the passwords of the URLs in it."""
+    return re.sub(r"((?://|,)[^:/@,\s]*):[^/@\s]*?@", r"\1:***@", text)
+
+
+@cache
+def _annotations() -> dict[str, Any]:
+    hints = get_type_hints(Settings, include_extras=True)
+    return {each.name: hints[each.name] for each in fields(Settings)}
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The settings that are set, by name; an empty variable is not set."""
+    upper = {name.upper(): value for name, value in environment.items() if value}
+    return {name: upper[variable(name)] for name in _annotations() if variable(name) in upper}
+
+
+def _shown(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
+# -- checks ---------------------------------------------------------------------------------------------------
+# Each takes a value of the declared type and returns it, or a cleaner form; a ValueError says what is wrong.
+
+
+def _warehouse_url(url: str) -> str:
+    if not url.startswith(("sqlite:///", "postgresql+psycopg://")):
+        raise ValueError("must start with sqlite:/// or postgresql+psycopg://")
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        parts = make_url(url)
+    except (ArgumentError, ValueError):
+        raise ValueError("is no URL of the form postgresql+psycopg://user:password@host:port/database") from None
+    if url.startswith("sqlite") and (not parts.database or parts.database == ":memory:" or parts.query):
+        raise ValueError("must name a file, and nothing else: sqlite:////folder/warehouse.db")
+    return url
+
+
+def _text(secret: str) -> str:
+    try:
+        secret.encode()
+    except UnicodeEncodeError:
+        raise ValueError("is not UTF-8 text") from None
+    return secret
+
+
+def _not_a_file(folder: Path) -> Path:
+    if folder.exists() and not folder.is_dir():
+        raise ValueError("is a file, not a folder")
+    return folder
+
+
+def _http_url(url: str) -> str:
+    if not url.startswith(("http://", "https://")) or not urlsplit(url).netloc:
+        raise ValueError("must be http://host:port or https://host:port")
+    return url
+
+
+def _enough_memory(limit: str) -> str:
+    if limit.endswith(("MB", "MiB")) and int(limit.rstrip("MiB")) < 256:
+        raise ValueError("is too little to work with: give 256MB or more")
+    return limit
+
+
+def _lake_url(url: str) -> str:
+    if "://" in url and not url.startswith("s3://"):
+        raise ValueError("must be a folder or s3://bucket/prefix")
+    if url.startswith("s3://") and not urlsplit(url).netloc:
+        raise ValueError("names no bucket: write s3://bucket/prefix")
+    return url.rstrip("/") if len(url) > 1 else url
+
+
+def _stream_url(url: str) -> str:
+    if not url.startswith("file:///"):
+        from meterhouse.broker_urls import brokers
+
+        brokers(url)
+    return url
+
+
+def _names(text: str) -> str:
+    names = listed(text)
+    if text.strip() and not names:
+        raise ValueError("names nothing")
+    if any(len(name.encode()) > 255 or name.startswith("amq.") for name in names):
+        raise ValueError("a name is longer than 255 bytes, or begins with amq., which RabbitMQ reserves")
+    if len(set(names)) != len(names):
+        raise ValueError("a name is given twice")
+    return ",".join(names)
+
+
+def _a_file(path: Path) -> Path:
+    if not path.is_file():
+        raise ValueError("is not a file")
+    return path
+
+
+def _a_folder(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise ValueError(f"is not a folder: {folder}")
+    return folder
+
+
+def _a_day(day: str) -> str:
+    from datetime import date
+
+    date.fromisoformat(day)
+    return day
+
+
+def _if_set(check: Callable[[str], str]) -> Callable[[str], str]:
+    return lambda value: check(value) if value else value
+
+
+_CHECKS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "home": _not_a_file,
+    "warehouse_url": _if_set(_warehouse_url),
+    "lake_url": _lake_url,
+    "s3_endpoint": _if_set(_http_url),
+    "stream_url": _if_set(_stream_url),
+    "stream_queues": _names,
+    "stream_exchanges": _names,
+    "stream_ca_file": _a_file,
+    "stream_cert_file": _a_file,
+    "stream_key_file": _a_file,
+    "config_dir": _a_folder,
+    "telemetry_secret": _text,
+    "memory_limit": _enough_memory,
+    "partitions_from": _a_day,
+}
+
+
+def _conflicts(given: Settings) -> list[str]:
+    """What is wrong with settings that are right one by one."""
+    faults = []
+    for one, other in (("s3_access_key", "s3_secret_key"), ("stream_cert_file", "stream_key_file")):
+        if bool(getattr(given, one)) != bool(getattr(given, other)):
+            faults.append(f"{variable(one)} and {variable(other)} go together: set both or none")
+    if not given.is_spool and not given.stream_queues:
+        faults.append(f"{variable('stream_queues')}: names no queue")
+    if odd := sorted(set("[]%") & set(given.lake)):
+        name = variable("lake_url" if given.lake_url else "home")
+        faults.append(f"{name}: the lake's path {given.lake} has {' '.join(odd)}, which Delta does not support")
+    return faults

@@ -26,13 +26,13 @@ class Site:
 
     @classmethod
     def open(cls, given: Settings | None = None) -> "Site":
-        """The site that the settings name; its warehouse's schema is made or checked."""
+        """The site that the settings name; the schema of its warehouse is created or checked."""
         given = given or settings()
         return cls(given, Warehouse.from_settings(given))
 
     @cached_property
     def lake(self) -> "Lake":
-        """The lake. What asks the warehouse only does without it, and so without Arrow, Delta and DuckDB."""
+        """The lake, opened on first use: queries of the warehouse alone load no Arrow, Delta or DuckDB."""
         return self._lake(lambda table: self.warehouse.lock(f"lake/{table}"))
 
     def _lake(self, commit_lock: "Callable[[str], AbstractContextManager[object]] | None" = None) -> "Lake":
@@ -49,7 +49,7 @@ class Site:
             return Spool(self.settings.spool, self.settings.collect_bytes)
         from meterhouse.stream.amqp import AmqpStream
 
-        # A lake of its own: positions are looked up by the threads that drain.
+        # A separate lake object: the draining threads look up positions.
         lake = self._lake()
         return AmqpStream.from_settings(self.settings, lambda name: lake.transaction("notifications", name))
 

@@ -1,7 +1,7 @@
 """Timestamps of notifications and samples: text to microseconds since 1970-01-01, UTC.
 
-The grammar is that of the `iso8601` package, by which Ceilometer reads them: a date, optionally followed by a space
-or `T`, a time, and `Z` or an offset; no offset means UTC. Minutes, seconds, month and day may be missing.
+The grammar is that of the `iso8601` package, which Ceilometer uses: a date, optionally followed by a space or `T`, a
+time, and `Z` or an offset. No offset means UTC. Minutes, seconds, month and day may be missing.
 """
 
 import re
@@ -12,11 +12,11 @@ from typing import Final, cast
 LATEST: Final = 9_223_372_036_854_775
 """The last microsecond that fits the nanoseconds of pandas and Parquet: in April of 2262."""
 
-_MANY: Final = 48  # from so many on Arrow is the faster
+_MANY: Final = 48  # from this number of timestamps on, Arrow is faster
 _EPOCH: Final = datetime(1970, 1, 1)
 _EPOCH_UTC: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _PLAIN_ZONE: Final = re.compile(r"[^Z+]*[0-9](?:Z|\+00:00)\Z").match
-_YEAR_1: Final = -62_135_596_800_000_000  # Arrow knows years before it
+_YEAR_1: Final = -62_135_596_800_000_000  # Arrow also accepts earlier years
 _GRAMMAR: Final = re.compile(
     r"([0-9]{4})"
     r"(?:(?:-([0-9]{1,2})|([0-9]{2})(?!\n?\Z))"
@@ -28,10 +28,10 @@ _GRAMMAR: Final = re.compile(
 
 
 def parse_datetime(text: object) -> datetime:
-    """The moment that a text names, with its own offset, UTC where it has none.
+    """Parse a timestamp. It keeps its offset; without one it is in UTC.
 
     Raises:
-        ValueError: it is not a text of the grammar above, or no such date exists.
+        ValueError: the text does not match the grammar above, or the date does not exist.
     """
     if not isinstance(text, str):
         raise ValueError(f"Expecting a string {text!r}")
@@ -41,8 +41,8 @@ def parse_datetime(text: object) -> datetime:
     year, month, month2, day, day2, hour, minute, second, fraction, _, sign, zone_hour, zone_minute = found.groups()
     offset: timezone = UTC
     if sign:
-        away = timedelta(hours=int(zone_hour), minutes=int(zone_minute or 0))
-        offset = timezone(-away if sign == "-" else away)
+        distance = timedelta(hours=int(zone_hour), minutes=int(zone_minute or 0))
+        offset = timezone(-distance if sign == "-" else distance)
     return datetime(
         int(year),
         int(month or month2 or 1),
@@ -56,24 +56,24 @@ def parse_datetime(text: object) -> datetime:
 
 
 def _parsed(text: object) -> datetime:
-    """`parse_datetime`, in less time for the usual forms; one without an offset is in UTC."""
+    """`parse_datetime`, but faster for the usual forms. A result without an offset is in UTC."""
     if type(text) is str and 19 <= len(text) <= 32 and text[4] == text[7] == "-" and text[10] in " T":
         try:
             moment = datetime.fromisoformat(text)
         except ValueError:
             pass
         else:
-            # It takes more forms than the grammar has, but these it takes alike.
+            # fromisoformat accepts more forms than the grammar, but agrees with it on these.
             if text[16] == ":" and (moment.tzinfo is None or _PLAIN_ZONE(text)):
                 return moment
     return parse_datetime(text)
 
 
 def parse_utc(text: object) -> datetime:
-    """The moment that a text names, in UTC and without an offset.
+    """Parse a timestamp to UTC, without an offset.
 
     Raises:
-        ValueError: as `parse_datetime`, or it is no moment of the years 1 to 9999 in UTC.
+        ValueError: as `parse_datetime`, or the time is outside the years 1 to 9999 in UTC.
     """
     moment = _parsed(text)
     if moment.tzinfo is None:
@@ -81,18 +81,18 @@ def parse_utc(text: object) -> datetime:
     try:
         return moment.astimezone(UTC).replace(tzinfo=None)
     except OverflowError:
-        raise ValueError(f"{text!r} is no moment of the years 1 to 9999 in UTC") from None
+        raise ValueError(f"{text!r} is not a time of the years 1 to 9999 in UTC") from None
 
 
 def to_microseconds(moment: datetime) -> int:
-    """Microseconds since the epoch of a moment; one without an offset is in UTC."""
+    """Microseconds since the epoch. A moment without an offset is in UTC."""
     offset = moment.utcoffset()
     since = moment - _EPOCH if offset is None else moment.replace(tzinfo=None) - _EPOCH - offset
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def parse_exact(text: object) -> int:
-    """Microseconds since the epoch, UTC, of a timestamp as Ceilometer accepts it.
+    """Microseconds since the epoch, UTC, of a timestamp that Ceilometer accepts.
 
     Raises:
         ValueError: as `parse_datetime`.
@@ -104,13 +104,13 @@ def parse_all(texts: Sequence[object]) -> list[int]:
     """`parse_exact` of many timestamps at once.
 
     Raises:
-        ValueError: as `parse_datetime`, of one of them.
+        ValueError: as `parse_datetime`, for one of them.
     """
     if len(texts) >= _MANY:
         import pyarrow as pa
 
         try:
-            # What Arrow takes is a part of the grammar; with an offset, or anything else, it takes none of them.
+            # Arrow accepts a subset of the grammar. If one text has an offset or another form, it accepts none.
             moments = pa.array(texts, pa.string()).cast(pa.timestamp("us"))
         except (pa.ArrowInvalid, pa.ArrowTypeError):
             pass
@@ -122,7 +122,7 @@ def parse_all(texts: Sequence[object]) -> list[int]:
 
 
 def _parse_usual(text: object) -> int:
-    """`parse_exact`, faster for the usual forms: `YYYY-MM-DD HH:MM:SS.ffffff`, with `T`, and with `+00:00` behind."""
+    """`parse_exact`, faster for the usual forms: `YYYY-MM-DD HH:MM:SS.ffffff`, also with `T` or a final `+00:00`."""
     if type(text) is str and text[19:20] == "." and text[10] in " T" and text[4] == "-":
         try:
             if len(text) == 26:
@@ -138,7 +138,7 @@ def _parse_usual(text: object) -> int:
 
 
 def parse(text: object) -> int:
-    """Microseconds since the epoch, UTC, of a timestamp; spaces around it, which some services send, are dropped.
+    """Microseconds since the epoch, UTC, of a timestamp. Spaces around it, which some services send, are ignored.
 
     Raises:
         ValueError: as `parse_datetime`.

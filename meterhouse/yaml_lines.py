@@ -1,7 +1,7 @@
-"""YAML files, read within bounds and with line numbers, so that an error can say where.
+"""YAML files, read within limits and with line numbers for errors.
 
-A file of a few kilobytes can be nested so deeply that the parser overflows its stack, or stand for gigabytes by aliases
-of aliases. So its events are counted first, one after the other, with no recursion.
+A file of a few kilobytes can be nested so deeply that the parser overflows its stack, or expand to gigabytes by aliases
+of aliases. So the parser's events are counted first, without recursion.
 """
 
 from pathlib import Path
@@ -11,20 +11,20 @@ import yaml
 
 from meterhouse.errors import DefinitionError
 
-MOST_BYTES: Final = 4 << 20
-"""So large a file may be."""
+MAX_BYTES: Final = 4 << 20
+"""Maximum size of a file."""
 
-MOST_DEPTH: Final = 64
-"""So many levels it may be nested."""
+MAX_DEPTH: Final = 64
+"""Maximum number of nested levels."""
 
-MOST_VALUES: Final = 500_000
-"""So many values it may hold, those that aliases stand for counted each time."""
+MAX_VALUES: Final = 500_000
+"""Maximum number of values, where each alias counts as all the values that it stands for."""
 
 _Parser: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-class Unbounded(ValueError):
-    """A file that is too large to be read; `line` is the line, from 1, at which it becomes so."""
+class TooLarge(ValueError):
+    """A file that exceeds a limit; `line` is the line, from 1, at which it does."""
 
     def __init__(self, line: int, reason: str) -> None:
         self.line = line
@@ -32,27 +32,27 @@ class Unbounded(ValueError):
 
 
 def read_text(path: Path) -> str:
-    """The text of a YAML file that is within the bounds.
+    """The text of a YAML file that is within the limits.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
         UnicodeDecodeError: it is not UTF-8.
-        Unbounded: it is too large, too deep, or its aliases stand for too much.
-        yaml.YAMLError: it is no YAML.
+        TooLarge: it is too large, nested too deeply, or its aliases stand for too many values.
+        yaml.YAMLError: it is not YAML.
     """
     with path.open("rb") as file:
-        content = file.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise Unbounded(1, f"the file is larger than {MOST_BYTES >> 20} MiB")
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise TooLarge(1, f"the file is larger than {MAX_BYTES >> 20} MiB")
     text = content.decode("utf-8")
     _check(text)
     return text
 
 
 def _check(text: str) -> None:
-    weights: dict[str, int] = {}  # of what the anchors name, all aliases within it resolved
-    names: list[str | None] = []  # of the collections that are open
-    sizes = [0]  # of them, the document's first
+    weights: dict[str, int] = {}  # anchor → number of values, with all aliases expanded
+    names: list[str | None] = []  # the anchors of the open collections
+    sizes = [0]  # the sizes so far of the document and of the open collections
     for event in yaml.parse(text, _Parser):
         line = event.start_mark.line + 1 if event.start_mark else 1
         if isinstance(event, yaml.CollectionStartEvent):
@@ -60,8 +60,8 @@ def _check(text: str) -> None:
             sizes.append(1)
             if event.anchor is not None:
                 weights.pop(event.anchor, None)
-            if len(names) > MOST_DEPTH:
-                raise Unbounded(line, f"it is nested more than {MOST_DEPTH} levels deep")
+            if len(names) > MAX_DEPTH:
+                raise TooLarge(line, f"it is nested more than {MAX_DEPTH} levels deep")
             continue
         if isinstance(event, yaml.CollectionEndEvent):
             name, weight = names.pop(), sizes.pop()
@@ -69,15 +69,15 @@ def _check(text: str) -> None:
             name, weight = event.anchor, 1
         elif isinstance(event, yaml.AliasEvent):
             if event.anchor in names:
-                raise Unbounded(line, f"the alias '{event.anchor}' is part of what it stands for")
+                raise TooLarge(line, f"the alias '{event.anchor}' is part of what it stands for")
             name, weight = None, weights.get(event.anchor or "", 1)
         else:
             continue
         if name is not None:
             weights[name] = weight
         sizes[-1] += weight
-        if sizes[-1] > MOST_VALUES:
-            raise Unbounded(line, f"it holds more than {MOST_VALUES:,} values, what its aliases stand for included")
+        if sizes[-1] > MAX_VALUES:
+            raise TooLarge(line, f"it has more than {MAX_VALUES:,} values, counting those that aliases stand for")
 
 
 class Lined(dict[str, Any]):
@@ -86,7 +86,7 @@ class Lined(dict[str, Any]):
     line: int = 0
 
 
-# libyaml's loader where PyYAML was built with it; mypy takes no base class that is chosen at run time.
+# libyaml's loader, if PyYAML was built with it; mypy accepts no base class that is chosen at run time.
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     pass
 
@@ -106,7 +106,7 @@ def read(path: Path) -> Any:
     """The file's content; mappings are `Lined`.
 
     Raises:
-        DefinitionError: the file cannot be read or is no YAML; says the line.
+        DefinitionError: the file cannot be read or is not YAML; the error has the line.
     """
     try:
         return yaml.load(read_text(path), _Loader)
@@ -114,10 +114,10 @@ def read(path: Path) -> Any:
         raise DefinitionError(f"cannot be read: {error.strerror}", where=str(path)) from None
     except UnicodeDecodeError as error:
         raise DefinitionError(f"is not UTF-8 text ({error.reason})", where=str(path)) from None
-    except Unbounded as error:
+    except TooLarge as error:
         raise DefinitionError(f"cannot be used: {error}", where=f"{path}:{error.line}", hint="Simplify it") from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
-        said = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise DefinitionError(f"is not YAML: {said}", where=where, hint="Mend the file") from None
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise DefinitionError(f"is not YAML: {problem}", where=where, hint="Fix the file") from None

@@ -1,1 +1,1 @@
-"""The quality rules, and the Great Expectations suites made from them."""
+"""The quality rules, and the Great Expectations suite that is made from them."""

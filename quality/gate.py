@@ -1,4 +1,4 @@
-"""The gate: the good points of the latest judged hours, held to the rules by Great Expectations."""
+"""The gate: checks the good points of the latest judged hours against the rules with Great Expectations."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,8 +12,8 @@ from meterhouse.stores.duck import one
 from meterhouse.stores.warehouse_tables import dirty_hours
 from quality.suite import validate
 
-MOST_POINTS = 100_000
-"""Points that one check looks at; a sample of them where there are more."""
+MAX_POINTS = 100_000
+"""Maximum number of points that one check reads. If there are more, it reads a random sample."""
 
 _GOOD = """
 SELECT p.meter, p.type, p.series_id, p.timestamp, p.recorded_at, p.volume,
@@ -25,7 +25,7 @@ ANTI JOIN (SELECT * FROM quarantine WHERE excluded) USING (series_id, timestamp,
 
 @dataclass(frozen=True)
 class Gate:
-    """What the check found: `broken` good points against critical rules, and how the latest points stand."""
+    """The result of a check: how many good points break critical rules, and how many latest points are flagged."""
 
     points: int
     broken: int
@@ -35,7 +35,7 @@ class Gate:
 
     @property
     def share_flagged(self) -> float:
-        """The share of all points that are excluded or warned of."""
+        """The share of all points that are excluded or break a warning rule."""
         everything = self.points + self.excluded
         return (self.excluded + self.warned) / everything if everything else 0.0
 
@@ -44,7 +44,7 @@ def check(site: Site, hours: int = 24) -> Gate:
     """Check the good points of the latest judged hours.
 
     Raises:
-        RuntimeError: a rule could not be evaluated by Great Expectations.
+        RuntimeError: Great Expectations could not evaluate a rule.
     """
     with site.warehouse.read() as connection:
         present = times.now() + times.HOUR
@@ -69,7 +69,7 @@ def check(site: Site, hours: int = 24) -> Gate:
             duck,
             f"SELECT count(*) FILTER (excluded), count(*) FILTER (NOT excluded) FROM quarantine WHERE {between}",
         )
-        good = duck.sql(f"SELECT * FROM ({_GOOD}) USING SAMPLE reservoir({MOST_POINTS} ROWS) REPEATABLE (7)").df()
+        good = duck.sql(f"SELECT * FROM ({_GOOD}) USING SAMPLE reservoir({MAX_POINTS} ROWS) REPEATABLE (7)").df()
     found = validate(good, site.rules)
     return Gate(
         points=len(good),

@@ -1,6 +1,6 @@
-"""The quality rules as a Great Expectations suite: the reference that the fast path is held to, and the gate.
+"""The quality rules as a Great Expectations suite: the gate uses it, and the SQL in `judge.sql` is tested against it.
 
-Great Expectations is imported only when a suite is made: it takes seconds and hundreds of megabytes.
+Great Expectations is only imported when a suite is made, because it takes seconds and hundreds of megabytes.
 """
 
 from dataclasses import dataclass, field
@@ -14,34 +14,35 @@ if TYPE_CHECKING:
     from great_expectations import ExpectationSuite
 
 ID = "row"
-"""The column by which a broken expectation names its rows."""
+"""The column with which a failed expectation identifies its rows."""
 
 
 @dataclass
 class Validation:
-    """What a validation found: for each rule the rows (values of column `row`) that break it."""
+    """The result of a validation: for each rule, the rows (values of column `row`) that break it."""
 
     points: int
     broken: dict[str, list[int]] = field(default_factory=dict)
 
     def count(self, rules: Rules, severity: str) -> int:
-        """How many rows break rules of a severity."""
+        """The number of rows that break rules of a severity."""
         return sum(len(self.broken[rule.name]) for rule in rules.rules if rule.severity == severity)
 
 
 def suite(rules: Rules) -> "ExpectationSuite":
-    """The suite: one expectation a rule, on the rule's own column of `columns`."""
+    """The suite: one expectation for each rule, on the rule's column of `columns`."""
     import great_expectations as gx
 
     return gx.ExpectationSuite(name="quality_rules", expectations=[_expectation(rule) for rule in rules.rules])
 
 
 def columns(points: "pd.DataFrame", rules: Rules) -> "pd.DataFrame":
-    """One column a rule, with what its expectation looks at; missing where the rule does not apply.
+    """One column for each rule, with the values that its expectation checks; missing if the rule does not apply.
 
     Args:
-        points: `meter`, `type`, `series_id`, `timestamp`, `recorded_at`, `volume`, `previous` (a counter's good point
-            before, else missing).
+        points: `meter`, `type`, `series_id`, `timestamp`, `recorded_at`, `volume`, `previous` (a counter's previous
+            good point; missing for other types).
+        rules: the rules.
     """
     import numpy as np
     import pandas as pd
@@ -54,7 +55,7 @@ def columns(points: "pd.DataFrame", rules: Rules) -> "pd.DataFrame":
         values: Any
         match rule.check:
             case "finite":
-                # Where it does not apply there is a finite value: the expectation is that none is missing.
+                # If the rule does not apply, the value is finite, because the expectation is that none is missing.
                 values = np.where(applies, np.where(finite, volume, np.nan), 0.0)
             case "range":
                 values = np.where(applies & finite, volume, np.nan)
@@ -71,10 +72,10 @@ def columns(points: "pd.DataFrame", rules: Rules) -> "pd.DataFrame":
 
 
 def validate(points: "pd.DataFrame", rules: Rules) -> Validation:
-    """Validate points by the suite.
+    """Validate points with the suite.
 
     Raises:
-        RuntimeError: an expectation could not be evaluated: a broken rule is not the same as bad data.
+        RuntimeError: an expectation could not be evaluated. This is a fault of the rule, not bad data.
     """
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig

@@ -1,1 +1,1 @@
-"""Dagster sensors and schedules: what starts work."""
+"""Dagster sensors and schedules, which start runs."""

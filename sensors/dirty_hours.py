@@ -9,22 +9,22 @@ from assets.resources import SiteResource
 from assets.runs import DIRTY
 from meterhouse import times
 from meterhouse.catalog import snapshot
+from sensors.active_runs import is_running
 from sensors.jobs import recompute
-from sensors.work import at_work
 
-MOST_RUNS = 4
-"""Runs that one tick starts; hours that lie apart are joined until there are no more than these."""
+MAX_RUNS = 4
+"""Maximum number of runs that one tick starts. If there are more ranges of hours, the closest are joined."""
 
 NEAR = timedelta(hours=12)
-"""Hours no further apart are joined: a run costs more than the hours between, which are not dirty and so not done."""
+"""Ranges that are no further apart are joined: the hours in between are not dirty, and cost less than another run."""
 
 
-def ranges(hours: list[datetime], most: int = MOST_RUNS) -> list[tuple[datetime, datetime]]:
-    """Few inclusive ranges of hours that cover these; the smallest gaps are closed first."""
+def ranges(hours: list[datetime], limit: int = MAX_RUNS) -> list[tuple[datetime, datetime]]:
+    """At most `limit` inclusive ranges that cover these hours; the smallest gaps are closed first."""
     found = [(start, end - times.HOUR) for start, end in times.spans(hours)]
     while len(found) > 1:
         gaps = [found[n + 1][0] - found[n][1] for n in range(len(found) - 1)]
-        if len(found) <= most and min(gaps) > NEAR:
+        if len(found) <= limit and min(gaps) > NEAR:
             break
         nearest = gaps.index(min(gaps))
         found[nearest : nearest + 2] = [(found[nearest][0], found[nearest + 1][1])]
@@ -35,14 +35,14 @@ def ranges(hours: list[datetime], most: int = MOST_RUNS) -> list[tuple[datetime,
     job=recompute,
     minimum_interval_seconds=4,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Starts `recompute` for the event hours that got points since they were rolled up, late ones included.",
+    description="Starts `recompute` for the event hours that got points, also late ones, since they were rolled up.",
 )
 def dirty_hours_sensor(context: dg.SensorEvaluationContext, site: SiteResource) -> dg.SkipReason | list[dg.RunRequest]:
     dirty = list(snapshot(site.get()).hours)
     if not dirty:
         return dg.SkipReason("no event hour is dirty")
-    if at_work(context, recompute.name):
-        return dg.SkipReason("a recomputing run is at it")
+    if is_running(context, recompute.name):
+        return dg.SkipReason("a run of recompute is already running")
     shown = [hour for hour in dirty if has_partition(hour)] or [times.hour_of(times.now())]
     return [
         dg.RunRequest(

@@ -1,12 +1,12 @@
-"""The jobs that sensors and schedules start. All run in the process of their run: a step costs no further import."""
+"""The jobs that sensors and schedules start. A run executes all steps in its own process, which saves imports."""
 
 import dagster as dg
 
-from sensors.work import STEP
+from sensors.active_runs import STEP
 
 
 def _one_at_a_time(step: str) -> dict[str, str]:
-    """Run tags by which dagster.yaml lets one run of a step be at work, and others wait their turn."""
+    """Run tags with which dagster.yaml lets one run of a step start, and others wait in the queue."""
     return {STEP: step}
 
 
@@ -14,7 +14,7 @@ collect = dg.define_asset_job(
     "collect",
     tags=_one_at_a_time("collect"),
     selection=dg.AssetSelection.assets("notifications", "samples", "events", "catalog").without_checks(),
-    description="Drain the stream, convert what is landed meanwhile, and follow it in the catalog.",
+    description="Drain the stream; meanwhile, convert what is landed and add it to the catalog.",
 )
 recompute = dg.define_asset_job(
     "recompute",
@@ -26,7 +26,7 @@ alarms = dg.define_asset_job(
     "alarms",
     selection=dg.AssetSelection.assets("alarm_evaluations")
     | dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey("notifications"), "collection_keeps_up")),
-    description="Evaluate all alarms, whether points came or not, and check that collection keeps up.",
+    description="Evaluate all alarms, even if no points came, and check that collection keeps up.",
 )
 archive_day = dg.define_asset_job(
     "archive_day", tags=_one_at_a_time("archive_day"), selection=["archive"], description="Seal an arrival day."
@@ -39,7 +39,7 @@ report_day = dg.define_asset_job(
 quality_checks = dg.define_asset_job(
     "quality_checks",
     selection=dg.AssetSelection.checks_for_assets("sample_quality"),
-    description="Hold the latest good points to the rules by Great Expectations.",
+    description="Check the latest good points against the quality rules with Great Expectations.",
 )
 
 ALL = [collect, recompute, alarms, archive_day, report_day, quality_checks]

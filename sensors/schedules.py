@@ -1,4 +1,4 @@
-"""Schedules: alarms each minute, the archive and the report each day, checks each hour, upkeep each night. UTC."""
+"""Schedules, in UTC: alarms each minute, checks each hour, archive and report each day, upkeep each night."""
 
 from datetime import timedelta
 
@@ -15,14 +15,14 @@ alarms = dg.ScheduleDefinition(
     job=jobs.alarms,
     cron_schedule="* * * * *",
     default_status=RUNNING,
-    description="Evaluate the alarms, for time passes where no points come.",
+    description="Evaluate the alarms, even if no points come.",
 )
 quality_checks = dg.ScheduleDefinition(
     name="quality_checks_each_hour",
     job=jobs.quality_checks,
     cron_schedule="20 * * * *",
     default_status=RUNNING,
-    description="Hold the latest good points to the quality rules by Great Expectations.",
+    description="Check the latest good points against the quality rules with Great Expectations.",
 )
 
 
@@ -57,7 +57,7 @@ def report(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
 
 @dg.op
 def prune_runs(context: dg.OpExecutionContext) -> None:
-    """Delete the records of runs that ended long ago: storage slows down with them. Materializations stay."""
+    """Delete the records of old runs, because they slow down Dagster's storage. Materializations stay."""
     ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
     instance = context.instance
     old = instance.get_runs(dg.RunsFilter(statuses=ended, created_before=times.now() - RUNS_KEPT), limit=5000)
@@ -66,7 +66,7 @@ def prune_runs(context: dg.OpExecutionContext) -> None:
     context.log.info(f"deleted the records of {len(old)} runs")
 
 
-@dg.job(description="Delete the records of runs that ended over 30 days ago.")
+@dg.job(description="Delete the records of runs that are older than 30 days.")
 def upkeep() -> None:
     prune_runs()
 

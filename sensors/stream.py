@@ -1,31 +1,32 @@
-"""The stream sensor: starts a collecting run when there is work and not enough runs are at it."""
+"""The stream sensor: starts a run of `collect` if there is work and not enough runs are running."""
 
 import dagster as dg
 
 from assets.resources import SiteResource
-from meterhouse.catalog import behind
+from meterhouse.catalog import commits_behind
 from meterhouse.conversion.step import unconverted
+from sensors.active_runs import STEP, running_steps
 from sensors.jobs import collect
-from sensors.work import STEP, steps_at_work
 
 
 @dg.sensor(
     job=collect,
     minimum_interval_seconds=4,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Looks at the stream's depth, and at what is landed but not converted; starts `collect` on either.",
+    description="Starts `collect` if messages wait in the stream, or landed messages wait for conversion.",
 )
 def stream_sensor(context: dg.SensorEvaluationContext, site: SiteResource) -> dg.SkipReason | dg.RunRequest:
     here = site.get()
-    most = here.settings.collect_runs
-    steps = steps_at_work(context, collect.name)
-    if len(steps) >= most:
-        return dg.SkipReason("a collecting run is at it" if most == 1 else f"{len(steps)} collecting runs are at it")
+    limit = here.settings.collect_runs
+    steps = running_steps(context, collect.name)
+    if len(steps) >= limit:
+        running = "a run of collect is" if limit == 1 else f"{len(steps)} runs of collect are"
+        return dg.SkipReason(f"{running} already running")
     backlog = here.stream.backlog(keep=True)
-    commits = unconverted(here) + behind(here)
-    if not backlog and (steps or not commits):  # what is landed is converted by the run that is at it
+    commits = unconverted(here) + commits_behind(here)
+    if not backlog and (steps or not commits):  # a run that is running also converts what is landed
         return dg.SkipReason("the stream is quiet")
-    names = ["collect", *(f"collect {number}" for number in range(2, most + 1))]
+    names = ["collect", *(f"collect {number}" for number in range(2, limit + 1))]
     free = [name for name in names if name not in steps]
     tags = {STEP: free[0], "meterhouse/waiting": str(backlog.messages), "meterhouse/unconverted": str(commits)}
     return dg.RunRequest(tags=tags)

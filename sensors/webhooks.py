@@ -1,4 +1,4 @@
-"""The webhook sensor: delivers due alarm notifications itself, for a run would cost seconds."""
+"""The webhook sensor: delivers due alarm notifications itself, because starting a run would take seconds."""
 
 import dagster as dg
 
@@ -9,7 +9,7 @@ from meterhouse.alarms.deliver import deliver, due
 @dg.sensor(
     minimum_interval_seconds=4,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Sends what the outbox holds; what fails is tried again with growing pauses.",
+    description="Sends the notifications in the outbox. Failed ones are retried after increasing pauses.",
 )
 def webhook_sensor(context: dg.SensorEvaluationContext, site: SiteResource) -> dg.SkipReason | dg.SensorResult:
     here = site.get()

@@ -37,15 +37,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from services import services
 
-PATIENCE_S = 60  # for a broker to answer; on a busy machine seconds become minutes
-SETTLE_S = 3  # so long after its declaration a quorum queue or stream outlives a kill
+PATIENCE_S = 60  # how long to wait for a broker's answer; on a busy machine, seconds become minutes
+SETTLE_S = 3  # from this long after its declaration on, a quorum queue or stream survives a kill
 PRIORITIES = ("audit", "debug", "info", "warn", "error", "critical", "sample")
 
-# --- a broker of a test's own ------------------------------------------------------------------------
+# --- a broker for one test ---------------------------------------------------------------------------
 
 
 class Broker:
-    """A RabbitMQ of a test's own, from this machine's programs: containers keep no port, nor a process to kill.
+    """A RabbitMQ for one test, run from this machine's programs: a container would keep neither port nor process.
 
     Attributes:
         url: the same over every restart.
@@ -53,7 +53,7 @@ class Broker:
     """
 
     CONSUMER_TIMEOUT_MS = 1_800_000
-    """RabbitMQ's own: so long a message may stay unacknowledged."""
+    """RabbitMQ's default for how long a message may stay unacknowledged."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="meterhouse-test-", dir="/tmp"))
@@ -62,7 +62,7 @@ class Broker:
         self.restart()
 
     def restart(self) -> None:
-        """Bring the broker back, with its data and its port; nothing happens to one that runs."""
+        """Start the broker again, with its data and its port. Does nothing if it is running."""
         arguments = ("start", "--only", "amqp", "--dir", str(self.folder))
         done = services(*arguments, DOCKER_HOST="unix:///nonexistent")
         assert done.returncode == 0, done.stderr
@@ -71,7 +71,7 @@ class Broker:
         self.url = url
 
     def kill(self) -> None:
-        """End the broker's process by SIGKILL, as a crash does, and see that it is gone.
+        """End the broker's process by SIGKILL, like a crash, and wait until it has ended.
 
         A quorum queue or stream that was declared less than SETTLE_S ago may never answer again: RabbitMQ 3.10 elects
         no leader for it.
@@ -81,7 +81,7 @@ class Broker:
         wait_for(lambda: not _environment(pid), "the broker's end")
 
     def set_consumer_timeout(self, milliseconds: int) -> None:
-        """Set how long a message may stay unacknowledged until its channel is closed; a restart forgets it."""
+        """Set how long a message may stay unacknowledged until its channel is closed. A restart resets it."""
         self.control("eval", f"application:set_env(rabbit, consumer_timeout, {milliseconds}).")
         self.consumer_timeout_ms = milliseconds
 
@@ -102,12 +102,12 @@ class Broker:
 
 
 def amqp_process(folder: Path) -> int:
-    """The process id of the RabbitMQ that deploy/services.py started on a folder."""
+    """The process id of the RabbitMQ that deploy/services started on a folder."""
     return int((folder / "amqp" / "rabbit.pid").read_text())
 
 
 def _environment(pid: int) -> dict[str, str]:
-    """The environment of a process; empty where it has ended."""
+    """The environment of a process; empty if it has ended."""
     try:
         text = Path(f"/proc/{pid}/environ").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -116,7 +116,7 @@ def _environment(pid: int) -> dict[str, str]:
 
 
 def wait_for(true: Callable[[], object], what: str, seconds: float = PATIENCE_S) -> None:
-    """Wait until something is true; fail, naming it, when the time is up."""
+    """Wait until a condition holds; fail with its name if it takes too long."""
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, f"{what} did not come within {seconds} s"
@@ -133,7 +133,7 @@ def started_broker() -> Iterator[Broker]:
 
 @pytest.fixture
 def own_broker(started_broker: Broker) -> Iterator[Broker]:
-    """Give a broker that may be killed; it runs again afterwards, with its usual timeout."""
+    """A broker that a test may kill. Afterwards it runs again, with its usual timeout."""
     yield started_broker
     started_broker.restart()
     if started_broker.consumer_timeout_ms != Broker.CONSUMER_TIMEOUT_MS:
@@ -143,7 +143,7 @@ def own_broker(started_broker: Broker) -> Iterator[Broker]:
 # --- a network that fails ----------------------------------------------------------------------------
 
 RESET = struct.pack("ii", 1, 0)
-"""For SO_LINGER: a close says that the connection broke, not that it ended."""
+"""For SO_LINGER: closing resets the connection, instead of ending it."""
 
 
 class Proxy:
@@ -168,7 +168,7 @@ class Proxy:
         self._listener: socket.socket | None = None
         self._accepting: asyncio.Task[None] | None = None
         self._connections: set[asyncio.Task[None]] = set()
-        self._waiting: set[socket.socket] = set()  # clients that no connection has made streams of
+        self._waiting: set[socket.socket] = set()  # clients without streams yet
         self._flowing = asyncio.Event()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
@@ -189,19 +189,19 @@ class Proxy:
         self._loop.close()
 
     def pass_on(self) -> None:
-        """Forward all that comes, also what a stall held back."""
+        """Forward everything, including what a stall held back."""
         self._do(self._open(flowing=True))
 
     def stall(self) -> None:
-        """Forward nothing, either way: connections stay, new ones are taken, and nobody gets an answer."""
+        """Forward nothing in either direction: connections stay, new ones are accepted, but get no answer."""
         self._do(self._open(flowing=False))
 
     def cut(self) -> None:
-        """Reset all connections; new ones are taken as before."""
+        """Reset all connections; new ones are accepted as before."""
         self._do(self._reset())
 
     def refuse(self) -> None:
-        """Reset all connections and take no new ones: connection refused."""
+        """Reset all connections and accept no new ones: connection refused."""
         self._do(self._close())
 
     def _do(self, action: Coroutine[Any, Any, None]) -> None:
@@ -249,7 +249,7 @@ class Proxy:
             connection.add_done_callback(self._connections.discard)
 
     async def _serve(self, client: socket.socket) -> None:
-        """Pass on between a client and the target until one of them ends; a reset goes on as a reset."""
+        """Forward between a client and the target until one of them ends. A reset is forwarded as a reset."""
         ends: list[asyncio.StreamWriter] = []
         try:
             await self._flowing.wait()
@@ -272,7 +272,7 @@ class Proxy:
                 for end in ends:
                     end.close()
         except OSError:
-            pass  # the client gave up, its certificate is not ours, or nobody listens at the target
+            pass  # the client gave up, its certificate is not ours, or the target does not listen
         finally:
             for end in ends:
                 if not end.is_closing():
@@ -280,7 +280,7 @@ class Proxy:
                     end.transport.abort()
 
     async def _streams(self, client: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A client's streams, after the handshake where TLS is spoken."""
+        """A client's streams, after the handshake if TLS is used."""
         reader = asyncio.StreamReader()
         protocol = asyncio.StreamReaderProtocol(reader)
         transport, _ = await self._loop.connect_accepted_socket(lambda: protocol, client, ssl=self._tls)
@@ -294,7 +294,7 @@ class Proxy:
 
 
 def _listener(port: int) -> socket.socket:
-    """A listening socket: at the port, or where it is 0 at a free one below those that clients are given.
+    """A listening socket at the port; for 0, at a free port below those that clients get.
 
     A client's port could be in use when the proxy wants it back.
     """
@@ -317,7 +317,7 @@ def _listener(port: int) -> socket.socket:
 
 @dataclass(frozen=True)
 class Certificates:
-    """PEM files: an authority of its own, and what it signed for a server on this machine and for a client."""
+    """PEM files: an authority, and the certificates that it signed for a server on this machine and for a client."""
 
     authority: Path
     server: Path
@@ -326,7 +326,7 @@ class Certificates:
     client_key: Path
 
     def served(self, *, ask: bool = False) -> ssl.SSLContext:
-        """The server's side of TLS; with `ask` it takes only clients with a certificate of the authority's."""
+        """The server's side of TLS. With `ask`, it only accepts clients with a certificate of the authority."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.server, self.server_key)
         if ask:
@@ -336,7 +336,7 @@ class Certificates:
 
 
 def make_certificates(folder: Path) -> Certificates:
-    """Make an authority and its certificates in a folder: for 127.0.0.1 and localhost, and for a client."""
+    """Create an authority and its certificates in a folder: for 127.0.0.1 and localhost, and for a client."""
     folder.mkdir(parents=True, exist_ok=True)
     now = datetime.now(UTC)
     authority_key = ec.generate_private_key(ec.SECP256R1())
@@ -399,7 +399,7 @@ Kind = Literal["classic", "quorum", "stream"]
 
 @pytest.fixture
 def names() -> Iterator[Callable[[str], str]]:
-    """Give names that nobody else has, by a word each; their queues (of a topic: all) and exchanges are deleted."""
+    """Makes unique names from words. Afterwards, their queues (for a topic: all) and exchanges are deleted."""
     mark, given = uuid.uuid4().hex[:12], set()
 
     def name(word: str) -> str:
@@ -417,7 +417,7 @@ def names() -> Iterator[Callable[[str], str]]:
 
 @contextlib.contextmanager
 def channel(url: str) -> Iterator[amqp.Channel]:
-    """A channel of a connection of its own."""
+    """A channel of a separate connection."""
     with kombu.Connection(url, connect_timeout=10) as connection:
         yield connection.channel()
 
@@ -425,7 +425,7 @@ def channel(url: str) -> Iterator[amqp.Channel]:
 def declare(
     url: str, exchange: str, queue: str, routing_key: str, kind: Kind = "classic", *, durable: bool = True
 ) -> None:
-    """Declare a queue bound to a topic exchange, both durable or neither; with no exchange, the queue alone."""
+    """Declare a queue bound to a topic exchange, both durable or neither; without an exchange, only the queue."""
     with channel(url) as to:
         to.queue_declare(queue, durable=durable, auto_delete=False, arguments={"x-queue-type": kind})
         if exchange:
@@ -440,7 +440,7 @@ def publish(
     bodies: Sequence[bytes | str],
     headers: Mapping[str, Any] | None = None,
 ) -> None:
-    """Publish persistent messages as oslo.messaging does, and see that the broker has them all.
+    """Publish persistent messages like oslo.messaging, and wait until the broker has confirmed them all.
 
     Raises:
         amqp.ChannelError: no queue is bound there (312 NO_ROUTE), or there is no such exchange (404).
@@ -448,7 +448,7 @@ def publish(
     """
     most_waiting = 2000
     with channel(url) as to:
-        waiting: dict[int, None] = {}  # delivery tags, rising
+        waiting: dict[int, None] = {}  # delivery tags, ascending
 
         def on_ack(delivery_tag: int, multiple: bool) -> None:
             for tag in list(takewhile(delivery_tag.__ge__, waiting)) if multiple else [delivery_tag]:
@@ -489,19 +489,19 @@ def take(url: str, queue: str) -> list[amqp.Message]:
 
 
 def depth(url: str, queue: str) -> int:
-    """How many messages are ready in a queue; for some seconds after a restart a stream says 0."""
+    """The number of ready messages in a queue. For some seconds after a restart, a stream reports 0."""
     with channel(url) as to:
         return int(to.queue_declare(queue, passive=True).message_count)
 
 
 def purge(url: str, queue: str) -> int:
-    """Throw away what is ready in a queue (not in a stream); return how many messages it was."""
+    """Purge the ready messages of a queue (not of a stream); return their number."""
     with channel(url) as to:
         return int(to.queue_purge(queue))
 
 
 def delete(url: str, queue: str = "", exchange: str = "") -> None:
-    """Delete a queue, an exchange, or both; it does not matter whether they are there."""
+    """Delete a queue, an exchange, or both, if they exist."""
     with channel(url) as to:
         if queue:
             to.queue_delete(queue)
@@ -517,7 +517,7 @@ def notify(
     topic: str = "notifications",
     quorum: bool = False,
 ) -> None:
-    """Publish notifications by oslo.messaging itself, as OpenStack's services do.
+    """Publish notifications with oslo.messaging itself, as OpenStack's services do.
 
     It declares the exchange, and per priority a queue `topic.priority`: durable quorum queues, or classic ones that
     do not outlive the broker. It runs in a process of its own, for its imports replace and warn too much for ours.
@@ -566,7 +566,7 @@ amqp_durable_queues = {quorum}
 
 @dataclass(frozen=True)
 class Traffic:
-    """Messages, and what Meterhouse makes of them with the definitions that it comes with.
+    """Messages, and what Meterhouse makes of them with the shipped definitions.
 
     Attributes:
         bodies: as oslo.messaging's `messagingv2` sends them, notifications and polled batches mixed.
@@ -618,7 +618,7 @@ def _uuid(chance: random.Random) -> str:
 
 
 def _instance_exists(message_id: str, number: int, sizes: Sequence[int]) -> dict[str, Any]:
-    """A notification that gives one event, and one sample of each size: memory, processors, two disks."""
+    """A notification that yields one event, and one sample of each size: memory, processors, two disks."""
     memory, vcpus, root, ephemeral = sizes
     payload = {
         "tenant_id": "3d5a9c1e7b2f4a6d8c0e1f2a3b4c5d6e",
@@ -659,7 +659,7 @@ def _instance_exists(message_id: str, number: int, sizes: Sequence[int]) -> dict
 
 
 def _polled_batch(message_id: str, stem: str, when: datetime, quarters: Sequence[int]) -> dict[str, Any]:
-    """A batch of one sample for each volume, given in quarters, each of another resource."""
+    """A batch with one sample for each volume (in quarters), each of another resource."""
     samples = [
         polled(
             volume / 4,
@@ -675,7 +675,7 @@ def _polled_batch(message_id: str, stem: str, when: datetime, quarters: Sequence
 
 
 def malformed(seed: int, count: int) -> list[bytes]:
-    """So many bodies that are no notification, no two alike, of six kinds in turn; the first is empty."""
+    """`count` different bodies that are not notifications, of six kinds in turn; the first is empty."""
     chance = random.Random(seed)
     kinds: list[Callable[[str, int], bytes]] = [
         lambda name, turn: b" " * turn,

@@ -1,4 +1,4 @@
-"""What tests put in: notifications, batches of polled samples, points, spool files."""
+"""Builds the input of tests: notifications, batches of polled samples, points, spool files."""
 
 import gzip
 import itertools
@@ -26,12 +26,12 @@ _numbers = itertools.count()
 
 
 def at(minutes: float = 0, *, hours: float = 0, days: float = 0) -> datetime:
-    """An instant so far after NOON."""
+    """A time after NOON."""
     return NOON + timedelta(minutes=minutes, hours=hours, days=days)
 
 
 def notification(message_id: str, event_type: str = "compute.instance.exists", /, **more: Any) -> dict[str, Any]:
-    """A bare notification that gives one event, and no sample."""
+    """A bare notification that yields one event and no sample."""
     message = {
         "event_type": event_type,
         "message_id": message_id,
@@ -87,7 +87,7 @@ def line(message: Any) -> bytes:
 
 
 def drop(folder: Path, name: str, messages: Iterable[Any]) -> Path:
-    """Put a spool file in place by rename; compressed where its name says so."""
+    """Write a spool file by rename; compressed if its name says so."""
     folder.mkdir(parents=True, exist_ok=True)
     content = b"".join(line(message) + b"\n" for message in messages)
     part = folder / f".{name}"
@@ -107,7 +107,7 @@ def point(
     recorded_at: datetime | None = None,
     sample_id: int | None = None,
 ) -> dict[str, Any]:
-    """A row of the lake's `samples`; it was recorded at its own time where nothing else is said."""
+    """A row of the lake's `samples`; by default it was recorded at its own time."""
     dims = ("openstack", meter, type, unit, resource, project, "u1")
     recorded_at = recorded_at or when
     return {
@@ -123,13 +123,13 @@ def point(
 
 
 def land_points(site: Site, points: Sequence[dict[str, Any]]) -> None:
-    """Append points to the lake's `samples`, and take them into the catalog."""
+    """Append points to the lake's `samples`, and catalog them."""
     site.lake.append("samples", pa.Table.from_pylist(list(points), schema=SAMPLES))
     catalog(site)
 
 
 def process(site: Site) -> None:
-    """Every step once, from the stream to the roll-ups."""
+    """Run every step once, from the stream to the roll-ups."""
     collect(site)
     convert(site)
     catalog(site)
@@ -147,7 +147,7 @@ def rows(site: Site, table: str, columns: str = "*", where: str = "true", order:
 
 
 def count(site: Site, table: str, where: str = "true") -> int:
-    """How many rows a lake table has."""
+    """The number of rows of a lake table."""
     return int(rows(site, table, "count(*) AS n", where)[0]["n"])
 
 

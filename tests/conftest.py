@@ -1,4 +1,4 @@
-"""Fixtures: a site of a test's own, embedded or on real servers."""
+"""Fixtures: a site for each test, embedded or on real servers."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real input that lies beside the repository."""
+    """The folder of real input beside the repository."""
     if not SHARED.is_dir():
         pytest.skip(f"no real input at {SHARED}")
     return SHARED
@@ -40,7 +40,7 @@ def shared() -> Path:
 
 @pytest.fixture(autouse=True)
 def _own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No setting of the user's own shell reaches a test."""
+    """Remove settings of the user's shell from the environment."""
     import os
 
     for name in os.environ:
@@ -50,7 +50,7 @@ def _own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def today(monkeypatch: pytest.MonkeyPatch) -> date:
-    """The day of what arrives: the clock is set back to its start, so that no midnight passes within a test."""
+    """The day of arrivals: the clock is set back to its start, so that no midnight passes during a test."""
     clock, begun = times.now, times.now()
     set_back = begun - times.day_start(begun.date())
     monkeypatch.setattr(times, "now", lambda: clock() - set_back)
@@ -70,7 +70,7 @@ OpenSite = Callable[..., Site]
 
 @pytest.fixture
 def open_site(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Iterator[OpenSite]:
-    """Open embedded sites, each in a folder of its own; settings as keywords."""
+    """Opens embedded sites, each in its own folder; settings are keywords."""
     opened: list[Site] = []
 
     def open_one(**overrides: Any) -> Site:
@@ -90,7 +90,7 @@ def open_site(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Itera
 
 @pytest.fixture
 def site(open_site: OpenSite) -> Site:
-    """A site with nothing in it: SQLite and a folder."""
+    """An empty site: SQLite and a folder."""
     return open_site()
 
 
@@ -114,7 +114,7 @@ def bucket_settings(bucket: dict[str, str]) -> dict[str, Any]:
     ]
 )
 def any_site(request: pytest.FixtureRequest, open_site: OpenSite) -> Site:
-    """A site of each kind in turn: SQLite or PostgreSQL, a folder or S3."""
+    """A site of each kind: SQLite or PostgreSQL, a folder or S3."""
     how: dict[str, Any] = {}
     if "postgres" in request.param:
         how["warehouse_url"] = request.getfixturevalue("postgres_url")

@@ -94,12 +94,12 @@ class Generator:
         self._paths: list[str] = []
         self._careful = False
         self.renames = True
-        """Whether most mutated messages get a type of those that the definitions speak of."""
+        """Whether most mutated messages get a type that the definitions mention."""
 
     # -- messages ---------------------------------------------------------------------------------------------
 
     def messages(self, count: int) -> list[Message]:
-        """Messages, half of them mutated real ones; expressions made from now on speak of their fields too."""
+        """Messages, half of them mutated real ones. Expressions that are made from now on also use their fields."""
         made = [self._mutated() if self._random.random() < 0.5 else self._invented() for _ in range(count)]
         self._paths = [path for message in made[:8] for path in _paths_of(message.get("payload"), "payload")][:200]
         return made
@@ -113,7 +113,7 @@ class Generator:
         return message
 
     def _spoil(self, message: Message) -> None:
-        """Replace or remove something of a message, deeper down as often as at the top."""
+        """Replace or remove a part of a message, as often deep in it as at the top."""
         place: Any = message if self._random.random() < 0.3 else message.get("payload")
         while isinstance(place, (dict, list)) and place:
             key = self._random.choice(sorted(place)) if isinstance(place, dict) else self._random.randrange(len(place))
@@ -173,7 +173,7 @@ class Generator:
     # -- expressions ------------------------------------------------------------------------------------------
 
     def expression(self, depth: int = 0) -> str:
-        """A JSONPath, mostly a good one."""
+        """A JSONPath, which is usually valid."""
         if self._random.random() < 0.15:
             return self._random.choice(QUIRKS)
         pick, kind = self._random.choice, self._random.randrange(20 if depth < 3 and self._random.random() < 0.6 else 8)
@@ -269,7 +269,7 @@ class Generator:
         return f"({test})" if self._random.random() < 0.3 else test
 
     def value(self, *, plugins: bool = True, constants: bool = True) -> Any:
-        """The definition of an attribute, of a piece of metadata or of a trait; a good one in a careful file."""
+        """The definition of an attribute, of metadata or of a trait; in a careful file it is valid."""
         while True:
             made = self._any_value(plugins=plugins, constants=constants)
             if not self._careful:
@@ -476,7 +476,7 @@ def _copied(value: Any) -> Any:
 
 
 def _paths_of(value: Any, path: str) -> list[str]:
-    """Paths to what is in a payload."""
+    """Paths to the values in a payload."""
     found: list[str] = []
     if isinstance(value, dict):
         for name, inner in value.items():

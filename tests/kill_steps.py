@@ -22,7 +22,7 @@ from meterhouse.stream import spool
 
 
 def run(home: Path, warehouse_url: str, fault: str, set_back: timedelta) -> None:
-    """The steps from the spool to the archive, by a clock that is set back.
+    """Run the steps from the spool to the archive, with a clock that is set back.
 
     `fault` is a statement that arranges for the kill, or empty.
     """

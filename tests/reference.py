@@ -1,4 +1,4 @@
-"""Quality and roll-ups computed a second way, with pandas, from what the documentation says: the tests' yardstick."""
+"""Computes quality and roll-ups with pandas, as the documentation describes them, for comparison in tests."""
 
 import math
 import random
@@ -33,7 +33,7 @@ COLUMNS = (
 
 
 def frame(points: list[dict[str, Any]]) -> pd.DataFrame:
-    """The distinct points (by series, time and sample), the first recorded where one was landed twice."""
+    """The distinct points (by series, time and sample); if one was landed twice, the one recorded first."""
     made = pd.DataFrame(points).sort_values(["recorded_at"], kind="stable")
     return made.drop_duplicates(["series_id", "timestamp", "sample_id"]).reset_index(drop=True)
 
@@ -70,7 +70,7 @@ def judged(points: list[dict[str, Any]], rules: Rules) -> pd.DataFrame:
 
 
 def rollups(points: list[dict[str, Any]], rules: Rules, seconds: int, carry_hours: int = 48) -> list[dict[str, Any]]:
-    """The roll-ups of one granularity, in the order of series and bucket."""
+    """The roll-ups of one granularity, sorted by series and bucket."""
     made = judged(points, rules)
     good = made[made["good"]].sort_values(["series_id", "timestamp"], kind="stable").copy()
     good["increase"], good["reset"] = np.nan, 0
@@ -132,7 +132,7 @@ def in_warehouse(site: Site, seconds: int) -> list[dict[str, Any]]:
 
 
 def assert_same(found: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> None:
-    """Hold roll-ups equal; floats to nine digits, for they are summed in another order."""
+    """Assert that roll-ups are equal; floats to nine digits, because they are summed in another order."""
     assert [(row["series_id"], row["bucket"]) for row in found] == [(row["series_id"], row["bucket"]) for row in wanted]
     for one, other in zip(found, wanted, strict=True):
         for name in COLUMNS:
@@ -143,7 +143,7 @@ def assert_same(found: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> No
 
 
 def assert_right(site: Site, points: list[dict[str, Any]]) -> None:
-    """Hold every roll-up of the site to those of these points; nothing is left to do."""
+    """Assert that every roll-up of the site is that of these points, and no hour is dirty."""
     for seconds in TIERS:
         wanted = rollups(points, site.rules, seconds)
         assert_same(in_lake(site, seconds), wanted)
@@ -153,7 +153,7 @@ def assert_right(site: Site, points: list[dict[str, Any]]) -> None:
 
 
 def random_points(seed: int, hours: int = 60) -> list[dict[str, Any]]:
-    """Series of each type with gaps, resets, duplicates, redelivered and bad points, recorded at any moment."""
+    """Series of each type with gaps, resets, duplicates, redelivered and bad points, recorded at random times."""
     rng = random.Random(seed)
     made: list[dict[str, Any]] = []
     for number in range(8):

@@ -1,4 +1,4 @@
-"""Runs the tests: two halves beside each other, since the slow ones mostly wait; `make test`.
+"""Runs the tests (`make test`): two halves in parallel, because the slow ones mostly wait.
 
 The first half has the unit tests, and then those slow ones that deal with the stream; the second has the other slow
 ones. With arguments it is pytest with these.
@@ -19,7 +19,7 @@ def main(arguments: list[str]) -> int:
         return subprocess.call([*pytest, *arguments])
     of_stream = [str(TESTS / "slow" / name) for name in STREAM]
     with tempfile.TemporaryFile() as said:
-        # Each half has a cache of its own, for both write what failed.
+        # Each half has its own cache, because both write what failed.
         others = subprocess.Popen(
             [*pytest, str(TESTS / "slow"), "-p", "no:cacheprovider", *(f"--ignore={path}" for path in of_stream)],
             stdout=said,

@@ -1,4 +1,4 @@
-"""Fixtures for the real servers, which `make test` has running (see deploy/services.py)."""
+"""Fixtures for the real servers, which `make test` starts (see deploy/services)."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from psycopg import sql
 
 __all__ = ["Bucket", "amqp_url", "browser_path", "moto_s3", "postgres_url", "s3"]
 
-SERVICES = Path(__file__).parents[1] / "deploy" / "services.py"
+SERVICES = Path(__file__).parents[1] / "deploy" / "services"
 
 
 class Bucket(TypedDict):
-    """A bucket of a test's own, with what it takes to reach it."""
+    """A bucket for one test, with the settings to reach it."""
 
     endpoint: str
     access_key: str
@@ -38,7 +38,7 @@ def clean_environment(**extra: str) -> dict[str, str]:
 
 
 def services(*arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
-    """Run deploy/services.py to its end; `extra` goes to its environment."""
+    """Run deploy/services to its end; `extra` goes to its environment."""
     command = [sys.executable, str(SERVICES), *arguments]
     return subprocess.run(
         command, env=clean_environment(**extra), capture_output=True, text=True, timeout=300, check=False
@@ -46,7 +46,7 @@ def services(*arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
 
 
 def configured(variable: str) -> str:
-    """Return what the environment says; a test that needs a server fails without, for a skip goes unseen."""
+    """The variables of a server. A test fails without its server, because nobody would notice a skip."""
     value = os.environ.get(variable)
     if not value:
         pytest.fail(f"{variable} is not set: run `make test`, which starts the servers", pytrace=False)
@@ -55,7 +55,7 @@ def configured(variable: str) -> str:
 
 @pytest.fixture
 def postgres_url() -> Iterator[str]:
-    """Give a fresh database; it is dropped afterwards, whoever is still connected."""
+    """A fresh database, which is dropped afterwards even if clients are still connected."""
     url = configured("METERHOUSE_TEST_POSTGRES_URL")
     server = url.replace("postgresql+psycopg://", "postgresql://", 1)
     name = f"test_{secrets.token_hex(6)}"
@@ -70,7 +70,7 @@ def postgres_url() -> Iterator[str]:
 
 @pytest.fixture
 def s3() -> Iterator[Bucket]:
-    """Give a fresh bucket on the real S3 server; it is removed afterwards."""
+    """A fresh bucket on the real S3 server, which is removed afterwards."""
     yield from fresh_bucket(
         endpoint=configured("METERHOUSE_TEST_S3_ENDPOINT"),
         access_key=configured("METERHOUSE_TEST_S3_ACCESS_KEY"),
@@ -80,7 +80,7 @@ def s3() -> Iterator[Bucket]:
 
 @pytest.fixture
 def moto_s3() -> Iterator[Bucket]:
-    """Give a bucket on a server of its own: no service needed, and its conditional PUT holds.
+    """A bucket on a server for this test: it needs no service, and supports conditional PUT.
 
     It runs in another process, for delta-rs holds Python's lock while it waits for an answer.
     """
@@ -106,13 +106,13 @@ def moto_s3() -> Iterator[Bucket]:
 
 @pytest.fixture
 def amqp_url() -> str:
-    """Give the URL of a RabbitMQ that all tests share: what a test makes there has names of its own."""
+    """The URL of a RabbitMQ that all tests share: each test uses its own names there."""
     return configured("METERHOUSE_TEST_AMQP_URL")
 
 
 @pytest.fixture
 def browser_path() -> str:
-    """Give the path of a Chromium (or Chrome)."""
+    """The path of a Chromium (or Chrome)."""
     return configured("METERHOUSE_TEST_BROWSER")
 
 

@@ -1,4 +1,4 @@
-"""`meterhouse collect` in a process of its own, which can be made to kill itself; see slow/test_stream_broken.py."""
+"""`meterhouse collect` in a separate process, which can be made to kill itself; see slow/test_stream_broken.py."""
 
 import multiprocessing
 import os
@@ -20,16 +20,17 @@ from builders import count, rows, warehouse_rows
 from kill_steps import after, before
 
 from meterhouse import catalog, cli
-from meterhouse.catalog import behind
+from meterhouse.catalog import commits_behind
 from meterhouse.collection import collect, following, intake, landed, landing, syncing
 from meterhouse.conversion import step as conversion
 from meterhouse.conversion.step import unconverted
+from meterhouse.settings import as_environment
 from meterhouse.site import Site
 from meterhouse.stores import lake
 
 PROCESSES = multiprocessing.get_context("forkserver")
-# What takes long to import. By name it finds only what is installed: Python 3.11 does not tell the fork server of
-# pytest's additions to the path.
+# Modules that take long to import. The fork server only finds installed ones by name: Python 3.11 does not pass
+# pytest's additions to the path on to it.
 PROCESSES.set_forkserver_preload(
     [
         *(f"meterhouse.{name}" for name in ("archive", "cli", "convert", "intake", "rollups", "stream.consumer")),
@@ -39,15 +40,15 @@ PROCESSES.set_forkserver_preload(
 )
 
 END_SECONDS = 120.0
-"""Time that a process has to end its work; on a busy machine seconds become minutes."""
+"""Time that a process has to end its work; on a busy machine, seconds become minutes."""
 
-# --- in the process of its own -----------------------------------------------------------------------
+# --- in the separate process -------------------------------------------------------------------------
 
 
 def run(
     environment: Mapping[str, str], fault: str, arguments: Sequence[str], entered: Sequence[str], said: Path
 ) -> None:
-    """The command `meterhouse collect`; what it prints goes to the files `said` with `.out` and `.err` behind.
+    """The command `meterhouse collect`. Its output goes to the files `said` with the suffixes `.out` and `.err`.
 
     `fault` is a statement that is executed before, with the names of this module; or empty. `entered` is a command
     that runs another one elsewhere; or empty.
@@ -68,7 +69,7 @@ def run_here(fault: str, arguments: Sequence[str]) -> None:
 
 
 def die_at_first_trace(folder: Path, seconds: float) -> None:
-    """Die as soon as anything new lies in a folder, and so many seconds later: another process looks, without end."""
+    """Die a number of seconds after anything new is in a folder, which another process checks continuously."""
     there, victim = set(os.listdir(folder)), os.getpid()
     if os.fork():
         return
@@ -81,7 +82,7 @@ def die_at_first_trace(folder: Path, seconds: float) -> None:
 
 
 def slow(owner: Any, name: str, seconds: float) -> None:
-    """Have each call take so many seconds longer."""
+    """Make each call take this many seconds longer."""
     real = getattr(owner, name)
 
     def slowly(*args: Any, **more: Any) -> Any:
@@ -91,13 +92,12 @@ def slow(owner: Any, name: str, seconds: float) -> None:
     setattr(owner, name, slowly)
 
 
-# --- beside it ---------------------------------------------------------------------------------------
+# --- in the test's process ---------------------------------------------------------------------------
 
 
 def environment(site: Site) -> dict[str, str]:
-    """The environment in which a process of its own has the site's settings."""
-    given = site.settings.model_dump(mode="json", exclude_unset=True)
-    return {f"METERHOUSE_{name.upper()}": str(value) for name, value in given.items()}
+    """The environment with which a separate process has the site's settings."""
+    return as_environment(site.settings)
 
 
 class Collector:
@@ -115,29 +115,29 @@ class Collector:
 
     @property
     def alive(self) -> bool:
-        """Whether it has not ended."""
+        """Whether it is still running."""
         return self._process.is_alive()
 
     @property
     def errors(self) -> str:
-        """What it has said on standard error."""
+        """Its standard error so far."""
         path = Path(f"{self._said}.err")
         return path.read_text() if path.exists() else ""
 
     @property
     def figures(self) -> list[dict[str, Any]]:
-        """What it has said on standard output."""
+        """Its standard output so far."""
         path = Path(f"{self._said}.out")
         return [orjson.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
 
     def ended(self) -> int:
-        """Wait for its end; return its exit status, below 0 of a signal."""
+        """Wait until it ends; return its exit status, which is negative after a signal."""
         self._process.join(END_SECONDS)
         assert self._process.exitcode is not None, f"it goes on; it said: {self.errors}"
         return self._process.exitcode
 
     def signalled(self, number: int) -> int:
-        """Send it a signal, and wait for its end; return its exit status."""
+        """Send it a signal and wait until it ends; return its exit status."""
         os.kill(self.pid, number)
         return self.ended()
 
@@ -156,7 +156,7 @@ class Collector:
 
 
 def processes() -> Iterator[tuple[int, int]]:
-    """Process and parent of all that have not ended."""
+    """Process and parent of all running processes."""
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(FileNotFoundError, ProcessLookupError):
             state, parent = path.read_text().rpartition(") ")[2].split()[:2]
@@ -165,7 +165,7 @@ def processes() -> Iterator[tuple[int, int]]:
 
 
 class Publisher:
-    """A process that publishes to a queue, so many bodies a second, each again until the broker has confirmed it."""
+    """A process that publishes bodies to a queue at a rate, and repeats each until the broker has confirmed it."""
 
     CHUNK = 100
 
@@ -176,16 +176,16 @@ class Publisher:
 
     @property
     def again(self) -> int:
-        """How many were published once more, for it was not clear whether the broker has them."""
+        """How many were published again, because it was not clear whether the broker has them."""
         return self._again.value
 
     @property
-    def at_work(self) -> bool:
+    def is_running(self) -> bool:
         """Whether there is more to publish."""
         return self._process.is_alive()
 
     def start(self) -> None:
-        """Begin to publish."""
+        """Start to publish."""
         self._process.start()
 
     def join(self) -> None:
@@ -197,7 +197,7 @@ class Publisher:
 def publish_surely(
     url: str, queue: str, bodies: Sequence[bytes], chunk: int, pause: float, again: "Synchronized[int]"
 ) -> None:
-    """Publish bodies in chunks, with a pause from one's begin to the next; a chunk again until it is confirmed."""
+    """Publish bodies in chunks, at intervals; repeat a chunk until it is confirmed."""
     given_up = time.monotonic() + END_SECONDS
     for start in range(0, len(bodies), chunk):
         due = time.monotonic() + pause
@@ -205,7 +205,7 @@ def publish_surely(
             try:
                 publish(url, "", queue, bodies[start : start + chunk])
                 break
-            except (OSError, amqp.AMQPError, kombu.exceptions.KombuError, AssertionError):  # away, or refused
+            except (OSError, amqp.AMQPError, kombu.exceptions.KombuError, AssertionError):  # unavailable, or refused
                 if time.monotonic() > given_up:
                     raise
                 again.value += chunk
@@ -217,7 +217,7 @@ def publish_surely(
 
 
 def assert_exact(site: Site, wanted: Iterable[Traffic], dead_letters: int = 0) -> None:
-    """All messages are landed, converted and catalogued, each once; nothing waits."""
+    """Assert that all messages are landed, converted and catalogued once, and nothing waits."""
     wanted = list(wanted)
     queue = site.settings.stream_queues
     wait_for(lambda: depth(site.settings.stream_url.partition("?")[0], queue) == 0, f"the end of {queue}")
@@ -237,7 +237,7 @@ def assert_exact(site: Site, wanted: Iterable[Traffic], dead_letters: int = 0) -
         {"n": sum(each.events for each in wanted), "ids": sum(each.events for each in wanted)}
     ]
     assert count(site, "dead_letters") == dead_letters
-    assert (unconverted(site), behind(site)) == (0, 0)
+    assert (unconverted(site), commits_behind(site)) == (0, 0)
     for table, column in (("series", "series_id"), ("resources", "resource_id"), ("dirty_hours", "hour")):
         of = "date_trunc('hour', timestamp)" if column == "hour" else column
         (there,) = rows(site, "samples", f"count(DISTINCT {of}) AS n")
@@ -247,7 +247,7 @@ def assert_exact(site: Site, wanted: Iterable[Traffic], dead_letters: int = 0) -
 
 
 def left_behind(site: Site) -> set[str]:
-    """Files below the folders of the lake's tables that belong to no table: data files, and what a commit left."""
+    """Files in the folders of the lake's tables that belong to no table: data files, and what a commit left behind."""
     found = set()
     for name in ("notifications", "samples", "events", "dead_letters"):
         folder = Path(site.lake.uri(name))

@@ -1,1 +1,1 @@
-"""Alarms: their definitions, their evaluation, and the delivery of what they have to say."""
+"""Alarms: their definitions, their evaluation, and the delivery of their notifications."""

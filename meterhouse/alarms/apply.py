@@ -1,4 +1,4 @@
-"""Alarms as their file declares them, brought into the warehouse."""
+"""Brings the warehouse's alarms in line with alarms.yaml."""
 
 import json
 import uuid
@@ -12,9 +12,9 @@ from meterhouse.stores.warehouse_tables import alarm_history, alarms
 
 
 def apply(site: Site) -> dict[str, int]:
-    """Bring the warehouse's alarms in line with the file; return how many were created, changed, deleted.
+    """Bring the warehouse's alarms in line with the file; return how many were created, changed and deleted.
 
-    An unchanged alarm keeps its state; a changed one too, until it is evaluated.
+    An alarm keeps its state. If it was changed, the next evaluation may change the state.
     """
     wanted = {alarm.alarm_id: alarm for alarm in load(site.settings.config_dir)}
     counts = {"created": 0, "changed": 0, "deleted": 0}
@@ -25,7 +25,7 @@ def apply(site: Site) -> dict[str, int]:
     moment = times.now()
     with site.warehouse.begin() as connection:
 
-        def note(alarm_id: str, kind: str, detail: str) -> None:
+        def add_history(alarm_id: str, kind: str, detail: str) -> None:
             connection.execute(
                 insert(alarm_history).values(
                     event_id=str(uuid.uuid4()), alarm_id=alarm_id, type=kind, detail=detail, timestamp=moment
@@ -51,15 +51,15 @@ def apply(site: Site) -> dict[str, int]:
                         **values,
                     )
                 )
-                note(alarm_id, "creation", alarm.as_json())
+                add_history(alarm_id, "creation", alarm.as_json())
                 counts["created"] += 1
             elif known[alarm_id] != alarm.as_json():
                 connection.execute(update(alarms).where(alarms.c.alarm_id == alarm_id).values(**values))
-                note(alarm_id, "rule change", _changes(known[alarm_id], alarm.as_json()))
+                add_history(alarm_id, "rule change", _changes(known[alarm_id], alarm.as_json()))
                 counts["changed"] += 1
         for alarm_id in known.keys() - wanted.keys():
             connection.execute(delete(alarms).where(alarms.c.alarm_id == alarm_id))
-            note(alarm_id, "deletion", known[alarm_id])
+            add_history(alarm_id, "deletion", known[alarm_id])
             counts["deleted"] += 1
     return counts
 

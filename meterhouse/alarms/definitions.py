@@ -1,4 +1,4 @@
-"""Alarm definitions: `alarms.yaml`, in the fields of Ceilometer's and Aodh's alarm object."""
+"""Alarm definitions: `alarms.yaml`, with the fields of Ceilometer's and Aodh's alarm object."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from meterhouse.errors import DefinitionError
 from meterhouse.filters import OPERATORS, SERIES
 from meterhouse.shipped import DEFAULTS
 
-TYPES = {"threshold": "The statistic of a meter over a period is compared with a threshold."}
+TYPES = {"threshold": "Compares the statistic of a meter over a period with a threshold."}
 """Alarm type → what it does."""
 
 UNKNOWN = "insufficient data"
@@ -48,7 +48,7 @@ _RULE_KEYS = {
 
 @dataclass(frozen=True)
 class Condition:
-    """One condition on the series that an alarm looks at."""
+    """One condition on the series that an alarm evaluates."""
 
     field: str
     op: str
@@ -90,26 +90,26 @@ class Alarm:
         return str(uuid.uuid5(_NAMESPACE, self.name))
 
     def actions(self, state: str) -> tuple[str, ...]:
-        """The URLs to notify of a state."""
+        """The URLs to notify about a state."""
         return {"ok": self.ok_actions, "alarm": self.alarm_actions}.get(state, self.insufficient_data_actions)
 
     def as_json(self) -> str:
-        """The definition as the warehouse keeps it."""
+        """The definition as the warehouse stores it."""
         return json.dumps(asdict(self), sort_keys=True)
 
 
 def load(config_dir: Path | None) -> list[Alarm]:
-    """The site's alarms: `alarms.yaml` in its configuration folder, else the shipped (empty) ones.
+    """The site's alarms: those of `alarms.yaml` in its configuration folder, or the shipped file, which has none.
 
     Raises:
-        DefinitionError: an alarm cannot work; says file, line, what is wrong and what to do.
+        DefinitionError: an alarm is invalid; the error has file, line, what is wrong and what to do.
     """
     own = config_dir / "alarms.yaml" if config_dir else None
     path = own if own is not None and own.exists() else DEFAULTS / "alarms.yaml"
     content = yaml_lines.read(path)
     entries = content.get("alarms") if isinstance(content, dict) else None
     if not isinstance(entries, list):
-        raise DefinitionError("has no list `alarms`", where=f"{path}:1", hint="Start the file with `alarms:`")
+        raise DefinitionError("the file has no list `alarms`", where=f"{path}:1", hint="Start the file with `alarms:`")
     made: dict[str, Alarm] = {}
     for entry in entries:
         alarm = _alarm(entry, path)
@@ -155,65 +155,65 @@ def _alarm(entry: Any, path: Path) -> Alarm:
 
 
 class _Checker:
-    """Takes typed values out of a mapping, with errors that say where."""
+    """Reads typed values from a mapping. Its errors have the file and line."""
 
     def __init__(self, entry: Any, where: str, label: str) -> None:
         self.where, self.label = where, label
         if not isinstance(entry, dict):
-            raise self.wrong("is no mapping", "Write its keys and values")
+            raise self.fault("is not a mapping", "Write its keys and values")
         self.entry = entry
 
-    def wrong(self, what: str, hint: str) -> DefinitionError:
+    def fault(self, what: str, hint: str) -> DefinitionError:
         return DefinitionError(f"{self.label} {what}", where=self.where, hint=hint)
 
     def keys(self, known: set[str]) -> None:
         unknown = sorted(str(key) for key in set(self.entry) - known)
         if unknown:
-            raise self.wrong(f"has unknown keys: {', '.join(unknown)}", f"Known: {', '.join(sorted(known))}")
+            raise self.fault(f"has unknown keys: {', '.join(unknown)}", f"Known: {', '.join(sorted(known))}")
 
     def text(self, key: str) -> str:
         value = self.entry.get(key)
         if not isinstance(value, str) or not value:
-            raise self.wrong(f"has no {key}", f"Add `{key}: …`")
+            raise self.fault(f"has no {key}", f"Add `{key}: …`")
         return value
 
     def number(self, key: str) -> float:
         value = self.entry.get(key)
         if not isinstance(value, int | float) or isinstance(value, bool) or math.isnan(value):
-            raise self.wrong(f"has {key} {value!r}", f"Write a number for {key}")
+            raise self.fault(f"has {key} {value!r}", f"Write a number for {key}")
         return float(value)
 
     def whole(self, key: str, default: int) -> int:
         value = self.entry.get(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise self.wrong(f"has {key} {value!r}", f"Write a whole number of at least 1 for {key}")
+            raise self.fault(f"has {key} {value!r}", f"Write a whole number of at least 1 for {key}")
         return value
 
     def flag(self, key: str, default: bool) -> bool:
         value = self.entry.get(key, default)
         if not isinstance(value, bool):
-            raise self.wrong(f"has {key} {value!r}", "Write true or false")
+            raise self.fault(f"has {key} {value!r}", "Write true or false")
         return value
 
     def one_of(self, key: str, known: tuple[str, ...], default: str) -> str:
         value = self.entry.get(key, default)
         if value not in known:
-            raise self.wrong(f"has {key} {value!r}", f"Write one of {', '.join(known)}")
+            raise self.fault(f"has {key} {value!r}", f"Write one of {', '.join(known)}")
         return str(value)
 
     def urls(self, key: str) -> tuple[str, ...]:
         value = self.entry.get(key, [])
         if not isinstance(value, list):
-            raise self.wrong(f"has {key} that is no list", "Write a list of URLs")
+            raise self.fault(f"has {key} that is not a list", "Write a list of URLs")
         for url in value:
             if not _is_action(url):
-                raise self.wrong(f"has the {key} {url!r}", "Write http://…, https://… or log://")
+                raise self.fault(f"has the {key} {url!r}", "Write http://…, https://… or log://")
         return tuple(dict.fromkeys(value))
 
     def conditions(self, key: str) -> tuple[Condition, ...]:
         value = self.entry.get(key, [])
         if not isinstance(value, list):
-            raise self.wrong(f"has a {key} that is no list", "Write a list of {field, op, value}")
+            raise self.fault(f"has a {key} that is not a list", "Write a list of {field, op, value}")
         made = []
         for item in value:
             inner = _Checker(
@@ -236,7 +236,7 @@ def _is_action(url: Any) -> bool:
 
 
 def from_json(text: str) -> Alarm:
-    """The definition that the warehouse keeps."""
+    """Read a definition that the warehouse stores."""
     content = json.loads(text)
     rule = content.pop("rule")
     conditions = tuple(Condition(**item) for item in rule.pop("query"))

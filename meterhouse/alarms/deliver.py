@@ -1,7 +1,7 @@
-"""Delivery of alarm notifications from the outbox: a time-out, retries with back-off and jitter, a ledger.
+"""Delivers alarm notifications from the outbox, with a timeout, and retries with back-off and jitter.
 
-Each notification is sent at least once; the `Idempotency-Key` header tells a repeat. Those of one alarm to one URL go
-out in order. Body and headers are Aodh's.
+Each notification is sent at least once; the `Idempotency-Key` header identifies repeats. Notifications of one alarm to
+one URL are sent in order. Body and headers are Aodh's.
 """
 
 import logging
@@ -22,15 +22,15 @@ from meterhouse.stores.warehouse_tables import deliveries
 if TYPE_CHECKING:
     import httpx
 
-LONGEST_PAUSE = 300.0
-"""Seconds between two attempts at the most, before jitter."""
+MAX_PAUSE = 300.0
+"""Maximum number of seconds between two attempts, before jitter."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Delivered:
-    """What a delivery run did; `pending` is what still waits."""
+    """What a delivery run did; `pending` notifications still wait."""
 
     delivered: int = 0
     failed: int = 0
@@ -45,17 +45,18 @@ def due(site: Site) -> int:
         return int(connection.execute(select(func.count()).select_from(_due().subquery())).scalar() or 0)
 
 
-def deliver(site: Site, *, most: int = 200, workers: int = 16) -> Delivered:
-    """Send what is due, once each; what fails is tried again later, at most METERHOUSE_WEBHOOK_ATTEMPTS times.
+def deliver(site: Site, *, limit: int = 200, workers: int = 16) -> Delivered:
+    """Make one attempt to send each notification that is due, at most `limit` of them.
 
-    May run beside itself: each attempt is claimed in the ledger before it is made.
+    A failed notification is retried by a later call, until METERHOUSE_WEBHOOK_ATTEMPTS attempts were made. Several
+    processes may deliver at the same time: each attempt is claimed in the outbox before it is made.
     """
     import httpx
 
     done = Delivered()
     clock = time.monotonic()
     with site.warehouse.read() as connection:
-        rows = connection.execute(_due().limit(most)).all()
+        rows = connection.execute(_due().limit(limit)).all()
     if rows:
         with (
             httpx.Client(timeout=site.settings.webhook_timeout_seconds) as client,
@@ -89,9 +90,9 @@ def _due() -> Any:
 
 
 def _attempt(site: Site, client: "httpx.Client", row: Row[Any]) -> str | None:
-    """Claim and send one notification; return the figure that counts it, None where another process has it."""
+    """Claim and send one notification; return the figure to count it in, None if another process has claimed it."""
     attempts = row.attempts + 1
-    # Until then nobody else tries; a process that dies at it leaves the row to be sent again after that.
+    # No other process sends it until then. If this process dies, another one sends it after that.
     claimed_until = times.now() + timedelta(seconds=2 * site.settings.webhook_timeout_seconds + 5)
     with site.warehouse.begin() as connection:
         claim = (
@@ -115,7 +116,7 @@ def _attempt(site: Site, client: "httpx.Client", row: Row[Any]) -> str | None:
         values["state"] = "dead"
     else:
         figure = "failed"
-        pause = min(LONGEST_PAUSE, 2.0 ** (attempts - 1)) * random.uniform(0.5, 1.0)
+        pause = min(MAX_PAUSE, 2.0 ** (attempts - 1)) * random.uniform(0.5, 1.0)
         values["next_attempt_at"] = times.now() + timedelta(seconds=pause)
     with site.warehouse.begin() as connection:
         connection.execute(update(deliveries).where(deliveries.c.delivery_id == row.delivery_id).values(**values))
@@ -123,7 +124,7 @@ def _attempt(site: Site, client: "httpx.Client", row: Row[Any]) -> str | None:
 
 
 def _send(client: "httpx.Client", row: Row[Any]) -> str | None:
-    """Send; return what went wrong, in a line."""
+    """Send a notification; return the error in one line, if it failed."""
     import httpx
 
     if row.url.startswith("log:"):

@@ -1,9 +1,11 @@
-"""Evaluation of threshold alarms, all of a cycle together, as Aodh and Ceilometer define it.
+"""Evaluates all threshold alarms together, as Aodh and Ceilometer define it.
 
-The window ends now; it is `period × (evaluation_periods + 1)` long, the further period hiding the delay of intake
-(twice the periods with `exclude_outliers`). The last `evaluation_periods` periods that have good points decide: fewer
-are insufficient data, all over the threshold is alarm, none is ok, a mixture changes nothing unless the state was
-unknown.
+The window ends now and is `period × (evaluation_periods + 1)` long; the extra period hides the delay of intake. With
+`exclude_outliers` it is twice `evaluation_periods` long. The last `evaluation_periods` periods with good points decide:
+
+- If there are fewer periods, the state is insufficient data.
+- If all are over the threshold, it is alarm. If none is, it is ok.
+- If only some are, the state stays, unless it was insufficient data. Then the last period decides.
 """
 
 import json
@@ -35,7 +37,7 @@ from meterhouse.stores.warehouse_tables import alarm_history, alarms, deliveries
 log = logging.getLogger(__name__)
 
 WAIT_SECONDS = 30.0
-"""How long an evaluation waits for another one to end: schedule and roll-up may start one at a time."""
+"""How long an evaluation waits for another one: the schedule and a roll-up may start one at the same time."""
 
 COMPARE: dict[str, Callable[[float, float], bool]] = {
     "lt": operator.lt,
@@ -60,7 +62,7 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an alarm's window says. `notify` is set where the actions of the state are due."""
+    """The result of an alarm's evaluation. `notify` says whether the actions of the state are due."""
 
     state: str
     reason: str
@@ -69,13 +71,14 @@ class Outcome:
 
 
 def evaluate(site: Site, at: datetime | None = None) -> Evaluated:
-    """Evaluate every enabled alarm; state, history and outbox change in one transaction.
+    """Evaluate every enabled alarm. State, history and outbox change in one transaction.
 
     Args:
+        site: the site.
         at: the end of the windows, UTC; default now.
 
     Raises:
-        Busy: another process evaluates.
+        AlreadyRunning: another process is still evaluating the alarms after WAIT_SECONDS.
         DefinitionError: alarms.yaml cannot be read; nothing was evaluated.
     """
     done = Evaluated()
@@ -100,7 +103,7 @@ def evaluate(site: Site, at: datetime | None = None) -> Evaluated:
 
 
 def _measure_stream(site: Site, definitions: list[Alarm]) -> None:
-    """Measure the stream's own meters where an alarm reads one; what fails leaves the others as they are."""
+    """Measure the stream's own meters, if an alarm uses one. A failure does not affect other alarms."""
     try:
         stream_meters.record(site, (alarm.rule.meter_name for alarm in definitions))
     except MeterhouseError as error:
@@ -108,7 +111,7 @@ def _measure_stream(site: Site, definitions: list[Alarm]) -> None:
 
 
 def window_values(site: Site, definitions: list[Alarm], moment: datetime) -> list[list[float]]:
-    """For each alarm the statistic of its last evaluation periods that have good points, oldest first."""
+    """For each alarm, the statistic of its last evaluation periods with good points, oldest first."""
     starts = [moment - timedelta(seconds=_window(alarm)) for alarm in definitions]
     with site.warehouse.read() as connection:
         meters = sorted({alarm.rule.meter_name for alarm in definitions})
@@ -179,7 +182,7 @@ def _conditions(definitions: list[Alarm]) -> pa.Table:
 
 
 def decide(alarm: Alarm, state: str, values: list[float]) -> Outcome:
-    """What an alarm in a state makes of its window's values."""
+    """The outcome for an alarm in a state, from its window's values."""
     rule = alarm.rule
     if len(values) < rule.evaluation_periods:
         reason = f"{rule.evaluation_periods} datapoints are unknown"

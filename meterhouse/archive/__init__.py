@@ -1,1 +1,1 @@
-"""Arrival days that are over, sealed."""
+"""Seals arrival days."""

@@ -1,8 +1,9 @@
-"""The archive: an arrival day that is over is sealed.
+"""The archive: seals arrival days.
 
-For each table and arrival hour the many small files are replaced by one: deduplicated, sorted, compressed. It is read
-back, counted and hashed against what it replaces; only then does it take their place, in one commit that
-changes no data, and the manifest says so. The replaced files are deleted later, when no reader can be at them.
+For each table and arrival hour, the many small files are replaced with one that is deduplicated, sorted and compressed.
+It is read back, and its count and hash are compared with those of the files that it replaces. Only then are they
+replaced, in one commit that changes no data, and the manifest lists the new file. The replaced files are deleted later,
+when no reader can be using them.
 """
 
 import json
@@ -33,12 +34,12 @@ class Recipe:
     """How a table is sealed.
 
     Attributes:
-        identity: what makes two rows the same; empty where equal rows are rows of their own.
-        moment: when a row came; of equal rows the first stays.
-        order: how rows are sorted.
-        bounds: columns whose least and greatest values readers leave files out by.
-        row_group: rows of a Parquet row group; few where rows are wide, for a group is made in memory.
-        total: the column that is summed.
+        identity: the columns that identify a row; empty if equal rows are all kept.
+        moment: the column with the time that a row came; of equal rows, the first is kept.
+        order: the columns to sort by.
+        bounds: columns whose minimum and maximum let readers skip files.
+        row_group: rows of a Parquet row group; few if rows are wide, because a group is built in memory.
+        total: the column to sum.
     """
 
     identity: tuple[str, ...]
@@ -85,9 +86,9 @@ RECIPES = {
 
 @dataclass
 class Sealed:
-    """One table's manifest entry of a day.
+    """A table's manifest entry for a day.
 
-    `digest` is the XOR of the MD5s of the rows; `volume_sum` is of the finite volumes, None where it overflows.
+    `digest` is the XOR of the rows' MD5 hashes. `volume_sum` is the sum of the finite volumes, None if it overflows.
     """
 
     day: date
@@ -106,7 +107,7 @@ class Sealed:
 
 @dataclass
 class Archived:
-    """What an archive run did. `unchanged` lists the tables that were sealed already, or have nothing of the day."""
+    """What an archive run did. `unchanged` tables were already sealed, or have no rows of the day."""
 
     day: date
     sealed: list[Sealed] = field(default_factory=list)
@@ -118,13 +119,13 @@ class Archived:
 def archive(site: Site, day: date) -> Archived:
     """Seal an arrival day.
 
-    A day that is not over may be sealed too: what comes later is sealed by the next run, and the manifest says
+    A day that is not over may be sealed too. The next run seals what comes later, and the manifest has
     `day_over: false`.
 
     Raises:
-        Busy: another process archives.
-        MeterhouseError: messages of the day wait for conversion, or a sealed file does not equal what it replaces;
-            nothing was replaced then.
+        AlreadyRunning: another process is archiving.
+        MeterhouseError: messages of the day wait for conversion, or a sealed file differs from the files that it
+            should replace; they were not replaced.
     """
     done = Archived(day)
     started, clock = times.now(), time.monotonic()
@@ -148,7 +149,7 @@ def archive(site: Site, day: date) -> Archived:
 
 
 def manifest(site: Site, day: date | None = None) -> list[dict[str, Any]]:
-    """The manifest's entries, of one day or all, oldest first."""
+    """The manifest's entries, of one day or of all days, oldest first."""
     query = select(archive_manifest).order_by(archive_manifest.c.day, archive_manifest.c.table_name)
     if day is not None:
         query = query.where(archive_manifest.c.day == day)
@@ -157,7 +158,7 @@ def manifest(site: Site, day: date | None = None) -> list[dict[str, Any]]:
 
 
 def _must_be_converted(site: Site, day: date) -> None:
-    """Followers read the files of the commits that they have not taken yet: those must not go."""
+    """Raise if rows of the day are not converted and catalogued: the steps still have to read the files to replace."""
     for table in ("samples", "events"):
         after = site.lake.transaction(table, conversion.APP) or 0
         while (waiting := site.lake.appended("notifications", after)) is not None:
@@ -165,7 +166,7 @@ def _must_be_converted(site: Site, day: date) -> None:
             if any(hour.startswith(day.isoformat()) for hour in hours):
                 raise MeterhouseError(
                     f"messages that arrived on {day} wait for conversion, so the day cannot be sealed yet",
-                    hint="Run `meterhouse collect`, which converts them, and archive again",
+                    hint="Run `meterhouse collect`, which converts them, and archive the day again",
                 )
             after = waiting.version
     after = site.warehouse.followed_version(catalog.FOLLOWER)
@@ -173,7 +174,7 @@ def _must_be_converted(site: Site, day: date) -> None:
         if any(hour.startswith(day.isoformat()) for hour in fresh.rows["arrival_hour"].unique().to_pylist()):
             raise MeterhouseError(
                 f"samples that arrived on {day} are not in the catalog yet, so the day cannot be sealed",
-                hint="Run `meterhouse rollup`, which takes them in, and archive again",
+                hint="Run `meterhouse rollup`, which adds them, and archive the day again",
             )
         after = fresh.version
 
@@ -221,7 +222,7 @@ class _Written:
 
 
 def _write_hour(site: Site, table: str, hour: str, replaced: pa.Table) -> _Written:
-    """Write an hour's sealed file, read it back and compare it with what it replaces."""
+    """Write an hour's sealed file, read it back, and compare it with the files that it replaces."""
     recipe = RECIPES[table]
     schema, partitions = TABLES[table]
     columns = ", ".join(name for name in schema.names if name not in partitions)
@@ -239,10 +240,10 @@ def _write_hour(site: Site, table: str, hour: str, replaced: pa.Table) -> _Writt
         )
         expected = _fingerprint(duck, "once", columns, recipe)
         found = _fingerprint(duck, "sealed", columns, recipe)
-        # Not the sums: they hang on the order of adding up, and the digest holds every volume to the last digit.
+        # The sums are not compared: they depend on the order of addition, and the digest covers every volume exactly.
         if expected[:2] != found[:2]:
             raise MeterhouseError(
-                f"the sealed file does not equal what it should replace: {found[:2]} against {expected[:2]} "
+                f"the sealed file differs from the files that it should replace: {found[:2]}, expected {expected[:2]} "
                 "(rows, digest); nothing was replaced",
                 where=target,
                 hint="Check the disk or object store, and archive the day again",
@@ -254,16 +255,16 @@ def _write_hour(site: Site, table: str, hour: str, replaced: pa.Table) -> _Writt
 
 
 def _view_once(duck: Connection, table: str, columns: str, files: list[str]) -> None:
-    """Make the views `old`, of the files' rows, and `once`, of those without the repeats.
+    """Create the views `old`, with the files' rows, and `once`, with the same rows without repeats.
 
-    Of equal rows the one that came first stays, whatever the order of reading. Only rows that have a repeat are looked
-    at as a whole: bodies are wide, and memory is bounded.
+    Of equal rows, the one that came first is kept, whatever the order of reading. Only rows that have a repeat are
+    compared as a whole, because bodies are wide and memory is limited.
     """
     recipe = RECIPES[table]
     listed = ", ".join(quoted(file) for file in files)
     how = "filename = true, file_row_number = true, hive_partitioning = false"
     source = f"read_parquet([{listed}], {how})"
-    if table in GROWN:  # a file, or each of them, may lack a column
+    if table in GROWN:  # some or all of the files may lack a column
         duck.register("none", TABLES[table][0].empty_table())
         source = f"(FROM read_parquet([{listed}], {how}, union_by_name = true) UNION ALL BY NAME FROM none)"
     duck.execute(f"CREATE TEMP VIEW old AS SELECT {columns}, filename, file_row_number FROM {source}")
@@ -283,12 +284,12 @@ def _view_once(duck: Connection, table: str, columns: str, files: list[str]) -> 
 
 
 def _text(columns: str) -> str:
-    """A SQL expression of a row as one text, in which a null is not the same as nothing."""
+    """A SQL expression for a row as one text, in which a null differs from an empty text."""
     return f"concat_ws('|', {', '.join(f'coalesce({name}::VARCHAR, chr(1))' for name in columns.split(', '))})"
 
 
 def _fingerprint(duck: Connection, view: str, columns: str, recipe: Recipe) -> tuple[int, int, float]:
-    """Rows, XOR of the rows' MD5s, and the sum of the finite volumes to nine digits."""
+    """The number of rows, the XOR of the rows' MD5 hashes, and the sum of the finite volumes to nine digits."""
     total = f"coalesce(fsum({recipe.total}) FILTER (isfinite({recipe.total})), 0.0)" if recipe.total else "0.0"
     row = one(
         duck,
@@ -298,14 +299,14 @@ def _fingerprint(duck: Connection, view: str, columns: str, recipe: Recipe) -> t
 
 
 def _statistics(duck: Connection, recipe: Recipe, rows: int) -> str:
-    """Delta's statistics of a file: row count and bounds, by which readers leave files out."""
+    """Delta's statistics of a file: the row count, and the bounds that let readers skip the file."""
     wanted = ", ".join(f"min({name}), max({name}), count(*) - count({name})" for name in recipe.bounds)
     found = one(duck, f"SELECT {wanted} FROM sealed")
     low, high, nulls = {}, {}, {}
     for place, name in enumerate(recipe.bounds):
-        least, most, missing = found[3 * place : 3 * place + 3]
-        if least is not None:
-            low[name], high[name] = _plain(least), _plain(most)
+        minimum, maximum, missing = found[3 * place : 3 * place + 3]
+        if minimum is not None:
+            low[name], high[name] = _plain(minimum), _plain(maximum)
         nulls[name] = missing
     return json.dumps({"numRecords": rows, "minValues": low, "maxValues": high, "nullCount": nulls})
 
@@ -329,7 +330,7 @@ def _record(site: Site, sealed: Sealed) -> None:
 
 
 def _write_manifest(site: Site, day: date) -> None:
-    """Put the day's manifest beside the tables, for readers that have only the object store."""
+    """Write the day's manifest beside the tables, for readers that can only use the object store."""
     entries = manifest(site, day)
     content = json.dumps({"day": day.isoformat(), "tables": entries}, default=_json, indent=2)
     site.lake.put(f"archive/{day}.json", content.encode())

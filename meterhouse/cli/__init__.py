@@ -3,39 +3,30 @@
 Data goes to standard output, everything else to standard error. Exit status: 0 done, 1 failed, 2 usage error.
 """
 
-import logging
 import os
 import sys
 
 import click
 
 from meterhouse import __version__
-from meterhouse.cli import alarms, ask, dead_letters, definitions, pipeline, resources, site
-from meterhouse.cli.tables import printable
+from meterhouse.cli.commands import Commands
 from meterhouse.errors import MeterhouseError, UsageError
+from meterhouse.extras import not_installed
+from meterhouse.pandas_free import keep_pandas_out
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="meterhouse")
 def cli() -> None:
     """Cloud telemetry as a data pipeline: notifications in; roll-ups, archive, SQL reports and alarms out."""
+    import logging
 
-
-for command in [
-    *pipeline.COMMANDS,
-    *ask.COMMANDS,
-    *resources.COMMANDS,
-    *dead_letters.COMMANDS,
-    *alarms.COMMANDS,
-    *definitions.COMMANDS,
-    *site.COMMANDS,
-]:
-    cli.add_command(command)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
 
 
 def main() -> None:
     """Run the command line; an error that the user can fix is one line, never a traceback."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    keep_pandas_out()
     try:
         cli.main(prog_name="meterhouse", standalone_mode=False)
     except click.exceptions.Abort:
@@ -44,11 +35,16 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except MeterhouseError as error:
+        from meterhouse.cli.tables import printable
+
         click.echo(f"meterhouse: {printable(str(error))}", err=True)
         sys.exit(2 if isinstance(error, UsageError) else 1)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
+        if isinstance(error, ImportError) and (fault := not_installed(error)) is not None:
+            click.echo(f"meterhouse: {fault}", err=True)
+            sys.exit(1)
         if os.environ.get("METERHOUSE_DEBUG"):
             raise
         said = next(iter(str(error).splitlines()), "")

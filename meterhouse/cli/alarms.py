@@ -95,6 +95,3 @@ def deliver(printer: Printer) -> None:
     with progress("delivering notifications"):
         done = send(Site.open())
     printer.figures("delivered", asdict(done))
-
-
-COMMANDS: list[click.Command] = [alarms]

@@ -209,6 +209,3 @@ def sql_command(statement: str, store: str, printer: Printer) -> None:
             columns, rows = ask.sql_on_warehouse(site, statement)
             found = [dict(zip(columns, row, strict=True)) for row in rows]
     printer.rows(found, columns)
-
-
-COMMANDS: list[click.Command] = [statistics, samples, events, meters, report, sql_command]

@@ -136,7 +136,7 @@ def retry(
     from meterhouse.collection.dead_letter_retry import retry as try_again
     from meterhouse.configuration import open_checked
     from meterhouse.conversion.step import convert
-    from meterhouse.errors import Busy
+    from meterhouse.errors import Conflict
 
     selection = _selection(ids, queue, reason, start, end, all_of_them)
     site = open_checked()
@@ -148,7 +148,7 @@ def retry(
         done["samples"], done["events"] = converted.samples, converted.events
         done["conversion_errors"], done["unsigned_samples"] = converted.errors, converted.unsigned
         done["late_points"] = catalogued.late
-    except Busy as error:  # which does the same for what was landed here
+    except Conflict as error:  # which does the same for what was landed here
         note(f"meterhouse: {error}")
     printer.figures("retried", done)
 
@@ -175,6 +175,3 @@ def purge(
     with progress("deleting dead letters"):
         found = asdict(delete(Site.open(), selection, dry_run=dry_run))
     printer.figures("would purge" if dry_run else "purged", {**found, "dry_run": dry_run})
-
-
-COMMANDS: list[click.Command] = [dead_letters]

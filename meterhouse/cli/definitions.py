@@ -67,6 +67,3 @@ def drift(forget: bool, event_type: str | None, printer: Printer) -> None:
         note(f"forgot {start_again(site, event_type)} paths")
         return
     printer.rows([asdict(each) for each in drifted(site) if event_type in (None, each.event_type)])
-
-
-COMMANDS: list[click.Command] = [definitions]

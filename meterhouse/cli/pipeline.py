@@ -47,7 +47,7 @@ def convert(kind: str, definitions: Path | None, explain: str | None, as_json: b
     loaded = _definitions(kind, definitions)
     for fault in loaded.faults:
         note(f"meterhouse: {fault}")
-    converter = Converter.by(settings(), loaded)
+    converter = Converter.from_settings(settings(), loaded)
     if explain is not None:
         from meterhouse.conversion.explain import as_text, explain_event, explain_samples
 
@@ -277,6 +277,3 @@ def backfill(asset: str, start: datetime | None, end: datetime | None, why: str,
     with progress(f"recomputing {asset}") as update:
         done = recompute(site, asset, start, end, why=why, progress=update)
     printer.figures("backfilled", done)
-
-
-COMMANDS: list[click.Command] = [convert, collect, load, rollup, archive, backfill]

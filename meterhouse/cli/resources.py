@@ -42,6 +42,3 @@ def show(resource_id: str, printer: Printer) -> None:
     from meterhouse.site import Site
 
     printer.figures(resource_id, resource(Site.open(), resource_id))
-
-
-COMMANDS: list[click.Command] = [resources]

@@ -19,6 +19,9 @@ from meterhouse.cli.progress import progress
 @click.option("--seed", type=int, default=7, show_default=True, help="Seed of the simulated cloud.")
 def demo(exit_after: bool, port: int, seed: int) -> None:
     """Run the whole pipeline on a simulated cloud, under Dagster, in its own home folder."""
+    from meterhouse.shipped import code_location
+
+    code_location()
     from meterhouse.demo.tour import tour
 
     raise SystemExit(tour(exit_after=exit_after, port=port, seed=seed))
@@ -33,7 +36,7 @@ def doctor(printer: Printer) -> None:
 
         found = examine()
     printer.rows(found)
-    if any(row["state"] == "wrong" for row in found):
+    if any(row["state"] == "failed" for row in found):
         raise SystemExit(1)
 
 
@@ -41,14 +44,14 @@ def doctor(printer: Printer) -> None:
 @prints("setting", "value", "meaning", whole=("setting",), prose=("value", "meaning"))
 def show_settings(printer: Printer) -> None:
     """List all settings with their values and meanings."""
-    from meterhouse.settings import SECRETS, Settings, settings
+    from meterhouse.settings import SECRETS, declarations, settings, variable
 
     values = settings()
     found = []
-    for name, field in Settings.model_fields.items():
+    for name, declared in declarations().items():
         value = getattr(values, name)
         shown = "***" if name in SECRETS and value else _without_password(name, value)
-        found.append({"setting": f"METERHOUSE_{name.upper()}", "value": _text(shown), "meaning": field.description})
+        found.append({"setting": variable(name), "value": _text(shown), "meaning": declared.description})
     printer.rows(found)
 
 
@@ -80,6 +83,3 @@ def migrate() -> None:
     before = warehouse.revision()
     warehouse.migrate()
     note(f"the schema is at revision {HEAD_REVISION} (was {before or 'empty'})")
-
-
-COMMANDS: list[click.Command] = [demo, doctor, show_settings, migrate]

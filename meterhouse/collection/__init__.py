@@ -1,1 +1,1 @@
-"""Stream to lake: drain, land, acknowledge; dead letters retried, lag; files loaded as if collected."""
+"""Stream to lake: drains, lands, acknowledges; retries dead letters, measures the lag, loads files."""

@@ -1,6 +1,6 @@
-"""Collection: drain the stream, land the messages in the lake, and only then let the stream forget them.
+"""Collection: drains the stream, lands the messages in the lake, and only then acknowledges them.
 
-Nothing but the stream and the lake is needed for it: while the warehouse is away, messages are landed all the same.
+It needs only the stream and the lake. While the warehouse is unavailable, messages are still landed.
 """
 
 import logging
@@ -15,22 +15,22 @@ from meterhouse.site import Site
 from meterhouse.stream import Batch
 
 RETRY_SECONDS = (0.5, 15.0)
-"""The first and the longest pause before a batch is landed again that could not be; each is twice the one before."""
+"""The first and the longest pause before landing a batch is retried. Each pause is twice as long as the one before."""
 
 STOP_SECONDS = 0.1
-"""How often a run that waits asks whether it is to stop."""
+"""How often a run that waits checks whether it should stop."""
 
 INDEX = "landed"
-"""Folder below the home folder where the index of landed message_ids is cached."""
+"""Folder in the home folder where the index of landed message_ids is cached."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Collected(Tally):
-    """What was collected, in how many batches.
+    """What was collected.
 
-    Of `seconds`, `landing_seconds` is what landing took, and `idle_seconds` what passed while nothing came.
+    Of `seconds`, landing took `landing_seconds`, and nothing came for `idle_seconds`.
     """
 
     batches: int = 0
@@ -40,12 +40,12 @@ class Collected(Tally):
 
     @property
     def rate(self) -> float:
-        """Messages a second while there were any; 0 where there were none."""
+        """Messages a second, without idle time; 0 if there were none."""
         busy = self.seconds - self.idle_seconds
         return self.messages / busy if busy > 0 else 0.0
 
     def add(self, other: Tally) -> None:
-        """Count the other in."""
+        """Add the counts of another run."""
         super().add(other)
         if isinstance(other, Collected):
             self.batches += other.batches
@@ -59,12 +59,12 @@ class Limits:
     """When a collecting run ends.
 
     Attributes:
-        messages: after so many messages that were not known; None for no such limit.
-        seconds: after so many seconds; at least one batch that was not known is landed.
-        quiet_seconds: when nothing has come for so long.
-        follow: never by itself; `quiet_seconds` says nothing then.
-        patience_seconds: a lake that cannot be written is tried again for so long.
-        stop: asked often; when it says so, the run ends after the batch that it is at.
+        messages: after this many new messages; None for no limit.
+        seconds: after this many seconds, but not before at least one new batch is landed; None for no limit.
+        quiet_seconds: when nothing has come for this long.
+        follow: never by itself; `quiet_seconds` has no effect.
+        patience_seconds: how long to retry if the lake cannot be written.
+        stop: called often; if it returns true, the run ends after the current batch.
     """
 
     messages: int | None = None
@@ -87,25 +87,25 @@ def collect(site: Site, limits: Limits = ONCE) -> Collected:
 
 
 def batches(site: Site, limits: Limits = ONCE) -> Generator[Collected]:
-    """Drain the stream, and tell of each batch once it is landed; also that nothing came for a while.
+    """Drain the stream, and yield the result of each batch once it is landed; also when nothing came for a while.
 
-    It is acknowledged when it is on the disk; at the end all are.
+    A batch is acknowledged when it is synced to disk. At the end all batches are acknowledged.
 
     A message_id that was landed within METERHOUSE_REDELIVERY_HOURS is not landed again. A kill at any point loses
-    nothing: what was not acknowledged comes again, and what was landed is then known. Any number of processes may
-    collect from one stream.
+    nothing: messages that were not acknowledged come again, and those that were landed are recognised. Any number of
+    processes may collect from one stream.
 
     Raises:
         MeterhouseError: the stream or the lake cannot be reached; nothing unlanded was acknowledged.
     """
-    given = site.settings
-    most = given.collect_batch if limits.messages is None else min(given.collect_batch, limits.messages)
-    landing = Landing(site.lake, given.home_path / INDEX, given.redelivery_hours, site.stream.name)
-    taken = site.stream.batches(most, quiet_seconds=limits.quiet_seconds, follow=limits.follow)
+    settings = site.settings
+    size = settings.collect_batch if limits.messages is None else min(settings.collect_batch, limits.messages)
+    landing = Landing(site.lake, settings.home_path / INDEX, settings.redelivery_hours, site.stream.name)
+    taken = site.stream.batches(size, quiet_seconds=limits.quiet_seconds, follow=limits.follow)
     syncer = Syncer()
-    site.lake.written()  # from here on it is noted
-    begun = told = time.monotonic()
-    fresh = 0  # redelivered ones do not count: a run that is cut off within a file must get further than the one before
+    site.lake.written()  # starts to record written files
+    started = reported = time.monotonic()
+    fresh = 0  # without redelivered messages: a run that ends within a file must get further than the one before
     try:
         for batch in taken:
             done, before = Collected(), time.monotonic()
@@ -119,7 +119,7 @@ def batches(site: Site, limits: Limits = ONCE) -> Generator[Collected]:
             if batch.at_once:
                 syncer.wait()
             now = time.monotonic()
-            done.landing_seconds, done.seconds, told = now - before, now - told, now
+            done.landing_seconds, done.seconds, reported = now - before, now - reported, now
             done.idle_seconds = 0.0 if done.messages else done.seconds
             yield done
             fresh += done.landed + done.dead_letters
@@ -127,7 +127,7 @@ def batches(site: Site, limits: Limits = ONCE) -> Generator[Collected]:
                 break
             if limits.messages is not None and fresh >= limits.messages:
                 break
-            if limits.seconds is not None and now - begun >= limits.seconds and (fresh or not batch.messages):
+            if limits.seconds is not None and now - started >= limits.seconds and (fresh or not batch.messages):
                 break
         syncer.wait()
     finally:
@@ -137,21 +137,21 @@ def batches(site: Site, limits: Limits = ONCE) -> Generator[Collected]:
 
 
 def _land(landing: Landing, batch: Batch, limits: Limits) -> Tally | None:
-    """Land a batch; where the lake cannot be written, again after a while, as long as the limits' patience lasts.
+    """Land a batch. If the lake cannot be written, retry until the limits' `patience_seconds` are over.
 
-    None where the run is to stop meanwhile.
+    Returns None if the run was stopped meanwhile.
     """
-    pause, begun, raws = RETRY_SECONDS[0], time.monotonic(), batch.messages
+    pause, started, raws = RETRY_SECONDS[0], time.monotonic(), batch.messages
     while True:
         try:
             return landing.land(raws, batch.positions)
         except MeterhouseError as error:
-            if not limits.follow and time.monotonic() + pause - begun > limits.patience_seconds:
+            if not limits.follow and time.monotonic() + pause - started > limits.patience_seconds:
                 raise
-            log.warning("%s; trying again in %.1f s", error, pause)
+            log.warning("%s; retrying in %.1f s", error, pause)
         raws = [raw._replace(redelivered=True) for raw in raws]  # some may be in the dead letters now
-        again_at = time.monotonic() + pause
-        while time.monotonic() < again_at:
+        retry_at = time.monotonic() + pause
+        while time.monotonic() < retry_at:
             if limits.stop():
                 return None
             time.sleep(STOP_SECONDS)

@@ -1,6 +1,6 @@
-"""Retry of dead letters: what is a notification by now is landed, and only then taken from the dead letters.
+"""Retries dead letters: a letter that is a notification now is landed, and only then removed.
 
-A kill between the two leaves letters whose message is landed; the next retry knows that and only takes them away.
+A kill between the two leaves letters whose message is landed. The next retry recognises them and only removes them.
 """
 
 import json
@@ -16,18 +16,18 @@ from meterhouse.collection.collect import INDEX
 from meterhouse.collection.landing import Landing
 from meterhouse.collection.syncing import sync
 from meterhouse.conversion import signatures
-from meterhouse.dead_letters import LEASE, TABLE, Selection, identity, remove, shown_id
-from meterhouse.progress import Progress, quiet
+from meterhouse.dead_letters import LEASE, TABLE, Selection, hex_id, identity, remove
+from meterhouse.progress import Progress, no_progress
 from meterhouse.site import Site
 from meterhouse.stores.duck import one
 from meterhouse.stream import Raw
 from meterhouse.stream.envelope import BadMessage, unwrap
 
 SOURCE = "dead-letters"
-"""The source of what a retry lands."""
+"""The source of messages that a retry lands."""
 
 _AT_ONCE = 10_000
-"""Letters that are landed in one commit."""
+"""Maximum number of letters that are landed in one commit."""
 
 
 @dataclass
@@ -35,11 +35,12 @@ class Retried:
     """What a retry did.
 
     Attributes:
-        letters: the letters that were tried.
-        landed: the notifications that came of them and are new.
-        known: letters whose notification was landed already, by an earlier retry or from the stream.
-        removed: letters that were taken away, for they are landed.
-        kept: letters that are no notifications still, `reasons` says why.
+        letters: letters that were retried.
+        landed: new notifications that were landed.
+        known: letters whose notification was already landed, by an earlier retry or from the stream.
+        removed: letters that were removed because they are landed.
+        kept: letters that are still not notifications.
+        reasons: why letters were kept, with counts.
     """
 
     letters: int = 0
@@ -50,20 +51,20 @@ class Retried:
     reasons: Counter[str] = field(default_factory=Counter)
 
 
-def retry(site: Site, selection: Selection, *, progress: Progress = quiet) -> Retried:
-    """Unwrap the selected letters again, with the present code and settings, and land what is a notification.
+def retry(site: Site, selection: Selection, *, progress: Progress = no_progress) -> Retried:
+    """Unwrap the selected letters again, with the present code and settings, and land those that are notifications.
 
-    A letter that holds a polled sample with a wrong signature is landed as a batch of this sample where its signature
-    is right by the present secret, or none is set. The landed is converted by the next conversion.
+    A letter with a polled sample whose signature was wrong is landed as a batch of this sample, if the signature is
+    valid with the present secret, or no secret is set. The next conversion converts what was landed.
 
     Raises:
-        Busy: another process takes letters away.
-        UnknownName: there is no letter of one of the ids; nothing was tried.
-        MeterhouseError: the lake cannot be reached; what was landed goes with the next retry.
+        AlreadyRunning: another process is removing letters.
+        UnknownName: no letter has one of the ids; nothing was retried.
+        MeterhouseError: the lake cannot be reached; the next retry removes the letters that were landed.
     """
     done = Retried()
     gone: list[pa.Table] = []
-    site.lake.written()  # from here on it is noted
+    site.lake.written()  # starts to record written files
     with site.warehouse.lease(LEASE), site.lake.connect() as duck:
         selection.view(duck, site.lake, site.lake.version(TABLE))
         total, oldest = one(duck, "SELECT count(*), min(received_at) FROM selected")
@@ -83,16 +84,16 @@ def retry(site: Site, selection: Selection, *, progress: Progress = quiet) -> Re
 
 
 def _hours(site: Site, oldest: datetime) -> int:
-    """Over how many hours of arrivals a message is known: as far back as it would have been when the oldest came."""
+    """The hours of arrivals in which to recognise a message: as far back as when the oldest letter came."""
     return site.settings.redelivery_hours + max(0, -((oldest - times.now()) // times.HOUR))
 
 
 def _land(landing: Landing, letters: pa.Table, secret: str, done: Retried) -> pa.Array:
-    """Land what is a notification; return the places of these letters."""
+    """Land the letters that are notifications; return their indexes."""
     raws, places = [], []
     for place, letter in enumerate(letters.to_pylist()):
         try:
-            raws.append(_again(letter, secret))
+            raws.append(_unwrapped(letter, secret))
             places.append(place)
         except BadMessage as fault:
             done.reasons[str(fault)] += 1
@@ -105,11 +106,11 @@ def _land(landing: Landing, letters: pa.Table, secret: str, done: Retried) -> pa
     return pa.array(places, pa.int64())
 
 
-def _again(letter: dict[str, Any], secret: str) -> Raw:
-    """What to land of a letter.
+def _unwrapped(letter: dict[str, Any], secret: str) -> Raw:
+    """The message to land for a letter.
 
     Raises:
-        BadMessage: it is no notification still.
+        BadMessage: it is still not a notification.
     """
     if identity(letter["queue"], letter["body"]) == letter["letter_id"]:
         unwrap(letter["body"])
@@ -118,9 +119,9 @@ def _again(letter: dict[str, Any], secret: str) -> Raw:
 
 
 def _as_batch(letter_id: int, body: bytes, received_at: datetime, secret: str) -> bytes:
-    """The notification that holds the polled sample of a letter, just as it was signed, and nothing else.
+    """A notification with only the polled sample of a letter, exactly as it was signed.
 
-    Its message_id follows from the letter's, so that it is landed once.
+    Its message_id is made from the letter's id, so that it is landed once.
     """
     try:
         sample = json.loads(body)
@@ -131,7 +132,7 @@ def _as_batch(letter_id: int, body: bytes, received_at: datetime, secret: str) -
     if secret and not signatures.is_valid(sample, secret):
         raise BadMessage("the signature of the polled sample is wrong")
     header = {
-        "message_id": f"dead-letter:{shown_id(letter_id)}",
+        "message_id": f"dead-letter:{hex_id(letter_id)}",
         "event_type": "telemetry.polling",
         "publisher_id": SOURCE,
         "priority": "SAMPLE",

@@ -1,8 +1,8 @@
-"""What follows a landing: conversion, and the catalog of what was converted.
+"""The work that follows landing: conversion, and the catalog of what was converted.
 
-A thread does it beside the landing, so that a warehouse that does not answer holds up nothing. A stream that brings
-much keeps one core busy with draining and landing; conversion, which follows the lake and not the stream, then has a
-process of its own. It ends when the one that started it does, however that ends.
+A thread does it in parallel to landing, so that a warehouse that does not answer does not hold up landing. With much
+traffic, draining and landing use a whole core. Conversion, which follows the lake and not the stream, then runs in a
+separate process. That process ends when the one that started it ends, for whatever reason.
 """
 
 import contextlib
@@ -21,17 +21,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from meterhouse import errors
-from meterhouse.catalog import Catalogued, behind, catalog
+from meterhouse.catalog import Catalogued, catalog, commits_behind
 from meterhouse.conversion.step import Conversion, convert, unconverted
-from meterhouse.errors import Busy, MeterhouseError
-from meterhouse.settings import Settings
+from meterhouse.errors import Conflict, MeterhouseError
+from meterhouse.pandas_free import keep_pandas_out
+from meterhouse.settings import Settings, as_environment
 from meterhouse.site import Site
 
 WAIT_SECONDS = 60.0
-"""How long the last look waits for another process that converts, so that nothing landed is left unconverted."""
+"""How long the last conversion waits for another process that converts, so that everything landed is converted."""
 
 END_SECONDS = 3.0
-"""How long a run that is asked to end waits for what is being done."""
+"""How long a run that is stopped waits for the work in progress."""
 
 log = logging.getLogger(__name__)
 
@@ -44,16 +45,16 @@ class Followed:
     catalogued: Catalogued = field(default_factory=Catalogued)
 
     def add(self, other: "Followed") -> None:
-        """Count the other in."""
+        """Add the counts of another run."""
         self.converted.add(other.converted)
         self.catalogued.add(other.catalogued)
 
 
 def follow(site: Site, *, wait_seconds: float = 0.0) -> Followed:
-    """Convert what was landed, and take what was converted into the catalog.
+    """Convert what was landed, and add it to the catalog.
 
     Raises:
-        Busy: another process is at it still, after so many seconds.
+        AlreadyRunning: another process is still running it after `wait_seconds`.
         MeterhouseError: definitions cannot be read, or the lake or the warehouse cannot be reached.
     """
     converted = convert(site, wait_seconds=wait_seconds, record=False)
@@ -61,9 +62,9 @@ def follow(site: Site, *, wait_seconds: float = 0.0) -> Followed:
 
 
 class Follower:
-    """Follows landings as it is told of them, beside the landing: what takes long or fails there does not hold it up.
+    """Converts and catalogs what is landed, in parallel to landing: delays and errors there do not hold up landing.
 
-    For one thread.
+    Use it from one thread.
     """
 
     def __init__(self, site: Site) -> None:
@@ -74,24 +75,24 @@ class Follower:
         self._process: _Process | None = None
 
     def start_process(self) -> None:
-        """From now on follow in a process of its own, where there is a core for it."""
+        """From now on, follow in a separate process, if there is more than one core."""
         if self._process is None and len(os.sched_getaffinity(0)) > 1:
             self._process = _Process(self.site.settings)
 
     def landed(self) -> None:
-        """Follow what was landed as soon as what is at it now has ended."""
+        """Follow what was landed, as soon as the current work has ended."""
         self._take(self._beside.answers())
         if self._process is not None:
-            self._process.ask()
+            self._process.request()
             self._take(self._process.answers())
             if self._process.alive:
                 return
             self._process.kill()
             self._process = None
-        self._beside.ask()
+        self._beside.request()
 
     def retry(self) -> None:
-        """Follow once more if the last time failed."""
+        """Follow again if the last attempt failed."""
         self._take(self._beside.answers())
         if self._process is not None:
             self._take(self._process.answers())
@@ -99,20 +100,20 @@ class Follower:
             self.landed()
 
     def later(self, step: Callable[..., object], *arguments: object) -> None:
-        """Do something beside the landing, after what is to be done there already."""
+        """Call a function in parallel to landing, after the work that is already scheduled there."""
         self._beside.submit(step, *arguments)
 
     def finish(self) -> None:
-        """Follow to the end of what is landed.
+        """Follow until everything landed is converted and in the catalog.
 
         Raises:
-            MeterhouseError: as `follow`; all that was landed is in the lake, and is converted the next time.
+            MeterhouseError: as in `follow`. Everything landed is in the lake, and the next run converts it.
         """
         if self._process is not None:
             self._take(self._process.close())
             self._process = None
         self._take(self._beside.close())
-        if self.failure is not None or unconverted(self.site) + behind(self.site):
+        if self.failure is not None or unconverted(self.site) + commits_behind(self.site):
             try:
                 self.done.add(follow(self.site, wait_seconds=WAIT_SECONDS))
             except MeterhouseError as error:
@@ -120,7 +121,7 @@ class Follower:
                 raise
 
     def abandon(self) -> None:
-        """End without waiting; the process is killed at what it is at, as it may be at any time."""
+        """End without waiting. The process is killed during its work, which is safe at any time."""
         if self._process is not None:
             self._process.kill()
             self._process = None
@@ -135,17 +136,17 @@ class Follower:
                 self.failure = None
 
     def _failed(self, error: Exception) -> None:
-        if not isinstance(error, Busy) and str(error) != str(self.failure):
+        if not isinstance(error, Conflict) and str(error) != str(self.failure):
             kind = "" if isinstance(error, MeterhouseError) else f"{type(error).__name__}: "
-            log.warning("%s%s; landing goes on", kind, error)
+            log.warning("%s%s; landing continues", kind, error)
         self.failure = error
 
 
 class _Beside:
-    """A thread that follows when it is asked to."""
+    """A thread that follows on request."""
 
     def __init__(self, site: Site) -> None:
-        # A lake of its own, for a table that is open is not for two threads.
+        # It needs its own lake, because two threads must not share an open table.
         self._site = replace(site)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="following")
         self._running: Future[Followed] | None = None
@@ -153,10 +154,10 @@ class _Beside:
         self._again = False
 
     def submit(self, step: Callable[..., object], *arguments: object) -> None:
-        """Do something after what is to be done already."""
+        """Call a function after the work that is already scheduled."""
         self._last = self._pool.submit(step, *arguments)
 
-    def ask(self) -> None:
+    def request(self) -> None:
         """Follow what is landed by now."""
         if self._running is None:
             self._running = self._last = self._pool.submit(follow, self._site)
@@ -164,11 +165,11 @@ class _Beside:
             self._again = True
 
     def answers(self) -> list[Followed | Exception]:
-        """What it has done since the last time."""
+        """The results since the last call."""
         return [self._answer(self._running)] if self._running is not None and self._running.done() else []
 
     def close(self) -> list[Followed | Exception]:
-        """Wait until it has done what it was asked to, and end it."""
+        """Wait for the requested work, and end the thread."""
         found = []
         while self._running is not None:
             found.append(self._answer(self._running))
@@ -176,7 +177,7 @@ class _Beside:
         return found
 
     def kill(self) -> None:
-        """Begin nothing more; what is asked for already is done, and waited for a moment."""
+        """Start no more work. The scheduled work is still done; wait for it for at most END_SECONDS."""
         self._pool.shutdown(wait=False)
         if self._last is not None:
             wait([self._last], timeout=END_SECONDS)
@@ -184,28 +185,28 @@ class _Beside:
     def _answer(self, ended: "Future[Followed]") -> Followed | Exception:
         try:
             return ended.result()
-        except Exception as error:  # whatever it is, it must not end the landing
+        except Exception as error:  # no error may end landing
             return error
         finally:
             self._running = None
             if self._again:
                 self._again = False
-                self.ask()
+                self.request()
 
 
 class _Process:
-    """A process that follows when it is asked to."""
+    """A process that follows on request."""
 
     def __init__(self, settings: Settings) -> None:
         self._answers: queue.Queue[bytes] = queue.Queue()
-        self._asked = self._again = False
+        self._requested = self._again = False
         self.alive = True
         environment = {name: value for name, value in os.environ.items() if not name.startswith("METERHOUSE_")}
         self._child = subprocess.Popen(
             [sys.executable, "-m", "meterhouse.collection.following"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=environment | _variables(settings),
+            env=environment | as_environment(settings),
         )
         self._reader = threading.Thread(target=self._read, daemon=True, name="following")
         self._reader.start()
@@ -216,30 +217,30 @@ class _Process:
             self._answers.put(line)
         self._answers.put(b"")
 
-    def ask(self) -> None:
+    def request(self) -> None:
         """Follow what is landed by now."""
-        if self._asked:
+        if self._requested:
             self._again = True
             return
         assert self._child.stdin is not None
         try:
             self._child.stdin.write(b"\n")
             self._child.stdin.flush()
-            self._asked = True
+            self._requested = True
         except OSError:
             self.alive = False
 
     def answers(self) -> list[Followed | Exception]:
-        """What it has done since the last time."""
+        """The results since the last call."""
         found: list[Followed | Exception] = []
         while not self._answers.empty():
             found += self._answer()
         return found
 
     def close(self) -> list[Followed | Exception]:
-        """Wait until it has done what it was asked to, and end it."""
+        """Wait for the requested work, and end the process."""
         found: list[Followed | Exception] = []
-        while self._asked and self.alive:
+        while self._requested and self.alive:
             found += self._answer()
         assert self._child.stdin is not None
         with contextlib.suppress(OSError):
@@ -264,44 +265,36 @@ class _Process:
     def _answer(self) -> list[Followed | Exception]:
         line = self._answers.get()
         if not line:
-            self.alive = self._asked = False
+            self.alive = self._requested = False
             return []
-        self._asked = False
+        self._requested = False
         if self._again:
             self._again = False
-            self.ask()
+            self.request()
         try:
             answer = json.loads(line)
-        except ValueError:  # cut off by its end
+        except ValueError:  # cut off because the process ended
             return []
         if "error" in answer:
             kind: type[MeterhouseError] = getattr(errors, answer["error"])
-            return [Busy(answer["what"]) if kind is Busy else MeterhouseError(answer["what"])]
+            return [kind(answer["what"]) if issubclass(kind, Conflict) else MeterhouseError(answer["what"])]
         converted, catalogued = answer["converted"], answer["catalogued"]
         converted["error_kinds"] = Counter(converted["error_kinds"])
         return [Followed(Conversion(**converted), Catalogued(**catalogued))]
 
 
-def _variables(settings: Settings) -> dict[str, str]:
-    """The environment in which another process reads these settings."""
-    given = settings.model_dump(mode="json", exclude_unset=True, exclude_none=True)
-    return {f"METERHOUSE_{name.upper()}": _text(value) for name, value in given.items()}
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def main() -> None:
-    """Follow at each line of standard input, and answer with a line of JSON, until there is no more input."""
+    """For each line of standard input, follow and answer with a line of JSON."""
     from meterhouse.conversion.convert import Converter
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; who started this one closes its input
+    keep_pandas_out()
+    # The terminal sends SIGINT to all processes. This one ends when its parent closes its input.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what anything else prints is no answer
+    os.dup2(2, 1)  # other output must not mix with the answers
     site = Site.open()
-    with contextlib.suppress(MeterhouseError):  # it comes again with the first piece, which then says so
-        Converter.by(site.settings, site.definitions)
+    with contextlib.suppress(MeterhouseError):  # the first request raises it again, and reports it
+        Converter.from_settings(site.settings, site.definitions)
     for _ in sys.stdin.buffer:
         try:
             done = follow(site, wait_seconds=1.0)

@@ -1,4 +1,4 @@
-"""Intake: messages from the stream to samples and events in the lake. What `collect` and the sensor's runs do."""
+"""Intake: messages from the stream become samples and events in the lake. `collect` and the sensor's runs do this."""
 
 import logging
 import time
@@ -11,22 +11,22 @@ from meterhouse.collection import lag
 from meterhouse.collection.collect import ONCE, Collected, Limits, batches
 from meterhouse.collection.following import Followed, Follower
 from meterhouse.errors import MeterhouseError
-from meterhouse.progress import Progress, quiet
+from meterhouse.progress import Progress, no_progress
 from meterhouse.site import Site
 from meterhouse.stream import Backlog
 
 REPORT_SECONDS = 10.0
-"""How often an intake keeps what it did, and tells of it."""
+"""How often an intake records and reports what it did."""
 
 MANY_MESSAGES, MANY_BYTES = 2_500, 8 << 20
-"""A batch of so many messages or bytes is worth a process of its own for the conversion."""
+"""A batch of this many messages or bytes is worth a separate process for the conversion."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Intake:
-    """What an intake did: what it collected, and what conversion and catalog made of it meanwhile."""
+    """What an intake did: what it collected, and what it converted and catalogued meanwhile."""
 
     collected: Collected = field(default_factory=Collected)
     followed: Followed = field(default_factory=Followed)
@@ -37,22 +37,22 @@ def intake(
     site: Site,
     limits: Limits = ONCE,
     *,
-    progress: Progress = quiet,
+    progress: Progress = no_progress,
     report: Callable[[Intake], None] = lambda done: None,
 ) -> Intake:
-    """Drain the stream, and convert and catalog what is landed while it goes on; see `collect.batches`.
+    """Drain the stream, and meanwhile convert and catalog what is landed; see `collect.batches`.
 
-    Trouble with definitions or the warehouse does not hold up the landing; it is raised at the end.
+    Errors of definitions or the warehouse do not hold up landing. They are raised at the end.
 
     Args:
         site: the site.
         limits: when to end.
-        progress: told how many messages (of a folder: bytes) are done, of those that waited at the start.
-        report: called every ten seconds and at the end with what was done since the last time.
+        progress: gets how many messages (for a folder, bytes) are done, of those that waited at the start.
+        report: called every ten seconds and at the end with what was done since the last call.
 
     Raises:
-        MeterhouseError: stream, lake or warehouse cannot be reached, or definitions cannot be read; what was not
-            landed was not acknowledged, and what was not converted is the next time.
+        MeterhouseError: stream, lake or warehouse cannot be reached, or definitions cannot be read. What was not
+            landed was not acknowledged, and the next run converts what was not converted.
     """
     whole, part = Intake(), Intake()
     follower = Follower(site)
@@ -70,7 +70,7 @@ def intake(
     try:
         waited = _waiting(site)
         if waited.messages >= MANY_MESSAGES or waited.bytes >= MANY_BYTES:
-            follower.start_process()  # it takes a while to be ready
+            follower.start_process()  # now, because it takes a while to be ready
         for batch in batches(site, limits):
             part.collected.add(batch)
             if batch.messages:
@@ -83,28 +83,28 @@ def intake(
             so_far = sum(one.bytes if waited.bytes else one.messages for one in counted)
             progress(so_far, max(so_far, waited.bytes or waited.messages))
             if time.monotonic() - reported >= REPORT_SECONDS:
-                follower.later(_keep, site, end_part())
+                follower.later(_record, site, end_part())
         if not limits.stop():
             follower.finish()
     finally:
         follower.abandon()
         if part.collected.messages or follower.done.converted.notifications or follower.done.catalogued.samples:
-            _keep(site, end_part())
+            _record(site, end_part())
     return whole
 
 
 def _waiting(site: Site) -> Backlog:
-    """What waits at the start; nothing is known where the stream is away, which the draining then tells of."""
+    """What waits at the start; empty if the stream cannot be reached, which draining then reports."""
     try:
         return site.stream.backlog()
     except MeterhouseError:
         return Backlog(())
 
 
-def _keep(site: Site, done: Intake) -> None:
-    """Keep the figures in the warehouse, if it is there."""
+def _record(site: Site, done: Intake) -> None:
+    """Record the figures in the warehouse, if it can be reached."""
     try:
-        lag.note(site, done.collected)
+        lag.record(site, done.collected)
         for step, figures, count in (
             ("collect", done.collected, done.collected.messages),
             ("convert", done.followed.converted, done.followed.converted.notifications),
@@ -114,4 +114,4 @@ def _keep(site: Site, done: Intake) -> None:
                 kept = {name: value for name, value in vars(figures).items() if name != "newest"}
                 site.warehouse.record_run(step, done.started_at, kept)
     except MeterhouseError as error:
-        log.warning("the figures of this run are not kept: %s", error)
+        log.warning("the figures of this run are not recorded: %s", error)

@@ -1,8 +1,8 @@
-"""The lag of collection: how much waits, for how long, and when it will be done.
+"""The lag of collection: how much waits, for how long, and how long it takes to drain.
 
-A broker tells how many messages a queue holds, and not how old they are. But a queue is first in, first out: what
-waits came after the last message that was taken, and after the last moment at which the queue was seen empty. Where
-neither is recent, the first message is looked at and given back, once for each first message.
+A broker reports how many messages a queue has, but not how old they are. But a queue is first in, first out: what waits
+came after the last message that was taken, and after the last time that the queue was seen empty. If neither is recent,
+the first message is read and returned to the queue, once for each first message.
 """
 
 import json
@@ -22,7 +22,7 @@ from meterhouse.stream import Waiting
 from meterhouse.stream.amqp import AmqpStream
 
 RECENT = timedelta(seconds=60)
-"""What is known by inference counts for so long; then the first message is looked at."""
+"""If the newest known bound is older than this, the first message is read."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class QueueLag:
 
     Attributes:
         place: broker and queue, or folder.
-        messages: how many wait; of a folder, files.
-        age_seconds: how long the oldest one waits at most; None where nothing waits, or it gives no time.
-        consumers: how many processes consume the queue, where the broker tells.
-        missing: there is no such queue.
+        messages: the number of messages; for a folder, of files.
+        age_seconds: the maximum time that the oldest one has waited; None if nothing waits, or it has no timestamp.
+        consumers: the number of processes that consume the queue, if the broker reports it.
+        missing: whether the queue does not exist.
     """
 
     place: str
@@ -49,9 +49,9 @@ class Lag:
     """How far collection is behind.
 
     Attributes:
-        queues: each place.
-        rate: messages a second that the last collecting run took; None before the first.
-        bytes: that wait, where the source tells.
+        queues: the lag of each place.
+        rate: messages a second of the last collecting run; None before the first run.
+        bytes: the number of bytes that wait, if the source reports it.
     """
 
     queues: tuple[QueueLag, ...]
@@ -60,39 +60,39 @@ class Lag:
 
     @property
     def messages(self) -> int:
-        """How many messages wait."""
+        """The number of messages that wait."""
         return sum(queue.messages for queue in self.queues)
 
     @property
     def age_seconds(self) -> float:
-        """How long the oldest one waits; 0 where nothing does."""
+        """How long the oldest one has waited; 0 if none waits."""
         return max((queue.age_seconds or 0.0 for queue in self.queues), default=0.0)
 
     @property
     def drain_seconds(self) -> float | None:
-        """Seconds until what waits is taken at the present rate; None where no rate is known."""
+        """Seconds until what waits is taken, at the last run's rate; None if no rate is known."""
         if not self.messages:
             return 0.0
         return self.messages / self.rate if self.rate else None
 
     def keeps_up(self, late_seconds: float) -> bool:
-        """Whether nothing waits for longer, and there is something to collect from."""
+        """Whether nothing has waited for longer than `late_seconds`, and at least one queue exists."""
         return self.age_seconds <= late_seconds and not (self.queues and all(queue.missing for queue in self.queues))
 
     def verdict(self, late_seconds: float) -> str:
-        """How it stands, in one sentence."""
+        """A summary in one sentence."""
         if self.queues and all(queue.missing for queue in self.queues):
-            return f"there is no queue {', '.join(queue.place for queue in self.queues)}"
+            return f"no queue exists: {', '.join(queue.place for queue in self.queues)}"
         if not self.messages:
             return "nothing waits"
         text = f"{self.messages} wait, the oldest for {self.age_seconds:.0f} s"
         if self.drain_seconds is not None:
             text += f", drained in {self.drain_seconds:.0f} s at the last run's rate"
-        return text if self.keeps_up(late_seconds) else f"{text}; {late_seconds:.0f} s are allowed"
+        return text if self.keeps_up(late_seconds) else f"{text}; the limit is {late_seconds:.0f} s"
 
 
 def measure(site: Site) -> Lag:
-    """Look at the stream, and keep what is seen.
+    """Measure the lag, and record what was seen.
 
     Raises:
         MeterhouseError: the stream or the warehouse cannot be reached.
@@ -121,27 +121,27 @@ def measure(site: Site) -> Lag:
         row: dict[str, Any] = {"place": waiting.place, "looked_at": moment, "messages": waiting.messages}
         if not waiting.messages:
             row |= {"empty_at": moment, "oldest_at": None}
-        elif before is None or before.oldest_at != oldest:  # else a run may have said meanwhile that it was taken
+        elif before is None or before.oldest_at != oldest:  # otherwise, do not undo a run that took it meanwhile
             row["oldest_at"] = oldest
         seen.append(row)
-    _keep(site, seen)
+    _save(site, seen)
     return Lag(tuple(queues), _rate(last), backlog.bytes)
 
 
-def note(site: Site, taken: Tally) -> None:
-    """Keep what a collecting run knows: what waits now is newer than what it took.
+def record(site: Site, taken: Tally) -> None:
+    """Record what a collecting run took: what waits now is newer.
 
     Raises:
         MeterhouseError: the warehouse cannot be reached.
     """
-    _keep(
+    _save(
         site,
         [{"place": place, "newest_at": moment, "oldest_at": None} for place, moment in taken.newest.items() if place],
     )
 
 
 def _oldest(site: Site, waiting: Waiting, known: "Row[Any] | None", moment: datetime) -> datetime | None:
-    """Since when the oldest message waits at most."""
+    """The earliest time since when the oldest message can have waited."""
     if waiting.oldest is not None or not waiting.messages:
         return waiting.oldest
     peeked: datetime | None = None if known is None else known.oldest_at
@@ -154,7 +154,7 @@ def _oldest(site: Site, waiting: Waiting, known: "Row[Any] | None", moment: date
     first = site.stream.oldest(waiting.place) if isinstance(site.stream, AmqpStream) else None
     if first is None:
         return max(bounds, default=moment)
-    # The time is the message's own, and may be any; it has not waited since before the queue was empty.
+    # The timestamp is the message's own and may be anything. The message came after the queue was last empty.
     return first if known is None or known.empty_at is None else max(first, known.empty_at)
 
 
@@ -164,7 +164,7 @@ def _rate(figures: str | None) -> float | None:
     return found["messages"] / busy if busy > 0 else None
 
 
-def _keep(site: Site, rows: list[dict[str, Any]]) -> None:
+def _save(site: Site, rows: list[dict[str, Any]]) -> None:
     if not rows:
         return
     insert = sqlite.insert if site.warehouse.is_sqlite else postgresql.insert

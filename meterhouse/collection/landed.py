@@ -1,12 +1,12 @@
-"""The message_ids landed within the last hours, by which a redelivery is known.
+"""An index of the message_ids landed within the last hours, which recognises redelivered messages.
 
-The lake's `notifications` is the only truth. What is kept here is a copy that is quick to ask: for each arrival hour
-the ids' hashes (xxh3, 128 bits) in order, and the names of the data files that they are of. Data files never change,
-so an hour is exact when its names are those of the live files: files that it does not name are read, and where one
-that it names is gone with its rows, the hour is made anew. Each commit is looked at once, so a batch costs the same
-however many files and messages there are; all but the newest ids lie in mapped files.
+The lake's `notifications` is the only source of truth. The index is a copy with fast lookups: for each arrival hour,
+the sorted hashes (xxh3, 128 bits) of the ids, and the names of the data files that they come from. Data files never
+change, so an hour is exact if its names are those of the live files. Files that it does not name are read. If a file
+that it names was removed with its rows, the hour is rebuilt. Each commit is read once, so a batch costs the same
+however many files and messages there are. All but the newest ids are in memory-mapped files.
 
-A cache file is written beside and renamed, and is checked as a whole when it is opened. So it may be deleted, out of
+A cache file is written under another name and renamed, and verified when it is opened. So it may be deleted, out of
 date or damaged at any time: then the lake is read.
 """
 
@@ -38,12 +38,12 @@ log = logging.getLogger(__name__)
 
 Words = npt.NDArray[np.uint64]
 Hashes = tuple[Words, Words]
-"""The high and the low halves of ids' hashes, shape (n,) each, the high ones ascending."""
+"""The high and the low halves of ids' hashes, shape (n,) each, sorted by the high halves."""
 
 _TABLE = "notifications"
-_MOST_WAITING_IDS = 500_000
-_MOST_WAITING_FILES = 200
-_MOST_COMMITS = 100
+_MAX_WAITING_IDS = 500_000
+_MAX_WAITING_FILES = 200
+_MAX_COMMITS = 100
 _FILES_AT_ONCE = 500
 _PART_SECONDS = 600.0
 
@@ -53,26 +53,26 @@ _HEADER = struct.Struct("<8sQQQQ")  # magic, ids, words of the filter, bytes of 
 
 @dataclass(frozen=True)
 class _Run:
-    """Hashes in order, and a filter that they pass and few others: its word at `_slots` has all of their `_bits`."""
+    """Sorted hashes, and a filter that they and few others pass: its word at `_slots` has all of their `_bits`."""
 
     high: Words
     low: Words
     filter: Words
 
     def find(self, high: Words, low: Words, bits: Words) -> npt.NDArray[np.bool_]:
-        """Which of these hashes are in it; `bits` are theirs."""
+        """Which of these hashes are in the run; `bits` are the hashes' `_bits`."""
         found = np.zeros(len(high), np.bool_)
-        asked = np.flatnonzero((self.filter.take(_slots(high, len(self.filter))) & bits) == bits)
-        places = np.searchsorted(self.high, high[asked])
-        while len(asked):
+        wanted = np.flatnonzero((self.filter.take(_slots(high, len(self.filter))) & bits) == bits)
+        places = np.searchsorted(self.high, high[wanted])
+        while len(wanted):
             inside = places < len(self.high)
-            asked, places = asked[inside], places[inside]
-            same = self.high[places] == high[asked]
-            asked, places = asked[same], places[same]
-            equal = self.low[places] == low[asked]
-            found[asked[equal]] = True
-            # Others of the same high half, if any, come next.
-            asked, places = asked[~equal], places[~equal] + 1
+            wanted, places = wanted[inside], places[inside]
+            same = self.high[places] == high[wanted]
+            wanted, places = wanted[same], places[same]
+            equal = self.low[places] == low[wanted]
+            found[wanted[equal]] = True
+            # Other hashes with the same high half, if any, come next.
+            wanted, places = wanted[~equal], places[~equal] + 1
         return found
 
 
@@ -82,10 +82,10 @@ class _Hour:
 
     Attributes:
         names: the data files whose ids are in it.
-        stored: what lies in the cache file, mapped.
+        stored: the content of the cache file, memory-mapped.
         fresh: runs in memory, each more than twice as long as the next.
-        dirty: the cache file does not say all of this.
-        waiting_ids, waiting_files: what came since the cache file was written, or could not be.
+        dirty: whether the cache file is out of date.
+        waiting_ids, waiting_files: what came since the cache file was last written, or failed to be.
     """
 
     names: set[str] = field(default_factory=set)
@@ -99,7 +99,7 @@ class _Hour:
         return self.fresh if self.stored is None else [self.stored, *self.fresh]
 
     def add(self, names: set[str], high: Words, low: Words) -> None:
-        """Take in data files with the ids that are in them."""
+        """Add data files with the ids that are in them."""
         self.fresh.append(_run(high, low))
         self.waiting_ids += len(high)
         while len(self.fresh) > 1 and len(self.fresh[-2].high) <= 2 * len(self.fresh[-1].high):
@@ -107,21 +107,21 @@ class _Hour:
         self.rename(set(), names)
 
     def rename(self, gone: set[str], names: set[str]) -> None:
-        """Other files hold the same ids now."""
+        """Replace the names of data files by those of files that hold the same ids."""
         self.names = (self.names - gone) | names
         self.waiting_files += len(names)
         self.dirty = True
 
 
 class Landed:
-    """Which message_ids lie in the lake's `notifications`, in the arrival hours of the last `hours` hours.
+    """Which message_ids are in the lake's `notifications`, in the arrival hours of the last `hours` hours.
 
-    For one thread; any number of processes may share the lake, and the folder.
+    Use it from one thread. Any number of processes may share the lake and the folder.
 
     Args:
         lake: the lake.
-        folder: where the cache files lie, `<folder>/<identity of the table>/<arrival hour>.ids`.
-        hours: how long an id is known: up to and with the arrival hour of so many hours ago.
+        folder: the folder of the cache files, `<folder>/<identity of the table>/<arrival hour>.ids`.
+        hours: how far back ids are known: up to and including the arrival hour of this many hours ago.
     """
 
     def __init__(self, lake: Lake, folder: Path, hours: int) -> None:
@@ -137,11 +137,11 @@ class Landed:
 
     @property
     def version(self) -> int:
-        """The table's version that the last `known` answered for; -1 before the first."""
+        """The table's version that the last `known` used; -1 before the first."""
         return self._version
 
     def known(self, message_ids: Sequence[str]) -> npt.NDArray[np.bool_]:
-        """Which of the ids are landed, shape (n,), by the table as it is now.
+        """Which of the ids are landed in the table as it is now, shape (n,).
 
         Raises:
             MeterhouseError: the lake cannot be reached.
@@ -157,13 +157,13 @@ class Landed:
         return answer
 
     def add(self, path: str, message_ids: Sequence[str], arrival_hour: str) -> None:
-        """Note that this data file, which was committed (Delta's `path`), holds exactly these ids."""
+        """Record that a committed data file (Delta's `path`) holds exactly these ids."""
         if self._version >= 0 and arrival_hour >= self._since:
             high, low, _ = _in_order(_digests(message_ids))
             self._take(arrival_hour, {path}, (high, low))
 
     def save(self) -> None:
-        """Write the cache files. Where that fails, nothing but time is lost: it is logged once."""
+        """Write the cache files. If that fails, a warning is logged once, and only time is lost."""
         for name, hour in self._index.items():
             if hour.dirty:
                 self._write(name, hour)
@@ -176,7 +176,7 @@ class Landed:
         identity = str(table.metadata().id)
         if identity != self._identity or since < self._since:
             self._open(identity, since)
-            # The cache may name files that were committed a moment ago: the table must not be older.
+            # The cache may name files that were committed a moment ago, so the table must be read after it.
             table = self._lake.table(_TABLE)
         elif since > self._since:
             self._since = since
@@ -198,7 +198,7 @@ class Landed:
                 self._index[path.stem] = hour
 
     def _tidy(self) -> None:
-        """Drop the hours that are over, and cache files of them, of whatever table."""
+        """Drop the hours that are too old, and their cache files of any table."""
         for kept in (self._live, self._index):
             for name in [name for name in kept if name < self._since]:
                 del kept[name]
@@ -211,7 +211,7 @@ class Landed:
                     self._warn(error)
 
     def _list(self, table: DeltaTable) -> set[str]:
-        """Learn the live files from the table's state; return the hours to look at, which are all."""
+        """Read the live files from the table's state; return the hours to update, which are all."""
         files = pa.table(table.get_add_actions(flatten=True)).select(["path", "partition.arrival_hour"])
         files = files.filter(pc.greater_equal(files["partition.arrival_hour"], self._since))
         self._live = {}
@@ -220,12 +220,12 @@ class Landed:
         return self._live.keys() | self._index.keys()
 
     def _follow(self, table: DeltaTable, version: int) -> set[str] | None:
-        """Learn the live files from the commits since; return the hours that they touch.
+        """Read the live files from the commits since the last version; return the hours that they touch.
 
-        None where it needs the table's state: at the start, after many commits, and where their log is gone.
+        Returns None if the table's state is needed: at the start, after many commits, or if their log is deleted.
         """
         touched: set[str] = set()
-        if not 0 <= self._version < version <= self._version + _MOST_COMMITS:
+        if not 0 <= self._version < version <= self._version + _MAX_COMMITS:
             return None
         for each in range(self._version + 1, version + 1):
             try:
@@ -236,10 +236,11 @@ class Landed:
                 raise self._lake.unreachable(_TABLE, error) from error
             actions: list[dict[str, Any]] = [orjson.loads(line) for line in content.splitlines() if line]
             added = [action["add"] for action in actions if "add" in action]
-            # Who knows a message by it acknowledges, so it has to be on the disk, whoever wrote it.
+            # A message that this commit makes known will be acknowledged. So the commit has to be synced to disk first,
+            # whichever process wrote it.
             self._lake.wrote(_TABLE, f"_delta_log/{each:020}.json", *(action["path"] for action in added))
             removed = [action["remove"] for action in actions if "remove" in action]
-            if any(action.get("partitionValues") is None for action in removed):  # which Delta leaves to the writer
+            if any(action.get("partitionValues") is None for action in removed):  # optional in Delta
                 return None
             gone, come = self._by_hour(removed), self._by_hour(added)
             same_rows = not any(action["dataChange"] for action in (*added, *removed))
@@ -247,7 +248,7 @@ class Landed:
                 out, into = gone.get(name, set()), come.get(name, set())
                 self._live[name] = (self._live.get(name, set()) - out) | into
                 hour = self._index.get(name)
-                # A seal: the ids that the new files hold are those of the old ones, whose ids are all in.
+                # A seal: the new files hold the same ids as the old ones, which are all in the index.
                 if same_rows and out and hour is not None and out <= hour.names:
                     hour.rename(out, into)
             touched |= gone.keys() | come.keys()
@@ -262,11 +263,11 @@ class Landed:
         return hours
 
     def _catch_up(self, name: str) -> None:
-        """Make an hour's ids those of its live files."""
+        """Update an hour's ids to those of its live files."""
         live = self._live.get(name, set())
         hour = self._index.get(name)
         if hour is not None and not hour.names <= live:
-            # Which ids went with a file cannot be told.
+            # It is not known which ids were removed with a file.
             del self._index[name]
             hour = None
         missing = sorted(live - hour.names if hour is not None else live)
@@ -285,11 +286,11 @@ class Landed:
 
     def _take(self, name: str, files: set[str], found: Hashes) -> None:
         if name not in self._index:
-            self.save()  # mostly the hour before, which is over
+            self.save()  # usually the hour before, which is complete
             self._index[name] = _Hour()
         hour = self._index[name]
         hour.add(files, *found)
-        if hour.waiting_ids >= _MOST_WAITING_IDS or hour.waiting_files >= _MOST_WAITING_FILES:
+        if hour.waiting_ids >= _MAX_WAITING_IDS or hour.waiting_files >= _MAX_WAITING_FILES:
             self._write(name, hour)
 
     # -- the cache ------------------------------------------------------------------------------------------
@@ -310,19 +311,19 @@ class Landed:
 
     def _warn(self, error: OSError) -> None:
         if not self._warned:
-            log.warning("the index of landed messages is not kept, so it will be read from the lake again: %s", error)
+            log.warning("the index of landed messages is not saved, and will be rebuilt from the lake: %s", error)
         self._warned = True
 
 
 def _age(path: Path) -> float:
-    """Seconds since the file was written; 0 where it is gone."""
+    """Seconds since the file was written; 0 if it is deleted."""
     try:
         return time.time() - path.stat().st_mtime
     except OSError:
         return 0.0
 
 
-# -- hashes in order ----------------------------------------------------------------------------------------
+# -- sorted hashes ------------------------------------------------------------------------------------------
 
 
 def _digests(message_ids: Sequence[str]) -> bytes:
@@ -330,7 +331,7 @@ def _digests(message_ids: Sequence[str]) -> bytes:
 
 
 def _in_order(digests: bytes | bytearray) -> tuple[Words, Words, npt.NDArray[np.intp]]:
-    """The halves of digests, ordered by the high ones, and the places that they had."""
+    """The halves of digests, sorted by the high halves, and their original indexes."""
     halves = np.frombuffer(digests, ">u8").reshape(-1, 2)
     high = halves[:, 0].astype(np.uint64)
     order = np.argsort(high)
@@ -338,7 +339,7 @@ def _in_order(digests: bytes | bytearray) -> tuple[Words, Words, npt.NDArray[np.
 
 
 def _bits(low: Words) -> Words:
-    """Up to four bits of a word, by the low half."""
+    """Up to four bits of a word, chosen by the low half."""
     bits = np.zeros_like(low)
     for place in range(0, 24, 6):
         bits |= np.uint64(1) << (low >> np.uint64(place) & np.uint64(63))
@@ -346,17 +347,17 @@ def _bits(low: Words) -> Words:
 
 
 def _slots(high: Words, words: int) -> npt.NDArray[np.int64]:
-    """The hashes' places in a filter of so many words."""
+    """The hashes' places in a filter of `words` words."""
     return (high >> np.uint64(65 - words.bit_length())).view(np.int64)
 
 
 def _empty_filter(count: int) -> Words:
-    """For so many hashes: a power of two of words, 16 to 32 bits a hash."""
+    """A filter for `count` hashes: a power of two of words, 16 to 32 bits a hash."""
     return np.zeros(1 << max(1, (count >> 2).bit_length()), np.uint64)
 
 
 def _mark(filter: Words, high: Words, low: Words) -> None:
-    """Let hashes, in order, pass the filter."""
+    """Add sorted hashes to the filter."""
     if len(high):
         slots = _slots(high, len(filter))
         starts = np.flatnonzero(np.concatenate([[True], slots[1:] != slots[:-1]]))
@@ -376,7 +377,7 @@ def _joined(runs: Sequence[_Run]) -> Hashes:
 
 
 def _pieces(runs: list[_Run]) -> Iterator[Hashes]:
-    """The hashes of all runs in order, about a million at a time."""
+    """The sorted hashes of all runs, about a million at a time."""
     parts = 1 << (sum(len(run.high) for run in runs) >> 20).bit_length()
     edges = np.arange(1, parts, dtype=np.uint64) * np.uint64((1 << 64) // parts if parts > 1 else 0)
     cuts = [[0, *np.searchsorted(run.high, edges).tolist(), len(run.high)] for run in runs]
@@ -391,8 +392,8 @@ def _pieces(runs: list[_Run]) -> Iterator[Hashes]:
 
 # -- cache files --------------------------------------------------------------------------------------------
 #
-# The header, the high halves, the low halves, the filter, the names as a JSON array. The checksum is of the
-# header's other fields and of the checksums of the high halves, of the low halves and of the rest.
+# Format: the header, the high halves, the low halves, the filter, the names as a JSON array. The checksum covers the
+# header's other fields, and the checksums of the high halves, of the low halves and of the rest.
 
 
 def _checksum(head: bytes, *parts: xxh3_64) -> int:
@@ -400,7 +401,7 @@ def _checksum(head: bytes, *parts: xxh3_64) -> int:
 
 
 def _store(path: Path, hour: _Hour) -> None:
-    """Write an hour's cache file, whole or not at all.
+    """Write an hour's cache file, completely or not at all.
 
     Raises:
         OSError: it cannot be written.
@@ -437,7 +438,7 @@ def _store(path: Path, hour: _Hour) -> None:
 
 
 def _load(path: Path, *, verify: bool = True) -> _Hour | None:
-    """The hour of a cache file, mapped; None where there is none, or it is not as it was written."""
+    """The hour of a cache file, memory-mapped; None if the file does not exist or is damaged."""
     try:
         with path.open("rb") as file:
             head = file.read(_HEADER.size)
@@ -464,7 +465,7 @@ def _load(path: Path, *, verify: bool = True) -> _Hour | None:
 
 
 def _sum(file: BinaryIO, size: int) -> xxh3_64:
-    """The checksum of the file's next bytes; read, not mapped, so that they do not count as the process's memory."""
+    """The checksum of the file's next bytes. They are read, not mapped: mapped pages count as the process's memory."""
     sums = xxh3_64()
     while size and (content := file.read(min(size, 1 << 20))):
         sums.update(content)

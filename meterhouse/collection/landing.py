@@ -1,8 +1,8 @@
-"""Landing: messages into the lake's `notifications`, each once; what is none into `dead_letters`.
+"""Landing: writes each message once to the lake's `notifications`, and what is not a notification to `dead_letters`.
 
-A batch is one commit. Whether its messages are known is asked of the table as it stood at some version, and the commit
-is made against that version: where another process has landed meanwhile, it is asked again. So no message is landed
-twice, however many processes land, and they need not wait for each other.
+A batch is one commit. Known messages are looked up in one version of the table, and the commit is made against that
+version. If another process has landed messages meanwhile, the lookup is repeated. So no message is landed twice,
+however many processes land, and they do not wait for each other.
 """
 
 import itertools
@@ -17,26 +17,26 @@ import pyarrow as pa
 
 from meterhouse import times
 from meterhouse.collection.landed import Landed
-from meterhouse.dead_letters import Letter, bury
-from meterhouse.errors import Busy
+from meterhouse.dead_letters import Letter, store_letters
+from meterhouse.errors import Conflict
 from meterhouse.stores.lake import BYTES, Lake
 from meterhouse.stores.lake_files import DataFile
 from meterhouse.stores.lake_tables import NOTIFICATIONS
 from meterhouse.stream import Raw
-from meterhouse.stream.deliveries import headers
 from meterhouse.stream.envelope import BadMessage, Notification, unwrap
+from meterhouse.stream.headers import headers
 
 APP = "landing"
-"""The application transaction that each landing raises by one, so that of two at a time one looks again."""
+"""The application transaction that each landing raises by one. Of two at the same time, one repeats the lookup."""
 
 NOTHING: Mapping[str, int] = {}
 
 
 @dataclass
 class Tally:
-    """What became of messages: how many there were, and how many were landed, known already, or dead letters.
+    """How many messages there were, and how many were landed, already known, or dead letters.
 
-    `newest` is, by the place of each queue, the time that the last message taken from it gives of itself.
+    `newest` has, by the place of each queue, the timestamp of the last message taken from it.
     """
 
     messages: int = 0
@@ -48,7 +48,7 @@ class Tally:
     newest: dict[str, datetime] = field(default_factory=dict)
 
     def add(self, other: "Tally") -> None:
-        """Count the other in."""
+        """Add the counts of another run."""
         self.messages += other.messages
         self.landed += other.landed
         self.redelivered += other.redelivered
@@ -59,13 +59,13 @@ class Tally:
 
 
 class Landing:
-    """Lands batches of messages; for one thread.
+    """Lands batches of messages. Use it from one thread.
 
     Args:
         lake: the lake.
         folder: where the index of landed message_ids is cached.
-        redelivery_hours: hours of arrivals over which a message_id is landed once.
-        source: what the column `source` says.
+        redelivery_hours: hours of arrivals in which a message_id is landed once.
+        source: the value of the column `source`.
     """
 
     def __init__(self, lake: Lake, folder: Path, redelivery_hours: int, source: str) -> None:
@@ -81,8 +81,8 @@ class Landing:
             positions: application transactions to record in the same commit, see `Batch`.
 
         Raises:
-            MeterhouseError: the lake cannot be written; some dead letters of the batch may be, so that it is to be
-                taken for redelivered when it is tried again.
+            MeterhouseError: the lake cannot be written. Some dead letters of the batch may be stored, so mark its
+                messages as redelivered when you retry.
         """
         received = times.now()
         done = Tally(messages=len(raws), bytes=sum(len(raw.body) for raw in raws))
@@ -111,24 +111,26 @@ class Landing:
                 newest[raw.place] = message.timestamp
         done.newest = {place: times.EPOCH + timedelta(microseconds=moment) for place, moment in newest.items()}
         if letters:
-            done.dead_letters = bury(self._lake, letters, times.arrival_hour(received - self._hours))
+            done.dead_letters = store_letters(self._lake, letters, times.arrival_hour(received - self._hours))
             done.dead_letters_known = len(letters) - done.dead_letters
         done.landed = self._append(fresh, received, positions) if fresh or positions else 0
         done.redelivered = len(raws) - len(letters) - done.landed
         return done
 
     def close(self) -> None:
-        """Keep the index of landed message_ids for the next process."""
+        """Save the index of landed message_ids for the next process."""
         self._known.save()
 
     def _append(self, messages: dict[str, Notification], received: datetime, positions: Mapping[str, int]) -> int:
-        """Append those of the messages that are not landed yet; return how many."""
+        """Append the messages that are not landed yet; return their number."""
         ids = list(messages)
         files: list[DataFile] = []
         written: list[str] = []
         for attempt in itertools.count():
             if attempt:
-                time.sleep(random.uniform(0, min(attempt, 10) * 0.02))  # lest two overtake each other for ever
+                time.sleep(
+                    random.uniform(0, min(attempt, 10) * 0.02)
+                )  # so that two processes do not overtake each other endlessly
             known = self._known.known(ids)
             if known.any():
                 ids = [message_id for message_id, is_known in zip(ids, known.tolist(), strict=True) if not is_known]
@@ -152,7 +154,7 @@ class Landing:
                     transactions={APP: before + 1, **ahead},
                     note={BYTES: str(size)},
                 )
-            except Busy:
+            except Conflict:
                 continue
             for file in files:
                 self._known.add(file.path, ids, file.partition["arrival_hour"])

@@ -1,7 +1,7 @@
-"""Loading of files: notifications or samples as JSON lines, samples as CSV, into the lake as if collected.
+"""Loads files into the lake as if they were collected: notifications or samples as JSON lines, samples as CSV.
 
 Samples need `timestamp` and `volume` (or `value`). `meter` (or `metric`) and `resource_id` default to the file's name.
-A sample's id is made from its content and its place among equal ones, so that a file loaded twice counts once.
+A sample's id is made from its content and its position among equal ones, so that a file loaded twice counts once.
 """
 
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from meterhouse.collection.collect import INDEX
 from meterhouse.collection.landing import Landing, Tally
 from meterhouse.collection.sample_files import SampleRows, holds_samples, read_csv, read_json_lines
 from meterhouse.errors import MeterhouseError
-from meterhouse.progress import Progress, quiet
+from meterhouse.progress import Progress, no_progress
 from meterhouse.site import Site
 from meterhouse.stores.duck import Connection, arrow, one, quoted
 from meterhouse.stream import Raw
@@ -27,9 +27,9 @@ ENDINGS = (".csv", ".jsonl", ".json", ".ndjson")
 
 @dataclass
 class Loaded:
-    """What a load did: samples that are new, and those that were `known` already.
+    """What a load did: `samples` are new, `known` ones were loaded before.
 
-    Notifications, and what is neither, are counted in `collected`; rows that are no samples are in `dead_letters`, with
+    `collected` counts notifications, and lines that are neither. Rows that are not samples become dead letters, with
     file, line and reason.
     """
 
@@ -39,20 +39,20 @@ class Loaded:
     collected: Tally = field(default_factory=Tally)
 
 
-def load(site: Site, paths: list[Path], *, progress: Progress = quiet) -> Loaded:
+def load(site: Site, paths: list[Path], *, progress: Progress = no_progress) -> Loaded:
     """Load files (`.jsonl`, `.json`, `.csv`, each also `.gz`) into the lake.
 
     Raises:
-        MeterhouseError: a file cannot be read or has not the columns; files before it are loaded.
-        Busy: another process loads.
+        MeterhouseError: a file cannot be read or lacks columns; the files before it are loaded.
+        AlreadyRunning: another process is loading files.
     """
     done = Loaded()
     for path in paths:
         if not path.is_file():
-            raise MeterhouseError("is no file", where=str(path), hint="Give paths of .jsonl or .csv files")
+            raise MeterhouseError("is not a file", where=str(path), hint="Give paths of .jsonl or .csv files")
         if not path.name.removesuffix(".gz").endswith(ENDINGS):
             raise MeterhouseError(
-                "has an unknown ending", where=str(path), hint=f"Known: {', '.join(ENDINGS)}, and these with .gz"
+                "has an unknown ending", where=str(path), hint=f"Use {', '.join(ENDINGS)}, or one of these with .gz"
             )
     landing = Landing(site.lake, site.settings.home_path / INDEX, site.settings.redelivery_hours, "load")
     for path in paths:
@@ -109,7 +109,7 @@ def _load_samples(site: Site, landing: Landing, path: Path, rows: SampleRows, do
 
 
 def _read_columns(duck: Connection, rows: pa.Table, stem: str, source: str) -> None:
-    """Make the table `given` of samples in the lake's terms; `reason` says what is wrong with a row, else null."""
+    """Create the table `given` of samples with the lake's columns; `reason` is what is wrong with a row, or null."""
     defaults = {"meter": stem, "resource_id": stem, "type": "gauge", "source": source}
     texts = ", ".join(
         f"coalesce(replace({name}, chr(0), ''), {quoted(defaults[name]) if name in defaults else 'NULL'}) AS {name}"
@@ -128,7 +128,7 @@ def _read_columns(duck: Connection, rows: pa.Table, stem: str, source: str) -> N
         END AS reason
         FROM (
             SELECT line, raw, timestamp AS given_timestamp, volume AS given_volume,
-                -- DuckDB also takes words such as epoch, and names of zones
+                -- DuckDB also accepts words such as epoch, and names of time zones
                 CASE WHEN NOT regexp_matches(timestamp, '[A-SU-Ya-su-y]') THEN try_cast(timestamp AS TIMESTAMPTZ) END
                     AS timestamp,
                 try_cast(volume AS DOUBLE) AS volume, {texts}
@@ -139,7 +139,7 @@ def _read_columns(duck: Connection, rows: pa.Table, stem: str, source: str) -> N
 
 
 def _append(site: Site, duck: Connection) -> int:
-    """Append the samples of `given` that are not in the lake yet; return how many."""
+    """Append the samples of `given` that are not in the lake yet; return their number."""
     dims = arrow(
         duck,
         "SELECT source, meter, type, unit, resource_id, project_id, user_id FROM given "
@@ -159,7 +159,7 @@ def _append(site: Site, duck: Connection) -> int:
     )
     duck.register("numbered", numbered.append_column("sample_id", _content_ids(numbered)))
     moment = times.now()
-    # Of several points of one time the last line counts: it is the one that was recorded last.
+    # If several points have the same time, the last line counts: it is the one that was recorded last.
     fresh = arrow(
         duck,
         "SELECT * EXCLUDE (ordinal, place), "
@@ -176,7 +176,7 @@ def _append(site: Site, duck: Connection) -> int:
 
 
 def _content_ids(numbered: pa.Table) -> pa.Array:
-    """64-bit ids from (series_id, timestamp, volume, ordinal): the same content has the same ids on every machine."""
+    """64-bit ids from (series_id, timestamp, volume, ordinal). Equal content has equal ids on every machine."""
     mixed = numbered["series_id"].to_numpy().astype(np.uint64)
     parts = (
         numbered["timestamp"].cast(pa.int64()).to_numpy().astype(np.uint64),

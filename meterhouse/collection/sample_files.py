@@ -1,7 +1,7 @@
-"""Files of samples, CSV or JSON lines, as rows of texts: whatever is odd costs only its own line.
+"""Reads files of samples, CSV or JSON lines, as rows of texts. A bad line does not affect the others.
 
-The columns are `timestamp, volume` (or `value`), and `meter` (or `metric`), `resource_id`, `type`, `unit`,
-`project_id`, `user_id`, `source`; also the `counter_*` names of Ceilometer. Others are passed over.
+The columns are `timestamp`, `volume` (or `value`), `meter` (or `metric`), `resource_id`, `type`, `unit`, `project_id`,
+`user_id` and `source`. Ceilometer's `counter_*` names are accepted too. Other columns are ignored.
 """
 
 import csv
@@ -35,11 +35,11 @@ _SURROGATE = re.compile("[\udc80-\udcff]")
 
 @dataclass
 class SampleRows:
-    """What a file holds.
+    """The content of a file.
 
     Attributes:
-        rows: one row a sample: `line` (where it starts), `raw` (its text as it stands there) and COLUMNS as texts.
-        letters: the lines that are no rows at all, with the reason.
+        rows: one row for each sample: `line` (where it starts), `raw` (its text in the file) and COLUMNS as texts.
+        letters: the lines that are not rows, with the reason.
     """
 
     rows: pa.Table
@@ -67,7 +67,7 @@ def is_sample(message: object) -> bool:
 
 
 def holds_samples(path: Path) -> bool:
-    """Whether a file of JSON lines is one of samples: the first object in it that can be read decides."""
+    """Whether a file of JSON lines contains samples: the first object that can be read decides."""
     try:
         for _, line in numbered_lines(path):
             try:
@@ -127,10 +127,10 @@ def _text(value: Any) -> str | None:
 
 
 def read_csv(path: Path) -> SampleRows:
-    """The rows of a CSV file with a header, separated by comma, semicolon or tab; spaces around values are dropped.
+    """The rows of a CSV file with a header, separated by commas, semicolons or tabs. Spaces around values are removed.
 
     Raises:
-        MeterhouseError: the header has not the columns, or one of them twice.
+        MeterhouseError: the header lacks a required column, or has a column twice.
         OSError: the file cannot be opened or read.
     """
     letters: list[Raw] = []
@@ -142,7 +142,7 @@ def read_csv(path: Path) -> SampleRows:
         try:
             for number, line in numbered_lines(path):
                 reached = number
-                # Bytes that are no UTF-8 come through as surrogates, and only their own row is refused.
+                # Bytes that are not UTF-8 become surrogates, so that only their own row is rejected.
                 taken.append(line.decode("utf-8", "surrogateescape"))
                 yield taken[-1]
         except Damaged as damage:
@@ -179,7 +179,7 @@ def _width(found: int, wanted: int) -> str:
 
 
 def _trimmed(column: Sequence[str]) -> pa.Array:
-    """The texts without spaces around them, null where nothing is left."""
+    """The texts without spaces around them; null for an empty text."""
     trimmed = pc.utf8_trim_whitespace(pa.array(column, pa.string()))
     return pc.if_else(pc.equal(trimmed, ""), None, trimmed)
 

@@ -1,6 +1,6 @@
-"""Meters of the stream itself, so that an alarm can be set on the lag of collection.
+"""Meters of the stream itself, for alarms on the lag of collection.
 
-They are measured when an alarm reads one of them, with each evaluation; a site without such an alarm has none.
+They are measured with each evaluation of alarms, if an alarm uses one of them. A site without such an alarm has none.
 """
 
 import uuid
@@ -18,19 +18,19 @@ from meterhouse.stores.lake_tables import SAMPLES
 SOURCE = "meterhouse"
 
 METERS = {
-    "meterhouse.stream.messages": ("message", "Messages that wait in a queue; of a spool folder, files."),
-    "meterhouse.stream.age": ("s", "How long the oldest message of a queue waits; 0 where none does."),
-    "meterhouse.stream.rate": ("message/s", "Messages a second that the last collecting run took, of all queues."),
-    "meterhouse.stream.drain_time": ("s", "Time in which all that waits is taken at this rate."),
+    "meterhouse.stream.messages": ("message", "Messages that wait in a queue; for a spool folder, files."),
+    "meterhouse.stream.age": ("s", "How long the oldest message of a queue has waited; 0 if none waits."),
+    "meterhouse.stream.rate": ("message/s", "Messages a second of the last collecting run, over all queues."),
+    "meterhouse.stream.drain_time": ("s", "Time that it takes to drain all waiting messages at this rate."),
 }
-"""Meter → unit, what it measures. All are gauges; the resource is the queue, or `stream` for all queues together."""
+"""Meter → unit and description. All are gauges. The resource is the queue, or `stream` for all queues together."""
 
 ALL_QUEUES = "stream"
 WAIT_SECONDS = 10.0
 
 
 def record(site: Site, meters: Iterable[str]) -> int:
-    """Measure the stream if one of these meters is its own; return how many samples that made.
+    """Measure the stream if `meters` contains one of its meters; return the number of new samples.
 
     Raises:
         MeterhouseError: the stream, the lake or the warehouse cannot be reached.

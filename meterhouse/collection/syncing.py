@@ -1,6 +1,6 @@
-"""Syncing: a batch is acknowledged when what was landed of it lies on the disk, and not in the system's memory alone.
+"""Syncing: a batch is acknowledged when its files are on disk, and not only in the system's memory.
 
-That takes long where the disk is busy, so it is done behind the landing, for all batches that wait for it together.
+This takes long if the disk is busy. So a thread does it in parallel to landing, for all waiting batches together.
 """
 
 import os
@@ -16,7 +16,7 @@ Waiting = tuple[list[Path], Callable[[], None]]
 
 
 class Syncer(threading.Thread):
-    """Syncs files, and then acknowledges what they are of; in the order in which it is told."""
+    """Syncs the files of batches and then acknowledges the batches, in order."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True, name="syncing")
@@ -25,19 +25,20 @@ class Syncer(threading.Thread):
         self.start()
 
     def acknowledge(self, files: list[Path], acknowledge: Callable[[], None]) -> None:
-        """Acknowledge when the files are on the disk.
+        """Acknowledge a batch when its files are on disk.
 
         Raises:
-            MeterhouseError: files of an earlier batch could not be synced; it and this one are not acknowledged.
+            MeterhouseError: files of an earlier batch could not be synced; neither batch is acknowledged.
         """
         self._check()
         self._waiting.put((files, acknowledge))
 
     def wait(self) -> None:
-        """Wait until all is synced and acknowledged.
+        """Wait until everything is synced and acknowledged.
 
         Raises:
-            MeterhouseError: some of it could not be; from there on nothing is acknowledged.
+            MeterhouseError: a batch could not be synced or acknowledged; neither that batch nor a later one is
+                acknowledged.
         """
         self._waiting.join()
         self._check()
@@ -45,17 +46,17 @@ class Syncer(threading.Thread):
     def _check(self) -> None:
         if self._failure is not None:
             raise MeterhouseError(
-                f"what is landed cannot be synced or acknowledged: {self._failure}",
-                hint="Check the disks of lake and spool; what is landed is known when it comes again",
+                f"landed messages cannot be synced or acknowledged: {self._failure}",
+                hint="Check the disks of lake and spool. Landed messages are recognised when they come again",
             ) from self._failure
 
     def close(self) -> None:
-        """Sync and acknowledge what can be, and end."""
+        """Sync and acknowledge what is possible, and end the thread."""
         self._waiting.put(None)
         self.join()
 
     def run(self) -> None:
-        """Sync what waits, all of it together, and acknowledge."""
+        """Sync all waiting batches together, and acknowledge them."""
         more = True
         while more:
             found = [self._waiting.get()]
@@ -66,7 +67,7 @@ class Syncer(threading.Thread):
             try:
                 if self._failure is None:
                     _finish([batch for batch in found if batch is not None])
-            except Exception as error:  # of the disk, or of whoever is told; the thread that lands raises it
+            except Exception as error:  # of the disk or the stream; the thread that lands raises it
                 self._failure = error
             finally:
                 for _ in found:
@@ -80,12 +81,12 @@ def _finish(batches: list[Waiting]) -> None:
 
 
 def sync(files: set[Path]) -> None:
-    """Bring files, and the folders' entries of them, to the disk; what was deleted meanwhile is passed over.
+    """Sync files and their folders' entries to disk. Files that were deleted meanwhile are skipped.
 
-    Data files come before the commits that name them.
+    Data files are synced before the commits that name them.
 
     Raises:
-        OSError: the disk does not keep them.
+        OSError: the disk cannot store them.
     """
     in_order = sorted(files, key=lambda file: (file.parent.name == "_delta_log", file))
     for place in [*in_order, *sorted({file.parent for file in files})]:

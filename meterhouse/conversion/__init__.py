@@ -1,1 +1,1 @@
-"""Notifications to samples and events."""
+"""Converts notifications to samples and events."""

@@ -1,4 +1,4 @@
-"""Notifications' bodies: from JSON text to messages, as mappings."""
+"""Bodies of notifications: from JSON text to messages, as mappings."""
 
 import json
 import re
@@ -20,19 +20,19 @@ _DECODE: Final = msgspec.json.Decoder().decode
 _FIELDS: Final = ("message_id", "event_type", "publisher_id", "priority", "timestamp", "payload")
 
 NUL: Final = "\\u0000"
-"""What stands in JSON text for a character that no text of PostgreSQL holds; only `read_body` reads a body with it."""
+"""The JSON escape of a character that PostgreSQL's texts cannot hold; only `read_body` reads a body with it."""
 
 _NUL_BYTES: Final = NUL.encode()
 
 
 def read_body(body: str | bytes | None) -> Message:
-    """A notification from its JSON text.
+    """Read a notification from its JSON text.
 
-    The literals NaN and Infinity are read. Lone surrogates are replaced and NUL characters are left out: no UTF-8 text
-    holds the ones, no text of PostgreSQL the others.
+    The literals NaN and Infinity are accepted. Lone surrogates are replaced, because UTF-8 cannot hold them. NUL
+    characters are left out, because PostgreSQL's texts cannot hold them.
 
     Raises:
-        ValueError: it is no JSON, or no JSON object.
+        ValueError: it is not JSON, or not a JSON object.
         RecursionError: it is nested too deeply.
     """
     if body is None:
@@ -49,19 +49,18 @@ def read_body(body: str | bytes | None) -> Message:
         if _SURROGATE.search(text):
             message = json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
     if not isinstance(message, dict):
-        raise ValueError(f"the notification is no JSON object but a {type(message).__name__}")
+        raise ValueError(f"the notification is not a JSON object but a {type(message).__name__}")
     return message
 
 
 @lru_cache(maxsize=4096)
 def reader(reads: frozenset[Field] | None) -> Callable[[Any], Message]:
-    """A reader of bodies (UTF-8) that skips what no definition asks for, at twice the speed of reading it all.
+    """A reader of bodies (UTF-8) that skips fields that no definition uses, twice as fast as reading everything.
 
-    It raises `msgspec.MsgspecError` or RecursionError where the body is odd; `read_body` then says whether it can be
-    read at all.
+    It raises `msgspec.MsgspecError` or RecursionError if the body is unusual. `read_body` may still read it.
 
     Args:
-        reads: the fields of the request context and of the payload that are asked for; None for the whole message.
+        reads: the fields of the request context and the payload to read; None for the whole message.
     """
     if reads is None:
         return msgspec.json.Decoder(dict[str, Any]).decode
@@ -74,7 +73,7 @@ def reader(reads: frozenset[Field] | None) -> Callable[[Any], Message]:
 
 
 def is_partial(reads: frozenset[Field] | None) -> bool:
-    """Whether a reader of these fields leaves out a part of the payload."""
+    """Whether a reader of these fields skips a part of the payload."""
     return reads is not None and not reads >= WHOLE_PAYLOAD
 
 
@@ -83,7 +82,7 @@ def _typed(name: str, fields: dict[str, Any]) -> Any:
 
 
 class Bodies:
-    """The bodies of a table of notifications, read without making Python texts of them."""
+    """The bodies of a table of notifications, read without converting them to Python texts."""
 
     def __init__(self, notifications: pa.Table) -> None:
         column = notifications.column("body").combine_chunks()
@@ -101,11 +100,11 @@ class Bodies:
         return self._data[self._offsets[row] : self._offsets[row + 1]]
 
     def odd(self, row: int) -> bool:
-        """Whether only `read_body` can read it."""
+        """Whether only `read_body` can read the row."""
         return row in self._odd
 
     def read(self, rows: list[int], read: Callable[[Any], Message]) -> list[Message | None]:
-        """The messages of these rows, None where it takes `read_body` to read one, or to refuse it."""
+        """The messages of these rows; None for one that only `read_body` can read, or reject."""
         messages: list[Message | None] = []
         for row in rows:
             try:
@@ -115,12 +114,12 @@ class Bodies:
         return messages
 
     def text(self, row: int) -> str | None:
-        """The text, None where there is none."""
+        """The text of a row, None if it has none."""
         return None if row in self._missing else str(self[row], "utf-8")
 
 
 def _has_nul(data: memoryview) -> bool:
-    """Whether `\\u0000` stands anywhere; a backslash is rare enough to look at each."""
+    """Whether `\\u0000` occurs anywhere. Backslashes are rare enough to look at each one."""
     for start in range(0, len(data), _WINDOW):
         window = np.frombuffer(data, np.uint8, min(_WINDOW + len(NUL) - 1, len(data) - start), start)
         found = window == _NUL_BYTES[0]

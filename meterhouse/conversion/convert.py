@@ -1,7 +1,7 @@
-"""Notifications to samples and events, in memory.
+"""Converts notifications to samples and events, in memory.
 
-What to make of a notification is in the definitions (`meterhouse.definitions`). Notifications of one type are read
-together, a column at a time; only where one of them is out of the ordinary are they taken one by one.
+The definitions (`meterhouse.definitions`) say what a notification yields. Notifications of one type are read together,
+a column at a time. Only if one of them is unusual are they read one by one.
 """
 
 import functools
@@ -37,23 +37,23 @@ SAMPLE_PRIORITIES: Final = frozenset({"info", "sample"})
 EVENT_PRIORITIES: Final = frozenset({"info", "error"})
 
 BATCH: Final = 256
-"""So many notifications of one type are read together: enough to spread the cost of a column, few enough to stay in
-the processor's cache."""
+"""Maximum number of notifications of one type that are read together: enough to spread the cost of a column, few enough
+for the processor's cache."""
 
 _ORDINARY_PRIORITIES: Final = frozenset(
     spelled for priority in ("debug", "info", "warn", "error", "critical") for spelled in (priority, priority.upper())
 )
 _READERS_LIMIT: Final = 4096
-_PARTS: Final = 8  # into so many a batch is divided that has something odd in it
+_PARTS: Final = 8  # the number of parts that a batch with an unusual message is divided into
 
 
 @dataclass(frozen=True, slots=True)
 class ConversionError:
-    """What of a message was not converted, and why.
+    """A part of a message that was not converted, and why.
 
     Attributes:
-        message_id: the notification's, empty where it has none.
-        endpoint: `body` (no notification), `meter`, `polling`, `event`, or the name of an endpoint.
+        message_id: the notification's; empty if it has none.
+        endpoint: `body` (not a notification), `meter`, `polling`, `event`, or the name of an endpoint.
         detail: the reason, in one line.
         row: the row of the notification.
     """
@@ -66,17 +66,17 @@ class ConversionError:
 
 @dataclass(frozen=True)
 class Converted:
-    """What a table of notifications gives.
+    """The result of converting a table of notifications.
 
     Attributes:
         samples: schema `SAMPLES`, in the order of the notifications.
         events: schema `EVENTS`, in the order of the notifications.
-        metadata: metadata_id to canonical JSON, of every snapshot that a sample refers to.
+        metadata: metadata_id → canonical JSON, of every snapshot that a sample refers to.
         errors: what was not converted, in the order of the notifications.
-        unsigned: samples whose signature is bad: the row of their notification, their JSON, and the reason.
-        uses: what the paths of the definitions found.
-        messages: notifications read.
-        polled: those of them that are batches of polled samples.
+        unsigned: samples with a wrong signature: the row of their notification, their JSON, and the reason.
+        uses: how often the paths of the definitions found a value.
+        messages: the number of notifications.
+        polled: how many of them are batches of polled samples.
     """
 
     samples: pa.Table
@@ -90,7 +90,7 @@ class Converted:
 
 
 class _Batch:
-    """Notifications of one type; `partial`: of the payloads only what the definitions name was read."""
+    """Notifications of one type. With `partial`, only the payload fields that the definitions name were read."""
 
     def __init__(
         self, rows: list[int], messages: list[Message], message_ids: Sequence[str], *, partial: bool = False
@@ -106,7 +106,7 @@ class _Batch:
         return _Batch([self.rows[at] for at in places], chosen, self._all_ids, partial=self.columns.partial)
 
     def whole(self, bodies: Bodies, fail: Callable[[int, Exception], None]) -> "_Batch":
-        """The same with all of each message; one of which that cannot be read is left out, with a failure."""
+        """The same batch with complete messages. A message that cannot be read is left out, and reported to `fail`."""
         rows: list[int] = []
         messages: list[Message] = []
         for row in self.rows:
@@ -124,7 +124,7 @@ class _Batch:
 
 @dataclass
 class _Work:
-    """What the conversion of one table gathers."""
+    """The results that the conversion of one table collects."""
 
     bodies: Bodies
     message_ids: list[str]
@@ -146,14 +146,14 @@ class _Work:
 
 
 class Converter:
-    """Converts notifications by a set of definitions; keeps nothing between calls.
+    """Converts notifications with a set of definitions. Keeps no state between calls.
 
     Args:
         definitions: the meters and events.
-        source: the `source` of samples that are made from notifications; polled samples carry their own.
-        secret: the key by which the signatures of polled samples are verified; empty: they are not.
+        source: the `source` of samples that are made from notifications. Polled samples have their own.
+        secret: the key that verifies the signatures of polled samples. If empty, they are not verified.
         store_raw: the priorities whose notifications are kept with their events.
-        drop_unmatched: make no event of what no event definition matches.
+        drop_unmatched: make no event of a notification that no event definition matches.
         versioned: read Nova's versioned notifications as their legacy twins.
     """
 
@@ -177,8 +177,8 @@ class Converter:
         self._readers: dict[str, tuple[Callable[[Any], Message], bool]] = {}
 
     @classmethod
-    def by(cls, settings: Settings, definitions: Definitions) -> "Converter":
-        """A converter as the site's settings have it."""
+    def from_settings(cls, settings: Settings, definitions: Definitions) -> "Converter":
+        """The converter that the settings describe."""
         return cls(
             definitions,
             settings.sample_source,
@@ -189,16 +189,16 @@ class Converter:
         )
 
     def convert(self, notifications: pa.Table) -> Converted:
-        """Convert a table of schema `NOTIFICATIONS`; a message that cannot be converted costs only itself."""
-        with _uncollected():
+        """Convert a table of schema `NOTIFICATIONS`. A message that cannot be converted does not affect the others."""
+        with _gc_disabled():
             return self._convert(notifications, Bodies(notifications))
 
     def _convert(self, notifications: pa.Table, bodies: Bodies) -> Converted:
-        # The id that it was landed under: a message without one got it from its content.
+        # The ids that the messages were landed with: a message without one got it from its content.
         work = _Work(bodies, notifications.column("message_id").to_numpy().tolist())
-        for event_type, rows in _alike(notifications):
+        for event_type, rows in _rows_by_type(notifications):
             for start in range(0, len(rows), BATCH):
-                self._convert_alike(event_type, rows[start : start + BATCH], work)
+                self._convert_type(event_type, rows[start : start + BATCH], work)
         return Converted(
             work.samples.table(notifications),
             work.events.table(notifications),
@@ -212,12 +212,12 @@ class Converter:
 
     # -- a batch of one type ----------------------------------------------------------------------------------
 
-    def _convert_alike(self, event_type: str | None, rows: list[int], work: _Work) -> None:
+    def _convert_type(self, event_type: str | None, rows: list[int], work: _Work) -> None:
         if event_type == "telemetry.polling":
             rows = self._add_polled_batches(rows, work)
         elif event_type is not None and event_type not in VERSIONED and not _endpoints(event_type):
             rows = self._add_ordinary(event_type, rows, work)
-        alike: dict[str, tuple[list[int], list[Message]]] = {}
+        by_type: dict[str, tuple[list[int], list[Message]]] = {}
         for row in rows:
             try:
                 message = read_body(work.bodies.text(row))
@@ -230,14 +230,14 @@ class Converter:
             except Exception as error:
                 work.fail(row, "body", error)
                 continue
-            of_type = alike.setdefault(type_, ([], []))
+            of_type = by_type.setdefault(type_, ([], []))
             of_type[0].append(row)
             of_type[1].append(message)
-        for type_, (rows, messages) in alike.items():
+        for type_, (rows, messages) in by_type.items():
             self._add_batch(type_, _Batch(rows, messages, work.message_ids), work)
 
     def _add_polled_batches(self, rows: list[int], work: _Work) -> list[int]:
-        """Add the batches of polled samples in which all is in order; return the other rows."""
+        """Add the batches of polled samples that have the usual form; return the other rows."""
         if self._secret:
             return rows
         others = []
@@ -249,7 +249,7 @@ class Converter:
         return others
 
     def _add_ordinary(self, event_type: str, rows: list[int], work: _Work) -> list[int]:
-        """Add the notifications that can be read without more ado, as most can; return the other rows."""
+        """Add the notifications that have the usual form, as most have; return the other rows."""
         read, partial = self._reader(event_type)
         messages = work.bodies.read(rows, read)
         ordinary = [
@@ -266,7 +266,7 @@ class Converter:
         return [] if len(chosen) == len(rows) else [row for row, is_ in zip(rows, ordinary, strict=True) if not is_]
 
     def _reader(self, event_type: str) -> tuple[Callable[[Any], Message], bool]:
-        """A reader of what is asked for of the notifications of a type, and whether that is only a part of them."""
+        """A reader of the fields that definitions use of a type's notifications, and whether it reads only a part."""
         known = self._readers.get(event_type)
         if known is None:
             plan = self._meters.plan(event_type)
@@ -282,7 +282,7 @@ class Converter:
         self._add_events(event_type, _of_priorities(batch, priorities, EVENT_PRIORITIES), work)
 
     def _twin(self, message: Message) -> tuple[str, Message]:
-        """A message and its type; the legacy twin's where it is a versioned one."""
+        """A message and its type; for a versioned notification, its legacy twin and the twin's type."""
         event_type = message.get("event_type")
         if not isinstance(event_type, str):
             raise ValueError("the notification has no event_type")
@@ -303,7 +303,7 @@ class Converter:
             blocks = [_endpoint_block(endpoint, part.columns.messages, warns)]
             self._stage(blocks, part, warns, endpoint.name, work, repeats=True)
 
-        def lost(row: int, error: Exception, endpoint: str) -> None:
+        def fail(row: int, error: Exception, endpoint: str) -> None:
             work.fail(row, endpoint, error)
 
         if plan is not None:
@@ -311,14 +311,14 @@ class Converter:
                 batch,
                 work.bodies,
                 functools.partial(by_meters, plan=plan),
-                functools.partial(lost, endpoint="meter"),
+                functools.partial(fail, endpoint="meter"),
             )
         for endpoint in _endpoints(event_type):
             _in_parts(
                 batch,
                 work.bodies,
                 functools.partial(by_endpoint, endpoint=endpoint),
-                functools.partial(lost, endpoint=endpoint.name),
+                functools.partial(fail, endpoint=endpoint.name),
             )
 
     def _stage(
@@ -355,11 +355,11 @@ class Converter:
         _in_parts(batch, work.bodies, add, lambda row, error: work.fail(row, "event", error))
 
     def _add_polled(self, batch: list[Any], row: int, work: _Work) -> None:
-        wrong: set[int] = set()
+        unsigned: set[int] = set()
         if self._secret:
-            wrong = set(signatures.unsigned(batch, self._secret, lambda: _as_sent(work.bodies.text(row))))
+            unsigned = set(signatures.unsigned(batch, self._secret, lambda: _as_sent(work.bodies.text(row))))
         for ordinal, sample in enumerate(batch):
-            if ordinal in wrong:
+            if ordinal in unsigned:
                 work.unsigned.append((row, signatures.as_json(sample), _unsigned(sample)))
                 continue
             try:
@@ -370,11 +370,11 @@ class Converter:
     # -- one message, for people ------------------------------------------------------------------------------
 
     def samples_line(self, message: Message) -> dict[str, Any]:
-        """What the meters make of one notification, for people and for comparison with Ceilometer.
+        """The samples of one notification, for people and for comparison with Ceilometer.
 
         Returns:
-            `message_id`, `event_type`, `samples` (with `published`: whether Ceilometer would) and `errors`, each
-            of an `endpoint`, with either `warnings` or `error` and `detail`.
+            `message_id`, `event_type`, `samples` (with `published`: whether Ceilometer would publish it) and `errors`,
+            each with its `endpoint` and either `warnings` or `error` and `detail`.
         """
         line: dict[str, Any] = {
             "message_id": message.get("message_id"),
@@ -417,10 +417,10 @@ class Converter:
         return line
 
     def event_line(self, message: Message) -> dict[str, Any]:
-        """The event that one notification becomes, for people and for comparison with Ceilometer.
+        """The event of one notification, for people and for comparison with Ceilometer.
 
         Returns:
-            `message_id`, `event` (`event_type`, `generated` in UTC, `traits` as [name, type, value]; `raw` where it is
+            `message_id`, `event` (`event_type`, `generated` in UTC, `traits` as [name, type, value]; `raw` if it is
             kept) or None, and `error` (`error`, `detail`) or None.
         """
         line: dict[str, Any] = {"message_id": message.get("message_id"), "event": None, "error": None}
@@ -485,7 +485,7 @@ class Converter:
         }
 
 
-def _alike(notifications: pa.Table) -> Iterator[tuple[str | None, list[int]]]:
+def _rows_by_type(notifications: pa.Table) -> Iterator[tuple[str | None, list[int]]]:
     """The rows of each event type."""
     encoded = notifications.column("event_type").combine_chunks().cast(pa.string()).dictionary_encode("encode")
     codes = encoded.indices.to_numpy(zero_copy_only=False)
@@ -506,7 +506,7 @@ def _of_priorities(batch: _Batch, priorities: list[str], wanted: frozenset[str])
 def _in_parts(
     batch: _Batch, bodies: Bodies, do: Callable[[_Batch], None], fail: Callable[[int, Exception], None]
 ) -> None:
-    """Do a batch at once; where that fails, in parts, down to the messages that are at fault."""
+    """Process a batch at once. If that fails, divide it, down to the messages that are at fault."""
     if not batch.rows:
         return
     try:
@@ -525,8 +525,8 @@ def _in_parts(
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
-    """No search for cycles while many objects are made, none of which is part of one."""
+def _gc_disabled() -> Iterator[None]:
+    """Disable the garbage collector while many objects are created, none of which is part of a cycle."""
     if not gc.isenabled():
         yield
         return
@@ -565,7 +565,7 @@ def _timestamp(message: Message) -> Any:
 
 
 def _as_sent(body: str | None) -> list[Any]:
-    """The samples of a batch just as they were signed, with what cannot be kept of them."""
+    """The samples of a batch exactly as they were signed, with values that cannot be kept."""
     return polled.batch_of(json.loads(body or "null")) or []
 
 

@@ -1,8 +1,8 @@
-"""Schema drift: paths of definitions that used to find something in a type of notification, and no longer do.
+"""Schema drift: paths of definitions that used to find a value in a type of notification, and no longer do.
 
-A service renames a field of its payload, and a meter or a trait stays away with no error anywhere. So the conversion
-counts, for each path and event type, in how many messages it found a value; a path that found one often enough, and
-then in so many messages none that chance cannot explain it, has drifted.
+If a service renames a field of its payload, a meter or a trait disappears without an error. So the conversion counts,
+for each path and event type, in how many messages it found a value. A path has drifted if it used to find a value, and
+then misses in more messages in a row than chance can explain.
 """
 
 import math
@@ -19,25 +19,25 @@ from meterhouse.site import Site
 from meterhouse.stores.bulk import upsert
 from meterhouse.stores.warehouse_tables import definition_paths
 
-LEAST_MISSED: Final = 10
-"""So many messages in a row a path has to find nothing in before it can be said to have drifted."""
+MIN_MISSED: Final = 10
+"""Minimum number of misses in a row before a path counts as drifted."""
 
 UNLIKELY: Final = 1e-6
-"""The chance of so long a row of misses, by the path's own history, below which it has drifted."""
+"""A path has drifted if, by its own history, the probability of its row of misses is below this."""
 
 
 @dataclass(frozen=True)
 class Drifted:
-    """A path that used to find something.
+    """A path that used to find a value.
 
     Attributes:
-        event_type: in notifications of this type.
-        reader: `meter` or `event`, the kind of definition that it stands in.
-        path: as the definition has it.
-        found: how many messages it found something in,
-        of: of so many, up to the last one.
-        missed: in so many since then it found nothing.
-        last_found_at: when that last one was converted, UTC.
+        event_type: the type of the notifications.
+        reader: `meter` or `event`, the kind of definition that has the path.
+        path: the path as written in the definition.
+        found: the number of messages in which it found a value.
+        of: the number of messages up to the last one in which it found a value.
+        missed: the number of messages since then.
+        last_found_at: when the last message with a value was converted, UTC.
     """
 
     event_type: str
@@ -50,19 +50,19 @@ class Drifted:
 
 
 def has_drifted(messages: int, found: int, missed: int) -> bool:
-    """Whether so many misses in a row are not chance.
+    """Whether the number of misses in a row cannot be chance.
 
-    Each message is taken to have the value with the share of those before, by the rule of succession; the chance of
+    By the rule of succession, each message has the value with the share of the messages before. The probability of
     `missed` misses in a row is then (1 - share) ** missed.
     """
-    if not found or missed < LEAST_MISSED:
+    if not found or missed < MIN_MISSED:
         return False
     share = found / (messages - missed + 2)
     return missed * math.log1p(-share) < math.log(UNLIKELY)
 
 
 def record(site: Site, uses: Uses) -> None:
-    """Add what a conversion counted to the warehouse."""
+    """Add the counts of a conversion to the warehouse."""
     if not uses:
         return
     now = times.now()
@@ -97,11 +97,11 @@ def record(site: Site, uses: Uses) -> None:
 
 
 def drifted(site: Site) -> list[Drifted]:
-    """The paths that have drifted, the most missed first."""
+    """The paths that have drifted, those with the most misses first."""
     table = definition_paths.c
     query = (
         select(definition_paths)
-        .where(table.found > 0, table.missed >= LEAST_MISSED)
+        .where(table.found > 0, table.missed >= MIN_MISSED)
         .order_by(table.missed.desc(), table.event_type, table.path)
     )
     with site.warehouse.read() as connection:
@@ -122,10 +122,10 @@ def drifted(site: Site) -> list[Drifted]:
 
 
 def forget(site: Site, event_type: str | None = None) -> int:
-    """Begin to count anew, for one event type or for all: what was found is no longer expected.
+    """Reset the counts of one event type, or of all: what was found before is no longer expected.
 
     Returns:
-        How many paths were forgotten.
+        The number of paths that were reset.
     """
     chosen = definition_paths.delete()
     if event_type is not None:

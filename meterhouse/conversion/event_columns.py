@@ -1,4 +1,4 @@
-"""The events of a piece of notifications, as columns that grow."""
+"""Collects events in columns."""
 
 from array import array
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ _MANY: Final = 1 << 14
 
 
 class EventColumns:
-    """Events, batch by batch; in the end a table in the order of the notifications."""
+    """Collects events batch by batch, and returns them as a table in the order of the notifications."""
 
     def __init__(self) -> None:
         self._rows: array[int] = array("i")
@@ -39,11 +39,11 @@ class EventColumns:
         """Add the events of a batch.
 
         Args:
-            rows: which notification each event is of; of one notification there is one event at most.
-            message_ids: the notifications'.
-            event_type: the type of them all.
+            rows: the row of each event's notification. A notification has at most one event.
+            message_ids: the ids of the notifications.
+            event_type: the type of all the events.
             generated: µs since the epoch, UTC.
-            traits: of each kind (`events.kinds`) its text for each event, None where it has none.
+            traits: for each kind (`events.kinds`), its text in each event, None if the event does not have the trait.
         """
         self._rows.extend(rows)
         self._message_ids += message_ids
@@ -57,16 +57,16 @@ class EventColumns:
             self._settle()
 
     def _settle(self) -> None:
-        # Before there are too many Python texts for the processor's cache.
+        # Done before there are too many Python texts for the processor's cache.
         self._settled.append(pa.array(self._values, pa.string()))
         self._values.clear()
 
     def keep_raw(self, row: int, body: str) -> None:
-        """Keep a notification's whole text with its event."""
+        """Keep the whole text of a notification with its event."""
         self._raw[row] = body
 
     def table(self, notifications: pa.Table) -> pa.Table:
-        """All of them, schema `EVENTS`."""
+        """All events, schema `EVENTS`."""
         unordered = np.frombuffer(self._rows, np.int32)
         order = np.argsort(unordered, kind="stable")
         rows = unordered[order]
@@ -106,7 +106,7 @@ class EventColumns:
 
 
 def _cut(values: pa.StringArray, value_kinds: Any) -> Any:
-    """The texts of traits cut to the length that they may have."""
+    """The texts of traits, cut to their maximum length."""
     lengths = pc.utf8_length(values)
     longest = pc.max(lengths).as_py() or 0
     if longest <= TEXT_LENGTH:

@@ -1,4 +1,4 @@
-"""What the definitions make of one notification, and why: which of them matched, and what each path found."""
+"""Explains what one notification yields: which definitions matched, and what each path found."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,12 +16,12 @@ Explanation = dict[str, Any]
 
 
 def explain_samples(definitions: Definitions, converter: Converter, message: Message) -> Explanation:
-    """How the meters read a notification.
+    """Explain how the meters read a notification.
 
     Returns:
-        `message_id`, `event_type`, `priority`, `read_as` (the type of its legacy twin, else None), `matched` (each
-        meter's `name`, `where`, `event_type` as it matched, and `paths`: `reads`, `path`, `plugin`, `found` as
-        [path, value], `value`, and `instead` where it found nothing), `result` (as `convert samples` prints it).
+        `message_id`, `event_type`, `priority`, `read_as` (the type of its legacy twin, or None), `matched` (each
+        meter's `name`, `where`, the `event_type` that matched, and `paths`: `reads`, `path`, `plugin`, `found` as
+        [path, value], `value`, and `instead` if it found nothing), `result` (as `convert samples` prints it).
     """
     seen, head = _head(message, converter.reads_versioned)
     event_type = seen.get("event_type")
@@ -36,26 +36,27 @@ def explain_samples(definitions: Definitions, converter: Converter, message: Mes
 
 
 def explain_event(definitions: Definitions, converter: Converter, message: Message) -> Explanation:
-    """How the event definitions read a notification; as `explain_samples`, the one that serves it comes first.
+    """Explain how the event definitions read a notification; the result is like that of `explain_samples`.
 
-    Those that match too, but give way to a later one of the file, come after it with `hidden_by`.
+    The definition that applies comes first. Those that match too, but are hidden by a later one of the file, come
+    after it with `hidden_by`.
     """
     seen, head = _head(message, converter.reads_versioned)
     event_type = seen.get("event_type")
     matched: list[Explanation] = []
     if isinstance(event_type, str):
-        serving = definitions.events.matching(event_type)
-        matched.append(_event(serving, seen))
+        applied = definitions.events.matching(event_type)
+        matched.append(_event(applied, seen))
         matched += [
-            {"name": ", ".join(each.globs), "where": each.where, "hidden_by": serving.where}
+            {"name": ", ".join(each.globs), "where": each.where, "hidden_by": applied.where}
             for each in definitions.events.definitions
-            if each is not serving and each.matches(event_type)
+            if each is not applied and each.matches(event_type)
         ]
     return {**head, "matched": matched, "result": converter.event_line(message)}
 
 
 def as_text(explanation: Explanation) -> Iterator[str]:
-    """The same as lines for a terminal."""
+    """The explanation as lines for a terminal."""
     yield f"{explanation['message_id']}  {explanation['event_type']}  {explanation['priority']}"
     if explanation["read_as"]:
         yield f"  a versioned notification of Nova, read as its legacy twin {explanation['read_as']}"
@@ -65,7 +66,7 @@ def as_text(explanation: Explanation) -> Iterator[str]:
         place = f"  {matched['where']}" if matched["where"] else ""
         yield f"  {matched['name']}{place}"
         if "hidden_by" in matched:
-            yield f"    matches too, and gives way to the later one at {matched['hidden_by']}"
+            yield f"    matches too, but the later one at {matched['hidden_by']} hides it"
             continue
         if matched.get("event_type"):
             yield f"    matched by {matched['event_type']}"
@@ -90,7 +91,7 @@ def as_text(explanation: Explanation) -> Iterator[str]:
 def _why_not(explanation: Explanation) -> str:
     wanted = ("info", "error") if "event" in explanation["result"] else ("info", "sample")
     if str(explanation["priority"]).lower() not in wanted:
-        return f": they are made of the priorities {' and '.join(wanted)} only"
+        return f": they are only made of the priorities {' and '.join(wanted)}"
     if "event" in explanation["result"] and not explanation["result"]["error"]:
         return ": no definition matches, and METERHOUSE_DROP_UNMATCHED_NOTIFICATIONS is on"
     return ""
@@ -138,7 +139,7 @@ def _trait(trait: Trait, message: Message) -> Explanation:
     try:
         trait_text(trait, explained["value"])
     except Exception as error:
-        explained["instead"] = f"which is no {trait.dtype}, so there is no event: {error}"
+        explained["instead"] = f"which is not of type {trait.dtype}, so there is no event: {error}"
     return explained
 
 

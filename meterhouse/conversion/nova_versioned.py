@@ -1,9 +1,9 @@
-"""Nova's versioned notifications, rewritten as the legacy ones that definitions are made for.
+"""Rewrites Nova's versioned notifications as the legacy ones that definitions are written for.
 
-Nova sends an instance's notifications in two formats: the legacy one (`compute.instance.create.end`, a flat payload)
-and the versioned one (`instance.create.end`, nested `nova_object.data`). Ceilometer, and every meters.yaml there is,
-knows the legacy one only. `legacy_twin` gives a versioned message the form that Nova would have sent in the legacy
-format, so that a site may turn that format off and keeps its meters and events.
+Nova sends notifications about an instance in two formats: the legacy one (`compute.instance.create.end`, a flat
+payload) and the versioned one (`instance.create.end`, nested `nova_object.data`). Ceilometer and existing meters.yaml
+files only know the legacy one. `legacy_twin` rewrites a versioned message as Nova would have sent it in the legacy
+format. So a site may turn that format off and keep its meters and events.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ _EXISTS: Final = "instance.exists"
 
 
 def _names() -> dict[str, str]:
-    """From the versioned event types that have a legacy twin to that twin's."""
+    """Versioned event type → event type of its legacy twin."""
     renamed = {
         "live_migration_abort": "live.migration.abort",
         "live_migration_force_complete": "live.migration.force.complete",
@@ -48,21 +48,21 @@ def _names() -> dict[str, str]:
     for action in ("exists", "update", "evacuate"):
         names[f"instance.{action}"] = f"compute.instance.{action}"
     names["instance.rebuild_scheduled"] = "compute.instance.rebuild.scheduled"
-    # The legacy format tells of these once they are done, and not by phases.
+    # The legacy format reports these once they are complete, without phases.
     names["instance.volume_attach.end"] = "compute.instance.volume.attach"
     names["instance.volume_detach.end"] = "compute.instance.volume.detach"
     return names
 
 
 EVENT_TYPES: Final[Mapping[str, str]] = _names()
-"""The versioned event types that have a legacy twin, and that twin's."""
+"""Versioned event type → event type of its legacy twin."""
 
 
 def legacy_twin(message: Message) -> Message | None:
-    """A versioned notification of Nova's as the legacy one; None for every other message.
+    """The legacy twin of one of Nova's versioned notifications; None for any other message.
 
-    Message id, timestamp, priority and request context stay. A context that is not there is taken from the payload,
-    as far as the payload has it. What the versioned payload does not know is left out: `instance_type_id`, the image's
+    Message id, timestamp, priority and request context stay the same. If the context is missing, it is taken from the
+    payload as far as possible. What the versioned payload does not have is left out: `instance_type_id`, the image's
     properties, addresses for access.
 
     Args:
@@ -104,7 +104,7 @@ def _inner(wrapped: Any) -> dict[str, Any] | None:
 
 
 def _each(wrapped: Any) -> list[dict[str, Any]]:
-    """The fields of each of a list of wrapped objects."""
+    """The fields of each wrapped object in a list."""
     if not isinstance(wrapped, list):
         return []
     return [data for each in wrapped if (data := _inner(each)) is not None]
@@ -113,7 +113,8 @@ def _each(wrapped: Any) -> list[dict[str, Any]]:
 def _publisher(publisher: Any, event_type: Any) -> Any:
     """`nova-compute:host` as `compute.host`.
 
-    Conductor and API, too, send an instance's legacy notifications as `compute`; only updates name the real sender.
+    The conductor and the API also send an instance's legacy notifications as `compute`. Only updates name the real
+    sender.
     """
     if not isinstance(publisher, str) or not publisher.startswith("nova-"):
         return publisher
@@ -211,8 +212,8 @@ def _add_states(payload: dict[str, Any], data: Mapping[str, Any]) -> None:
         payload["old_display_name"] = data["old_display_name"]
 
 
-# Legacy dates have two forms, by the code that sends them: that of Python's str(), and the ISO form with microseconds.
-# Those that are not set are empty. A date that has not the form that versioned ones have is left as it is.
+# Legacy dates have one of two forms, depending on the code that sends them: that of Python's str(), or ISO with
+# microseconds. A date that is not set is empty. A date that does not have the versioned form is left as it is.
 
 
 def _is_date(value: Any) -> bool:

@@ -1,7 +1,7 @@
-"""Batches of polled samples: what polling agents send as `telemetry.polling`, and the older forms of it.
+"""Batches of polled samples: what polling agents send as `telemetry.polling`, and its older forms.
 
-They need no definition: each sample brings its meter, type and unit along. Most of a batch is metadata that was there
-the last time too, so its JSON is only looked up, not read.
+They need no definition: each sample has its own meter, type and unit. Most of a batch is metadata that was also in the
+batch before, so its JSON is only looked up, not parsed.
 """
 
 from array import array
@@ -20,7 +20,7 @@ EVENT_TYPES: Final = ("telemetry.polling", "telemetry.api")
 
 
 class _Sample(msgspec.Struct, gc=False):
-    # The order is that of `DIMENSIONS`, then that in which `add_ordinary` takes them.
+    # The order is that of `DIMENSIONS`, then that in which `add_ordinary` unpacks them.
     source: Any = None
     counter_name: Any = None
     counter_type: Any = None
@@ -46,12 +46,15 @@ _DECODE: Final = msgspec.json.Decoder(_Batch).decode
 
 
 def add_ordinary(body: Any, row: int, samples: SampleColumns) -> bool:
-    """Add the samples of a `telemetry.polling` message, all of them or, where anything is out of the ordinary, none.
+    """Add the samples of a `telemetry.polling` message: all of them, or none if anything is unusual.
 
     Args:
-        body: its JSON text, UTF-8.
+        body: the JSON text of the message, UTF-8.
         row: the row of the message in the table of notifications.
-        samples: where they go.
+        samples: the columns to add them to.
+
+    Returns:
+        Whether they were added.
     """
     try:
         batch = _DECODE(body).payload.samples
@@ -76,20 +79,20 @@ def add_ordinary(body: Any, row: int, samples: SampleColumns) -> bool:
             ids,
             samples.snapshots_of(snapshots),
         )
-    except Exception:  # it is read again in full, sample by sample, to say what is wrong with which
+    except Exception:  # the message is then read sample by sample, which finds out what is wrong with each
         return False
     samples.add(staged)
     return True
 
 
 def batch_of(message: Message) -> list[Any] | None:
-    """The samples of a batch of polled samples, None where the message is another kind of notification.
+    """The samples of a batch of polled samples, None if the message is another kind of notification.
 
-    Polling agents send `telemetry.polling` with `{"samples": [...]}`, the old API `telemetry.api`, and the `notifier://`
-    publisher a bare list, the latter two with the priority `sample`.
+    Polling agents send `telemetry.polling` with `{"samples": [...]}`. The old API sends `telemetry.api`, and the
+    `notifier://` publisher a bare list, both with the priority `sample`.
 
     Raises:
-        ValueError: it says that it is one, and has no list.
+        ValueError: the message is `telemetry.polling`, but has no list of samples.
     """
     payload = message.get("payload")
     event_type = message.get("event_type")
@@ -111,17 +114,17 @@ def add_one(sample: Any, row: int, message_id: str, ordinal: int, samples: Sampl
     """Add one polled sample.
 
     Args:
-        sample: it, as it came.
+        sample: the sample, as it came.
         row: the row of its message in the table of notifications.
-        message_id: that of its message, from which a sample without an id of its own gets one.
-        ordinal: its place in the message.
-        samples: where it goes.
+        message_id: the id of its message, from which the id of a sample without its own is made.
+        ordinal: its index in the message.
+        samples: the columns to add it to.
 
     Raises:
         Exception: it cannot be used; nothing was added.
     """
     if not isinstance(sample, dict):
-        raise Unusable("is no JSON object")
+        raise Unusable("is not a JSON object")
     code = samples.code(_dimensions_of(sample))
     volume = number(sample.get("counter_volume"))
     moment = in_range(samples.time(sample.get("timestamp")))
@@ -136,7 +139,7 @@ def add_one(sample: Any, row: int, message_id: str, ordinal: int, samples: Sampl
 
 
 def shown(sample: Any, warn: list[str]) -> dict[str, Any]:
-    """A polled sample for people and for comparison; why it would not be kept is appended to `warn`."""
+    """A polled sample, for people and for comparison. If it would not be kept, the reason is appended to `warn`."""
     fields = sample if isinstance(sample, dict) else {}
     published = True
     moment = fields.get("timestamp")
@@ -164,7 +167,7 @@ def shown(sample: Any, warn: list[str]) -> dict[str, Any]:
 
 
 def dropped(sample: Any, error: Exception) -> str:
-    """The reason why a polled sample was left out, in one line."""
+    """The message about a polled sample that is left out, in one line."""
     name, resource = (sample.get("counter_name"), sample.get("resource_id")) if isinstance(sample, dict) else ("?", "?")
     reason = str(error) if isinstance(error, Unusable) else f"cannot be used ({type(error).__name__}: {error})"
     return f"polled sample {name!s:.100} of {resource!s:.100} {reason}, the sample is dropped"

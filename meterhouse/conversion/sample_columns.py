@@ -1,4 +1,4 @@
-"""The samples of a piece of notifications, as columns that grow."""
+"""Collects samples in columns."""
 
 import json
 from array import array
@@ -19,7 +19,7 @@ from meterhouse.stores.lake_tables import SAMPLES, taken
 from meterhouse.timestamps import LATEST, parse_all, parse_datetime, parse_exact
 
 DIMENSIONS: Final = ("source", "meter", "type", "unit", "resource_id", "project_id", "user_id")
-"""What tells series apart."""
+"""The columns that identify a series."""
 
 _UNSIGNED: Final = (1 << 64) - 1
 _UNKNOWN: Final = object()
@@ -31,7 +31,7 @@ Dimensions = tuple[str | None, str, str, str | None, str | None, str | None, str
 
 
 class Unusable(ValueError):
-    """A sample that cannot be kept, and why."""
+    """A sample that cannot be kept; the message says why."""
 
 
 class Staged(NamedTuple):
@@ -46,21 +46,21 @@ class Staged(NamedTuple):
 
 
 class SampleColumns:
-    """Samples, batch by batch; in the end a table in the order of the notifications.
+    """Collects samples batch by batch, and returns them as a table in the order of the notifications.
 
     Attributes:
-        metadata: metadata_id to canonical JSON, of every snapshot that a sample refers to.
+        metadata: metadata_id → canonical JSON, of every snapshot that a sample refers to.
     """
 
     def __init__(self) -> None:
         self.metadata: dict[int, bytes] = {}
-        self._codes: dict[Any, int] = {}  # of a series' dimensions
+        self._codes: dict[Any, int] = {}  # by the dimensions of a series
         self._dimensions: list[Dimensions] = []  # by code
         self._series: array[int] = array("q")  # by code
         self._owners: dict[Owner, int] = {}
         self._by_meter: dict[tuple[str, str, str, str], dict[int, int]] = {}
-        self._times: dict[str, int] = {}  # only those in range
-        self._snapshots: dict[bytes, int | None] = {}  # by digest of their JSON as it came
+        self._times: dict[str, int] = {}  # only times in range
+        self._snapshots: dict[bytes, int | None] = {}  # by the digest of their JSON as it came
         self._rows: array[int] = array("i")
         self._row_codes: array[int] = array("i")
         self._moments: array[int] = array("q")
@@ -87,21 +87,21 @@ class SampleColumns:
         self._ids.append(sample_id & _UNSIGNED)
         self._metadata_ids.append(metadata_id)
 
-    # -- what polled batches bring: columns as they came ------------------------------------------------------
+    # -- columns of polled batches, as they came --------------------------------------------------------------
 
     def codes_of(self, keys: Iterable[tuple[Any, ...]]) -> list[int | None]:
-        """The numbers of the series of these dimensions, None where it is not known yet.
+        """The numbers of the series with these dimensions, None for a new series.
 
         Raises:
-            TypeError: one of them is no text and has no hash.
+            TypeError: a dimension is not a text, and cannot be hashed.
         """
         return list(map(self._codes.get, keys))
 
     def times_of(self, texts: Sequence[Any]) -> list[int]:
-        """The moments of timestamps.
+        """Timestamps as µs since the epoch, UTC.
 
         Raises:
-            ValueError, TypeError: one of them is malformed, or no column holds it.
+            ValueError, TypeError: one of them is malformed or out of range.
         """
         known = list(map(self._times.get, texts))
         if None not in known:
@@ -117,10 +117,10 @@ class SampleColumns:
         return cast(list[int], list(map(self._times.get, texts)))
 
     def snapshots_of(self, texts: Sequence[Any]) -> list[int | None]:
-        """The ids of metadata snapshots, which are kept, from their JSON (bytes); an agent repeats it again and again.
+        """Keep metadata snapshots and return their ids. `texts` is their JSON (bytes), which agents often repeat.
 
         Raises:
-            ValueError: one of them is no JSON.
+            ValueError: one of them is not JSON.
         """
         digests = list(map(xxh3_128_digest, texts))
         known: list[Any] = list(map(cast(Any, self._snapshots.get), digests, repeat(_UNKNOWN)))
@@ -131,10 +131,10 @@ class SampleColumns:
         return known
 
     def moments_of(self, timestamps: list[Any]) -> "array[int]":
-        """The moments of a batch of notifications, µs since the epoch, UTC; asked twice of one list it is read once.
+        """The timestamps of a batch of notifications, µs since the epoch, UTC. The result for the last list is cached.
 
         Raises:
-            ValueError: one of them is malformed, or no column holds it.
+            ValueError: one of them is malformed or out of range.
         """
         moments = self._moments_of(timestamps)
         if moments and not (min(moments) >= 0 and max(moments) <= LATEST):
@@ -147,15 +147,15 @@ class SampleColumns:
             self._latest = timestamps, array("q", parse_all(timestamps))
         return self._latest[1]
 
-    # -- what definitions bring: columns of one meter ---------------------------------------------------------
+    # -- columns of one meter, made by definitions ------------------------------------------------------------
 
     def owners_of(self, owners: Iterable[Owner]) -> list[int]:
-        """Numbers for resource, project and user; the same for the same ones."""
+        """A number for each resource, project and user, the same for equal ones."""
         known = self._owners
         return [known.setdefault(owner, len(known)) for owner in owners]
 
     def codes_of_meter(self, meter: tuple[str, str, str, str], owners: Sequence[int]) -> list[int]:
-        """The numbers of the series of a meter (source, name, type, unit) and of these owners."""
+        """The numbers of the series of a meter (source, name, type, unit) with these owners."""
         series = self._by_meter.setdefault(meter, {})
         codes = list(map(series.get, owners))
         if None in codes:
@@ -168,10 +168,10 @@ class SampleColumns:
     # -- one value at a time ----------------------------------------------------------------------------------
 
     def code(self, given: tuple[Any, ...]) -> int:
-        """A number for a series, the same for the same dimensions.
+        """A number for a series, the same for equal dimensions.
 
         Raises:
-            Unusable: it has no meter or no type.
+            Unusable: the series has no meter or no type.
         """
         try:
             known = self._codes.get(given)
@@ -183,7 +183,7 @@ class SampleColumns:
         source, meter, type_, unit, resource_id, project_id, user_id = texts
         if not meter or not type_:
             raise Unusable(f"has no {'type' if meter else 'meter'}")
-        # 1, 1.0 and True are one key to Python but not one text: only texts are remembered as they come.
+        # 1, 1.0 and True are the same key in Python but different texts, so only texts are cached as they come.
         code = self._codes.get(texts)
         if code is None:
             code = self._codes[texts] = len(self._dimensions)
@@ -195,7 +195,7 @@ class SampleColumns:
         """Microseconds since the epoch, UTC, of a timestamp.
 
         Raises:
-            ValueError: it is none.
+            ValueError: it is malformed.
         """
         if type(text) is not str:
             return parse_exact(text)
@@ -209,7 +209,7 @@ class SampleColumns:
         return moment
 
     def metadata_id(self, snapshot: Any) -> int | None:
-        """The id of a snapshot, which is kept; None for None."""
+        """Keep a snapshot and return its id; None for None."""
         if snapshot is None:
             return None
         canonical = canonical_json(snapshot)
@@ -218,7 +218,7 @@ class SampleColumns:
             self.metadata[known] = canonical
         return known
 
-    # -- what definitions bring: blocks -----------------------------------------------------------------------
+    # -- blocks, made by definitions --------------------------------------------------------------------------
 
     def stage(
         self,
@@ -230,18 +230,18 @@ class SampleColumns:
         *,
         repeats: bool,
     ) -> list[Staged]:
-        """The samples of a batch of notifications, ready to be added; those that cannot be kept are left out.
+        """The samples of a batch of notifications, ready to be added. Those that cannot be kept are left out.
 
         Args:
-            blocks: their samples by meter.
-            rows: which row of the table each notification of the batch is.
-            message_ids: the notifications'.
-            source: the samples' source.
-            warns: for each notification a list, to which the reason of a sample that is left out is appended.
-            repeats: whether a notification can give several samples of one name.
+            blocks: the samples by meter.
+            rows: the row of each notification of the batch in the table.
+            message_ids: the ids of the notifications.
+            source: the source of the samples.
+            warns: for each notification, a list to which the reasons of samples that are left out are appended.
+            repeats: whether a notification can yield several samples of one name.
 
         Raises:
-            ValueError: a timestamp is malformed, which costs all samples of its message, as in Ceilometer.
+            ValueError: a timestamp is malformed. As in Ceilometer, all samples of its message are then lost.
         """
         moments: dict[int, array[int]] = {}
         for block in blocks:
@@ -262,7 +262,7 @@ class SampleColumns:
         return [batch.staged(block) for block in blocks if block.rows]
 
     def table(self, notifications: pa.Table) -> pa.Table:
-        """All of them, schema `SAMPLES`."""
+        """All samples, schema `SAMPLES`."""
         rows: Any = np.frombuffer(self._rows, np.int32)
         codes: Any = np.frombuffer(self._row_codes, np.int32)
         columns: dict[str, Any] = {
@@ -288,7 +288,7 @@ class SampleColumns:
 
 
 class _Batch:
-    """What the blocks of one batch of notifications share while they are staged."""
+    """The data that the blocks of one batch of notifications share while they are staged."""
 
     def __init__(
         self,
@@ -322,10 +322,10 @@ class _Batch:
         return self._one_by_one(block)
 
     def _whole(self, block: Block, literals: tuple[str, str, str]) -> Staged:
-        """A sample of each notification, in loops that run in C.
+        """One sample of each notification, in loops that run in C.
 
         Raises:
-            TypeError, OverflowError, Unusable: one of them is out of the ordinary.
+            TypeError, OverflowError, Unusable: one of them is unusual.
         """
         volumes = array("d", block.volume)
         if self.heads is None:
@@ -345,7 +345,7 @@ class _Batch:
         if found is None:
             columns = (block.resource_id, block.project_id, block.user_id)
             if not all(_TEXT_OR_NOTHING.issuperset(map(type, column)) for column in columns):
-                raise Unusable("has a resource, project or user that is no text")
+                raise Unusable("has a resource, project or user that is not text")
             found = self.owners[key] = self.columns.owners_of(zip(*columns, strict=True))
         return found
 
@@ -393,7 +393,7 @@ class _Batch:
 
 
 def canonical_json(value: Any) -> bytes:
-    """JSON with sorted keys and no spaces; what is not finite is null."""
+    """JSON with sorted keys and no spaces. Numbers that are not finite are null."""
     try:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     except TypeError:  # an integer of more than 64 bits, or nesting that is too deep for orjson
@@ -401,10 +401,10 @@ def canonical_json(value: Any) -> bytes:
 
 
 def in_range(moment: int) -> int:
-    """The moment.
+    """The moment itself, if it is in range.
 
     Raises:
-        Unusable: no column holds it.
+        Unusable: it is out of range.
     """
     if not 0 <= moment <= LATEST:
         raise Unusable("has a timestamp outside the years 1970 to 2262")
@@ -412,10 +412,10 @@ def in_range(moment: int) -> int:
 
 
 def number(volume: Any) -> float:
-    """A volume as a number; a text is read as one.
+    """A volume as a number. A text is parsed.
 
     Raises:
-        Unusable: it is none.
+        Unusable: it is not a number.
     """
     if type(volume) is float:
         return volume
@@ -432,7 +432,7 @@ def number(volume: Any) -> float:
 
 
 def dropped(name: Any, resource_id: Any, timestamp: Any, reason: str) -> str:
-    """The warning about a sample that is left out, in Ceilometer's words."""
+    """The warning about a sample that is left out, with Ceilometer's text."""
     moment = _iso(timestamp) if type(timestamp) is str else parse_datetime(timestamp).isoformat()
     return f"metering data {name} for {resource_id} @ {moment} {reason}, the sample will be dropped"
 

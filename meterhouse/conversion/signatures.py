@@ -1,9 +1,9 @@
-"""Signatures of polled samples: HMAC-SHA256 under a secret that the polling agents share.
+"""Signatures of polled samples: HMAC-SHA256 with a secret that the polling agents share.
 
 The form is that of Ceilometer's `[publisher] telemetry_secret` (once `metering_secret`), field `message_signature`: the
-hex digest over the sample's names and values as text, one after the other with nothing between. Keys are sorted at
-each level, those of nested mappings are joined with `:`; a value is the text that Python makes of it, a list that of
-the list with its texts as bytes (`[b'a', 1, None]`). The signature itself is left out.
+hex digest over the sample's names and values as text, without separators. Keys are sorted at each level; those of
+nested mappings are joined with `:`. A value is the result of Python's `str`. In a list, texts are bytes first
+(`[b'a', 1, None]`). The signature itself is left out.
 """
 
 import hmac
@@ -16,12 +16,12 @@ FIELD: Final = "message_signature"
 
 
 def signature(sample: Mapping[Any, Any], secret: str) -> str:
-    """The signature that a sample should carry, 64 hex digits; `secret` is not empty.
+    """The signature that a sample should have, 64 hex digits; `secret` is not empty.
 
     Raises:
-        UnicodeEncodeError: a text holds a lone surrogate; Ceilometer signs no such sample.
-        RecursionError: the sample is nested some hundred levels deep.
-        TypeError: keys of one mapping cannot be sorted, which JSON never gives.
+        UnicodeEncodeError: a text has a lone surrogate; Ceilometer signs no such sample.
+        RecursionError: the sample is nested several hundred levels deep.
+        TypeError: the keys of a mapping cannot be sorted, which cannot happen with JSON.
     """
     parts: list[str] = []
     _add(sample, "", parts)
@@ -29,7 +29,7 @@ def signature(sample: Mapping[Any, Any], secret: str) -> str:
 
 
 def is_valid(sample: Any, secret: str) -> bool:
-    """Whether a sample carries its own signature; one without any, or that cannot be signed, does not."""
+    """Whether a sample has a valid signature. False if it has none, or cannot be signed."""
     given = sample.get(FIELD) if isinstance(sample, dict) else None
     if not isinstance(given, str):
         return False
@@ -41,14 +41,14 @@ def is_valid(sample: Any, secret: str) -> bool:
 
 
 def unsigned(samples: Sequence[Any], secret: str, as_sent: Callable[[], Sequence[Any]]) -> list[int]:
-    """The places of the samples in a batch that do not carry their own signature.
+    """The indexes of the samples in a batch that have no valid signature.
 
     Args:
         samples: the samples as they are converted.
         secret: the secret, not empty.
-        as_sent: gives the same batch as Python's own `json` reads it from the message, asked for where a signature is
-            wrong: what is left out of a message or rounded when it is read for conversion (NUL characters, integers of
-            more than 64 bits) was signed all the same. Where it raises ValueError or RecursionError, they are wrong.
+        as_sent: returns the same batch as Python's own `json` reads it from the message. It is called if a signature
+            is wrong, because reading for conversion removes or rounds values that were signed (NUL characters, integers
+            of more than 64 bits). If it raises ValueError or RecursionError, the signatures are wrong.
     """
     wrong = [at for at, sample in enumerate(samples) if not is_valid(sample, secret)]
     if not wrong:
@@ -61,7 +61,7 @@ def unsigned(samples: Sequence[Any], secret: str, as_sent: Callable[[], Sequence
 
 
 def as_json(sample: Any) -> bytes:
-    """A sample as JSON, for a dead letter; one that is nested too deeply without what is nested in it."""
+    """A sample as JSON, for a dead letter. If it is nested too deeply, without its nested values."""
     try:
         return json.dumps(sample).encode()
     except RecursionError:
@@ -79,7 +79,7 @@ def _add(mapping: Mapping[Any, Any], prefix: str, parts: list[str]) -> None:
 
 
 def _in_list(value: Any) -> Any:
-    """What stands in a list, with its texts as bytes and its mappings in the order of their keys."""
+    """A value in a list, with texts as bytes and mappings sorted by key."""
     if isinstance(value, str):
         return value.encode()
     if isinstance(value, (list, tuple)):

@@ -1,8 +1,8 @@
 """The conversion step: landed notifications become samples and events, each exactly once.
 
-`samples` and `events` record in their own commits up to which version of `notifications` they have converted, so a
-kill at any point resumes where the lake says. What is not signed as it should be goes to the dead letters before
-those commits; a resumed conversion finds it there.
+Each commit to `samples` and `events` records up to which version of `notifications` it has converted. So after a kill
+at any point, the next conversion resumes where the lake says. Polled samples without a valid signature go to the dead
+letters before these commits. A resumed conversion finds them there.
 """
 
 import time
@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from meterhouse import times
 from meterhouse.conversion import drift
-from meterhouse.dead_letters import Letter, bury
+from meterhouse.dead_letters import Letter, store_letters
 from meterhouse.site import Site
 from meterhouse.stores.bulk import upsert
 from meterhouse.stores.warehouse_tables import resource_metadata
@@ -23,20 +23,22 @@ if TYPE_CHECKING:
     from meterhouse.conversion.convert import Converter
 
 APP = "notifications"
-"""The application transaction under which `samples` and `events` record the version they have converted."""
+"""The application transaction by which `samples` and `events` record the version that they have converted."""
 
 
 ERRORS_SHOWN = 20
-"""Errors of a run that are kept with their reasons; the rest is counted."""
+"""Maximum number of errors of a run that are kept with their reasons. The others are only counted."""
 
 
 @dataclass
 class Conversion:
     """What a conversion run did.
 
-    `first_errors` are the first ones, as message_id, kind and reason; `unsigned` counts the polled samples that were
-    not signed with METERHOUSE_TELEMETRY_SECRET, and went to the dead letters; `meters_left_out` counts the meters
-    that cannot work (`meterhouse definitions check` names them).
+    Attributes:
+        first_errors: the first errors, as message_id, kind and reason.
+        unsigned: polled samples that went to the dead letters because they are not signed with
+            METERHOUSE_TELEMETRY_SECRET.
+        meters_left_out: invalid meters, which `meterhouse definitions check` lists.
     """
 
     notifications: int = 0
@@ -50,7 +52,7 @@ class Conversion:
     first_errors: list[str] = field(default_factory=list)
 
     def add(self, other: "Conversion") -> None:
-        """Count the other in."""
+        """Add the counts of another run."""
         self.notifications += other.notifications
         self.samples += other.samples
         self.events += other.events
@@ -63,24 +65,24 @@ class Conversion:
 
 
 def convert(site: Site, *, wait_seconds: float = 0.0, record: bool = True) -> Conversion:
-    """Convert what was landed since the last time.
+    """Convert what was landed since the last run.
 
     Args:
         site: the site.
-        wait_seconds: how long to wait for another process that converts.
-        record: keep the figures in the warehouse; else whoever called does.
+        wait_seconds: how long to wait for another process that is running this step.
+        record: whether to record the run in the warehouse. If false, the caller does.
 
     Raises:
-        Busy: another process converts still.
+        AlreadyRunning: another process is still running this step after `wait_seconds`.
         DefinitionError: the definitions cannot be read; nothing was converted.
-        MeterhouseError: the lake or the warehouse cannot be reached; the rest is converted next time.
+        MeterhouseError: the lake or the warehouse cannot be reached; the next run converts the rest.
     """
     from meterhouse.conversion.convert import Converter
 
     done = Conversion()
     started, clock = times.now(), time.monotonic()
     with site.warehouse.lease("convert", wait_seconds=wait_seconds):
-        converter = Converter.by(site.settings, site.definitions)
+        converter = Converter.from_settings(site.settings, site.definitions)
         while _convert_some(site, converter, done):
             pass
         done.meters_left_out = len(site.definitions.faults)
@@ -98,11 +100,11 @@ def unconverted(site: Site) -> int:
 
 
 def _convert_some(site: Site, converter: "Converter", done: Conversion) -> bool:
-    """Convert one bounded piece; False where there is none."""
+    """Convert one bounded piece. Returns False if there is none."""
     lake = site.lake
     reached = {name: lake.transaction(name, APP) or 0 for name in ("samples", "events")}
     after, ahead = min(reached.values()), max(reached.values())
-    # Where a kill left one table behind the other, the piece ends where the other one stands.
+    # If a kill left one table behind the other, the piece ends where the other table is.
     landed = lake.appended("notifications", after, until=ahead if ahead > after else None, most_rows=100_000)
     if landed is None:
         return False
@@ -110,7 +112,7 @@ def _convert_some(site: Site, converter: "Converter", done: Conversion) -> bool:
         return False
     made = converter.convert(landed.rows)
     _keep_metadata(site, made.metadata)
-    _bury_unsigned(site, landed.rows, made.unsigned)
+    _store_unsigned(site, landed.rows, made.unsigned)
     for name, rows in (("samples", made.samples), ("events", made.events)):
         if reached[name] < landed.version:
             lake.append(name, rows, transaction=(APP, landed.version), after=reached[name])
@@ -126,8 +128,8 @@ def _convert_some(site: Site, converter: "Converter", done: Conversion) -> bool:
     return True
 
 
-def _bury_unsigned(site: Site, notifications: pa.Table, unsigned: list[tuple[int, bytes, str]]) -> None:
-    """Put what a wrong signature keeps out of the samples into the dead letters, each once however often it is done."""
+def _store_unsigned(site: Site, notifications: pa.Table, unsigned: list[tuple[int, bytes, str]]) -> None:
+    """Store polled samples with a wrong signature as dead letters, each once even if this is repeated."""
     if not unsigned:
         return
     rows = notifications.select(["received_at", "source", "message_id"]).take([row for row, _, _ in unsigned])
@@ -137,11 +139,11 @@ def _bury_unsigned(site: Site, notifications: pa.Table, unsigned: list[tuple[int
         place = f"{came['message_id']}:{seen[row]}"
         seen[row] += 1
         letters.append(Letter(came["received_at"], came["source"], reason, body, place))
-    bury(site.lake, letters, min(times.arrival_hour(letter.received_at) for letter in letters))
+    store_letters(site.lake, letters, min(times.arrival_hour(letter.received_at) for letter in letters))
 
 
 def _keep_metadata(site: Site, metadata: dict[int, bytes]) -> None:
-    """Put the resources' metadata into the warehouse, before any sample that refers to it is in the lake."""
+    """Write the resources' metadata to the warehouse, before a sample that refers to it is in the lake."""
     rows = pa.table(
         {
             "metadata_id": pa.array(list(metadata), pa.int64()),

@@ -1,5 +1,5 @@
-"""Ceilometer's definition files: what to make of a notification, as data.
+"""Ceilometer's definition files, which say as data what a notification yields.
 
-`loading` reads meters.yaml and event_definitions.yaml; `meters` and `events` say what they mean; `values`,
-`expressions` and `plugins` are the expression language that both share.
+`loading` reads meters.yaml and event_definitions.yaml. `meters` and `events` compile their entries. `values`,
+`expressions` and `plugins` are the expression language that both use.
 """

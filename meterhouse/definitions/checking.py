@@ -1,4 +1,4 @@
-"""Definitions checked as a whole: every fault of every file, and what loads but cannot be meant."""
+"""Checks definitions as a whole: finds every fault of every file, and what loads but is probably a mistake."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,19 +19,19 @@ TRAIT_KEYS: Final = VALUE_KEYS | {"type"}
 PLUGIN_KEYS: Final = frozenset({"name", "parameters"})
 _OTHERS: Final = ("quality.yaml", "alarms.yaml", "polling.yaml", "archive_policies.yaml")  # of a configuration folder
 _FINDS_NOTHING: Final = (
-    "'{}' finds nothing in any notification: a path begins with payload, ctxt, publisher_id, event_type or metadata"
+    "'{}' finds nothing in any notification: a path starts with payload, ctxt, publisher_id, event_type or metadata"
 )
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong with a definition.
+    """A problem of a definition.
 
     Attributes:
-        file: the file it stands in.
+        file: the file that has the definition.
         line: the line, from 1.
-        severity: `fault`: it cannot work; `warning`: it loads, and cannot be meant so.
-        definition: the meter's name or the event types, empty where it is the file itself.
+        severity: `fault`: the definition cannot work; `warning`: it loads, but is probably a mistake.
+        definition: the meter's name or the event types; empty if the problem is the file itself.
         reason: what is wrong.
     """
 
@@ -48,7 +48,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Checked:
-    """What a check found, and how many definitions it read."""
+    """The findings of a check, and the number of files and definitions that it read."""
 
     findings: tuple[Finding, ...]
     files: int
@@ -57,7 +57,7 @@ class Checked:
 
     @classmethod
     def together(cls, parts: Sequence["Checked"]) -> "Checked":
-        """Several checks as one."""
+        """The results of several checks as one."""
         return cls(
             tuple(finding for part in parts for finding in part.findings),
             sum(part.files for part in parts),
@@ -74,16 +74,16 @@ class Checked:
 def check_folder(
     folder: Path | None, *, icehouse_names: bool = True, icehouse_meters: bool = False, shipped: bool = True
 ) -> Checked:
-    """Check the definition files of a configuration folder, None for the shipped ones.
+    """Check the definition files of a configuration folder.
 
-    YAML files of the folder that nothing reads, for they have another name or stand elsewhere, are a doubt each.
+    Each YAML file of the folder that nothing reads, because of its name or place, is a warning.
 
     Args:
-        folder: the folder.
-        icehouse_names: as `loading.load`.
-        icehouse_meters: as `loading.load`.
-        shipped: also check the shipped files that are used for those that the folder has not; else it is a fault if it
-            has none.
+        folder: the folder; None for the shipped files.
+        icehouse_names: as in `loading.load`.
+        icehouse_meters: as in `loading.load`.
+        shipped: also check the shipped files that are used in place of files that the folder lacks. If false, it is a
+            fault if the folder has no definition file.
     """
     meters, events = files_of(folder, icehouse_meters)
     files = [*meters, events]
@@ -95,20 +95,20 @@ def check_folder(
     findings = list(checked.findings)
     others = {*folder.glob("*.y*ml"), *(folder / "meters.d").glob("*.y*ml")} - {folder / name for name in _OTHERS}
     for path in sorted(others - set(files)):
-        reason = "nothing reads a file of this name; meters.d/*.yaml, meters.yaml and event_definitions.yaml are read"
+        reason = "this file is not read; only meters.d/*.yaml, meters.yaml and event_definitions.yaml are"
         findings.append(Finding(str(path), 1, "warning", "", reason))
     if not files:
-        reason = "it has neither meters.d/*.yaml nor meters.yaml nor event_definitions.yaml: the shipped ones are used"
+        reason = "the folder has no meters.d/*.yaml, meters.yaml or event_definitions.yaml: the shipped ones are used"
         findings.append(Finding(str(folder), 1, "fault", "", reason))
     return Checked(tuple(findings), checked.files, checked.meters, checked.events)
 
 
 def check(files: Sequence[Path], *, icehouse_names: bool = True) -> Checked:
-    """Check definition files together, meters and event definitions in any mixture; never raises for a bad file.
+    """Check files of meters and event definitions together. Does not raise for a bad file.
 
     Args:
-        files: in the order in which they are loaded.
-        icehouse_names: as `loading.load`.
+        files: the files in the order in which they are loaded.
+        icehouse_names: as in `loading.load`.
     """
     findings: list[Finding] = []
     counts = {"meters": 0, "events": 0}
@@ -120,7 +120,7 @@ def check(files: Sequence[Path], *, icehouse_names: bool = True) -> Checked:
                 findings += _events(path, data, node, counts)
             elif data is not None:
                 for key in data.keys() - {"metric"} if isinstance(data, dict) else ():
-                    reason = f"there is no key '{key}', it is not read"
+                    reason = f"unknown key '{key}', it is ignored"
                     findings.append(Finding(str(path), line_of(node, str(key)), "warning", "", reason))
                 findings += _meters(path, data, node, counts, names)
         except DefinitionError as error:
@@ -149,16 +149,16 @@ def _meters(path: Path, data: Any, node: Any, counts: dict[str, int], names: dic
             for keys, reason in error.faults:
                 say("fault", f"{' '.join(keys)}: {reason}" if keys else reason, *keys)
         else:
-            for keys, reason in _doubts_of_meter(meter):
+            for keys, reason in _warnings_of_meter(meter):
                 say("warning", reason, *keys)
         if isinstance(entry, dict):
             for keys in _unread_of_meter(entry):
-                say("warning", f"there is no key '{keys[-1]}', it is not read", *keys)
+                say("warning", f"unknown key '{keys[-1]}', it is ignored", *keys)
         if _has_name(entry):
             if last[entry["name"]] != at:
                 say(
                     "warning",
-                    f"a later meter of this name, at line {line_of(entries[last[entry['name']]][1])}, hides it",
+                    f"the later meter of this name at line {line_of(entries[last[entry['name']]][1])} hides it",
                 )
             elif entry["name"] in names:
                 say("warning", f"the meter of this name at {names[entry['name']]} hides it")
@@ -172,7 +172,7 @@ def _has_name(entry: Any) -> bool:
 
 
 def _unread(value: Any, known: frozenset[str], *keys: str) -> Iterator[tuple[str, ...]]:
-    """The keys of a mapping, and of the plugin in it, that nothing reads."""
+    """The unknown keys of a mapping and of the plugin in it."""
     if isinstance(value, dict):
         yield from ((*keys, str(key)) for key in value if key not in known)
         if "plugin" in known:
@@ -195,7 +195,7 @@ def _unread_of_event(entry: dict[Any, Any]) -> Iterator[tuple[str, ...]]:
         yield from _unread(value, TRAIT_KEYS, "traits", str(key))
 
 
-def _doubts_of_meter(meter: Meter) -> Iterator[tuple[tuple[str, ...], str]]:
+def _warnings_of_meter(meter: Meter) -> Iterator[tuple[tuple[str, ...], str]]:
     for key, value in meter.attributes.items():
         if key not in ("name", "type", "unit") and value.never:
             yield (key,), _FINDS_NOTHING.format(value.key)
@@ -206,7 +206,7 @@ def _doubts_of_meter(meter: Meter) -> Iterator[tuple[tuple[str, ...], str]]:
         yield ("user_metadata",), _FINDS_NOTHING.format(meter.user_metadata.key)
     for name in meter.lookup:
         if name not in ATTRIBUTES:
-            yield ("lookup",), f"there is no attribute '{name}' to look up"
+            yield ("lookup",), f"unknown attribute '{name}'"
 
 
 def _events(path: Path, data: Any, node: Any, counts: dict[str, int]) -> list[Finding]:
@@ -232,10 +232,10 @@ def _events(path: Path, data: Any, node: Any, counts: dict[str, int]) -> list[Fi
                 say("warning", f"trait {trait}: {_FINDS_NOTHING.format(value.key)}", "traits", trait)
             line = later.setdefault(frozenset(definition.globs), line_of(node))
             if line != line_of(node):
-                say("warning", f"a later definition of the same event types, at line {line}, takes its place")
+                say("warning", f"the later definition of the same event types at line {line} hides it")
         if isinstance(entry, dict):
             for keys in _unread_of_event(entry):
-                say("warning", f"there is no key '{keys[-1]}', it is not read", *keys)
+                say("warning", f"unknown key '{keys[-1]}', it is ignored", *keys)
     return found[::-1]
 
 

@@ -1,4 +1,4 @@
-"""A batch of notifications of one type as columns: each distinct path is read once, for meters and events together."""
+"""A batch of notifications of one type as columns. Each distinct path is read once, for meters and events together."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -10,20 +10,20 @@ Reader = Literal["meter", "event"]
 
 
 class PartialMessages(Exception):
-    """More of the messages is asked for than was read of them."""
+    """A definition needs more of the messages than was read."""
 
 
 class Columns:
-    """The notifications of a batch, and what paths find in them.
+    """The notifications of a batch, and the values that paths find in them.
 
     Args:
         messages: the notifications, unwrapped.
-        partial: whether of the payloads only what the definitions name was read.
+        partial: whether only those fields of the payloads were read that the definitions name.
 
     Attributes:
-        payloads: the payload of each, empty where it is no mapping.
-        timestamps: the timestamp of each, as it came.
-        found: for each kind of definition, the paths that it has read, each with its column.
+        payloads: the payload of each notification; empty if it is not a mapping.
+        timestamps: the timestamp of each notification, as it came.
+        found: for each kind of definition, the paths that were read, with their columns.
     """
 
     def __init__(self, messages: Sequence[Message], *, partial: bool = False) -> None:
@@ -38,17 +38,17 @@ class Columns:
         return len(self.messages)
 
     def of(self, value: Value, reader: Reader, warns: Sequence[list[str]]) -> list[Any]:
-        """What a value is in each notification, None where there is none.
+        """The value in each notification, None if there is none.
 
         Args:
-            value: the definition of it.
-            reader: for which kind of definition it is read.
-            warns: for each notification a list, to which what is worth a warning is appended.
+            value: the definition of the value.
+            reader: the kind of definition that it is read for.
+            warns: for each notification, a list to which warnings are appended.
 
         Raises:
-            Exception: whatever an expression meets in an odd message.
+            Exception: an expression failed on an unusual message.
         """
-        column: list[Any] = self.once(
+        column: list[Any] = self.cached(
             value.fields or (value.key, reader), lambda: value.column(self.messages, self.payloads, warns)
         )
         if value.constant is None:
@@ -56,17 +56,17 @@ class Columns:
         return column
 
     def constant(self, value: Any) -> list[Any]:
-        """A column of one value."""
-        column: list[Any] = self.once(("constant", type(value), repr(value)), lambda: [value] * len(self))
+        """A column that has one value in every row."""
+        column: list[Any] = self.cached(("constant", type(value), repr(value)), lambda: [value] * len(self))
         return column
 
     def kinds(self, column: Sequence[Any]) -> frozenset[type]:
         """The types of the values of a column."""
-        kinds: frozenset[type] = self.once(("kinds", id(column)), lambda: frozenset(map(type, column)))
+        kinds: frozenset[type] = self.cached(("kinds", id(column)), lambda: frozenset(map(type, column)))
         return kinds
 
-    def once(self, key: object, make: Callable[..., Any], *arguments: Any) -> Any:
-        """What `make` gives for the arguments, the same object for the same key."""
+    def cached(self, key: object, make: Callable[..., Any], *arguments: Any) -> Any:
+        """The result of `make(*arguments)`, which is called once for each key."""
         made = self._known.get(key)
         if made is None:
             made = self._known[key] = make(*arguments)

@@ -1,7 +1,8 @@
 """Samples that no definition can express: Ironic's sensor readings, and the requests that services' middleware reports.
 
-Each endpoint has the name, and gives the samples and warnings, of Ceilometer's. It gets notifications of the priorities
-info and sample. Where a notification is not of the endpoint's form it raises, and gives nothing for that notification.
+Each endpoint has the name of Ceilometer's and returns the same samples and warnings. It reads notifications of the
+priorities info and sample. If a notification does not have the endpoint's form, the endpoint raises, and the
+notification yields no samples.
 """
 
 import re
@@ -15,7 +16,7 @@ from meterhouse.definitions.meters import RawSample
 from meterhouse.timestamps import parse_datetime
 
 _UNITS: Final = {"Watts": "W", "Volts": "V"}
-_POWER_OF_CURRENT: Final = "Pwr Consumption"  # among the sensors of current there is one of power
+_POWER_OF_CURRENT: Final = "Pwr Consumption"  # one of the sensors of current measures power
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,9 @@ class Endpoint:
     """A reader of notifications.
 
     Attributes:
-        name: what Ceilometer calls it.
+        name: its name in Ceilometer.
         matches: whether it reads notifications of an event type.
-        read: from a notification to its samples; what is worth a warning is appended.
+        read: from a notification to its samples; warnings are appended to the list.
     """
 
     name: str
@@ -34,7 +35,7 @@ class Endpoint:
 
 
 class _InvalidSensor(ValueError):
-    """A sensor's reading that cannot be used; the others of the notification can."""
+    """A sensor reading that cannot be used; the other readings of the notification can."""
 
 
 def _sensors(kind: str, message: Message, warn: list[str]) -> list[RawSample]:
@@ -63,7 +64,7 @@ def _readings(kind: str, sensors: Any, payload: dict[str, Any], host: Any, warn:
         except _InvalidSensor as error:
             warn.append(f"invalid sensor data for {resource_id}: {error}")
             continue
-        parse_datetime(moment)  # one that cannot be read costs the whole notification, and ends the warnings
+        parse_datetime(moment)  # if it is malformed, the whole notification yields nothing, and no more warnings
         yield RawSample(
             name=f"hardware.ipmi.{kind.lower()}",
             type="gauge",
@@ -98,7 +99,7 @@ def _reading(text: Any) -> tuple[float, str]:
 
 
 def _request(message: Message, warn: list[str]) -> list[RawSample]:
-    """The one sample of a request or of the response to one."""
+    """The one sample of a request or a response."""
     payload: Any = message.get("payload")
     event_type: str = message["event_type"]
     request = payload["request"]
@@ -122,7 +123,7 @@ def _beginning(regex: str) -> Callable[[str], bool]:
     return lambda event_type: pattern.match(event_type) is not None
 
 
-# The dots stand for any character, as they do in Ceilometer's filters; the sensors are those that it loads.
+# As in Ceilometer's filters, a dot matches any character. The sensors are those that Ceilometer loads.
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *(
         Endpoint(f"hardware.ipmi.{kind.lower()}", _beginning("hardware.ipmi.*"), partial(_sensors, kind))

@@ -1,4 +1,4 @@
-"""Entries of definition files that cannot work: all that is wrong with one, not only the first fault."""
+"""Invalid entries of definition files. All faults of an entry are reported, not only the first."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -11,7 +11,7 @@ class InvalidEntry(ValueError):
     """An entry of a definition file that cannot work.
 
     Attributes:
-        faults: each with the keys that lead to it within the entry, none where it is the entry itself, and its reason.
+        faults: each with the keys that lead to it within the entry (empty for the entry itself), and its reason.
     """
 
     def __init__(self, faults: list[tuple[Keys, str]]) -> None:
@@ -20,28 +20,28 @@ class InvalidEntry(ValueError):
 
 
 class Faults:
-    """Gathers what is wrong with an entry."""
+    """Collects the faults of an entry."""
 
     def __init__(self) -> None:
         self._found: list[tuple[Keys, str]] = []
 
     def add(self, keys: Keys, reason: str) -> None:
-        """Note a fault."""
+        """Add a fault."""
         self._found.append((keys, reason))
 
     def attempt(self, keys: Keys, make: Callable[..., Made], *arguments: Any) -> Made | None:
-        """What `make` gives for the arguments, None where it raises a ValueError, which is noted."""
+        """The result of `make(*arguments)`; if it raises a ValueError, None, and the error is added as a fault."""
         try:
             return make(*arguments)
         except ValueError as error:
             self.add(keys, str(error))
             return None
 
-    def settle(self) -> None:
-        """Go on only if there was none.
+    def raise_if_any(self) -> None:
+        """Raise if there were faults.
 
         Raises:
-            InvalidEntry: there was one.
+            InvalidEntry: there were faults.
         """
         if self._found:
             raise InvalidEntry(self._found)

@@ -1,7 +1,8 @@
 """Event definitions (`event_definitions.yaml`): which event, with which traits, a notification becomes.
 
 The format is Ceilometer's: https://docs.openstack.org/ceilometer/latest/admin/telemetry-events.html. Exactly one
-definition serves a notification: the last of the file that matches it, else one with the default traits only.
+definition applies to a notification: the last of the file that matches it. If none matches, the event has only the
+default traits.
 """
 
 import re
@@ -19,7 +20,7 @@ from meterhouse.timestamps import parse_utc
 
 TEXT_LENGTH: Final = 255
 TRAIT_TYPES: Final = {"text": "text", "int": "integer", "float": "float", "datetime": "datetime", "none": "none"}
-"""From the name of a type in the file, in small letters, to that of the trait."""
+"""Name of a type in the file, in lower case → type of the trait."""
 
 DEFAULT_TRAITS: Final[dict[str, Any]] = {
     "service": "publisher_id",
@@ -64,7 +65,7 @@ class EventDefinition:
 
     @property
     def reads(self) -> frozenset[Field] | None:
-        """The fields of the request context and of the payload that it reads; None for the whole message."""
+        """The fields of the request context and the payload that it reads; None for the whole message."""
         return all_reads(trait.value.reads for trait in self.traits)
 
     def matches(self, event_type: str) -> bool:
@@ -74,26 +75,26 @@ class EventDefinition:
         return any(pattern.match(event_type) for pattern in self.included)
 
     def read(self, columns: Columns, warns: Sequence[list[str]]) -> list[tuple[int, list[str | None]]]:
-        """The traits of notifications: of each kind (see `kinds`) a column with a value, or None, for each message.
+        """The traits of notifications: for each kind (see `kinds`), a column with a value or None for each message.
 
-        A value is text: as it is, also where it is longer than `TEXT_LENGTH`; of an int, a float or a datetime (ISO,
-        UTC) what `str` gives.
+        A value is text, not yet cut to `TEXT_LENGTH`. An int, a float or a datetime (ISO, UTC) is the result of `str`.
 
         Args:
             columns: the notifications.
-            warns: for each of them a list, to which what is worth a warning is appended.
+            warns: for each notification, a list to which warnings are appended.
 
         Raises:
-            Exception: a value of one of the messages is not of its trait's type; Ceilometer makes no event of it then.
+            Exception: a value of one of the messages is not of its trait's type. Ceilometer makes no event of such a
+                message.
         """
         traits = []
         for kind, convert, value in self._readers:
             column = columns.of(value, "event", warns)
             if convert is None:
                 if not _TEXT_OR_NOTHING.issuperset(columns.kinds(column)):
-                    column = columns.once(("texts", id(column)), _texts, column)
+                    column = columns.cached(("texts", id(column)), _texts, column)
             else:
-                column = columns.once((convert, id(column)), convert, column)
+                column = columns.cached((convert, id(column)), convert, column)
             traits.append((kind, column))
         return traits
 
@@ -102,7 +103,7 @@ _kinds: dict[tuple[str, str], int] = {}
 
 
 def _kind(name: str, dtype: str) -> int:
-    """A number for the traits of a name and dtype, the same for all definitions of the process."""
+    """A number for a trait's name and dtype, the same for all definitions of the process."""
     return _kinds.setdefault((name, dtype), len(_kinds))
 
 
@@ -117,7 +118,7 @@ def _moment(value: Any) -> str:
 
 @lru_cache(maxsize=1 << 15)
 def _known_moment(text: str) -> str:
-    # All messages of a resource carry the time of its creation.
+    # Cached, because all messages of a resource have the time of its creation.
     return parse_utc(text).isoformat()
 
 
@@ -132,7 +133,9 @@ def _others(convert: Callable[[Any], Any]) -> Callable[[list[Any]], list[str | N
     return converted
 
 
-_CONVERT: Final[dict[str, Callable[[list[Any]], list[str | None]]]] = {  # text is what it is already, mostly
+_CONVERT: Final[
+    dict[str, Callable[[list[Any]], list[str | None]]]
+] = {  # most values are text already, and need no conversion
     "none": _others(str),
     "integer": _others(int),
     "float": _others(float),
@@ -146,27 +149,27 @@ TYPED: Final[dict[str, Callable[[str], Any]]] = {
     "float": float,
     "datetime": str,
 }
-"""From the text of a trait, as it is read, to its value, by dtype."""
+"""dtype → function from the text that was read to the trait's value."""
 
 
 def as_text(trait: Trait, value: Any) -> str | None:
-    """The text of a trait of this value, None where it has none.
+    """The text of a trait with this value, None if it has no value.
 
     Raises:
-        Exception: it is not of the trait's type.
+        Exception: the value is not of the trait's type.
     """
     convert = _CONVERT.get(trait.dtype, _texts)
     return convert([value])[0]
 
 
 def compile_event(entry: object, where: str = "") -> EventDefinition:
-    """Compile an entry of event_definitions.yaml, which stands at `where`.
+    """Compile an entry of event_definitions.yaml; `where` is its file and line.
 
     Raises:
-        InvalidEntry: keys are missing or cannot work.
+        InvalidEntry: keys are missing or invalid.
     """
     if not isinstance(entry, dict):
-        raise InvalidEntry([((), "the entry is no mapping")])
+        raise InvalidEntry([((), "the entry is not a mapping")])
     faults = Faults()
     for key in ("event_type", "traits"):
         if key not in entry:
@@ -174,20 +177,20 @@ def compile_event(entry: object, where: str = "") -> EventDefinition:
     given = entry.get("event_type", [])
     globs = [given] if isinstance(given, str) else given
     if not isinstance(globs, list) or not all(isinstance(glob, str) for glob in globs):
-        faults.add(("event_type",), "it is neither a text nor a list of texts")
+        faults.add(("event_type",), "it is neither a string nor a list of strings")
         globs = []
     included = [glob for glob in globs if not glob.startswith("!")]
     excluded = [glob[1:] for glob in globs if glob.startswith("!")]
     given_traits = entry.get("traits") or {}
     if not isinstance(given_traits, dict):
-        faults.add(("traits",), "it is no mapping")
+        faults.add(("traits",), "it is not a mapping")
         given_traits = {}
     traits = dict(_DEFAULT_TRAITS)
     for name, definition in given_traits.items():
         trait = faults.attempt(("traits", str(name)), _trait, str(name), definition)
         if trait is not None:
             traits[trait.name] = trait
-    faults.settle()
+    faults.raise_if_any()
     return EventDefinition(
         tuple(re.compile(translate(glob)) for glob in (included or ["*"] if excluded else included)),
         tuple(re.compile(translate(glob)) for glob in excluded),
@@ -201,7 +204,7 @@ def compile_event(entry: object, where: str = "") -> EventDefinition:
 def _trait(name: str, definition: Any) -> Trait:
     type_name = definition.get("type", "text") if isinstance(definition, dict) else "text"
     if not isinstance(type_name, str) or type_name.lower() not in TRAIT_TYPES:
-        raise ValueError(f"'{type_name}' is none of text, int, float and datetime")
+        raise ValueError(f"'{type_name}' is not one of text, int, float and datetime")
     return Trait(name, TRAIT_TYPES[type_name.lower()], compile_value(definition))
 
 
@@ -220,11 +223,11 @@ class EventDefinitions:
     )
 
     def has_match(self, event_type: str) -> bool:
-        """Whether a definition of the file serves an event type, not only the default."""
+        """Whether a definition of the file, not only the default, applies to an event type."""
         return self.matching(event_type) is not self._default
 
     def matching(self, event_type: str) -> EventDefinition:
-        """The definition that serves an event type."""
+        """The definition that applies to an event type."""
         try:
             return self._matched[event_type]
         except KeyError:

@@ -1,14 +1,14 @@
 """JSONPath expressions of definition files, compiled once to plain functions over a notification.
 
-The dialect is that of `jsonpath-rw-ext`, on which Ceilometer is built: dotted and quoted fields, indexes, slices,
-`[*]`, filters, arithmetic, string concatenation, unions, recursive descent, sort keys, and the back-tick functions
-`len`, `sorted`, `parent`, `this`, `split(char, segment, max_split)` and `sub(/regex/, replacement)`. `jsonpath` parses
-it; the tree is walked here, at load time, never per message, and nothing is ever evaluated as Python code.
+The dialect is that of `jsonpath-rw-ext`, which Ceilometer uses: dotted and quoted fields, indexes, slices, `[*]`,
+filters, arithmetic, string concatenation, unions, recursive descent, sort keys, and the back-tick functions `len`,
+`sorted`, `parent`, `this`, `split(char, segment, max_split)` and `sub(/regex/, replacement)`. The module `jsonpath`
+parses it. This module walks the tree once, at load time, and never evaluates anything as Python code.
 
-An expression sees a notification as Ceilometer shows it: `ctxt` (the request context, `_context_*` on the wire),
-`publisher_id`, `event_type`, `payload` and `metadata` (`message_id`, `timestamp`); nothing else of it. What of these
-a message lacks is null. Where a message has a value of another kind than an expression needs (an index of a number, a
-regular expression on a list), the expression raises, as it does in Ceilometer.
+An expression sees a notification as Ceilometer presents it: `ctxt` (the request context, `_context_*` on the wire),
+`publisher_id`, `event_type`, `payload` and `metadata` (`message_id`, `timestamp`), and nothing else. A field that a
+message lacks is null. If a value is not of the kind that an expression needs (an index of a number, a regular
+expression on a list), the expression raises, as in Ceilometer.
 """
 
 import operator
@@ -27,21 +27,21 @@ Message = dict[str, Any]
 Reader = Callable[[Any], Any]
 Field = tuple[Literal["payload", "message"], str]
 
-LONGEST: Final = 10_000
-"""So many characters an expression may have."""
+MAX_LENGTH: Final = 10_000
+"""Maximum length of an expression, in characters."""
 
 WHOLE_PAYLOAD: Final[frozenset[Field]] = frozenset({("message", "payload")})
 
 DESCENT_LIMIT: Final = 20_000
-"""So many values a recursive descent (`..`) may look at in one message."""
+"""Maximum number of values that a recursive descent (`..`) visits in one message."""
 
 MATCH_LIMIT: Final = 500_000
-"""So many matches one evaluation of an expression may go through, those on the way to its values included."""
+"""Maximum number of matches, including intermediate ones, in one evaluation of an expression."""
 
 _MISSING: Final = object()
 _CONTEXT: Final = "_context_"
 _ROOT_FIELDS: Final = frozenset({"ctxt", "publisher_id", "event_type", "payload", "metadata"})
-_OWN_CONTEXT: Final = {"msg_id", "reply_q"}  # of the transport, which takes them out
+_OWN_CONTEXT: Final = {"msg_id", "reply_q"}  # used by the transport, which removes them
 _COMPARE: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "=": operator.eq,
     "==": operator.eq,
@@ -64,13 +64,13 @@ class Expression:
 
     Attributes:
         text: as written.
-        first: its first value that is not null, else None.
-        all: all its values, nulls kept.
+        first: its first value that is not null, or None.
+        all: all its values, including nulls.
         matches: its values with their paths (`payload.volume_attachment.[0].server_id`).
-        constant: it can never match, whatever the message (the names and units of most meters).
-        fields: where it is no more than that: the fields, of the `payload` or of the `message` itself, of which it is
-            the first that is not null.
-        reads: the fields of the request context and of the payload that it can read; None for the whole message.
+        constant: whether it cannot match any message (like the names and units of most meters).
+        fields: if the expression is simply the first of some fields that is not null: these fields, of the `payload`
+            or of the `message` itself.
+        reads: the fields of the request context and the payload that it can read; None for the whole message.
     """
 
     text: str
@@ -83,7 +83,7 @@ class Expression:
 
 
 class Match(NamedTuple):
-    """A value, how it is reached from what holds it, and the match of that; None for a root."""
+    """A value, the step that leads to it from its holder, and the holder's match; None for a root."""
 
     value: Any
     step: str
@@ -94,7 +94,7 @@ Finder = Callable[[Match], list[Match]]
 Rooted = Callable[[Message], list[Match]]
 
 _NO_HOLDER: Final = Match(None, "", None)
-"""What holds a root: a match that most steps see as null, and that cannot be a result."""
+"""The holder of a root: most steps treat it as null, and it cannot be a result."""
 
 _SOME_ROOT: Final = Match(None, "", None)
 """Stands for the notification above fields that are read at once."""
@@ -107,8 +107,8 @@ def compile_expression(text: str) -> Expression:
     Raises:
         ExpressionError: it does not parse.
     """
-    if len(text) > LONGEST:
-        raise ExpressionError(f"'{text[:60]}…' has more than {LONGEST} characters")
+    if len(text) > MAX_LENGTH:
+        raise ExpressionError(f"'{text[:60]}…' has more than {MAX_LENGTH} characters")
     try:
         tree = syntax.parse(text)
         branches = _branches(tree)
@@ -159,7 +159,7 @@ def _of_scalars(text: str, scalars: "list[_Scalar]", reads: frozenset[Field] | N
         return None
 
     def first_of_all(message: Message) -> Any:
-        # What comes later may raise, and then there is no first either.
+        # If a later branch raises, the whole expression does.
         return next((value for value in [each(message) for each in firsts] if value is not None), None)
 
     return Expression(text, first_of_all if eager else first, everything, matches, fields=fields, reads=reads)
@@ -225,7 +225,7 @@ def _view(message: Message) -> dict[str, Any]:
 
 
 def _single_field(names: list[str]) -> Field | None:
-    """The one field that a chain of names reads, where there is no more to it."""
+    """The field that a chain of names reads, if it reads just one."""
     match _wire_names(names):
         case ["payload", name]:
             return "payload", name
@@ -235,7 +235,7 @@ def _single_field(names: list[str]) -> Field | None:
 
 
 def _read_by(node: Node) -> frozenset[Field] | None:
-    """The fields of the request context and of the payload that a tree can read; None for the whole message."""
+    """The fields of the request context and the payload that a tree can read; None for the whole message."""
     if isinstance(node, (syntax.Operation, syntax.Union)):
         sides = [side for side in (node.left, node.right) if not isinstance(side, (int, float, str))]
         return all_reads(_read_by(side) for side in sides)
@@ -258,25 +258,25 @@ def _read_by(node: Node) -> frozenset[Field] | None:
 
 
 def all_reads(reads: Iterable[frozenset[Field] | None]) -> frozenset[Field] | None:
-    """All that several of them read together; None for the whole message."""
+    """The union of several sets of fields; None for the whole message."""
     found = list(reads)
     return None if None in found else frozenset().union(*(each for each in found if each))
 
 
-# -- expressions with one value at most: functions from value to value -----------------------------------------------
+# -- expressions with at most one value: functions from value to value -----------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class _Scalar:
-    """An expression that has one value at most.
+    """An expression that has at most one value.
 
     Attributes:
         read: from a notification to the value, or `_MISSING`.
-        first: the same with None for `_MISSING`.
+        first: the same, with None for `_MISSING`.
         path: the path of the value.
-        safe: it never raises.
-        never: it never has a value.
-        field: the one field that it reads, where it does no more than that.
+        safe: whether it never raises.
+        never: whether it never has a value.
+        field: the field, if it only reads one field.
     """
 
     read: Reader
@@ -288,7 +288,7 @@ class _Scalar:
 
 
 def _scalar(node: Node) -> _Scalar | None:
-    """A node, seen from the notification, as one that has one value at most; None where it can have more."""
+    """A node, evaluated on the notification, as an expression with at most one value; None if it can have more."""
     steps = _steps(node)
     while len(steps) > 1 and isinstance(steps[0], (syntax.Root, syntax.This)):
         steps = steps[1:]
@@ -371,7 +371,7 @@ def _chain(names: list[str]) -> list[Reader]:
 
 
 def _first_of_chain(names: list[str]) -> Callable[[Message], Any]:
-    """The same as a function whose missing values are None, in as few calls as can be: most of the work is here."""
+    """The chain as one function that returns None for a missing value. It makes few calls: most of the work is here."""
     names = _wire_names(names)
     if names[0] in ("ctxt", "metadata") or len(names) > 3:
         read = _compose(_chain(names))
@@ -401,7 +401,7 @@ def _first_of_chain(names: list[str]) -> Callable[[Message], Any]:
 
 
 def _wire_names(names: list[str]) -> list[str]:
-    """`ctxt.x` is `_context_x` in the message itself; two of the metadata are there by their own names."""
+    """The names in the message itself: `_context_x` for `ctxt.x`, and two fields of `metadata` without it."""
     first, second = (*names, "")[:2]
     if first == "ctxt" and second and second != "client_timeout" and second not in _OWN_CONTEXT:
         return [_CONTEXT + second, *names[2:]]
@@ -444,7 +444,7 @@ def _reader_of_steps(steps: list[Node]) -> list[Reader] | None:
 
 
 def _reader(node: Node) -> Reader | None:
-    """A step that has one value at most as a function, else None."""
+    """A step as a function, if it has at most one value; otherwise None."""
     name = _single_name(node)
     if name is not None:
         return _field(name)
@@ -483,7 +483,7 @@ def _substitute(node: syntax.Sub) -> Reader:
 
     def substitute(value: Any) -> Any:
         changed = patterns.substitute(regex, replacement, value)
-        # A text that the regex leaves as it is has no value at all: a quirk on which definitions build conditions.
+        # If the regex changes nothing, there is no value at all: a quirk that definitions use to write conditions.
         return _MISSING if changed == value else changed
 
     return substitute
@@ -494,7 +494,7 @@ def _apply(symbol: str, left: Any, right: Any) -> Any:
         if symbol == "+":
             return left + right
         return left - right if symbol == "-" else left * right
-    # Python would also repeat a text or a list (`*`): a way to make a message fill the memory, and never meant.
+    # Python would also repeat a text or a list (`*`). No definition means that, and a message could fill the memory.
     if symbol == "+" and isinstance(left, str) and isinstance(right, str):
         return left + right
     if symbol == "+" and isinstance(left, list) and isinstance(right, list):
@@ -508,8 +508,7 @@ def _apply(symbol: str, left: Any, right: Any) -> Any:
 def _rooted(node: Node) -> Rooted:
     """A node as a function from the notification to matches.
 
-    The fields that lead to the first step of another kind are read at once, and the context is not built where no
-    step needs it.
+    The fields before the first step of another kind are read together. The context is only built if a step needs it.
     """
     if _sorts_the_notification(node):
         return _raise_for_notification
@@ -546,7 +545,7 @@ def _rooted(node: Node) -> Rooted:
 
 
 def _sorts_the_notification(node: Node) -> bool:
-    """Whether the notification itself, not what is in it, is to be sorted, which always fails."""
+    """Whether the expression sorts the notification itself, not a value in it, which always fails."""
     if isinstance(node, (syntax.Child, syntax.Where, syntax.Descendants)):
         return _sorts_the_notification(node.left)
     if isinstance(node, (syntax.Union, syntax.Operation)):
@@ -561,11 +560,11 @@ def _raise_for_notification(message: Message) -> list[Match]:
 
 
 def _looks_up(node: Node) -> bool:
-    """Whether a step needs what holds its value."""
+    """Whether a step needs the holder of its value."""
     if isinstance(node, (syntax.Root, syntax.Parent)):
         return True
     if isinstance(node, syntax.Filter):
-        return False  # an item of the list is the root of its own conditions
+        return False  # in a filter's conditions, the item of the list is the root
     if isinstance(node, (syntax.Child, syntax.Where, syntax.Descendants, syntax.Union, syntax.Operation)):
         return any(_looks_up(side) for side in (node.left, node.right) if not isinstance(side, (int, float, str)))
     return False
@@ -606,21 +605,23 @@ def _finder(node: Node) -> Finder:
 
 
 class _Work(threading.local):
-    """How many matches the evaluation at hand may go through yet."""
+    """The number of matches that are left for the current evaluation."""
 
     left = MATCH_LIMIT
 
     def spend(self, matches: int) -> None:
         self.left -= matches
         if self.left < 0:
-            raise ValueError(f"the expression goes through more than {MATCH_LIMIT} matches in one message")
+            raise ValueError(
+                f"the expression has more than {MATCH_LIMIT} matches, with intermediate ones, in one message"
+            )
 
 
 _work: Final = _Work()
 
 
 def _find_nothing(match: Match) -> list[Match]:
-    raise NotImplementedError("'&' between two paths means nothing")
+    raise NotImplementedError("'&' between two paths has no meaning")
 
 
 def _find_steps(finders: list[Finder]) -> Finder:
@@ -666,7 +667,7 @@ def _find_slice(cut: slice) -> Finder:
     def find(match: Match) -> list[Match]:
         value = match.value
         if isinstance(value, (dict, int, str)):
-            # What is no list is a list of one.
+            # A value that is not a list is treated as a list of one.
             match = Match([value], match.step, match.holder)
             value = match.value
         return [Match(value[at], f"[{at}]", match) for at in range(len(value))[cut]]
@@ -704,7 +705,7 @@ def _find_descendants(left: Finder, right: Finder) -> Finder:
         while waiting:
             looked_at += 1
             if looked_at > DESCENT_LIMIT:
-                raise ValueError(f"a recursive descent looked at more than {DESCENT_LIMIT} values")
+                raise ValueError(f"a recursive descent visited more than {DESCENT_LIMIT} values")
             each = waiting.pop()
             found += right(each)
             _work.spend(1)
@@ -748,7 +749,7 @@ def _operation(
 
 
 class _NotSortable(TypeError):
-    """What is to be sorted is neither a list nor a mapping."""
+    """The value to sort is neither a list nor a mapping."""
 
 
 def _find_sorted(node: syntax.Sorted) -> Finder:
@@ -776,7 +777,7 @@ def _find_sorted(node: syntax.Sorted) -> Finder:
 
 
 def _finder_of_left(node: Node) -> Finder:
-    """The left side of `..`, where what cannot be sorted is itself."""
+    """The left side of `..`, where sorting a value that cannot be sorted returns the value itself."""
     find = _finder(node)
     if not isinstance(node, syntax.Sorted):
         return find
@@ -806,7 +807,7 @@ def _find_filtered(node: syntax.Filter) -> Finder:
         return [
             Match(item, f"[{at}]", match)
             for at, item in enumerate(match.value)
-            # Each of them, since one that comes later may raise.
+            # All tests run, because a later one may raise.
             if False not in [test(Match(item, "", None)) for test in tests]
         ]
 
@@ -814,7 +815,7 @@ def _find_filtered(node: syntax.Filter) -> Finder:
 
 
 def _test(test: syntax.Test) -> Callable[[Match], bool]:
-    """A condition as a function of an item of the list."""
+    """A condition as a function of a list's item."""
     if test.op is None:
         return _condition(test.target)
     compare, literal = _COMPARE[test.op], test.literal

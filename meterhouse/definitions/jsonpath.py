@@ -1,12 +1,13 @@
 """The syntax of JSONPath expressions in definition files: from a text to a tree.
 
-The dialect is that of `jsonpath-rw-ext` 1.2, by which Ceilometer reads its definitions, with what that grammar makes
-of ambiguous expressions:
+The dialect is that of `jsonpath-rw-ext` 1.2, which Ceilometer reads its definitions with. Ambiguous expressions are
+read as that grammar reads them:
 
-- `|` binds more tightly than `.`: `a.b|c` is `a.(b|c)`; so do `&` and `where`, in this order;
-- `.` binds more tightly than `..`, and both more tightly than brackets that follow: `a|b[0]` is `(a|b)[0]`;
-- `+`, `-` and `*` bind loosest of all and, whichever they are, from the right: `a * b - c` is `a * (b - c)`;
-- `/` is no division but begins a sort key, and `true` and `false` are no names, nor may a name begin with them;
+- `|` binds more tightly than `.`: `a.b|c` is `a.(b|c)`; `&` and `where` bind still more tightly, in this order;
+- `.` binds more tightly than `..`, and both bind more tightly than brackets that follow: `a|b[0]` is `(a|b)[0]`;
+- `+`, `-` and `*` bind most loosely, all with the same precedence, from the right: `a * b - c` is `a * (b - c)`;
+- `/` is not a division: it starts a sort key;
+- `true` and `false` are not names, and a name may not start with them;
 - a single name beside an operator is a text, not a field: `$.payload.host + _`.
 """
 
@@ -18,12 +19,12 @@ from meterhouse.definitions.patterns import compile_pattern
 
 
 class JsonPathError(ValueError):
-    """A text that is no expression of the dialect."""
+    """A text that is not an expression of the dialect."""
 
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """`$`, what the current value is part of."""
+    """`$`, the root of the current value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class This:
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """What holds the current value."""
+    """The holder of the current value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """`[1:2]`, or `[*]`, which has neither end."""
+    """`[1:2]`, or `[*]`, which has neither start nor end."""
 
     start: int | None
     end: int | None
@@ -60,7 +61,7 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Test:
-    """One condition of a filter; without an operator, that there is any such value."""
+    """One condition of a filter; without an operator, it holds if there is a value."""
 
     target: "Node"
     op: str | None
@@ -69,14 +70,14 @@ class Test:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """`[?a = 1 & b]`: the items of a list for which all conditions hold."""
+    """`[?a = 1 & b]`: the items of a list that meet all conditions."""
 
     tests: tuple[Test, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Sorted:
-    r"""`` `sorted` ``, or `[/a \b]`: by these keys, each with whether it is in descending order."""
+    r"""`` `sorted` ``, or `[/a \b]`: sorted by these keys, each with whether its order is descending."""
 
     keys: tuple[tuple["Node", bool], ...]
 
@@ -137,7 +138,7 @@ class Union:
 
 @dataclass(frozen=True, slots=True)
 class Intersect:
-    """`a & b`, which the grammar has and nothing evaluates."""
+    """`a & b`, which is in the grammar but is not evaluated."""
 
     left: "Node"
     right: "Node"
@@ -179,7 +180,7 @@ class _Token(NamedTuple):
     at: int
 
 
-# In the order in which the dialect tries them; what matches none is refused.
+# In the order in which the dialect tries them. A character that matches none is an error.
 _TOKENS: Final = re.compile(
     r"""(?P<bool>true|false)
     |(?P<sort>,?\s*[/\\])
@@ -211,10 +212,10 @@ _END: Final = _Token("end", "", -1)
 
 
 def parse(text: str) -> Node:
-    """The tree of an expression.
+    """Parse an expression.
 
     Raises:
-        JsonPathError: the text is none.
+        JsonPathError: the text is not an expression.
     """
     try:
         parser = _Parser(text)
@@ -231,7 +232,7 @@ def _tokens(text: str) -> list[_Token]:
     while at < len(text):
         found = _TOKENS.match(text, at)
         if found is None:
-            raise JsonPathError(f"'{text}' is no JSONPath: {text[at]!r} at {at} cannot be read")
+            raise JsonPathError(f"'{text}' is not a JSONPath: unexpected {text[at]!r} at {at}")
         kind, value = str(found.lastgroup), found[str(found.lastgroup)]
         if kind in ("single", "double"):
             tokens.append(_Token("id", _ESCAPE.sub(r"\1", value), at))
@@ -252,7 +253,7 @@ def _tokens(text: str) -> list[_Token]:
 
 
 class _Parser:
-    """Goes over the tokens once, from left to right."""
+    """Reads the tokens once, from left to right."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -260,7 +261,7 @@ class _Parser:
         self._next = 0
 
     def take(self, kind: str, value: str | None = None) -> _Token:
-        """The next token, which has to be this one."""
+        """Take the next token, which has to be of this kind and value."""
         token = self._peek()
         if token.kind != kind or (value is not None and token.value != value):
             raise self._unexpected()
@@ -268,7 +269,7 @@ class _Parser:
         return token
 
     def path(self, level: int) -> Node:
-        """A path, up to the first operator that does not bind more tightly than the level."""
+        """Read a path, up to the first operator that does not bind more tightly than the level."""
         token = self._peek()
         if token.kind in ("number", "float"):
             self._next += 1
@@ -284,8 +285,8 @@ class _Parser:
 
     def _unexpected(self) -> JsonPathError:
         token = self._peek()
-        what = "its end" if token is _END else f"{token.value!r} at {token.at}"
-        return JsonPathError(f"'{self._text}' is no JSONPath: {what} is not expected")
+        what = "end" if token is _END else f"{token.value!r} at {token.at}"
+        return JsonPathError(f"'{self._text}' is not a JSONPath: unexpected {what}")
 
     def _first(self) -> Node:
         token = self._peek()
@@ -313,7 +314,7 @@ class _Parser:
         raise self._unexpected()
 
     def _more(self, left: Node, level: int) -> Node:
-        """What follows a path and binds more tightly than the level."""
+        """Read what follows a path and binds more tightly than the level."""
         while True:
             token = self._peek()
             if token.kind != "symbol":
@@ -332,7 +333,7 @@ class _Parser:
                 return left
 
     def _operation(self, left: "Node | int | float | str", kind: str) -> Operation:
-        """The rest of an operation, whose left operand has been read; where that is a number there must be a rest."""
+        """Read the rest of an operation after its left operand. A number has to be followed by an operator."""
         if not self._is(*_ARITHMETIC):
             raise self._unexpected()
         op = str(self.take("symbol").value)
@@ -378,10 +379,10 @@ class _Parser:
                     return Sub(compile_pattern(found[1].strip()), found[2].strip())
                 except ValueError as error:
                     raise JsonPathError(f"'{self._text}' cannot be used: {error}") from None
-        raise JsonPathError(f"'{self._text}' is no JSONPath: there is no function `{text}`")
+        raise JsonPathError(f"'{self._text}' is not a JSONPath: unknown function `{text}`")
 
     def _selected(self) -> Node:
-        """What is in brackets and needs no path before them: an index, a slice, or names."""
+        """Read brackets that need no path before them: an index, a slice, or names."""
         token = self._peek()
         if token.kind == "id":
             return Fields(self._names())
@@ -425,7 +426,7 @@ class _Parser:
         inner = self._tests()
         self.take("symbol", ")")
         if len(inner) == 1 and inner[0].op is None:
-            # A path in brackets is a path still, and more of it may follow.
+            # The brackets only enclosed a path, which may continue.
             return [self._compared(self._more(inner[0].target, 0))]
         return inner
 

@@ -1,6 +1,6 @@
-"""Reading definition files: from a configuration folder, else the definitions that Meterhouse ships.
+"""Reads definition files from a configuration folder, or those that Meterhouse ships.
 
-Files are read once per process and again when one of them changed. Every fault names its file and line.
+Files are read once per process, and again when one of them has changed. Every fault names its file and line.
 """
 
 import re
@@ -16,7 +16,7 @@ from meterhouse.definitions.events import EventDefinition, EventDefinitions, com
 from meterhouse.definitions.meters import Meter, MeterDefinitions, compile_meter
 from meterhouse.errors import DefinitionError
 from meterhouse.shipped import DEFAULTS
-from meterhouse.yaml_lines import Unbounded, read_text
+from meterhouse.yaml_lines import TooLarge, read_text
 
 ICEHOUSE_METERS: Final = DEFAULTS / "icehouse_meters.yaml"
 
@@ -28,7 +28,7 @@ _loaded: dict[tuple[Path | None, bool, bool], tuple[Signature, "Definitions"]] =
 
 @dataclass(frozen=True)
 class Fault:
-    """A meter that was left out, as Ceilometer leaves it out, and why."""
+    """A meter that was left out, as in Ceilometer, and why."""
 
     file: str
     line: int
@@ -41,13 +41,13 @@ class Fault:
 
 @dataclass(frozen=True)
 class Definitions:
-    """What to make of notifications.
+    """The definitions of a deployment.
 
     Attributes:
-        meters: the meters that can work.
+        meters: the valid meters.
         events: the event definitions.
-        faults: the meters that cannot, or that an earlier one of their name hides.
-        files: where all that was read from.
+        faults: the meters that are invalid, or hidden by an earlier one of their name.
+        files: the files that were read.
     """
 
     meters: MeterDefinitions
@@ -59,17 +59,19 @@ class Definitions:
 def load(config_dir: Path | None, *, icehouse_names: bool = True, icehouse_meters: bool = False) -> Definitions:
     """The definitions of a configuration folder.
 
-    Meters are read from `meters.d/*.yaml`, by name, then `meters.yaml`; events from `event_definitions.yaml`. What the
-    folder has not, or all where there is no folder, is what Meterhouse ships.
+    Meters are read from `meters.d/*.yaml`, in the order of the file names, then `meters.yaml`; events from
+    `event_definitions.yaml`. If the folder lacks one of the two, or there is no folder, the shipped files are used.
 
     Args:
-        config_dir: the folder, None for what Meterhouse ships.
-        icehouse_names: read `_context_x` as `ctxt.x` and `multi` as `lookup`, as older Ceilometers did and as some
-            deployments' files still say. Ceilometer finds nothing by these names today: False gives just what it gives.
-        icehouse_meters: read the meters that Ceilometer has dropped since Mitaka after all others.
+        config_dir: the folder; None for the shipped files.
+        icehouse_names: read `_context_x` as `ctxt.x` and `multi` as `lookup`. Older releases of Ceilometer did, and
+            some deployments' files still have these names. Today's Ceilometer finds nothing by them: False gives the
+            same results.
+        icehouse_meters: also read, after all others, the meters that Ceilometer has dropped since Mitaka.
 
     Raises:
-        DefinitionError: a file cannot be read, is no YAML, or has not the form; or an event definition cannot work.
+        DefinitionError: a file cannot be read, is not YAML, or does not have the form; or an event definition is
+            invalid.
     """
     meters, events = files_of(config_dir, icehouse_meters)
     signature = _signature([*meters, events])
@@ -82,10 +84,10 @@ def load(config_dir: Path | None, *, icehouse_names: bool = True, icehouse_meter
 
 
 def load_files(meters: Sequence[Path], events: Path | None, *, icehouse_names: bool = True) -> Definitions:
-    """The definitions of these files, read now; with no file of events, events have the default traits only.
+    """Read the definitions of these files. Without a file of events, events have only the default traits.
 
     Raises:
-        DefinitionError: as `load`.
+        DefinitionError: as in `load`.
     """
     faults: list[Fault] = []
     loaded: dict[str, Meter] = {}
@@ -127,12 +129,12 @@ def _signature(paths: Sequence[Path]) -> Signature:
 def _unreadable(path: Path, error: Exception) -> DefinitionError:
     reason = error.strerror if isinstance(error, OSError) else str(error)
     return DefinitionError(
-        f"the file cannot be read ({reason})", where=str(path), hint="Mend its permissions or take it away"
+        f"the file cannot be read ({reason})", where=str(path), hint="Fix its permissions or remove it"
     )
 
 
 def _modern(data: Any) -> Any:
-    """The same data with `_context_x` spelled `ctxt.x` in its paths, and with `lookup` for `multi` in its meters."""
+    """The data with `ctxt.x` in place of `_context_x` in its paths, and `lookup` in place of `multi` in its meters."""
     if isinstance(data, str):
         return _ICEHOUSE.sub(r"\1ctxt.", data)
     if isinstance(data, list):
@@ -159,30 +161,28 @@ def read(path: Path, icehouse_names: bool) -> tuple[Any, Any]:
             loader.dispose()
     except (OSError, UnicodeDecodeError) as error:
         raise _unreadable(path, error) from None
-    except Unbounded as error:
+    except TooLarge as error:
         raise DefinitionError(
-            f"the file is no YAML that can be used: {error}", where=f"{path}:{error.line}", hint="Simplify it"
+            f"the file cannot be used: {error}", where=f"{path}:{error.line}", hint="Simplify it"
         ) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         what = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise DefinitionError(f"the file is no YAML: {what}", where=where, hint="Mend the syntax there") from None
+        raise DefinitionError(f"the file is not YAML: {what}", where=where, hint="Fix the syntax there") from None
     except (RecursionError, ValueError) as error:
-        raise DefinitionError(
-            f"the file is no YAML that can be used: {error}", where=str(path), hint="Mend or simplify it"
-        ) from None
+        raise DefinitionError(f"the file cannot be used: {error}", where=str(path), hint="Fix or simplify it") from None
 
 
 def line_of(node: Any, *keys: str) -> int:
-    """The line of a YAML node, or of what these keys lead to in it, as far as they do."""
+    """The line of the value that these keys lead to in a YAML node. A key that does not exist is skipped."""
     for key in keys:
         node = _key_node(node, key)
     return int(node.start_mark.line) + 1
 
 
 def _key_node(node: Any, key: str) -> Any:
-    """The value's node under a key of a mapping node, else the node itself."""
+    """The node of a key's value in a mapping node; the node itself if it has no such key."""
     if isinstance(node, yaml.MappingNode):
         for name, value in reversed(node.value):
             if isinstance(name, yaml.ScalarNode) and name.value == key:
@@ -191,45 +191,46 @@ def _key_node(node: Any, key: str) -> Any:
 
 
 def meter_entries(path: Path, data: Any, node: Any) -> Iterator[tuple[Any, Any]]:
-    """The entries of a file of meters, as `read` gave it, each with its YAML node.
+    """The entries of a file of meters, each with its YAML node. `data` and `node` are the results of `read`.
 
     Raises:
-        DefinitionError: as `load`.
+        DefinitionError: as in `load`.
     """
     if data is None:
         return
     entries = data.get("metric") if isinstance(data, dict) else None
     if not isinstance(entries, list):
         raise DefinitionError(
-            "the file is no mapping with a list 'metric'",
+            "the file is not a mapping with a list 'metric'",
             where=f"{path}:{line_of(node)}",
-            hint="Begin it with 'metric:' and list the meters below",
+            hint="Start it with 'metric:' and list the meters below",
         )
     yield from zip(entries, _key_node(node, "metric").value, strict=True)
 
 
 def event_entries(path: Path, data: Any, node: Any) -> Iterator[tuple[Any, Any]]:
-    """The entries of a file of event definitions, as `read` gave it, each with its YAML node.
+    """The entries of a file of event definitions, each with its YAML node; arguments as in `meter_entries`.
 
     Raises:
-        DefinitionError: as `load`.
+        DefinitionError: as in `load`.
     """
     if data is None:
         return
     if not isinstance(data, list):
         raise DefinitionError(
-            "the file is no list", where=f"{path}:{line_of(node)}", hint="List entries of event_type and traits"
+            "the file is not a list", where=f"{path}:{line_of(node)}", hint="List entries of event_type and traits"
         )
     yield from zip(data, node.value, strict=True)
 
 
 def _load_meters(path: Path, loaded: dict[str, Meter], faults: list[Fault], icehouse_names: bool) -> None:
-    # Within a file the last of a name wins, so Ceilometer reads it backwards and gives the samples in that order.
+    # Within a file the last meter of a name wins. Ceilometer therefore reads it backwards, and returns samples in that
+    # order.
     for entry, node in reversed(list(meter_entries(path, *read(path, icehouse_names)))):
         name = str(entry.get("name")) if isinstance(entry, dict) else "?"
         if name in loaded and isinstance(entry, dict) and "name" in entry:
             first = loaded[name].where
-            faults.append(Fault(str(path), line_of(node), name, f"a meter of this name was read already, at {first}"))
+            faults.append(Fault(str(path), line_of(node), name, f"the meter of this name at {first} hides it"))
             continue
         try:
             meter = compile_meter(entry, f"{path}:{line_of(node)}")
@@ -246,8 +247,8 @@ def _load_events(path: Path, icehouse_names: bool) -> tuple[EventDefinition, ...
             definitions.append(compile_event(entry, f"{path}:{line_of(node)}"))
         except InvalidEntry as error:
             raise DefinitionError(
-                f"an event definition cannot work: {error}",
+                f"an event definition is invalid: {error}",
                 where=f"{path}:{line_of(node, *error.faults[0][0])}",
-                hint="Mend the entry or take it away",
+                hint="Fix or remove the entry",
             ) from None
     return tuple(definitions)

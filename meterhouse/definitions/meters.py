@@ -1,7 +1,7 @@
-"""Meter definitions (`meters.yaml`): which samples a notification gives.
+"""Meter definitions (`meters.yaml`): which samples a notification yields.
 
 The format is Ceilometer's: https://docs.openstack.org/ceilometer/latest/contributor/new_meters.html. All meters that
-match an event type are compiled into one plan, in which each distinct expression is read once per message.
+match an event type are compiled into one plan, which evaluates each distinct expression once per message.
 """
 
 import re
@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from meterhouse.definitions.columns import Columns, PartialMessages
 from meterhouse.definitions.entries import Faults, InvalidEntry
 from meterhouse.definitions.expressions import WHOLE_PAYLOAD, Message, all_reads
-from meterhouse.definitions.patterns import compile_pattern, longest
+from meterhouse.definitions.patterns import compile_pattern, max_text_length
 from meterhouse.definitions.values import Value, compile_value
 
 TYPES: Final = ("gauge", "delta", "cumulative")
@@ -22,13 +22,13 @@ USER_METADATA_PREFIX: Final = "metering."
 USER_METADATA_LENGTH: Final = 256
 
 _PLANS_LIMIT: Final = 4096
-# Ceilometer means to take project and user from the context where a meter does not say, but writes it so that it
-# parses as `ctxt.(project_id|ctxt).tenant_id`, which finds nothing: its samples have none, and so have these.
+# If a meter does not define project and user, Ceilometer intends to take them from the context. But its expression
+# parses as `ctxt.(project_id|ctxt).tenant_id`, which finds nothing. Its samples have neither, so these have neither.
 _FALLBACKS: Final = {"timestamp": compile_value("metadata.timestamp")}
 
 
 class RawSample(NamedTuple):
-    """A sample as its definition gives it, nothing checked; metadata is shared by samples of one message."""
+    """A sample as its definition yields it, unchecked. Samples of one message share their metadata."""
 
     name: Any
     type: Any
@@ -48,14 +48,14 @@ class Meter:
     name: str
     event_types: tuple[re.Pattern[str], ...]
     attributes: Mapping[str, Value]
-    literals: Mapping[str, Any]  # what name, type and unit are where their expressions find nothing
+    literals: Mapping[str, Any]  # name, type and unit as written, used if their expressions find nothing
     metadata: tuple[tuple[str, Value], ...]
     user_metadata: Value | None
     lookup: tuple[str, ...]
     where: str = ""  # file:line
 
     def values(self) -> Iterator[Value]:
-        """All that it reads of a notification."""
+        """All values that it reads from a notification."""
         yield from self.attributes.values()
         yield from (value for _, value in self.metadata)
         if self.user_metadata is not None:
@@ -64,44 +64,46 @@ class Meter:
     def matches(self, event_type: str) -> bool:
         """Whether one of the regular expressions matches at the start of the event type.
 
-        One that could take too long on an event type of such a length does not.
+        An expression that could take too long on an event type of this length counts as not matching.
         """
         return any(
-            pattern.match(event_type) for pattern in self.event_types if len(event_type) <= longest(pattern.pattern)
+            pattern.match(event_type)
+            for pattern in self.event_types
+            if len(event_type) <= max_text_length(pattern.pattern)
         )
 
 
 def compile_meter(entry: object, where: str = "") -> Meter:
-    """Compile an entry of meters.yaml, which stands at `where`.
+    """Compile an entry of meters.yaml; `where` is its file and line.
 
     Raises:
-        InvalidEntry: keys are missing or cannot work.
+        InvalidEntry: keys are missing or invalid.
     """
     if not isinstance(entry, dict):
-        raise InvalidEntry([((), "the entry is no mapping")])
+        raise InvalidEntry([((), "the entry is not a mapping")])
     faults = Faults()
     for key in REQUIRED:
         if not entry.get(key):
             faults.add((key,) if key in entry else (), f"the required key '{key}' is missing or empty")
     given = {key: entry[key] for key in ATTRIBUTES if entry.get(key)}
     if not isinstance(given.get("name", ""), str):
-        faults.add(("name",), "it is no text")
+        faults.add(("name",), "it is not a string")
     lookup = faults.attempt(("lookup",), _lookup, entry) or ()
     looked_up = entry.get("lookup") if isinstance(entry.get("lookup"), (str, list)) else ()
     if "type" in given and "type" not in (looked_up or ()) and given["type"] not in TYPES:
-        faults.add(("type",), f"{given['type']!r} is none of gauge, delta and cumulative")
+        faults.add(("type",), f"{given['type']!r} is not one of gauge, delta and cumulative")
     attributes: dict[str, Value] = {}
     for key, definition in given.items():
         value = faults.attempt((key,), compile_value, definition)
         if value is None:
             continue
         if lookup and value.many is None:
-            faults.add((key,), "with 'lookup', no plugin but 'split' can be used")
+            faults.add((key,), "with 'lookup', the only plugin that can be used is 'split'")
         attributes[key] = _or_notification_time(value) if key == "timestamp" else value
     event_types = faults.attempt(("event_type",), _patterns, entry["event_type"]) if entry.get("event_type") else ()
     metadata = entry.get("metadata") or {}
     if not isinstance(metadata, dict):
-        faults.add(("metadata",), "it is no mapping")
+        faults.add(("metadata",), "it is not a mapping")
         metadata = {}
     items = {
         str(key): faults.attempt(("metadata", str(key)), compile_value, definition)
@@ -109,7 +111,7 @@ def compile_meter(entry: object, where: str = "") -> Meter:
     }
     user_metadata = entry.get("user_metadata")
     tags = faults.attempt(("user_metadata",), compile_value, user_metadata) if user_metadata else None
-    faults.settle()
+    faults.raise_if_any()
     return Meter(
         name=entry["name"],
         event_types=event_types or (),
@@ -126,12 +128,12 @@ def _lookup(entry: dict[str, Any]) -> tuple[str, ...]:
     given = entry.get("lookup", [])
     names = [given] if isinstance(given, str) and given else given or []
     if not isinstance(given, (str, list)) or not all(isinstance(name, str) for name in names):
-        raise ValueError("it is neither a text nor a list of texts")
+        raise ValueError("it is neither a string nor a list of strings")
     return tuple(names)
 
 
 def _or_notification_time(value: Value) -> Value:
-    """The same where a timestamp that is empty, not only one that is null, is the notification's."""
+    """A timestamp that falls back to the notification's if it is empty, not only if it is null."""
     first, many, plain = value.first, value.many, value.plain
     return replace(
         value,
@@ -146,16 +148,16 @@ def _or_notification_time(value: Value) -> Value:
 def _patterns(given: Any) -> tuple[re.Pattern[str], ...]:
     types = [given] if isinstance(given, str) else given
     if not isinstance(types, list) or not types or not all(isinstance(each, str) for each in types):
-        raise ValueError("it is neither a text nor a list of texts")
+        raise ValueError("it is neither a string nor a list of strings")
     return tuple(compile_pattern(each) for each in types)
 
 
 def reserved_user_metadata(given: Any, metadata: dict[str, Any]) -> None:
-    """Put the owner's `metering.*` entries under `user_metadata`: prefix gone, dots as underscores, texts cut."""
+    """Copy the owner's `metering.*` entries to `user_metadata`: without the prefix, dots as underscores, texts cut."""
     if not given:
         return
     if not isinstance(given, dict):
-        raise TypeError(f"the user metadata is no mapping but a {type(given).__name__}")
+        raise TypeError(f"the user metadata is not a mapping but a {type(given).__name__}")
     kept: dict[str, Any] = {}
     for key, value in given.items():
         if key.startswith(USER_METADATA_PREFIX):
@@ -167,13 +169,13 @@ def reserved_user_metadata(given: Any, metadata: dict[str, Any]) -> None:
 
 
 class Block(NamedTuple):
-    """The samples that one meter makes of a batch of notifications, nothing checked: a column for each attribute.
+    """The samples that one meter makes of a batch of notifications, unchecked: a column for each attribute.
 
     Attributes:
-        rows: for each sample the place of its notification in the batch, ascending.
-        name: and the others: the attribute's values; those of meters that share a definition are the same list.
-        metadata: the snapshots, shared likewise.
-        literals: name, type and unit of all these samples, where each is one text for them all.
+        rows: for each sample, the index of its notification in the batch, ascending.
+        name: like the other attributes, the values. Meters with the same definition share the list.
+        metadata: the snapshots, shared in the same way.
+        literals: name, type and unit, if each is one text for all these samples.
     """
 
     rows: Sequence[int]
@@ -196,22 +198,22 @@ class MeterPlan:
         self._meters = [(meter, _literals(meter), _metadata_key(meter)) for meter in meters]
         names = [literals[0] if literals else None for _, literals, _ in self._meters]
         self.repeats = None in names or len(set(names)) < len(names)
-        """Whether a notification can give several samples of one name."""
+        """Whether a notification can yield several samples of one name."""
         reads = [value.reads for meter in meters for value in meter.values()]
-        # Without metadata of its own a sample has the whole payload.
+        # A sample without its own metadata gets the whole payload.
         reads += [WHOLE_PAYLOAD for meter in meters if not meter.metadata]
         self.reads = all_reads(reads)
-        """The fields of the request context and of the payload that it reads; None for the whole message."""
+        """The fields of the request context and the payload that it reads; None for the whole message."""
 
     def read(self, columns: Columns, warns: Sequence[list[str]]) -> list[Block]:
-        """The samples of notifications of this event type, meter by meter in the order in which Ceilometer gives them.
+        """The samples of notifications of this event type, meter by meter in Ceilometer's order.
 
         Args:
             columns: the notifications.
-            warns: for each of them a list, to which what is worth a warning is appended.
+            warns: for each notification, a list to which warnings are appended.
 
         Raises:
-            Exception: whatever an expression meets in an odd message; which one of the batch it was is not said.
+            Exception: an expression failed on an unusual message. The error does not say on which one of the batch.
         """
         snapshots: dict[_MetadataKey, list[dict[str, Any]]] = {}
         whole: list[dict[str, Any] | None] = [None] * len(columns)
@@ -242,7 +244,7 @@ def _metadata_key(meter: Meter) -> _MetadataKey:
 
 
 def _literals(meter: Meter) -> tuple[str, str, str] | None:
-    """Name, type and unit, where each is the text itself, since its expression can find nothing."""
+    """Name, type and unit, if each is always the text as written, because its expression can find nothing."""
     if meter.lookup or not all(meter.attributes[name].never for name in ("name", "type", "unit")):
         return None
     name, type_, unit = (meter.literals[name] for name in ("name", "type", "unit"))
@@ -260,7 +262,7 @@ def _attribute(columns: Columns, meter: Meter, name: str, warns: Sequence[list[s
         return column
     others = columns.timestamps if fallback else columns.constant(literal)
     key = ("either", id(column), id(others))
-    either: list[Any] = columns.once(
+    either: list[Any] = columns.cached(
         key, lambda: [other if found is None else found for found, other in zip(column, others, strict=True)]
     )
     return either
@@ -269,7 +271,7 @@ def _attribute(columns: Columns, meter: Meter, name: str, warns: Sequence[list[s
 def _snapshots(
     meter: Meter, columns: Columns, warns: Sequence[list[str]], whole: list[dict[str, Any] | None]
 ) -> list[dict[str, Any]]:
-    """The metadata of each notification's samples; where the definition finds none it is the whole payload."""
+    """The metadata of each notification's samples. If the definition finds none, it is the whole payload."""
     names = [name for name, _ in meter.metadata]
     found = [columns.of(value, "meter", warns) for _, value in meter.metadata]
     snapshots: list[dict[str, Any]] = (
@@ -310,14 +312,14 @@ def _looked_up_block(
     for at, (message, snapshot, warn) in enumerate(zip(messages, metadata, warns, strict=True)):
         found = _looked_up(meter, message, snapshot, warn)
         if any(sample.type not in TYPES for sample in found):
-            raise ValueError("the type of a sample is none of gauge, delta and cumulative")
+            raise ValueError("the type of a sample is not one of gauge, delta and cumulative")
         samples += found
         rows += [at] * len(found)
     return block_of(rows, samples)
 
 
 def block_of(rows: list[int], samples: list[RawSample]) -> Block:
-    """Samples as columns, `rows` saying which notification each is from."""
+    """Samples as columns; `rows` has the index of each sample's notification."""
     columns = [list(column) for column in zip(*samples, strict=True)] or [[] for _ in RawSample._fields]
     return Block._make((rows, *columns, None))
 
@@ -341,20 +343,20 @@ def _looked_up(meter: Meter, message: Message, metadata: dict[str, Any], warn: l
             warn.append(f"meter {meter.name}: {count} values of name but {size} of {name}, the samples will be dropped")
             return []
     if not all(each in TYPES for each in columns["type"]):
-        raise ValueError("a sample's type is none of gauge, delta and cumulative")
+        raise ValueError("a sample's type is not one of gauge, delta and cumulative")
     rows = zip(*(column if len(column) == count else column * count for column in columns.values()), strict=True)
     return [RawSample._make((*row, metadata)) for row in rows]
 
 
 @dataclass
 class MeterDefinitions:
-    """The meters of a deployment, in the order in which they give samples."""
+    """The meters of a deployment, in the order in which they yield samples."""
 
     meters: tuple[Meter, ...]
     _plans: dict[str, MeterPlan | None] = field(default_factory=dict, repr=False)
 
     def plan(self, event_type: str) -> MeterPlan | None:
-        """The plan of an event type, None where no meter matches it."""
+        """The plan of an event type, None if no meter matches it."""
         try:
             return self._plans[event_type]
         except KeyError:

@@ -1,11 +1,11 @@
-"""Regular expressions of definition files, with a bound on what they may cost.
+"""Regular expressions of definition files, with a limit on what they may cost.
 
-Python's engine tries one way after the other in which an expression can match, and some expressions have more ways
-than there are atoms: `(a+)+$` on a row of a's. The texts are chosen by tenants, so an expression is taken only where
-this cannot be. Its parsed tree is walked once, and an upper bound of the steps on a text of some length follows from
-it: in how many ways each part can match, what it costs to try them all, and whether the character that comes next
-leaves but one of the ways. The bound is for the engine's worst case, on the most unlucky text, sought at each of its
-places. The longest text on which it is below `MOST_STEPS` is the longest that the expression is applied to.
+Python's engine tries one after the other all ways in which an expression can match. Some expressions have more ways
+than there are atoms: `(a+)+$` on a row of a's. Tenants choose the texts, so an expression is accepted only if this
+cannot happen. Its parsed tree is walked once to compute an upper bound of the steps on a text of some length: in how
+many ways each part can match, what it costs to try them all, and whether the next character leaves only one of the
+ways. The bound holds for the engine's worst case: the worst text, with a search from each of its positions. The
+expression is applied to texts of at most the greatest length for which the bound is below `MAX_STEPS`.
 """
 
 import importlib
@@ -17,17 +17,17 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final
 
-MOST_STEPS: Final = 100_000_000
-"""So many steps of the engine an expression may take on one text: about a second."""
+MAX_STEPS: Final = 100_000_000
+"""Maximum number of steps of the engine on one text: about a second."""
 
 LENGTHS: Final = (65_536, 4_096, 256)
-"""The lengths of texts, in characters, of which the greatest that an expression can do with is its limit."""
+"""Possible limits of a text's length, in characters. An expression gets the greatest that is safe for it."""
 
-MOST_CHARACTERS: Final = 4_096
-"""So long an expression itself may be."""
+MAX_CHARACTERS: Final = 4_096
+"""Maximum length of an expression, in characters."""
 
-LONGEST_RESULT: Final = 1_000_000
-"""So many characters a text may have after a substitution."""
+MAX_RESULT: Final = 1_000_000
+"""Maximum length of a text after a substitution, in characters."""
 
 _ALL: Final = (1 << 257) - 1  # one bit for each of the first 256 characters, one for all others
 _OTHERS: Final = 1 << 256
@@ -38,41 +38,41 @@ _REPEATS: Final = (_codes.MAX_REPEAT, _codes.MIN_REPEAT)
 
 
 def compile_pattern(text: str) -> re.Pattern[str]:
-    """Compile a regular expression that takes bounded work on every text of up to `longest` characters.
+    """Compile a regular expression whose work is bounded on every text of up to `max_text_length` characters.
 
     Raises:
-        ValueError: it is no regular expression, or could take more than `MOST_STEPS` on a text of 256 characters.
+        ValueError: it is not a regular expression, or could take more than `MAX_STEPS` on a text of 256 characters.
     """
     shown = text if len(text) <= 60 else text[:60] + "…"
-    if len(text) > MOST_CHARACTERS:
-        raise ValueError(f"the regular expression '{shown}' has more than {MOST_CHARACTERS} characters")
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(f"the regular expression '{shown}' has more than {MAX_CHARACTERS} characters")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             pattern = re.compile(text)
     except re.error as error:
-        raise ValueError(f"'{shown}' is no regular expression: {error}") from None
+        raise ValueError(f"'{shown}' is not a regular expression: {error}") from None
     except (RecursionError, OverflowError):
-        raise ValueError(f"the regular expression '{shown}' is nested too deeply or counts too far") from None
-    if not longest(text):
+        raise ValueError(f"the regular expression '{shown}' is nested too deeply or repeats too often") from None
+    if not max_text_length(text):
         raise ValueError(
             f"the regular expression '{shown}' can match a text in too many ways: on {LENGTHS[-1]} characters it may "
-            f"take more than {MOST_STEPS:,} steps; let what is repeated begin with a character that it cannot end with"
+            f"take more than {MAX_STEPS:,} steps; let the repeated part start with a character that it cannot end with"
         )
     return pattern
 
 
 @lru_cache(maxsize=4096)
-def longest(text: str) -> int:
-    """The greatest length of a text, in characters, to which a valid expression may be applied; 0 for none."""
-    return next((length for length in LENGTHS if steps(text, length) <= MOST_STEPS), 0)
+def max_text_length(text: str) -> int:
+    """The maximum length of a text, in characters, that a valid expression may be applied to; 0 for none."""
+    return next((length for length in LENGTHS if steps(text, length) <= MAX_STEPS), 0)
 
 
 def match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
     """`pattern.match(text)`, for a text of any length.
 
     Raises:
-        ValueError: the text is longer than the expression is applied to.
+        ValueError: the text is too long for the expression.
     """
     _refuse_if_longer(pattern, text)
     return pattern.match(text)
@@ -82,43 +82,43 @@ def substitute(pattern: re.Pattern[str], replacement: str, text: str) -> str:
     """`pattern.sub(replacement, text)`, for a text of any length.
 
     Raises:
-        ValueError: the text is longer than the expression is applied to, or would be longer than `LONGEST_RESULT` then.
+        ValueError: the text is too long for the expression, or the result would be longer than `MAX_RESULT`.
     """
     _refuse_if_longer(pattern, text)
-    most = len(replacement) * (len(text) if "\\" in replacement else 1)
-    if isinstance(text, str) and (len(text) + 1) * (most + 1) > LONGEST_RESULT:
+    longest = len(replacement) * (len(text) if "\\" in replacement else 1)
+    if isinstance(text, str) and (len(text) + 1) * (longest + 1) > MAX_RESULT:
         return _substitute_counted(pattern, replacement, text)
     return pattern.sub(replacement, text)
 
 
 def _substitute_counted(pattern: re.Pattern[str], replacement: str, text: str) -> str:
-    left = LONGEST_RESULT
+    left = MAX_RESULT
 
     def expand(found: re.Match[str]) -> str:
         nonlocal left
         expanded = found.expand(replacement)
         left -= len(expanded)
         if left < 0:
-            raise ValueError(f"the substitution by '{pattern.pattern:.60}' makes more than {LONGEST_RESULT} characters")
+            raise ValueError(f"the substitution by '{pattern.pattern:.60}' makes more than {MAX_RESULT} characters")
         return expanded
 
     return pattern.sub(expand, text)
 
 
 def _refuse_if_longer(pattern: re.Pattern[str], text: str) -> None:
-    # What is no text at all is left to the engine, which says so.
-    if isinstance(text, str) and len(text) > LENGTHS[-1] and len(text) > longest(pattern.pattern):
+    # For a value that is not a text, the engine raises the error.
+    if isinstance(text, str) and len(text) > LENGTHS[-1] and len(text) > max_text_length(pattern.pattern):
         raise ValueError(
             f"a text of {len(text)} characters is too long for the regular expression '{pattern.pattern:.60}', "
-            f"which is applied to {longest(pattern.pattern)} at most"
+            f"which is applied to at most {max_text_length(pattern.pattern)}"
         )
 
 
 def steps(text: str, length: int) -> float:
-    """An upper bound of the steps that `search` or `sub` take with a valid expression on any text of that length.
+    """An upper bound of the steps that `search` or `sub` take with a valid expression on any text of this length.
 
-    A step is a look at one character or place of the text, or a turn of a repetition; infinite where there are more
-    than a float holds.
+    A step is a look at one character or position of the text, or one iteration of a repetition. The bound is infinite
+    if it is more than a float holds.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -127,24 +127,24 @@ def steps(text: str, length: int) -> float:
         cost = _Bound(length, tree).cost
     except RecursionError:
         return math.inf
-    # It is tried at each place of the text, unless it can only match at the start.
+    # It is tried at each position of the text, unless it can only match at the start.
     at_start = len(tree) > 0 and tree[0] in _AT_START and not tree.state.flags & re.MULTILINE
     return cost + 2 * length + 1 if at_start else (length + 1) * (cost + 1)
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What is known of a part of an expression, on texts of some length and from any one place.
+    """What is known about a part of an expression, on texts of some length and from any one position.
 
     Attributes:
-        ways: the most ways in which it can match.
-        cost: the most steps until all ways have been tried.
-        check: the most steps until it is known that the next character is none that it can begin with.
-        first: the characters that it can begin with.
-        open: of any two ways the one that ends earlier has one of these characters after it; every character where
-            two ways can end at the same place, or nothing is known.
-        empty: it can match nothing.
-        least: the fewest characters that it takes.
+        ways: the maximum number of ways in which it can match.
+        cost: the maximum number of steps until all ways have been tried.
+        check: the maximum number of steps until it fails on a next character that it cannot start with.
+        first: the characters that it can start with.
+        open: of any two ways, the one that ends earlier is followed by one of these characters. It is every character
+            if two ways can end at the same position, or nothing is known.
+        empty: whether it can match nothing.
+        least: the minimum number of characters that it takes.
     """
 
     ways: float = 1.0
@@ -199,12 +199,12 @@ class _Bound:
         if code is _codes.GROUPREF_EXISTS:
             _, yes, no = argument
             return self._branch([list(yes), list(no or [])], flags)
-        return _Part(math.inf, math.inf, math.inf, _ALL, _ALL)  # of a newer Python
+        return _Part(math.inf, math.inf, math.inf, _ALL, _ALL)  # an element of a newer Python
 
     def _branch(self, branches: list[list[Any]], flags: int) -> _Part:
         parts = [self._sequence(branch, flags) for branch in branches]
         heads = [_head(branch, flags) for branch in branches]
-        # Two alternatives exclude each other where they begin with a run of characters that differs in some place.
+        # Two alternatives exclude each other if the runs of characters that they start with differ at some position.
         apart = all(
             any(not one & other for one, other in zip(heads[a], heads[b], strict=False))
             for a in range(len(heads))
@@ -223,17 +223,17 @@ class _Bound:
 
     def _repeat(self, least: int, most: Any, part: _Part) -> _Part:
         bounded = math.inf if most is _codes.MAXREPEAT else float(most)
-        # A turn that takes nothing is the last one, once there are as many as there must be.
+        # Once the minimum number of turns is reached, a turn that takes nothing is the last one.
         turns = min(bounded, self._length // part.least + 1 if part.least else least + self._length + 1)
         empty = part.empty or not least
         whole = _Part(check=part.check + 1, first=part.first, empty=empty, least=min(least * part.least, 1 << 32))
         if part.ways == 1:
             ways = max(turns - least + 1, 1)
-            # Each turn but the last is followed by a character with which a turn can begin.
+            # Each turn but the last is followed by a character that a turn can start with.
             seen = 0 if ways == 1 else _ALL if part.empty else part.first
             return replace(whole, ways=ways, cost=1 + turns * (part.cost + 1), open=seen)
         if not part.empty and not part.open & part.first:
-            # Of the ways of a turn only the longest can be followed by another turn.
+            # Only the longest way of a turn can be followed by another turn.
             cost = 1 + turns * (part.cost + 1 + part.ways * (part.check + 1))
             return replace(
                 whole, ways=min(turns * part.ways, self._length + 1.0), cost=cost, open=part.open | part.first
@@ -247,14 +247,14 @@ class _Bound:
 
 
 def _followed(part: _Part, rest: _Part) -> _Part:
-    """A part and what comes after it."""
+    """A part and the rest that follows it."""
     first = part.first | (rest.first if part.empty else 0)
     check = part.check + (rest.check if part.empty else 0)
     empty, least = part.empty and rest.empty, part.least + rest.least
     if part.ways == 1:
         return _Part(part.ways * rest.ways, part.cost + rest.cost, check, first, rest.open, empty, least)
     if not part.open & rest.first:
-        # At all ends of the part but one comes a character with which the rest cannot go on.
+        # At all ends of the part but one, the next character is one that the rest cannot start with.
         ways = rest.ways + (part.ways - 1 if rest.empty else 0)
         seen = rest.open | (part.open if rest.empty else 0)
         cost = part.cost + part.ways * rest.check + rest.cost
@@ -264,7 +264,7 @@ def _followed(part: _Part, rest: _Part) -> _Part:
 
 
 def _settled(part: _Part) -> _Part:
-    """A part of which the engine keeps the first way only."""
+    """A part of which the engine keeps only the first way."""
     return replace(part, ways=1.0, open=0)
 
 
@@ -287,7 +287,7 @@ def _union(sets: Any) -> int:
 
 
 def _head(items: Sequence[Any], flags: int) -> list[int]:
-    """The characters that can stand at each of the first places of a sequence, as far as each must be there."""
+    """The characters that can be at each of the first positions of a sequence, up to one that may be missing."""
     head: list[int] = []
     for code, argument in items:
         characters = _characters(code, argument, flags)
@@ -306,7 +306,7 @@ def _head(items: Sequence[Any], flags: int) -> list[int]:
 
 
 def _characters(code: Any, argument: Any, flags: int) -> int | None:
-    """The characters that an element takes, at least those; None where it is no element that takes just one."""
+    """The characters that an element can take, or a superset; None if the element does not take exactly one."""
     if code is _codes.LITERAL:
         return _literal(argument, flags)
     if code is _codes.NOT_LITERAL:
@@ -322,7 +322,7 @@ def _characters(code: Any, argument: Any, flags: int) -> int | None:
 
 
 def _complement(characters: int) -> int:
-    # Whatever is known of the first 256 characters is exact; of the others nothing is.
+    # The first 256 characters are tracked exactly, the others not at all.
     return (_ALL & ~characters) | _OTHERS
 
 

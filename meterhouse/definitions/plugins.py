@@ -1,6 +1,6 @@
 """The plugins of definition files: split, bitfield, timedelta and map.
 
-A plugin gets the matches of its definition's fields, in order and even where there are none, and gives values.
+A plugin gets the matches of its definition's fields, in order, and returns values. It is called even without a match.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,23 +10,23 @@ from meterhouse.timestamps import parse_datetime
 
 Matches = list[tuple[str, Any]]
 Plugin = Callable[[Matches, list[str]], list[Any]]
-"""From (path, value) pairs to values; what is worth a warning is appended to the second argument."""
+"""From (path, value) pairs to values; warnings are appended to the second argument."""
 
-_MOST_BITS: Final = 1000
+_MAX_BIT: Final = 1000
 
 
 class PluginError(ValueError):
-    """A plugin that does not exist, or parameters that it cannot work with."""
+    """An unknown plugin, or invalid parameters of a plugin."""
 
 
 def make(name: str, parameters: Mapping[Any, Any]) -> Plugin:
-    """The plugin of that name; parameters that it has not are left aside.
+    """The plugin of that name. Parameters that it does not have are ignored.
 
     Raises:
-        PluginError: there is none, or it cannot work with these parameters.
+        PluginError: the plugin does not exist, or a parameter is invalid.
     """
     if name not in _MAKERS:
-        raise PluginError(f"there is no plugin '{name}'; there are {', '.join(sorted(_MAKERS))}")
+        raise PluginError(f"unknown plugin '{name}'; the plugins are {', '.join(sorted(_MAKERS))}")
     return _MAKERS[name](parameters)
 
 
@@ -54,7 +54,7 @@ def _bitfield(parameters: Mapping[Any, Any]) -> Plugin:
     initial: Any = parameters.get("initial_bitfield", 0)
     flags = parameters.get("flags")
     if flags is not None and not (isinstance(flags, list) and all(map(_is_flag, flags))):
-        raise PluginError("plugin 'bitfield' needs 'flags' that are a list of mappings with 'path' and 'bit'")
+        raise PluginError("plugin 'bitfield' needs 'flags', a list of mappings with 'path' and 'bit'")
     wanted = [(flag["path"], 1 << int(flag["bit"]), "value" in flag, flag.get("value")) for flag in flags or []]
 
     def bitfield(matches: Matches, warn: list[str]) -> list[Any]:
@@ -72,7 +72,7 @@ def _is_flag(flag: Any) -> bool:
     if not isinstance(flag, dict) or not isinstance(flag.get("path"), str):
         return False
     try:
-        return 0 <= int(flag["bit"]) <= _MOST_BITS
+        return 0 <= int(flag["bit"]) <= _MAX_BIT
     except (KeyError, TypeError, ValueError, OverflowError):
         return False
 
@@ -98,7 +98,7 @@ def _timedelta(parameters: Mapping[Any, Any]) -> Plugin:
 def _map(parameters: Mapping[Any, Any]) -> Plugin:
     values, default = parameters.get("values"), parameters.get("default")
     if not isinstance(values, dict) or not values:
-        raise PluginError("plugin 'map' needs a mapping 'values' that is not empty")
+        raise PluginError("plugin 'map' needs 'values', a mapping that is not empty")
     case_sensitive = parameters.get("case_sensitive", True)
     known = values if case_sensitive else {_folded(key): value for key, value in values.items()}
 

@@ -1,4 +1,4 @@
-"""The quality rules, as `quality/rules.yaml` or the site's own `quality.yaml` declares them."""
+"""The quality rules of `quality/rules.yaml` or the site's own `quality.yaml`."""
 
 import math
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ _KEYS = {
 
 @dataclass(frozen=True)
 class Rule:
-    """One quality rule. `minimum` and `maximum` are in the meter's unit; infinite where there is no bound."""
+    """One quality rule. `minimum` and `maximum` are in the meter's unit; infinite if there is no bound."""
 
     name: str
     description: str
@@ -45,7 +45,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Rules:
-    """All rules of a site, and the file they come from."""
+    """All rules of a site, and the file that they come from."""
 
     rules: tuple[Rule, ...]
     path: str
@@ -61,10 +61,10 @@ class Rules:
 
 
 def load(config_dir: Path | None) -> Rules:
-    """The site's rules: `quality.yaml` in its configuration folder, else the shipped ones.
+    """The site's rules: those of `quality.yaml` in its configuration folder, or the shipped ones.
 
     Raises:
-        DefinitionError: a rule cannot work; says file, line, what is wrong and what to do.
+        DefinitionError: a rule is invalid; the error has file, line, what is wrong and what to do.
     """
     own = config_dir / "quality.yaml" if config_dir else None
     path = own if own is not None and own.exists() else QUALITY_RULES
@@ -75,7 +75,7 @@ def load(config_dir: Path | None) -> Rules:
 def _parse(path: Path, changed: int) -> Rules:
     content = yaml_lines.read(path)
     if not isinstance(content, dict) or not isinstance(content.get("rules"), list):
-        raise DefinitionError("has no list `rules`", where=f"{path}:1", hint="Start the file with `rules:`")
+        raise DefinitionError("the file has no list `rules`", where=f"{path}:1", hint="Start the file with `rules:`")
     rules = tuple(_rule(entry, path) for entry in content["rules"])
     for what in ("name", "bit"):
         seen: dict[object, Rule] = {}
@@ -93,42 +93,42 @@ def _parse(path: Path, changed: int) -> Rules:
 def _rule(entry: Any, path: Path) -> Rule:
     where = f"{path}:{getattr(entry, 'line', 1)}"
 
-    def wrong(what: str, hint: str) -> DefinitionError:
+    def fault(what: str, hint: str) -> DefinitionError:
         return DefinitionError(what, where=where, hint=hint)
 
     if not isinstance(entry, dict):
-        raise wrong("a rule is no mapping", "Write `- name: …` and its keys")
+        raise fault("a rule is not a mapping", "Write `- name: …` and its keys")
     name = entry.get("name")
     if not isinstance(name, str) or not name:
-        raise wrong("a rule has no name", "Add `name:`")
+        raise fault("a rule has no name", "Add `name:`")
     unknown = sorted(set(entry) - _KEYS)
     if unknown:
-        raise wrong(
+        raise fault(
             f"rule '{name}' has unknown keys: {', '.join(map(str, unknown))}",
             f"Known: {', '.join(sorted(_KEYS))}",
         )
     for key, known in (("check", CHECKS), ("severity", SEVERITIES)):
         if entry.get(key) not in known:
-            raise wrong(f"rule '{name}': {key} is {entry.get(key)!r}", f"Write one of {', '.join(known)}")
+            raise fault(f"rule '{name}': {key} is {entry.get(key)!r}", f"Write one of {', '.join(known)}")
     bit = entry.get("bit")
     if not isinstance(bit, int) or isinstance(bit, bool) or not 0 <= bit <= 30:
-        raise wrong(f"rule '{name}': bit is {bit!r}", "Write a whole number from 0 to 30 that no other rule has")
+        raise fault(f"rule '{name}': bit is {bit!r}", "Write a whole number from 0 to 30 that no other rule has")
     meters = _texts(entry.get("meters", ["*"]))
     if not meters:
-        raise wrong(f"rule '{name}': meters is no list of globs", 'Write e.g. meters: [cpu, "disk.*"]')
+        raise fault(f"rule '{name}': meters is not a list of globs", 'Write e.g. meters: [cpu, "disk.*"]')
     types = _texts(entry.get("types", list(TYPES)))
     if not types or not set(types) <= set(TYPES):
-        raise wrong(f"rule '{name}': types is {entry.get('types')!r}", f"Write a list of {', '.join(TYPES)}")
+        raise fault(f"rule '{name}': types is {entry.get('types')!r}", f"Write a list of {', '.join(TYPES)}")
     numbers: dict[str, float] = {}
     for key, default in (("min", -math.inf), ("max", math.inf), ("tolerance_seconds", 300.0)):
         value = entry.get(key, default)
         if not isinstance(value, int | float) or isinstance(value, bool) or math.isnan(value):
-            raise wrong(f"rule '{name}': {key} is {value!r}", "Write a number")
+            raise fault(f"rule '{name}': {key} is {value!r}", "Write a number")
         numbers[key] = float(value)
     if entry["check"] == "range" and not ("min" in entry or "max" in entry):
-        raise wrong(f"rule '{name}': a range without min and max", "Give min, max or both")
+        raise fault(f"rule '{name}': a range needs min or max", "Set min, max or both")
     if numbers["min"] > numbers["max"]:
-        raise wrong(f"rule '{name}': min is above max", "Exchange them")
+        raise fault(f"rule '{name}': min is above max", "Swap them")
     return Rule(
         name=name,
         description=str(entry.get("description", "")),

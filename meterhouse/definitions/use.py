@@ -1,4 +1,4 @@
-"""What the paths of definitions find: counted as notifications are converted."""
+"""Counts how often the paths of definitions find a value, as notifications are converted."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,25 +9,25 @@ from meterhouse.definitions.columns import Columns, Reader
 
 @dataclass
 class Use:
-    """What a path found in messages of one type; `missed` counts those since the last in which it found something."""
+    """How often a path found a value in messages of one type; `missed` counts the messages since the last find."""
 
     messages: int = 0
     found: int = 0
     missed: int = 0
 
     def add(self, other: "Use") -> None:
-        """Count what was found in the messages that came after."""
+        """Add the counts of the messages that came after."""
         self.messages += other.messages
         self.found += other.found
         self.missed = other.missed if other.found else self.missed + other.missed
 
 
 def use_of(column: Sequence[Any], kinds: frozenset[type]) -> Use:
-    """The use of a path that found these values, None where it found nothing, in the order of the messages.
+    """The use of a path that found these values.
 
     Args:
-        column: the values.
-        kinds: their types.
+        column: the value in each message, None if the path found nothing, in the order of the messages.
+        kinds: the types of the values.
     """
     if type(None) not in kinds:
         return Use(len(column), len(column), 0)
@@ -41,9 +41,9 @@ class Uses(dict[tuple[str, Reader, str], Use]):
     """The use of paths, by event type, reader and path."""
 
     def add(self, event_type: str, reader: Reader, columns: Columns) -> None:
-        """Count what a batch of notifications of one type was read into."""
+        """Count the columns that were read from a batch of notifications of one type."""
         for path, column in columns.found[reader].items():
             use = self.get((event_type, reader, path))
             if use is None:
                 use = self[event_type, reader, path] = Use()
-            use.add(columns.once(("use", id(column)), use_of, column, columns.kinds(column)))
+            use.add(columns.cached(("use", id(column)), use_of, column, columns.kinds(column)))

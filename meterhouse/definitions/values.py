@@ -1,7 +1,7 @@
 """The value of one attribute of a definition: a constant, expressions tried in turn, or a plugin over them.
 
-The form is that of Ceilometer's declarative definitions: an integer; a JSONPath; a list of JSONPaths; or a mapping of
-`fields` (any of those) and, optionally, `plugin` (its name, or a mapping of `name` and `parameters`).
+The form is that of Ceilometer's declarative definitions: an integer, a JSONPath, a list of JSONPaths, or a mapping of
+`fields` (any of these) and optionally `plugin` (its name, or a mapping of `name` and `parameters`).
 """
 
 from collections.abc import Callable, Sequence
@@ -18,16 +18,16 @@ class Value:
     """A compiled definition of a value.
 
     Attributes:
-        key: equal for definitions that are equal, so that a message is asked once.
-        first: the value in single-value mode, None where there is none; what is worth a warning is appended.
-        many: the values in multi-value mode (`lookup`), nulls kept; None where the plugin cannot give several.
-        plain: `first` where no plugin is in play.
-        constant: the number that the value always is, else None.
-        never: no message has this value.
-        fields: where it is no more than that: the fields of which it is the first that is not null.
-        reads: the fields of the request context and of the payload that it can read; None for the whole message.
-        expression: what it reads, None where it is a constant.
-        plugin: the name of the plugin that makes the value of that, empty where there is none.
+        key: the same for equal definitions, so that a message is read once for all of them.
+        first: the value in single-value mode, None if there is none; warnings are appended to the list.
+        many: the values in multi-value mode (`lookup`), with nulls; None if the plugin cannot return several.
+        plain: `first` without the list of warnings, if there is no plugin.
+        constant: the number, if the value is a constant.
+        never: whether no message can have this value.
+        fields: if the value is simply the first of some fields that is not null: these fields.
+        reads: the fields of the request context and the payload that it can read; None for the whole message.
+        expression: the expression; None for a constant.
+        plugin: the name of the plugin; empty if there is none.
     """
 
     key: str
@@ -44,12 +44,12 @@ class Value:
     def column(
         self, messages: Sequence[Message], payloads: Sequence[dict[str, Any]], warns: Sequence[list[str]]
     ) -> list[Any]:
-        """`first` of many messages at once.
+        """`first` for many messages at once.
 
         Args:
             messages: the notifications, unwrapped.
-            payloads: the payload of each, empty where it is no mapping.
-            warns: for each message a list, to which what is worth a warning is appended.
+            payloads: the payload of each notification; empty if it is not a mapping.
+            warns: for each notification, a list to which warnings are appended.
         """
         if self.constant is not None:
             return [self.constant] * len(messages)
@@ -73,7 +73,7 @@ def compile_value(definition: Any) -> Value:
     """Compile one attribute's definition.
 
     Raises:
-        ValueError: the form is none of those above, an expression does not parse, or there is no such plugin.
+        ValueError: the form is none of the above, an expression does not parse, or the plugin is unknown.
     """
     fields, plugin, multiple = _parts(definition)
     if isinstance(fields, list):
@@ -91,7 +91,7 @@ def compile_value(definition: Any) -> Value:
 
 
 def _parts(definition: Any) -> tuple[Any, Plugin | None, bool]:
-    """The fields, the plugin, and whether that plugin can give several values."""
+    """The fields, the plugin, and whether the plugin can return several values."""
     if not isinstance(definition, dict):
         return definition, None, True
     if "fields" not in definition:
@@ -107,7 +107,7 @@ def _parts(definition: Any) -> tuple[Any, Plugin | None, bool]:
     if not isinstance(name, str):
         raise ValueError("the plugin is neither a name nor a mapping of 'name' and 'parameters'")
     if parameters is not None and not isinstance(parameters, dict):
-        raise ValueError("the plugin's 'parameters' are no mapping")
+        raise ValueError("the plugin's 'parameters' are not a mapping")
     return definition["fields"], make(name, parameters or {}), name == "split"
 
 

@@ -1,1 +1,1 @@
-"""The demonstration: a simulated cloud that sends what a real one would, and a receiver for the alarms' webhooks."""
+"""The demo: a simulated cloud that sends what a real one would, and a receiver for the alarms' webhooks."""

@@ -1,4 +1,4 @@
-"""The account of the demonstration: what was planted beside what the pipeline found."""
+"""The result of the demo: compares what was planted with what the pipeline found."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,27 +19,29 @@ RULES = {
     "duplicates": "duplicate",
     "counter resets": "counter_reset",
 }
-"""Kind of trouble → the quality rule that finds it."""
+"""Kind of planted fault → the quality rule that finds it."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the account."""
+    """One line of the comparison."""
 
     what: str
     planted: int
     found: int
 
     @property
-    def right(self) -> bool:
-        """Whether as much was found as was planted."""
+    def is_equal(self) -> bool:
+        """Whether the numbers planted and found are equal."""
         return self.planted == self.found
 
 
 def account(site: Site, ledger: Ledger, webhooks: list[str]) -> list[Line]:
-    """Planted against found, for the totals and each kind of trouble.
+    """Compare what was planted with what was found, for the totals and each kind of fault.
 
     Args:
+        site: the site.
+        ledger: what the cloud has sent.
         webhooks: the states that the received webhooks announced, in order.
     """
     planted = ledger.as_dict()

@@ -1,6 +1,6 @@
-"""A simulated OpenStack cloud: a day of notifications and polled samples, with planted trouble, and then live polls.
+"""A simulated OpenStack cloud: a day of notifications and polled samples with planted faults, and then live polls.
 
-All is made from one seed. What was sent is counted in a ledger, so that what a pipeline arrives at can be compared.
+Everything is made from one seed. A ledger counts what was sent, for comparison with what a pipeline finds.
 """
 
 import math
@@ -67,7 +67,7 @@ REDELIVERED: Final = 14
 LATE: Final = 25
 
 BATCH: Final = 50
-"""A polling agent sends so many samples in one message at most."""
+"""Maximum number of samples in one message of a polling agent."""
 
 _SECOND: Final = 1_000_000
 _HOUR: Final = 3600
@@ -77,17 +77,17 @@ _UUID_EPOCH: Final = 0x01B21DD213814000  # 100 ns from 1582-10-15, where uuid1 s
 _Emit = Callable[[int], list[str]]
 _Step = tuple[int, _Emit]
 _Volume = float | str
-"""A number, or the JSON text of what is none, escaped as it stands within the envelope."""
+"""A number, or JSON text for a value that is not a number, escaped for the envelope."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Trouble:
-    """Trouble with one point of a polling cycle.
+class _Fault:
+    """A planted fault of one point of a polling cycle.
 
     Attributes:
-        volume: replaces the point's volume.
-        differs: a second sample of the point is sent, whose volume differs by this.
-        dated: a further point of the series is sent, dated so; seconds since the epoch.
+        volume: a volume that replaces the point's.
+        differs: send a second sample of the point, whose volume differs by this.
+        dated: send a further point of the series with this time, in seconds since the epoch.
     """
 
     instance: Instance
@@ -98,17 +98,17 @@ class _Trouble:
 
 
 class SimulatedCloud:
-    """A cloud whose whole behaviour follows from its seed: equal calls write equal bytes.
+    """A cloud whose behaviour only depends on its seed: equal calls write equal bytes.
 
     Args:
-        seed: of the random numbers.
-        projects: how many Keystone projects.
-        instances: how many Nova instances, at least 12; some come or go during the history.
+        seed: the seed of the random numbers.
+        projects: the number of Keystone projects.
+        instances: the number of Nova instances, at least 12. Some are created or deleted during the history.
 
     Attributes:
-        ledger: counts what was written so far.
+        ledger: counts of what was written so far.
         hot_instance_id: the instance `web-01`, which is overloaded at the end of the history and on demand.
-        overload_minutes: how long at the end of the history.
+        overload_minutes: the length of the overload at the end of the history.
     """
 
     overload_minutes = 10
@@ -146,18 +146,18 @@ class SimulatedCloud:
         Polls are at the multiples of `cadence_s` since the epoch. Each file appears in the spool by a rename.
 
         Raises:
-            ValueError: the history was written before, `until` has no time zone, or the time is too short for it.
+            ValueError: the history was already written, `until` has no time zone, or the history is too short.
         """
         end = _microseconds(until)
         start = end - hours * _HOUR * _SECOND
         if self._polled_at is not None:
-            raise ValueError("the history of a simulated cloud is written once, before any live poll")
+            raise ValueError("the history of a simulated cloud can only be written once, before any live poll")
         if cadence_s < 2 or hours * _HOUR < 10 * cadence_s:
-            raise ValueError("a history has at least 10 polls, 2 or more seconds apart")
+            raise ValueError("a history needs at least 10 polls, at least 2 seconds apart")
         cycles = range(_round_up(start, cadence_s), -(-end // _SECOND), cadence_s)
         self._cadence_s, self._started = cadence_s, cycles[0]
         steps = self._steps(start, end)
-        trouble = self._plan_trouble(cycles, math.ceil(end / _SECOND))
+        faults = self._plan_faults(cycles, math.ceil(end / _SECOND))
         overloaded_from = end // _SECOND - self.overload_minutes * 60
         first_hour = start // (_HOUR * _SECOND) * _HOUR
         hours_there = range(first_hour, math.ceil(end / _SECOND), _HOUR)
@@ -169,7 +169,7 @@ class SimulatedCloud:
                 while step < len(steps) and steps[step][0] <= at * _SECOND:
                     lines += steps[step][1](steps[step][0])
                     step += 1
-                lines += self._poll(at, at >= overloaded_from, trouble.get(at, ()))
+                lines += self._poll(at, at >= overloaded_from, faults.get(at, ()))
             while step < len(steps) and steps[step][0] < (hour + _HOUR) * _SECOND:
                 lines += steps[step][1](steps[step][0])
                 step += 1
@@ -180,7 +180,7 @@ class SimulatedCloud:
     def write_late(self, spool: Path, until: datetime) -> None:
         """Write points that come late: good gauge points of three clock hours, five to nine hours before `until`.
 
-        They lie between the polls, where no point of their series is.
+        Their times are between the polls, where their series have no points.
 
         Raises:
             ValueError: the history does not cover those hours.
@@ -208,24 +208,24 @@ class SimulatedCloud:
     def live_poll(self, spool: Path, at: datetime, overloaded: bool) -> None:
         """Write one polling cycle of all running instances, as `20261122T140007-live.jsonl`.
 
-        `web-01` is at 95 to 99 % when overloaded, else below 60 %; no other instance exceeds 85 %.
+        `web-01` is at 95 to 99 % when overloaded, otherwise below 60 %. No other instance exceeds 85 %.
 
         Raises:
-            ValueError: `at` is no full second, not after the poll before, or has no time zone.
+            ValueError: `at` is not a full second, not after the previous poll, or has no time zone.
         """
         moment, fraction = divmod(_microseconds(at), _SECOND)
         if fraction or (self._polled_at is not None and moment <= self._polled_at):
-            raise ValueError("a poll is at a full second after the one before")
+            raise ValueError("a poll has to be at a full second, after the previous poll")
         lines = [line.encode() for line in self._poll(moment, overloaded, ())]
         self._write(spool, f"{at.astimezone(UTC):%Y%m%dT%H%M%S}-live.jsonl", lines)
 
     # Polled samples
 
-    def _poll(self, at: int, overloaded: bool, trouble: Sequence[_Trouble]) -> list[str]:
-        """The messages of one polling cycle, a meter at a time; `at` in seconds since the epoch."""
+    def _poll(self, at: int, overloaded: bool, faults: Sequence[_Fault]) -> list[str]:
+        """The messages of one polling cycle, one meter after the other; `at` in seconds since the epoch."""
         volumes = self._volumes_at(at, overloaded)
         odd: list[tuple[Instance, int, _Volume, int]] = []
-        for each in trouble:
+        for each in faults:
             row = volumes[each.meter]
             place = self._running.index(each.instance)
             if each.volume is not None:
@@ -266,7 +266,7 @@ class SimulatedCloud:
             cpu_util = self._cpu_util(each, curves[each.role.name], overloaded and each is self._hot)
             passed = at - each.counted_to
             each.counted_to = at
-            # No draw makes less than a few hundred bytes a second, so a counter always grows.
+            # Each draw adds at least a few hundred bytes a second, so a counter always grows.
             busy = passed * (0.3 + cpu_util / 100)
             each.cpu_ns += int(cpu_util * each.flavor.vcpus * passed * 1e7)
             each.read_bytes += int(each.read_rate * busy * (0.5 + draw()))
@@ -299,7 +299,7 @@ class SimulatedCloud:
         return round(instance.flavor.memory_mb * share, 1)
 
     def _head(self, instance: Instance, meter: Meter) -> str:
-        """A sample's JSON up to its volume: what does not change from poll to poll, escaped for the envelope."""
+        """A sample's JSON up to its volume, which is the same in every poll, escaped for the envelope."""
         resource_id = instance.id
         if meter.name.startswith("disk.device"):
             resource_id = f"{instance.id}-vda"
@@ -334,7 +334,7 @@ class SimulatedCloud:
         return f"-{base >> 32 & 0xFFFF:04x}-{base >> 48 & 0xFFF | 0x1000:04x}-{self._clock_seq}-{node}"
 
     def _polling_message(self, texts: list[str], sent: int) -> str:
-        """The line of a batch of samples, which are JSON text that is escaped already; `sent` in microseconds."""
+        """The line of a batch of samples, which are escaped JSON texts; `sent` in microseconds."""
         self._count("telemetry.polling")
         head = _escaped(
             f'{{"message_id":"{make_uuid(self._rng)}","publisher_id":"ceilometer.polling",'
@@ -350,7 +350,7 @@ class SimulatedCloud:
     def _notification(
         self, at: int, publisher: str, event_type: str, payload: dict[str, Any], project_id: str, user_id: str
     ) -> str:
-        """The line of a notification, sent at `at`, in microseconds since the epoch."""
+        """The line of a notification that is sent at `at`, in microseconds since the epoch."""
         self._count(event_type)
         self.ledger.events += 1
         message = {
@@ -386,7 +386,7 @@ class SimulatedCloud:
         return self._notification(at, f"compute.{instance.host}", event_type, payload, project.id, project.user_id)
 
     def _steps(self, start: int, end: int) -> list[_Step]:
-        """What happens in the cloud during the history, in order: (microseconds since the epoch, what to emit)."""
+        """What happens in the cloud during the history, in order: (microseconds since the epoch, function to emit)."""
         draw = self._rng
         steps: list[_Step] = []
 
@@ -468,7 +468,7 @@ class SimulatedCloud:
         ]
 
     def _restart(self, instance: Instance, action: str, flavor: Flavor, at: int) -> list[str]:
-        """The instance is up again, with its counters at zero."""
+        """Restart an instance, with its counters at zero."""
         instance.boot(at / _SECOND)
         instance.restarted = True
         instance.flavor = flavor
@@ -565,21 +565,22 @@ class SimulatedCloud:
             steps.append((at + delay, self._of_project(agent, f"{kind}.create.end", project, payload)))
         return steps
 
-    # Trouble
+    # Faults
 
-    def _plan_trouble(self, cycles: range, until: int) -> dict[int, list[_Trouble]]:
-        """Which points of the history are bad, doubled or dated ahead: by the cycle's time; all of different points.
+    def _plan_faults(self, cycles: range, until: int) -> dict[int, list[_Fault]]:
+        """Which points of the history are bad, duplicated or dated in the future, by the time of their cycle.
 
-        Only instances that run undisturbed all the time are struck, so that one kind of trouble never hides another.
+        Each fault has its own point, and only instances that run all the time have faults. So one kind of fault never
+        hides another.
         """
         draw = self._rng
         count = NOT_FINITE + OUT_OF_RANGE + NEGATIVE + DUPLICATES + FUTURE
         places = iter(draw.sample(range(len(cycles) * len(self._steady)), count))
-        planned: dict[int, list[_Trouble]] = {}
+        planned: dict[int, list[_Fault]] = {}
 
         def plant(meter: int, **what: Any) -> None:
             cycle, which = divmod(next(places), len(self._steady))
-            planned.setdefault(cycles[cycle], []).append(_Trouble(self._steady[which], meter, **what))
+            planned.setdefault(cycles[cycle], []).append(_Fault(self._steady[which], meter, **what))
 
         for number in range(NOT_FINITE):
             text = ("NaN", "Infinity", _escaped('"nan"'), "-Infinity")[number % 4]
@@ -601,15 +602,15 @@ class SimulatedCloud:
         return planned
 
     def _disturb(self, lines: list[bytes], carried: list[bytes], number: int, files: int) -> list[bytes]:
-        """Repeat some of a file's messages in it, put those carried from the file before and dead letters among them.
+        """Repeat some of a file's messages in it, and insert messages carried from the previous file and dead letters.
 
         Returns:
-            The messages that are to be repeated in the next file.
+            The messages to repeat in the next file.
         """
         valid = len(lines)
         share = min(_share(REDELIVERED, number, files), valid)
         next_file: list[bytes] = []
-        # From the last to the first, so that an insertion moves none that is still to be repeated.
+        # From the last to the first, so that an insertion does not move messages that are still to be repeated.
         for turn, place in enumerate(sorted(self._rng.sample(range(valid), share), reverse=True)):
             if (number + turn) % 2 and number + 1 < files:
                 next_file.append(lines[place])
@@ -623,7 +624,7 @@ class SimulatedCloud:
         return next_file
 
     def _dead_letters(self, number: int, files: int) -> list[bytes]:
-        """A file's share of the lines that are no notification."""
+        """A file's share of the lines that are not notifications."""
         ids = [make_uuid(self._rng) for _ in range(8)]
         message = {"message_id": ids[0], "event_type": "compute.instance.update", "priority": "INFO", "payload": {}}
         bare = {name: value for name, value in message.items() if name != "event_type"}
@@ -642,7 +643,7 @@ class SimulatedCloud:
         return letters[first:last]
 
     def _write(self, spool: Path, name: str, lines: list[bytes]) -> None:
-        """Put a file into the spool, whole at once."""
+        """Put a complete file into the spool at once."""
         spool.mkdir(parents=True, exist_ok=True)
         hidden = spool / f".{name}"
         hidden.write_bytes(b"\n".join(lines) + b"\n")
@@ -661,29 +662,29 @@ def _microseconds(instant: datetime) -> int:
 
 
 def _round_up(at: int, cadence_s: int) -> int:
-    """The first multiple of the cadence, in seconds, from this moment in microseconds on."""
+    """The first multiple of the cadence, in seconds, at or after this time in microseconds."""
     return -(-at // (cadence_s * _SECOND)) * cadence_s
 
 
 def _share(total: int, number: int, parts: int) -> int:
-    """How many of the total fall to this part."""
+    """This part's share of the total."""
     return total * (number + 1) // parts - total * number // parts
 
 
 def _curve(busy_hour: float, at: int) -> float:
-    """The load of the day, from 0 at the quiet hour to 1 at the busy one."""
+    """The load by the time of day, from 0 at the quietest hour to 1 at the busiest."""
     hour = at % _DAY / _HOUR
     return 0.5 + 0.5 * math.cos(2 * math.pi * (hour - busy_hour) / 24)
 
 
 def _differing(volume: _Volume, by: float) -> float:
-    """Another volume near this one: below it, so that a counter stays between its neighbours, and never below zero."""
+    """A volume near this one: below it, so that a counter stays between its neighbours, unless it would be negative."""
     assert not isinstance(volume, str)
     return round(volume - by, 2) if volume >= by else round(volume + by, 2)
 
 
 def _ends(at: int, id_tail: str) -> tuple[str, str]:
-    """A sample's JSON between its volume and the first field of its message_id, and after that field; escaped."""
+    """A sample's JSON between its volume and the first field of its message_id, and after that field, escaped."""
     instant = _instant(at).isoformat()
     return (
         _escaped(f',"timestamp":"{instant}","message_id":"'),
@@ -692,7 +693,7 @@ def _ends(at: int, id_tail: str) -> tuple[str, str]:
 
 
 def _escaped(text: str) -> str:
-    """Text as it stands within a JSON string."""
+    """Text, escaped for a JSON string."""
     return orjson.dumps(text).decode()[1:-1]
 
 

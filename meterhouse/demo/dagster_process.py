@@ -1,6 +1,5 @@
-"""Dagster for the demonstration: webserver and daemon as child processes, and what is asked of them by GraphQL."""
+"""Dagster for the demo: webserver and daemon as child processes, and queries to them by GraphQL."""
 
-import importlib.util
 import os
 import signal
 import socket
@@ -14,6 +13,7 @@ from typing import Any, Self
 import httpx
 
 from meterhouse.errors import MeterhouseError
+from meterhouse.shipped import code_location
 
 START_SECONDS = 120.0
 STOP_SECONDS = 20.0
@@ -33,34 +33,21 @@ mutation Launch($job: String!, $location: String!, $tags: [ExecutionTag!]!) {
 """
 
 
-def source_root() -> Path:
-    """The folder that holds `definitions.py`, `workspace.yaml` and `dagster.yaml`.
-
-    Raises:
-        MeterhouseError: Meterhouse was installed without them.
-    """
-    found = importlib.util.find_spec("definitions")
-    root = Path(found.origin).parent if found is not None and found.origin else None
-    if root is None or not (root / "workspace.yaml").exists():
-        raise MeterhouseError("workspace.yaml is not there", hint="Run the demo from Meterhouse's source folder")
-    return root
-
-
 def free_port() -> int:
-    """A TCP port of this machine that nobody listens on now."""
+    """A TCP port of this machine that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 class DagsterProcesses:
-    """A Dagster webserver and daemon on a home folder; a context manager that ends both.
+    """A context manager that starts a Dagster webserver and daemon, and ends both.
 
     Args:
-        home: DAGSTER_HOME; made, with the project's `dagster.yaml`.
-        port: of the webserver, on 127.0.0.1.
-        environment: of the children, beside what they need themselves.
-        logs: folder of their output.
+        home: DAGSTER_HOME; it is created, with the project's `dagster.yaml`.
+        port: the port of the webserver, on 127.0.0.1.
+        environment: the environment of the processes; what Dagster needs is added.
+        logs: the folder for their output.
     """
 
     location = "meterhouse"
@@ -72,12 +59,12 @@ class DagsterProcesses:
         self._children: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
-        root = source_root()
+        root = code_location()
         self.home.mkdir(parents=True, exist_ok=True)
         self.logs.mkdir(parents=True, exist_ok=True)
         (self.home / "dagster.yaml").write_text((root / "dagster.yaml").read_text())
         try:
-            # Webserver and daemon at once on an empty home would both make its tables.
+            # First, because webserver and daemon would both create the tables of an empty home.
             self._finish("instance", "dagster", "instance", "info")
             workspace = str(root / "workspace.yaml")
             self._start("webserver", "dagster-webserver", "-h", "127.0.0.1", "-p", str(self.port), "-w", workspace)
@@ -98,17 +85,17 @@ class DagsterProcesses:
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
-            # What the child started itself is of its group; nothing of it is to stay.
+            # Processes that the child started are in its group, and have to end too.
             try:
                 os.killpg(child.pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
 
     def check_alive(self) -> None:
-        """Raise where a child has ended.
+        """Raise if a process has ended.
 
         Raises:
-            MeterhouseError: names the child and its log.
+            MeterhouseError: a process has ended; the error has its name and its log.
         """
         for child in self._children:
             if child.poll() is not None:
@@ -119,14 +106,14 @@ class DagsterProcesses:
         """Wait until the webserver answers and has loaded the code location.
 
         Raises:
-            MeterhouseError: it does not within two minutes, or the location cannot be loaded.
+            MeterhouseError: this takes more than two minutes, or the location cannot be loaded.
         """
         deadline = time.monotonic() + START_SECONDS
         query = "{workspaceOrError{... on Workspace{locationEntries{name loadStatus locationOrLoadError{__typename}}}}}"
         while time.monotonic() < deadline:
             self.check_alive()
             try:
-                entries = self.ask(query)["workspaceOrError"]["locationEntries"]
+                entries = self.query(query)["workspaceOrError"]["locationEntries"]
             except (httpx.HTTPError, KeyError, MeterhouseError):
                 entries = []
             if entries and entries[0]["loadStatus"] == "LOADED":
@@ -134,32 +121,32 @@ class DagsterProcesses:
                     raise MeterhouseError("Dagster cannot load the code location", where=str(self.logs))
                 return
             time.sleep(0.3)
-        raise MeterhouseError("Dagster did not come up within two minutes", where=str(self.logs))
+        raise MeterhouseError("Dagster did not start within two minutes", where=str(self.logs))
 
-    def ask(self, query: str, variables: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The data of a GraphQL answer.
+    def query(self, query: str, variables: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Run a GraphQL query or mutation; return its data.
 
         Raises:
-            MeterhouseError: the answer holds errors.
+            MeterhouseError: the answer has errors.
         """
         answer = httpx.post(f"{self.url}/graphql", json={"query": query, "variables": variables or {}}, timeout=30)
         content: dict[str, Any] = answer.json()
         if content.get("errors"):
-            raise MeterhouseError(f"Dagster refuses a query: {content['errors'][0]['message']}")
+            raise MeterhouseError(f"Dagster rejected a query: {content['errors'][0]['message']}")
         data: dict[str, Any] = content["data"]
         return data
 
     def launch(self, job: str, partition: str | None = None) -> str:
-        """Launch a run of a job, of a partition where it has some; return the run's id."""
+        """Launch a run of a job, for a partition if it has partitions; return the run's id."""
         tags = [{"key": "dagster/partition", "value": partition}] if partition else []
-        data = self.ask(_LAUNCH, {"job": job, "location": self.location, "tags": tags})["launchRun"]
+        data = self.query(_LAUNCH, {"job": job, "location": self.location, "tags": tags})["launchRun"]
         if data["__typename"] != "LaunchRunSuccess":
             raise MeterhouseError(f"Dagster did not launch {job}: {data}")
         return str(data["run"]["runId"])
 
     def run_statuses(self) -> dict[str, str]:
         """Status of every run by its id."""
-        data = self.ask("{runsOrError{... on Runs{results{runId status}}}}")
+        data = self.query("{runsOrError{... on Runs{results{runId status}}}}")
         return {run["runId"]: run["status"] for run in data["runsOrError"]["results"]}
 
     def _start(self, name: str, *command: str) -> None:
@@ -171,7 +158,7 @@ class DagsterProcesses:
             raise MeterhouseError(f"`{' '.join(command)}` failed", where=str(self.logs / f"{name}.log"))
 
     def _popen(self, name: str, *command: str) -> subprocess.Popen[bytes]:
-        # Dagster takes over whatever SIGINT does, for SIGTERM too: it must not be ignored here.
+        # Dagster inherits the handling of SIGINT and uses it for SIGTERM too, so SIGINT must not be ignored here.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         program = Path(sys.executable).parent / command[0]
         with (self.logs / f"{name}.log").open("ab") as log:

@@ -1,4 +1,4 @@
-"""What the simulated cloud consists of: projects, flavors, hypervisors, instances, volumes and images."""
+"""The resources of the simulated cloud: projects, flavors, hypervisors, instances, volumes and images."""
 
 import math
 import random
@@ -36,11 +36,11 @@ FLAVORS = (
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """What an instance is for.
+    """The purpose of an instance, which determines its load.
 
     Attributes:
         flavor: index into `FLAVORS`.
-        idle, swing: cpu utilisation in % at the quiet hour, and what the busy hour adds.
+        idle, swing: cpu utilisation in % at the quietest hour, and how much the busiest hour adds.
         busy_hour: hour of the day, UTC, of the highest load.
     """
 
@@ -63,7 +63,7 @@ ROLES = (
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A Keystone project with its one user and its network."""
+    """A Keystone project with one user and one network."""
 
     id: str
     name: str
@@ -75,7 +75,7 @@ class Project:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A Glance image; size in bytes, created so many seconds before the history ends."""
+    """A Glance image; size in bytes, created `age_s` seconds before the end of the history."""
 
     id: str
     name: str
@@ -90,11 +90,11 @@ class Instance:
     """A Nova instance and the state of its counters.
 
     Attributes:
-        age_s: seconds that it exists before the history starts; 0 for one that is made during the history.
+        age_s: seconds that it exists before the history starts; 0 if it is created during the history.
         created_at, launched_at: microseconds since the epoch, UTC.
-        counted_to: the moment up to which the counters have grown, seconds since the epoch.
+        counted_to: the time up to which the counters have grown, seconds since the epoch.
         cpu_ns: CPU time used, in ns; the other counters are in bytes. All start from 0 at a boot.
-        restarted: it was booted anew since the last poll.
+        restarted: whether it was rebooted since the last poll.
     """
 
     id: str
@@ -128,7 +128,7 @@ class Instance:
 
     @property
     def metadata(self) -> dict[str, object]:
-        """The `resource_metadata` that the compute pollster sends along with a sample, in short."""
+        """A short form of the `resource_metadata` that the compute pollster sends with a sample."""
         return {
             "display_name": self.display_name,
             "instance_id": self.id,
@@ -139,12 +139,12 @@ class Instance:
         }
 
     def boot(self, at: float) -> None:
-        """Start all counters from zero at this moment, in seconds since the epoch."""
+        """Start all counters from zero at this time, in seconds since the epoch."""
         self.cpu_ns = self.read_bytes = self.write_bytes = self.in_bytes = self.out_bytes = 0
         self.counted_to = at
 
     def age(self, until: float) -> None:
-        """Set the counters to what `age_s` of ordinary load make by this moment, in seconds since the epoch."""
+        """Set the counters to their values after `age_s` of normal load, at this time in seconds since the epoch."""
         self.boot(until)
         load = (self.role.idle + self.role.swing / 2) / 100
         self.cpu_ns = int(load * self.flavor.vcpus * self.age_s * 1e9)
@@ -170,7 +170,7 @@ class Volume:
 
 @dataclass(slots=True)
 class Inventory:
-    """All that the cloud consists of."""
+    """All resources of the cloud."""
 
     projects: list[Project] = field(default_factory=list)
     images: list[Image] = field(default_factory=list)
@@ -184,7 +184,7 @@ def make_uuid(rng: random.Random) -> str:
 
 
 def make_inventory(rng: random.Random, projects: int, instances: int) -> Inventory:
-    """A cloud of so many projects and instances; the first instance is `web-01`."""
+    """A cloud with this number of projects and instances. The first instance is `web-01`."""
     made = Inventory()
     for number in range(projects):
         name = _PROJECT_NAMES[number] if number < len(_PROJECT_NAMES) else f"project-{number + 1}"
@@ -216,7 +216,7 @@ def make_inventory(rng: random.Random, projects: int, instances: int) -> Invento
 
 
 def make_volume(rng: random.Random, name: str, project: Project, instance: Instance | None) -> Volume:
-    """A volume of an instance, or one that is attached to none."""
+    """A volume of an instance, or one that is not attached."""
     size = rng.choice((10, 20, 50, 100, 250))
     kind = rng.choice(("ssd", "hdd"))
     return Volume(make_uuid(rng), name, project, size, kind, instance, rng.randrange(2 * _DAY, 90 * _DAY))
@@ -239,7 +239,9 @@ def _instance(rng: random.Random, number: int, role: Role, in_role: int, project
         mac=f"fa:16:3e:{mac}",
         address=f"10.{project.number}.{number >> 8}.{number % 250 + 4}",
         reservation_id=f"r-{rng.getrandbits(40):010x}"[:10],
-        age_s=rng.randrange(3 * _DAY, 20 * _DAY),  # more would take cpu, in ns, beyond the whole numbers of a float64
+        age_s=rng.randrange(
+            3 * _DAY, 20 * _DAY
+        ),  # with a greater age, cpu (in ns) would exceed the exact integers of a float64
         memory_share=rng.uniform(0.3, 0.75),
         read_rate=40_000.0 * scale,
         write_rate=90_000.0 * scale,

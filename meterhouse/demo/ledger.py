@@ -1,4 +1,4 @@
-"""What the simulated cloud has sent, and the trouble that it planted: what a right pipeline must arrive at."""
+"""Counts what the simulated cloud has sent and the faults that it planted: what a correct pipeline has to find."""
 
 from collections import Counter
 from dataclasses import dataclass, field, fields
@@ -6,22 +6,22 @@ from dataclasses import dataclass, field, fields
 
 @dataclass(slots=True)
 class Ledger:
-    """Exact counts; they grow with every file that is written.
+    """Exact counts, which grow with every file that is written.
 
     Attributes:
         messages: lines written: notifications + redelivered + dead_letters.
-        notifications: distinct valid messages, batches of polled samples among them.
-        events: those that are no batches of polled samples.
-        samples: distinct polled samples (by message_id), bad, duplicate and late ones among them.
+        notifications: distinct valid messages, including batches of polled samples.
+        events: notifications that are not batches of polled samples.
+        samples: distinct polled samples (by message_id), including bad, duplicate and late ones.
         not_finite: gauge points whose volume is NaN or infinite.
         out_of_range: points of cpu_util below 0 or above 100 %.
         negative: points of a counter or of memory.usage below 0.
         future: gauge points dated one to three days after the end of the history.
-        duplicates: points too many: pairs of good points of one series and time, each with two values.
-        counter_resets: good points of a counter below the good one before; they stay good.
-        redelivered: lines that repeat an earlier message to the byte.
-        dead_letters: lines that are no notification, each unlike the others.
-        late: good gauge points of an hour that was written earlier; among `samples`.
+        duplicates: surplus points: pairs of good points of the same series and time, with two values.
+        counter_resets: good points of a counter that are below the previous good one; they stay good.
+        redelivered: lines that repeat an earlier message exactly.
+        dead_letters: lines that are not notifications, all different.
+        late: good gauge points of an hour that was written earlier; included in `samples`.
         samples_by_meter: `samples` by meter.
         notifications_by_event_type: `notifications` by event type.
     """
@@ -44,16 +44,16 @@ class Ledger:
 
     @property
     def excluded(self) -> int:
-        """The points that break a critical rule: each breaks exactly one."""
+        """The number of points that break a critical rule. Each breaks exactly one."""
         return self.not_finite + self.out_of_range + self.negative + self.future + self.duplicates
 
     @property
     def good_points(self) -> int:
-        """The polled points that statistics are made of."""
+        """The number of polled points that count in statistics."""
         return self.samples - self.excluded
 
     def as_dict(self) -> dict[str, int]:
-        """Every count by its name, `excluded` and `good_points` with them; without the two breakdowns."""
+        """Every count by its name, with `excluded` and `good_points`, without the two breakdowns."""
         counts = {each.name: getattr(self, each.name) for each in fields(self)}
         plain = {name: count for name, count in counts.items() if isinstance(count, int)}
         return {**plain, "excluded": self.excluded, "good_points": self.good_points}

@@ -1,6 +1,6 @@
 """The payloads of the simulated cloud's notifications: those of legacy Nova, Cinder, Glance and Neutron.
 
-All moments are microseconds since the epoch, UTC. The shapes are those of real messages of these services.
+All times are microseconds since the epoch, UTC. The payloads have the form of real messages of these services.
 """
 
 from datetime import datetime, timedelta
@@ -13,7 +13,7 @@ Payload = dict[str, Any]
 
 
 def moment(at: int) -> datetime:
-    """The instant of these microseconds, UTC."""
+    """The time of these microseconds, UTC."""
     return EPOCH + timedelta(microseconds=at)
 
 
@@ -85,7 +85,7 @@ def fixed_ips(what: Instance) -> list[Payload]:
 
 
 def audit_period(at: int) -> Payload:
-    """The hour before this moment's, as an `exists` notification names it."""
+    """The hour before this one, as an `exists` notification gives it."""
     end = moment(at).replace(minute=0, second=0, microsecond=0)
     return {
         "audit_period_beginning": f"{end - timedelta(hours=1):%Y-%m-%d %H:%M:%S}",

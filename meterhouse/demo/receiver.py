@@ -1,4 +1,4 @@
-"""A real HTTP server on this machine that receives the alarms' webhooks of the demonstration."""
+"""A real HTTP server on this machine that receives the alarms' webhooks of the demo."""
 
 import json
 import threading
@@ -10,13 +10,13 @@ from typing import Any, Self
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A POST that came in.
+    """A POST request that was received.
 
     Attributes:
         path: the path and query of the request.
-        headers: names in lower case.
-        body: what the JSON says; the text itself where it is no JSON.
-        received_at: when it had been read, UTC.
+        headers: the headers, with names in lower case.
+        body: the content of the JSON, or the text if it is not JSON.
+        received_at: when it was read, UTC.
     """
 
     path: str
@@ -26,10 +26,11 @@ class Call:
 
 
 class WebhookReceiver:
-    """Records the POSTs to `url`; a context manager that serves on a free port of 127.0.0.1.
+    """A context manager that serves on a free port of 127.0.0.1 and records the POST requests to `url`.
 
     Args:
-        fail_first: so many calls are answered 503 and recorded in `refused`; those after them 200, in `calls`.
+        fail_first: the number of calls that are first answered 503 and recorded in `refused`. Later calls are answered
+            200 and recorded in `calls`.
     """
 
     def __init__(self, fail_first: int = 0) -> None:
@@ -42,14 +43,14 @@ class WebhookReceiver:
 
     @property
     def url(self) -> str:
-        """Where to POST to, while it is entered."""
+        """The URL for POST requests, while the server runs."""
         if self._server is None:
             raise RuntimeError("the receiver has no address before it is entered")
         return f"http://127.0.0.1:{self._server.server_port}/alarm"
 
     @property
     def calls(self) -> list[Call]:
-        """The calls that were accepted so far, in the order of their arrival."""
+        """The calls that were accepted so far, in order of arrival."""
         with self._lock:
             return list(self._calls)
 
@@ -60,7 +61,7 @@ class WebhookReceiver:
             return list(self._refused)
 
     def record(self, call: Call) -> bool:
-        """Keep a call; False where it is to be refused."""
+        """Record a call; return whether to accept it."""
         with self._lock:
             accepted = len(self._refused) >= self._fail_first
             (self._calls if accepted else self._refused).append(call)
@@ -82,14 +83,14 @@ class WebhookReceiver:
 
 
 class _Server(ThreadingHTTPServer):
-    daemon_threads = False  # so that server_close waits for the calls that are being answered
+    daemon_threads = False  # so that server_close waits for calls in progress
 
     def __init__(self, receiver: WebhookReceiver) -> None:
         self.receiver = receiver
         super().__init__(("127.0.0.1", 0), _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A caller that hangs up early is no concern of the terminal."""
+        """Print nothing, for instance if a caller disconnects early."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -110,4 +111,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing is logged."""
+        """Log nothing."""

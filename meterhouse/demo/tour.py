@@ -1,4 +1,4 @@
-"""The demonstration: a simulated cloud's day through the whole pipeline, under Dagster's real sensors."""
+"""The demo: takes a day of a simulated cloud through the whole pipeline, with Dagster's real sensors."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 
 from meterhouse import times
 from meterhouse.archive.seal import manifest
-from meterhouse.catalog import behind, snapshot
+from meterhouse.catalog import commits_behind, snapshot
 from meterhouse.conversion.step import unconverted
 from meterhouse.demo.account import Line, account
 from meterhouse.demo.cloud import SimulatedCloud
@@ -27,13 +27,13 @@ from meterhouse.stores.warehouse_tables import deliveries
 
 MARKER = ".meterhouse-demo"
 LIVE_SECONDS = 10
-"""Cadence of the live polls."""
+"""Seconds between live polls."""
 
 HISTORY_CADENCE_SECONDS = 120
-"""Cadence of the polls of the day before."""
+"""Seconds between the polls of the day before."""
 
 PATIENCE_SECONDS = 300.0
-"""Longest wait for one thing; a slow machine takes longer than the three minutes that a tour should."""
+"""Maximum wait for one step of the tour: on a slow machine, the tour takes longer than the usual three minutes."""
 
 ALARMS = """alarms:
   - name: web-01-overloaded
@@ -61,7 +61,7 @@ query Check($name: String!) {
 
 @dataclass
 class Tour:
-    """One tour: the site, the cloud, Dagster, and what was seen on the way."""
+    """One tour: the site, the cloud, Dagster, and the webhook receiver."""
 
     site: Site
     cloud: SimulatedCloud
@@ -72,23 +72,23 @@ class Tour:
     last_poll: datetime = field(default_factory=times.now)
 
     def wait_for(self, what: str, ready: Callable[[], bool], *, live: bool = True) -> None:
-        """Wait until something is so; the simulated cloud goes on meanwhile.
+        """Wait until a condition holds; the simulated cloud continues meanwhile.
 
         Raises:
-            MeterhouseError: it is not so within five minutes, or Dagster ended.
+            MeterhouseError: it does not hold within five minutes, or Dagster ended.
         """
-        said(what)
+        report_progress(what)
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not ready():
             if time.monotonic() > deadline:
-                raise MeterhouseError(f"waited in vain: {what}", where=str(self.dagster.logs))
+                raise MeterhouseError(f"timed out: {what}", where=str(self.dagster.logs))
             self.dagster.check_alive()
             if live:
                 self.poll_when_due()
             time.sleep(0.2)
 
     def poll_when_due(self) -> None:
-        """Write a live polling cycle if its time has come."""
+        """Write a live polling cycle if it is due."""
         moment = times.now().replace(microsecond=0)
         if moment >= self.next_poll and moment > self.last_poll:
             self.cloud.live_poll(self.site.settings.spool, moment, self.overloaded)
@@ -100,10 +100,10 @@ class Tour:
         return [call.body["current"] for call in self.receiver.calls]
 
     def settled(self) -> bool:
-        """Whether all that was written has gone through the whole pipeline."""
+        """Whether everything that was written has passed through the whole pipeline."""
         return (
             not self.site.stream.backlog()
-            and unconverted(self.site) + behind(self.site) == 0
+            and unconverted(self.site) + commits_behind(self.site) == 0
             and not snapshot(self.site).hours
         )
 
@@ -117,7 +117,7 @@ class Tour:
         """Wait until these runs have succeeded.
 
         Raises:
-            MeterhouseError: one has failed.
+            MeterhouseError: one of them failed.
         """
 
         def ended() -> bool:
@@ -130,16 +130,16 @@ class Tour:
         self.wait_for(what, ended, live=False)
 
 
-def said(text: str) -> None:
-    """Tell on standard error how far the tour is."""
+def report_progress(text: str) -> None:
+    """Print the progress of the tour to standard error."""
     click.echo(f"{times.now():%H:%M:%S}  {text}", err=True)
 
 
 def tour(*, exit_after: bool, port: int, seed: int) -> int:
-    """Run the tour; return 0 only if everything came out as planted.
+    """Run the tour; return 0 only if the pipeline found everything as planted.
 
     Raises:
-        MeterhouseError: a part did not come up, or something was waited for in vain.
+        MeterhouseError: a part did not start, or a wait timed out.
     """
     clock = time.monotonic()
     port = port_to_use(port)
@@ -155,33 +155,33 @@ def tour(*, exit_after: bool, port: int, seed: int) -> int:
             del os.environ[name]
         site = Site.open(read_settings(home=home, config_dir=home / "config"))
         until = times.now().replace(microsecond=0)
-        said("the simulated cloud writes a day of notifications and polled samples")
+        report_progress("the simulated cloud writes a day of notifications and polled samples")
         cloud.write_history(site.settings.spool, until, cadence_s=HISTORY_CADENCE_SECONDS)
-        said(f"{cloud.ledger.messages:,} messages written; Dagster starts")
+        report_progress(f"{cloud.ledger.messages:,} messages written; Dagster starts")
         dagster = DagsterProcesses(home / "dagster", port, environment, home / "logs")
         with dagster:
             dagster.wait_until_loaded()
-            said(f"Dagster's UI is at {dagster.url}")
+            report_progress(f"Dagster's UI is at {dagster.url}")
             trip = Tour(site, cloud, dagster, receiver, last_poll=until)
-            lines, right = _trip(trip, until)
+            lines, as_planted = _run(trip, until)
             for line in lines:
                 click.echo(line)
             click.echo(f"\nTime taken: {time.monotonic() - clock:.0f} s. Data: {home}. UI: {dagster.url}")
-            click.echo("Everything came out as planted." if right else "NOT everything came out as planted.")
+            click.echo("Everything was found as planted." if as_planted else "NOT everything was found as planted.")
             if not exit_after:
-                said("the cloud goes on; Ctrl-C ends the demo")
+                report_progress("the cloud continues; press Ctrl-C to end the demo")
                 try:
                     while True:
                         trip.poll_when_due()
                         dagster.check_alive()
                         time.sleep(1)
                 except KeyboardInterrupt:
-                    said("stopping")
-    return 0 if right else 1
+                    report_progress("stopping")
+    return 0 if as_planted else 1
 
 
-def _trip(trip: Tour, until: datetime) -> tuple[list[str], bool]:
-    """The stations of the tour; returns the account's lines and whether all was right."""
+def _run(trip: Tour, until: datetime) -> tuple[list[str], bool]:
+    """Run the steps of the tour; return the lines of the result, and whether everything was found as planted."""
     trip.wait_for(
         "the sensors collect, convert, judge and roll up the day",
         lambda: _rolled_up(trip.site, until - 2 * times.HOUR),
@@ -190,9 +190,9 @@ def _trip(trip: Tour, until: datetime) -> tuple[list[str], bool]:
     checks_run = trip.dagster.launch("quality_checks")
     trip.wait_for("the overload of web-01 reaches the webhook", lambda: "alarm" in trip.states_received())
     trip.overloaded = False
-    trip.wait_for("web-01 recovers, and the webhook says so", lambda: trip.states_received()[-1:] == ["ok"])
-    trip.wait_for("the rest goes through, late points included", trip.settled, live=False)
-    trip.wait_for("the outbox empties", trip.outbox_empty, live=False)
+    trip.wait_for("web-01 recovers, and the webhook reports it", lambda: trip.states_received()[-1:] == ["ok"])
+    trip.wait_for("the rest passes through, including late points", trip.settled, live=False)
+    trip.wait_for("the outbox is delivered", trip.outbox_empty, live=False)
     arrival_days = sorted({date.fromisoformat(day) for day in _arrival_days(trip.site)})
     event_days = sorted({(until - timedelta(hours=23)).date(), until.date()})
     launched = [trip.dagster.launch("archive_day", str(day)) for day in arrival_days]
@@ -200,7 +200,7 @@ def _trip(trip: Tour, until: datetime) -> tuple[list[str], bool]:
     trip.wait_for_runs("archive, report and Great Expectations' checks run", [checks_run, *launched])
     found = account(trip.site, trip.cloud.ledger, trip.states_received())
     checks = _checks(trip, arrival_days, event_days)
-    return _shown(trip, found, checks, event_days), all(line.right for line in [*found, *checks])
+    return _shown(trip, found, checks, event_days), all(line.is_equal for line in [*found, *checks])
 
 
 def _rolled_up(site: Site, hour: datetime) -> bool:
@@ -219,7 +219,7 @@ def _arrival_days(site: Site) -> set[str]:
 
 
 def _checks(trip: Tour, arrival_days: list[date], event_days: list[date]) -> list[Line]:
-    """What must be right beside the planted trouble."""
+    """The results that have to be correct besides the planted faults."""
     sealed = {entry["table_name"]: 0 for entry in manifest(trip.site)}
     for entry in manifest(trip.site):
         sealed[entry["table_name"]] += entry["rows"]
@@ -227,7 +227,7 @@ def _checks(trip: Tour, arrival_days: list[date], event_days: list[date]) -> lis
     written = sum(trip.site.lake.filesystem.exists(f"{trip.site.lake.url}/{path}") for path in exports)
     failures = sum(status == "FAILURE" for status in trip.dagster.run_statuses().values())
     checks = [
-        trip.dagster.ask(_CHECK, {"name": name})["assetCheckExecutions"]
+        trip.dagster.query(_CHECK, {"name": name})["assetCheckExecutions"]
         for name in ("good_points_keep_the_rules", "few_points_are_flagged")
     ]
     passed = sum(bool(found and found[0]["evaluation"] and found[0]["evaluation"]["success"]) for found in checks)
@@ -242,11 +242,11 @@ def _checks(trip: Tour, arrival_days: list[date], event_days: list[date]) -> lis
 def _shown(trip: Tour, found: list[Line], checks: list[Line], event_days: list[date]) -> list[str]:
     lines = ["", f"{'':36}{'planted':>10}{'found':>10}"]
     for line in found:
-        lines.append(f"{line.what:36}{line.planted:>10,}{line.found:>10,}  {'equal' if line.right else 'NOT EQUAL'}")
-    lines += ["", f"{'':36}{'wanted':>10}{'found':>10}"]
+        lines.append(f"{line.what:36}{line.planted:>10,}{line.found:>10,}  {'equal' if line.is_equal else 'NOT EQUAL'}")
+    lines += ["", f"{'':36}{'expected':>10}{'found':>10}"]
     for line in checks:
-        lines.append(f"{line.what:36}{line.planted:>10,}{line.found:>10,}  {'equal' if line.right else 'NOT EQUAL'}")
-    lines += ["", f"Webhooks received ({len(trip.receiver.refused)} refused at first, and tried again):"]
+        lines.append(f"{line.what:36}{line.planted:>10,}{line.found:>10,}  {'equal' if line.is_equal else 'NOT EQUAL'}")
+    lines += ["", f"Webhooks received ({len(trip.receiver.refused)} refused at first, and retried):"]
     for call in trip.receiver.calls:
         body = call.body
         lines.append(f"  {call.received_at:%H:%M:%S}  {body['previous']} -> {body['current']}: {body['reason']}")
@@ -273,15 +273,15 @@ def _shown(trip: Tour, found: list[Line], checks: list[Line], event_days: list[d
 
 
 def fresh_home(folder: Path) -> Path:
-    """An empty home folder for the tour; an earlier tour's is emptied, anything else is left alone.
+    """An empty home folder for the tour. The folder of an earlier tour is emptied.
 
     Raises:
-        MeterhouseError: the folder holds something that no tour has made.
+        MeterhouseError: the folder has content that is not from a tour.
     """
     if folder.exists() and any(folder.iterdir()):
         if not (folder / MARKER).exists():
             raise MeterhouseError(
-                "is not empty, and no demo made it", where=str(folder), hint="Set METERHOUSE_HOME to another folder"
+                "is not empty, and not from a demo", where=str(folder), hint="Set METERHOUSE_HOME to another folder"
             )
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -293,7 +293,7 @@ def port_to_use(port: int) -> int:
     """The port, or a free one for 0.
 
     Raises:
-        MeterhouseError: somebody listens on it already.
+        MeterhouseError: the port is in use.
     """
     import socket
 
@@ -305,6 +305,6 @@ def port_to_use(port: int) -> int:
             probe.bind(("127.0.0.1", port))
         except OSError:
             raise MeterhouseError(
-                f"port {port} is taken", hint="Give another with --port, or --port 0 for any"
+                f"port {port} is in use", hint="Choose another with --port, or any free one with --port 0"
             ) from None
     return port

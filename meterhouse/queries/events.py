@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from meterhouse import times
 from meterhouse.filters import Filter, on_lake
 from meterhouse.site import Site
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def events(
@@ -18,7 +20,7 @@ def events(
     start: datetime | None = None,
     end: datetime | None = None,
     limit: int = 100,
-) -> pa.Table:
+) -> "pa.Table":
     """Events of a half-open span, newest first; `event_type` is a glob."""
     condition, values = on_lake(query)
     conditions = [condition]

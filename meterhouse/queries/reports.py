@@ -1,4 +1,7 @@
-"""Reports: SQL files on the warehouse, each named for the question it answers."""
+"""Reports: SQL files on the warehouse, each named for the question it answers.
+
+Listing them needs no database, so SQLAlchemy is imported with the first one that is run.
+"""
 
 from datetime import date, datetime
 from decimal import Decimal

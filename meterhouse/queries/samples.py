@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from meterhouse.filters import Filter, on_lake
 from meterhouse.queries.meters import meter_span
@@ -11,6 +10,9 @@ from meterhouse.sample_quality.judge import judge, reason_names
 from meterhouse.sample_quality.points import view_carried, view_points
 from meterhouse.site import Site
 from meterhouse.stores.duck import quoted
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def samples(
@@ -21,7 +23,7 @@ def samples(
     start: datetime | None = None,
     end: datetime | None = None,
     limit: int = 100,
-) -> pa.Table:
+) -> "pa.Table":
     """A meter's samples of a half-open span, newest first, with the names of the quality rules that each breaks.
 
     Raises:

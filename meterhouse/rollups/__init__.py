@@ -1,1 +1,1 @@
-"""Good points to roll-ups."""
+"""Computes roll-ups of good points."""

@@ -1,7 +1,7 @@
-"""The roll-up step: good points of dirty event hours become roll-ups of 5 minutes, 1 hour and 1 day.
+"""The roll-up step: computes roll-ups of 5 minutes, 1 hour and 1 day from the good points of dirty event hours.
 
-The roll-ups go to the lake, and the hourly and daily ones to the warehouse. Recomputing replaces an hour (and its day)
-whole, so that a second run changes nothing.
+The roll-ups go to the lake, the hourly and daily ones also to the warehouse. A run replaces whole hours and their days,
+so a second run changes nothing.
 """
 
 import time
@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 from sqlalchemy import ColumnElement, Table, and_, delete, func, or_, select, update
 
 from meterhouse import shipped, times
-from meterhouse.catalog import Snapshot, mark, snapshot
-from meterhouse.progress import Progress, quiet
-from meterhouse.sample_quality.points import Span, put_in_place, view_carried, view_points, within
+from meterhouse.catalog import Snapshot, mark_dirty, snapshot
+from meterhouse.progress import Progress, no_progress
+from meterhouse.sample_quality.points import Span, replace_spans, view_carried, view_points, within
 from meterhouse.sample_quality.step import Judged, group_hours, judge_snapshot
 from meterhouse.site import Site
 from meterhouse.stores.bulk import bulk_insert
@@ -31,7 +31,7 @@ WAREHOUSE_TIERS = {3600: rollup_1h, 86400: rollup_1d}
 
 @dataclass
 class RolledUp:
-    """What a roll-up run did. `points` are the good ones of the days it touched."""
+    """What a roll-up run did. `points` counts the good points of the days that it recomputed."""
 
     hours: list[datetime] = field(default_factory=list)
     points: int = 0
@@ -40,13 +40,14 @@ class RolledUp:
     seconds: float = 0.0
 
 
-def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress = quiet) -> RolledUp:
-    """Roll up the dirty event hours (of `only`, where given), judging first what is not judged yet.
+def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress = no_progress) -> RolledUp:
+    """Roll up the dirty event hours, or those in `only`, after judging hours that are not judged yet.
 
-    A counter's last point that changed makes the next hour of its series dirty, for its increase starts there.
+    If the last point of a counter changes, the next hour of its series becomes dirty, because its increase starts from
+    that point.
 
     Raises:
-        Busy: another process rolls up or judges.
+        AlreadyRunning: another process is rolling up or judging.
     """
     done = RolledUp()
     started, clock = times.now(), time.monotonic()
@@ -89,11 +90,11 @@ def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledU
         (points,) = one(duck, "SELECT count(*) FROM steps")
         next_hours = _next_hours(duck, site, tiers[3600], spans)
     with site.warehouse.begin() as connection:
-        # Before the lake changes: a kill after it would find no change any more, and leave those hours as they were.
-        mark(connection, next_hours, "a counter's previous point changed")
+        # Before the lake changes: after a kill in between, the next run would find no change, and skip these hours.
+        mark_dirty(connection, next_hours, "a counter's previous point changed")
     for seconds, rows in tiers.items():
         replaced = whole_days if seconds == 86400 else spans
-        put_in_place(site.lake, "rollups", rows, "bucket", replaced, {"granularity_s": seconds})
+        replace_spans(site.lake, "rollups", rows, "bucket", replaced, {"granularity_s": seconds})
     _record(site, seen, hours, spans, whole_days, tiers)
     done.hours += hours
     done.points += points
@@ -112,7 +113,7 @@ def _tier(duck: Connection, seconds: int, spans: list[Span]) -> pa.Table:
 
 
 def _next_hours(duck: Connection, site: Site, hourly: pa.Table, spans: list[Span]) -> list[datetime]:
-    """The later hours, outside the spans, whose counters start from a point that this run changes."""
+    """The later hours, outside the spans, with counters whose increase starts from a point that this run changes."""
     last = spans[-1][1] + site.settings.carry_hours * times.HOUR
     files = site.lake.files("rollups", between=("bucket", spans[0][0], last), partitions={"granularity_s": [3600]})
     site.lake.view(duck, "rollups", files)
@@ -153,13 +154,13 @@ def _in_spans(table: Table, spans: list[Span]) -> ColumnElement[bool]:
     return or_(*(and_(table.c.bucket >= start, table.c.bucket < end) for start, end in spans))
 
 
-def points_by_hour(site: Site, most: int) -> dict[datetime, int]:
-    """Good points of the latest rolled-up hours, oldest first."""
+def points_by_hour(site: Site, limit: int) -> dict[datetime, int]:
+    """The number of good points of the latest rolled-up hours, oldest first."""
     query = (
         select(rollup_1h.c.bucket, func.sum(rollup_1h.c.count))
         .group_by(rollup_1h.c.bucket)
         .order_by(rollup_1h.c.bucket.desc())
-        .limit(most)
+        .limit(limit)
     )
     with site.warehouse.read() as connection:
         return {row[0]: int(row[1]) for row in reversed(connection.execute(query).all())}

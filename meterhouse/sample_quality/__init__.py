@@ -1,1 +1,1 @@
-"""Points to verdicts: which quality rules each breaks; those that do are listed in quarantine."""
+"""Judges points: finds the quality rules that each breaks, and lists flagged points in quarantine."""

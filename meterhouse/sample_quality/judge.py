@@ -1,4 +1,4 @@
-"""Verdicts on points: which quality rules each breaks. Used alike by the quality step, statistics and alarms."""
+"""Verdicts on points: which quality rules each breaks. The quality step, statistics and alarms all use this."""
 
 import math
 from string import Template
@@ -9,7 +9,7 @@ from meterhouse.stores.duck import Connection, quoted
 
 
 def judge(connection: Connection, rules: Rules, carry_hours: int) -> None:
-    """Make the table `verdicts` on the view `points`, knowing the earlier counters in the view `carried`.
+    """Create the table `verdicts` from the view `points` and the earlier points of counters in the view `carried`.
 
     See `sql/lake/judge.sql` for the columns.
     """
@@ -25,7 +25,7 @@ def judge(connection: Connection, rules: Rules, carry_hours: int) -> None:
 
 
 def reason_names(rules: Rules, bits: str) -> str:
-    """A DuckDB expression that lists the names of the rules in a bits column."""
+    """A DuckDB expression for the list of names of the rules in a column of bits."""
     named = ", ".join(f"CASE WHEN {bits} & {1 << rule.bit} != 0 THEN {quoted(rule.name)} END" for rule in rules.rules)
     return f"list_filter([{named}]::VARCHAR[], lambda name: name IS NOT NULL)"
 
@@ -63,4 +63,4 @@ def _broken(rule: Rule) -> str:
         case "reset":
             return "previous IS NOT NULL AND volume < previous"
         case _:
-            raise ValueError(f"no such check: {rule.check}")
+            raise ValueError(f"unknown check: {rule.check}")

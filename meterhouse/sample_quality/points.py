@@ -1,26 +1,29 @@
-"""Points of the lake for a computation: the samples of some event hours, and the counters' points before them."""
+"""The lake's points for a computation: the samples of some event hours, and the counters' points before them."""
 
 from datetime import datetime
 from string import Template
-
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from meterhouse import shipped, times
 from meterhouse.stores.duck import Connection
-from meterhouse.stores.lake import Lake
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from meterhouse.stores.lake import Lake
 
 Span = tuple[datetime, datetime]
 """A half-open span of event time, UTC."""
 
 
 def within(column: str, spans: list[Span]) -> str:
-    """A SQL condition, for DuckDB and delta-rs alike: the column lies in one of the spans."""
+    """A SQL condition, for both DuckDB and delta-rs: the column is in one of the spans."""
     parts = (f"({column} >= '{times.text(start)}' AND {column} < '{times.text(end)}')" for start, end in spans)
     return f"({' OR '.join(parts)})"
 
 
-def view_points(connection: Connection, lake: Lake, version: int, spans: list[Span], where: str = "true") -> None:
-    """Make the view `points`: the samples of the spans, as of a version of the lake's `samples`."""
+def view_points(connection: Connection, lake: "Lake", version: int, spans: list[Span], where: str = "true") -> None:
+    """Create the view `points`: the samples of the spans, in a version of the lake's `samples`."""
     files = lake.files("samples", version=version, between=("timestamp", spans[0][0], spans[-1][1]))
     lake.view(connection, "samples", files)
     connection.execute(
@@ -28,10 +31,11 @@ def view_points(connection: Connection, lake: Lake, version: int, spans: list[Sp
     )
 
 
-def view_carried(connection: Connection, lake: Lake, spans: list[Span], carry_hours: int) -> None:
-    """Make the table `carried`: the last good point of each series before the spans, from the hourly roll-ups.
+def view_carried(connection: Connection, lake: "Lake", spans: list[Span], carry_hours: int) -> None:
+    """Create the table `carried`: the last good point of each series before the spans, from the hourly roll-ups.
 
-    A gap between spans is carried over too: for each span, the roll-ups outside all spans that come before it.
+    Points are also carried over the gaps between spans: for each span, the roll-ups before it that are outside all
+    spans are used.
     """
     first, last = spans[0][0] - carry_hours * times.HOUR, spans[-1][1]
     lake.view(
@@ -55,27 +59,32 @@ def view_carried(connection: Connection, lake: Lake, spans: list[Span], carry_ho
     connection.execute(f"CREATE OR REPLACE TEMP TABLE carried AS SELECT DISTINCT * FROM ({together})")
 
 
-def put_in_place(
-    lake: Lake,
+def replace_spans(
+    lake: "Lake",
     table: str,
-    rows: pa.Table,
+    rows: "pa.Table",
     time_column: str,
     spans: list[Span],
     partitions: dict[str, int] | None = None,
 ) -> None:
-    """Put rows in the place of a lake table's rows of these spans; no commit where there is nothing on either side.
+    """Replace a lake table's rows of these spans. If there are neither old nor new rows, nothing is committed.
 
     Args:
-        partitions: partition column → the one value that is replaced.
+        lake: the lake.
+        table: the name of the table.
+        rows: the new rows.
+        time_column: the column that the spans refer to.
+        spans: the spans of event time.
+        partitions: partition column → the only value to replace.
     """
     days = sorted({hour.date() for start, end in spans for hour in times.hours_between(start, end)})
     fixed = partitions or {}
-    there = lake.files(
+    existing = lake.files(
         table,
         between=(time_column, spans[0][0], spans[-1][1]),
         partitions={"event_day": days, **{column: [value] for column, value in fixed.items()}},
     )
-    if rows.num_rows or there:
+    if rows.num_rows or existing:
         listed = ", ".join(f"'{day}'" for day in days)
         exactly = "".join(f"{column} = {value} AND " for column, value in fixed.items())
         lake.replace(table, rows, f"{exactly}event_day IN ({listed}) AND {within(time_column, spans)}")

@@ -1,4 +1,4 @@
-"""The quality step: points of dirty event hours are judged; those that break a rule go to `quarantine`."""
+"""The quality step: judges the points of dirty event hours, and lists those that break a rule in `quarantine`."""
 
 import time
 from collections import Counter
@@ -11,21 +11,21 @@ from sqlalchemy import and_, delete, or_, update
 
 from meterhouse import shipped, times
 from meterhouse.catalog import Snapshot, snapshot
-from meterhouse.progress import Progress, quiet
+from meterhouse.progress import Progress, no_progress
 from meterhouse.sample_quality.judge import judge, reason_names
-from meterhouse.sample_quality.points import put_in_place, view_carried, view_points, within
+from meterhouse.sample_quality.points import replace_spans, view_carried, view_points, within
 from meterhouse.site import Site
 from meterhouse.stores.bulk import bulk_insert
 from meterhouse.stores.duck import arrow, one
 from meterhouse.stores.warehouse_tables import dirty_hours, quality_daily
 
 POINTS_AT_ONCE = 20_000_000
-"""Hours are taken together up to about so many points, which bounds the memory of one pass."""
+"""Hours are processed together up to about this many points, which limits the memory of one pass."""
 
 
 @dataclass
 class Judged:
-    """What a quality run did. `flagged` counts by rule."""
+    """What a quality run did. `flagged` has counts by rule."""
 
     hours: list[datetime] = field(default_factory=list)
     points: int = 0
@@ -34,11 +34,11 @@ class Judged:
     seconds: float = 0.0
 
 
-def judge_hours(site: Site, only: set[datetime] | None = None, *, progress: Progress = quiet) -> Judged:
-    """Judge the dirty event hours (of `only`, where given).
+def judge_hours(site: Site, only: set[datetime] | None = None, *, progress: Progress = no_progress) -> Judged:
+    """Judge the dirty event hours, or those in `only`.
 
     Raises:
-        Busy: another process judges.
+        AlreadyRunning: another process is judging.
         DefinitionError: the rules cannot be read; nothing was judged.
     """
     done = Judged()
@@ -53,15 +53,17 @@ def judge_hours(site: Site, only: set[datetime] | None = None, *, progress: Prog
     return done
 
 
-def judge_snapshot(site: Site, seen: Snapshot, hours: list[datetime], done: Judged, progress: Progress = quiet) -> None:
-    """Judge these hours as of a snapshot. The caller holds the lease `sample_quality`."""
+def judge_snapshot(
+    site: Site, seen: Snapshot, hours: list[datetime], done: Judged, progress: Progress = no_progress
+) -> None:
+    """Judge these hours of a snapshot. The caller holds the lease `sample_quality`."""
     for group in group_hours(site, seen.version, hours):
         _judge_group(site, seen, group, done)
         progress(len(done.hours), len(hours))
 
 
 def group_hours(site: Site, version: int, hours: list[datetime]) -> list[list[datetime]]:
-    """The hours in order, whole days together, in groups of about POINTS_AT_ONCE points."""
+    """The hours in order, in groups of about POINTS_AT_ONCE points. The hours of a day are in one group."""
     actions = site.lake.actions("samples", version).select(["num_records", "min.timestamp", "max.timestamp"])
     files = actions.to_pylist() if hours else []
     days: dict[object, list[datetime]] = {}
@@ -85,7 +87,7 @@ def _judge_group(site: Site, seen: Snapshot, hours: list[datetime], done: Judged
     spans = times.spans(hours)
     wanted = within("v.timestamp", spans)
     rules = site.rules
-    # An hour more before each span, so that a counter's previous point is known though it is not rolled up yet.
+    # One more hour before each span, so that a counter's previous point is known even if it is not rolled up yet.
     with_context = times.spans([*hours, *(start - times.HOUR for start, _ in spans)])
     with site.lake.connect() as duck:
         view_points(duck, site.lake, seen.version, with_context)
@@ -102,7 +104,7 @@ def _judge_group(site: Site, seen: Snapshot, hours: list[datetime], done: Judged
             "SELECT timestamp::DATE AS day, date_trunc('hour', timestamp) AS hour, meter, rule, count(*) AS flagged "
             "FROM (SELECT timestamp, meter, unnest(reason_names) AS rule FROM flagged) GROUP BY ALL",
         )
-    put_in_place(site.lake, "quarantine", flagged, "timestamp", spans)
+    replace_spans(site.lake, "quarantine", flagged, "timestamp", spans)
     _record(site, seen, spans, hours, daily)
     done.hours += hours
     done.points += points

@@ -31,12 +31,12 @@ def bulk_insert(connection: Connection, table: str, rows: pa.Table) -> None:
         driver.cursor() as cursor,
         cursor.copy(f"COPY {table} ({columns}) FROM STDIN WITH (FORMAT csv)") as copy,
     ):
-        # PostgreSQL's texts cannot hold a NUL, and one of them must not hold up all the others.
+        # A text in PostgreSQL cannot hold a NUL, and one such value must not stop all the others.
         copy.write(buffer.getvalue().replace(b"\0", "\N{REPLACEMENT CHARACTER}".encode()))
 
 
 def upsert(connection: Connection, table: Table, rows: pa.Table, updates: Sequence[str] = ()) -> None:
-    """Insert rows; where the primary key exists already, do the updates.
+    """Insert rows; if the primary key exists already, do the updates.
 
     Args:
         rows: Arrow table whose columns are columns of the table.

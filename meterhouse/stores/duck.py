@@ -1,9 +1,11 @@
 """DuckDB in memory, in UTC: the connection, and its answers as Arrow or as one row."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
-import pyarrow as pa
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Connection = duckdb.DuckDBPyConnection
 
@@ -20,7 +22,7 @@ def connect(memory_limit: str | None = None, spill: str | None = None) -> Connec
     return connection
 
 
-def arrow(connection: Connection, query: str) -> pa.Table:
+def arrow(connection: Connection, query: str) -> "pa.Table":
     """A query's answer as an Arrow table."""
     return connection.sql(query).to_arrow_table()
 

@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from meterhouse.errors import Busy, MeterhouseError
+from meterhouse.errors import Conflict, MeterhouseError
+from meterhouse.extras import require
 from meterhouse.settings import Settings
 from meterhouse.stores import duck
 from meterhouse.stores.lake_files import DataFile, write
@@ -29,13 +30,13 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 SEAL = "meterhouse.seal"
-"""Commit metadata key of a rewrite that changes no data: followers of a table pass over it."""
+"""Commit metadata key of a rewrite that changes no data. Followers of a table skip it."""
 
 ROWS = "meterhouse.rows"
-"""Commit metadata key of how many rows an append has."""
+"""Commit metadata key for the number of rows of an append."""
 
 BYTES = "meterhouse.bytes"
-"""Commit metadata key of how many bytes the rows of an append hold, where its writer says so."""
+"""Commit metadata key for the number of bytes of an append's rows, if its writer gives it."""
 
 _WRITER = WriterProperties(compression="ZSTD", compression_level=1)
 NOTHING: Mapping[str, int] = {}
@@ -45,7 +46,7 @@ _HIVE_TYPES = {"arrival_hour": "VARCHAR", "event_day": "DATE", "granularity_s": 
 
 @dataclass(frozen=True)
 class Appended:
-    """Rows that appends added to a table after a version, up to and with `version`."""
+    """Rows that were appended to a table after some version, up to and including `version`."""
 
     rows: pa.Table
     version: int
@@ -53,13 +54,13 @@ class Appended:
 
 @dataclass
 class Lake:
-    """All of the lake under one URL.
+    """The lake under one URL.
 
     Args:
         url: absolute folder, or `s3://bucket/prefix`.
         storage_options: delta-rs's options for the object store; empty for a folder.
-        commit_lock: a lock by table name, taken around each commit where the object store itself does not
-            keep two racing commits apart.
+        commit_lock: a lock by table name, taken around each commit if the object store itself cannot keep two
+            racing commits apart.
     """
 
     url: str
@@ -78,6 +79,7 @@ class Lake:
         """The lake that the settings name."""
         options: dict[str, str] = {}
         if settings.lake.startswith("s3://"):
+            require("s3fs")  # delta-rs works without it, so its absence would show late
             options = {"AWS_REGION": settings.s3_region, "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "false"}
             if settings.s3_endpoint:
                 options["AWS_ENDPOINT_URL"] = settings.s3_endpoint
@@ -93,11 +95,11 @@ class Lake:
     # -- tables ---------------------------------------------------------------------------------------------
 
     def uri(self, name: str) -> str:
-        """Where the table lies."""
+        """The table's URI."""
         return f"{self.url}/tables/{name}"
 
     def table(self, name: str, version: int | None = None) -> DeltaTable:
-        """The table as it is now, or as it was at a version; made empty where it does not exist yet.
+        """The table as it is now, or as it was at a version; created empty if it does not exist yet.
 
         Raises:
             MeterhouseError: the object store or folder cannot be reached.
@@ -134,7 +136,7 @@ class Lake:
             )
 
     def _add_columns(self, name: str, table: DeltaTable) -> None:
-        """Give a table that was made by an earlier release the columns that it lacks; its rows have null there."""
+        """Add the columns that a table of an earlier release lacks; its rows have null there."""
         while missing := _missing_columns(name, table):
             before = table.version()
             try:
@@ -142,12 +144,12 @@ class Lake:
                     table.alter.add_columns(missing)
             except CommitFailedError:
                 table.update_incremental()
-                if table.version() == before:  # it was not overtaken by another process that did the same
+                if table.version() == before:  # no other process has done the same
                     raise
 
     def unreachable(self, name: str, error: Exception) -> MeterhouseError:
         """The error for a table that cannot be read or written."""
-        # delta-rs tells of causes in lines of their own, with arrows in colour.
+        # delta-rs prints each cause on its own line, with coloured arrows.
         lines = re.sub(r"\x1b\[\d*m|↳", "", str(error)).splitlines() or [type(error).__name__]
         said = ": ".join(dict.fromkeys(line.strip()[:300] for line in (lines[0], lines[-1])))
         if "NoSuchBucket" in str(error):
@@ -163,7 +165,7 @@ class Lake:
         return self.table(name).version()
 
     def transaction(self, name: str, app: str) -> int | None:
-        """The version that an application recorded with its last commit to the table, if any."""
+        """The version that an application recorded with its last commit to the table, or None."""
         return self.table(name).transaction_version(app)
 
     def append(
@@ -184,19 +186,19 @@ class Lake:
             note: further commit metadata.
 
         Raises:
-            Busy: another process has recorded this transaction, or a later one; nothing was appended.
+            Conflict: another process has recorded this transaction, or a later one; nothing was appended.
         """
         files = self.write_files(name, rows)
         transactions = dict([transaction]) if transaction else {}
         expected = {transaction[0]: after} if transaction and after is not None else {}
         try:
             return self.commit(name, files, rows.num_rows, transactions=transactions, after=expected, note=note)
-        except Busy:
+        except Conflict:
             self.discard(name, files)
             raise
 
     def write_files(self, name: str, rows: pa.Table) -> list[DataFile]:
-        """Write rows into files of the table that nobody sees until they are committed.
+        """Write rows into files of the table. No reader sees them before they are committed.
 
         Raises:
             MeterhouseError: they cannot be written.
@@ -210,9 +212,9 @@ class Lake:
         return files
 
     def written(self) -> list[Path]:
-        """The files that were written since the last time of the tables that messages are landed in, on a folder.
+        """Files of the landing tables that were written since the last call, if the lake is a folder.
 
-        They may lie in the system's memory alone. What an object store has taken is kept. They are noted from the
+        They may exist only in the system's cache still; an object store has no such cache. Files are recorded from the
         first call on.
         """
         self.notes_written = True
@@ -220,13 +222,13 @@ class Lake:
         return taken
 
     def wrote(self, name: str, *paths: str) -> None:
-        """Note files of a table, by their paths in its folder, that were written by this process or another."""
+        """Record files of a table, by their paths in its folder, that this process or another has written."""
         if self.notes_written and name in LANDING_TABLES and not self.storage_options:
             self._written += [Path(self.uri(name)) / path for path in paths]
 
     def discard(self, name: str, files: list[DataFile]) -> None:
-        """Delete written files that will not be committed; those that are in the table stay."""
-        # The answer to a commit may get lost on its way from an object store, which then refuses a second one.
+        """Delete written files that will not be committed. Files that are in the table stay."""
+        # The answer to a commit may be lost on its way from an object store, which then refuses a second one.
         live = self._live(name) if files and self.storage_options else set()
         for file in files:
             if file.path in live:
@@ -255,7 +257,7 @@ class Lake:
             note: further commit metadata.
 
         Raises:
-            Busy: another process has recorded one of these transactions, or a later one; nothing was appended.
+            Conflict: another process has recorded one of these transactions, or a later one; nothing was appended.
         """
         from deltalake.transaction import AddAction
 
@@ -267,7 +269,7 @@ class Lake:
             app_transactions=[Transaction(*transaction) for transaction in transactions.items()],
         )
         table = self.table(name)
-        overtaken = Busy(f"another process has written to {name} what this one was about to", hint="Nothing is lost")
+        overtaken = Conflict(f"another process has already written this to {name}", hint="Nothing is lost")
         for app, version in transactions.items():
             recorded = table.transaction_version(app)
             if (recorded is not None and recorded >= version) or after.get(app, recorded or 0) != (recorded or 0):
@@ -284,10 +286,10 @@ class Lake:
             self.discard(name, files)
             raise self.unreachable(name, error) from error
         except (OSError, DeltaError) as error:
-            # The commit may stand all the same: what comes after it can fail too.
+            # The commit may have succeeded: the steps after it can fail too.
             if not files or files[0].path not in self._live(name):
-                if not self.storage_options:  # an object store may have got the request, and be at it still
-                    self.discard(name, files)  # each attempt would leave one more on a full disk
+                if not self.storage_options:  # an object store may still be processing the request
+                    self.discard(name, files)  # otherwise each attempt leaves one more on a full disk
                 raise self.unreachable(name, error) from error
         reached = self.version(name)
         self.wrote(name, *(f"_delta_log/{version:020}.json" for version in range(before + 1, reached + 1)))
@@ -298,7 +300,7 @@ class Lake:
         return set(self.actions(name)["path"].to_pylist())
 
     def replace(self, name: str, rows: pa.Table, predicate: str) -> int:
-        """Put rows in the place of those that the SQL predicate selects, in one commit; return its version."""
+        """Replace the rows that the SQL predicate selects by these rows, in one commit; return its version."""
         schema, _ = TABLES[name]
         table = self.table(name)
         try:
@@ -320,27 +322,27 @@ class Lake:
         """Delete the rows of a version that the SQL predicate selects, in one commit; return how many.
 
         Raises:
-            Busy: rows of these partitions came or went since the version; nothing was deleted.
+            Conflict: rows of these partitions came or went since the version; nothing was deleted.
         """
         table = self.table(name, version)
         try:
             with self.commit_lock(name):
                 return int(table.delete(predicate, writer_properties=_WRITER)["num_deleted_rows"])
         except CommitFailedError as error:
-            raise Busy(f"another process has changed {name} in the meantime", hint="Nothing is lost") from error
+            raise Conflict(f"another process has changed {name} in the meantime", hint="Nothing is lost") from error
         except (OSError, DeltaError) as error:
             raise self.unreachable(name, error) from error
 
     def swap(self, name: str, removed: pa.Table, added: list[DataFile], note: str) -> int:
-        """Put sealed files in the place of others that hold the same rows, in one commit; return its version.
+        """Replace files by sealed files that hold the same rows, in one commit; return its version.
 
         Args:
             removed: rows of `actions` of the files that go.
             added: files that lie under the table's folder already.
-            note: what the commit's metadata say; followers of the table pass over it.
+            note: the commit's metadata; followers of the table skip it.
 
         Raises:
-            Busy: rows were deleted from the files that go; nothing was replaced.
+            Conflict: rows were deleted from the files that go; nothing was replaced.
         """
         from deltalake.transaction import AddAction, RemoveAction
 
@@ -356,7 +358,7 @@ class Lake:
                 )
             )
         table = self.table(name)
-        changed = Busy(f"another process has changed {name} in the meantime", hint="Nothing is lost; try again")
+        changed = Conflict(f"another process has changed {name} in the meantime", hint="Nothing is lost; try again")
         live = pa.table(table.get_add_actions(flatten=True))["path"]
         if pc.any(pc.invert(pc.is_in(removed["path"], live))).as_py():
             raise changed
@@ -369,7 +371,7 @@ class Lake:
         return self.version(name)
 
     def vacuum(self, name: str, hours: int) -> int:
-        """Delete files that were replaced, or left behind by a kill, more than so many hours ago; return how many."""
+        """Delete files that were replaced, or left by a killed process, more than `hours` ago; return how many."""
         return len(self.table(name).vacuum(hours, dry_run=False, enforce_retention_duration=False, full=True))
 
     def appended(
@@ -381,14 +383,14 @@ class Lake:
         most_rows: int = 2_000_000,
         most_bytes: int = 128 << 20,
     ) -> Appended | None:
-        """The rows that appends added after a version (and not after `until`); None where nothing came.
+        """The rows that were appended after a version (and not after `until`); None if there are none.
 
-        Seals, which change no data, and replaces are passed over. At most about `most_rows` rows and `most_bytes` (as
+        Seals, which change no data, and replacements are skipped. At most about `most_rows` rows and `most_bytes` (as
         the commits say of themselves) are returned, and one commit at least, so that a backlog is taken in bounded
         pieces: call again from the returned version.
 
         Raises:
-            MeterhouseError: a commit after the version is in the table's log no more.
+            MeterhouseError: a commit after the version is no longer in the table's log.
         """
         table = self.table(name)
         newest = table.version() if until is None else min(until, table.version())
@@ -413,16 +415,16 @@ class Lake:
         return Appended(pa.concat_tables([schema.empty_table(), *pieces]), upto)
 
     def _commit(self, name: str, version: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """A commit's information and the files that it added, as the table's log has them (Delta protocol, "Actions").
+        """A commit's information and the files that it added, from the table's log (Delta protocol, "Actions").
 
         Raises:
-            MeterhouseError: the commit is in the log no more.
+            MeterhouseError: the commit is no longer in the log.
         """
         try:
             text = bytes(self.filesystem.cat_file(f"{self.uri(name)}/_delta_log/{version:020}.json"))
         except FileNotFoundError:
             raise MeterhouseError(
-                f"commit {version} of {name} is in its log no more, so it cannot be known what came with it",
+                f"commit {version} of {name} is no longer in its log, so what it added is unknown",
                 where=self.uri(name),
                 hint="A step has been behind for longer than the log is kept (30 days)",
             ) from None
@@ -477,7 +479,7 @@ class Lake:
         partitions: Mapping[str, Iterable[Any]] | None = None,
         at_least: Mapping[str, Any] | None = None,
     ) -> list[str]:
-        """URIs of the live files that may hold wanted rows.
+        """URIs of the live files that may have matching rows.
 
         Args:
             version: the table's version; default the newest.
@@ -495,7 +497,7 @@ class Lake:
         if between is not None and f"min.{between[0]}" in actions.column_names:
             column, start, end = between
             low, high = actions[f"min.{column}"], actions[f"max.{column}"]
-            # Delta's statistics of times are cut to milliseconds, the highest one too.
+            # Delta truncates bounds of times to milliseconds, the upper bound too.
             zone = pa.scalar(start - timedelta(milliseconds=1), low.type), pa.scalar(end, low.type)
             overlap = pc.and_(pc.less(low, zone[1]), pc.greater_equal(high, zone[0]))
             keep = pc.and_(keep, pc.fill_null(overlap, True))
@@ -522,7 +524,7 @@ class Lake:
             quoted = ", ".join("'" + uri.replace("'", "''") + "'" for uri in files)
             hive = ", ".join(f"'{column}': {_HIVE_TYPES[column]}" for column in partitions)
             how = f"hive_partitioning = true, hive_types = {{{hive}}}"
-            if name in GROWN:  # a file, or each of them, may lack a column
+            if name in GROWN:  # some or all files may lack a column
                 source = f"(FROM read_parquet([{quoted}], {how}, union_by_name = true) UNION ALL BY NAME FROM {source})"
             else:
                 source = f"read_parquet([{quoted}], {how})"

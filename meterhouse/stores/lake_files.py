@@ -1,6 +1,6 @@
-"""Data files of the lake's tables: written here, so that a commit is all that is left to Delta.
+"""Data files of the lake's tables. They are written here; Delta only commits them.
 
-delta-rs's own writer takes two to four times as long, and one that is overtaken has to write everything again.
+delta-rs's own writer takes two to four times as long, and writes everything again if another process commits first.
 """
 
 import io
@@ -35,13 +35,13 @@ class DataFile:
 
 
 def write(uri: str, name: str, rows: pa.Table, filesystem: "AbstractFileSystem | None") -> list[DataFile]:
-    """Write rows into files below the table's folder `uri`, one a value of its partition column.
+    """Write rows into files below the table's folder `uri`, one for each value of its partition column.
 
     Args:
         uri: the table's folder, or `s3://` URL.
         name: the table; it has one partition column.
-        rows: columns as its schema.
-        filesystem: the object store's; None for a folder.
+        rows: columns as in its schema.
+        filesystem: that of the object store; None for a folder.
 
     Raises:
         OSError: a file cannot be written; what was written of it is deleted.
@@ -84,7 +84,7 @@ def _store(target: str, rows: pa.Table, dictionaries: list[str], filesystem: "Ab
 
 
 def statistics(rows: pa.Table) -> str:
-    """Delta's statistics of a file: row count, and bounds of times and whole numbers, by which files are left out.
+    """Delta's statistics of a file: row count, and bounds of times and whole numbers, by which readers skip files.
 
     Bounds of times are cut to milliseconds, as Delta's protocol has it ("Per-file Statistics").
     """

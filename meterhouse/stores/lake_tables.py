@@ -112,11 +112,11 @@ TABLES: dict[str, tuple[pa.Schema, list[str]]] = {
 }
 
 GROWN = {"dead_letters"}
-"""Tables that have got columns since lakes were first made with them: files of before lack these."""
+"""Tables that got columns after their first release: older files lack these."""
 
 
 LANDING_TABLES = frozenset({"notifications", "dead_letters"})
-"""What messages are landed in: where a message is acknowledged, it is in one of these."""
+"""Tables that messages are landed in: an acknowledged message is in one of them."""
 
 DICTIONARIES: dict[str, list[str]] = {
     "notifications": ["event_type", "publisher_id", "priority", "received_at", "source"],
@@ -128,7 +128,7 @@ DICTIONARIES: dict[str, list[str]] = {
     "quarantine": ["source", "meter", "type", "unit", "resource_id", "project_id", "user_id"],
     "dead_letters": ["received_at", "queue", "reason"],
 }
-"""Columns of tables that are appended to whose values repeat within a file, and are kept by number."""
+"""By table: columns whose values repeat within a file, and are dictionary-encoded."""
 
 
 def taken(table: pa.Table, column: str, rows: Any) -> pa.Array:

@@ -21,9 +21,9 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, ProgrammingError
 
 from meterhouse import shipped, times
-from meterhouse.errors import Away, Busy, MeterhouseError
+from meterhouse.errors import AlreadyRunning, MeterhouseError, Unavailable
 from meterhouse.settings import Settings
-from meterhouse.stores.warehouse_tables import followed, leases, runs
+from meterhouse.stores.warehouse_tables import followed, leases, metadata, runs
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Warehouse:
 
     Args:
         url: SQLAlchemy URL.
-        lease_seconds: how long the lease of a process that went away still holds.
+        lease_seconds: how long the lease of a process that died is still valid.
     """
 
     url: str
@@ -46,15 +46,15 @@ class Warehouse:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Warehouse":
-        """The warehouse that the settings name, its schema made or checked.
+        """The warehouse that the settings name, with its schema created or checked.
 
-        Where it does not answer, that is done with its first use: messages are landed without it.
+        If it does not answer, this happens with its first use: messages are landed without it.
         """
         warehouse = cls(settings.warehouse, settings.lease_seconds)
         try:
             warehouse.check_schema()
-        except Away as error:
-            if warehouse.is_sqlite:  # it is a file, and does not come back
+        except Unavailable as error:
+            if warehouse.is_sqlite:  # a file does not come back
                 raise
             log.warning("%s", error)
         return warehouse
@@ -109,7 +109,7 @@ class Warehouse:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A reading transaction, that waits for no writer and sees one state of the database throughout."""
+        """A reading transaction: it waits for no writer and sees one state of the database throughout."""
         if not self._checked:
             self.check_schema()
         how = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
@@ -121,9 +121,9 @@ class Warehouse:
                 raise
             raise self._unreachable(error) from error
 
-    def _unreachable(self, error: DatabaseError) -> Away:
-        return Away(
-            f"the warehouse does not answer as it should: {str(error.orig).splitlines()[0]}",
+    def _unreachable(self, error: DatabaseError) -> Unavailable:
+        return Unavailable(
+            f"the warehouse cannot be used: {str(error.orig).splitlines()[0]}",
             where=make_url(self.url).render_as_string(hide_password=True),
             hint="Check METERHOUSE_WAREHOUSE_URL and that the database runs",
         )
@@ -143,7 +143,7 @@ class Warehouse:
             raise self._unreachable(error) from error
 
     def check_schema(self) -> None:
-        """Make the schema in an empty database; upgrade an embedded one.
+        """Create the schema in an empty database; upgrade an embedded one.
 
         Raises:
             MeterhouseError: a shared database has another revision; it names the command that mends it.
@@ -169,6 +169,7 @@ class Warehouse:
         config.set_main_option("script_location", str(shipped.MIGRATIONS))
         with self._migration_lock(), self.engine.connect() as connection:
             config.attributes["connection"] = connection
+            config.attributes["metadata"] = metadata
             command.upgrade(config, "head")
             connection.commit()
 
@@ -191,7 +192,7 @@ class Warehouse:
         """A lock held while the block runs; others wait. PostgreSQL: an advisory lock. SQLite: a file beside it.
 
         Raises:
-            Away: the database does not answer.
+            Unavailable: the database does not answer.
         """
         if self.is_sqlite:
             database = Path(make_url(self.url).database or "")
@@ -223,7 +224,7 @@ class Warehouse:
         it runs out.
 
         Raises:
-            Busy: another live process holds it still after `wait_seconds`.
+            AlreadyRunning: another live process still holds it after `wait_seconds`.
         """
         holder = f"{socket.gethostname()}:{os.getpid()}:{_boot_time(os.getpid())}:{uuid.uuid4().hex[:8]}"
         deadline = time.monotonic() + wait_seconds
@@ -232,15 +233,15 @@ class Warehouse:
         if not taken:
             with self.read() as connection:
                 other = connection.execute(select(leases.c.holder).where(leases.c.name == name)).scalar()
-            raise Busy(
-                f"step '{name}' is at work elsewhere ({other})",
-                hint="It will be done there; or try again later",
+            raise AlreadyRunning(
+                f"step '{name}' is already running ({other})",
+                hint="That process will finish it; or try again later",
             )
         done = threading.Event()
 
         def renew() -> None:
             while not done.wait(self.lease_seconds / 3):
-                # A warehouse that is away for a moment must not end the renewals: the work itself will say so.
+                # An outage of the warehouse must not end the renewals: the work itself will report it.
                 with suppress(MeterhouseError), self.begin() as connection:
                     connection.execute(
                         update(leases)
@@ -280,13 +281,13 @@ class Warehouse:
     # -- bookkeeping ----------------------------------------------------------------------------------------
 
     def followed_version(self, follower: str) -> int:
-        """Up to which version a follower has taken in its table; 0 at first (tables are made empty at 0)."""
+        """The version up to which a follower has read its table; 0 at first, when the table is empty."""
         with self.read() as connection:
             found = connection.execute(select(followed.c.version).where(followed.c.follower == follower)).scalar()
         return int(found) if found is not None else 0
 
     def record_run(self, step: str, started_at: datetime, figures: dict[str, Any]) -> None:
-        """Keep a step's figures: what it did, from when to when."""
+        """Store a step's figures: what it did, from when to when."""
         with self.begin() as connection:
             connection.execute(
                 insert(runs).values(
@@ -300,7 +301,7 @@ class Warehouse:
 
 
 def _boot_time(pid: int) -> str:
-    """The kernel's start time of a process, that tells it from a later one of the same pid; empty if unknown."""
+    """The kernel's start time of a process, which tells it from a later one with the same pid; empty if unknown."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):
@@ -308,7 +309,7 @@ def _boot_time(pid: int) -> str:
 
 
 def _died_here(holder: str) -> bool:
-    """Whether the holder is a process of this machine that is gone."""
+    """Whether the holder was a process of this machine that has ended."""
     try:
         host, pid, started, _ = holder.rsplit(":", 3)
     except ValueError:

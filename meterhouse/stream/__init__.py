@@ -1,4 +1,4 @@
-"""Where notifications come from. A source gives batches; a batch leaves the source only when it is acknowledged."""
+"""Where notifications come from. A source yields batches. A batch leaves the source only when it is acknowledged."""
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
@@ -11,12 +11,12 @@ class Raw(NamedTuple):
 
     Attributes:
         body: its bytes.
-        queue: where it came by: queue, or file and line.
-        fault: set where the source itself could not read on; the body then holds what it has.
-        properties: AMQP's properties and headers as they are on the wire, see `deliveries.headers`; empty where the
-            source has none.
-        redelivered: whether it may have been given out before. False only where the source knows that it was not.
-        place: where the queue is, as `Waiting` has it.
+        queue: where it came from: the queue, or file and line.
+        fault: why the source could not read on, if it could not; the body then has what was read.
+        properties: AMQP's properties and headers as on the wire, see `headers.headers`; empty if the source has
+            none.
+        redelivered: whether it may have been delivered before. False only if the source knows that it was not.
+        place: the place of the queue, as in `Waiting`.
     """
 
     body: bytes
@@ -28,21 +28,21 @@ class Raw(NamedTuple):
 
 
 def nothing() -> None:
-    """What is left to acknowledge where there is nothing."""
+    """The acknowledgement of a batch that needs none."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Messages taken together, and how to tell the source that they are landed.
+    """Messages taken together, and a function that acknowledges them.
 
-    A batch without messages says that the source lives and has nothing now.
+    A batch without messages says that the source is alive, but has no messages now.
 
     Attributes:
-        messages: as they came.
+        messages: the messages as they came.
         acknowledge: tells the source that they are landed.
-        positions: for sources that keep what was read: how far they are read with this batch, by the name of the
-            application transaction that keeps it in the lake.
-        at_once: the source cannot go on before it is acknowledged.
+        positions: for sources that keep messages after they were read: the position after this batch, by the name of
+            the application transaction that records it in the lake.
+        at_once: whether the source cannot continue before the batch is acknowledged.
     """
 
     messages: list[Raw]
@@ -57,11 +57,11 @@ class Waiting:
 
     Attributes:
         place: broker and queue, or folder.
-        messages: how many; of a folder, how many files.
-        bytes: how many, where the source tells.
-        consumers: how many processes consume the queue, where the source tells.
-        oldest: since when the oldest one waits, UTC, where the source tells.
-        missing: there is no such queue.
+        messages: the number of messages; for a folder, of files.
+        bytes: the number of bytes, if the source reports it.
+        consumers: the number of processes that consume the queue, if the source reports it.
+        oldest: since when the oldest one waits, UTC, if the source reports it.
+        missing: whether the queue does not exist.
     """
 
     place: str
@@ -74,23 +74,23 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Backlog:
-    """What waits in a source. True where something does."""
+    """What waits in a source. It is true if anything does."""
 
     places: tuple[Waiting, ...]
 
     @property
     def messages(self) -> int:
-        """How many messages wait, all places together; of folders, how many files."""
+        """The number of messages that wait in all places; for folders, of files."""
         return sum(place.messages for place in self.places)
 
     @property
     def bytes(self) -> int:
-        """How many bytes wait, as far as is known."""
+        """The number of bytes that wait, as far as known."""
         return sum(place.bytes or 0 for place in self.places)
 
     @property
     def oldest(self) -> datetime | None:
-        """Since when the oldest one waits, as far as the sources tell."""
+        """Since when the oldest one waits, as far as known."""
         return min((place.oldest for place in self.places if place.oldest is not None), default=None)
 
     def __bool__(self) -> bool:
@@ -102,26 +102,26 @@ class Stream(Protocol):
 
     @property
     def name(self) -> str:
-        """What the lake's column `source` says."""
+        """The value of the lake's column `source`."""
 
     def backlog(self, *, keep: bool = False) -> Backlog:
-        """What waits, at a look; nothing is taken.
+        """What waits now. Nothing is taken.
 
         Args:
-            keep: there will be another look soon: keep what is connected for it, until `close`.
+            keep: keep the connections open for the next call, until `close`.
 
         Raises:
             MeterhouseError: the source cannot be reached.
         """
 
     def close(self) -> None:
-        """Let go of what was kept."""
+        """Close the connections that were kept open."""
 
-    def batches(self, most: int, *, quiet_seconds: float = 0.0, follow: bool = False) -> Generator[Batch]:
-        """Batches of at most `most` messages, until nothing has come for `quiet_seconds`; for ever with `follow`.
+    def batches(self, max_messages: int, *, quiet_seconds: float = 0.0, follow: bool = False) -> Generator[Batch]:
+        """Batches of at most `max_messages`, until nothing has come for `quiet_seconds`; with `follow`, endlessly.
 
-        Batches may be taken on before earlier ones are acknowledged. Where nothing comes, a batch without messages is
-        given each second or so.
+        You may take further batches before you acknowledge earlier ones. While nothing comes, a batch without messages
+        is yielded about each second.
 
         Raises:
             MeterhouseError: the source cannot be reached, and has not come back for a while; not with `follow`.

@@ -1,4 +1,4 @@
-"""RabbitMQ: queues of notifications, of one or many brokers, each drained by a thread of its own."""
+"""RabbitMQ: queues of notifications on one or more brokers. Each broker is drained by its own thread."""
 
 import logging
 import queue
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
-"""Batches without messages come as often, so that whoever takes them can look at the clock."""
+"""How often a batch without messages is yielded, so that the caller can check the time."""
 
 
 def sent_at(body: bytes) -> datetime | None:
-    """The time that a message gives of itself, UTC."""
+    """The timestamp of a message, UTC."""
     from meterhouse.stream.envelope import BadMessage, unwrap
 
     try:
@@ -42,14 +42,14 @@ class AmqpStream:
     """The queues of some brokers.
 
     Args:
-        brokers: where they are.
-        queues: what is consumed.
-        tls: for those with TLS.
+        brokers: the brokers.
+        queues: the queues to consume.
+        tls: the files for brokers with TLS.
         pace: when a batch is full.
-        position: how far a stream queue is read, by the name of its position; None where it was not read yet.
+        position: how far a stream queue is read, by the name of its position; None if it was not read yet.
 
     Attributes:
-        missing_exchanges: by broker, the exchanges that were not there when own queues were last bound.
+        missing_exchanges: by broker, the exchanges that did not exist when own queues were last bound.
     """
 
     brokers: list[Broker]
@@ -77,13 +77,13 @@ class AmqpStream:
         return cls(brokers(settings.stream_url), queues, tls, pace, position)
 
     def backlog(self, *, keep: bool = False) -> Backlog:
-        """What waits in each queue; own queues are made and bound, so that they fill.
+        """What waits in each queue. Own queues are declared and bound, so that messages reach them.
 
         Args:
-            keep: keep the connections for the next look, see `Stream`.
+            keep: keep the connections open for the next call, see `Stream`.
 
         Raises:
-            MeterhouseError: no broker can be reached. Where some can, the others are warned of.
+            MeterhouseError: no broker can be reached. If only some cannot, a warning is logged for each.
         """
         found: list[Waiting] = []
         failures: list[MeterhouseError] = []
@@ -137,15 +137,15 @@ class AmqpStream:
         return link.look(self.queues, self.position)
 
     def close(self) -> None:
-        """Close the connections that were kept."""
+        """Close the connections that were kept open."""
         while self._kept:
             self._kept.popitem()[1].close()
 
     def oldest(self, place: str) -> datetime | None:
-        """The time that the first message of a queue gives of itself; None where there is none, or it gives none.
+        """The timestamp of a queue's first message; None if there is no message or no timestamp.
 
-        The message is taken and given back: it is redelivered later, and a quorum queue counts that. Of a stream it
-        is the first that was not read.
+        The message is taken and returned to the queue. It is redelivered later, and a quorum queue counts that. For a
+        stream, it is the first message that was not read.
 
         Raises:
             MeterhouseError: the broker cannot be reached.
@@ -164,12 +164,12 @@ class AmqpStream:
                     return sent_at(body) if body is not None else None
         return None
 
-    def batches(self, most: int, *, quiet_seconds: float = 0.0, follow: bool = False) -> Generator[Batch]:
+    def batches(self, max_messages: int, *, quiet_seconds: float = 0.0, follow: bool = False) -> Generator[Batch]:
         """Batches of all brokers, until all are quiet; see `Stream`.
 
         Raises:
-            MeterhouseError: a broker cannot be drained; the others are drained first. With `follow`, none of them can
-                from the start, and trying again does not help.
+            MeterhouseError: a broker cannot be drained; the others are drained first. With `follow`, only if none can
+                be drained from the start, and a retry does not help.
         """
         from meterhouse.stream.consumer import Consumer
         from meterhouse.stream.drain import Work
@@ -177,7 +177,7 @@ class AmqpStream:
         work = Work(
             queues=self.queues,
             pace=self.pace,
-            most=min(most, max(self.queues.prefetch // 4, 1)),
+            max_messages=min(max_messages, max(self.queues.prefetch // 4, 1)),
             gap_seconds=self.pace.wait_seconds if follow else min(self.pace.wait_seconds, quiet_seconds),
             position=self.position,
             follow=follow,
@@ -195,7 +195,7 @@ class AmqpStream:
                     yield work.offered.get(timeout=tick)
                     continue
                 if work.offered.empty() and all(consumer.is_over(quiet_seconds) for consumer in consumers):
-                    # Now, for one that follows tries again, and would take its failure back.
+                    # Read now, because a consumer that follows retries, and then clears its failure.
                     failures = [consumer.failure for consumer in consumers if consumer.failure is not None]
                     break
                 yield Batch([])
@@ -208,7 +208,7 @@ class AmqpStream:
 
 
 def _together(failures: list[Exception]) -> Exception:
-    """What to raise for the failures of several brokers; the first that is a fault of ours, where one is."""
+    """The error to raise for the failures of several brokers: the first that is a bug of ours, or all of them."""
     ours = [failure for failure in failures if not isinstance(failure, MeterhouseError)]
     if ours or len(failures) == 1:
         return (ours or failures)[0]

@@ -1,4 +1,4 @@
-"""A connection to a broker: made to any of its hosts, with queues looked at and bound."""
+"""A connection to a broker, by any of its hosts: inspects, declares, binds and consumes queues."""
 
 import contextlib
 import logging
@@ -23,16 +23,16 @@ from meterhouse.stream.queues import Queues, Tls
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 10.0
-"""Time that a broker has for an answer; one that takes longer is taken for dead."""
+"""Time that a broker has for an answer. If it takes longer, it counts as dead."""
 
 CHUNK_SECONDS = (0.2, 2.0)
-"""A chunk of a stream has come when nothing more of it does for so long, and at the latest after so long."""
+"""A chunk of a stream counts as complete when nothing comes for the first time span, at the latest after the second."""
 
 GONE = (OSError, amqp.AMQPError)
-"""What py-amqp raises where a connection, or the broker behind it, is gone or closes it."""
+"""What py-amqp raises if the connection is lost, or the broker closes it."""
 
 NO_TYPE = "meterhouse-asks"
-"""A type that no queue has: a queue cannot be declared with it, and the broker's refusal names the type that it has."""
+"""A type that no queue has. A broker refuses to declare a queue with it, and its error names the actual type."""
 
 _HEARTBEAT = 8
 
@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 
 class Link:
-    """One open connection, with its queues. What waits for the broker raises OSError where it does not answer."""
+    """One open connection, with its queues. Methods that wait for the broker raise OSError if it does not answer."""
 
     def __init__(self, broker: Broker, connection: Connection) -> None:
         self.broker = broker
@@ -57,49 +57,49 @@ class Link:
         connection.Channel = self._channel
 
     def _frame(self, frame: tuple[int, int, bytes]) -> bool:
-        """Give a frame to py-amqp, which waits for an answer for as long as heartbeats come; here it does not."""
+        """Pass a frame to py-amqp. By itself, it would wait for an answer as long as heartbeats come."""
         if frame[0] == _HEARTBEAT and time.monotonic() > self._answer_by:
             raise TimeoutError("the broker does not answer")
         return self._library(frame)
 
     def _channel(self, *given: Any, **named: Any) -> Channel:
-        """A channel that does not wait for an answer for ever."""
+        """A channel that waits for an answer for a limited time."""
         channel = Channel(*given, **named)
         wait = channel.wait
 
-        def wait_so_long(*given: Any, **named: Any) -> Any:
+        def wait_with_limit(*given: Any, **named: Any) -> Any:
             with self.answering():
                 return wait(*given, **named)
 
-        channel.wait = wait_so_long
+        channel.wait = wait_with_limit
         return channel
 
     @contextmanager
     def answering(self) -> Iterator[None]:
-        """Within the block an answer is waited for."""
+        """Limit the time for an answer that the block waits for."""
         before, self._answer_by = self._answer_by, time.monotonic() + ANSWER_SECONDS
         try:
             yield
         finally:
             self._answer_by = before
 
-    def ask(self) -> Channel:
-        """The channel for questions: an error closes it, and not the one that messages come by."""
+    def control(self) -> Channel:
+        """The channel for commands. An error closes this channel, and not the one that delivers messages."""
         if self._asking is None or not self._asking.is_open:
             self._asking = self.connection.channel()
         return self._asking
 
     def look(self, queues: Queues, position: Callable[[str], int | None]) -> list[Waiting]:
-        """What waits in each queue; own queues that are not there yet are made.
+        """What waits in each queue. Own queues that do not exist are declared.
 
         Raises:
-            MeterhouseError: a queue that is to be a stream is none.
+            MeterhouseError: a queue that should be a stream is not one.
         """
         found = []
         for name in queues.names:
             place = self.broker.place(name)
             try:
-                answer = self.ask().queue_declare(name, passive=True)
+                answer = self.control().queue_declare(name, passive=True)
             except amqp.NotFound:
                 if queues.exchanges:
                     self.bind(queues)
@@ -113,13 +113,13 @@ class Link:
         return found
 
     def _last_offset(self, name: str) -> int:
-        """The offset of a stream's newest message; -1 where it has none."""
+        """The offset of a stream's newest message; -1 if the stream is empty."""
         offsets = [-1]
 
         def take(message: Message) -> None:
             offset = (message.headers or {}).get("x-stream-offset")
             if offset is None:
-                raise no_stream(self.broker, name)
+                raise not_a_stream(self.broker, name)
             offsets.append(offset)
 
         channel = self.connection.channel()
@@ -134,20 +134,20 @@ class Link:
         return max(offsets)
 
     def consume(self, channel: Channel, name: str, offset: int | str | None = None, **how: Any) -> None:
-        """Begin to consume a queue; with an offset, a stream.
+        """Start to consume a queue; with an offset, a stream.
 
         Raises:
-            MeterhouseError: there is an offset, and the queue is no stream.
+            MeterhouseError: there is an offset, but the queue is not a stream.
         """
         try:
             channel.basic_consume(name, arguments={} if offset is None else {"x-stream-offset": offset}, **how)
         except amqp.PreconditionFailed as error:
             if offset is not None and "x-stream-offset" in str(error.reply_text):
-                raise no_stream(self.broker, name) from None
+                raise not_a_stream(self.broker, name) from None
             raise
 
     def first(self, name: str) -> bytes | None:
-        """The body of a queue's first message, which is given back; None where it is empty or not there."""
+        """The body of a queue's first message, which stays in the queue; None if there is no message or no queue."""
         channel = self.connection.channel()
         channel.auto_decode = False
         try:
@@ -160,7 +160,7 @@ class Link:
         return None if message is None else bytes(message.body)
 
     def first_of_stream(self, name: str, read_to: int) -> bytes | None:
-        """The body of a stream's first message behind an offset; None where there is none, or no such stream."""
+        """The body of a stream's first message after an offset; None if there is no such message or no such stream."""
         found: list[bytes] = []
 
         def take(message: Message) -> None:
@@ -183,25 +183,26 @@ class Link:
         return found[0] if found else None
 
     def is_stream(self, name: str) -> bool:
-        """Whether a queue is a stream; False where the broker does not say. The broker logs an error at each asking."""
+        """Whether a queue is a stream; False if the broker does not say. Each call makes the broker log an error."""
         arguments: dict[str, Any] = {"x-queue-type": NO_TYPE}
-        for _ in range(10):  # one argument after another is refused
+        for _ in range(10):  # the broker refuses one argument after the other
             try:
-                self.ask().queue_declare(name, durable=True, auto_delete=False, arguments=arguments)
+                self.control().queue_declare(name, durable=True, auto_delete=False, arguments=arguments)
             except amqp.ChannelError as error:
-                said = _INEQUIVALENT.search(str(error.reply_text))
-                if said is None or said["argument"] in arguments or not said["argument"].startswith("x-"):
-                    return said is not None and said["value"] == "stream"
-                arguments[said["argument"]] = int(said["value"]) if said["type"] == "signedint" else said["value"]
+                found = _INEQUIVALENT.search(str(error.reply_text))
+                if found is None or found["argument"] in arguments or not found["argument"].startswith("x-"):
+                    return found is not None and found["value"] == "stream"
+                arguments[found["argument"]] = int(found["value"]) if found["type"] == "signedint" else found["value"]
         return False
 
     def bind(self, queues: Queues) -> set[str]:
-        """Make the own queues and bind them; return the exchanges that are not there (yet).
+        """Declare the own queues and bind them; return the exchanges that do not exist (yet).
 
-        An exchange is never made here: a service that then declares it otherwise would be refused by the broker.
+        An exchange is never declared here: if a service then declared it with other properties, the broker would refuse
+        it.
 
         Raises:
-            MeterhouseError: there is a queue of this name of another type.
+            MeterhouseError: a queue of this name exists with another type.
         """
         missing: set[str] = set()
         for name, topic in queues.names.items():
@@ -209,26 +210,26 @@ class Link:
             for exchange in queues.exchanges:
                 if exchange not in missing:
                     try:
-                        self.ask().queue_bind(name, exchange, topic)
+                        self.control().queue_bind(name, exchange, topic)
                     except amqp.NotFound:
                         missing.add(exchange)
         return missing
 
     def _declare(self, name: str, kind: str) -> None:
         arguments: dict[str, Any] = {"x-queue-type": kind}
-        # From 4.0 on, RabbitMQ drops a message of a quorum queue after 20 deliveries, unless it is told not to; before,
-        # it took a negative limit for none at all.
+        # From 4.0 on, RabbitMQ drops a message of a quorum queue after 20 deliveries, unless the limit is disabled.
+        # Earlier releases have no limit by default, and misread a negative one.
         attempts = [arguments]
         if kind == "quorum" and self._major_version() >= 4:
             attempts.insert(0, {**arguments, "x-delivery-limit": -1})
         for last, attempt in zip([*[False] * (len(attempts) - 1), True], attempts, strict=True):
             try:
-                self.ask().queue_declare(name, durable=True, auto_delete=False, arguments=attempt)
+                self.control().queue_declare(name, durable=True, auto_delete=False, arguments=attempt)
                 return
             except amqp.PreconditionFailed as error:
                 if last:
                     raise MeterhouseError(
-                        f"there is a queue {name} already, but not a durable {kind} queue: {error.reply_text}",
+                        f"queue {name} exists, but is not a durable {kind} queue: {error.reply_text}",
                         where=self.broker.name,
                         hint="Set METERHOUSE_STREAM_QUEUE_TYPE to its type, or another METERHOUSE_STREAM_POOL",
                     ) from None
@@ -239,21 +240,21 @@ class Link:
 
     @property
     def heartbeat(self) -> float:
-        """Seconds of the heartbeat that both sides agreed on."""
+        """The heartbeat in seconds that both sides agreed on."""
         return float(self.connection.heartbeat)
 
     def beat(self) -> None:
-        """Tell the broker that this side lives."""
+        """Send a heartbeat to the broker."""
         self.connection.send_heartbeat()
 
     def close(self) -> None:
-        """Close the connection; what was taken and not acknowledged returns to its queue."""
+        """Close the connection. Messages that were taken and not acknowledged return to their queue."""
         with contextlib.suppress(*GONE):
             self.connection.close()
         self.drop()
 
     def drop(self) -> None:
-        """Close the socket, without a word to a broker that may not answer; nothing happens where it is closed."""
+        """Close the socket without telling the broker, which may not answer. Does nothing if it is closed already."""
         with contextlib.suppress(OSError):
             self.connection.collect()
 
@@ -263,7 +264,7 @@ def connect(broker: Broker, tls: Tls) -> Iterator[Link]:
     """A connection to the first host of the broker that answers, closed at the end.
 
     Raises:
-        MeterhouseError: no host answers, or they refuse; the text says why.
+        MeterhouseError: no host answers, or they refuse the connection; the message says why.
     """
     link = open_link(broker, tls)
     try:
@@ -281,7 +282,7 @@ def open_link(broker: Broker, tls: Tls) -> Link:
     for host in broker.hosts:
         try:
             return Link(broker, _open(broker, host, tls))
-        except (*GONE, UnicodeError) as error:  # the latter of a host's name that cannot be one
+        except (*GONE, UnicodeError) as error:  # UnicodeError: the host's name is invalid
             last = error
             log.debug("%s: %s", host, error)
     raise unreachable(broker, last) from last
@@ -300,7 +301,7 @@ def _open(broker: Broker, host: Host, tls: Tls) -> Connection:
         transport="pyamqp",
         transport_options={"client_properties": {"connection_name": f"meterhouse on {socket.gethostname()}"}},
     )
-    made: Connection = link.transport.establish_connection()  # connect() would wait, and try again
+    made: Connection = link.transport.establish_connection()  # connect() would retry, and wait between
     made.transport.sock.settimeout(ANSWER_SECONDS)
     return made
 
@@ -314,48 +315,48 @@ def _tls(host: Host, tls: Tls) -> dict[str, Any]:
 
 
 class Unreachable(MeterhouseError):
-    """The broker does not answer, or has broken off; it may go on when it is tried again."""
+    """The broker does not answer, or has closed the connection. A retry may help."""
 
 
 def unreachable(broker: Broker, error: Exception) -> MeterhouseError:
-    """The error for the user: what, where, and what to do. `Unreachable` where trying again may help."""
+    """The error for the user: what, where, and what to do. It is `Unreachable` if a retry may help."""
     text = str(getattr(error, "reply_text", "") or error)
-    said = (text.splitlines() or [""])[0][:300] or type(error).__name__
+    reason = (text.splitlines() or [""])[0][:300] or type(error).__name__
     if isinstance(error, amqp.AccessRefused):
         return MeterhouseError(
-            f"the broker refuses: {said}",
+            f"the broker refuses the connection: {reason}",
             where=broker.name,
             hint="Check the account in METERHOUSE_STREAM_URL and its permissions",
         )
     if isinstance(error, amqp.NotAllowed):
         return MeterhouseError(
-            f"the broker refuses: {said}",
+            f"the broker refuses the connection: {reason}",
             where=broker.name,
             hint="Check the virtual host in METERHOUSE_STREAM_URL, and that the account may use it",
         )
     if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return MeterhouseError(
-            f"no TLS with the broker: {said}",
+            f"TLS with the broker failed: {reason}",
             where=broker.name,
             hint="Check METERHOUSE_STREAM_CA_FILE, _CERT_FILE and _KEY_FILE, and that the port speaks TLS",
         )
     if isinstance(error, amqp.ChannelError):
-        return Unreachable(f"the broker closed the channel: {said}", where=broker.name)
-    hint = "Check METERHOUSE_STREAM_URL and that it runs"
-    if "unexpectedly closed" in said:
-        hint += ", and whether the port wants TLS (amqps://) or a certificate (METERHOUSE_STREAM_CERT_FILE)"
-    return Unreachable(f"the broker cannot be reached: {said}", where=broker.name, hint=hint)
+        return Unreachable(f"the broker closed the channel: {reason}", where=broker.name)
+    hint = "Check METERHOUSE_STREAM_URL, and that the broker is running"
+    if "unexpectedly closed" in reason:
+        hint += ", and whether the port needs TLS (amqps://) or a certificate (METERHOUSE_STREAM_CERT_FILE)"
+    return Unreachable(f"the broker cannot be reached: {reason}", where=broker.name, hint=hint)
 
 
 def is_a_stream(broker: Broker, name: str) -> MeterhouseError:
-    """A queue is a stream and is not consumed as one."""
+    """The error for a queue that is a stream, but is not consumed as one."""
     return MeterhouseError(
         f"the queue {name} is a stream", where=broker.name, hint="Set METERHOUSE_STREAM_QUEUE_TYPE=stream"
     )
 
 
-def no_stream(broker: Broker, name: str) -> MeterhouseError:
-    """A queue is consumed as a stream and is none."""
+def not_a_stream(broker: Broker, name: str) -> MeterhouseError:
+    """The error for a queue that is consumed as a stream, but is not one."""
     return MeterhouseError(
-        f"the queue {name} is no stream", where=broker.name, hint="Set METERHOUSE_STREAM_QUEUE_TYPE to its type"
+        f"the queue {name} is not a stream", where=broker.name, hint="Set METERHOUSE_STREAM_QUEUE_TYPE to its type"
     )

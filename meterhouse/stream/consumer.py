@@ -1,6 +1,6 @@
-"""The thread that drains one broker, and connects again where the connection is lost.
+"""The thread that drains one broker, and reconnects if the connection is lost.
 
-Only this thread touches the connection; whoever lands hands acknowledgements over.
+Only this thread uses the connection. The thread that lands hands acknowledgements over to it.
 """
 
 import logging
@@ -15,13 +15,13 @@ from meterhouse.stream.drain import Drain, Work
 from meterhouse.stream.queues import Tls
 
 BACK_OFF_SECONDS = (0.2, 15.0)
-"""The first and the longest pause before a broker is tried again; each is twice the one before."""
+"""The first and the longest pause before the next attempt to connect. Each pause is twice as long as the one before."""
 
 STEADY_SECONDS = 10.0
-"""A connection that brought nothing and was shorter does not count as one."""
+"""A shorter connection without messages counts as a failed attempt."""
 
 PATIENCE_SECONDS = 60.0
-"""A broker that stays away for longer fails a run that is not to go on for ever."""
+"""If a broker is unavailable for longer, a run fails, unless it follows the stream."""
 
 CLOSE_SECONDS = 15.0
 
@@ -29,10 +29,10 @@ log = logging.getLogger(__name__)
 
 
 class Consumer(threading.Thread):
-    """Drains the queues of one broker, until the work is to stop.
+    """Drains the queues of one broker until the work is stopped.
 
     Attributes:
-        failure: why it has ended, or what keeps it from beginning.
+        failure: why it has ended, or cannot start.
     """
 
     def __init__(self, broker: Broker, tls: Tls, work: Work) -> None:
@@ -42,7 +42,7 @@ class Consumer(threading.Thread):
         self._drain: Drain | None = None
 
     def is_over(self, quiet_seconds: float) -> bool:
-        """Whether the broker is given up or, unless it is followed, nothing has come for so long."""
+        """Whether the consumer has given up or, unless it follows, nothing has come for `quiet_seconds`."""
         drain = self._drain
         if drain is None or not drain.consuming:
             return self.failure is not None or not self.is_alive()
@@ -50,12 +50,12 @@ class Consumer(threading.Thread):
         return not self.work.follow and quiet_since is not None and time.monotonic() - quiet_since >= quiet_seconds
 
     def join(self, timeout: float | None = CLOSE_SECONDS) -> None:
-        """Wait until what was acknowledged is told to the broker and the connection is closed."""
+        """Wait until the acknowledgements are sent to the broker and the connection is closed."""
         super().join(timeout)
 
     def run(self) -> None:
-        """Connect, drain, and connect again where the connection is lost."""
-        pause, well_at, was_well = BACK_OFF_SECONDS[0], time.monotonic(), False
+        """Connect, drain, and reconnect if the connection is lost."""
+        pause, working_at, has_worked = BACK_OFF_SECONDS[0], time.monotonic(), False
         while not self.work.stop.is_set():
             failure: MeterhouseError
             begun, drain = time.monotonic(), None
@@ -74,21 +74,21 @@ class Consumer(threading.Thread):
                 failure = unreachable(self.broker, error)
             except MeterhouseError as error:
                 failure = error
-            except Exception as error:  # a fault of ours: whoever takes the batches raises it
+            except Exception as error:  # a bug of ours, raised to the caller of `batches`
                 self.failure = error
                 return
             now = time.monotonic()
             refused = not isinstance(failure, Unreachable)
             if drain is not None and drain.consuming and not refused:
-                was_well, self.failure = True, None
+                has_worked, self.failure = True, None
                 if drain.landed or now - begun >= STEADY_SECONDS:
-                    pause, well_at = BACK_OFF_SECONDS[0], now
+                    pause, working_at = BACK_OFF_SECONDS[0], now
             if self.work.follow:
-                if refused and not was_well:
+                if refused and not has_worked:
                     self.failure = failure
-            elif (refused if drain is not None else not was_well) or now - well_at > PATIENCE_SECONDS:
+            elif (refused if drain is not None else not has_worked) or now - working_at > PATIENCE_SECONDS:
                 self.failure = failure
                 return
-            log.warning("%s; trying again in %.1f s", failure, pause)
+            log.warning("%s; retrying in %.1f s", failure, pause)
             self.work.stop.wait(pause * random.uniform(0.7, 1.0))
             pause = min(pause * 2, BACK_OFF_SECONDS[1])

@@ -1,43 +1,40 @@
-"""Deliveries off an AMQP connection in bulk.
+"""Reads deliveries from an AMQP connection in bulk.
 
-py-amqp reads frame by frame, with three reads of the socket for each of a message's three frames: 60 to 75 µs a
-message, which is more than everything that is done with it afterwards. Here whole buffers are read, and the frames of
-`basic.deliver` are taken out of them (8 µs); every other frame is handed to py-amqp, whose buffer is used, so that its
-own calls can be made between. Deliveries that come while py-amqp waits for an answer are kept from it too: it gives up
-the connection over a header that it cannot read.
+py-amqp reads frame by frame, with three reads of the socket for each of a message's three frames. That takes 60 to
+75 µs a message, more than everything that is done with the message afterwards. This module reads whole buffers and
+takes the frames of `basic.deliver` out of them (8 µs). It passes every other frame to py-amqp. It uses py-amqp's
+buffer, so that py-amqp's own calls can be made in between. Deliveries that come while py-amqp waits for an answer are
+not passed to it either, because py-amqp closes the connection if it cannot read a header.
 
 The frames are those of the AMQP 0-9-1 specification, sections 2.3.5 (frames) and 2.3.5.2 (content), 1.8.3.13
 (basic.deliver).
 """
 
-import json
 from collections.abc import Callable
-from math import isfinite
 from struct import Struct
 from typing import Any
 
 from amqp import Connection
-from amqp.basic_message import Message
 
 RECEIVE_BYTES = 1 << 18
 LONG_BODY = 1 << 20
-"""A longer message, that is not there as a whole yet, is taken frame by frame: its pieces are copied only once then."""
+"""A longer message that has not arrived completely is taken frame by frame, so that its parts are copied only once."""
 
 _FRAME: Callable[[bytes, int], tuple[int, int, int]] = Struct(">BHI").unpack_from
 _DELIVER = b"\x00\x3c\x00\x3c"
 _METHOD, _HEADER, _BODY = 1, 2, 3
 _END = 0xCE
 _AROUND = 8
-"""Bytes of a frame around its payload: type, channel and size before it, an end mark behind."""
+"""Bytes of a frame around its payload: type, channel and size before it, an end mark after it."""
 
 _NOT_WHOLE, _MIXED = 0, -1
 
 OnDelivery = Callable[[str, int, bool, bytes, bytes], None]
-"""Takes consumer tag, delivery tag, redelivered, properties on the wire, body."""
+"""Called with consumer tag, delivery tag, redelivered, properties on the wire, body."""
 
 
 class Deliveries:
-    """Reads a connection of py-amqp: the deliveries of one channel go to `taken`, all else to py-amqp."""
+    """Reads a connection of py-amqp. The deliveries of one channel go to `taken`, all other frames to py-amqp."""
 
     def __init__(self, connection: Connection, channel: int, taken: OnDelivery) -> None:
         self._transport: Any = connection.transport
@@ -46,15 +43,15 @@ class Deliveries:
         self._taken = taken
         self._others: Callable[[tuple[int, int, bytes]], bool] = connection.on_inbound_frame
         connection.on_inbound_frame = self._frame
-        # a message of which some frames are taken
+        # the message whose first frames are taken
         self._method, self._properties, self._left = b"", b"", -1
         self._parts: list[bytes] = []
 
     def read(self, timeout: float) -> int:
-        """Wait at most so many seconds for bytes, and take what is there; return how many bytes came.
+        """Wait for bytes for at most `timeout` seconds, and take what has come; return the number of bytes.
 
         Raises:
-            OSError: the connection is gone.
+            OSError: the connection is lost.
             amqp.exceptions.AMQPError: the broker closed the channel or the connection.
         """
         transport = self._transport
@@ -73,7 +70,7 @@ class Deliveries:
         return len(came)
 
     def _take(self) -> None:
-        """Take all whole messages and other frames out of py-amqp's buffer."""
+        """Take all complete messages and other frames out of py-amqp's buffer."""
         transport = self._transport
         buffer, position = transport._read_buffer, 0
         try:
@@ -81,7 +78,7 @@ class Deliveries:
                 kind, channel, size = _FRAME(buffer, position)
                 after = position + size + _AROUND
                 if size > self._longest:
-                    raise _no_amqp()
+                    raise _not_amqp()
                 if after > len(buffer):
                     break
                 if kind == _METHOD and channel == self._channel and buffer[position + 7 : position + 11] == _DELIVER:
@@ -92,9 +89,9 @@ class Deliveries:
                     if taken == _NOT_WHOLE and len(buffer) - position <= LONG_BODY:
                         break
                 if buffer[after - 1] != _END:
-                    raise _no_amqp()
+                    raise _not_amqp()
                 payload = buffer[position + 7 : after - 1]
-                # py-amqp may wait for an answer in here, and then reads on itself
+                # py-amqp may wait for an answer in this call, and then reads from the socket itself
                 buffer, position = buffer[after:], 0
                 transport._read_buffer = buffer
                 self._frame((kind, channel, payload))
@@ -105,7 +102,7 @@ class Deliveries:
     def _message(self, buffer: bytes, position: int, header: int) -> int:
         """Take the message whose method frame is at `position`, with its next frame at `header`; return where it ends.
 
-        _NOT_WHOLE where it is not there as a whole, _MIXED where other frames are between its own.
+        Returns _NOT_WHOLE if it has not arrived completely, _MIXED if other frames are between its own.
         """
         end = len(buffer)
         if end - header < _AROUND:
@@ -134,8 +131,8 @@ class Deliveries:
             left -= size
             place = after
         if left or not whole:
-            raise _no_amqp()
-        self._give(
+            raise _not_amqp()
+        self._deliver(
             buffer[position + 7 : header - 1],
             buffer[header + 19 : body - 1],
             parts[0] if len(parts) == 1 else b"".join(parts),
@@ -143,7 +140,7 @@ class Deliveries:
         return place
 
     def _frame(self, frame: tuple[int, int, bytes]) -> bool:
-        """Take one frame, as py-amqp does; tell whether something is complete with it."""
+        """Take one frame, as py-amqp does; return whether it completes a message or method."""
         kind, channel, payload = frame
         if channel != self._channel:
             return self._others(frame)
@@ -158,15 +155,15 @@ class Deliveries:
             self._left -= len(payload)
             self._parts.append(bytes(payload))
         elif kind != _BODY or payload:
-            raise _no_amqp()
+            raise _not_amqp()
         if self._left:
             return False
         method, wire, body = self._method, self._properties, b"".join(self._parts)
         self._method, self._properties, self._left, self._parts = b"", b"", -1, []
-        self._give(method, wire, body)
+        self._deliver(method, wire, body)
         return True
 
-    def _give(self, method: bytes, wire: bytes, body: bytes) -> None:
+    def _deliver(self, method: bytes, wire: bytes, body: bytes) -> None:
         tag = 5 + method[4]
         self._taken(
             method[5:tag].decode(),
@@ -177,39 +174,5 @@ class Deliveries:
         )
 
 
-def _no_amqp() -> ConnectionResetError:
-    return ConnectionResetError("what the broker sends is no AMQP")
-
-
-def properties(wire: bytes) -> dict[str, Any]:
-    """AMQP's properties and headers from their form on the wire; empty where they cannot be read."""
-    message = Message()
-    try:
-        message._load_properties(message.CLASS_ID, wire, 0)
-    except Exception:  # whatever a publisher sent: a header must not hold up a message
-        return {}
-    return dict(message.properties)
-
-
-def headers(wire: bytes) -> str | None:
-    """The properties and headers as JSON text; None where there are none, or they cannot be read."""
-    try:
-        found = _plain(properties(wire))
-    except RecursionError:
-        return None
-    return json.dumps(found, sort_keys=True) if found else None
-
-
-def _plain(value: Any) -> Any:
-    """The value in what JSON has; all else as text."""
-    if isinstance(value, dict):
-        return {_text(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_plain(one) for one in value]
-    if value is None or isinstance(value, bool | int) or (isinstance(value, float) and isfinite(value)):
-        return value
-    return _text(value)
-
-
-def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+def _not_amqp() -> ConnectionResetError:
+    return ConnectionResetError("the broker sent data that is not AMQP")

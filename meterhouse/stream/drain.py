@@ -1,7 +1,7 @@
-"""The draining of one connection: it reads on while batches are landed, and tells the broker what is.
+"""Drains one connection: reads messages while batches are landed, and acknowledges what is landed.
 
-Messages that are taken and not landed yet are at most two batches: one that is being landed, and one that is filled or
-on offer. No more is read meanwhile, and the broker keeps the rest.
+At most two batches are taken and not landed: one that is being landed, and one that is being filled or offered. Until
+one of them is landed, nothing more is read, and the broker keeps the rest.
 """
 
 import logging
@@ -17,27 +17,28 @@ from amqp import exceptions as amqp
 
 from meterhouse.errors import MeterhouseError
 from meterhouse.stream import Batch, Raw
-from meterhouse.stream.connection import Link, is_a_stream, no_stream
-from meterhouse.stream.deliveries import Deliveries, properties
+from meterhouse.stream.connection import Link, is_a_stream, not_a_stream
+from meterhouse.stream.deliveries import Deliveries
+from meterhouse.stream.headers import properties
 from meterhouse.stream.queues import Pace, Queues
 
 READ_SECONDS = 0.05
-"""How long one read waits: acknowledgements are sent as often."""
+"""How long one read waits, and so how often acknowledgements are sent."""
 
 HELD_SECONDS = 0.01
-"""How often it is looked whether a batch on offer is taken, while nothing is read."""
+"""While nothing is read: how often to check whether the offered batch was taken."""
 
 IDLE_SECONDS = 0.1
-"""Nothing more is on its way when nothing came for so long."""
+"""If nothing came for this long, no more messages are on their way."""
 
 LOOK_SECONDS = 0.5
-"""How often the queues are looked at, where nothing comes of what waits in them."""
+"""While no messages come: how often to check whether any wait in the queues."""
 
 STUCK_SECONDS = 3.0
-"""What waits for so long and does not come is another consumer's, or the queue is a stream."""
+"""If messages wait for this long but do not come, another consumer holds them, or the queue is a stream."""
 
 BIND_SECONDS = 15.0
-"""How often queues and exchanges that were not there are looked for, and own queues bound again."""
+"""How often to look for queues and exchanges that did not exist, and to bind own queues again."""
 
 BUSY_BIND_SECONDS = 300.0
 """The same, while messages come without a pause."""
@@ -47,22 +48,22 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Work:
-    """What the consumers of all brokers have in common.
+    """What the consumers of all brokers share.
 
     Attributes:
-        queues: what is consumed.
+        queues: the queues to consume.
         pace: when a batch is full.
-        most: messages at which it is.
-        gap_seconds: small batches come at most as often.
+        max_messages: the number of messages at which a batch is full.
+        gap_seconds: the minimum time between small batches.
         position: how far a stream queue is read, by the name of its position.
-        follow: go on for ever.
-        offered: where batches go.
-        stop: set when no more are wanted.
+        follow: whether to continue until stopped.
+        offered: the queue that batches are put into.
+        stop: set to stop the consumers.
     """
 
     queues: Queues
     pace: Pace
-    most: int
+    max_messages: int
     gap_seconds: float
     position: Callable[[str], int | None]
     follow: bool
@@ -71,12 +72,12 @@ class Work:
 
 
 class Drain:
-    """Takes messages off one connection, until asked to stop.
+    """Takes messages from one connection until it is stopped.
 
     Attributes:
-        consuming: whether it has come so far.
+        consuming: whether it has started to consume.
         landed: how many deliveries were acknowledged.
-        quiet_since: since when nothing has come and nothing waits; None while something does.
+        quiet_since: since when no message has come and none waits; None while there are messages.
     """
 
     def __init__(self, link: Link, work: Work) -> None:
@@ -89,14 +90,14 @@ class Drain:
         self._deliveries = Deliveries(link.connection, self._channel.channel_id, self._take)
         self._consumed: set[str] = set()
         self._missing: set[str] = set()
-        self._doubted: dict[str, bool] = {}  # queues that may be streams, and whether it is still to be asked
+        self._maybe_streams: dict[str, bool] = {}  # queue → whether it still has to be checked
         self._read_to: dict[str, int] = {}  # of streams, by the name of the position
         self._skipping = self._closing = False
-        # the batch that is filled
+        # the batch that is being filled
         self._taken: list[Raw] = []
         self._bytes = 0
         self._positions: dict[str, int] = {}
-        self._tags: list[int] = []  # of what is taken
+        self._tags: list[int] = []  # the delivery tags of `_taken`
         self._tag = 0
         self._acks: deque[int] = deque()
         now = time.monotonic()
@@ -104,60 +105,61 @@ class Drain:
         self._bound = self._offered_at = self._looked = 0.0
 
     def run(self) -> None:
-        """Take messages until asked to stop.
+        """Take messages until stopped.
 
         Raises:
-            OSError, AMQPError: the connection is gone.
-            MeterhouseError: there is nothing to consume, or not in this way.
+            OSError, AMQPError: the connection is lost.
+            MeterhouseError: none of the queues exists, or they cannot be consumed in this way.
         """
         self._consume()
         self.consuming = True
         self._last_message = self._last_read
         while not self._work.stop.is_set():
             self._acknowledge()
-            self._refuse_streams(name for name, is_open in self._doubted.items() if is_open)
+            self._refuse_streams(name for name, unchecked in self._maybe_streams.items() if unchecked)
             now = time.monotonic()
-            self._keep_up(now)
-            if self._is_ripe(now):
+            self._maintain(now)
+            if self._is_ready(now):
                 self._offer(now)
             if self._is_full() or self._work.offered.full():
-                self._last_read = now  # it is this side that does not read
+                self._last_read = now  # this side pauses, not the broker
                 self._work.stop.wait(HELD_SECONDS)
             elif self._deliveries.read(READ_SECONDS):
                 self._last_read = time.monotonic()
             elif now - self._last_read > 2 * self._link.heartbeat:
                 raise ConnectionResetError("the broker has sent nothing, not even a heartbeat")
             else:
-                self._look_whether_quiet(now)
+                self._check_quiet(now)
         self._acknowledge()
         self._closing = True
         for name in self._consumed:
             self._channel.basic_cancel(name, nowait=True)
-        self._sync()  # the answer tells that what was sent before has arrived
+        self._sync()  # with the answer, everything that was sent before has arrived
 
     def acknowledge(self, tag: int) -> None:
-        """Tell the broker, soon, that all up to a delivery is landed; for the thread that lands."""
+        """Have all deliveries up to this one acknowledged soon; for the thread that lands."""
         self._acks.append(tag)
 
     def _sync(self) -> None:
-        """Wait for an answer by the channel that messages come by; those that were on their way come before it."""
+        """Wait for an answer on the channel that delivers messages. Messages that are on their way come before it."""
         self._channel.basic_qos(0, self._queues.prefetch, False)
 
-    def _keep_up(self, now: float) -> None:
+    def _maintain(self, now: float) -> None:
+        """Send heartbeats, and look for missing queues and exchanges."""
         if now - self._beaten >= self._link.heartbeat / 2:
             self._link.beat()
             self._beaten = now
         if not (self._missing or self._queues.exchanges) or now - self._bound < BIND_SECONDS:
             return
-        # An answer comes behind all deliveries that are on their way, so it is asked for where there are none.
+        # An answer comes after all deliveries that are on their way, so it is requested when there are none.
         if (not self._taken and now - self._last_message >= IDLE_SECONDS) or now - self._bound >= BUSY_BIND_SECONDS:
             self._consume()
 
     def _consume(self) -> None:
-        """Begin to consume what is not consumed yet.
+        """Start to consume the queues that are not consumed yet.
 
         Raises:
-            MeterhouseError: none of the queues exists, and nobody is to wait for them.
+            MeterhouseError: none of the queues exists, and the run does not follow.
         """
         self._bound = time.monotonic()
         missing = self._link.bind(self._queues) if self._queues.exchanges else set()
@@ -165,7 +167,7 @@ class Drain:
         for name in self._queues.names:
             if name not in self._consumed:
                 try:
-                    self._link.ask().queue_declare(name, passive=True)
+                    self._link.control().queue_declare(name, passive=True)
                 except amqp.NotFound:
                     missing.add(name)
                 else:
@@ -174,10 +176,10 @@ class Drain:
             raise MeterhouseError(
                 f"none of the queues exists: {', '.join(self._queues.names)}",
                 where=self._link.broker.name,
-                hint="Check METERHOUSE_STREAM_QUEUES, or have own queues made by METERHOUSE_STREAM_EXCHANGES",
+                hint="Check METERHOUSE_STREAM_QUEUES, or set METERHOUSE_STREAM_EXCHANGES to use own queues",
             )
         if missing and missing != self._missing:
-            log.warning("%s: there is no %s yet", self._link.broker.name, ", ".join(sorted(missing)))
+            log.warning("%s: %s does not exist yet", self._link.broker.name, ", ".join(sorted(missing)))
         self._missing = missing
         self._last_read = time.monotonic()
 
@@ -198,13 +200,13 @@ class Drain:
         if self._queues.kind == "stream":
             position = self._queues.position(self._places[name])
             offset = self._offset(name, wire)
-            if offset <= self._read_to[position]:  # streams give whole chunks
+            if offset <= self._read_to[position]:  # a stream delivers whole chunks
                 self._skipping = True
                 return
             self._read_to[position] = self._positions[position] = offset
-            redelivered = True  # it stays, and is read again by whoever does not know the position
-        elif b"x-stream-offset" in wire and name not in self._doubted:
-            self._doubted[name] = True  # to be asked later: nothing can be, in the midst of a read
+            redelivered = True  # it stays in the stream, and a process that does not know the position reads it again
+        elif b"x-stream-offset" in wire and name not in self._maybe_streams:
+            self._maybe_streams[name] = True  # checked later, because no command can be sent during a read
         if not self._taken:
             self._first_at, self.quiet_since = self._last_message, None
         self._taken.append(Raw(body, name, "", wire, redelivered, self._places[name]))
@@ -214,47 +216,48 @@ class Drain:
     def _offset(self, name: str, wire: bytes) -> int:
         """The offset of a stream's message."""
         found = (properties(wire).get("application_headers") or {}).get("x-stream-offset")
-        if found is None:  # there are headers that cannot be read
+        if found is None:  # some headers cannot be read
             _, mark, rest = wire.partition(b"\x0fx-stream-offsetl")
             if not mark:
-                raise no_stream(self._link.broker, name)
+                raise not_a_stream(self._link.broker, name)
             found = int.from_bytes(rest[:8], "big")
         return int(found)
 
     def _refuse_streams(self, names: Iterable[str]) -> None:
-        """See that none of the queues is a stream: consumed as a queue, it would give what is new and nothing else."""
+        """Raise if one of the queues is a stream: consumed as a queue, it would only deliver new messages."""
         for name in list(names):
             if self._link.is_stream(name):
                 raise is_a_stream(self._link.broker, name)
-            self._doubted[name] = False
+            self._maybe_streams[name] = False
 
     def _is_full(self) -> bool:
-        return len(self._taken) >= self._work.most or self._bytes >= self._work.pace.most_bytes
+        return len(self._taken) >= self._work.max_messages or self._bytes >= self._work.pace.max_bytes
 
-    def _is_ripe(self, now: float) -> bool:
-        """Whether the batch is to be offered, full or not."""
+    def _is_ready(self, now: float) -> bool:
+        """Whether to offer the batch, full or not."""
         if not self._taken:
             return False
         idle = now - self._last_message >= IDLE_SECONDS and now - self._offered_at >= self._work.gap_seconds
         return self._is_full() or idle or now - self._first_at >= self._work.pace.wait_seconds
 
     def _offer(self, now: float) -> None:
-        """Hand the batch over, if the one before is taken."""
-        # One read may take more than a batch has room for. Of streams all of it goes, for the positions are of all.
-        most = self._work.most if self._queues.kind != "stream" else len(self._taken)
-        taken, rest = self._taken[:most], self._taken[most:]
+        """Offer the batch, if the one before was taken."""
+        # One read may take more than a batch may hold. For streams, the batch takes all, because the positions are
+        # those after all messages.
+        size = self._work.max_messages if self._queues.kind != "stream" else len(self._taken)
+        taken, rest = self._taken[:size], self._taken[size:]
         batch = Batch(taken, partial(self.acknowledge, self._tags[len(taken) - 1]), self._positions)
         try:
             self._work.offered.put_nowait(batch)
         except queue.Full:
             return
-        self._taken, self._tags = rest, self._tags[most:]
+        self._taken, self._tags = rest, self._tags[size:]
         self._bytes = sum(len(raw.body) for raw in rest)
         self._positions, self._offered_at = {}, now
 
     def _acknowledge(self) -> None:
         if self._skipping and not self._taken and self.landed < self._tag:
-            self._acks.append(self._tag)  # what is skipped keeps back what comes behind it
+            self._acks.append(self._tag)  # unacknowledged skipped messages would hold back those after them
             self._skipping = False
         tag = 0
         while self._acks:
@@ -263,8 +266,8 @@ class Drain:
             self._channel.basic_ack(tag, multiple=True)
             self.landed = tag
 
-    def _look_whether_quiet(self, now: float) -> None:
-        """Ask the broker whether the queues are empty, which also shows that it is there."""
+    def _check_quiet(self, now: float) -> None:
+        """Check with the broker whether the queues are empty. Its answer also shows that it is alive."""
         idle = now - self._last_message
         if self._taken or self.quiet_since is not None or idle < IDLE_SECONDS or now - self._looked < LOOK_SECONDS:
             return
@@ -276,7 +279,7 @@ class Drain:
                 return
             self._refuse_streams(self._consumed if self._queues.kind != "stream" else ())
             log.warning(
-                "%s: what waits does not come; does another consumer have it to itself?", self._link.broker.name
+                "%s: messages wait but are not delivered; does another consumer hold them?", self._link.broker.name
             )
         last_message = self._last_message
         self._sync()

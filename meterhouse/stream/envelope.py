@@ -1,7 +1,7 @@
-"""Unwrapping of messages: oslo.messaging's envelope off, the header fields out.
+"""Unwraps messages: removes oslo.messaging's envelope and reads the header fields.
 
-The wire format is that of oslo.messaging's `messagingv2` driver: an object with `oslo.version` and `oslo.message`,
-the latter being JSON text; a body without both is the bare message of the `messaging` driver.
+The wire format is that of oslo.messaging's `messagingv2` driver: an object with `oslo.version` and `oslo.message`; the
+latter is JSON text. A body without both is the bare message of the `messaging` driver.
 """
 
 import json
@@ -16,7 +16,7 @@ from meterhouse.timestamps import parse as parse_timestamp
 
 
 class BadMessage(ValueError):
-    """A body that is no notification; the text says why."""
+    """A body that is not a notification; the message says why."""
 
 
 @dataclass(slots=True)
@@ -49,10 +49,10 @@ _header = msgspec.json.Decoder(_Header).decode
 
 
 def parse_json(text: bytes | str) -> Any:
-    """JSON to Python; also takes the NaN and Infinity literals that Python's own encoder writes.
+    """Parse JSON. The literals NaN and Infinity, which Python's own encoder writes, are accepted too.
 
     Raises:
-        BadMessage: it is no JSON.
+        BadMessage: it is not JSON.
     """
     try:
         return orjson.loads(text)
@@ -66,10 +66,10 @@ def parse_json(text: bytes | str) -> Any:
 def unwrap(body: bytes) -> Notification:
     """The notification in a message body.
 
-    A message without an id gets one made from its content, so that a repeat of it is still known as one.
+    A message without an id gets one made from its content, so that a repeat is still recognised.
 
     Raises:
-        BadMessage: the body is no JSON object, its envelope has another version, or it has no event_type.
+        BadMessage: the body is not a JSON object, its envelope has another version, or it has no event_type.
     """
     try:
         envelope = _envelope(body)
@@ -89,7 +89,7 @@ def unwrap(body: bytes) -> Notification:
 
 
 def _unwrap_whole(body: bytes) -> Notification:
-    """The notification in a body of any form; three times as slow, for it is parsed as a whole."""
+    """The notification in a body of any form. This is three times as slow, because everything is parsed."""
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -129,7 +129,7 @@ def _unwrap_whole(body: bytes) -> Notification:
 
 
 def clean(text: str) -> str:
-    """The text with lone surrogates replaced and without NUL: no UTF-8 holds the ones, no PostgreSQL the others."""
+    """Replace lone surrogates, which UTF-8 cannot hold, and remove NUL, which PostgreSQL cannot hold."""
     if "\0" in text:
         text = text.replace("\0", "")
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

@@ -1,4 +1,4 @@
-"""Lines of files, plain or compressed, up to where a file is damaged."""
+"""Reads lines of files, plain or compressed, up to where a file is damaged."""
 
 import gzip
 import zlib
@@ -9,7 +9,7 @@ BOM = b"\xef\xbb\xbf"
 
 
 class Damaged(Exception):
-    """A compressed file cannot be read on from a line; the text says why."""
+    """A compressed file that cannot be read from a line on; the message says why."""
 
     def __init__(self, number: int, reason: Exception) -> None:
         self.number = number
@@ -17,11 +17,11 @@ class Damaged(Exception):
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The file's lines with their numbers, from 1; without a byte-order mark at the start.
+    """The file's lines with their numbers, from 1. A byte-order mark at the start is removed.
 
     Raises:
         OSError: the file cannot be opened or read.
-        Damaged: it is compressed and cannot be read to its end; what could be read was given.
+        Damaged: it is compressed and cannot be read to its end; the lines before were yielded.
     """
     number = 0
     try:

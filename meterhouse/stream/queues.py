@@ -1,4 +1,4 @@
-"""What is consumed of a broker, and how: queues, TLS, the size of a batch."""
+"""How a broker is consumed: queues, TLS, the size of a batch."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +9,14 @@ QueueType = Literal["classic", "quorum", "stream"]
 
 @dataclass(frozen=True)
 class Queues:
-    """What is consumed of each broker, and how.
+    """The queues to consume of each broker.
 
     Attributes:
-        topics: the queues' names; with exchanges, the routing keys that own queues are bound by.
-        exchanges: the services' exchanges; empty where given queues are consumed.
-        pool: what the names of the own queues begin with.
-        kind: the own queues' type; `stream` says that given ones are streams too.
-        prefetch: most messages of a queue that are taken and not acknowledged.
+        topics: the names of existing queues; with exchanges, the routing keys that own queues are bound by.
+        exchanges: the services' exchanges; empty if existing queues are consumed.
+        pool: the prefix of the names of own queues.
+        kind: the type of own queues; with `stream`, existing queues are streams too.
+        prefetch: the maximum number of messages of a queue that are taken and not acknowledged.
     """
 
     topics: tuple[str, ...]
@@ -31,13 +31,13 @@ class Queues:
         return {f"{self.pool}.{topic}" if self.exchanges else topic: topic for topic in self.topics}
 
     def position(self, place: str) -> str:
-        """The name by which the lake keeps how far a stream queue is read."""
+        """The name by which the lake records how far a stream queue is read."""
         return f"stream {place}"
 
 
 @dataclass(frozen=True)
 class Tls:
-    """The files that TLS takes; None for the system's certificates, and for no certificate of one's own."""
+    """The files for TLS. None means the system's certificates, or no client certificate."""
 
     ca: Path | None = None
     certificate: Path | None = None
@@ -46,7 +46,7 @@ class Tls:
 
 @dataclass(frozen=True)
 class Pace:
-    """When a batch is full: at so many bytes, or when its first message has waited so many seconds."""
+    """When a batch is full: at `max_bytes`, or when its first message has waited for `wait_seconds`."""
 
-    most_bytes: int = 64 << 20
+    max_bytes: int = 64 << 20
     wait_seconds: float = 2.0

@@ -1,8 +1,8 @@
-"""The spool: a folder into which producers drop files of JSON lines, by rename.
+"""The spool: a folder that producers drop files of JSON lines into, by rename.
 
-A file is ready when its name ends in `.jsonl` or `.jsonl.gz` and does not start with a dot. It holds one message a
-line, in oslo.messaging's envelope or bare. It leaves the folder only when all of its messages are landed; one that is
-damaged stays, as `NAME.corrupt`, for it holds what could not be read.
+A file is ready when its name ends in `.jsonl` or `.jsonl.gz` and does not start with a dot. It has one message a line,
+with or without oslo.messaging's envelope. It is deleted only when all of its messages are landed. A damaged file stays,
+renamed to `NAME.corrupt`, because it has messages that could not be read.
 """
 
 import logging
@@ -18,24 +18,24 @@ from meterhouse.stream.files import Damaged, numbered_lines
 
 ENDINGS = (".jsonl", ".jsonl.gz")
 LOOK_SECONDS = 0.25
-"""How often an empty folder is looked at by who waits for files."""
+"""How often an empty folder is checked for new files."""
 
 log = logging.getLogger(__name__)
 
 
 class Spool:
-    """A spool folder; made where it does not exist.
+    """A spool folder. It is created if it does not exist.
 
     Args:
-        folder: where it is.
-        most_bytes: bytes of messages at which a batch ends, which bounds the memory of an intake of long messages.
+        folder: the folder.
+        max_bytes: bytes of messages at which a batch ends, which limits the memory that long messages take.
     """
 
     name = "spool"
 
-    def __init__(self, folder: Path, most_bytes: int = 64 << 20) -> None:
+    def __init__(self, folder: Path, max_bytes: int = 64 << 20) -> None:
         self.folder = folder
-        self.most_bytes = most_bytes
+        self.max_bytes = max_bytes
 
     def _ready(self) -> list[Path]:
         try:
@@ -53,10 +53,10 @@ class Spool:
             ) from error
 
     def close(self) -> None:
-        """There is nothing to let go of."""
+        """Do nothing: a folder has no connection."""
 
     def backlog(self, *, keep: bool = False) -> Backlog:
-        """What waits to be collected; looks at names and sizes only."""
+        """What waits to be collected, by the names and sizes of the files."""
         files = size = 0
         oldest = None
         for path in self._ready():
@@ -70,15 +70,15 @@ class Spool:
         since = datetime.fromtimestamp(oldest, UTC) if oldest is not None else None
         return Backlog((Waiting(str(self.folder), files, bytes=size, oldest=since),))
 
-    def batches(self, most: int, *, quiet_seconds: float = 0.0, follow: bool = False) -> Generator[Batch]:
-        """Batches of at most `most` messages and about `most_bytes`, until no file has come for `quiet_seconds`.
+    def batches(self, max_messages: int, *, quiet_seconds: float = 0.0, follow: bool = False) -> Generator[Batch]:
+        """Batches of at most `max_messages` and about `max_bytes`, until no file has come for `quiet_seconds`.
 
-        With `follow` it goes on for ever. Small files are taken together; a large one is cut, and leaves with its last
-        piece. A file that cannot be opened is passed over and stays.
+        With `follow` it continues endlessly. Small files are taken together. A large one is divided, and deleted with
+        its last part. A file that cannot be opened is skipped and stays.
         """
         came = time.monotonic()
         while True:
-            for batch in self._ready_batches(most):
+            for batch in self._ready_batches(max_messages):
                 yield batch
                 came = time.monotonic()
             if not follow and time.monotonic() - came >= quiet_seconds:
@@ -86,10 +86,10 @@ class Spool:
             yield Batch([])
             time.sleep(LOOK_SECONDS)
 
-    def _ready_batches(self, most: int) -> Iterator[Batch]:
-        """Batches of the files that are ready now, and become ready meanwhile."""
+    def _ready_batches(self, max_messages: int) -> Iterator[Batch]:
+        """Batches of the files that are ready now or become ready meanwhile."""
         taken: list[Raw] = []
-        read: dict[Path, bool] = {}  # whether it is whole
+        read: dict[Path, bool] = {}  # file → whether it is whole
 
         def batch() -> Batch:
             files = dict(read)
@@ -116,7 +116,7 @@ class Spool:
                         taken.append(raw)
                         size += len(raw.body)
                         whole = not raw.fault
-                        if len(taken) >= most or size >= self.most_bytes:
+                        if len(taken) >= max_messages or size >= self.max_bytes:
                             yield batch()
                             size = 0
                 except FileNotFoundError:
@@ -128,12 +128,12 @@ class Spool:
             if taken or read:
                 yield batch()
                 size = 0
-            if any(path.exists() for path in ready):  # not acknowledged: the taker stopped half-way
+            if any(path.exists() for path in ready):  # not acknowledged: the caller stopped early
                 return
 
 
 def _lines(path: Path) -> Iterator[Raw]:
-    """The file's lines; one faulty message at the end where it is damaged.
+    """The file's lines. If it is damaged, the last message has the fault.
 
     Raises:
         OSError: the file cannot be opened or read.

@@ -1,9 +1,9 @@
--- Threshold alarms: the statistic of each alarm's good points by period, all alarms together.
+-- Threshold alarms: the statistic of the good points of each alarm by period, for all alarms together.
 --
 -- In:  rules (number, meter, statistic, start, until, period, keep, exclude_outliers, and resource_id, project_id:
---      the value that the query wants equal, else null), conditions (number, field, op, value: the rest of the queries),
+--      the value that the query compares it with by eq, or null), conditions (number, field, op, value: the queries),
 --      dims (series_id, meter, source, type, unit, resource_id, project_id, user_id), verdicts (judge.sql)
--- Out: number, verdict of the last `keep` periods that have points, oldest first, and their values
+-- Out: number, series: the values of the last `keep` periods that have points, oldest first
 -- Periods are anchored at the window's start. $critical: the bits that exclude a point.
 WITH candidates AS (
     SELECT r.number, d.series_id FROM rules AS r JOIN dims AS d USING (meter, resource_id)

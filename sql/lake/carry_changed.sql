@@ -1,5 +1,5 @@
--- Hours whose counters' increase rests on a point that has changed: for each series whose last point of a rolled-up
--- hour is another than before, the next hour that the series has.
+-- Hours with counters whose increase starts from a point that has changed: for each series whose last point of a
+-- rolled-up hour has changed, the next hour of the series.
 --
 -- In: before, after (series_id, bucket, "last", last_at: hourly roll-ups of the wanted hours), later (hourly roll-ups)
 WITH changed AS (

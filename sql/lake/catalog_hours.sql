@@ -1,4 +1,4 @@
--- The event hours that some new samples touch; belated: how many arrived later than $lateness_seconds after their time.
+-- The event hours of new samples; belated: how many samples arrived more than $lateness_seconds after their time.
 SELECT
     date_trunc('hour', timestamp) AS hour,
     count(*) AS samples,

@@ -1,4 +1,4 @@
--- The resources of some new samples, as their newest sample shows them.
+-- The resources of new samples, as of their newest sample.
 SELECT
     source,
     resource_id,

@@ -1,4 +1,4 @@
--- The series of some new samples, with the times of their first and last points.
+-- The series of new samples, with the times of their first and last points.
 SELECT
     series_id,
     any_value(source) AS source,

@@ -1,13 +1,13 @@
--- Verdicts: every distinct point once, with the bits of the rules that it breaks.
+-- Verdicts: each distinct point once, with the bits of the rules that it breaks.
 --
 -- In:  points (columns of samples; may hold a sample more than once)
---      carried (series_id, timestamp, volume): earlier points of counters, for comparison only
+--      carried (series_id, timestamp, volume): earlier points of counters, only for comparison
 -- Out: series_id, timestamp, volume, sample_id, recorded_at, type, bits, previous
---      previous: the counter's good point before this one, at most $carry_hours hours ago; null for other types and for
+--      previous: the counter's previous good point, at most $carry_hours hours older; null for other types and for
 --      excluded points
 --
--- $applies: one boolean column a rule, by series. $point_bits: bits of the checks that need the point alone.
--- $duplicate_bits: bits of a superseded point. $reset_bits: bits of a counter below its previous point.
+-- $applies: one boolean column for each rule, by series. $point_bits: bits of the checks that only need the point.
+-- $duplicate_bits: bits of a superseded point. $reset_bits: bits of a counter that is below its previous point.
 -- $critical: the bits that exclude a point.
 WITH dims AS MATERIALIZED (
     SELECT series_id, type, $applies

@@ -1,4 +1,4 @@
--- The points that break a rule, with all that a reader needs to judge them again.
+-- The points that break a rule, with everything that is needed to judge them again.
 --
 -- In:  verdicts (judge.sql), points (columns of samples)
 SELECT

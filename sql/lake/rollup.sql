@@ -2,7 +2,7 @@
 --
 -- In:  steps (series_id, timestamp, volume, type, increase, reset), excluded_points (series_id, timestamp)
 -- $seconds: the granularity. $wanted: a condition on the bucket's points.
--- first and last are of gauges and counters only: deltas may share a time. increase and resets are of counters only.
+-- Only gauges and counters have first and last, because deltas may share a time. Only counters have increase and resets.
 WITH good AS (
     SELECT
         series_id,

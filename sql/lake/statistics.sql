@@ -1,7 +1,7 @@
--- Statistics of points by period and group, as Ceilometer's v2 API gives them.
+-- Statistics of points by period and group, as Ceilometer's v2 API returns them.
 --
 -- In: selected (timestamp, volume, unit, and the columns to group by)
--- The placeholders: the columns to group by, and the start of the period that a point lies in.
+-- Placeholders: the columns to group by, and the start of a point's period.
 SELECT
     $groups
     $period_start AS period_start,

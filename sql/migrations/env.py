@@ -1,10 +1,8 @@
-"""Alembic's environment: the connection comes from `meterhouse.stores.warehouse.Warehouse.migrate`."""
+"""Alembic's environment; `meterhouse.stores.warehouse.Warehouse.migrate` gives it the connection and the tables."""
 
 from alembic import context
 
-from meterhouse.stores.warehouse_tables import metadata
-
-connection = context.config.attributes["connection"]
-context.configure(connection=connection, target_metadata=metadata, render_as_batch=True)
+given = context.config.attributes
+context.configure(connection=given["connection"], target_metadata=given["metadata"], render_as_batch=True)
 with context.begin_transaction():
     context.run_migrations()

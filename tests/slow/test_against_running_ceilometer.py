@@ -1,4 +1,4 @@
-"""Random definitions and messages: Meterhouse gives what a running Ceilometer 27.0.0 gives.
+"""Random definitions and messages: Meterhouse yields the same as a running Ceilometer 27.0.0.
 
 What differs on purpose is in docs/ceilometer-differences.md. Run this file as a program for more than the test does:
 `python tests/slow/test_against_running_ceilometer.py FIRST_SEED SECONDS`.
@@ -53,7 +53,7 @@ class Case:
     messages: list[dict[str, Any]]
 
     def difference(self, ceilometer: Ceilometer, folder: Path) -> str:
-        """What Ceilometer and Meterhouse make differently of it, empty where they do not."""
+        """The differences between the results of Ceilometer and Meterhouse."""
         paths = []
         for number, entries in enumerate(self.files):
             paths.append(folder / f"{number}.yaml")
@@ -87,16 +87,16 @@ class Case:
         return ""
 
     def _shape(self, line: dict[str, Any]) -> str:
-        """What has to be equal of a line: all but the texts of errors and warnings."""
+        """The parts of a line that have to be equal: everything except the texts of errors and warnings."""
         if self.kind == "events":
             return json.dumps([line["event"], bool(line["error"])], sort_keys=True)
-        # A volume that is neither a number nor a text costs the whole message there, the one sample here.
+        # A volume that is neither a number nor a text: Ceilometer drops the whole message, Meterhouse only the sample.
         failed = {error["endpoint"] for error in line["errors"] if "error" in error}
         samples = sorted(json.dumps(sample, sort_keys=True) for sample in line["samples"])
         return json.dumps([samples, sorted(failed)])
 
     def smallest(self, ceilometer: Ceilometer, folder: Path) -> "Case":
-        """The same difference with as little as can be."""
+        """The smallest case with the same difference."""
         case = self
         for message in self.messages:
             alone = Case(self.kind, self.files, [message])
@@ -125,7 +125,7 @@ class Case:
 
 
 def _removable(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The places of all that is in lists and mappings, the outer ones first."""
+    """The paths of all values in lists and mappings, the outer ones first."""
     inner = (
         list(value.items()) if isinstance(value, dict) else list(enumerate(value)) if isinstance(value, list) else []
     )
@@ -143,7 +143,7 @@ def _remove(value: Any, path: tuple[Any, ...]) -> None:
 
 
 def cases(first_seed: int, real: list[dict[str, Any]]) -> Iterator[tuple[int, Case]]:
-    """Cases without end, each with its seed."""
+    """An endless sequence of cases, each with its seed."""
     seed = first_seed
     while True:
         generator = Generator(seed, real)
@@ -155,7 +155,7 @@ def cases(first_seed: int, real: list[dict[str, Any]]) -> Iterator[tuple[int, Ca
 
 
 def compare(ceilometer: Ceilometer, folder: Path, real: list[dict[str, Any]], first_seed: int, seconds: float) -> int:
-    """How many cases are equal in so many seconds.
+    """The number of equal cases within a number of seconds.
 
     Raises:
         AssertionError: one is not.
@@ -178,18 +178,18 @@ def real_messages(shared: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for path in files for line in path.read_text("utf-8").splitlines()]
 
 
-def test_random_definitions_give_what_ceilometer_gives(ceilometer: Ceilometer, shared: Path, tmp_path: Path) -> None:
+def test_random_definitions_yield_what_ceilometer_yields(ceilometer: Ceilometer, shared: Path, tmp_path: Path) -> None:
     assert compare(ceilometer, tmp_path, real_messages(shared), 1, SECONDS) > 100
 
 
-def test_the_runner_makes_the_recorded_lines(ceilometer: Ceilometer, shared: Path) -> None:
+def test_the_runner_prints_the_recorded_lines(ceilometer: Ceilometer, shared: Path) -> None:
     assert ceilometer is not None
     found = differing(shared)
     assert {others for _, others in found.values()} == {0}
     assert sum(lines for lines, _ in found.values()) > 1300
 
 
-def test_the_packaged_definitions_give_what_ceilometer_gives(ceilometer: Ceilometer, shared: Path) -> None:
+def test_the_shipped_definitions_yield_what_ceilometer_yields(ceilometer: Ceilometer, shared: Path) -> None:
     """On mutated real messages, with all of Ceilometer's endpoints."""
     meters, events = packaged()
     converter = Converter(load_files([meters], events, icehouse_names=False), versioned=False)

@@ -54,7 +54,7 @@ def site(tmp_path: Path) -> Site:
 
 @pytest.fixture
 def airflow(tmp_path: Path, site: Site) -> Airflow:
-    """The `airflow` command on an installation of its own, which has the site in its environment."""
+    """The `airflow` command of a separate installation, which has the site in its environment."""
     home = tmp_path / "airflow"
     home.mkdir()
     env = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "METERHOUSE_"))}
@@ -77,11 +77,11 @@ def airflow(tmp_path: Path, site: Site) -> Airflow:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """What a folder's files hold, by their paths."""
+    """The content of a folder's files, by their paths."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_each_dag_does_its_day_and_a_second_run_changes_nothing(site: Site, airflow: Airflow) -> None:
+def test_each_dag_processes_its_day_and_a_second_run_changes_nothing(site: Site, airflow: Airflow) -> None:
     (arrived,) = {hour[:10] for hour in site.lake.actions("samples")["partition.arrival_hour"].to_pylist()}
 
     def run_both() -> tuple[list[dict[str, Any]], dict[str, bytes]]:

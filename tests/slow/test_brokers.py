@@ -1,4 +1,4 @@
-"""tests/brokers.py: brokers die and come back, networks fail, and messages give what is claimed of them."""
+"""tests/brokers.py: brokers die and come back, networks fail, and messages yield what they claim."""
 
 import contextlib
 import json
@@ -47,7 +47,7 @@ Names = Callable[[str], str]
 
 @pytest.fixture
 def echo() -> Iterator[str]:
-    """The URL of a server that sends back what it gets."""
+    """The URL of a server that returns what it gets."""
 
     def answer(client: socket.socket) -> None:
         with client:
@@ -85,7 +85,7 @@ def echoed(client: socket.socket, text: bytes) -> bytes:
     return got
 
 
-def test_a_proxy_passes_on_all_of_a_long_message(echo: str) -> None:
+def test_a_proxy_forwards_a_long_message_completely(echo: str) -> None:
     text = bytes(range(256)) * 20_000
     with Proxy(echo) as proxy, connect(proxy) as client:
         sender = threading.Thread(target=client.sendall, args=(text,))
@@ -97,7 +97,7 @@ def test_a_proxy_passes_on_all_of_a_long_message(echo: str) -> None:
     assert got == text
 
 
-def test_a_refusing_proxy_resets_what_is_connected_and_takes_nobody(echo: str) -> None:
+def test_a_refusing_proxy_resets_open_connections_and_accepts_no_new_ones(echo: str) -> None:
     with Proxy(echo) as proxy, connect(proxy) as client:
         assert echoed(client, b"before") == b"before"
         port = proxy.port
@@ -149,7 +149,7 @@ def test_a_cut_resets_once(echo: str) -> None:
             assert echoed(again, b"after") == b"after"
 
 
-def test_an_end_of_the_target_is_passed_on_as_an_end_after_its_last_words() -> None:
+def test_when_the_target_closes_the_proxy_closes_after_the_last_bytes() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as server,
         Proxy(f"tcp://127.0.0.1:{server.getsockname()[1]}") as proxy,
@@ -162,7 +162,7 @@ def test_an_end_of_the_target_is_passed_on_as_an_end_after_its_last_words() -> N
         assert client.recv(100) == b""
 
 
-def test_a_target_may_be_changed_and_one_that_is_not_there_is_a_reset(echo: str) -> None:
+def test_a_target_can_be_changed_and_a_missing_one_causes_a_reset(echo: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         port = nobody.getsockname()[1]
     with Proxy(f"amqp://me:word@127.0.0.1:{port}/%2F") as proxy:
@@ -191,7 +191,9 @@ def trusting(certificates: Certificates, *, as_client: bool = False) -> ssl.SSLC
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_a_proxy_speaks_tls_to_who_trusts_its_authority(echo: str, certificates: Certificates, host: str) -> None:
+def test_a_proxy_speaks_tls_with_clients_that_trust_its_authority(
+    echo: str, certificates: Certificates, host: str
+) -> None:
     with Proxy(echo, tls=certificates.served()) as proxy:
         assert proxy.url.startswith("tcps://")
         with trusting(certificates).wrap_socket(connect(proxy), server_hostname=host) as client:
@@ -210,9 +212,7 @@ def test_another_authority_and_another_host_are_not_trusted(
                 context.wrap_socket(client, server_hostname=host)
 
 
-def test_a_client_without_its_certificate_is_turned_away_where_one_is_asked_for(
-    echo: str, certificates: Certificates
-) -> None:
+def test_a_client_without_a_certificate_is_rejected_if_one_is_required(echo: str, certificates: Certificates) -> None:
     with Proxy(echo, tls=certificates.served(ask=True)) as proxy:
         known = trusting(certificates, as_client=True)
         with known.wrap_socket(connect(proxy), server_hostname="localhost") as client:
@@ -282,7 +282,7 @@ def test_messages_come_as_they_were_published_in_order_with_their_headers(amqp_u
 
 
 @pytest.mark.service
-def test_a_message_that_no_queue_takes_fails(amqp_url: str, names: Names) -> None:
+def test_publishing_a_message_that_no_queue_gets_fails(amqp_url: str, names: Names) -> None:
     exchange, queue = names("exchange"), names("queue")
     declare(amqp_url, exchange, queue, "key")
     with pytest.raises(amqp.ChannelError, match="NO_ROUTE"):
@@ -339,7 +339,7 @@ def test_the_notifier_of_oslo_publishes_in_the_form_of_our_traffic(amqp_url: str
 
 
 @pytest.mark.service
-def test_a_notification_that_the_notifier_gives_up_is_an_error(amqp_url: str) -> None:
+def test_a_notification_that_the_notifier_cannot_send_is_an_error(amqp_url: str) -> None:
     with Proxy(amqp_url) as proxy:
         proxy.refuse()
         with pytest.raises(AssertionError, match="Could not send notification"):
@@ -369,7 +369,7 @@ def converted(made: Traffic) -> Converted:
     return Converter(load(None)).convert(pa.Table.from_pylist(rows, schema=NOTIFICATIONS))
 
 
-def test_traffic_gives_exactly_the_samples_volumes_and_events_that_it_claims() -> None:
+def test_traffic_yields_exactly_the_samples_volumes_and_events_that_it_claims() -> None:
     made = traffic(7, notifications=300, polling=20, samples=50)
     assert (made.samples, made.events) == (300 * 4 + 20 * 50, 300)
     result = converted(made)
@@ -397,7 +397,7 @@ def test_a_notification_of_the_traffic_has_the_size_of_a_real_one() -> None:
     assert 1550 < min(sizes) <= max(sizes) < 1650
 
 
-def test_malformed_bodies_are_all_refused_and_no_two_alike() -> None:
+def test_malformed_bodies_are_all_rejected_and_all_different() -> None:
     bodies = malformed(1, 600)
     assert len(set(bodies)) == 600
     assert bodies[0] == b""

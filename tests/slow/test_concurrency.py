@@ -1,4 +1,4 @@
-"""Processes at work at once: every append lands, and steps that meet each other do their work once."""
+"""Concurrent processes: every append lands, and steps that run at the same time do their work once."""
 
 import multiprocessing
 from pathlib import Path
@@ -31,23 +31,23 @@ def append(settings: dict[str, object], writer: int) -> None:
 
 
 def steps(settings: dict[str, object]) -> None:
-    """Every step, until all is done; a busy one is left to the other process."""
+    """Run every step until everything is done; a step that is already running is left to the other process."""
     import time
 
-    from meterhouse.catalog import behind, catalog, snapshot
+    from meterhouse.catalog import catalog, commits_behind, snapshot
     from meterhouse.collection.collect import collect
     from meterhouse.conversion.step import convert, unconverted
-    from meterhouse.errors import Busy
+    from meterhouse.errors import AlreadyRunning
     from meterhouse.rollups.step import roll_up
     from meterhouse.settings import read_settings
     from meterhouse.site import Site
 
     site = Site.open(read_settings(**settings))
-    while site.stream.backlog() or unconverted(site) or behind(site) or snapshot(site).hours:
+    while site.stream.backlog() or unconverted(site) or commits_behind(site) or snapshot(site).hours:
         for step in (collect, convert, catalog, roll_up):
             try:
                 step(site)
-            except Busy:
+            except AlreadyRunning:
                 time.sleep(0.05)
 
 

@@ -55,7 +55,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 
 def run(instance: dg.DagsterInstance, job: str, **how: Any) -> dict[str, dict[str, Any]]:
-    """Execute a job in process; give the metadata of its materializations and checks by name."""
+    """Execute a job in process; return the metadata of its materializations and checks by name."""
     result = definitions.defs.resolve_job_def(job).execute_in_process(instance=instance, **how)
     found: dict[str, dict[str, Any]] = {}
     for event in result.all_events:
@@ -153,7 +153,9 @@ def test_a_day_of_a_cloud_goes_through_every_asset(here: Site, instance: dg.Dags
     assert run(instance, "archive_day", partition_key=str(today))["archive"]["sealed_now"] == 0
 
 
-def test_a_backfill_of_hours_recomputes_them_though_nothing_new_came(here: Site, instance: dg.DagsterInstance) -> None:
+def test_a_backfill_of_hours_recomputes_them_although_nothing_new_came(
+    here: Site, instance: dg.DagsterInstance
+) -> None:
     drop(here.settings.spool, "a.jsonl", [polling("b1", [polled(1.0, at(5)), polled(3.0, at(6)), polled(5.0, at(65))])])
     run(instance, "collect")
     hours = list(snapshot(here).hours)
@@ -165,7 +167,7 @@ def test_a_backfill_of_hours_recomputes_them_though_nothing_new_came(here: Site,
     assert not snapshot(here).hours
 
 
-def test_the_stream_sensor_starts_a_run_only_when_there_is_work_and_none_is_at_it(
+def test_the_stream_sensor_starts_a_run_only_if_there_is_work_and_none_is_running(
     here: Site, instance: dg.DagsterInstance
 ) -> None:
     def tick() -> Any:
@@ -178,13 +180,13 @@ def test_the_stream_sensor_starts_a_run_only_when_there_is_work_and_none_is_at_i
     running = instance.create_run_for_job(
         definitions.defs.resolve_job_def("collect"), status=dg.DagsterRunStatus.STARTED
     )
-    assert "at it" in str(tick().skip_message)
+    assert "already running" in str(tick().skip_message)
     instance.delete_run(running.run_id)
     run(instance, "collect")
     assert "quiet" in str(tick().skip_message)
 
 
-def test_the_dirty_hours_sensor_asks_for_the_hours_that_got_points(here: Site, instance: dg.DagsterInstance) -> None:
+def test_the_dirty_hours_sensor_requests_the_hours_that_got_points(here: Site, instance: dg.DagsterInstance) -> None:
     def tick() -> Any:
         context = dg.build_sensor_context(instance=instance, resources={"site": resources.SiteResource()})
         return dirty_hours.dirty_hours_sensor(context)
@@ -218,7 +220,7 @@ def test_dirty_hours_without_a_partition_are_recomputed_too(here: Site, instance
 
 def test_hours_are_joined_into_few_ranges_that_cover_them_all() -> None:
     hours = [at(hours=n) for n in (0, 1, 5, 40, 100, 200, 201, 300)]
-    found = dirty_hours.ranges(hours, most=4)
+    found = dirty_hours.ranges(hours, limit=4)
     assert found == [
         (at(), at(hours=40)),
         (at(hours=100), at(hours=100)),

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from meterhouse import times
+
 pytestmark = [pytest.mark.slow, pytest.mark.service]
 
 PROGRAM = str(Path(sys.executable).parent / "meterhouse")
@@ -30,7 +32,7 @@ KINDS = (
 
 
 class Demo:
-    """A running demo: its account, the address of its UI, and its process."""
+    """A running demo: its result, the address of its UI, and its process."""
 
     def __init__(self, folder: Path) -> None:
         self.home = folder / "demo"
@@ -43,7 +45,7 @@ class Demo:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.account += line
-            if "came out as planted" in line:
+            if "found as planted" in line:
                 break
         found = re.search(r"UI: (http://\S+)", self.account)
         assert found, (folder / "progress").read_text()
@@ -71,7 +73,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     started.process.stdout.close()
 
 
-def test_as_much_of_each_kind_of_trouble_is_found_as_was_planted(demo: Demo) -> None:
+def test_each_kind_of_fault_is_found_as_often_as_it_was_planted(demo: Demo) -> None:
     for kind in KINDS:
         found = re.search(rf"^{kind} +([\d,]+) +([\d,]+)  equal$", demo.account, re.MULTILINE)
         assert found, f"{kind} in\n{demo.account}"
@@ -109,6 +111,21 @@ def test_the_ui_shows_the_assets_their_lineage_and_metadata(demo: Demo, browser_
     assert not errors
 
 
+def test_the_pictures_of_the_documentation_can_be_taken(demo: Demo, browser_path: str, tmp_path: Path) -> None:
+    sys.path.insert(0, str(Path(__file__).parents[2] / "docs"))
+    try:
+        import pictures
+    finally:
+        del sys.path[0]
+    with pictures.chromium() as browser:
+        pictures.lineage(browser, demo.url, tmp_path / "lineage.png")
+        pictures.report(browser, demo.home, (times.now() - times.DAY).date(), tmp_path / "report.png")
+    for name in ("lineage", "report"):
+        content = (tmp_path / f"{name}.png").read_bytes()
+        assert content.startswith(b"\x89PNG")
+        assert 1200 < int.from_bytes(content[16:20]) < 1900
+
+
 def test_ctrl_c_ends_the_demo_and_every_process_that_it_started(demo: Demo) -> None:
     children = demo.children()
     assert len(children) >= 2
@@ -129,17 +146,17 @@ def _lives(pid: int) -> bool:
         return False
 
 
-def test_a_folder_that_no_demo_made_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_from_a_demo_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo" / "precious").touch()
     environment = {**os.environ, "METERHOUSE_HOME": str(tmp_path)}
     done = subprocess.run([PROGRAM, "demo", "--exit"], env=environment, capture_output=True, text=True)
     assert done.returncode == 1
-    assert "is not empty, and no demo made it" in done.stderr
+    assert "is not empty, and not from a demo" in done.stderr
     assert (tmp_path / "demo" / "precious").exists()
 
 
-def test_a_port_that_is_taken_is_said_before_anything_else_starts(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_before_anything_starts(tmp_path: Path) -> None:
     import socket
 
     with socket.socket() as taken:
@@ -153,5 +170,5 @@ def test_a_port_that_is_taken_is_said_before_anything_else_starts(tmp_path: Path
             text=True,
         )
     assert done.returncode == 1
-    assert f"port {port} is taken" in done.stderr
+    assert f"port {port} is in use" in done.stderr
     assert not (tmp_path / "demo").exists()

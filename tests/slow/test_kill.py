@@ -1,4 +1,4 @@
-"""A process that is killed at the worst moments loses nothing and counts nothing twice: the next one ends its work."""
+"""A process that is killed at the worst times loses nothing and counts nothing twice: the next completes its work."""
 
 import multiprocessing
 import random
@@ -18,7 +18,7 @@ from meterhouse.site import Site
 pytestmark = pytest.mark.slow
 
 PROCESSES = multiprocessing.get_context("forkserver")
-# By name, for what is installed: Python 3.11 does not tell the fork server of pytest's additions to the path.
+# Only installed modules: Python 3.11 does not pass pytest's additions to the path on to the fork server.
 PROCESSES.set_forkserver_preload(
     [f"meterhouse.{name}" for name in ("archive", "catalog", "collect", "convert", "rollups", "sample_quality")]
 )
@@ -29,14 +29,14 @@ REPLACE = "before(lake.Lake, 'replace', nth={nth}, when=lambda self, name, *a, *
 SWAP = "{place}(lake.Lake, 'swap', when=lambda self, name, *a, **k: name == {name!r})"
 MOMENTS = {
     "before landing": COMMIT.format(name="notifications", nth=2),
-    "between dead letters and landing": "after(landing, 'bury', when=lambda lake, letters, *a: letters)",
+    "between dead letters and landing": "after(landing, 'store_letters', when=lambda lake, letters, *a: letters)",
     "between landing and acknowledging": "after(collect, '_land', nth=2)",
     "within acknowledging": "after(spool.Path, 'unlink')",
     "between collecting and conversion": "before(conversion, '_convert_some')",
     "between metadata and samples": "after(conversion, '_keep_metadata')",
     "between samples and events": APPEND.format(name="events", nth=1),
-    "between conversion and catalog": "before(catalog, '_take_in')",
-    "within the catalog's transaction": "before(catalog, 'mark')",
+    "between conversion and catalog": "before(catalog, '_add_samples')",
+    "within the catalog's transaction": "before(catalog, 'mark_dirty')",
     "between catalog and quality": "before(sample_quality, '_judge_group')",
     "before the quarantine": REPLACE.format(name="quarantine", nth=1),
     "between quarantine and its record": "before(sample_quality, '_record')",
@@ -55,11 +55,11 @@ MOMENTS = {
 
 STARTED = times.now()
 SET_BACK = STARTED - times.day_start(STARTED.date())
-"""All processes live in the first hours of a day, so that no midnight parts what they archive."""
+"""All processes live in the first hours of a day, so that no midnight divides what they archive."""
 
 
 def work(site: Site, fault: str = "") -> int:
-    """All steps in a process of their own; return how it ended."""
+    """Run all steps in a separate process; return its exit status."""
     how = (site.settings.home_path, site.settings.warehouse, fault, SET_BACK)
     process = PROCESSES.Process(target=kill_steps.run, args=how)
     process.start()
@@ -69,7 +69,7 @@ def work(site: Site, fault: str = "") -> int:
 
 
 def messages(seed: int = 5) -> list[Any]:
-    """Events, polled counters and gauges with bad points, redelivered messages and lines that are no messages."""
+    """Events, polled counters and gauges with bad points, redelivered messages and lines that are not messages."""
     rng = random.Random(seed)
     made: list[Any] = []
     counter = 0.0
@@ -97,7 +97,7 @@ def second_file(site: Site) -> None:
 
 
 def facts(site: Site) -> dict[str, Any]:
-    """Everything that must not hang on whether and when a process was killed."""
+    """Everything that must not depend on whether and when a process was killed."""
     found: dict[str, Any] = {
         table: count(site, table) for table in ("notifications", "samples", "events", "dead_letters", "quarantine")
     }
@@ -111,7 +111,7 @@ def facts(site: Site) -> dict[str, Any]:
         ("resource_metadata", "metadata_id"),
         ("quality_daily", "day, hour, meter, rule, flagged"),
         ("dirty_hours", "hour"),
-        ("archive_manifest", "table_name, rows, volume_sum"),  # digests hold the times of arrival
+        ("archive_manifest", "table_name, rows, volume_sum"),  # digests depend on the times of arrival
     ):
         found[name] = sorted(warehouse_rows(site, f"SELECT {columns} FROM {name}"), key=repr)
     return found
@@ -119,7 +119,7 @@ def facts(site: Site) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[Any], list[Any]]:
-    """What a run gives that nobody kills."""
+    """The result of a run that is not killed."""
     from meterhouse.settings import read_settings
 
     site = Site.open(read_settings(home=tmp_path_factory.mktemp("undisturbed")))
@@ -187,7 +187,7 @@ def test_a_kill_changes_nothing_with_postgres(
             assert_same(in_warehouse(site, seconds), rows_wanted)
 
 
-def test_a_row_of_kills_each_a_little_later_changes_nothing(
+def test_repeated_kills_each_a_little_later_change_nothing(
     open_site: OpenSite, undisturbed: tuple[dict[str, Any], list[Any], list[Any]]
 ) -> None:
     site = open_site()

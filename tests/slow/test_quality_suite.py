@@ -1,4 +1,4 @@
-"""The fast path and Great Expectations judge alike, and the gate finds what the fast path would let through."""
+"""The SQL and Great Expectations judge alike, and the gate finds bad points that the SQL would miss."""
 
 import importlib
 import warnings
@@ -23,14 +23,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationW
 
 @pytest.fixture(scope="module", autouse=True)
 def _import_great_expectations() -> None:
-    """Its own import warns."""
+    """Import Great Expectations, whose own import warns."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         importlib.import_module("great_expectations.expectations")
 
 
 def judged(points: list[dict[str, Any]], rules: Rules) -> pd.DataFrame:
-    """Every distinct point with the bits of the fast path, and what the suite wants to know."""
+    """Every distinct point with the bits of the SQL, and the columns that the suite needs."""
     with duck.connect() as connection:
         connection.register("points", pa.Table.from_pylist(points, schema=SAMPLES))
         connection.execute("CREATE TEMP TABLE carried (series_id BIGINT, timestamp TIMESTAMPTZ, volume DOUBLE)")
@@ -59,7 +59,7 @@ def test_the_fast_path_flags_what_great_expectations_flags(seed: int) -> None:
         if rule.check != "duplicate":
             assert fast == slow, rule.name
             continue
-        # The suite names every point of a group, the fast path all but the one that counts.
+        # The suite flags every point of a group, the SQL all except the one that counts.
         assert fast < slow
         groups = found.loc[sorted(slow)].groupby(["series_id", "timestamp"])
         assert len(slow - fast) == len(groups)
@@ -75,7 +75,7 @@ def test_a_rule_that_great_expectations_cannot_evaluate_raises() -> None:
         validate(judged([point(1.0)], quality_rules.load(None)), odd)
 
 
-def test_the_gate_passes_after_the_quality_step_and_finds_a_point_that_was_let_through(site: Site) -> None:
+def test_the_gate_passes_after_the_quality_step_and_finds_a_bad_point_that_it_missed(site: Site) -> None:
     from quality.gate import check
 
     assert check(site).points == 0

@@ -1,4 +1,4 @@
-"""Real metric series (NAB, Bitbrains), loaded as they are, give per day what pandas gives."""
+"""Real metric series (NAB, Bitbrains), loaded as they are, have the daily statistics that pandas computes."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from meterhouse.rollups.step import roll_up
 pytestmark = pytest.mark.slow
 
 
-def test_real_series_give_per_day_what_pandas_gives(open_site: OpenSite, shared: Path) -> None:
+def test_daily_statistics_of_real_series_equal_those_of_pandas(open_site: OpenSite, shared: Path) -> None:
     site = open_site()
     files = sorted((shared / "series").glob("*.csv.gz"))
     assert files
@@ -31,7 +31,7 @@ def test_real_series_give_per_day_what_pandas_gives(open_site: OpenSite, shared:
         given["timestamp"] = pd.to_datetime(given["timestamp"], utc=True)
         given["meter"] = given.get("metric", name)
         rows += len(given)
-        # A point is (series, time): of several rows of one time the last counts.
+        # A point is (series, time): of several rows with one time, the last counts.
         given = given.drop_duplicates(["meter", "timestamp"], keep="last")
         distinct += len(given)
         for meter, of_meter in given.groupby("meter"):

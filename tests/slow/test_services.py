@@ -1,4 +1,4 @@
-"""deploy/services.py: servers start, answer, keep data, and nothing of them is left after a stop."""
+"""deploy/services: servers start, answer and keep their data, and no process is left after a stop."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.service, pytest.mark.slow]
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Give a folder that the postgres user can pass to, as pytest's own cannot; stop what runs in it."""
+    """A folder that the postgres user can enter, unlike pytest's own; what runs in it is stopped afterwards."""
     path = Path(tempfile.mkdtemp(prefix="meterhouse-test-", dir="/tmp"))
     yield path
     if (path / "services.json").exists():
@@ -56,7 +56,7 @@ def alive(pids: set[int]) -> set[int]:
 
 
 def naming(folder: Path) -> set[int]:
-    """Return the processes that have the folder in their command line, whoever started them."""
+    """The processes that have the folder in their command line."""
     found = set()
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -133,7 +133,7 @@ def test_rabbitmq_comes_back_on_its_port_after_a_kill_and_after_a_stop(folder: P
     assert not naming(folder)
 
     with socket.create_server(("127.0.0.1", int(env["METERHOUSE_TEST_AMQP_URL"].rpartition(":")[2].partition("/")[0]))):
-        assert start(folder, "amqp") != env  # somebody else has it now
+        assert start(folder, "amqp") != env  # another process has it now
 
 
 def test_a_server_that_fails_ends_those_that_start_beside_it_unless_it_is_optional(folder: Path) -> None:
@@ -188,7 +188,7 @@ def test_a_server_named_by_the_environment_is_used_and_none_started(folder: Path
     assert query(url, "select 1") == [(1,)]  # and not stopped
 
 
-def test_a_server_that_cannot_be_had_fails_in_one_line_unless_it_is_optional() -> None:
+def test_a_server_that_cannot_be_provided_fails_in_one_line_unless_it_is_optional() -> None:
     nobody = {"METERHOUSE_TEST_POSTGRES_URL": "postgresql+psycopg://postgres@127.0.0.1:1/postgres"}
     begun = time.monotonic()
     done = services("run", "--only", "postgres", "--", "echo", "went on", **nobody)

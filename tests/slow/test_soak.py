@@ -1,4 +1,4 @@
-"""Collection goes on for long at the highest rate that the machine sustains: all is counted, and memory stays flat."""
+"""A long collection at the highest rate that the machine sustains: everything is counted, and memory stays flat."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from builders import rows
 from conftest import OpenSite
 from stream_steps import PROCESSES, Collector
 
-from meterhouse.catalog import behind
+from meterhouse.catalog import commits_behind
 from meterhouse.conversion.step import unconverted
 
 pytestmark = [pytest.mark.slow, pytest.mark.service]
@@ -24,17 +24,17 @@ SECONDS = float(os.environ.get("METERHOUSE_TEST_SOAK_SECONDS", "40"))
 """How long messages are published; `make soak` has ten minutes."""
 
 WAITING = 5_000, 20_000
-"""The publisher pauses when more messages than the second figure wait, until fewer than the first one do."""
+"""The publisher pauses if more messages wait than the second number, until fewer wait than the first."""
 
 ROUND = traffic(1, notifications=475, polling=25)
-"""What is published again and again, with new message_ids."""
+"""The messages that are published repeatedly, with new message_ids."""
 
 CATCH_UP_SECONDS = 60 + SECONDS
-"""Time for what is left when the publisher is done."""
+"""Time for what is left when the publisher has ended."""
 
 
 def publish_rounds(url: str, queue: str, seconds: float, told: Connection) -> None:
-    """Publish whole rounds as fast as they are collected, for so long; tell how many at the end.
+    """Publish whole rounds as fast as they are collected, for a time; report how many at the end.
 
     The frames are made here: py-amqp's own take ten times as long.
     """
@@ -67,14 +67,14 @@ def frame(kind: int, channel_id: int, payload: bytes) -> bytes:
 
 
 def templates(body: bytes, message_id: str) -> list[bytes]:
-    """The parts of a body between which its message_id stands; the instance that it is about stays the same."""
+    """The parts of a body before and after its message_id; the instance that it is about stays the same."""
     instance = b'instance_id\\": \\"'
     kept = body.replace(instance + message_id.encode(), instance + message_id[::-1].encode())
     return kept.replace(message_id.replace("-", "").encode(), message_id.encode()).split(message_id.encode())
 
 
 def resident(pid: int | None) -> float:
-    """The memory that a process has, in MB; 0 where there is none."""
+    """The memory of a process, in MB; 0 if it does not exist."""
     try:
         text = Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -83,7 +83,7 @@ def resident(pid: int | None) -> float:
 
 
 def flat(measured: list[float]) -> bool:
-    """Whether the last third has no more than the middle one, noise set aside."""
+    """Whether the last third is not above the middle one, apart from noise."""
     third = len(measured) // 3
     return statistics.median(measured[-third:]) <= 1.15 * statistics.median(measured[third : 2 * third]) + 50
 
@@ -109,7 +109,7 @@ def test_a_long_collection_at_full_speed_counts_exactly_in_flat_memory(
         count = rounds * len(ROUND.bodies)
         wait_for(lambda: depth(amqp_url, queue) == 0, "the end of the queue", CATCH_UP_SECONDS)
         landed = time.monotonic() - begun
-        wait_for(lambda: (unconverted(site), behind(site)) == (0, 0), "the last conversion", CATCH_UP_SECONDS)
+        wait_for(lambda: (unconverted(site), commits_behind(site)) == (0, 0), "the last conversion", CATCH_UP_SECONDS)
         converted = time.monotonic() - begun
         assert collector.signalled(signal.SIGTERM) == 0, collector.errors
         assert collector.errors == ""

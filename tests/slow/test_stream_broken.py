@@ -1,4 +1,4 @@
-"""The stream is broken in every way, and counted: nothing is lost, and nothing is there twice."""
+"""The stream fails in every way, and the results are counted: nothing is lost or duplicated."""
 
 import itertools
 import os
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.service]
 KINDS = ["classic", "quorum"]
 
 AWAY_SECONDS = 60.0
-"""How long the warehouse is away."""
+"""How long the warehouse is unavailable."""
 
 Collect = Callable[..., Collector]
 Stage = Callable[..., tuple[Site, str]]
@@ -34,7 +34,7 @@ Stage = Callable[..., tuple[Site, str]]
 
 @pytest.fixture
 def collect() -> Iterator[Collect]:
-    """Start collectors; what still runs at the end is killed."""
+    """Starts collectors; those that still run at the end are killed."""
     started: list[Collector] = []
 
     def start(*arguments: Any, **more: Any) -> Collector:
@@ -48,7 +48,7 @@ def collect() -> Iterator[Collect]:
 
 @pytest.fixture
 def stage(open_site: OpenSite, names: Callable[[str], str], amqp_url: str) -> Stage:
-    """Make a queue, and a site that consumes it; give both."""
+    """Create a queue, and a site that consumes it; return both."""
 
     def make(kind: str = "classic", url: str = "", at: str = "", **settings: Any) -> tuple[Site, str]:
         queue = names(kind)
@@ -62,7 +62,7 @@ def stage(open_site: OpenSite, names: Callable[[str], str], amqp_url: str) -> St
 
 
 def finish(collect: Collect, site: Site, queue: str, url: str) -> None:
-    """Collect what is left, as soon as the broker knows of no other consumer."""
+    """Collect what is left, as soon as the queue has no other consumer."""
     wait_for(lambda: consumers(url, queue) == 0, "the end of all consumers")
     last = collect(site)
     assert last.ended() == 0, last.errors
@@ -78,7 +78,7 @@ def consumers(url: str, queue: str) -> int:
 OF_NOTIFICATIONS = "when=lambda self, name, *a, **k: name == 'notifications'"
 MOMENTS = {
     "before landing": "before(landing.Landing, 'land', nth=2)",
-    "between dead letters and landing": "after(landing, 'bury')",
+    "between dead letters and landing": "after(landing, 'store_letters')",
     "before the data file": f"before(lake.Lake, 'write_files', nth=2, {OF_NOTIFICATIONS})",
     "between the data file and the commit": f"before(lake.Lake, 'commit', nth=2, {OF_NOTIFICATIONS})",
     "at the first trace of the commit": "die_at_first_trace({log!r}, 0.0)",
@@ -96,7 +96,7 @@ MOMENTS = {
     ),
     "before conversion": "before(conversion, '_convert_some')",
     "between samples and events": ("before(lake.Lake, 'append', when=lambda self, name, *a, **k: name == 'events')"),
-    "between conversion and catalog": "before(catalog, '_take_in')",
+    "between conversion and catalog": "before(catalog, '_add_samples')",
     "while the index is written": "after(landed, '_pieces')",
     "between the index and its name": (
         "before(landed.Path, 'replace', when=lambda self, target: self.suffix == '.part')"
@@ -111,7 +111,7 @@ WITH_BOTH_KINDS = ["before landing", "between landing and acknowledging", "betwe
     ("moment", "kind"),
     [*((moment, "classic") for moment in MOMENTS), *((moment, "quorum") for moment in WITH_BOTH_KINDS)],
 )
-def test_a_killed_consumer_loses_nothing_and_doubles_nothing(
+def test_a_killed_consumer_loses_and_duplicates_nothing(
     stage: Stage, collect: Collect, amqp_url: str, moment: str, kind: str
 ) -> None:
     site, queue = stage(kind, stream_prefetch=40)
@@ -131,9 +131,7 @@ def mixed(bodies: list[bytes]) -> list[bytes]:
     return bodies
 
 
-def test_a_row_of_kills_under_load_loses_nothing_and_doubles_nothing(
-    stage: Stage, collect: Collect, amqp_url: str
-) -> None:
+def test_repeated_kills_under_load_lose_and_duplicate_nothing(stage: Stage, collect: Collect, amqp_url: str) -> None:
     site, queue = stage("quorum", stream_prefetch=400)
     made = traffic(2, notifications=3000, polling=200, samples=20)
     publisher = Publisher(amqp_url, queue, made.bodies, per_second=300)
@@ -155,7 +153,7 @@ def test_a_row_of_kills_under_load_loses_nothing_and_doubles_nothing(
 FOLLOWED_BY_A_PROCESS = "intake.MANY_MESSAGES = 1"
 
 
-def test_a_conversion_process_that_is_killed_again_and_again_converts_all_once(
+def test_a_conversion_process_that_is_killed_repeatedly_converts_everything_once(
     stage: Stage, collect: Collect, amqp_url: str
 ) -> None:
     site, queue = stage(stream_prefetch=400)
@@ -164,11 +162,11 @@ def test_a_conversion_process_that_is_killed_again_and_again_converts_all_once(
     publisher.start()
     collector = collect(site, "--follow", fault=FOLLOWED_BY_A_PROCESS)
     killed = 0
-    while publisher.at_work:
-        wait_for(lambda: collector.child() or not publisher.at_work, "a conversion process")
+    while publisher.is_running:
+        wait_for(lambda: collector.child() or not publisher.is_running, "a conversion process")
         if child := collector.child():
             time.sleep(0.3 * (killed % 6))
-            with suppress(ProcessLookupError):  # it ended by itself, for nothing more came
+            with suppress(ProcessLookupError):  # it ended by itself, because nothing more came
                 os.kill(child, signal.SIGKILL)
                 killed += 1
     assert killed >= 3
@@ -199,7 +197,7 @@ def test_a_conversion_process_ends_with_the_consumer_that_is_killed(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_broker_killed_under_load_loses_nothing_and_doubles_nothing(
+def test_a_broker_killed_under_load_loses_and_duplicates_nothing(
     stage: Stage, collect: Collect, own_broker: Broker, kind: str
 ) -> None:
     url = own_broker.url
@@ -209,7 +207,7 @@ def test_a_broker_killed_under_load_loses_nothing_and_doubles_nothing(
     publisher.start()
     collector = collect(site, "--follow")
     wait_for(lambda: count(site, "notifications") > 100, "the first landings")
-    assert publisher.at_work, "the kill comes too late"
+    assert publisher.is_running, "the kill comes too late"
     own_broker.kill()
     own_broker.restart()
     publisher.join()
@@ -217,7 +215,7 @@ def test_a_broker_killed_under_load_loses_nothing_and_doubles_nothing(
     wait_for(lambda: count(site, "notifications") == len(made.bodies), "the last landing")
     wait_for(lambda: depth(url, queue) == 0, "the end of the queue")
     assert collector.signalled(signal.SIGTERM) == 0, collector.errors
-    assert "trying again" in collector.errors
+    assert "retrying in" in collector.errors
     finish(collect, site, queue, url)
     assert_exact(site, [made])
 
@@ -241,7 +239,7 @@ def reset(proxy: Proxy) -> None:
 
 
 @pytest.mark.parametrize(("fails", "kind"), [(refused, "classic"), (stalled, "quorum"), (reset, "classic")])
-def test_a_network_that_fails_within_a_drain_loses_nothing_and_doubles_nothing(
+def test_a_network_that_fails_during_a_drain_loses_and_duplicates_nothing(
     stage: Stage, collect: Collect, amqp_url: str, kind: str, fails: Callable[[Proxy], None]
 ) -> None:
     with Proxy(amqp_url) as proxy:
@@ -256,7 +254,7 @@ def test_a_network_that_fails_within_a_drain_loses_nothing_and_doubles_nothing(
         wait_for(lambda: count(site, "notifications") == len(made.bodies), "the last landing")
         wait_for(lambda: depth(amqp_url, queue) == 0, "the end of the queue")
         assert collector.signalled(signal.SIGTERM) == 0, collector.errors
-        assert "trying again" in collector.errors
+        assert "retrying in" in collector.errors
         finish(collect, site, queue, amqp_url)
         assert_exact(site, [made])
 
@@ -309,7 +307,9 @@ def test_a_consumer_slower_than_the_consumer_timeout_lands_each_message_once_and
     assert_exact(site, [made])
 
 
-def test_a_tenth_redelivered_and_a_tenth_malformed(stage: Stage, collect: Collect, amqp_url: str) -> None:
+def test_a_tenth_of_the_messages_redelivered_and_a_tenth_malformed(
+    stage: Stage, collect: Collect, amqp_url: str
+) -> None:
     site, queue = stage("quorum", stream_prefetch=500)
     made = traffic(9, notifications=1500, polling=100, samples=20)
     bad = malformed(9, 160)
@@ -322,7 +322,7 @@ def test_a_tenth_redelivered_and_a_tenth_malformed(stage: Stage, collect: Collec
 
 
 @pytest.mark.parametrize("fault", ["", MOMENTS["between dead letters and landing"], "after(collect, '_land')"])
-def test_equal_malformed_messages_are_a_dead_letter_each(
+def test_each_of_several_equal_malformed_messages_is_a_dead_letter(
     stage: Stage, collect: Collect, amqp_url: str, fault: str
 ) -> None:
     site, queue = stage()
@@ -338,7 +338,7 @@ def test_equal_malformed_messages_are_a_dead_letter_each(
 
 
 class SmallDisk:
-    """A file system of some MiB that only processes in a namespace of its own see; a context manager."""
+    """A context manager for a file system of some MiB that only processes in its namespace see."""
 
     MIB, PAGE = 8, 1 << 12
 
@@ -363,17 +363,17 @@ class SmallDisk:
 
     @property
     def seen(self) -> Path:
-        """Where other processes see what lies in its folder."""
+        """The path at which other processes see its content."""
         return Path(f"/proc/{self._holder.pid}/root{self.folder}")
 
     @property
     def entered(self) -> list[str]:
-        """How a command begins that is to see it."""
+        """The start of a command that should see it."""
         user = [] if os.geteuid() == 0 else ["--user", "--preserve-credentials"]
         return ["nsenter", "--target", str(self._holder.pid), *user, "--mount"]
 
     def fill(self) -> Path:
-        """Fill it to the last byte; return the file that does."""
+        """Fill it to the last byte; return the file that fills it."""
         filler = self.seen / "filler"
         with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
             file.writelines(itertools.repeat(bytes(self.PAGE)))
@@ -382,7 +382,7 @@ class SmallDisk:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    """Give a small disk, for a lake."""
+    """A small disk for a lake."""
     with SmallDisk(tmp_path / "disk") as made:
         yield made
 
@@ -390,7 +390,7 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
 def on_disk(stage: Stage, disk: SmallDisk, url: str) -> tuple[Site, str]:
     """A queue, and a site that consumes it into a lake on the disk."""
     site, queue = stage(url=url, stream_prefetch=1000)
-    # Processes of the test see another folder in the lake's place.
+    # Processes of the test see another folder at the lake's path.
     shutil.copytree(site.lake.url, disk.seen / "lake")
     shutil.rmtree(site.lake.url)
     Path(site.lake.url).symlink_to(disk.folder / "lake")
@@ -398,13 +398,13 @@ def on_disk(stage: Stage, disk: SmallDisk, url: str) -> tuple[Site, str]:
 
 
 def brought_back(site: Site, disk: SmallDisk) -> None:
-    """Put a copy of the lake where the test sees it."""
+    """Copy the lake to where the test sees it."""
     Path(site.lake.url).unlink()
     shutil.copytree(disk.seen / "lake", site.lake.url)
 
 
 def waiting(broker: Broker, queue: str) -> int:
-    """How many messages a queue holds, those that are taken and not acknowledged among them."""
+    """The number of messages in a queue, including those that are taken and not acknowledged."""
     listed = broker.control("list_queues", "--quiet", "--no-table-headers", "name", "messages")
     return int(dict(line.split() for line in listed.splitlines())[queue])
 
@@ -421,17 +421,17 @@ def test_a_full_disk_is_waited_for_and_nothing_is_lost(
     filler = disk.fill()
     publish(own_broker.url, "", queue, bodies)
     collector = collect(site, "--follow", fault=QUICKLY, entered=disk.entered)
-    wait_for(lambda: collector.errors.count("trying again") >= 3, "the warnings")
+    wait_for(lambda: collector.errors.count("retrying in") >= 3, "the warnings")
     assert "No space left" in collector.errors
     assert waiting(own_broker, queue) == len(bodies)
     no_commit = "written: Generic LocalFileSystem error: No space left on device"
-    for _ in range(100):  # page by page, there is room for a data file and not for its commit
-        warned = collector.errors.count("trying again")
+    for _ in range(100):  # page by page, until there is room for a data file but not for its commit
+        warned = collector.errors.count("retrying in")
         if no_commit in collector.errors:
             break
         os.truncate(filler, filler.stat().st_size - SmallDisk.PAGE)
-        with suppress(AssertionError):  # it goes on without a warning where there was room for a batch
-            wait_for(lambda warned=warned: collector.errors.count("trying again") > warned, "a warning", 0.5)
+        with suppress(AssertionError):  # it continues without a warning if there was room for a batch
+            wait_for(lambda warned=warned: collector.errors.count("retrying in") > warned, "a warning", 0.5)
     assert "written: [Errno 28] No space left on device" in collector.errors, "no data file failed"
     assert no_commit in collector.errors, "no commit failed"
     filler.unlink()
@@ -444,7 +444,7 @@ def test_a_full_disk_is_waited_for_and_nothing_is_lost(
     assert left_behind(site) == set()
 
 
-def test_one_collection_onto_a_full_disk_fails_in_a_line_and_fills_it_no_further(
+def test_one_collection_onto_a_full_disk_fails_in_one_line_and_writes_nothing_more(
     stage: Stage, collect: Collect, amqp_url: str, disk: SmallDisk
 ) -> None:
     site, queue = on_disk(stage, disk, amqp_url)
@@ -469,7 +469,7 @@ def test_one_collection_onto_a_full_disk_fails_in_a_line_and_fills_it_no_further
     assert left_behind(site) == set()
 
 
-def test_a_warehouse_that_is_away_holds_up_no_landing(
+def test_an_unavailable_warehouse_does_not_hold_up_landing(
     stage: Stage, collect: Collect, amqp_url: str, postgres_url: str
 ) -> None:
     with Proxy(postgres_url) as proxy:
@@ -493,7 +493,7 @@ def test_a_warehouse_that_is_away_holds_up_no_landing(
         proxy.pass_on()
         wait_for(lambda: count(site, "events") == made.events, "the last conversion")
         assert collector.signalled(signal.SIGTERM) == 0, collector.errors
-        assert "landing goes on" in collector.errors
+        assert "landing continues" in collector.errors
         finish(collect, site, queue, amqp_url)
         assert_exact(site, [made])
         site.warehouse.engine.dispose()
@@ -503,7 +503,7 @@ def test_a_warehouse_that_is_away_holds_up_no_landing(
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_a_consumer_that_is_asked_to_end_acknowledges_what_it_landed(
+def test_a_consumer_that_is_stopped_acknowledges_what_it_landed(
     stage: Stage, amqp_url: str, collect: Collect, number: int, status: int
 ) -> None:
     site, queue = stage("quorum", stream_prefetch=200)

@@ -1,4 +1,4 @@
-"""What definitions and messages may cost: files and texts made to run away end in one line, with little memory."""
+"""Limits on what definitions and messages cost: malicious files and texts end in one line, with little memory."""
 
 import json
 import subprocess
@@ -16,15 +16,15 @@ from meterhouse.collection.collect import collect
 from meterhouse.conversion.step import convert
 from meterhouse.definitions import quality_rules
 from meterhouse.definitions.expressions import MATCH_LIMIT, compile_expression
-from meterhouse.definitions.patterns import LONGEST_RESULT, compile_pattern, substitute
+from meterhouse.definitions.patterns import MAX_RESULT, compile_pattern, substitute
 from meterhouse.errors import DefinitionError
 from meterhouse.site import Site
 from meterhouse.stream.envelope import BadMessage, unwrap
-from meterhouse.yaml_lines import MOST_BYTES, MOST_DEPTH
+from meterhouse.yaml_lines import MAX_BYTES, MAX_DEPTH
 
 MEMORY = 1 << 30
 SECONDS = 60
-"""Of processor time, for all files together; what is not bounded takes more than the age of the universe."""
+"""Processor time for all files together. Without limits, it would take longer than the age of the universe."""
 
 METER = """metric:
   - name: good
@@ -60,22 +60,22 @@ def merges(levels: int = 24) -> str:
     return "\n".join(lines) + "\n"
 
 
-# A meters.yaml, what is said of it, and on which line.
+# A meters.yaml, the error for it, and its line.
 FILES = {
-    "nested lists": ("metric: " + "[" * 100_000, f"nested more than {MOST_DEPTH} levels", 1),
-    "nested mappings": ("metric: " + "{a: " * 100_000, f"nested more than {MOST_DEPTH} levels", 1),
-    "nested dashes": ("metric:\n  " + "- " * 100_000 + "x", f"nested more than {MOST_DEPTH} levels", 2),
-    "nested keys": ("? " * 100_000 + "x", f"nested more than {MOST_DEPTH} levels", 1),
+    "nested lists": ("metric: " + "[" * 100_000, f"nested more than {MAX_DEPTH} levels", 1),
+    "nested mappings": ("metric: " + "{a: " * 100_000, f"nested more than {MAX_DEPTH} levels", 1),
+    "nested dashes": ("metric:\n  " + "- " * 100_000 + "x", f"nested more than {MAX_DEPTH} levels", 2),
+    "nested keys": ("? " * 100_000 + "x", f"nested more than {MAX_DEPTH} levels", 1),
     "nested blocks": (
         "".join(" " * n + "a:\n" for n in range(2_000)),
-        f"nested more than {MOST_DEPTH} levels",
-        MOST_DEPTH + 1,
+        f"nested more than {MAX_DEPTH} levels",
+        MAX_DEPTH + 1,
     ),
-    "aliases of aliases": (laughs() + "metric: []\n", "values, what its aliases stand for included", 6),
-    "merges of merges": (merges() + "metric: []\n", "values, what its aliases stand for included", None),
+    "aliases of aliases": (laughs() + "metric: []\n", "values, counting those that aliases stand for", 6),
+    "merges of merges": (merges() + "metric: []\n", "values, counting those that aliases stand for", None),
     "an alias of itself": ("metric: &a\n  - *a\n", "the alias 'a' is part of what it stands for", 2),
-    "a large file": ("# " + "x" * 50_000_000, f"larger than {MOST_BYTES >> 20} MiB", 1),
-    "many values": ("metric: [" + "a," * 600_000 + "]", "holds more than 500,000 values", 1),
+    "a large file": ("# " + "x" * 50_000_000, f"larger than {MAX_BYTES >> 20} MiB", 1),
+    "many values": ("metric: [" + "a," * 600_000 + "]", "has more than 500,000 values", 1),
     "a number without end": ("metric: " + "9" * 1_000_000, "Exceeds the limit", None),
     "nested brackets": (meter("'" + "(" * 4_000 + "payload.a" + ")" * 4_000 + "'"), "nested too deeply", 12),
     "nested filters": (meter("'payload" + "[?(@.a" * 1_000 + ")]" * 1_000 + "'"), "nested too deeply|no JSONPath", 12),
@@ -86,7 +86,7 @@ FILES = {
     "a long event type": (meter(event_type="a?" * 100_000), "has more than 4096 characters", 9),
     "a nested event type": (
         meter(event_type="'" + "(" * 1_900 + ")" * 1_900 + "'"),
-        "nested too deeply|is no regular expression|too many groups",
+        "nested too deeply|is not a regular expression|too many groups",
         9,
     ),
     "a costly substitution": (
@@ -117,7 +117,7 @@ for path in map(Path, sys.argv[1:]):
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[list[str], list[str]]]:
-    """What is said of each file, and the meters that it gives, by a process with little memory."""
+    """The errors and meters of each file, read by a process with little memory."""
     folder = tmp_path_factory.mktemp("definitions")
     paths = []
     for name, (content, *_) in FILES.items():
@@ -131,7 +131,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[list[str
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_that_would_run_away_ends_in_one_line_that_says_where(
+def test_a_file_that_would_take_too_much_is_one_line_that_says_where(
     loaded: dict[str, tuple[list[str], list[str]]], name: str
 ) -> None:
     _, reason, line = FILES[name]
@@ -140,7 +140,7 @@ def test_a_file_that_would_run_away_ends_in_one_line_that_says_where(
     assert f"{name}.yaml:{line or ''}".rstrip(":") in said
     assert "\n" not in said
     assert len(said) < 800
-    # A meter that cannot work leaves the others at work.
+    # An invalid meter does not affect the others.
     assert good == (["good"] if "'bad' is left out" in said else [])
 
 
@@ -148,7 +148,7 @@ def test_a_file_that_would_run_away_ends_in_one_line_that_says_where(
     ("content", "reason", "line"),
     [
         ("rules: " + "[" * 100_000, "nested more than", 1),
-        (laughs() + "rules: []", "what its aliases stand for included", 6),
+        (laughs() + "rules: []", "counting those that aliases stand for", 6),
         ("rules:\n  - &a\n    - *a", "is part of what it stands for", 3),
         ("#" * 5_000_000, "larger than 4 MiB", 1),
         ("rules: 2026-13-45", "month must be in 1..12", None),
@@ -181,14 +181,14 @@ def test_an_expression_that_multiplies_matches_is_stopped(expression: str) -> No
         compile_expression(expression).all(message)
 
 
-def test_a_filter_does_not_try_its_regular_expression_on_a_text_beyond_its_limit() -> None:
+def test_a_filter_does_not_apply_its_regular_expression_to_a_text_beyond_its_limit() -> None:
     compiled = compile_expression('payload.a[?(@.b ~ "a*b")].c')
     assert compiled.first({"payload": {"a": [{"b": "a" * 4_095 + "b", "c": 5}]}}) == 5
     with pytest.raises(ValueError, match="a text of 5000 characters is too long"):
         compiled.first({"payload": {"a": [{"b": "a" * 5_000, "c": 5}]}})
 
 
-def test_the_limit_is_of_each_evaluation_not_of_all() -> None:
+def test_the_limit_is_for_each_evaluation_not_for_all() -> None:
     message = {"event_type": "x", "payload": {"a": [{"b": n} for n in range(9_000)]}}
     every, filtered = compile_expression("payload.a[*].b"), compile_expression("payload.a[?b > 8997].b")
     for _ in range(MATCH_LIMIT // 9_000):
@@ -203,38 +203,38 @@ def test_the_limit_is_of_each_evaluation_not_of_all() -> None:
         (
             "payload.a.`sub(/a*b/, x)`",
             "a" * 5_000,
-            "too long for the regular expression 'a\\*b', which is applied to 4096",
+            "too long for the regular expression 'a\\*b', which is applied to at most 4096",
         ),
         ("payload.a.`sub(/^a/, x)`", "a" * 70_000, "too long for the regular expression"),
-        ("payload.a.`sub(/a/, " + "x" * 1_000 + ")`", "a" * 4_096, f"more than {LONGEST_RESULT} characters"),
+        ("payload.a.`sub(/a/, " + "x" * 1_000 + ")`", "a" * 4_096, f"more than {MAX_RESULT} characters"),
     ],
 )
-def test_a_text_that_a_regular_expression_cannot_bear_is_refused(expression: str, text: str, reason: str) -> None:
+def test_a_text_that_is_too_long_for_a_regular_expression_is_rejected(expression: str, text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         compile_expression(expression).first({"payload": {"a": text}})
 
 
 @pytest.mark.parametrize(("regex", "by"), [("a", "b"), ("(a)(b)?", r"\2\1\g<0>"), ("a*", "-"), ("(?=(.*))", r"\1")])
-def test_a_large_substitution_gives_what_python_s_own_gives(regex: str, by: str) -> None:
+def test_a_large_substitution_equals_that_of_python(regex: str, by: str) -> None:
     pattern = compile_pattern(regex)
     for text in ("", "ab", "aab" * 50, "aab" * 450):
         try:
             assert substitute(pattern, by, text) == pattern.sub(by, text)
         except ValueError:
-            assert len(pattern.sub(by, text)) > LONGEST_RESULT / 2
+            assert len(pattern.sub(by, text)) > MAX_RESULT / 2
 
 
 # -- messages -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("opening", [b"[", b'{"a":', b'[{"a":'])
-def test_a_message_that_is_nested_without_end_is_a_bad_one(opening: bytes) -> None:
+def test_a_message_that_is_nested_too_deeply_is_bad(opening: bytes) -> None:
     for depth in (2_000, 100_000):
         with pytest.raises(BadMessage, match="not JSON"):
             unwrap(opening * depth)
 
 
-def test_messages_of_any_depth_cost_only_themselves(open_site: OpenSite) -> None:
+def test_messages_of_any_depth_do_not_affect_others(open_site: OpenSite) -> None:
     site: Site = open_site()
 
     def nested(opening: str, closing: str, depth: int) -> str:
@@ -263,7 +263,7 @@ def test_messages_of_any_depth_cost_only_themselves(open_site: OpenSite) -> None
 def test_a_descent_over_a_large_message_ends_soon() -> None:
     wide = {"event_type": "x", "payload": {"a": list(range(200_000))}}
     begun = time.process_time()
-    with pytest.raises(ValueError, match="looked at more than 20000 values"):
+    with pytest.raises(ValueError, match="visited more than 20000 values"):
         compile_expression("payload..b").first(wide)
     deep: Any = {}
     for _ in range(900):

@@ -1,4 +1,4 @@
-"""The URLs of brokers and the settings of the stream: what is taken, what is refused, and that no password shows."""
+"""URLs of brokers and settings of the stream: what is accepted, what is rejected, and that no password shows."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from meterhouse import settings as settings_module
 from meterhouse.broker_urls import HEARTBEAT_SECONDS, Broker, Host, brokers
 from meterhouse.doctor import examine
 from meterhouse.errors import SettingsError
-from meterhouse.settings import Settings, listed, read_settings, without_passwords
+from meterhouse.settings import declarations, listed, read_settings, without_passwords
 
 SECRET = "s3cr3t"
 
@@ -80,12 +80,12 @@ def test_the_hosts_of_a_cluster_as_oslo_messaging_writes_them() -> None:
     assert found.place("notifications.info") == "a:5672,b:5673,[::1]:1/v notifications.info"
 
 
-def test_several_brokers_are_parted_by_spaces() -> None:
+def test_several_brokers_are_separated_by_spaces() -> None:
     found = brokers(" amqp://a/x  amqps://b\tamqp://a/y\n")
     assert [broker.name for broker in found] == ["a:5672/x", "b:5671/", "a:5672/y"]
 
 
-def test_the_heartbeat_is_given_in_the_url() -> None:
+def test_the_heartbeat_is_set_in_the_url() -> None:
     assert one("amqp://h").heartbeat == HEARTBEAT_SECONDS
     assert one("amqp://h/v?heartbeat=2").heartbeat == 2
     assert one("rabbit://h/?ssl=1&heartbeat=1.5").heartbeat == 1.5
@@ -98,21 +98,21 @@ def test_the_heartbeat_is_given_in_the_url() -> None:
         ("h:5672", "must be file:///folder"),
         ("amqp:/h", "must be file:///folder"),
         ("AMQP://h", "must be file:///folder"),
-        ("amqp://", "names no host: write amqp://user:password@host:port/vhost"),
-        (f"amqp://u:{SECRET}@", "names no host"),
-        (f"amqp://u:{SECRET}@:5672/v", "names no host"),
-        (f"amqp://u:{SECRET}@a,,b", "names no host"),
-        (f"amqp://u:{SECRET}@h:many", "has a port that is no number up to 65535"),
-        (f"amqp://u:{SECRET}@h:65536", "has a port that is no number up to 65535"),
-        (f"amqp://u:{SECRET}@[::1", "has a port that is no number"),
-        ("amqp://h/?heartbeat=soon", "has a heartbeat that is no number of seconds"),
-        ("amqp://h/?heartbeat=0", "has a heartbeat that is not within 1 to 3600 seconds"),
-        ("amqp://h/?heartbeat=nan", "has a heartbeat that is not within 1 to 3600 seconds"),
-        (f"amqp://u:{SECRET}@h/v amqp://x:{SECRET}@h/v", "a broker is given twice"),
-        (f"amqp://u:{SECRET} {SECRET}@h/v", "has a port that is no number"),
-        (f"amqp://u:12/{SECRET}@h/v", "has a character that must be escaped in an account: / as %2F, ? as %3F"),
-        (f"amqp://u:12?{SECRET}@h/v", "has a character that must be escaped in an account"),
-        (f"amqp://u:12#{SECRET}@h/v", "has a character that must be escaped in an account"),
+        ("amqp://", "has no host: write amqp://user:password@host:port/vhost"),
+        (f"amqp://u:{SECRET}@", "has no host"),
+        (f"amqp://u:{SECRET}@:5672/v", "has no host"),
+        (f"amqp://u:{SECRET}@a,,b", "has no host"),
+        (f"amqp://u:{SECRET}@h:many", "has a port that is not a number up to 65535"),
+        (f"amqp://u:{SECRET}@h:65536", "has a port that is not a number up to 65535"),
+        (f"amqp://u:{SECRET}@[::1", "has a port that is not a number"),
+        ("amqp://h/?heartbeat=soon", "has a heartbeat that is not a number of seconds"),
+        ("amqp://h/?heartbeat=0", "has a heartbeat that is not between 1 and 3600 seconds"),
+        ("amqp://h/?heartbeat=nan", "has a heartbeat that is not between 1 and 3600 seconds"),
+        (f"amqp://u:{SECRET}@h/v amqp://x:{SECRET}@h/v", "a broker is named twice"),
+        (f"amqp://u:{SECRET} {SECRET}@h/v", "has a port that is not a number"),
+        (f"amqp://u:12/{SECRET}@h/v", "has an account with a character to escape: write / as %2F, ? as %3F"),
+        (f"amqp://u:12?{SECRET}@h/v", "has an account with a character to escape"),
+        (f"amqp://u:12#{SECRET}@h/v", "has an account with a character to escape"),
     ],
 )
 def test_a_url_that_cannot_be_used_says_why_and_shows_no_password(url: str, said: str, tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_no_password_shows_at_the_terminal(environment: Any, url: str) -> None:
     assert SECRET not in str(examine())
 
 
-def test_settings_hold_the_url_and_do_not_show_it(tmp_path: Path) -> None:
+def test_settings_have_the_url_and_do_not_show_it(tmp_path: Path) -> None:
     given = read_settings(home=tmp_path, stream_url=f"amqp://u:{SECRET}@h/v")
     assert given.stream_url == f"amqp://u:{SECRET}@h/v"
     assert not given.is_spool
@@ -187,7 +187,7 @@ def test_settings_hold_the_url_and_do_not_show_it(tmp_path: Path) -> None:
     ("given", "said"),
     [
         ({"stream_queues": "a,b,a"}, "a name is given twice"),
-        ({"stream_queues": "amq.topic"}, "begins with amq., which is RabbitMQ's own"),
+        ({"stream_queues": "amq.topic"}, "begins with amq., which RabbitMQ reserves"),
         ({"stream_exchanges": "q" * 256}, "a name is longer than 255 bytes"),
         ({"stream_queues": " , "}, "METERHOUSE_STREAM_QUEUES=' , ': names nothing"),
         ({"stream_exchanges": ","}, "METERHOUSE_STREAM_EXCHANGES=',': names nothing"),
@@ -201,7 +201,7 @@ def test_settings_hold_the_url_and_do_not_show_it(tmp_path: Path) -> None:
         ({"collect_bytes": 1}, "METERHOUSE_COLLECT_BYTES=1"),
     ],
 )
-def test_a_setting_that_cannot_work_is_refused_by_name(given: dict[str, Any], said: str, tmp_path: Path) -> None:
+def test_an_invalid_setting_is_rejected_by_name(given: dict[str, Any], said: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as fault:
         read_settings(home=tmp_path, stream_url="amqp://h", **given)
     assert said in str(fault.value)
@@ -221,7 +221,7 @@ def test_names_may_have_spaces_around_them(tmp_path: Path) -> None:
     assert listed(given.stream_exchanges) == []
 
 
-def test_the_spool_is_the_stream_where_no_broker_is_named(tmp_path: Path) -> None:
+def test_the_spool_is_the_stream_if_no_broker_is_named(tmp_path: Path) -> None:
     assert read_settings(home=tmp_path).is_spool
     given = read_settings(home=tmp_path, stream_url="file:///var/lib/my%20spool")
     assert given.is_spool
@@ -229,12 +229,12 @@ def test_the_spool_is_the_stream_where_no_broker_is_named(tmp_path: Path) -> Non
 
 
 def test_every_setting_of_the_stream_is_described() -> None:
-    for name, field in Settings.model_fields.items():
+    for name, declared in declarations().items():
         if name.startswith(("stream_", "collect_")):
-            assert field.description, name
+            assert declared.description, name
 
 
-def test_an_at_sign_in_an_account_is_refused_unless_it_is_escaped() -> None:
-    with pytest.raises(ValueError, match="has an @ in an account: write it as %40"):
+def test_an_at_sign_in_an_account_is_rejected_unless_it_is_escaped() -> None:
+    with pytest.raises(ValueError, match="has an account with an @: write it as %40"):
         brokers("amqp://u:p@ss@h/")
     assert brokers("amqp://u:p%40ss@h/")[0].hosts[0].password == "p@ss"

@@ -1,4 +1,4 @@
-"""The DAGs as Airflow reads them, in a process of its own: Airflow warns and configures itself when imported."""
+"""The DAGs as Airflow reads them, in a separate process: Airflow warns and configures itself when it is imported."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def raised(error):
         return [type(shown).__name__, str(shown), shown.__suppress_context__]
 
 found["errors"] = {
-    "busy": raised(errors.Busy("at work elsewhere", hint="Try later")),
+    "running": raised(errors.AlreadyRunning("the step is already running", hint="Try later")),
     "fault": raised(errors.MeterhouseError("messages wait")),
     "setting": raised(errors.SettingsError("is wrong", where="METERHOUSE_HOME")),
     "name": raised(errors.UnknownName("report", "usage", ["use"])),
@@ -94,7 +94,7 @@ print(json.dumps(found))
 
 @pytest.fixture(scope="module")
 def probe(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What Airflow makes of the folder, as it is deployed: the dags folder and the project on the path, no settings."""
+    """How Airflow reads the folder as deployed: the dags folder and the project are on the path, without settings."""
     home = tmp_path_factory.mktemp("airflow")
     env = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "METERHOUSE_"))}
     env |= {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False", "PYTHONPATH": str(ROOT)}
@@ -133,24 +133,24 @@ def test_a_scheduled_run_is_for_the_day_before(probe: dict[str, Any], name: str,
 
 
 @pytest.mark.parametrize("name", IDS)
-def test_a_backfill_takes_its_first_day_and_leaves_its_last(probe: dict[str, Any], name: str) -> None:
+def test_a_backfill_includes_its_first_day_and_not_its_last(probe: dict[str, Any], name: str) -> None:
     assert probe["dags"][name]["backfilled"] == [f"2026-11-0{day}" for day in range(1, 8)]
 
 
-def test_archive_runs_of_a_backfill_wait_for_one_another(probe: dict[str, Any]) -> None:
+def test_archive_runs_of_a_backfill_wait_for_each_other(probe: dict[str, Any]) -> None:
     assert probe["dags"]["meterhouse_archive"]["at_once"] == 1
 
 
-def test_the_day_is_the_partition_else_the_logical_date_else_yesterday(probe: dict[str, Any]) -> None:
+def test_the_day_is_the_partition_or_the_logical_date_or_yesterday(probe: dict[str, Any]) -> None:
     assert probe["days"] == {"partition": "2026-11-03", "logical": "2026-11-05", "neither": "2026-11-21"}
 
 
-def test_a_step_at_work_elsewhere_is_retried_and_told_by_its_text(probe: dict[str, Any]) -> None:
-    assert probe["errors"]["busy"] == ["AirflowException", "at work elsewhere. Try later", True]
+def test_a_step_that_is_already_running_is_retried_and_reported_by_its_text(probe: dict[str, Any]) -> None:
+    assert probe["errors"]["running"] == ["AirflowException", "the step is already running. Try later", True]
     assert probe["errors"]["fault"] == ["AirflowException", "messages wait", True]
 
 
-def test_a_setting_or_name_that_cannot_work_fails_at_once(probe: dict[str, Any]) -> None:
+def test_an_invalid_setting_or_name_fails_at_once(probe: dict[str, Any]) -> None:
     assert probe["errors"]["setting"] == ["AirflowFailException", "METERHOUSE_HOME: is wrong", True]
     assert probe["errors"]["name"][0] == "AirflowFailException"
     assert probe["errors"]["usage"] == ["AirflowFailException", "the span is empty", True]
@@ -160,5 +160,5 @@ def test_a_defect_keeps_its_type_and_traceback(probe: dict[str, Any]) -> None:
     assert probe["errors"]["defect"] == ["ZeroDivisionError", "x", False]
 
 
-def test_a_worker_without_settings_is_told_rather_than_given_an_empty_site(probe: dict[str, Any]) -> None:
+def test_a_worker_without_settings_gets_an_error_instead_of_an_empty_site(probe: dict[str, Any]) -> None:
     assert probe["no_home"].startswith("METERHOUSE_HOME: '.meterhouse' is relative to the worker's working directory.")

@@ -22,7 +22,7 @@ def test_a_missing_dimension_is_not_an_empty_one():
 
 
 @given(SERIES, SERIES)
-def test_two_series_share_an_id_only_when_they_are_one(one, other):
+def test_only_equal_series_share_an_id(one, other):
     assert (identity.series_id(*one) == identity.series_id(*other)) == (one == other)
 
 
@@ -41,6 +41,6 @@ def test_the_memory_of_series_is_bounded(monkeypatch):
     assert identity.series_id("s", "0", "gauge", "B", "r", "p", "u") == first
 
 
-def test_samples_of_one_notification_have_ids_of_their_own():
+def test_samples_of_one_notification_have_different_ids():
     ids = {identity.sample_id("m", meter, ordinal) for meter in ("cpu", "cpu1") for ordinal in range(12)}
     assert len(ids) == 24

@@ -24,10 +24,10 @@ from conftest import OpenSite
 
 from meterhouse import times
 from meterhouse.archive.seal import archive
-from meterhouse.catalog import behind, catalog, redo, snapshot
+from meterhouse.catalog import catalog, commits_behind, mark_for_recompute, snapshot
 from meterhouse.collection.collect import collect
 from meterhouse.conversion.step import convert, unconverted
-from meterhouse.errors import Busy, UnknownName
+from meterhouse.errors import AlreadyRunning, UnknownName
 from meterhouse.queries import report_exports, reports
 from meterhouse.queries.statistics import statistics
 from meterhouse.rollups.step import roll_up
@@ -94,7 +94,7 @@ def test_reports_are_named_for_the_question_they_answer() -> None:
     assert reports.question("usage_by_project_and_day") == "What did each project use each day?"
 
 
-def test_an_unknown_report_lists_the_near_ones(site: Site) -> None:
+def test_an_unknown_report_lists_similar_ones(site: Site) -> None:
     with pytest.raises(UnknownName, match=r"unknown report 'usage'.*usage_by_project_and_day"):
         reports.run(site, "usage", NOON, at(1))
 
@@ -118,7 +118,7 @@ def test_each_notification_is_converted_once(site: Site) -> None:
 
 
 @pytest.mark.parametrize("ahead", ["samples", "events"])
-def test_where_one_table_is_ahead_the_other_one_follows(
+def test_if_one_table_is_ahead_the_other_one_catches_up(
     site: Site, monkeypatch: pytest.MonkeyPatch, ahead: str
 ) -> None:
     behind_it = {"samples": "events", "events": "samples"}[ahead]
@@ -158,7 +158,7 @@ def test_redelivery_after_its_hours_gives_the_same_samples_and_is_counted_once(s
     drop(site.settings.spool, "a.jsonl", [message])
     process(site)
     landed = site.lake.table("notifications").to_pyarrow_table()
-    site.lake.append("notifications", landed)  # as if it had come again after the hours of redelivery
+    site.lake.append("notifications", landed)  # as if it came again after the hours of redelivery
     process(site)
     assert count(site, "samples") == 2
     assert len({row["sample_id"] for row in rows(site, "samples", "sample_id")}) == 1
@@ -166,9 +166,9 @@ def test_redelivery_after_its_hours_gives_the_same_samples_and_is_counted_once(s
     assert (hour["count"], hour["excluded"]) == (1, 0)
 
 
-def test_two_do_not_convert_at_once(site: Site) -> None:
+def test_two_processes_do_not_convert_at_the_same_time(site: Site) -> None:
     for step, lease in ((convert, "convert"), (catalog, "catalog")):
-        with site.warehouse.lease(lease), pytest.raises(Busy):
+        with site.warehouse.lease(lease), pytest.raises(AlreadyRunning):
             step(site)
 
 
@@ -204,9 +204,9 @@ def test_a_resource_keeps_the_metadata_of_its_newest_sample(site: Site) -> None:
 
 def test_a_second_catalog_run_changes_nothing(site: Site) -> None:
     site.lake.append("samples", _table([point(1)]))
-    assert behind(site) == 1
+    assert commits_behind(site) == 1
     assert catalog(site).samples == 1
-    assert behind(site) == 0
+    assert commits_behind(site) == 0
     before = warehouse_rows(site, "SELECT * FROM dirty_hours"), warehouse_rows(site, "SELECT * FROM series")
     assert catalog(site).samples == 0
     assert (warehouse_rows(site, "SELECT * FROM dirty_hours"), warehouse_rows(site, "SELECT * FROM series")) == before
@@ -237,18 +237,18 @@ def test_hours_that_are_over_and_rolled_up_count_their_late_points(site: Site) -
     assert warehouse_rows(site, "SELECT late FROM dirty_hours ORDER BY hour") == [(1,), (0,)]
 
 
-def test_hours_can_be_done_again_for_quality_or_for_the_rollup_alone(site: Site) -> None:
+def test_hours_can_be_recomputed_for_quality_or_only_for_the_rollup(site: Site) -> None:
     land_points(site, [point(1, at()), point(2, at(hours=1))])
     roll_up(site)
-    assert redo(site, "rollups", {at(), at(days=7)}, "a test") == 1
+    assert mark_for_recompute(site, "rollups", {at(), at(days=7)}, "a test") == 1
     (hour,) = snapshot(site).hours.values()
     assert (hour.hour, hour.unjudged, hour.unrolled) == (at(), False, True)
     assert judge_hours(site).hours == []
     assert roll_up(site).hours == [at()]
-    assert redo(site, "sample_quality", {at(hours=1)}, "a test") == 1
+    assert mark_for_recompute(site, "sample_quality", {at(hours=1)}, "a test") == 1
     assert judge_hours(site).hours == [at(hours=1)]
     assert roll_up(site).hours == [at(hours=1)]
-    assert redo(site, "rollups", set(), "a test") == 0
+    assert mark_for_recompute(site, "rollups", set(), "a test") == 0
 
 
 # -- times --------------------------------------------------------------------------------------------------

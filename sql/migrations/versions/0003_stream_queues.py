@@ -1,4 +1,4 @@
-"""Lag of collection: what is known of each queue"""
+"""Lag of collection: what is known about each queue"""
 
 import sqlalchemy as sa
 from alembic import op

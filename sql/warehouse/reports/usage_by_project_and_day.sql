@@ -1,5 +1,5 @@
 -- What did each project use each day?
--- Hours of gauges are the mean of each hour that has points; counters give their reset-aware increase.
+-- Hours of gauges are the sum of the mean of each hour that has points. Counters are their increase across resets.
 SELECT
     date(r.bucket) AS day,
     s.project_id AS project_id,

@@ -1,4 +1,4 @@
-"""Alarms: decided as Ceilometer and Aodh decide, all of a cycle together, and kept in one transaction."""
+"""Alarms: evaluated together as Ceilometer and Aodh evaluate them, and written in one transaction."""
 
 import json
 import math
@@ -16,7 +16,7 @@ from conftest import OpenSite
 from meterhouse.alarms.apply import apply
 from meterhouse.alarms.definitions import Alarm, Condition, ThresholdRule, from_json, load
 from meterhouse.alarms.evaluate import COMPARE, decide, evaluate, window_values
-from meterhouse.errors import Busy, DefinitionError
+from meterhouse.errors import AlreadyRunning, DefinitionError
 from meterhouse.site import Site
 
 UNKNOWN = "insufficient data"
@@ -56,7 +56,7 @@ def alarm(name: str = "a", **rule: Any) -> Alarm:
         (UNKNOWN, False, [60, 40], "ok", True),
     ],
 )
-def test_the_state_is_that_of_ceilometer(
+def test_the_state_equals_that_of_ceilometer(
     state: str, repeat: bool, values: list[float], becomes: str, notify: bool
 ) -> None:
     outcome = decide(alarm(evaluation_periods=2, repeat_actions=repeat), state, [float(v) for v in values])
@@ -79,7 +79,7 @@ def test_each_comparison(comparison: str, values: list[float], over: list[bool])
     assert states == ["alarm" if each else "ok" for each in over]
 
 
-def test_reasons_are_those_of_aodh() -> None:
+def test_reasons_equal_those_of_aodh() -> None:
     rule = alarm(evaluation_periods=3, repeat_actions=True)
     to_alarm = decide(rule, "ok", [60.0, 61.0, 62.5])
     assert to_alarm.reason == "Transition to alarm due to 3 samples outside threshold, most recent: 62.5"
@@ -125,7 +125,7 @@ def naive(points: list[dict[str, Any]], given: Alarm, moment: datetime) -> list[
     return [float(how[rule.statistic](values)) for values in kept[-rule.evaluation_periods :]]
 
 
-def test_the_windows_of_all_alarms_are_those_of_each_alone(site: Site) -> None:
+def test_evaluating_all_alarms_together_equals_evaluating_each_alone(site: Site) -> None:
     rng = random.Random(3)
     points = [
         point(
@@ -232,7 +232,7 @@ def watched(open_site: OpenSite, tmp_path: Path) -> Site:
     return open_site(config_dir=tmp_path)
 
 
-def test_alarms_are_created_changed_and_deleted_as_the_file_says(watched: Site, tmp_path: Path) -> None:
+def test_alarms_are_created_changed_and_deleted_to_match_the_file(watched: Site, tmp_path: Path) -> None:
     assert apply(watched) == {"created": 0, "changed": 0, "deleted": 0}
     configure(tmp_path, entry("a"), entry("b", severity="critical"))
     assert apply(watched) == {"created": 2, "changed": 0, "deleted": 0}
@@ -246,7 +246,7 @@ def test_alarms_are_created_changed_and_deleted_as_the_file_says(watched: Site, 
     assert set(changes) == {"rule", "enabled"}
 
 
-def test_a_definition_is_the_same_after_the_warehouse_kept_it(watched: Site, tmp_path: Path) -> None:
+def test_a_definition_survives_the_round_trip_through_the_warehouse(watched: Site, tmp_path: Path) -> None:
     query = [{"field": "resource", "op": "ne", "value": "r1"}, {"field": "project_id", "value": 5}]
     configure(tmp_path, entry(rule={"query": query}, alarm_actions=["http://h/x", "http://h/x", "log://"]))
     (given,) = load(tmp_path)
@@ -284,7 +284,7 @@ def test_a_transition_its_history_and_its_notifications_are_kept_together(watche
     assert json.loads(kept[0][2]) == {"state": "alarm", "transition_reason": body["reason"]}
 
 
-def test_actions_are_repeated_only_where_the_alarm_says_so(watched: Site, tmp_path: Path) -> None:
+def test_actions_are_repeated_only_if_the_alarm_says_so(watched: Site, tmp_path: Path) -> None:
     configure(
         tmp_path,
         entry("once", alarm_actions=["log://once"]),
@@ -326,9 +326,9 @@ def test_a_changed_alarm_keeps_its_state_until_it_is_evaluated(watched: Site, tm
     assert evaluate(watched, at()).transitions == [("hot", "alarm", "ok")]
 
 
-def test_two_do_not_evaluate_at_once(watched: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_do_not_evaluate_at_the_same_time(watched: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("meterhouse.alarms.evaluate.WAIT_SECONDS", 0.0)
-    with watched.warehouse.lease("alarm_evaluations"), pytest.raises(Busy):
+    with watched.warehouse.lease("alarm_evaluations"), pytest.raises(AlreadyRunning):
         evaluate(watched)
 
 
@@ -341,13 +341,13 @@ def test_alarms_are_the_same_in_every_kind_of_site(any_site: Site) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"name": "x"}, r"threshold_rule of 'x' is no mapping"),
+        ({"name": "x"}, r"threshold_rule of 'x' is not a mapping"),
         ({"threshold_rule": {}}, r"an alarm has no name"),
         (entry(type="event"), r"alarm 'hot' has type 'event'\. Write one of threshold"),
         (entry(severity="bad"), r"has severity 'bad'"),
         (entry(enabled="yes please"), r"has enabled 'yes please'\. Write true or false"),
         (entry(actions=[]), r"has unknown keys: actions"),
-        (entry(alarm_actions="http://h"), r"has alarm_actions that is no list"),
+        (entry(alarm_actions="http://h"), r"has alarm_actions that is not a list"),
         (entry(alarm_actions=["ftp://h"]), r"has the alarm_actions 'ftp://h'\. Write http"),
         (entry(alarm_actions=["http://"]), r"has the alarm_actions 'http://'"),
         (entry(alarm_actions=["http://[::1"]), r"has the alarm_actions 'http://\[::1'"),
@@ -360,22 +360,20 @@ def test_alarms_are_the_same_in_every_kind_of_site(any_site: Site) -> None:
         (entry(rule={"statistic": "p99"}), r"has statistic 'p99'"),
         (entry(rule={"comparison_operator": ">"}), r"has comparison_operator '>'"),
         (entry(rule={"meter_name": ""}), r"has no meter_name"),
-        (entry(rule={"query": {}}), r"has a query that is no list"),
-        (entry(rule={"query": [5]}), r"query: is no mapping"),
+        (entry(rule={"query": {}}), r"has a query that is not a list"),
+        (entry(rule={"query": [5]}), r"query: is not a mapping"),
         (entry(rule={"query": [{"field": "timestamp", "value": 1}]}), r"query: has field 'timestamp'"),
         (entry(rule={"query": [{"field": "resource_id", "op": "like", "value": 1}]}), r"query: has op 'like'"),
     ],
 )
-def test_an_alarm_that_cannot_work_is_refused_with_file_and_line(
-    tmp_path: Path, given: dict[str, Any], said: str
-) -> None:
+def test_an_invalid_alarm_is_rejected_with_file_and_line(tmp_path: Path, given: dict[str, Any], said: str) -> None:
     configure(tmp_path, given)
     with pytest.raises(DefinitionError, match=said) as caught:
         load(tmp_path)
     assert f"{tmp_path}/alarms.yaml:" in str(caught.value)
 
 
-def test_two_alarms_of_one_name_are_refused(tmp_path: Path) -> None:
+def test_two_alarms_with_the_same_name_are_rejected(tmp_path: Path) -> None:
     configure(tmp_path, entry("x"), entry("x"))
     with pytest.raises(DefinitionError, match="two alarms are named 'x'"):
         load(tmp_path)

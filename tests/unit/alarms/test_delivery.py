@@ -1,4 +1,4 @@
-"""Delivery: each notification arrives, in order, however the receivers behave; the ledger says what happened."""
+"""Delivery: each notification arrives, in order, however the receivers behave; the outbox records what happened."""
 
 import json
 import logging
@@ -43,7 +43,7 @@ def put(site: Site, url: str, number: int = 0, *, alarm: str = "alarm-1") -> str
 
 
 def wait_no_longer(site: Site) -> None:
-    """As if the pause before the next attempts were over."""
+    """Pretend that the pause before the next attempts is over."""
     with site.warehouse.begin() as connection:
         connection.execute(update(deliveries).values(next_attempt_at=times.now() - timedelta(seconds=1)))
 
@@ -68,7 +68,7 @@ def test_a_notification_is_posted_once_with_the_headers_of_aodh(any_warehouse: S
     assert due(any_warehouse) == 0
 
 
-def test_a_receiver_that_refuses_is_tried_again_later_with_the_same_key(site: Site) -> None:
+def test_a_receiver_that_refuses_is_retried_later_with_the_same_key(site: Site) -> None:
     with WebhookReceiver(fail_first=2) as receiver:
         put(site, receiver.url)
         for attempt in (1, 2):
@@ -101,7 +101,7 @@ def test_pauses_grow_up_to_a_limit(site: Site) -> None:
     assert "ConnectError" in ledger(site)[0][2]
 
 
-def test_it_is_given_up_after_the_last_attempt(open_site: OpenSite) -> None:
+def test_a_notification_is_dead_after_the_last_attempt(open_site: OpenSite) -> None:
     site = open_site(webhook_attempts=2)
     with WebhookReceiver(fail_first=99) as receiver:
         put(site, receiver.url)
@@ -128,7 +128,7 @@ class _Silent(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def silent() -> Iterator[str]:
-    """A server that takes the call and says nothing."""
+    """A server that accepts the call and does not answer."""
     _Silent.release.clear()
     server = HTTPServer(("127.0.0.1", 0), _Silent)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
@@ -140,7 +140,7 @@ def silent() -> Iterator[str]:
     server.server_close()
 
 
-def test_a_receiver_that_does_not_answer_holds_up_nobody_else(open_site: OpenSite, silent: str) -> None:
+def test_a_receiver_that_does_not_answer_does_not_hold_up_others(open_site: OpenSite, silent: str) -> None:
     site = open_site(webhook_timeout_seconds=0.3)
     with WebhookReceiver() as receiver:
         put(site, silent, 1, alarm="slow")
@@ -181,7 +181,7 @@ def test_other_alarms_and_other_urls_do_not_wait(site: Site) -> None:
         assert deliver(site).delivered == 2
 
 
-def test_a_dead_one_lets_the_next_one_go(open_site: OpenSite) -> None:
+def test_a_dead_notification_does_not_block_the_next_one(open_site: OpenSite) -> None:
     site = open_site(webhook_attempts=1)
     with WebhookReceiver(fail_first=1) as receiver:
         put(site, receiver.url, 0)
@@ -191,7 +191,7 @@ def test_a_dead_one_lets_the_next_one_go(open_site: OpenSite) -> None:
     assert [call.body["number"] for call in receiver.calls] == [1]
 
 
-def test_two_deliverers_at_once_send_each_once(any_warehouse: Site) -> None:
+def test_two_concurrent_deliveries_send_each_notification_once(any_warehouse: Site) -> None:
     with WebhookReceiver() as receiver:
         for number in range(20):
             put(any_warehouse, receiver.url, number, alarm=f"alarm-{number}")
@@ -211,7 +211,7 @@ def test_two_deliverers_at_once_send_each_once(any_warehouse: Site) -> None:
     assert sorted(call.body["number"] for call in receiver.calls) == list(range(20))
 
 
-def test_what_a_dead_process_had_claimed_is_sent_again_after_a_while(site: Site) -> None:
+def test_a_notification_claimed_by_a_process_that_died_is_sent_later(site: Site) -> None:
     with WebhookReceiver() as receiver:
         put(site, receiver.url)
         with site.warehouse.begin() as connection:
@@ -230,8 +230,8 @@ def test_a_log_action_is_written_to_the_log(site: Site, caplog: pytest.LogCaptur
     assert '"number": 5' in caplog.text
 
 
-def test_at_most_so_many_are_sent_in_one_run(site: Site) -> None:
+def test_one_run_sends_at_most_the_limit(site: Site) -> None:
     for number in range(3):
         put(site, "log://", number, alarm=str(number))
-    done = deliver(site, most=2)
+    done = deliver(site, limit=2)
     assert (done.delivered, done.pending) == (2, 1)

@@ -1,4 +1,4 @@
-"""The archive: a day is sealed only when the sealed files equal what they replace, and no figure changes by it."""
+"""The archive: a day is only sealed if the sealed files equal what they replace, and no result changes."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from meterhouse.archive.seal import RECIPES, archive, manifest, manifest_files
 from meterhouse.catalog import catalog
 from meterhouse.collection.collect import collect
 from meterhouse.conversion.step import convert
-from meterhouse.errors import Busy, MeterhouseError
+from meterhouse.errors import AlreadyRunning, MeterhouseError
 from meterhouse.queries.statistics import statistics
 from meterhouse.rollups.step import roll_up
 from meterhouse.site import Site
@@ -111,7 +111,7 @@ def test_late_arrivals_are_sealed_with_the_rest(site: Site) -> None:
     assert count(site, "samples") == 37
 
 
-def test_sealed_rows_lie_in_the_order_of_series_and_time_and_are_found_by_their_bounds(site: Site) -> None:
+def test_sealed_rows_are_sorted_by_series_and_time_and_found_by_their_bounds(site: Site) -> None:
     fill(site)
     archive(site, DAY)
     for path in site.lake.files("samples"):
@@ -170,7 +170,7 @@ def test_every_table_of_a_day_is_sealed(site: Site, today: date) -> None:
     assert {table: rows(site, table) for table in RECIPES} == before
 
 
-def test_a_day_with_messages_that_wait_is_refused(site: Site, today: date) -> None:
+def test_a_day_with_unconverted_messages_is_not_sealed(site: Site, today: date) -> None:
     drop(site.settings.spool, "a.jsonl", [polling("p", [polled(1.0)])])
     collect(site)
     with pytest.raises(MeterhouseError, match=f"messages that arrived on {today} wait for conversion"):
@@ -184,14 +184,14 @@ def test_a_day_with_messages_that_wait_is_refused(site: Site, today: date) -> No
     assert archive(site, today - timedelta(days=1)).sealed == []
 
 
-def test_a_day_is_sealed_though_messages_of_another_day_wait(site: Site) -> None:
+def test_a_day_is_sealed_although_messages_of_another_day_wait(site: Site) -> None:
     fill(site)
     drop(site.settings.spool, "a.jsonl", [notification("m1")])
     collect(site)
     assert len(archive(site, DAY).sealed) == 1
 
 
-def test_followers_that_are_behind_find_their_rows_though_everything_was_sealed_and_deleted(
+def test_followers_that_are_behind_find_their_rows_although_everything_was_sealed_and_vacuumed(
     open_site: OpenSite,
 ) -> None:
     site = open_site(vacuum_hours=0)
@@ -203,7 +203,7 @@ def test_followers_that_are_behind_find_their_rows_though_everything_was_sealed_
     assert count(site, "samples") == 37
 
 
-def test_replaced_files_stay_for_readers_still_at_work(site: Site) -> None:
+def test_replaced_files_stay_for_readers_that_still_use_them(site: Site) -> None:
     fill(site)
     old = site.lake.files("samples")
     assert archive(site, DAY).deleted_files == 0
@@ -234,7 +234,9 @@ def test_a_corrupted_write_is_found_and_nothing_is_replaced(
 
     with monkeypatch.context() as broken:
         broken.setattr(archive_module, "_fingerprint", damaged)
-        with pytest.raises(MeterhouseError, match=r"does not equal what it should replace.*nothing was replaced"):
+        with pytest.raises(
+            MeterhouseError, match=r"differs from the files that it should replace.*nothing was replaced"
+        ):
             archive(site, DAY)
     assert (live(site), rows(site, "samples")) == before
     assert manifest(site) == []
@@ -256,8 +258,8 @@ def test_two_rows_of_one_sample_that_came_together_are_sealed_the_same_each_time
     assert (sealed.rows, sealed.duplicates) == (1, 49)
 
 
-def test_two_do_not_archive_at_once(site: Site) -> None:
+def test_two_processes_do_not_archive_at_the_same_time(site: Site) -> None:
     fill(site, hours=1)
-    with site.warehouse.lease("archive"), pytest.raises(Busy):
+    with site.warehouse.lease("archive"), pytest.raises(AlreadyRunning):
         archive(site, DAY)
     assert warehouse_rows(site, "SELECT * FROM archive_manifest") == []

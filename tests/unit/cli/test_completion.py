@@ -79,8 +79,8 @@ print(*sorted(name for name in sys.modules if name.startswith("meterhouse.")), f
 """
 
 NEEDED = {
-    *("meterhouse.errors", "meterhouse.filters", "meterhouse.progress", "meterhouse.recompute"),
-    *("meterhouse.shipped", "meterhouse.times"),
+    *("meterhouse.errors", "meterhouse.extras", "meterhouse.filters", "meterhouse.pandas_free", "meterhouse.progress"),
+    *("meterhouse.recompute", "meterhouse.shipped", "meterhouse.times"),
     *("meterhouse.queries", "meterhouse.queries.aggregates", "meterhouse.queries.reports"),
 }
 

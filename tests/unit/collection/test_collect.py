@@ -17,7 +17,7 @@ from meterhouse import times
 from meterhouse.collection.collect import INDEX, Collected, Limits, batches, collect
 from meterhouse.collection.landing import Landing
 from meterhouse.conversion.step import convert
-from meterhouse.errors import Busy
+from meterhouse.errors import AlreadyRunning
 from meterhouse.site import Site
 from meterhouse.stores.warehouse import _boot_time
 from meterhouse.stores.warehouse_tables import leases
@@ -69,7 +69,7 @@ def test_a_message_without_an_id_is_landed_once_too(site: Site) -> None:
     assert figures(collect(site)) == (3, 2, 1, 0)
 
 
-def test_what_is_no_notification_is_a_dead_letter_with_the_reason_once(site: Site) -> None:
+def test_a_message_that_is_not_a_notification_is_one_dead_letter_with_the_reason(site: Site) -> None:
     bad = [b"not json", b'{"no": "type"}', b"\xff\xfe\x00"]
     drop(site.settings.spool, "a.jsonl", [bad[0], notification("m1"), *bad[1:]])
     assert figures(collect(site)) == (4, 1, 0, 3)
@@ -81,7 +81,7 @@ def test_what_is_no_notification_is_a_dead_letter_with_the_reason_once(site: Sit
     assert [row["reason"].partition(":")[0] for row in found] == ["not JSON", "no event_type", "not UTF-8"]
 
 
-def test_a_damaged_file_is_a_dead_letter_and_the_rest_goes_on(site: Site) -> None:
+def test_a_damaged_file_is_a_dead_letter_and_the_rest_is_collected(site: Site) -> None:
     drop(site.settings.spool, "a.jsonl", [notification("m1")])
     (site.settings.spool / "b.jsonl.gz").write_bytes(b"\x1f\x8b\x08\x00 no more")
     drop(site.settings.spool, "c.jsonl.gz", [notification("m2")])
@@ -98,7 +98,7 @@ def test_a_second_run_changes_nothing(site: Site) -> None:
     assert {name: site.lake.version(name) for name in versions} == versions
 
 
-def test_each_run_that_is_cut_off_gets_further(site: Site) -> None:
+def test_each_interrupted_run_gets_further(site: Site) -> None:
     drop(site.settings.spool, "a.jsonl", [notification(f"m{n}") for n in range(7)])
     landed = []
     while site.stream.backlog():
@@ -109,7 +109,7 @@ def test_each_run_that_is_cut_off_gets_further(site: Site) -> None:
     assert count(site, "notifications") == 7
 
 
-def test_each_run_that_is_out_of_time_gets_further(open_site: OpenSite) -> None:
+def test_each_run_that_runs_out_of_time_gets_further(open_site: OpenSite) -> None:
     site = open_site(collect_batch=2)
     drop(site.settings.spool, "a.jsonl", [notification(f"m{n}") for n in range(6)])
     runs = 0
@@ -178,8 +178,11 @@ def test_two_collectors_of_one_spool_land_each_message_once(open_site: OpenSite,
     assert sorted(ids(sites[0])) == sorted(f"m{n}" for n in range(50))
 
 
-def test_a_second_converter_is_told_that_one_is_at_work(site: Site) -> None:
-    with site.warehouse.lease("convert"), pytest.raises(Busy, match=f"'convert' is at work elsewhere.*{os.getpid()}"):
+def test_a_second_converter_fails_because_one_is_already_running(site: Site) -> None:
+    with (
+        site.warehouse.lease("convert"),
+        pytest.raises(AlreadyRunning, match=f"'convert' is already running.*{os.getpid()}"),
+    ):
         convert(site)
     convert(site)
 
@@ -194,7 +197,7 @@ def test_the_lease_of_a_live_process_or_of_another_machine_holds_until_it_runs_o
     here = f"{socket.gethostname()}:{os.getpid()}:{_boot_time(os.getpid())}:abcd"
     for holder in (here, "another-machine:1:1:abcd"):
         _hold(site, holder)
-        with pytest.raises(Busy):
+        with pytest.raises(AlreadyRunning):
             convert(site)
         _hold(site, holder, expired=True)
         convert(site)
@@ -207,7 +210,7 @@ def _hold(site: Site, holder: str, *, expired: bool = False) -> None:
         connection.execute(leases.insert().values(name="convert", holder=holder, expires_at=moment))
 
 
-def test_the_unlanded_stays_in_the_spool_where_the_lake_fails(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_stay_in_the_spool_if_the_lake_fails(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     path = drop(site.settings.spool, "a.jsonl", [notification("m1")])
 
     def fails(*_: object, **__: object) -> int:

@@ -17,7 +17,7 @@ from meterhouse.collection.collect import Limits
 from meterhouse.collection.following import Follower
 from meterhouse.collection.intake import Intake, intake
 from meterhouse.conversion.step import Conversion
-from meterhouse.errors import Away, Busy, DefinitionError, MeterhouseError
+from meterhouse.errors import AlreadyRunning, DefinitionError, MeterhouseError, Unavailable
 from meterhouse.site import Site
 
 
@@ -48,7 +48,7 @@ def test_a_quiet_stream_leaves_no_record(site: Site) -> None:
     assert not warehouse_rows(site, "SELECT step FROM runs")
 
 
-def test_what_was_landed_before_and_not_converted_is_converted(site: Site) -> None:
+def test_messages_that_were_landed_before_but_not_converted_are_converted(site: Site) -> None:
     from meterhouse.collection.collect import collect
 
     write(site)
@@ -60,7 +60,7 @@ def test_what_was_landed_before_and_not_converted_is_converted(site: Site) -> No
     assert count(site, "events") == 3
 
 
-def test_much_is_converted_by_a_process_of_its_own_with_the_same_result(
+def test_many_messages_are_converted_by_a_separate_process_with_the_same_result(
     open_site: OpenSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, beside = open_site(), open_site()
@@ -88,9 +88,7 @@ def test_much_is_converted_by_a_process_of_its_own_with_the_same_result(
     assert warehouse_rows(beside, "SELECT count(*) FROM series") == warehouse_rows(here, "SELECT count(*) FROM series")
 
 
-def test_where_the_process_is_killed_the_rest_is_converted_all_the_same(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_if_the_process_is_killed_the_rest_is_still_converted(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
     follower = Follower(site)
     follower.start_process()
@@ -106,7 +104,7 @@ def test_where_the_process_is_killed_the_rest_is_converted_all_the_same(
     assert count(site, "events") == 3
 
 
-def test_what_the_process_cannot_do_is_told_at_the_end(
+def test_errors_of_the_process_are_reported_at_the_end(
     open_site: OpenSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
@@ -121,9 +119,10 @@ def test_what_the_process_cannot_do_is_told_at_the_end(
 
 
 @pytest.mark.parametrize(
-    "error", [DefinitionError("m.yaml cannot work"), Away("the warehouse is away"), ValueError("a fault of a plugin")]
+    "error",
+    [DefinitionError("m.yaml cannot work"), Unavailable("the warehouse is away"), ValueError("a fault of a plugin")],
 )
-def test_landing_goes_on_where_conversion_cannot(
+def test_landing_continues_if_conversion_fails(
     open_site: OpenSite, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     site = open_site(collect_batch=2)
@@ -141,11 +140,11 @@ def test_landing_goes_on_where_conversion_cannot(
     assert intake(site).followed.converted.notifications == 6
 
 
-def test_landing_goes_on_where_the_figures_cannot_be_kept(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_landing_continues_if_the_figures_cannot_be_recorded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     write(site)
 
     def fails(*_: object, **__: object) -> None:
-        raise Away("the warehouse is away")
+        raise Unavailable("the warehouse is away")
 
     monkeypatch.setattr("meterhouse.stores.warehouse.Warehouse.record_run", fails)
     assert intake(site).collected.landed == 6
@@ -154,15 +153,13 @@ def test_landing_goes_on_where_the_figures_cannot_be_kept(site: Site, monkeypatc
 def test_another_converter_is_waited_for_at_the_end(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(following, "WAIT_SECONDS", 0.3)
     write(site)
-    with site.warehouse.lease("convert"), pytest.raises(Busy, match="'convert' is at work elsewhere"):
+    with site.warehouse.lease("convert"), pytest.raises(AlreadyRunning, match="'convert' is already running"):
         intake(site)
     assert count(site, "notifications") == 6
     assert intake(site).followed.converted.notifications == 6
 
 
-def test_an_intake_that_follows_tells_what_it_did_from_time_to_time(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_intake_that_follows_reports_regularly_what_it_did(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "REPORT_SECONDS", 0.0)
     told: list[Intake] = []
 
@@ -179,7 +176,7 @@ def test_an_intake_that_follows_tells_what_it_did_from_time_to_time(
     assert [json.loads(figures)["landed"] for (figures,) in found] == [6, 4]
 
 
-def test_landing_goes_on_while_conversion_takes_long(open_site: OpenSite, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_landing_continues_while_conversion_takes_long(open_site: OpenSite, monkeypatch: pytest.MonkeyPatch) -> None:
     site = open_site(collect_batch=2)
     landed = threading.Event()
     real = following.convert

@@ -1,4 +1,4 @@
-"""How far collection is behind: depth, age, rate and time to drain; and who acts on it."""
+"""How far collection is behind: depth, age, rate and time to drain, and what uses them."""
 
 import os
 import time
@@ -22,7 +22,7 @@ with warnings.catch_warnings():
     from assets import resources
     from assets.stream import collection_keeps_up
     from sensors import stream as sensor
-    from sensors.work import STEP
+    from sensors.active_runs import STEP
 
 from meterhouse import settings as settings_module
 from meterhouse import times
@@ -42,7 +42,7 @@ from meterhouse.stream.queues import Queues, Tls
 Names = Callable[[str], str]
 
 NEAR = 15.0
-"""Seconds by which an age may be off on a busy machine."""
+"""Seconds by which an age may differ on a busy machine."""
 
 
 def sent(minutes_ago: float, count: int, word: str = "m") -> list[bytes]:
@@ -70,10 +70,10 @@ def queue_of(messages: int, age: float | None = None, *, missing: bool = False) 
         (lag_of(), True, "nothing waits"),
         (lag_of(queue_of(0)), True, "nothing waits"),
         (lag_of(queue_of(5, 300.0)), True, "5 wait, the oldest for 300 s"),
-        (lag_of(queue_of(5, 301.0)), False, "5 wait, the oldest for 301 s; 300 s are allowed"),
-        (lag_of(queue_of(5, 10.0), queue_of(7, 400.0)), False, "12 wait, the oldest for 400 s; 300 s are allowed"),
+        (lag_of(queue_of(5, 301.0)), False, "5 wait, the oldest for 301 s; the limit is 300 s"),
+        (lag_of(queue_of(5, 10.0), queue_of(7, 400.0)), False, "12 wait, the oldest for 400 s; the limit is 300 s"),
         (lag_of(queue_of(100, 9.0), rate=50.0), True, "100 wait, the oldest for 9 s, drained in 2 s at the last run's"),
-        (lag_of(queue_of(0, missing=True)), False, "there is no queue b q"),
+        (lag_of(queue_of(0, missing=True)), False, "no queue exists: b q"),
         (lag_of(queue_of(0, missing=True), queue_of(0)), True, "nothing waits"),
     ],
 )
@@ -84,7 +84,7 @@ def test_collection_keeps_up_unless_a_message_waits_too_long_or_there_is_no_queu
     assert found.verdict(300).startswith(said)
 
 
-def test_the_time_to_drain_is_what_waits_at_the_last_rate() -> None:
+def test_the_time_to_drain_follows_from_what_waits_and_the_last_rate() -> None:
     assert lag_of(queue_of(0)).drain_seconds == 0.0
     assert lag_of(queue_of(10)).drain_seconds is None
     assert lag_of(queue_of(10), queue_of(30), rate=8.0).drain_seconds == 5.0
@@ -121,7 +121,7 @@ def busy(amqp_url: str, queue: str, open_site: OpenSite) -> Site:
 
 @pytest.fixture
 def peeks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The places whose first message was looked at."""
+    """The places whose first message was read."""
     seen: list[str] = []
     plain = AmqpStream.oldest
 
@@ -135,7 +135,7 @@ def peeks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.service
 @pytest.mark.parametrize("kind", ["classic", "quorum"])
-def test_the_age_is_that_of_the_first_message_which_is_looked_at_once(
+def test_the_age_is_that_of_the_first_message_which_is_read_once(
     amqp_url: str, names: Names, open_site: OpenSite, peeks: list[str], kind: Any
 ) -> None:
     name = names("queue")
@@ -156,7 +156,7 @@ def test_the_age_is_that_of_the_first_message_which_is_looked_at_once(
 
 
 @pytest.mark.service
-def test_what_waits_behind_a_message_just_taken_is_not_looked_at(
+def test_after_a_message_was_just_taken_the_next_one_is_not_read(
     amqp_url: str, queue: str, busy: Site, peeks: list[str]
 ) -> None:
     publish(amqp_url, "", queue, sent(0, 5))
@@ -191,7 +191,7 @@ def test_a_first_message_without_a_time_is_as_old_as_the_first_look_at_it(
 
 
 @pytest.mark.service
-def test_a_message_is_not_older_than_the_queue_was_seen_empty(
+def test_a_message_is_not_older_than_the_time_that_the_queue_was_seen_empty(
     amqp_url: str, queue: str, busy: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert measure(busy).messages == 0
@@ -235,7 +235,7 @@ def test_the_rate_is_that_of_the_last_run(amqp_url: str, queue: str, busy: Site)
 
 
 @pytest.mark.service
-def test_a_queue_that_is_not_there_is_named(amqp_url: str, names: Names, open_site: OpenSite) -> None:
+def test_a_missing_queue_is_named(amqp_url: str, names: Names, open_site: OpenSite) -> None:
     missing = names("missing")
     found = measure(open_site(stream_url=amqp_url, stream_queues=missing))
     assert [queue.missing for queue in found.queues] == [True]
@@ -248,7 +248,7 @@ def test_a_queue_that_is_not_there_is_named(amqp_url: str, names: Names, open_si
 
 @pytest.fixture
 def here(tmp_path: Path, amqp_url: str, queue: str, migrated: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    """The site that assets, sensors and the doctor open by themselves; two runs collect side by side."""
+    """The site that assets, sensors and the doctor open by themselves; two runs may collect at the same time."""
     for name, value in (
         ("HOME", str(tmp_path)),
         ("CONFIG_DIR", str(tmp_path)),
@@ -269,7 +269,7 @@ def here(tmp_path: Path, amqp_url: str, queue: str, migrated: Path, monkeypatch:
 
 @pytest.mark.service
 @pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
-def test_the_sensor_looks_at_the_depth_only_and_starts_as_many_runs_as_are_allowed(
+def test_the_sensor_only_checks_the_depth_and_starts_as_many_runs_as_allowed(
     amqp_url: str, queue: str, here: Site, peeks: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(*_: object, **__: object) -> None:
@@ -292,13 +292,13 @@ def test_the_sensor_looks_at_the_depth_only_and_starts_as_many_runs_as_are_allow
             job = definitions.defs.resolve_job_def("collect")
             instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=asked.tags)
         assert steps == ["collect", "collect 2"]
-        assert "2 collecting runs are at it" in str(tick().skip_message)
+        assert "2 runs of collect are already running" in str(tick().skip_message)
     assert peeks == []
     assert intake_is_undisturbed(amqp_url, queue)
 
 
 @pytest.mark.service
-def test_looks_that_follow_one_another_share_a_connection_and_survive_its_loss(
+def test_consecutive_checks_share_a_connection_and_survive_its_loss(
     amqp_url: str, queue: str, here: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[str] = []
@@ -332,7 +332,7 @@ def intake_is_undisturbed(url: str, name: str) -> bool:
 
 
 @pytest.mark.service
-def test_the_check_fails_when_a_message_waits_for_longer_than_is_allowed(amqp_url: str, queue: str, here: Site) -> None:
+def test_the_check_fails_if_a_message_waits_for_longer_than_allowed(amqp_url: str, queue: str, here: Site) -> None:
     def check() -> Any:
         return collection_keeps_up(resources.SiteResource())
 
@@ -348,12 +348,12 @@ def test_the_check_fails_when_a_message_waits_for_longer_than_is_allowed(amqp_ur
     forget_when_it_was_empty(here)
     found = check()
     assert not found.passed
-    assert "300 s are allowed" in (found.description or "")
+    assert "the limit is 300 s" in (found.description or "")
     assert abs(found.metadata["oldest_waiting_seconds"].value - 360) < NEAR
     delete(amqp_url, queue)
     found = check()
     assert not found.passed
-    assert "there is no queue" in (found.description or "")
+    assert "no queue exists" in (found.description or "")
 
 
 def forget_when_it_was_empty(site: Site) -> None:
@@ -364,7 +364,7 @@ def forget_when_it_was_empty(site: Site) -> None:
 
 
 @pytest.mark.service
-def test_the_doctor_tells_of_each_queue_and_of_collection(
+def test_the_doctor_reports_each_queue_and_collection(
     amqp_url: str, queue: str, here: Site, names: Names, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     missing = names("missing")
@@ -380,14 +380,14 @@ def test_the_doctor_tells_of_each_queue_and_of_collection(
         ("collection", "warning"),
     ]
     assert f"{queue}: 7 messages wait, the oldest for 7" in found[0]["finding"]
-    assert f"{missing}: there is no such queue; see METERHOUSE_STREAM_QUEUES" in found[1]["finding"]
+    assert f"{missing}: the queue does not exist; see METERHOUSE_STREAM_QUEUES" in found[1]["finding"]
     assert found[2]["finding"] == "no run yet"
     intake(here)
     found = [row for row in examine() if row["part"] in ("stream", "collection")]
     assert [(row["part"], row["state"]) for row in found] == [
-        ("stream", "well"),
+        ("stream", "ok"),
         ("stream", "warning"),
-        ("collection", "well"),
+        ("collection", "ok"),
     ]
     assert "nothing waits" in found[0]["finding"]
 
@@ -397,7 +397,7 @@ def test_the_doctor_says_why_a_broker_cannot_be_reached(here: Site, monkeypatch:
     monkeypatch.setenv("METERHOUSE_STREAM_URL", "amqp://u:s3cr3t@127.0.0.1:1/v")
     settings_module.settings.cache_clear()
     (row,) = [row for row in examine() if row["part"] == "stream"]
-    assert row["state"] == "wrong"
+    assert row["state"] == "failed"
     assert "127.0.0.1:1/v: the broker cannot be reached" in row["finding"]
     assert "s3cr3t" not in row["finding"]
 
@@ -433,12 +433,12 @@ def test_alarms_can_be_set_on_the_lag(amqp_url: str, queue: str, tmp_path: Path,
     assert {row[0] for row in warehouse_rows(site, "SELECT DISTINCT meter FROM series")} >= set(METERS)
 
 
-def test_nothing_is_measured_where_no_alarm_asks(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_measured_if_no_alarm_uses_it(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("meterhouse.collection.stream_meters.measure", lambda _: pytest.fail("the stream is measured"))
     evaluate(site)
 
 
-def test_other_alarms_are_evaluated_where_the_stream_cannot_be_measured(tmp_path: Path, open_site: OpenSite) -> None:
+def test_other_alarms_are_evaluated_if_the_stream_cannot_be_measured(tmp_path: Path, open_site: OpenSite) -> None:
     (tmp_path / "alarms.yaml").write_text(
         yaml.safe_dump({"alarms": [alarm("meterhouse.stream.messages", 10), alarm("cpu_util", 10)]})
     )

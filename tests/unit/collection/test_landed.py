@@ -1,4 +1,4 @@
-"""The index of landed messages answers as the lake does, whatever happened to it, and a batch costs what is new."""
+"""The index of landed messages agrees with the lake, whatever happened to it, and a batch only costs what is new."""
 
 import logging
 import os
@@ -87,7 +87,7 @@ def paths(lake: Lake) -> set[str]:
 
 
 def compact(lake: Lake, hour: str = HOUR) -> None:
-    """One file in the place of the hour's, with the same rows, in a commit that changes no data."""
+    """Replace the hour's files with one that has the same rows, in a commit that changes no data."""
     lake.table("notifications").optimize.compact(partition_filters=[("arrival_hour", "=", hour)])
 
 
@@ -155,7 +155,7 @@ def test_the_next_process_reads_only_what_the_cache_does_not_name(
     assert read == [later]
 
 
-def test_an_id_is_known_up_to_the_hour_of_so_many_hours_ago(lake: Lake, folder: Path, clock: Clock) -> None:
+def test_an_id_is_known_for_the_number_of_hours(lake: Lake, folder: Path, clock: Clock) -> None:
     index = Landed(lake, folder, HOURS)
     path = land(lake, ["a"])
     assert known(index, ["a"]) == ["a"]
@@ -177,7 +177,7 @@ def test_a_clock_that_is_set_back_brings_the_hour_back(lake: Lake, folder: Path,
     assert known(index, ["a"]) == ["a"]
 
 
-def test_a_sealed_hour_is_not_read_again_by_who_saw_the_seal(
+def test_a_process_that_sees_a_seal_does_not_read_the_hour_again(
     lake: Lake, folder: Path, clock: Clock, read: list[str]
 ) -> None:
     index = Landed(lake, folder, HOURS)
@@ -205,7 +205,7 @@ def test_an_hour_sealed_with_files_not_seen_yet_is_read(lake: Lake, folder: Path
     assert known(index, list("abc")) == list("ab")
 
 
-def test_the_archive_changes_no_answer(site: Site, folder: Path) -> None:
+def test_archiving_does_not_change_what_is_known(site: Site, folder: Path) -> None:
     drop(site.settings.spool, "a.jsonl", [notification(f"m{n}") for n in range(5)])
     collect(site)
     index = Landed(site.lake, folder, 48)
@@ -236,7 +236,7 @@ def test_what_is_deleted_from_the_lake_is_new(lake: Lake, folder: Path, clock: C
     assert known(index, list("abc")) == list("abc")
 
 
-def test_a_lake_made_anew_is_not_taken_for_the_old_one(lake: Lake, folder: Path, clock: Clock) -> None:
+def test_a_recreated_lake_is_not_mistaken_for_the_old_one(lake: Lake, folder: Path, clock: Clock) -> None:
     land(lake, ["a"])
     index = Landed(lake, folder, HOURS)
     index.known([])
@@ -269,7 +269,7 @@ def test_a_damaged_cache_is_read_from_the_lake_again(lake: Lake, folder: Path, c
         assert read == [path]
 
 
-def test_a_cache_that_cannot_be_written_is_said_once_and_stops_nothing(
+def test_a_cache_that_cannot_be_written_is_logged_once_and_stops_nothing(
     lake: Lake, folder: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder.write_text("a file where the folder should be")
@@ -316,7 +316,7 @@ def test_what_a_kill_left_behind_is_tidied_up(lake: Lake, folder: Path, clock: C
     assert sorted(cache.parent.iterdir()) == sorted([cache, young])
 
 
-def test_a_reading_that_fails_is_made_good_by_the_next(
+def test_a_failed_read_is_repeated_by_the_next_call(
     lake: Lake, folder: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index = Landed(lake, folder, HOURS)
@@ -336,7 +336,7 @@ def test_a_reading_that_fails_is_made_good_by_the_next(
     assert known(index, list("abcd")) == list("abc")
 
 
-def test_a_log_that_was_cleaned_up_is_no_hindrance(lake: Lake, folder: Path, clock: Clock) -> None:
+def test_a_deleted_log_does_not_matter(lake: Lake, folder: Path, clock: Clock) -> None:
     index = Landed(lake, folder, HOURS)
     index.known([])
     for name in "abc":
@@ -378,7 +378,7 @@ def test_it_works_on_any_lake(any_site: Site, folder: Path, read: list[str]) -> 
     assert known(Landed(any_site.lake, folder.with_name("other"), HOURS), list("abcd")) == list("abc")
 
 
-def test_ids_that_share_half_a_hash_are_told_apart() -> None:
+def test_ids_that_share_half_a_hash_are_distinguished() -> None:
     high = np.array([5, 5, 5, 5, 9, 2**64 - 1], np.uint64)
     low = np.array([3, 1, 2, 1, 1, 7], np.uint64)
     run = landed._run(high, low)
@@ -391,7 +391,7 @@ def test_ids_that_share_half_a_hash_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 1000, (1 << 20) + 17, 3 << 20])
-def test_a_cache_file_gives_back_the_ids_of_all_runs(tmp_path: Path, count: int) -> None:
+def test_a_cache_file_returns_the_ids_of_all_runs(tmp_path: Path, count: int) -> None:
     random = np.random.default_rng(count)
     high, low = (random.integers(0, 1 << 64, count, np.uint64) for _ in range(2))
     cut = count // 3
@@ -427,7 +427,7 @@ STEP = st.one_of(
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(STEP, max_size=14))
-def test_two_machines_answer_as_a_set_does_whatever_happens(
+def test_two_machines_answer_like_a_set_whatever_happens(
     tmp_path_factory: pytest.TempPathFactory, clock: Clock, steps: list[tuple[str, int, Any]]
 ) -> None:
     home = tmp_path_factory.mktemp("machines")
@@ -500,7 +500,7 @@ def test_a_batch_costs_the_same_after_much_history(
         assert not index.known(ids).any()
         index.add(land(lake, ids), ids, HOUR)
     assert read == []
-    assert len(commits) == 63  # each commit is looked at once, by the next batch
+    assert len(commits) == 63  # each commit is read once, by the next batch
     assert sum(moved) <= 64 * 100 * 6  # each id is moved at most log2(64) times
     assert len(index._index[HOUR].runs()) <= 7
     index.save()
@@ -517,7 +517,7 @@ def test_a_batch_costs_the_same_after_much_history(
 def test_the_cache_is_written_when_the_hour_turns_and_when_much_waits(
     lake: Lake, folder: Path, clock: Clock, read: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(landed, "_MOST_WAITING_IDS", 10)
+    monkeypatch.setattr(landed, "_MAX_WAITING_IDS", 10)
     index = Landed(lake, folder, HOURS)
 
     def batch(names: Sequence[str]) -> str:

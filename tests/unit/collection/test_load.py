@@ -1,4 +1,4 @@
-"""Loading of files: samples and notifications get into the lake as if they had been collected."""
+"""Loading files: samples and notifications get into the lake as if they were collected."""
 
 import gzip
 import json
@@ -12,7 +12,7 @@ from conftest import OpenSite
 from meterhouse import times
 from meterhouse.catalog import catalog
 from meterhouse.collection.load import load
-from meterhouse.errors import Busy, MeterhouseError
+from meterhouse.errors import AlreadyRunning, MeterhouseError
 from meterhouse.queries.statistics import statistics
 from meterhouse.site import Site
 
@@ -50,7 +50,7 @@ def test_every_column_of_a_csv_is_taken(open_site: OpenSite, tmp_path: Path) -> 
     ]
 
 
-def test_a_row_that_is_no_sample_is_a_dead_letter_with_its_line(site: Site, tmp_path: Path) -> None:
+def test_a_row_that_is_not_a_sample_is_a_dead_letter_with_its_line(site: Site, tmp_path: Path) -> None:
     path = write(
         tmp_path / "a.csv",
         "timestamp,value,type\n2026-11-10T12:00:00Z,1,\nyesterday,1,\n2026-11-10T12:00:00Z,much,\n"
@@ -81,7 +81,7 @@ def test_a_file_that_is_loaded_twice_counts_once_and_a_longer_one_adds_the_rest(
     assert count(site, "samples") == 4
 
 
-def test_of_rows_of_one_time_the_last_one_counts(site: Site, tmp_path: Path) -> None:
+def test_of_several_rows_with_one_time_the_last_counts(site: Site, tmp_path: Path) -> None:
     lines = [f"2026-11-10T12:00:00Z,{n}" for n in (5, 9, 2, 7, 3)]
     load(site, [write(tmp_path / "a.csv", "\n".join(["timestamp,value", *lines]))])
     catalog(site)
@@ -89,7 +89,7 @@ def test_of_rows_of_one_time_the_last_one_counts(site: Site, tmp_path: Path) -> 
     assert (found["count"], found["sum"]) == (1, 3.0)
 
 
-def test_samples_as_json_lines_are_those_of_csv(site: Site, tmp_path: Path) -> None:
+def test_samples_from_json_lines_equal_those_from_csv(site: Site, tmp_path: Path) -> None:
     lines = [
         {"timestamp": "2026-11-10T12:00:00Z", "counter_name": "m", "counter_volume": 1.5, "counter_type": "delta"},
         {"timestamp": "2026-11-10T12:00:00Z", "meter": "m", "volume": 2, "resource_id": "r", "extra": {"a": 1}},
@@ -141,7 +141,7 @@ def test_a_file_that_cannot_be_used_is_named(
     assert name in str(caught.value)
 
 
-def test_rows_of_another_width_cost_only_themselves_and_keep_their_line(site: Site, tmp_path: Path) -> None:
+def test_rows_of_another_width_do_not_affect_others_and_keep_their_line(site: Site, tmp_path: Path) -> None:
     text = "timestamp,value\n2026-11-10,1\n2026-11-10\n\n2026-11-10T01:00,x\n2026-11-10T02:00,2,3\n2026-11-10T03:00,4\n"
     done = load(site, [write(tmp_path / "a.csv", text)])
     assert (done.samples, done.collected.dead_letters) == (2, 3)
@@ -152,7 +152,7 @@ def test_rows_of_another_width_cost_only_themselves_and_keep_their_line(site: Si
     ]
 
 
-def test_lines_that_are_no_json_cost_only_themselves(site: Site, tmp_path: Path) -> None:
+def test_lines_that_are_not_json_do_not_affect_others(site: Site, tmp_path: Path) -> None:
     lines = ['{"timestamp": "2026-11-10", "volume": 1}', "{", "[1]", '{"timestamp": "2026-11-11", "volume": 2}']
     done = load(site, [write(tmp_path / "a.jsonl", "\n".join(lines) + "\n")])
     assert (done.samples, done.collected.dead_letters) == (2, 2)
@@ -182,14 +182,14 @@ def test_each_line_of_json_has_its_own_columns_and_its_texts_as_they_are(site: S
     assert letters[1]["reason"] == "the timestamp is missing"
 
 
-def test_a_csv_may_be_quoted_capital_spaced_and_separated_otherwise(site: Site, tmp_path: Path) -> None:
+def test_a_csv_may_have_quotes_capitals_spaces_and_other_separators(site: Site, tmp_path: Path) -> None:
     quoted = '"Timestamp","Meter","Value"\n"2026-11-10T01:00Z"," m ","1"\n'
     done = load(site, [write(tmp_path / "a.csv", quoted), write(tmp_path / "b.csv", quoted.replace(",", " ; "))])
     assert (done.samples, done.collected.dead_letters) == (2, 0)
     assert {row["meter"] for row in rows(site, "samples", "meter")} == {"m"}
 
 
-def test_bytes_that_are_no_utf8_cost_only_their_row(site: Site, tmp_path: Path) -> None:
+def test_bytes_that_are_not_utf8_only_affect_their_row(site: Site, tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(b"timestamp,meter,value\n2026-11-10,\xff\xfe,1\n2026-11-10,m\xc3\xa9,2\n")
     done = load(site, [path])
@@ -199,7 +199,7 @@ def test_bytes_that_are_no_utf8_cost_only_their_row(site: Site, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", ["a.csv.gz", "a.jsonl.gz"])
-def test_of_a_damaged_file_what_can_be_read_is_loaded(site: Site, tmp_path: Path, name: str) -> None:
+def test_the_readable_part_of_a_damaged_file_is_loaded(site: Site, tmp_path: Path, name: str) -> None:
     import gzip
 
     header, each = (
@@ -213,7 +213,7 @@ def test_of_a_damaged_file_what_can_be_read_is_loaded(site: Site, tmp_path: Path
     assert any("damaged" in row["reason"] for row in rows(site, "dead_letters", "reason"))
 
 
-def test_a_letter_that_is_known_is_counted_as_such(site: Site, tmp_path: Path) -> None:
+def test_a_known_letter_is_counted_as_known(site: Site, tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "timestamp,value\nyesterday,1\n")
     assert load(site, [path]).collected.dead_letters == 1
     again = load(site, [path]).collected
@@ -225,15 +225,15 @@ def test_empty_files_load_as_nothing(site: Site, tmp_path: Path) -> None:
     assert (done.files, done.samples) == (2, 0)
 
 
-def test_a_missing_file_is_told_before_anything_is_loaded(site: Site, tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_before_anything_is_loaded(site: Site, tmp_path: Path) -> None:
     good = write(tmp_path / "a.csv", "timestamp,value\n2026-11-10,1\n")
-    with pytest.raises(MeterhouseError, match="is no file"):
+    with pytest.raises(MeterhouseError, match="is not a file"):
         load(site, [good, tmp_path / "missing.csv"])
     assert count(site, "samples") == 0
 
 
-def test_loading_waits_for_no_other_load(site: Site, tmp_path: Path) -> None:
-    with site.warehouse.lease("load"), pytest.raises(Busy):
+def test_loading_fails_while_another_load_is_running(site: Site, tmp_path: Path) -> None:
+    with site.warehouse.lease("load"), pytest.raises(AlreadyRunning):
         load(site, [write(tmp_path / "a.csv", "timestamp,value\n2026-11-10,1\n")])
 
 

@@ -1,4 +1,4 @@
-"""Syncing: what is acknowledged lies on the disk."""
+"""Syncing: what is acknowledged is on disk."""
 
 import os
 import threading
@@ -17,7 +17,7 @@ from meterhouse.site import Site
 
 @pytest.fixture
 def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of what is synced, in the order in which that is done."""
+    """The names of synced files, in the order of syncing."""
     names: list[str] = []
     real = os.fsync
 
@@ -65,7 +65,7 @@ def test_batches_that_wait_are_synced_together_and_acknowledged_in_their_order(
     assert [len(files) for files in rounds] == [1, 3]
 
 
-def test_what_cannot_be_synced_is_not_acknowledged_nor_what_comes_after(
+def test_a_batch_that_cannot_be_synced_is_not_acknowledged_nor_are_later_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(files: set[Path]) -> None:
@@ -75,7 +75,9 @@ def test_what_cannot_be_synced_is_not_acknowledged_nor_what_comes_after(
     acknowledged: list[int] = []
     syncer = Syncer()
     syncer.acknowledge([tmp_path / "a"], lambda: acknowledged.append(1))
-    with pytest.raises(MeterhouseError, match=r"what is landed cannot be synced or acknowledged: .*Input/output error"):
+    with pytest.raises(
+        MeterhouseError, match=r"landed messages cannot be synced or acknowledged: .*Input/output error"
+    ):
         syncer.wait()
     with pytest.raises(MeterhouseError, match="cannot be synced or acknowledged"):
         syncer.acknowledge([tmp_path / "b"], lambda: acknowledged.append(2))
@@ -83,7 +85,7 @@ def test_what_cannot_be_synced_is_not_acknowledged_nor_what_comes_after(
     assert not acknowledged
 
 
-def test_a_file_that_is_gone_again_is_no_trouble(tmp_path: Path) -> None:
+def test_a_deleted_file_is_skipped(tmp_path: Path) -> None:
     acknowledged: list[int] = []
     syncer = Syncer()
     syncer.acknowledge([tmp_path / "gone" / "a"], lambda: acknowledged.append(1))
@@ -101,7 +103,7 @@ def test_collection_syncs_data_and_log_of_what_it_landed(site: Site, synced: lis
     assert site.lake.written() == []
 
 
-def test_a_spool_file_stays_where_the_disk_does_not_keep_what_is_landed(
+def test_a_spool_file_stays_if_landed_data_cannot_be_synced(
     open_site: OpenSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = open_site(collect_batch=1)
@@ -119,7 +121,7 @@ def test_a_spool_file_stays_where_the_disk_does_not_keep_what_is_landed(
     assert (done.landed, done.redelivered) == (1, 1)
 
 
-def test_an_acknowledgement_that_fails_ends_the_collection_and_hangs_nothing(
+def test_a_failed_acknowledgement_ends_the_collection_without_hanging(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = drop(site.settings.spool, "a.jsonl", [notification("m1")])

@@ -1,4 +1,4 @@
-"""What Meterhouse makes of real messages, held against what Ceilometer 27.0.0 made of them."""
+"""Compares what Meterhouse makes of real messages with what Ceilometer 27.0.0 made of them."""
 
 import gzip
 import json
@@ -42,7 +42,7 @@ def differences(expected, actual):
 
 @pytest.fixture(params=["legacy, ceilometer's definitions", "legacy, shipped definitions", "versioned"])
 def recorded_for(request):
-    """A converter, and what the names of the files with Ceilometer's results end in.
+    """A converter, and the end of the names of the files with Ceilometer's results.
 
     Ceilometer knows nothing of Nova's versioned notifications. Meterhouse reads them as legacy ones and ships event
     definitions for others; without either they are as in Ceilometer.
@@ -53,14 +53,14 @@ def recorded_for(request):
     return Converter(definitions, versioned=False), "_versioned" if request.param == "versioned" else ""
 
 
-def test_samples_equal_ceilometers(recorded_for, messages):
+def test_samples_equal_those_of_ceilometer(recorded_for, messages):
     converter, kind = recorded_for
     expected = read(DATA / f"expected_samples{kind}.jsonl")
     assert not differences(expected, [converter.samples_line(messages[line["message_id"]]) for line in expected])
     assert len(expected) > 300
 
 
-def test_events_equal_ceilometers(recorded_for, messages):
+def test_events_equal_those_of_ceilometer(recorded_for, messages):
     converter, kind = recorded_for
     expected = read(DATA / f"expected_events{kind}.jsonl")
     assert not differences(expected, [converter.event_line(messages[line["message_id"]]) for line in expected])
@@ -85,7 +85,7 @@ def icehouse_names(request):
 
 
 @recorded_files("meters")
-def test_samples_by_the_meters_of_a_deployment_equal_ceilometers(messages, recorded, icehouse_names):
+def test_samples_by_the_meters_of_a_deployment_equal_those_of_ceilometer(messages, recorded, icehouse_names):
     definitions = definitions_of(recorded, icehouse_names=icehouse_names)
     assert definitions.faults == ()
     converter = Converter(definitions)
@@ -107,7 +107,7 @@ def test_samples_by_the_meters_of_a_deployment_equal_ceilometers(messages, recor
 
 
 @recorded_files("event")
-def test_events_by_the_definitions_of_a_deployment_equal_ceilometers(messages, recorded, icehouse_names):
+def test_events_by_the_definitions_of_a_deployment_equal_those_of_ceilometer(messages, recorded, icehouse_names):
     converter = Converter(definitions_of(recorded, icehouse_names=icehouse_names))
     expected = read(recorded)
     actual = []

@@ -73,7 +73,7 @@ def table(*messages):
 
 
 def _landed_under(body):
-    """The id that landing gives: the message's own, else one made from its content."""
+    """The id that landing gives a message: its own, or one made from its content."""
     try:
         found = json.loads(body).get("message_id")
     except (TypeError, ValueError, AttributeError, RecursionError):
@@ -122,7 +122,7 @@ def test_a_notification_becomes_samples_and_an_event(converter):
     assert event["raw"] is None
 
 
-def test_nothing_gives_empty_tables(converter):
+def test_no_notifications_yield_empty_tables(converter):
     made = converter.convert(table())
     assert made.samples.schema == SAMPLES
     assert made.events.schema == EVENTS
@@ -143,7 +143,7 @@ def test_a_batch_of_polled_samples_becomes_samples_and_no_event(converter):
     assert made.metadata[first["metadata_id"]] == b'{"a":[null],"b":1}'
 
 
-def test_replaying_gives_the_same_ids(converter):
+def test_replaying_yields_the_same_ids(converter):
     messages = table(notification(), batch(polled(), polled(message_id=...)))
     assert converter.convert(messages).samples.equals(converter.convert(messages).samples)
 
@@ -158,7 +158,7 @@ def test_replaying_gives_the_same_ids(converter):
     ],
     ids=["info", "api", "list", "publisher"],
 )
-def test_polled_samples_are_known_in_all_their_wrappings(converter, message):
+def test_polled_samples_are_recognised_in_all_forms(converter, message):
     made = converter.convert(table(message))
     assert (made.samples.num_rows, made.events.num_rows, made.errors) == (1, 0, [])
 
@@ -179,7 +179,7 @@ def test_polled_samples_are_known_in_all_their_wrappings(converter, message):
         ({"counter_type": None}, "has no type"),
     ],
 )
-def test_a_polled_sample_that_cannot_be_used_costs_only_itself(converter, keys, reason):
+def test_an_unusable_polled_sample_does_not_affect_others(converter, keys, reason):
     made = converter.convert(table(batch(polled(message_id="a"), polled(**keys), polled(message_id="b"))))
     assert made.samples.num_rows == 2
     [error] = made.errors
@@ -202,13 +202,13 @@ def test_a_polled_sample_that_cannot_be_used_costs_only_itself(converter, keys, 
         ({"timestamp": "2262-01-01T00:00:00+01:00"}, "timestamp", datetime(2261, 12, 31, 23, tzinfo=UTC)),
     ],
 )
-def test_an_odd_polled_sample_is_kept(converter, keys, column, value):
+def test_an_unusual_polled_sample_is_kept(converter, keys, column, value):
     made = converter.convert(table(batch(polled(**keys))))
     assert made.errors == []
     assert made.samples.to_pylist()[0][column] == value
 
 
-def test_one_series_spelled_with_other_types_is_the_series_of_its_text(converter):
+def test_dimensions_of_other_types_give_the_series_of_their_text(converter):
     made = converter.convert(
         table(batch(polled(resource_id=1), polled(resource_id=True), polled(resource_id="1"), polled(resource_id=1.0)))
     )
@@ -248,8 +248,8 @@ def test_a_sample_with_no_number_is_not_published(converter, payload, reason):
     [
         ("", "JSONDecodeError"),
         ("{", "JSONDecodeError"),
-        ("[]", "no JSON object but a list"),
-        ("null", "no JSON object"),
+        ("[]", "not a JSON object but a list"),
+        ("null", "not a JSON object"),
         ("[" * 100_000, "RecursionError"),
         ('{"a":' * 100_000, "RecursionError"),
         (json.dumps(notification(event_type=None)), "no event_type"),
@@ -257,7 +257,7 @@ def test_a_sample_with_no_number_is_not_published(converter, payload, reason):
         (json.dumps(batch() | {"payload": None}), "no list of samples"),
     ],
 )
-def test_what_is_no_notification_costs_only_itself(converter, body, reason):
+def test_a_body_that_is_not_a_notification_does_not_affect_others(converter, body, reason):
     made = converter.convert(table(notification(), body, notification()))
     assert made.samples.num_rows == made.events.num_rows == 2
     [error] = made.errors
@@ -275,7 +275,7 @@ def test_a_malformed_timestamp_makes_neither_samples_nor_an_event(converter):
 
 
 @pytest.mark.parametrize("moment", ["1969-12-31", "2262-12-31"])
-def test_moments_that_no_column_holds_are_refused(converter, moment):
+def test_timestamps_out_of_range_are_rejected(converter, moment):
     made = converter.convert(table(notification(timestamp=moment)))
     assert made.samples.num_rows == made.events.num_rows == 0
     assert len(made.errors) == 2
@@ -391,7 +391,7 @@ def test_nul_characters_are_left_out_and_escaped_backslashes_kept(converter):
 
 
 def rows_of(made):
-    """What a conversion gave, row by row; who was landed when does not matter."""
+    """The result of a conversion, row by row, whatever the order of landing."""
     samples = [{**row, "arrival_hour": None} for row in made.samples.to_pylist()]
     events = [{**row, "arrival_hour": None} for row in made.events.to_pylist()]
     return samples, events, [(error.endpoint, error.detail) for error in made.errors]
@@ -432,7 +432,7 @@ MANY = st.lists(
 
 @settings(deadline=None, max_examples=60)
 @given(MANY)
-def test_notifications_read_together_give_what_each_gives_alone(messages):
+def test_notifications_read_together_yield_what_each_yields_alone(messages):
     converter = Converter(load(None))
     together = table(*messages)
     typed = together.set_column(2, "event_type", pa.array([message["event_type"] for message in messages]))
@@ -442,7 +442,7 @@ def test_notifications_read_together_give_what_each_gives_alone(messages):
     assert rows_of(converter.convert(together)) == expected
 
 
-def test_one_odd_notification_of_many_costs_only_itself(converter):
+def test_one_unusual_notification_of_many_does_not_affect_others(converter):
     messages = [notification(message_id=f"n-{number}") for number in range(600)]
     messages[300]["timestamp"] = "never"
     messages[301]["payload"]["size"] = None
@@ -456,7 +456,7 @@ def test_one_odd_notification_of_many_costs_only_itself(converter):
     }
 
 
-def test_the_whole_notification_is_kept_with_its_event_where_that_is_asked_for():
+def test_the_whole_notification_is_kept_with_its_event_if_configured():
     messages = [notification(), notification(message_id="n-2", priority="error")]
     made = Converter(load(None), store_raw=["error"]).convert(table(*messages))
     assert made.events.column("raw").to_pylist() == [None, json.dumps(messages[1])]
@@ -464,7 +464,7 @@ def test_the_whole_notification_is_kept_with_its_event_where_that_is_asked_for()
     assert line["event"]["raw"] == messages[1]
 
 
-def test_what_no_definition_matches_makes_no_event_where_that_is_asked_for():
+def test_an_unmatched_notification_makes_no_event_if_configured():
     messages = [notification(), notification(message_id="n-2", event_type="nobody.knows")]
     made = Converter(load(None), drop_unmatched=True).convert(table(*messages))
     assert made.events.column("message_id").to_pylist() == ["n-1"]
@@ -482,8 +482,8 @@ def deep(levels):
 
 
 @pytest.mark.parametrize("levels", range(960, 1010, 3))
-def test_a_field_that_is_skipped_and_too_deep_to_be_read_costs_only_its_message(converter, levels):
-    """The whole messages are read where metadata come out empty: one that cannot be must not stop the others."""
+def test_a_skipped_field_that_is_nested_too_deeply_only_affects_its_message(converter, levels):
+    """Whole messages are read if metadata is empty. One that cannot be read must not stop the others."""
     created = "compute.instance.create.end"
     start = json.dumps(notification(event_type=created, message_id="empty", payload={"memory_mb": 1}))
     body = json.dumps(notification(event_type=created, message_id="deep", payload={"memory_mb": 1, "x": 0})).replace(
@@ -510,7 +510,7 @@ def test_a_nul_character_is_left_out_whatever_else_is_in_the_table(converter):
 
 
 @given(st.text("\\u0", max_size=30).map(str.encode), st.integers(0, 12), st.integers(0, 9))
-def test_a_nul_is_found_wherever_it_stands(noise, before, after):
+def test_a_nul_is_found_wherever_it_is(noise, before, after):
     from meterhouse.conversion.bodies import _has_nul
 
     text = b"x" * before + b"\\u0000" + b"y" * after

@@ -1,4 +1,4 @@
-"""Schema drift: a path that used to find something and no longer does is counted, and shown."""
+"""Schema drift: a path that used to find a value and no longer does is counted and shown."""
 
 import pytest
 from builders import drop, notification, process
@@ -28,15 +28,15 @@ def test_the_use_of_a_path_is_counted_the_same_however_messages_are_cut_into_bat
 @pytest.mark.parametrize(
     ("messages", "found", "missed", "expected"),
     [
-        (1000, 990, 10, True),  # always there, then never
-        (1000, 991, 9, False),  # so few misses say nothing
-        (1000, 0, 1000, False),  # it never found anything: a mistake of the definition, but no drift
-        (1000, 100, 20, False),  # there in every tenth message: twenty misses in a row are chance
+        (1000, 990, 10, True),  # always found, then never
+        (1000, 991, 9, False),  # too few misses
+        (1000, 0, 1000, False),  # never found: a mistake in the definition, not drift
+        (1000, 100, 20, False),  # found in every tenth message: twenty misses in a row can be chance
         (1000, 100, 200, True),
         (30, 1, 29, False),
     ],
 )
-def test_a_path_has_drifted_where_chance_does_not_explain_its_misses(messages, found, missed, expected):
+def test_a_path_has_drifted_if_chance_does_not_explain_its_misses(messages, found, missed, expected):
     assert has_drifted(messages, found, missed) is expected
 
 
@@ -54,7 +54,7 @@ def test_a_field_that_a_service_renames_is_shown(site: Site) -> None:
         assert path.path.removeprefix("$.") == "payload.memory_mb"
 
 
-def test_a_path_that_finds_something_again_has_not_drifted(site: Site) -> None:
+def test_a_path_that_finds_a_value_again_has_not_drifted(site: Site) -> None:
     drop(site.settings.spool, "a.jsonl", [exists(number) for number in range(40)])
     drop(site.settings.spool, "b.jsonl", [exists(number, memory_mb=None) for number in range(40, 60)])
     drop(site.settings.spool, "c.jsonl", [exists(60)])
@@ -62,7 +62,7 @@ def test_a_path_that_finds_something_again_has_not_drifted(site: Site) -> None:
     assert drifted(site) == []
 
 
-def test_what_is_forgotten_is_counted_anew(site: Site) -> None:
+def test_counts_start_again_after_they_are_forgotten(site: Site) -> None:
     drop(site.settings.spool, "a.jsonl", [exists(number) for number in range(40)])
     drop(site.settings.spool, "b.jsonl", [exists(number, memory_mb=None) for number in range(40, 60)])
     process(site)

@@ -73,7 +73,7 @@ def test_each_meter_that_matched_says_what_its_paths_found(folder):
     assert {sample["name"]: sample["volume"] for sample in found["result"]["samples"]} == {"box.size": 4, "box.boot": 9}
 
 
-def test_the_event_definition_that_serves_comes_first_and_those_that_give_way_after_it(folder):
+def test_the_event_definition_that_applies_comes_before_those_that_it_hides(folder):
     found = json.loads(explain(folder, "events", "m-1", "--json").stdout)
     served, hidden = found["matched"]
     assert served["where"] == f"{folder / 'event_definitions.yaml'}:3"
@@ -86,7 +86,7 @@ def test_the_event_definition_that_serves_comes_first_and_those_that_give_way_af
     assert (paths["trait size (integer)"], paths["trait gone (text)"]) == (4, None)
 
 
-def test_for_people_it_is_text(folder):
+def test_an_explanation_can_be_text_for_people(folder):
     text = explain(folder, "samples", "m-1").stdout
     assert "volume: 4  ($.payload.size)" in text
     assert "user_id: nothing  ($.payload.owner: not there)" in text
@@ -94,29 +94,29 @@ def test_for_people_it_is_text(folder):
     assert "-> event box.create.end with" in explain(folder, "events", "m-1").stdout
 
 
-def test_where_nothing_comes_of_a_message_it_says_why(folder):
+def test_if_a_message_yields_nothing_the_explanation_says_why(folder):
     text = explain(folder, "samples", "m-2").stdout
     assert "no definition matches" in text
-    assert "-> no samples: they are made of the priorities info and sample only" in text
+    assert "-> no samples: they are only made of the priorities info and sample" in text
 
 
-def test_a_message_that_is_not_there_is_one_clear_line(folder):
+def test_a_missing_message_is_one_clear_line(folder):
     done = explain(folder, "samples", "m-3")
     assert done.exit_code == 1
     assert "no message on standard input has the message_id 'm-3'" in done.stderr
 
 
-def test_a_trait_that_costs_the_event_is_named(folder):
+def test_a_trait_that_prevents_the_event_is_named(folder):
     lines = json.dumps({**MESSAGE, "payload": {"size": "ten"}})
     arguments = ["convert", "events", "--definitions", str(folder), "--explain", "m-1"]
     text = CliRunner().invoke(cli, arguments, input=lines).stdout
     assert (
-        "trait size (integer): ten  (payload.size: payload.size = ten; which is no integer, so there is no event"
+        "trait size (integer): ten  (payload.size: payload.size = ten; which is not of type integer, so there is no"
         in text
     )
 
 
-def test_that_unmatched_notifications_are_dropped_is_said(folder, monkeypatch):
+def test_the_explanation_says_that_unmatched_notifications_are_dropped(folder, monkeypatch):
     from meterhouse.settings import settings
 
     monkeypatch.setenv("METERHOUSE_DROP_UNMATCHED_NOTIFICATIONS", "true")

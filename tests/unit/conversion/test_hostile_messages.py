@@ -1,4 +1,4 @@
-"""Whatever comes as a message: never a crash, never a hang, and each message is accounted for."""
+"""Hostile messages: no crash, no hang, and each message is accounted for."""
 
 import copy
 import json
@@ -112,19 +112,19 @@ def check(messages: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.parametrize("odd", ODD, ids=lambda odd: repr(odd)[:20])
-def test_a_value_of_the_wrong_kind_at_any_place_of_a_message_costs_no_more_than_that_message(odd):
+def test_a_value_of_the_wrong_type_anywhere_in_a_message_only_affects_that_message(odd):
     messages = [with_value(message, place, odd) for message in RECORDED for place in places(message)]
     assert len(messages) > 2000
     check(messages)
 
 
-def test_a_missing_key_at_any_place_costs_no_more_than_that_message():
+def test_a_missing_key_anywhere_only_affects_its_message():
     check([without(message, place) for message in RECORDED for place in places(message)])
 
 
 @settings(deadline=None, max_examples=60)
 @given(data=st.data())
-def test_several_wrong_values_in_a_message_cost_no_more_than_that_message(data):
+def test_several_wrong_values_in_a_message_only_affect_that_message(data):
     messages = []
     for message in data.draw(st.lists(st.sampled_from(RECORDED), min_size=1, max_size=6)):
         changed = message
@@ -186,7 +186,7 @@ def test_an_envelope_cut_anywhere_is_a_dead_letter(site: Site):
 
 @settings(deadline=None, max_examples=15)
 @given(noise=st.lists(NOISE, max_size=5))
-def test_bytes_that_are_no_text_are_dead_letters(tmp_path_factory, noise):
+def test_bytes_that_are_not_text_are_dead_letters(tmp_path_factory, noise):
     from meterhouse.settings import read_settings
 
     site = Site.open(read_settings(home=tmp_path_factory.mktemp("noise")))

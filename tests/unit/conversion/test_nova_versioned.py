@@ -162,7 +162,7 @@ def versioned(event_type: str = "instance.power_on.end", **fields: Any) -> dict[
 
 
 def legacy(event_type: str = "compute.instance.power_on.end", **fields: Any) -> dict[str, Any]:
-    """As Nova sends it, but for `instance_type_id` and the image's properties, which the versioned format has not."""
+    """As Nova sends it, except `instance_type_id` and the image's properties, which the versioned format lacks."""
     payload = {
         "instance_id": "5fb1a8a4-6a2a-4b67-8f07-4c5f8a4e3f10",
         "display_name": "web-1",
@@ -216,7 +216,7 @@ def twin(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def assert_same(message: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """The versioned message, its twin and the legacy message give the same samples and the same event."""
+    """The versioned message, its twin and the legacy message yield the same samples and the same event."""
     samples, event = CONVERTER.samples_line(wanted), CONVERTER.event_line(wanted)
     assert event["error"] is None
     for each in (message, twin(message)):
@@ -228,7 +228,7 @@ def assert_same(message: dict[str, Any], wanted: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(("new", "old"), PAIRS, ids=[new for new, _ in PAIRS])
-def test_a_versioned_notification_gives_what_its_legacy_twin_gives(new: str, old: str) -> None:
+def test_a_versioned_notification_yields_what_its_legacy_twin_yields(new: str, old: str) -> None:
     assert EVENT_TYPES[new] == old
     assert_same(versioned(new), legacy(old))
 
@@ -237,7 +237,7 @@ def test_every_twin_is_tested() -> None:
     assert dict(PAIRS) | {"metrics.update": "compute.metrics.update"} == EVENT_TYPES
 
 
-def test_the_meters_and_traits_of_an_instance_are_there() -> None:
+def test_an_instance_has_its_meters_and_traits() -> None:
     message = versioned("instance.create.end")
     samples = {sample["name"]: sample for sample in CONVERTER.samples_line(message)["samples"]}
     assert {name: sample["volume"] for name, sample in samples.items()} == {
@@ -273,7 +273,7 @@ def test_a_message_is_not_changed() -> None:
     assert message == before
 
 
-def test_a_context_that_is_not_there_is_taken_from_the_payload() -> None:
+def test_a_missing_context_is_taken_from_the_payload() -> None:
     message = versioned()
     for key in CONTEXT:
         del message[key]
@@ -394,7 +394,7 @@ def test_an_error_has_its_message() -> None:
     assert CONVERTER.event_line(message)["event"] is not None
 
 
-def test_addresses_are_there() -> None:
+def test_an_instance_has_its_addresses() -> None:
     (address,) = twin(versioned())["payload"]["fixed_ips"]
     assert (address["address"], address["version"], address["label"]) == ("10.0.0.7", 4, "private")
 
@@ -415,7 +415,7 @@ VALUES = {
 }
 
 
-def test_the_processors_of_a_node_give_what_their_legacy_twin_gives() -> None:
+def test_metrics_of_a_node_yield_what_their_legacy_twin_yields() -> None:
     def metric(name: str, value: Any) -> dict[str, Any]:
         return {"name": name, "value": value, "timestamp": "2026-01-02T03:05:00Z", "source": "libvirt.LibvirtDriver"}
 
@@ -468,7 +468,7 @@ def test_the_processors_of_a_node_give_what_their_legacy_twin_gives() -> None:
         "",
     ],
 )
-def test_what_has_no_twin_gives_none(event_type: str) -> None:
+def test_a_message_without_a_twin_returns_none(event_type: str) -> None:
     assert legacy_twin(versioned(event_type)) is None
 
 
@@ -490,7 +490,7 @@ def test_what_has_no_twin_gives_none(event_type: str) -> None:
     ],
 )
 @pytest.mark.parametrize("event_type", ["instance.create.end", "instance.update", "metrics.update"])
-def test_garbage_gives_none(event_type: str, payload: Any) -> None:
+def test_garbage_returns_none(event_type: str, payload: Any) -> None:
     assert legacy_twin({"event_type": event_type, "payload": payload}) is None
 
 
@@ -537,7 +537,7 @@ def test_no_message_makes_it_raise(event_type: Any, payload: Any, publisher: Any
 
 
 @given(JSON)
-def test_no_message_that_is_none_of_novas_has_a_twin(payload: Any) -> None:
+def test_no_message_of_another_service_has_a_twin(payload: Any) -> None:
     for event_type in EVENT_TYPES:
         assert legacy_twin({"event_type": event_type, "payload": payload}) is None
 

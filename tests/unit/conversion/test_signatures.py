@@ -1,4 +1,4 @@
-"""Signatures of polled samples: as Ceilometer makes them, and what becomes of samples that are not signed."""
+"""Signatures of polled samples: they equal Ceilometer's, and samples without one become dead letters."""
 
 import json
 from typing import Any
@@ -29,7 +29,7 @@ BASE = {
     "resource_metadata": {},
     "message_id": "m1",
 }
-# What Ceilometer 27.0.0 signs these samples with, under the secret `secret`.
+# The signatures of Ceilometer 27.0.0 for these samples, with the secret `secret`.
 SIGNED = [
     ({}, "7e7c78679c391a8101f2710846addb864cb73b2dd0d166d644e9d7d5541d33cb"),
     ({"counter_volume": 0.1}, "ccfd457f8dd29460ea17de4a50b0b80b158f50c20404c7ea5518d9c225749598"),
@@ -119,17 +119,17 @@ def test_the_secret_and_tuples_are_signed_as_ceilometer_signs_them() -> None:
     ],
     ids=repr,
 )
-def test_a_changed_sample_or_signature_is_wrong(change: dict[str, Any]) -> None:
+def test_a_changed_sample_or_signature_is_not_valid(change: dict[str, Any]) -> None:
     assert is_valid(signed(BASE), SECRET)
     assert not is_valid({**signed(BASE), **change}, SECRET)
 
 
 @pytest.mark.parametrize("sample", [None, [], "text", 5, {}, BASE], ids=repr)
-def test_what_carries_no_signature_is_wrong(sample: Any) -> None:
+def test_a_sample_without_a_signature_is_not_valid(sample: Any) -> None:
     assert not is_valid(sample, SECRET)
 
 
-def test_a_sample_that_is_nested_without_end_is_wrong() -> None:
+def test_a_sample_that_is_nested_too_deeply_is_not_valid() -> None:
     nested: Any = {}
     for _ in range(100_000):
         nested = {"a": nested}
@@ -140,7 +140,7 @@ def test_a_sample_that_is_nested_without_end_is_wrong() -> None:
     assert not is_valid({**BASE, "resource_metadata": {"a": nested}, "message_signature": "0" * 64}, SECRET)
 
 
-def test_what_was_read_otherwise_than_it_was_sent_is_verified_as_it_was_sent() -> None:
+def test_a_sample_that_reading_changes_is_verified_as_it_was_sent() -> None:
     sent = [signed({**BASE, "resource_id": "a\0b"}), signed({**BASE, "counter_volume": 2**70}), BASE, signed(BASE)]
     read = [{**sent[0], "resource_id": "ab"}, {**sent[1], "counter_volume": float(2**70)}, BASE, sent[3]]
     assert unsigned(read, SECRET, lambda: sent) == [2]
@@ -249,7 +249,7 @@ def test_a_conversion_that_ends_before_a_commit_keeps_each_dead_letter_once(
     assert_told_apart(signed_site)
 
 
-def test_pieces_that_are_converted_apart_keep_each_dead_letter_once(signed_site: Site) -> None:
+def test_pieces_that_are_converted_separately_keep_each_dead_letter_once(signed_site: Site) -> None:
     for number, message in enumerate(batches()):
         drop(signed_site.settings.spool, f"{number}.jsonl", [message])
         collect(signed_site)
@@ -258,7 +258,7 @@ def test_pieces_that_are_converted_apart_keep_each_dead_letter_once(signed_site:
     assert_told_apart(signed_site)
 
 
-def test_without_a_secret_no_signature_is_looked_at(site: Site) -> None:
+def test_without_a_secret_no_signature_is_verified(site: Site) -> None:
     drop(site.settings.spool, "a.jsonl", batches())
     collect(site)
     done = convert(site)
@@ -275,7 +275,7 @@ def test_a_sealed_day_keeps_its_dead_letters(signed_site: Site, today: Any) -> N
     assert_told_apart(signed_site)
 
 
-def test_a_signed_sample_with_what_conversion_reads_otherwise_is_good(signed_site: Site) -> None:
+def test_a_signed_sample_with_values_that_conversion_changes_is_valid(signed_site: Site) -> None:
     odd = [
         polled(1.0, resource="a\0b"),
         polled(2**70),
@@ -288,7 +288,7 @@ def test_a_signed_sample_with_what_conversion_reads_otherwise_is_good(signed_sit
     assert (done.samples, done.unsigned, done.errors) == (4, 0, 0)
 
 
-def test_odd_samples_that_are_not_signed_are_dead_letters_each(signed_site: Site) -> None:
+def test_each_unusual_sample_that_is_not_signed_is_a_dead_letter(signed_site: Site) -> None:
     odd = [polled(2**70), polled(float("nan")), polled(1.0, resource_metadata={"n": 10**30}), signed(polled(1.0))]
     drop(signed_site.settings.spool, "a.jsonl", [polling("p1", odd)])
     collect(signed_site)

@@ -62,10 +62,10 @@ def test_every_fault_of_a_file_of_meters_is_found_with_its_line(tmp_path):
     assert sorted(faults) == [(9, "bad"), (10, "bad"), (12, "bad"), (13, "bad"), (16, "bad"), *half, (20, "?")]
     reasons = " ".join(reason for *_, reason in found)
     for part in (
-        "'level' is none of",
-        "no regular expression",
+        "'level' is not one of",
+        "not a regular expression",
         "no 'fields'",
-        "no plugin 'sum'",
+        "unknown plugin 'sum'",
         "'volume' is missing",
     ):
         assert part in reasons
@@ -102,7 +102,7 @@ def test_every_fault_of_a_file_of_events_is_found_with_its_line(tmp_path):
     ]
 
 
-def test_what_hides_what_is_said(tmp_path):
+def test_hidden_definitions_are_reported(tmp_path):
     entry = "{{name: {}, event_type: box, type: gauge, unit: box, volume: 1, resource_id: $.payload.id}}"
     one = write(tmp_path, "a.yaml", "metric:\n  - " + "\n  - ".join(map(entry.format, ["x", "y", "x"])))
     two = write(tmp_path, "b.yaml", "metric:\n  - " + entry.format("y"))
@@ -119,13 +119,13 @@ def test_what_hides_what_is_said(tmp_path):
     ("text", "line"),
     [("metric: [\n", 2), ("metric: 5\n", 1), ("text", 1), ("a: &a [*a]\n", 1), ("- {event_type: x\n", 2)],
 )
-def test_a_file_that_is_none_is_one_fault(tmp_path, text, line):
+def test_a_file_that_is_not_a_definition_file_is_one_fault(tmp_path, text, line):
     found = check([write(tmp_path, "x.yaml", text)])
     assert [finding.severity for finding in found.findings] == ["fault"]
     assert abs(found.findings[0].line - line) <= 1
 
 
-def test_keys_that_nothing_reads_are_a_doubt_wherever_they_stand(tmp_path):
+def test_unknown_keys_are_warnings_wherever_they_are(tmp_path):
     meters = write(
         tmp_path,
         "meters.yaml",
@@ -158,7 +158,7 @@ def test_keys_that_nothing_reads_are_a_doubt_wherever_they_stand(tmp_path):
     ]
 
 
-def test_a_folder_of_which_nothing_is_read_is_a_fault(tmp_path):
+def test_a_folder_without_definition_files_is_a_fault(tmp_path):
     write(tmp_path, "my-meters.yaml", METERS)
     (tmp_path / "meters.d").mkdir()
     write(tmp_path / "meters.d", "x.yml", METERS)
@@ -173,7 +173,7 @@ def test_a_folder_of_which_nothing_is_read_is_a_fault(tmp_path):
     assert check_folder(tmp_path).faults == 0
 
 
-def test_the_shipped_definitions_are_without_a_doubt():
+def test_the_shipped_definitions_have_no_findings():
     meters, events = files_of(None)
     found = check([*meters, events])
     assert found.findings == ()
@@ -181,7 +181,7 @@ def test_the_shipped_definitions_are_without_a_doubt():
     assert found.events >= 40
 
 
-def test_the_command_fails_where_there_is_a_fault_and_only_there(tmp_path):
+def test_the_command_fails_if_and_only_if_there_is_a_fault(tmp_path):
     bad = write(tmp_path, "meters.yaml", METERS)
     done = CliRunner().invoke(cli, ["definitions", "check", "--json", str(bad)])
     assert done.exit_code == 1
@@ -213,7 +213,7 @@ ANY = st.recursive(
 
 @settings(deadline=None, max_examples=200)
 @given(data=ANY | st.fixed_dictionaries({"metric": st.lists(ANY, max_size=3)}) | st.lists(ANY, max_size=3))
-def test_whatever_a_file_holds_the_check_says_what_is_wrong_and_never_raises(tmp_path_factory, data):
+def test_whatever_a_file_contains_the_check_reports_it_and_never_raises(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("any") / "x.yaml"
     path.write_text(json.dumps(data))
     found = check([path])

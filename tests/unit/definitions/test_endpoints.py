@@ -50,7 +50,7 @@ def request(event_type="http.request", **payload):
 
 
 def read(message):
-    """What the endpoints make of a message: samples, warnings, and the names of those that failed."""
+    """The results of the endpoints for a message: samples, warnings, and the names of those that failed."""
     samples, warn, failed = [], [], []
     for endpoint in ENDPOINTS:
         if endpoint.matches(message["event_type"]):
@@ -96,7 +96,7 @@ def test_the_message_stays_as_it_is():
         ({"Sensor ID": "A", "Sensor Reading": "70"}, "node-1-a: unable to parse sensor reading: 70"),
     ],
 )
-def test_a_sensor_that_cannot_be_used_is_warned_of_and_costs_no_other(sensor, reason):
+def test_an_unusable_sensor_is_a_warning_and_does_not_affect_others(sensor, reason):
     good = {"Sensor ID": "B", "Sensor Reading": "1 C"}
     samples, warn, failed = read(sensors(payload={"Temperature": {"bad": sensor, "good": good}}))
     assert [sample.resource_id for sample in samples] == ["node-1-b"]
@@ -105,7 +105,7 @@ def test_a_sensor_that_cannot_be_used_is_warned_of_and_costs_no_other(sensor, re
 
 
 @pytest.mark.parametrize("changes", [{"timestamp": ""}, {"timestamp": "20140223134852"}, {"payload": None}])
-def test_a_notification_of_another_form_gives_nothing(changes):
+def test_a_notification_of_another_form_yields_nothing(changes):
     samples, _, failed = read(sensors(**changes))
     assert samples == []
     assert "hardware.ipmi.temperature" in failed
@@ -127,7 +127,7 @@ def test_other_types_are_left_to_the_definitions(event_type):
     assert not any(endpoint.matches(event_type) for endpoint in ENDPOINTS)
 
 
-def test_what_was_recorded_of_ceilometer(shared):
+def test_samples_equal_those_recorded_from_ceilometer(shared):
     def lines_of(path):
         return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 

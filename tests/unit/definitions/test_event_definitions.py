@@ -39,7 +39,7 @@ def entry(event_type="box.*", **traits):
     return {"event_type": event_type, "traits": traits}
 
 
-def test_an_event_has_the_default_traits_where_no_definition_matches(line):
+def test_an_event_has_the_default_traits_if_no_definition_matches(line):
     assert line(entry("lid.*", x="payload.id")) == {
         "message_id": "m",
         "event": {"event_type": "box.create.end", "generated": "2026-01-01T01:00:00", "traits": DEFAULTS},
@@ -65,7 +65,7 @@ def test_traits_have_types(line):
     ]
 
 
-def test_what_has_no_value_is_no_trait(line):
+def test_a_path_without_a_value_makes_no_trait(line):
     traits = line(
         entry(
             none="payload.none",
@@ -82,13 +82,13 @@ def test_a_text_is_cut_to_255_characters(line):
     assert line(entry(id="payload.id"), message=message)["event"]["traits"][-1][2] == "é" * 255
 
 
-def test_a_definition_may_say_otherwise_than_the_defaults(line):
+def test_a_definition_can_override_the_defaults(line):
     traits = line(entry(service="payload.nope", tenant_id="payload.id"))["event"]["traits"]
     assert [trait[0] for trait in traits] == ["request_id", "project_id", "user_id", "tenant_id"]
     assert traits[-1] == ["tenant_id", "text", "box-1"]
 
 
-def test_the_last_definition_that_matches_serves(line):
+def test_the_last_definition_that_matches_applies(line):
     first, second = entry(a="payload.id"), entry(["box.create.*", "!*.start"], b="payload.id")
     assert line(first, second)["event"]["traits"][-1][0] == "b"
     assert line(second, first)["event"]["traits"][-1][0] == "a"
@@ -96,12 +96,12 @@ def test_the_last_definition_that_matches_serves(line):
     assert line(first, second, message=start)["event"]["traits"][-1][0] == "a"
 
 
-def test_exclusions_alone_include_all_else(line):
+def test_only_exclusions_include_everything_else(line):
     assert line(entry("!lid.*", a="payload.id"))["event"]["traits"][-1][0] == "a"
     assert line(entry("!box.*", a="payload.id"))["event"]["traits"] == DEFAULTS
 
 
-def test_a_glob_is_of_the_whole_type(line):
+def test_a_glob_matches_the_whole_type(line):
     assert line(entry("box.create", a="payload.id"))["event"]["traits"] == DEFAULTS
 
 
@@ -127,15 +127,15 @@ def test_errors_make_events_too(line, priority):
 @pytest.mark.parametrize(
     ("text", "where", "reason"),
     [
-        ("metric: []", 1, "no list"),
+        ("metric: []", 1, "not a list"),
         ("- event_type: x\n  traits: {}\n- event_type: y\n", 3, "'traits' is missing"),
-        ("- traits: {}\n  event_type: 5\n", 2, "neither a text nor a list"),
-        ("- event_type: x\n  traits:\n    a: payload.a\n    b: {type: bool, fields: a}\n", 4, "'bool' is none of"),
-        ("- event_type: x\n  traits:\n    a:\n      fields: a[\n", 4, "no JSONPath"),
-        ("- event_type: x\n  traits:\n    a: {fields: a, plugin: lower}\n", 3, "no plugin 'lower'"),
+        ("- traits: {}\n  event_type: 5\n", 2, "neither a string nor a list"),
+        ("- event_type: x\n  traits:\n    a: payload.a\n    b: {type: bool, fields: a}\n", 4, "'bool' is not one of"),
+        ("- event_type: x\n  traits:\n    a:\n      fields: a[\n", 4, "not a JSONPath"),
+        ("- event_type: x\n  traits:\n    a: {fields: a, plugin: lower}\n", 3, "unknown plugin 'lower'"),
     ],
 )
-def test_a_definition_that_cannot_work_refuses_the_file(tmp_path, text, where, reason):
+def test_an_invalid_definition_rejects_the_file(tmp_path, text, where, reason):
     path = tmp_path / "event_definitions.yaml"
     path.write_text(text)
     with pytest.raises(DefinitionError, match=reason) as caught:
@@ -143,7 +143,7 @@ def test_a_definition_that_cannot_work_refuses_the_file(tmp_path, text, where, r
     assert caught.value.where == f"{path}:{where}"
 
 
-def test_types_are_named_in_any_case_and_none_is_one(line):
+def test_type_names_are_case_insensitive_and_none_is_a_type(line):
     traits = {
         "n": {"fields": "payload.size", "type": "INT"},
         "at": {"fields": "payload.made_at", "type": "DateTime"},
@@ -159,11 +159,11 @@ def test_types_are_named_in_any_case_and_none_is_one(line):
     ]
 
 
-def test_an_entry_for_no_type_serves_none(line):
+def test_an_entry_without_event_types_matches_none(line):
     assert line(entry([], id="payload.id"))["event"]["traits"] == DEFAULTS
     assert line(entry(["!other.*"], id="payload.id"))["event"]["traits"] == [*DEFAULTS, ["id", "text", "box-1"]]
 
 
-def test_what_an_expression_cannot_do_costs_the_event(line):
+def test_an_expression_that_fails_prevents_the_event(line):
     made = line(entry(id="payload.id", x=["payload.id", "payload.none[0]"]))
     assert (made["event"], made["error"]["error"]) == (None, "TypeError")

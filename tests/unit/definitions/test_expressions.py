@@ -58,7 +58,7 @@ MESSAGE = {
         ("payload.metrics[1:].name", ["cpu.frequency", "none"]),
         ("payload.metrics[*].value", [0.25, 1600, None]),
         ("payload.metrics.[*].value", [0.25, 1600, None]),
-        ("payload.measurements.[*].metric.[*].name", ["in", "out"]),  # `[*]` of what is no list is itself
+        ("payload.measurements.[*].metric.[*].name", ["in", "out"]),  # `[*]` of a value that is not a list is the value
         ("payload.image_meta.*", ["debian"]),
         ("payload.metrics.*", []),
         ("payload.metrics[?(@.name='cpu.percent')].value * 100", [25.0]),
@@ -81,7 +81,7 @@ MESSAGE = {
         ("publisher_id.`split(., 9, -1)`", []),
         ("payload.size.`split(., 0, -1)`", []),
         ("payload.host.`sub(/h/, host)`", ["host"]),
-        ("payload.host.`sub(/x/, host)`", []),  # what is not changed has no value
+        ("payload.host.`sub(/x/, host)`", []),  # a text that is not changed has no value
         ("$.payload.outcome.`sub(/.*/, )` + 'auth.' + $.payload.outcome", ["auth.success"]),
         ("payload.metrics.`len`", [3]),
         ("payload.size.`len`", []),
@@ -94,14 +94,14 @@ MESSAGE = {
         ("priority", []),
     ],
 )
-def test_an_expression_finds(expression, expected):
+def test_an_expression_finds_its_values(expression, expected):
     compiled = compile_expression(expression)
     assert compiled.all(MESSAGE) == expected
     assert compiled.first(MESSAGE) == next((value for value in expected if value is not None), None)
 
 
 @pytest.mark.parametrize("expression", ["", "%", "packet/s", "payload.[", "a b", "payload.`nothing`", "'"])
-def test_what_is_no_expression_is_refused(expression):
+def test_an_invalid_expression_is_rejected(expression):
     with pytest.raises(ExpressionError):
         compile_expression(expression)
 
@@ -118,7 +118,7 @@ def test_matches_have_paths():
     ]
 
 
-def test_a_row_of_wildcards_and_parents_is_bounded():
+def test_repeated_wildcards_and_parents_are_bounded():
     message = {"payload": {"list": list(range(100))}}
     expression = "payload.list" + "[*].`parent`" * 2
     assert len(compile_expression(expression).all(message)) == 10_000
@@ -141,7 +141,7 @@ def test_a_recursive_descent_is_bounded(monkeypatch):
         ),
     )
 )
-def test_an_odd_payload_has_values_or_none(payload):
+def test_an_unusual_payload_has_values_or_none(payload):
     message = {"payload": payload}
     for text in (
         "payload.host.name",
@@ -167,15 +167,15 @@ def first(definition, message=MESSAGE):
     return compile_value(definition).first(message, warn), warn
 
 
-def test_a_list_of_fields_gives_the_first_that_is_not_null():
+def test_a_list_of_fields_returns_the_first_that_is_not_null():
     assert first(["payload.empty", "payload.nope", "payload.host", "payload.nodename"]) == ("h", [])
 
 
-def test_a_number_is_itself():
+def test_a_number_is_a_constant():
     assert first(1) == (1, [])
 
 
-def test_timedelta_is_the_distance_of_two_moments():
+def test_timedelta_is_the_difference_of_two_times():
     fields = ["payload.launched_at", "payload.created_at"]
     assert first({"fields": fields, "plugin": "timedelta"}) == (52.0, [])
     assert first({"fields": fields[:1], "plugin": "timedelta"})[0] is None
@@ -239,6 +239,6 @@ def test_map_translates_values():
         1.5,
     ],
 )
-def test_a_definition_that_cannot_work_is_refused(definition):
+def test_an_invalid_definition_is_rejected(definition):
     with pytest.raises(ValueError, match=r".+"):
         compile_value(definition)

@@ -1,4 +1,4 @@
-"""The meters that Ceilometer has dropped since Mitaka: each from a message, where they are asked for and only there."""
+"""The meters that Ceilometer has dropped since Mitaka: each is made from a message, only if configured."""
 
 import json
 import re
@@ -237,7 +237,7 @@ def test_an_instance_has_the_metadata_that_its_other_meters_have() -> None:
         assert sample["metadata"] == {"host": "node-7", "flavor_name": "m1.small", "user_metadata": {"team": "shop"}}
 
 
-def test_no_name_is_that_of_a_meter_shipped_otherwise() -> None:
+def test_no_name_is_also_that_of_another_shipped_meter() -> None:
     names = [
         entry["name"]
         for path in sorted((DEFAULTS / "meters.d").glob("*.yaml"))
@@ -249,7 +249,7 @@ def test_no_name_is_that_of_a_meter_shipped_otherwise() -> None:
     assert load(None, icehouse_meters=True).faults == ()
 
 
-def test_the_file_is_without_a_doubt() -> None:
+def test_the_file_has_no_findings() -> None:
     meters, events = files_of(None, icehouse_meters=True)
     assert meters[-1] == ICEHOUSE_METERS
     for files in ([ICEHOUSE_METERS], [*meters, events]):
@@ -260,7 +260,7 @@ def names_of(definitions: Any) -> set[str]:
     return {meter.name for meter in definitions.meters.meters}
 
 
-def test_they_are_read_where_they_are_asked_for_and_after_a_sites_own(tmp_path: Path) -> None:
+def test_they_are_read_if_configured_after_the_sites_own(tmp_path: Path) -> None:
     assert "instance" not in names_of(load(None))
     assert {"instance", "memory"} <= names_of(load(None, icehouse_meters=True))
     assert "instance" not in names_of(load(None))
@@ -274,7 +274,7 @@ def test_they_are_read_where_they_are_asked_for_and_after_a_sites_own(tmp_path: 
 
 
 @pytest.mark.parametrize("wanted", [False, True])
-def test_the_setting_rules_every_step(wanted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_step_follows_the_setting(wanted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("METERHOUSE_HOME", str(tmp_path))
     if wanted:
         monkeypatch.setenv("METERHOUSE_ICEHOUSE_METERS", "true")

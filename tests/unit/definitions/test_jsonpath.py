@@ -1,4 +1,4 @@
-"""The syntax of expressions, and what they do with values of unexpected kinds: each line was tried in Ceilometer 27."""
+"""The syntax of expressions, and how they treat values of unexpected types: each line was tested with Ceilometer 27."""
 
 import pytest
 
@@ -45,7 +45,7 @@ MESSAGE = {
         ("[?]", "[?]"),
     ],
 )
-def test_what_binds_more_tightly(expression, same):
+def test_operators_bind_in_the_documented_order(expression, same):
     if "?" in expression:
         with pytest.raises(JsonPathError):
             parse(expression)
@@ -84,7 +84,7 @@ def test_what_binds_more_tightly(expression, same):
         "(" * 5000 + "a" + ")" * 5000,
     ],
 )
-def test_what_is_refused(text):
+def test_invalid_expressions_are_rejected(text):
     with pytest.raises(JsonPathError):
         parse(text)
 
@@ -110,9 +110,9 @@ def test_what_is_refused(text):
         ("payload.items[\\k].v", None),
         ("payload.items[/v]", None),
         ("payload.items[?v].k", ["a", "b", None]),
-        ("payload.items[?v = 2].k", ["b", None]),  # with a whole number all are made whole
+        ("payload.items[?v = 2].k", ["b", None]),  # compared with an integer, all values are converted to integers
         ("payload.items[?v > 1 & k = b].v", ["2"]),
-        ("payload.items[?k = true].v", []),  # as with 1: a text that is no number is passed over
+        ("payload.items[?k = true].v", []),  # as with 1: a text that is not a number is skipped
         ("payload.items[?k ~ 'a'].v", [1]),
         ("payload.items[?$.k = a].v", [1]),  # an item is the root of its condition
         ("payload.text[0]", ["a"]),
@@ -140,10 +140,10 @@ def test_what_is_refused(text):
         ("payload.mixed[?@ > 1.5]", None),
         ("payload & payload", None),
         ("`sorted`", None),
-        ("(payload.n)|(payload.none[0])", None),  # what comes later fails, and all with it
+        ("(payload.n)|(payload.none[0])", None),  # the later branch fails, and so the whole expression
     ],
 )
-def test_what_an_expression_finds_or_fails_with(expression, expected):
+def test_an_expression_finds_values_or_fails(expression, expected):
     if expected is None:
         with pytest.raises(Exception, match=r".+"):
             compile_expression(expression).first(MESSAGE)
@@ -171,7 +171,7 @@ def plugin(name, fields="payload.n", **parameters):
     return compile_value(definition).first(MESSAGE, warn)
 
 
-def test_parameters_of_plugins_are_taken_as_they_are():
+def test_parameters_of_plugins_are_used_as_they_are():
     assert plugin("split", "payload.text", segment=-1, unknown=1) == "b"
     assert plugin("split", "payload.text", separator=None) == "a.b"
     assert plugin("split", "payload.text", segment=7) is None
@@ -187,7 +187,7 @@ def test_parameters_of_plugins_are_taken_as_they_are():
         plugin("map", "payload.list", values={1: "one"})
 
 
-def test_a_bit_that_is_too_far_is_refused():
+def test_a_bit_that_is_too_large_is_rejected():
     with pytest.raises(ValueError, match="flags"):
         plugin("bitfield", flags=[{"path": "payload.n", "bit": 10**9}])
 

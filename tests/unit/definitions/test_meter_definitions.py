@@ -59,13 +59,13 @@ def samples(definitions, message=MESSAGE):
     return [RawSample(*row) for block in blocks for row in zip(*block[1:10], strict=True)], warn
 
 
-def test_a_meter_makes_a_sample_of_a_notification(define):
+def test_a_meter_makes_a_sample_from_a_notification(define):
     [sample], warn = samples(define(meter()))
     assert sample[:8] == ("box.size", "gauge", "GiB", 3, "box-1", None, None, "2026-01-01 00:00:00")
     assert warn == []
 
 
-def test_with_no_metadata_a_sample_carries_the_payload_and_where_it_came_from(define):
+def test_without_metadata_a_sample_has_the_payload_event_type_and_host(define):
     [sample], _ = samples(define(meter(metadata={"nothing": "$.payload.nope"})))
     assert sample.metadata == {**MESSAGE["payload"], "event_type": "box.create.end", "host": "box.host"}
     odd = {**MESSAGE, "payload": "text", "publisher_id": None}
@@ -73,7 +73,7 @@ def test_with_no_metadata_a_sample_carries_the_payload_and_where_it_came_from(de
     assert sample.metadata == {"event_type": "box.create.end", "host": None}
 
 
-def test_metadata_that_says_nothing_is_left_out(define):
+def test_empty_metadata_is_left_out(define):
     metadata = {"size": "$.payload.size", "none": "$.payload.nope", "version": 2}
     [sample], _ = samples(define(meter(metadata=metadata)))
     assert sample.metadata == {"size": 3, "version": 2}
@@ -97,7 +97,7 @@ def test_an_event_type_is_a_regular_expression_from_the_start(define):
     assert not definitions.meters.plan("box.delete")
 
 
-def test_project_user_and_timestamp_are_read_where_the_meter_says(define):
+def test_project_user_and_timestamp_are_read_from_the_paths_of_the_meter(define):
     [sample], _ = samples(
         define(meter(project_id="$.ctxt.project_id", user_id="$.ctxt.user", timestamp="$.payload.nope"))
     )
@@ -105,7 +105,7 @@ def test_project_user_and_timestamp_are_read_where_the_meter_says(define):
     assert sample.timestamp == "2026-01-01 00:00:00"
 
 
-def test_lookup_makes_a_sample_of_each_value(define):
+def test_lookup_makes_a_sample_for_each_value(define):
     made, warn = samples(
         define(
             meter(
@@ -123,13 +123,13 @@ def test_lookup_makes_a_sample_of_each_value(define):
     assert warn == []
 
 
-def test_lookup_drops_all_where_counts_differ(define):
+def test_lookup_drops_all_samples_if_counts_differ(define):
     made, warn = samples(define(meter(name="$.payload.items[*].n", volume="$.payload.size", lookup=["name", "volume"])))
     assert made == []
     assert "2 values of name but 1 of volume" in warn[0]
 
 
-def test_the_old_name_of_lookup_is_understood(define):
+def test_the_old_name_of_lookup_is_accepted(define):
     made, _ = samples(define(meter(name="$.payload.items[*].n", multi="name")))
     assert [(sample.name, sample.volume) for sample in made] == [("a", 3), ("b", 3)]
 
@@ -141,14 +141,14 @@ def test_what_is_looked_up_and_never_defined_counts_as_one_value(define):
     assert [(sample.name, sample.user_id) for sample in made] == [("a", None)]
 
 
-def test_a_type_that_is_looked_up_has_to_be_one(define):
+def test_a_type_that_is_looked_up_has_to_be_valid(define):
     keys = {"name": "$.payload.items[*].n", "lookup": ["name", "type"], "type": "$.payload.items[*].u"}
-    with pytest.raises(ValueError, match="none of gauge"):
+    with pytest.raises(ValueError, match="not one of gauge"):
         samples(define(meter(**keys)))
 
 
 @pytest.mark.parametrize("field", ["$.payload.size + 0 * $.payload.size", "$.payload.items[*].n"])
-def test_lookup_drops_all_where_another_attribute_has_another_count(define, field):
+def test_lookup_drops_all_samples_if_an_attribute_has_another_count(define, field):
     made, warn = samples(define(meter(name="payload['id','size','items']", lookup="name", user_id=field)))
     assert (len(made), len(warn)) == ((3, 0) if "size" in field else (0, 1))
 
@@ -161,7 +161,7 @@ def test_an_empty_timestamp_is_the_notifications(define):
     assert [sample.timestamp for sample in made] == ["2026-01-01 00:00:00", "2026"]
 
 
-def test_keys_that_are_empty_are_as_if_not_there(define):
+def test_empty_keys_count_as_missing(define):
     [sample], _ = samples(define(meter(user_id="", project_id=None, timestamp=0, user_metadata="")))
     assert (sample.user_id, sample.project_id, sample.timestamp) == (None, None, "2026-01-01 00:00:00")
 
@@ -173,7 +173,7 @@ def test_no_user_metadata_leaves_no_trace(define):
         samples(define(meter(user_metadata="payload.id")))
 
 
-def test_the_last_of_a_name_wins_in_a_file_and_the_first_file_wins(define, tmp_path):
+def test_the_last_meter_of_a_name_wins_in_a_file_and_the_first_file_wins(define, tmp_path):
     definitions = define(meter(volume=1), meter(name="other"), meter(volume=2))
     assert [(sample.name, sample.volume) for sample in samples(definitions)[0]] == [("box.size", 2), ("other", 3)]
     assert [fault.line for fault in definitions.faults] == [2]
@@ -186,24 +186,24 @@ def test_the_last_of_a_name_wins_in_a_file_and_the_first_file_wins(define, tmp_p
 @pytest.mark.parametrize(
     ("keys", "line", "reason"),
     [
-        ({"type": "meter"}, 4, "none of gauge, delta and cumulative"),
+        ({"type": "meter"}, 4, "not one of gauge, delta and cumulative"),
         ({"volume": ...}, 2, "required key 'volume' is missing"),
-        ({"unit": "%"}, 5, "no JSONPath"),
-        ({"volume": {"fields": "$.payload.x", "plugin": "sum"}}, 7, "no plugin 'sum'"),
+        ({"unit": "%"}, 5, "not a JSONPath"),
+        ({"volume": {"fields": "$.payload.x", "plugin": "sum"}}, 7, "unknown plugin 'sum'"),
         ({"volume": {"plugin": "timedelta"}}, 7, "no 'fields'"),
-        ({"event_type": "("}, 3, "no regular expression"),
-        ({"lookup": 5}, 8, "neither a text nor a list"),
+        ({"event_type": "("}, 3, "not a regular expression"),
+        ({"lookup": 5}, 8, "neither a string nor a list"),
         ({"volume": 1.5}, 6, "neither an integer"),
         ({"volume": 0}, 6, "missing or empty"),
-        ({"metadata": ["x"]}, 9, "no mapping"),
+        ({"metadata": ["x"]}, 9, "not a mapping"),
         (
             {"lookup": "volume", "volume": {"fields": ["a", "b"], "plugin": "timedelta"}},
             7,
-            "no plugin but 'split'",
+            "the only plugin that can be used is 'split'",
         ),
     ],
 )
-def test_a_meter_that_cannot_work_is_left_out_and_named(define, keys, line, reason):
+def test_an_invalid_meter_is_left_out_and_named(define, keys, line, reason):
     definitions = define(meter(**keys), meter(name="good"))
     assert [each.name for each in definitions.meters.meters] == ["good"]
     [fault] = definitions.faults
@@ -216,13 +216,13 @@ def test_a_meter_that_cannot_work_is_left_out_and_named(define, keys, line, reas
 @pytest.mark.parametrize(
     ("text", "line", "reason"),
     [
-        ("metric:\n  - name: [\n", 3, "no YAML"),
-        ("metric:\n\t- x\n", 2, "no YAML"),
-        ("- name: x\n", 1, "no mapping with a list 'metric'"),
-        ("# nothing\nmetric: 5\n", 2, "no mapping with a list 'metric'"),
+        ("metric:\n  - name: [\n", 3, "not YAML"),
+        ("metric:\n\t- x\n", 2, "not YAML"),
+        ("- name: x\n", 1, "not a mapping with a list 'metric'"),
+        ("# nothing\nmetric: 5\n", 2, "not a mapping with a list 'metric'"),
     ],
 )
-def test_a_file_that_cannot_work_is_refused_with_its_line(tmp_path, text, line, reason):
+def test_an_invalid_file_is_rejected_with_its_line(tmp_path, text, line, reason):
     (tmp_path / "meters.yaml").write_text(text)
     with pytest.raises(DefinitionError, match=reason) as caught:
         load(tmp_path)
@@ -230,13 +230,13 @@ def test_a_file_that_cannot_work_is_refused_with_its_line(tmp_path, text, line, 
     assert caught.value.hint
 
 
-def test_a_file_that_is_no_text_is_refused(tmp_path):
+def test_a_file_that_is_not_text_is_rejected(tmp_path):
     (tmp_path / "meters.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DefinitionError, match="cannot be read"):
         load(tmp_path)
 
 
-def test_what_a_folder_has_not_is_what_meterhouse_ships(tmp_path):
+def test_what_a_folder_lacks_comes_from_the_shipped_files(tmp_path):
     shipped = load(None)
     assert shipped.faults == ()
     assert load(tmp_path).files == shipped.files
@@ -266,7 +266,7 @@ def test_a_file_is_read_once_and_again_when_it_changed(tmp_path):
     assert [each.name for each in load(tmp_path).meters.meters] == ["two"]
 
 
-def test_the_names_of_icehouse_are_read_unless_ceilometer_is_to_be_matched(tmp_path):
+def test_icehouse_names_are_read_unless_results_have_to_equal_ceilometers(tmp_path):
     path = tmp_path / "meters.yaml"
     path.write_text(
         dedent("""

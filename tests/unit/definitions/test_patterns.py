@@ -1,4 +1,4 @@
-"""Regular expressions of definition files: none that is taken can run away, whatever the text."""
+"""Regular expressions of definition files: an accepted one ends in time, whatever the text."""
 
 import importlib
 import re
@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from meterhouse.definitions.meters import compile_meter
-from meterhouse.definitions.patterns import LENGTHS, MOST_CHARACTERS, MOST_STEPS, compile_pattern, longest, steps
+from meterhouse.definitions.patterns import LENGTHS, MAX_CHARACTERS, MAX_STEPS, compile_pattern, max_text_length, steps
 from meterhouse.shipped import DEFAULTS
 
 codes: Any = importlib.import_module("re._constants")
@@ -85,7 +85,7 @@ HARMLESS = [
 
 
 @pytest.mark.parametrize("text", CATASTROPHIC)
-def test_what_can_run_away_is_refused(text: str) -> None:
+def test_an_expression_that_can_take_too_long_is_rejected(text: str) -> None:
     re.compile(text)
     with pytest.raises(ValueError, match="can match a text in too many ways") as caught:
         compile_pattern(text)
@@ -93,26 +93,26 @@ def test_what_can_run_away_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", HARMLESS)
-def test_what_cannot_is_python_s_own(text: str) -> None:
+def test_a_safe_expression_is_accepted_and_compiled_by_python(text: str) -> None:
     assert compile_pattern(text) == re.compile(text)
-    assert longest(text) in LENGTHS
+    assert max_text_length(text) in LENGTHS
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("(", r"'\(' is no regular expression: missing \)"),
-        ("a**", "is no regular expression: multiple repeat"),
-        ("[z-a]", "is no regular expression: bad character range"),
-        (r"\1", "is no regular expression: invalid group reference"),
-        ("(?<=a*)b", "is no regular expression: look-behind"),
-        ("a{99999999999}", "nested too deeply or counts too far"),
-        ("(" * 1_500 + ")" * 1_500, "nested too deeply|is no regular expression"),
-        ("a" * (MOST_CHARACTERS + 1), f"has more than {MOST_CHARACTERS} characters"),
-        ("(a+)+" * 10_000, f"has more than {MOST_CHARACTERS} characters"),
+        ("(", r"'\(' is not a regular expression: missing \)"),
+        ("a**", "is not a regular expression: multiple repeat"),
+        ("[z-a]", "is not a regular expression: bad character range"),
+        (r"\1", "is not a regular expression: invalid group reference"),
+        ("(?<=a*)b", "is not a regular expression: look-behind"),
+        ("a{99999999999}", "nested too deeply or repeats too often"),
+        ("(" * 1_500 + ")" * 1_500, "nested too deeply|is not a regular expression"),
+        ("a" * (MAX_CHARACTERS + 1), f"has more than {MAX_CHARACTERS} characters"),
+        ("(a+)+" * 10_000, f"has more than {MAX_CHARACTERS} characters"),
     ],
 )
-def test_what_is_no_regular_expression_is_refused_with_the_reason(text: str, reason: str) -> None:
+def test_an_invalid_regular_expression_is_rejected_with_the_reason(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason) as caught:
         compile_pattern(text)
     assert len(str(caught.value)) < 300
@@ -127,16 +127,16 @@ def event_types(path: Path) -> Iterator[str]:
         yield from [given] if isinstance(given, str) else given
 
 
-def test_those_of_real_definition_files_are_taken(shared: Path) -> None:
+def test_regular_expressions_of_real_definition_files_are_accepted(shared: Path) -> None:
     files = [*(shared / "definitions").rglob("meters*.yaml"), *DEFAULTS.rglob("*.yaml")]
     texts = sorted({text for path in files for text in event_types(path)})
     assert len(texts) > 60
     for text in texts:
         assert compile_pattern(text) == re.compile(text)
-        assert longest(text) >= 4_096, text
+        assert max_text_length(text) >= 4_096, text
 
 
-def test_a_meter_does_not_try_an_expression_on_an_event_type_beyond_its_limit() -> None:
+def test_a_meter_does_not_apply_an_expression_to_an_event_type_beyond_its_limit() -> None:
     keys = {"name": "m", "type": "gauge", "unit": "u", "volume": 1, "resource_id": "payload.id"}
     meter = compile_meter({**keys, "event_type": [r"(\w+\.)*foo", "short$"]})
     assert meter.matches("a." * 126 + "foo")
@@ -144,20 +144,20 @@ def test_a_meter_does_not_try_an_expression_on_an_event_type_beyond_its_limit() 
     assert meter.matches("short")
 
 
-def test_the_limit_is_the_longest_text_of_few_enough_steps() -> None:
-    assert longest(r"^abc$") == 65_536
-    assert longest(r"a*b") == 4_096
-    assert longest(r"(\w+\.)*foo") == 256
+def test_the_limit_is_the_greatest_length_with_few_enough_steps() -> None:
+    assert max_text_length(r"^abc$") == 65_536
+    assert max_text_length(r"a*b") == 4_096
+    assert max_text_length(r"(\w+\.)*foo") == 256
     for text in HARMLESS:
-        assert steps(text, longest(text)) <= MOST_STEPS
-        assert all(steps(text, length) > MOST_STEPS for length in LENGTHS if length > longest(text))
+        assert steps(text, max_text_length(text)) <= MAX_STEPS
+        assert all(steps(text, length) > MAX_STEPS for length in LENGTHS if length > max_text_length(text))
 
 
 @pytest.mark.parametrize("text", HARMLESS)
 @pytest.mark.parametrize("unlucky", ["a", "a.", "9,", "GETPUT", "line\n", "é", "2026-11-10T", "compute.instance."])
-def test_a_text_of_the_greatest_length_is_done_with(text: str, unlucky: str) -> None:
-    """It ends, that is: the test does not."""
-    whole = (unlucky * longest(text))[: longest(text) - 1] + "\0"
+def test_a_text_of_the_maximum_length_is_matched_in_time(text: str, unlucky: str) -> None:
+    """Passes if it ends at all."""
+    whole = (unlucky * max_text_length(text))[: max_text_length(text) - 1] + "\0"
     pattern = compile_pattern(text)
     pattern.search(whole)
     pattern.match(whole)
@@ -168,11 +168,11 @@ def test_a_text_of_the_greatest_length_is_done_with(text: str, unlucky: str) -> 
 
 
 class TooMany(Exception):
-    """The matcher took more steps than the bound allows."""
+    """The matcher takes more steps than the bound allows."""
 
 
 class Matcher:
-    """Tries each way in which an expression matches, as a backtracking engine does on failure, and counts its steps."""
+    """Tries all ways in which an expression matches, like a backtracking engine on failure, and counts its steps."""
 
     def __init__(self, text: str, most: float) -> None:
         self.text = text
@@ -185,7 +185,7 @@ class Matcher:
             raise TooMany
 
     def ends(self, items: list[Any], at: int) -> Iterator[int]:
-        """The places where a sequence can end, once for each way."""
+        """The positions where a sequence can end, once for each way."""
         if not items:
             yield at
             return
@@ -237,7 +237,7 @@ class Matcher:
 
 
 def expressions() -> st.SearchStrategy[str]:
-    """Expressions over a, b and c."""
+    """Expressions of the characters a, b and c."""
     atoms = st.sampled_from(["a", "b", "c", "ab", ".", "[ab]", "[^a]", "[bc]", "^", "$", "(?:)"])
 
     def larger(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
@@ -278,7 +278,7 @@ def test_no_way_of_matching_takes_more_steps_than_the_bound(expression: str, tex
 
 @settings(deadline=None, max_examples=200)
 @given(expressions(), st.text("abc", max_size=8))
-def test_the_matcher_of_these_tests_matches_what_python_s_own_does(expression: str, text: str) -> None:
+def test_the_matcher_of_these_tests_matches_what_python_does(expression: str, text: str) -> None:
     matcher = Matcher(text, 1_000_000)
     items = list(parser.parse(expression))
     try:

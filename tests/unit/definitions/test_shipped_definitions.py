@@ -1,4 +1,4 @@
-"""The shipped definitions, entry by entry, on messages of our own.
+"""The shipped definitions, entry by entry, with messages of our own.
 
 What Ceilometer 27.0.0 has a definition for, it made of these messages itself: the expectations are its own. The others,
 of the sections "beyond Ceilometer" and of Nova's versioned notifications, were checked by hand.
@@ -30,7 +30,7 @@ SELDOM = {
     "snapshot.exists": {"image_id", "instance_id", "replication_status"},
     "snapshot.transfer.accept.end": {"image_id", "instance_id", "replication_status"},
 }
-"""Traits that an entry names and its messages never have, by its first event type; Ceilometer has these as well."""
+"""Traits of an entry that its messages never have, by its first event type; Ceilometer's entries have them too."""
 
 EVENTS = yaml.safe_load((DEFAULTS / "event_definitions.yaml").read_text("utf-8"))
 
@@ -51,12 +51,12 @@ def types_of(entry: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.parametrize(("message", "expected"), list(zip(MESSAGES, SAMPLES, strict=True)), ids=IDS)
-def test_the_samples_are_those_expected(message: dict[str, Any], expected: dict[str, Any]) -> None:
+def test_the_samples_are_as_expected(message: dict[str, Any], expected: dict[str, Any]) -> None:
     assert json.loads(json.dumps(CONVERTER.samples_line(message))) == expected
 
 
 @pytest.mark.parametrize(("message", "expected"), list(zip(MESSAGES, TRAITS, strict=True)), ids=IDS)
-def test_the_event_is_that_expected(message: dict[str, Any], expected: dict[str, Any]) -> None:
+def test_the_event_is_as_expected(message: dict[str, Any], expected: dict[str, Any]) -> None:
     assert json.loads(json.dumps(CONVERTER.event_line(message))) == expected
 
 

@@ -1,4 +1,4 @@
-"""The simulated cloud of the demo writes what its ledger says, and the webhook receiver records what it is sent."""
+"""The demo's simulated cloud writes what its ledger counts, and the webhook receiver records what it gets."""
 
 import json
 import math
@@ -36,7 +36,7 @@ SERIES = (
 
 @dataclass
 class Recount:
-    """The ledger's figures, found by reading the files with nothing but the standard library."""
+    """The ledger's figures, recounted from the files with only the standard library."""
 
     messages: int = 0
     notifications: int = 0
@@ -73,7 +73,7 @@ def unwrapped(line: bytes) -> dict[str, Any] | None:
 
 
 def in_order(spool: Path) -> list[Path]:
-    """Files in the order in which they are written: the history, live polls, late points."""
+    """Files in the order of writing: the history, live polls, late points."""
     kinds = ("history", "live", "late")
     return sorted(spool.glob("*.jsonl"), key=lambda path: (kinds.index(path.stem.rsplit("-", 1)[1]), path.name))
 
@@ -139,7 +139,7 @@ def recount(spool: Path, until: datetime = UNTIL) -> Recount:
             assert len(set(good)) == len(good), "a duplicate has another value"
             found.good_points += 1
             if kind == "cumulative" and previous:
-                # Whichever of two duplicates wins, on either side, the answer is the same.
+                # The result is the same whichever of two duplicates counts.
                 falls = {now < before for now in good for before in previous}
                 assert len(falls) == 1
                 found.counter_resets += falls.pop()
@@ -206,7 +206,7 @@ def test_ledger_equals_a_recount_with_late_points_and_live_polls(ten_hours: tupl
 @pytest.mark.parametrize(
     "until", [UNTIL, datetime(2026, 11, 22, 23, 47, 31, 250_000, tzinfo=UTC)], ids=["full hour", "odd time"]
 )
-def test_ledger_holds_for_other_seeds_sizes_and_ends(tmp_path: Path, seed: int, until: datetime) -> None:
+def test_the_ledger_is_right_for_other_seeds_sizes_and_ends(tmp_path: Path, seed: int, until: datetime) -> None:
     cloud = SimulatedCloud(seed, projects=3, instances=13 + 20 * seed)
     cloud.write_history(tmp_path, until, hours=9 + seed % 2, cadence_s=437)
     cloud.write_late(tmp_path, until)
@@ -217,7 +217,7 @@ def test_ledger_holds_for_other_seeds_sizes_and_ends(tmp_path: Path, seed: int, 
     assert until - timedelta(hours=9 + seed % 2) <= min(stamps) <= max(stamps) < until
 
 
-def test_every_kind_of_trouble_is_planted(two_hours: tuple[SimulatedCloud, Recount, Path]) -> None:
+def test_every_kind_of_fault_is_planted(two_hours: tuple[SimulatedCloud, Recount, Path]) -> None:
     cloud, found, _ = two_hours
     bad = ("not_finite", "out_of_range", "negative", "future", "duplicates")
     kinds = (*bad, "counter_resets", "redelivered", "dead_letters")
@@ -227,7 +227,7 @@ def test_every_kind_of_trouble_is_planted(two_hours: tuple[SimulatedCloud, Recou
     assert len(set(found.dead_lines)) == len(found.dead_lines)
 
 
-def test_history_is_one_finished_file_for_each_hour(two_hours: tuple[SimulatedCloud, Recount, Path]) -> None:
+def test_the_history_is_one_complete_file_for_each_hour(two_hours: tuple[SimulatedCloud, Recount, Path]) -> None:
     _, _, spool = two_hours
     assert sorted(path.name for path in spool.iterdir()) == ["20261122T12-history.jsonl", "20261122T13-history.jsonl"]
 
@@ -252,14 +252,14 @@ def test_only_the_hot_instance_is_overloaded_and_only_at_the_end(ten_hours: tupl
                 assert all(volume < 60 for volume in volumes)
 
 
-def test_hot_instance_has_no_trouble(ten_hours: tuple[SimulatedCloud, Recount]) -> None:
+def test_the_hot_instance_has_no_faults(ten_hours: tuple[SimulatedCloud, Recount]) -> None:
     cloud, found = ten_hours
     hot = of_meter(found, "cpu_util")[cloud.hot_instance_id]
     assert len(hot) == 10 * 12 + 3
     assert all(len(volumes) == 1 for volumes in hot.values())
 
 
-def test_late_points_lie_between_the_polls_of_three_hours(tmp_path: Path) -> None:
+def test_late_points_are_between_the_polls_of_three_hours(tmp_path: Path) -> None:
     cloud = SimulatedCloud(instances=20)
     cloud.write_history(tmp_path, UNTIL, hours=10, cadence_s=600)
     before = recount(tmp_path)
@@ -297,7 +297,7 @@ def test_live_polls_continue_the_counters_without_a_reset(tmp_path: Path) -> Non
     assert len(live) == 5
 
 
-def test_cpu_counter_grows_as_cpu_util_says(two_hours: tuple[SimulatedCloud, Recount, Path]) -> None:
+def test_the_cpu_counter_grows_according_to_cpu_util(two_hours: tuple[SimulatedCloud, Recount, Path]) -> None:
     cloud, found, _ = two_hours
     vcpus = cloud.inventory.instances[0].flavor.vcpus
     counter = of_meter(found, "cpu")[cloud.hot_instance_id]
@@ -309,10 +309,10 @@ def test_cpu_counter_grows_as_cpu_util_says(two_hours: tuple[SimulatedCloud, Rec
         assert percent == pytest.approx(gauge[stamp][0], abs=0.001)
 
 
-def test_a_poll_at_or_before_the_last_one_is_refused(tmp_path: Path) -> None:
+def test_a_poll_at_or_before_the_last_one_is_rejected(tmp_path: Path) -> None:
     cloud = SimulatedCloud()
     cloud.live_poll(tmp_path, UNTIL, overloaded=False)
-    with pytest.raises(ValueError, match="after the one before"):
+    with pytest.raises(ValueError, match="after the previous poll"):
         cloud.live_poll(tmp_path, UNTIL, overloaded=False)
 
 

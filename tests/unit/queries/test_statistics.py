@@ -1,4 +1,4 @@
-"""Statistics of good points, by period and group, as pandas and Ceilometer's API give them."""
+"""Statistics of good points, by period and group, equal those of pandas and Ceilometer's API."""
 
 import random
 from datetime import timedelta
@@ -40,7 +40,7 @@ def filled(site: Site, points: list[dict[str, Any]]) -> Site:
     return site
 
 
-def test_one_period_of_all(filled: Site, points: list[dict[str, Any]]) -> None:
+def test_statistics_without_periods_cover_all_points(filled: Site, points: list[dict[str, Any]]) -> None:
     (found,) = statistics(filled, "m", aggregate=("count", "sum", "avg", "min", "max", "stddev"))
     volumes = np.array([p["volume"] for p in points])
     moments = [p["timestamp"] for p in points]
@@ -62,7 +62,7 @@ def test_one_period_of_all(filled: Site, points: list[dict[str, Any]]) -> None:
     }
 
 
-def test_without_aggregates_named_the_five_of_ceilometer_are_given(filled: Site) -> None:
+def test_without_aggregates_ceilometers_five_are_returned(filled: Site) -> None:
     (found,) = statistics(filled, "m")
     assert {"count", "sum", "avg", "min", "max"} < set(found)
     assert "stddev" not in found
@@ -72,7 +72,7 @@ def test_without_aggregates_named_the_five_of_ceilometer_are_given(filled: Site)
 
 
 @pytest.mark.parametrize("start", [None, at(-7.3), at(100.1)])
-def test_periods_are_anchored_at_the_start_of_the_query_else_at_the_first_point(
+def test_periods_start_at_the_start_of_the_query_or_at_the_first_point(
     filled: Site, points: list[dict[str, Any]], start: Any
 ) -> None:
     end = at(700.7)
@@ -103,7 +103,7 @@ def test_empty_periods_are_left_out(site: Site) -> None:
     assert [(row["period_start"], row["count"]) for row in found] == [(at(0), 1), (at(60), 1), (at(240), 1)]
 
 
-def test_the_start_is_in_and_the_end_is_out(site: Site) -> None:
+def test_the_start_is_inclusive_and_the_end_exclusive(site: Site) -> None:
     moments = [at(0.00001), at(1.123457), at(2)]
     land_points(site, [point(n, moment) for n, moment in enumerate(moments)])
     for n, moment in enumerate(moments):
@@ -115,7 +115,7 @@ def test_the_start_is_in_and_the_end_is_out(site: Site) -> None:
     assert statistics(site, "m", start=at(99)) == []
 
 
-def test_groups_are_those_of_pandas(filled: Site, points: list[dict[str, Any]]) -> None:
+def test_groups_equal_those_of_pandas(filled: Site, points: list[dict[str, Any]]) -> None:
     found = statistics(filled, "m", groupby=["project_id", "resource_id"], period=10_000, start=at())
     frame = pd.DataFrame(points)
     frame["n"] = (frame["timestamp"] - at()) // pd.Timedelta(seconds=10_000)
@@ -148,7 +148,7 @@ def test_a_query_selects_series(filled: Site, points: list[dict[str, Any]], quer
     assert sum(row["count"] for row in found) == sum(map(wanted, points))
 
 
-def test_bad_points_are_left_out_unless_they_are_asked_for(site: Site) -> None:
+def test_bad_points_are_left_out_unless_requested(site: Site) -> None:
     points = [point(5, at(), meter="cpu_util"), point(500, at(1), meter="cpu_util")]
     land_points(site, [*points, point(7, at(), meter="cpu_util", recorded_at=at(9))])
     for _ in range(2):  # before its hour was rolled up, and after
@@ -159,7 +159,7 @@ def test_bad_points_are_left_out_unless_they_are_asked_for(site: Site) -> None:
         roll_up(site)
 
 
-def test_an_unknown_name_lists_the_near_ones(filled: Site, site: Site) -> None:
+def test_an_unknown_name_lists_similar_ones(filled: Site, site: Site) -> None:
     with pytest.raises(UnknownName, match=r"unknown meter 'n'\. Did you mean m\?"):
         statistics(filled, "n")
     land_points(site, [point(1, meter="network.incoming.bytes")])

@@ -1,17 +1,17 @@
-"""Roll-ups equal those that pandas makes of the same points, whatever the order in which the points came."""
+"""Roll-ups equal those that pandas computes from the same points, whatever the order in which the points came."""
 
 import pytest
 from builders import at, land_points, point
 from conftest import OpenSite
 from reference import TIERS, assert_right, assert_same, in_lake, random_points
 
-from meterhouse.catalog import redo, snapshot
+from meterhouse.catalog import mark_for_recompute, snapshot
 from meterhouse.rollups.step import points_by_hour, roll_up
 from meterhouse.sample_quality.step import judge_hours
 from meterhouse.site import Site
 
 
-def test_rollups_are_those_of_pandas(site: Site) -> None:
+def test_rollups_equal_those_of_pandas(site: Site) -> None:
     points = random_points(1, hours=40)
     land_points(site, points)
     done = roll_up(site)
@@ -28,13 +28,13 @@ def test_a_second_run_changes_nothing(site: Site) -> None:
     assert roll_up(site).hours == []
     assert site.lake.version("rollups") == version
     hours = {row["bucket"] for row in in_lake(site, 3600)}
-    assert redo(site, "sample_quality", hours, "a test") == len(hours)
+    assert mark_for_recompute(site, "sample_quality", hours, "a test") == len(hours)
     assert set(roll_up(site).hours) == hours
     for seconds, rows_before in zip(TIERS, before, strict=True):
         assert_same(in_lake(site, seconds), rows_before)
 
 
-def test_the_increases_of_all_buckets_add_up_to_that_of_the_whole(site: Site) -> None:
+def test_the_increases_of_all_buckets_add_up_to_the_total(site: Site) -> None:
     volumes = [10, 15, 15, 40, 3, 9, 9, 1, 100]
     points = [
         point(v, at(hours=7.3 * n), meter="cpu", type="cumulative", recorded_at=at(days=5))
@@ -62,7 +62,7 @@ def test_a_counter_with_a_gap_of_many_hours_keeps_its_increase_whenever_the_hour
 
 @pytest.mark.slow
 @pytest.mark.parametrize("together", [True, False])
-def test_a_gap_longer_than_the_carry_starts_a_counter_anew(site: Site, together: bool) -> None:
+def test_after_a_gap_longer_than_the_carry_a_counter_starts_again(site: Site, together: bool) -> None:
     points = [
         point(10, at(), meter="cpu", type="cumulative"),
         point(30, at(hours=49), meter="cpu", type="cumulative"),
@@ -101,7 +101,7 @@ def test_a_late_better_duplicate_of_an_hours_last_point_corrects_the_next_hour(s
     assert_right(site, [*points, late])
 
 
-def test_hours_that_were_not_asked_for_stay_dirty(site: Site) -> None:
+def test_hours_that_were_not_requested_stay_dirty(site: Site) -> None:
     land_points(site, [point(1, at()), point(2, at(hours=1)), point(3, at(days=1))])
     assert roll_up(site, {at(hours=1)}).hours == [at(hours=1)]
     assert set(snapshot(site).hours) == {at(), at(days=1)}
@@ -110,7 +110,7 @@ def test_hours_that_were_not_asked_for_stay_dirty(site: Site) -> None:
     assert (day["count"], day["sum"]) == (2, 3.0)
 
 
-def test_an_hour_of_bad_points_alone_has_a_rollup_that_says_so(site: Site) -> None:
+def test_an_hour_with_only_bad_points_has_a_rollup_that_counts_them(site: Site) -> None:
     points = [point(-1, at(), meter="cpu_util"), point(101, at(1), meter="cpu_util")]
     land_points(site, points)
     roll_up(site)
@@ -120,7 +120,7 @@ def test_an_hour_of_bad_points_alone_has_a_rollup_that_says_so(site: Site) -> No
 
 
 @pytest.mark.slow
-def test_a_first_judging_is_no_condition_of_a_rollup_and_does_not_change_it(open_site: OpenSite) -> None:
+def test_a_rollup_does_not_depend_on_an_earlier_judging(open_site: OpenSite) -> None:
     points = random_points(4, hours=6)
     for first in (True, False):
         site = open_site()

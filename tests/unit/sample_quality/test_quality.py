@@ -1,4 +1,4 @@
-"""Quality: which points break which rule, which of them are excluded, and what the records say."""
+"""Quality: which points break which rule, which are excluded, and what is recorded."""
 
 import math
 import re
@@ -14,7 +14,7 @@ from reference import judged, random_points
 from meterhouse.catalog import snapshot
 from meterhouse.definitions import quality_rules
 from meterhouse.definitions.quality_rules import Rule, Rules
-from meterhouse.errors import Busy, DefinitionError
+from meterhouse.errors import AlreadyRunning, DefinitionError
 from meterhouse.rollups.step import roll_up
 from meterhouse.sample_quality.step import judge_hours
 from meterhouse.site import Site
@@ -31,7 +31,7 @@ def reasons(site: Site) -> dict[tuple[str, Any, float], tuple[set[str], bool]]:
 
 
 def verdicts(site: Site, *points: dict[str, Any]) -> list[tuple[set[str], bool]]:
-    """What the quality step says of each of these points; nothing for a good one."""
+    """The verdict of the quality step on each of these points; empty for a good one."""
     land_points(site, points)
     judge_hours(site)
     found = reasons(site)
@@ -62,7 +62,7 @@ def test_each_rule_on_a_point_alone(meter: str, type: str, volume: float, broken
 
 
 def _verdicts(points: list[dict[str, Any]], rules: Rules | None = None) -> list[set[str]]:
-    """The fast path alone, on points in memory."""
+    """Judge points in memory."""
     import pyarrow as pa
 
     from meterhouse.sample_quality.judge import judge
@@ -86,7 +86,7 @@ def _verdicts(points: list[dict[str, Any]], rules: Rules | None = None) -> list[
     ]
 
 
-def test_a_point_is_of_the_future_by_its_arrival() -> None:
+def test_a_point_is_in_the_future_relative_to_its_arrival() -> None:
     def dated(seconds: float) -> dict[str, Any]:
         return point(1, at(), recorded_at=at() - timedelta(seconds=seconds))
 
@@ -110,7 +110,7 @@ def test_a_later_bad_duplicate_does_not_displace_a_good_one(site: Site, volume: 
     assert bad_excluded
 
 
-def test_deltas_of_one_time_are_no_duplicates_but_a_repeated_sample_is_one_point(site: Site) -> None:
+def test_deltas_of_one_time_are_not_duplicates_but_a_repeated_sample_is_one_point(site: Site) -> None:
     first, second = point(1.0, type="delta"), point(2.0, type="delta")
     assert verdicts(site, first, second, dict(first)) == [(set(), False)] * 3
     roll_up(site)
@@ -151,7 +151,7 @@ def test_a_reset_is_seen_over_many_hours_by_what_the_rollups_carry(site: Site) -
 
 
 @pytest.mark.slow
-def test_a_late_point_may_make_a_reset_or_unmake_one(site: Site) -> None:
+def test_a_late_point_can_add_or_remove_a_reset(site: Site) -> None:
     points = [point(v, at(hours=h), meter="cpu", type="cumulative") for h, v in ((0, 9.0), (6, 3.0))]
     land_points(site, points)
     roll_up(site)
@@ -194,7 +194,7 @@ def test_a_second_judging_changes_nothing(site: Site) -> None:
 
 
 @pytest.mark.slow
-def test_judging_is_that_of_the_reference(site: Site) -> None:
+def test_verdicts_equal_those_of_the_reference(site: Site) -> None:
     points = random_points(8, hours=15)
     land_points(site, points[::2])
     judge_hours(site)
@@ -207,17 +207,17 @@ def test_judging_is_that_of_the_reference(site: Site) -> None:
     assert sum(row["excluded"] for row in rows(site, "quarantine")) == (~wanted["good"]).sum()
 
 
-def test_only_the_hours_that_were_asked_for_are_judged(site: Site) -> None:
+def test_only_the_requested_hours_are_judged(site: Site) -> None:
     land_points(site, [point(NAN, at()), point(NAN, at(hours=1))])
     assert judge_hours(site, {at(hours=1)}).hours == [at(hours=1)]
     assert [row["timestamp"] for row in rows(site, "quarantine")] == [at(hours=1)]
 
 
-def test_two_do_not_judge_at_once(site: Site) -> None:
+def test_two_processes_do_not_judge_at_the_same_time(site: Site) -> None:
     land_points(site, [point(1.0)])
     with site.warehouse.lease("sample_quality"):
         for step in (judge_hours, roll_up):
-            with pytest.raises(Busy):
+            with pytest.raises(AlreadyRunning):
                 step(site)
 
 
@@ -228,7 +228,7 @@ def test_a_broken_rule_raises_and_passes_for_neither_bad_nor_good_data() -> None
     broken = Rules((Rule("odd", "", 0, "no such check", "critical"),), "here")
     from meterhouse.sample_quality.judge import _broken
 
-    with pytest.raises(ValueError, match="no such check"):
+    with pytest.raises(ValueError, match="unknown check"):
         _broken(broken.rules[0])
     unquoted = Rules((Rule("odd", "", 0, "range", "critical", minimum="oops"),), "here")
     with pytest.raises(Exception, match=r"oops|str"):
@@ -258,20 +258,20 @@ def test_a_site_has_its_own_rules(open_site: OpenSite, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("rules: 5", r":1: has no list `rules`"),
+        ("rules: 5", r":1: the file has no list `rules`"),
         ("nonsense: [", r"is not YAML"),
-        ("rules:\n  - 5", r"a rule is no mapping"),
+        ("rules:\n  - 5", r"a rule is not a mapping"),
         ("rules:\n  - {bit: 1}", r":2: a rule has no name"),
         ("rules:\n\n  - {name: a, bit: 1, check: finite, severity: critical, max_: 1}", r":3: .*unknown keys: max_"),
         ("rules:\n  - {name: a, bit: 1, check: odd, severity: critical}", r":2: rule 'a': check is 'odd'\. Write"),
         ("rules:\n  - {name: a, bit: 1, check: finite, severity: bad}", r":2: rule 'a': severity is 'bad'"),
         ("rules:\n  - {name: a, bit: 31, check: finite, severity: warning}", r":2: rule 'a': bit is 31"),
         ("rules:\n  - {name: a, bit: true, check: finite, severity: warning}", r":2: rule 'a': bit is True"),
-        ("rules:\n  - {name: a, bit: 1, check: range, severity: warning}", r":2: .*a range without min and max"),
+        ("rules:\n  - {name: a, bit: 1, check: range, severity: warning}", r":2: .*a range needs min or max"),
         ("rules:\n  - {name: a, bit: 1, check: range, severity: warning, min: 2, max: 1}", r":2: .*min is above max"),
         ("rules:\n  - {name: a, bit: 1, check: range, severity: warning, min: .nan}", r":2: .*min is nan"),
         ("rules:\n  - {name: a, bit: 1, check: range, severity: warning, min: x}", r":2: .*min is 'x'"),
-        ("rules:\n  - {name: a, bit: 1, check: finite, severity: warning, meters: cpu}", r":2: .*no list of globs"),
+        ("rules:\n  - {name: a, bit: 1, check: finite, severity: warning, meters: cpu}", r":2: .*not a list of globs"),
         ("rules:\n  - {name: a, bit: 1, check: finite, severity: warning, types: [no]}", r":2: .*types is"),
         (
             "rules:\n  - {name: a, bit: 1, check: finite, severity: warning}\n"
@@ -285,7 +285,7 @@ def test_a_site_has_its_own_rules(open_site: OpenSite, tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_rule_that_cannot_work_is_refused_with_file_and_line(tmp_path: Path, text: str, said: str) -> None:
+def test_an_invalid_rule_is_rejected_with_file_and_line(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "quality.yaml"
     path.write_text(text)
     with pytest.raises(DefinitionError) as caught:
@@ -304,7 +304,7 @@ def test_a_name_of_a_rule_cannot_break_out_of_the_sql(open_site: OpenSite, tmp_p
     assert [row["reason_names"] for row in rows(site, "quarantine")] == [["it's"]]
 
 
-def test_the_shipped_rules_have_bits_of_their_own_and_load_once() -> None:
+def test_the_shipped_rules_have_different_bits_and_are_read_once() -> None:
     rules = quality_rules.load(None)
     assert len({rule.bit for rule in rules.rules}) == len(rules.rules) == 6
     assert rules.critical_bits == 0b11111

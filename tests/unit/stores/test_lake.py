@@ -1,4 +1,4 @@
-"""The lake: what was appended is found again, once; files are left out only where they hold nothing that is wanted."""
+"""The lake: appended rows are found once, and files are only skipped if they have no wanted rows."""
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -14,8 +14,8 @@ from deltalake.exceptions import CommitFailedError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from meterhouse.errors import Busy, MeterhouseError
-from meterhouse.sample_quality.points import put_in_place
+from meterhouse.errors import Conflict, MeterhouseError
+from meterhouse.sample_quality.points import replace_spans
 from meterhouse.site import Site
 from meterhouse.stores.lake import Lake
 from meterhouse.stores.lake_files import DataFile
@@ -30,7 +30,7 @@ def volumes(rows_of: pa.Table) -> list[float]:
     return sorted(rows_of["volume"].to_pylist())
 
 
-def test_every_table_is_made_empty_where_it_does_not_exist(site: Site) -> None:
+def test_a_table_that_does_not_exist_is_created_empty(site: Site) -> None:
     for name, (schema, partitions) in TABLES.items():
         table = site.lake.table(name)
         assert table.version() == 0
@@ -76,14 +76,14 @@ def test_a_backlog_is_taken_in_bounded_pieces(site: Site) -> None:
     assert pieces == [6, 6, 6]
     taken = site.lake.appended("samples", 0, most_rows=1)
     assert taken is not None
-    assert taken.rows.num_rows == 3  # a commit is never cut
+    assert taken.rows.num_rows == 3  # a commit is never divided
     taken = site.lake.appended("samples", 1, until=3)
     assert taken is not None
     assert (taken.rows.num_rows, taken.version) == (6, 3)
 
 
 def seal(site: Site, version: int | None = None) -> None:
-    """Put one file in the place of all."""
+    """Replace all files with one."""
     lake = site.lake
     gone = lake.actions("samples", version)
     hour = gone["partition.arrival_hour"][0].as_py()
@@ -96,7 +96,7 @@ def seal(site: Site, version: int | None = None) -> None:
     lake.swap("samples", gone, [DataFile(path, size, {"arrival_hour": hour}, statistics)], "a test")
 
 
-def test_followers_pass_over_seals_and_replaces(site: Site) -> None:
+def test_followers_skip_seals_and_replaces(site: Site) -> None:
     lake = site.lake
     lake.append("samples", samples(1))
     lake.append("samples", samples(2))
@@ -123,10 +123,10 @@ def test_a_transaction_that_another_process_has_recorded_is_not_written_again(
     stale = DeltaTable(lake.table("samples").table_uri)
     lake.append("samples", samples(1), transaction=("app", 7))
     for version in (6, 7):
-        with pytest.raises(Busy, match="another process has written to samples"):
+        with pytest.raises(Conflict, match="another process has written to samples"):
             lake.append("samples", samples(1), transaction=("app", version))
-    monkeypatch.setattr(lake, "table", lambda name: stale)  # as in a process that stood still meanwhile
-    with pytest.raises(Busy):
+    monkeypatch.setattr(lake, "table", lambda name: stale)  # as in a process that was paused meanwhile
+    with pytest.raises(Conflict):
         lake.append("samples", samples(1), transaction=("app", 7))
     monkeypatch.undo()
     assert count(site, "samples") == 1
@@ -134,10 +134,10 @@ def test_a_transaction_that_another_process_has_recorded_is_not_written_again(
     assert count(site, "samples") == 2
 
 
-def test_an_append_that_rests_on_another_version_than_is_recorded_is_refused(site: Site) -> None:
+def test_an_append_after_another_version_than_the_recorded_one_is_refused(site: Site) -> None:
     lake = site.lake
     lake.append("samples", samples(1), transaction=("app", 7), after=0)
-    with pytest.raises(Busy):  # as of two that began at the same place, of which the other was quicker
+    with pytest.raises(Conflict):  # two processes started from the same version, and the other one was faster
         lake.append("samples", samples(1, 2), transaction=("app", 9), after=0)
     assert count(site, "samples") == 1
     assert len(list(Path(lake.uri("samples")).rglob("part-*"))) == 1
@@ -155,25 +155,25 @@ def test_a_commit_that_fails_for_another_reason_than_another_process_is_an_error
     monkeypatch.setattr(DeltaTable, "create_write_transaction", fails)
     with pytest.raises(MeterhouseError, match="Unsupported table features") as caught:
         site.lake.append("samples", samples(2), transaction=("app", 1))
-    assert not isinstance(caught.value, Busy)
+    assert not isinstance(caught.value, Conflict)
     assert len(list(Path(site.lake.uri("samples")).rglob("part-*"))) == 1
 
 
-def test_a_follower_that_is_behind_what_the_log_holds_is_told(site: Site) -> None:
+def test_a_follower_that_is_behind_the_start_of_the_log_gets_an_error(site: Site) -> None:
     for n in range(3):
         site.lake.append("samples", samples(n))
     (Path(site.lake.uri("samples")) / "_delta_log" / f"{1:020}.json").unlink()
-    with pytest.raises(MeterhouseError, match=r"commit 1 of samples is in its log no more.*30 days"):
+    with pytest.raises(MeterhouseError, match=r"commit 1 of samples is no longer in its log.*30 days"):
         site.lake.appended("samples", 0)
 
 
-def test_a_sealed_file_without_bounds_is_never_left_out(site: Site) -> None:
+def test_a_sealed_file_without_bounds_is_never_skipped(site: Site) -> None:
     site.lake.append("samples", samples(1, 2))
     seal(site)
     assert len(site.lake.files("samples", between=("timestamp", at(days=99), at(days=100)))) == 1
 
 
-def test_a_replace_takes_the_place_of_what_the_predicate_selects_alone(any_site: Site) -> None:
+def test_a_replace_only_replaces_what_the_predicate_selects(any_site: Site) -> None:
     lake = any_site.lake
     lake.append("samples", samples(1, 2, 3))
     lake.replace("samples", samples(20, 21, when=at(1)), f"timestamp = '{at(1).isoformat()}'")
@@ -189,15 +189,15 @@ def quarantined(*when: datetime) -> pa.Table:
     )
 
 
-def test_only_the_spans_are_replaced_and_nothing_is_committed_where_there_is_nothing(site: Site) -> None:
+def test_only_the_spans_are_replaced_and_nothing_is_committed_without_rows(site: Site) -> None:
     lake = site.lake
     hour = timedelta(hours=1)
-    put_in_place(lake, "quarantine", QUARANTINE.empty_table(), "timestamp", [(at(), at() + hour)])
+    replace_spans(lake, "quarantine", QUARANTINE.empty_table(), "timestamp", [(at(), at() + hour)])
     assert lake.version("quarantine") == 0
     times = [at(hours=n) for n in range(0, 30, 3)]
     spans = [(moment, moment + hour) for moment in times]
-    put_in_place(lake, "quarantine", quarantined(*times), "timestamp", spans)
-    put_in_place(lake, "quarantine", quarantined(times[1] + hour / 2), "timestamp", [spans[1], spans[8]])
+    replace_spans(lake, "quarantine", quarantined(*times), "timestamp", spans)
+    replace_spans(lake, "quarantine", quarantined(times[1] + hour / 2), "timestamp", [spans[1], spans[8]])
     found = [row["timestamp"] for row in rows(site, "quarantine", "timestamp")]
     assert found == sorted([times[0], times[1] + hour / 2, *times[2:8], times[9]])
 
@@ -207,7 +207,7 @@ def test_only_the_spans_are_replaced_and_nothing_is_committed_where_there_is_not
     offsets=st.lists(st.integers(-(10**15), 4 * 10**15), min_size=1, max_size=5),
     edges=st.lists(st.tuples(st.integers(0, 4), st.integers(-1, 1)), min_size=2, max_size=2),
 )
-def test_no_wanted_row_is_left_out_with_a_file(site: Site, offsets: list[int], edges: list[tuple[int, int]]) -> None:
+def test_no_wanted_row_is_skipped_with_a_file(site: Site, offsets: list[int], edges: list[tuple[int, int]]) -> None:
     epoch = datetime(1970, 1, 1, tzinfo=UTC)
 
     def moment(micros: int) -> datetime:
@@ -224,7 +224,7 @@ def test_no_wanted_row_is_left_out_with_a_file(site: Site, offsets: list[int], e
     assert found == wanted
 
 
-def test_files_are_left_out_by_partition(site: Site) -> None:
+def test_files_are_skipped_by_partition(site: Site) -> None:
     days = [date(2026, 11, n) for n in (1, 2, 3)]
     site.lake.append("quarantine", quarantined(*(datetime(d.year, d.month, d.day, 5, tzinfo=UTC) for d in days)))
     assert len(site.lake.files("quarantine")) == 3
@@ -240,13 +240,13 @@ def test_an_older_version_is_as_it_was(site: Site) -> None:
     assert len(site.lake.files("samples")) == 2
 
 
-def test_a_home_with_odd_characters_in_its_name_works(open_site: OpenSite, tmp_path: Any) -> None:
+def test_a_home_with_unusual_characters_in_its_name_works(open_site: OpenSite, tmp_path: Any) -> None:
     site = open_site(home=tmp_path / "it's a *?# ü home")
     site.lake.append("samples", samples(1, 2))
     assert [row["volume"] for row in rows(site, "samples", "volume")] == [1, 2]
 
 
-def test_a_put_file_is_got_back_whole(any_site: Site) -> None:
+def test_a_written_file_is_read_back_completely(any_site: Site) -> None:
     content = bytes(range(256)) * 1000
     uri = any_site.lake.put("exports/a/b.bin", content)
     assert uri == f"{any_site.lake.url}/exports/a/b.bin"

@@ -18,7 +18,7 @@ from conftest import OpenSite
 from sqlalchemy import select, text
 
 from meterhouse import shipped, times
-from meterhouse.errors import Away, Busy, MeterhouseError
+from meterhouse.errors import AlreadyRunning, MeterhouseError, Unavailable
 from meterhouse.site import Site
 from meterhouse.stores.bulk import bulk_insert, upsert
 from meterhouse.stores.warehouse import HEAD_REVISION, Warehouse
@@ -44,14 +44,14 @@ def test_a_shared_warehouse_of_another_revision_is_refused_and_says_what_to_do(a
     with warehouse.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '0000'"))
     if warehouse.is_sqlite:
-        with pytest.raises(Exception, match="0000"):  # an embedded one is upgraded; this revision is no known one
+        with pytest.raises(Exception, match="0000"):  # an embedded one is upgraded, but this revision is unknown
             warehouse.check_schema()
     else:
         with pytest.raises(MeterhouseError, match=f"revision 0000, this version needs {HEAD_REVISION}.*migrate"):
             warehouse.check_schema()
 
 
-def test_processes_that_open_an_empty_warehouse_together_make_it_once(tmp_path: Path) -> None:
+def test_processes_that_open_an_empty_warehouse_together_create_it_once(tmp_path: Path) -> None:
     faults: list[BaseException] = []
 
     def open_it() -> None:
@@ -156,7 +156,7 @@ def test_numbers_and_days_come_back_as_they_were_inserted(any_warehouse: Site) -
         found = connection.execute(select(rollup_1h.c.sum).order_by(rollup_1h.c.series_id)).scalars().all()
         days = connection.execute(select(quality_daily).order_by(quality_daily.c.meter)).all()
     assert found[:7] == numbers[:7]
-    # SQLite has no NaN: it keeps a null.
+    # SQLite has no NaN: it stores a null.
     assert found[7] is None if any_warehouse.warehouse.is_sqlite else math.isnan(found[7])
     assert [tuple(day) for day in days] == [
         (date(2026, 2, 28), at(), "m", "r", "warning", 1),
@@ -215,7 +215,7 @@ def test_a_reader_sees_one_state_and_waits_for_no_writer(any_warehouse: Site) ->
 def test_a_lease_is_held_by_one_and_free_afterwards(any_warehouse: Site) -> None:
     warehouse = any_warehouse.warehouse
     with warehouse.lease("step"):
-        with pytest.raises(Busy), warehouse.lease("step"):
+        with pytest.raises(AlreadyRunning), warehouse.lease("step"):
             pass
         with warehouse.lease("another"):
             pass
@@ -243,7 +243,7 @@ def test_one_of_many_gets_the_lease(any_warehouse: Site) -> None:
     assert len(got) == 1
 
 
-def test_a_lease_is_renewed_while_its_work_lasts_though_the_warehouse_fails_once(
+def test_a_lease_is_renewed_while_its_work_lasts_although_the_warehouse_fails_once(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     warehouse = Warehouse(site.settings.warehouse, lease_seconds=0.3)
@@ -292,8 +292,8 @@ def test_a_lock_is_held_by_one_at_a_time(any_warehouse: Site) -> None:
 
 
 def test_a_database_that_does_not_answer_is_named_without_its_password(open_site: OpenSite) -> None:
-    site = open_site(warehouse_url="postgresql+psycopg://u:hunter2@127.0.0.1:1/d")  # for landing it is not needed
-    with pytest.raises(Away, match="warehouse does not answer") as caught, site.warehouse.read():
+    site = open_site(warehouse_url="postgresql+psycopg://u:hunter2@127.0.0.1:1/d")  # landing does not need it
+    with pytest.raises(Unavailable, match="warehouse does not answer") as caught, site.warehouse.read():
         pass
     assert "postgresql+psycopg://u:***@127.0.0.1:1/d" in str(caught.value)
     assert "hunter2" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""RabbitMQ as the source: what is in the queues is given, kept until it is landed, and comes again after faults."""
+"""RabbitMQ as the source: messages are delivered, kept until they are landed, and come again after failures."""
 
 import json
 import logging
@@ -40,7 +40,7 @@ from meterhouse.site import Site
 from meterhouse.stream import Batch, Raw, drain
 from meterhouse.stream.amqp import AmqpStream
 from meterhouse.stream.connection import connect
-from meterhouse.stream.deliveries import properties
+from meterhouse.stream.headers import properties
 from meterhouse.stream.queues import Pace, Queues, Tls
 
 pytestmark = pytest.mark.service
@@ -59,7 +59,7 @@ def queue(amqp_url: str, names: Names) -> str:
 
 @pytest.fixture
 def gone(amqp_url: str) -> Iterator[Callable[[str], str]]:
-    """Have a queue deleted after the test, such as Meterhouse's own."""
+    """Deletes a queue after the test, such as one that Meterhouse declares."""
     named: list[str] = []
 
     def note(name: str) -> str:
@@ -95,7 +95,7 @@ def bodies(raws: list[Raw]) -> list[bytes]:
 
 
 class Follower:
-    """Follows a stream in a thread, until the end of the block."""
+    """Follows a stream in a thread until the end of the block."""
 
     def __init__(self, stream: AmqpStream, most: int = 1000) -> None:
         self.raws: list[Raw] = []
@@ -204,15 +204,15 @@ def test_batches_end_at_a_count(amqp_url: str, queue: str) -> None:
     assert max(sizes) < 100 + one_read
 
 
-def test_batches_end_at_so_many_bytes(amqp_url: str, queue: str) -> None:
+def test_batches_end_at_a_number_of_bytes(amqp_url: str, queue: str) -> None:
     publish(amqp_url, "", queue, [b"x" * 500_000] * 12)
-    sizes = [len(batch.messages) for batch in given(source(amqp_url, queue, pace=Pace(most_bytes=1_000_000)))]
+    sizes = [len(batch.messages) for batch in given(source(amqp_url, queue, pace=Pace(max_bytes=1_000_000)))]
     assert sum(sizes) == 12
     assert set(sizes) <= {1, 2, 3}
 
 
 def test_a_message_waits_no_longer_for_others_than_it_may(amqp_url: str, queue: str) -> None:
-    """A trickle: messages come more often than a batch would take them for the last, and yet it is given."""
+    """With a trickle, messages never pause long enough to end a batch, but the batch is still delivered."""
     ends = threading.Event()
 
     def trickle() -> None:
@@ -243,8 +243,8 @@ def test_a_message_waits_no_longer_for_others_than_it_may(amqp_url: str, queue: 
     assert all(0.4 < gap < 1.5 for gap in gaps), gaps
 
 
-def test_few_messages_are_no_batch_each(amqp_url: str, queue: str) -> None:
-    """One now and then comes at once, but a batch is a commit: there are no more of them than the pace has it."""
+def test_a_few_messages_are_batched_together(amqp_url: str, queue: str) -> None:
+    """A single message comes at once. But each batch is a commit, so there are no more batches than the pace allows."""
     with Follower(source(amqp_url, queue, pace=Pace(wait_seconds=1.0))) as following:
         sent = time.monotonic()
         publish(amqp_url, "", queue, [b"first"])
@@ -270,7 +270,7 @@ def test_few_messages_are_no_batch_each(amqp_url: str, queue: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["classic", "quorum"])
-def test_what_was_not_acknowledged_comes_again_and_says_so(amqp_url: str, names: Names, kind: Kind) -> None:
+def test_messages_that_were_not_acknowledged_come_again_as_redelivered(amqp_url: str, names: Names, kind: Kind) -> None:
     name = names("queue")
     declare(amqp_url, "", name, "", kind)
     publish(amqp_url, "", name, numbered(40))
@@ -290,7 +290,7 @@ def test_what_was_not_acknowledged_comes_again_and_says_so(amqp_url: str, names:
     assert depth(amqp_url, name) == 0
 
 
-def test_a_batch_that_is_abandoned_is_landed_once_all_the_same(amqp_url: str, queue: str, open_site: OpenSite) -> None:
+def test_an_abandoned_batch_is_still_landed_once(amqp_url: str, queue: str, open_site: OpenSite) -> None:
     sent = traffic(1, notifications=300)
     publish(amqp_url, "", queue, sent.bodies)
     site = open_site(stream_url=amqp_url, stream_queues=queue, stream_prefetch=100)
@@ -323,7 +323,7 @@ def test_what_cannot_be_landed_stays_in_the_queue(
     assert depth(amqp_url, queue) == 0
 
 
-def test_a_run_of_so_many_messages_leaves_the_rest(amqp_url: str, queue: str, open_site: OpenSite) -> None:
+def test_a_run_with_a_limit_of_messages_leaves_the_rest(amqp_url: str, queue: str, open_site: OpenSite) -> None:
     sent = traffic(3, notifications=60)
     publish(amqp_url, "", queue, sent.bodies)
     site = open_site(stream_url=amqp_url, stream_queues=queue)
@@ -334,7 +334,7 @@ def test_a_run_of_so_many_messages_leaves_the_rest(amqp_url: str, queue: str, op
     assert count(site, "notifications") == 60
 
 
-def test_what_is_no_notification_is_a_dead_letter_with_queue_and_headers(
+def test_a_message_that_is_not_a_notification_is_a_dead_letter_with_queue_and_headers(
     amqp_url: str, queue: str, open_site: OpenSite
 ) -> None:
     publish(amqp_url, "", queue, malformed(1, 12), {"x-death": [{"queue": "before", "count": 2}], "raw": b"\xff"})
@@ -351,7 +351,7 @@ def test_what_is_no_notification_is_a_dead_letter_with_queue_and_headers(
 
 
 def test_a_header_that_cannot_be_read_holds_up_nothing(amqp_url: str, queue: str) -> None:
-    """py-amqp would give up the connection over such a time, each time that the message comes."""
+    """py-amqp would close the connection because of such a time, each time that the message comes."""
     with channel(amqp_url) as to:
         broken = amqp.Message(b"x" * 2_000_000)
         table = b"\x01aT" + b"\xff" * 8
@@ -392,7 +392,7 @@ def test_own_queues_are_durable_and_of_the_type_asked_for(
     declare(amqp_url, exchange, names("else"), "else")
     own = gone(f"{pool}.{topic}")
     source(amqp_url, topic, exchanges=(exchange,), pool=pool, kind=kind).backlog()
-    declare(amqp_url, "", own, "", kind)  # else the broker refuses
+    declare(amqp_url, "", own, "", kind)  # otherwise the broker refuses
 
 
 def test_an_own_queue_of_another_type_is_an_error(
@@ -407,7 +407,7 @@ def test_an_own_queue_of_another_type_is_an_error(
             use()
 
 
-def test_an_exchange_is_bound_when_it_appears_and_never_made(
+def test_an_exchange_is_bound_when_it_appears_and_never_declared(
     amqp_url: str, names: Names, gone: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drain, "BIND_SECONDS", 0.2)
@@ -426,10 +426,10 @@ def test_an_exchange_is_bound_when_it_appears_and_never_made(
         following.has([b"from later", b"from here"])
 
 
-def test_a_look_at_the_stream_binds_an_exchange_that_came(
+def test_checking_the_backlog_binds_an_exchange_that_appeared(
     amqp_url: str, names: Names, gone: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else an idle site, whose sensor only looks, would never get the first message."""
+    """Otherwise an idle site, whose sensor only checks the backlog, would never get the first message."""
     monkeypatch.setattr(drain, "BIND_SECONDS", 0.0)
     exchange, topic = names("nova"), names("notifications")
     own = gone(f"meterhouse.{topic}.info")
@@ -472,12 +472,12 @@ def test_a_queue_that_appears_is_followed(
     monkeypatch.setattr(drain, "BIND_SECONDS", 0.2)
     name = names("later")
     with Follower(source(amqp_url, name)) as following:
-        wait_for(lambda: f"there is no {name} yet" in caplog.text, "a word of the missing queue")
+        wait_for(lambda: f"{name} does not exist yet" in caplog.text, "a word of the missing queue")
         time.sleep(0.5)
         declare(amqp_url, "", name, "")
         publish(amqp_url, "", name, [b"one"])
         following.has([b"one"])
-    assert caplog.text.count("there is no") == 1
+    assert caplog.text.count("does not exist yet") == 1
 
 
 def test_a_queue_that_is_deleted_ends_a_run_by_an_error(amqp_url: str, queue: str) -> None:
@@ -493,7 +493,7 @@ def test_a_queue_that_is_deleted_ends_a_run_by_an_error(amqp_url: str, queue: st
         drain()
 
 
-def test_a_stream_that_is_taken_for_a_queue_is_an_error(
+def test_a_stream_that_is_consumed_as_a_queue_is_an_error(
     amqp_url: str, names: Names, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drain, "STUCK_SECONDS", 0.5)
@@ -512,11 +512,11 @@ def test_a_stream_that_is_taken_for_a_queue_is_an_error(
     assert said in str(following.failure)
 
 
-def test_a_queue_that_is_taken_for_a_stream_is_an_error_and_loses_nothing(amqp_url: str, queue: str) -> None:
+def test_a_queue_that_is_consumed_as_a_stream_is_an_error_and_loses_nothing(amqp_url: str, queue: str) -> None:
     publish(amqp_url, "", queue, numbered(10))
     stream = source(amqp_url, queue, kind="stream")
     for use in (stream.backlog, lambda: drained(stream)):
-        with pytest.raises(MeterhouseError, match=f"the queue {queue} is no stream"):
+        with pytest.raises(MeterhouseError, match=f"the queue {queue} is not a stream"):
             use()
     wait_for(lambda: depth(amqp_url, queue) == 10, "the messages back in the queue")
 
@@ -526,7 +526,7 @@ def test_a_header_that_looks_like_a_streams_holds_up_nothing(amqp_url: str, queu
     assert bodies(drained(source(amqp_url, queue))) == numbered(3)
 
 
-def test_what_waits_for_another_consumer_alone_ends_the_run(
+def test_a_run_ends_if_only_another_consumer_holds_messages(
     amqp_url: str, names: Names, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drain, "STUCK_SECONDS", 0.5)
@@ -550,7 +550,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 @contextmanager
 def clear_error(said: str, stream: AmqpStream) -> Iterator[None]:
-    """Looking, draining and following each fail within seconds, with one line that says what is to be done."""
+    """Checking the backlog, draining and following each fail within seconds, with one line that says what to do."""
     yield
     for use in (stream.backlog, lambda: drained(stream), lambda: list(stream.batches(10, follow=True))):
         begun = time.monotonic()
@@ -568,18 +568,20 @@ def with_account(url: str, account: str) -> str:
 
 def test_a_wrong_password_is_one_clear_line(amqp_url: str, queue: str) -> None:
     url = with_account(amqp_url, "guest:s3cr3t")
-    with clear_error(r"the broker refuses: .*Check the account in METERHOUSE_STREAM_URL", source(url, queue)):
+    with clear_error(
+        r"the broker refuses the connection: .*Check the account in METERHOUSE_STREAM_URL", source(url, queue)
+    ):
         pass
 
 
 def test_a_wrong_virtual_host_is_one_clear_line(amqp_url: str, queue: str) -> None:
     url = amqp_url.rpartition("/")[0] + "/nowhere"
-    with clear_error(r"the broker refuses: .*nowhere.*Check the virtual host in", source(url, queue)):
+    with clear_error(r"the broker refuses the connection: .*nowhere.*Check the virtual host in", source(url, queue)):
         pass
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "[::1]:1", "no.such.host.invalid", "a..b"])
-def test_a_broker_that_is_not_there_is_one_clear_line(address: str) -> None:
+def test_a_missing_broker_is_one_clear_line(address: str) -> None:
     stream = source(f"amqp://u:s3cr3t@{address}", "q")
     for use in (stream.backlog, lambda: drained(stream)):
         begun = time.monotonic()
@@ -597,7 +599,7 @@ def test_a_broker_that_does_not_answer_is_one_clear_line(amqp_url: str, queue: s
         assert time.monotonic() - begun < 8
 
 
-def test_the_next_host_of_a_cluster_is_taken_where_one_does_not_answer(amqp_url: str, queue: str) -> None:
+def test_the_next_host_of_a_cluster_is_used_if_one_does_not_answer(amqp_url: str, queue: str) -> None:
     publish(amqp_url, "", queue, [b"one"])
     _, _, address = amqp_url.partition("://")
     assert bodies(drained(source(f"rabbit://guest:guest@127.0.0.1:1,{address}", queue))) == [b"one"]
@@ -610,12 +612,14 @@ def test_an_account_without_permission_is_one_clear_line(own_broker: Broker, nam
     own_broker.control("set_permissions", user, "", "", "nothing")
     stream = source(with_account(own_broker.url, f"{user}:s3cr3t"), name)
     begun = time.monotonic()
-    with pytest.raises(MeterhouseError, match=r"the broker refuses: .*Check the account in METERHOUSE_STREAM_URL"):
+    with pytest.raises(
+        MeterhouseError, match=r"the broker refuses the connection: .*Check the account in METERHOUSE_STREAM_URL"
+    ):
         drained(stream)
     assert time.monotonic() - begun < 8
 
 
-def test_one_broker_that_refuses_does_not_keep_the_others_back(amqp_url: str, own_broker: Broker, queue: str) -> None:
+def test_one_broker_that_refuses_does_not_hold_up_the_others(amqp_url: str, own_broker: Broker, queue: str) -> None:
     declare(own_broker.url, "", queue, "")
     publish(own_broker.url, "", queue, numbered(20))
     both = source(f"{with_account(amqp_url, 'guest:s3cr3t')} {own_broker.url}", queue)
@@ -643,37 +647,35 @@ def test_tls(amqp_url: str, queue: str, certificates: Certificates) -> None:
         assert bodies(drained(source(proxy.url, queue, tls=Tls(ca=certificates.authority)))) == sent
 
 
-def test_a_certificate_that_nobody_vouches_for_is_one_clear_line(
+def test_an_untrusted_certificate_is_one_clear_line(
     amqp_url: str, queue: str, certificates: Certificates, tmp_path: Path
 ) -> None:
     other = make_certificates(tmp_path)
     with Proxy(amqp_url, tls=certificates.served()) as proxy:
         for tls in (Tls(), Tls(ca=other.authority)):
             stream = source(proxy.url, queue, tls=tls)
-            with clear_error(r"no TLS with the broker: .*verify failed.*METERHOUSE_STREAM_CA_FILE", stream):
+            with clear_error(r"TLS with the broker failed: .*verify failed.*METERHOUSE_STREAM_CA_FILE", stream):
                 pass
 
 
-def test_a_client_certificate_is_shown_where_one_is_asked_for(
-    amqp_url: str, queue: str, certificates: Certificates
-) -> None:
+def test_a_client_certificate_is_sent_if_it_is_requested(amqp_url: str, queue: str, certificates: Certificates) -> None:
     publish(amqp_url, "", queue, [b"one"])
     with Proxy(amqp_url, tls=certificates.served(ask=True)) as proxy:
         bare = source(proxy.url, queue, tls=Tls(ca=certificates.authority))
-        with pytest.raises(MeterhouseError, match=r"no TLS with the broker|cannot be reached") as fault:
+        with pytest.raises(MeterhouseError, match=r"TLS with the broker failed|cannot be reached") as fault:
             drained(bare)
         assert "\n" not in str(fault.value)
         shown = Tls(certificates.authority, certificates.client, certificates.client_key)
         assert bodies(drained(source(proxy.url, queue, tls=shown))) == [b"one"]
 
 
-def test_tls_with_a_port_that_speaks_none_is_one_clear_line(amqp_url: str, queue: str) -> None:
+def test_tls_with_a_port_without_tls_is_one_clear_line(amqp_url: str, queue: str) -> None:
     stream = source(amqp_url.replace("amqp://", "amqps://"), queue)
-    with pytest.raises(MeterhouseError, match=r"no TLS with the broker: .*that the port speaks TLS"):
+    with pytest.raises(MeterhouseError, match=r"TLS with the broker failed: .*that the port speaks TLS"):
         drained(stream)
 
 
-def test_a_fault_of_ours_is_raised_where_the_batches_are_taken(amqp_url: str, names: Names) -> None:
+def test_a_bug_of_ours_is_raised_to_the_caller_of_batches(amqp_url: str, names: Names) -> None:
     name = names("stream")
     declare(amqp_url, "", name, "", "stream")
 
@@ -717,7 +719,7 @@ def test_a_run_does_not_end_while_a_batch_is_landed_slowly(amqp_url: str, queue:
 
 
 def test_a_message_on_its_way_is_waited_for(amqp_url: str, queue: str) -> None:
-    """The queue is empty as soon as the broker has begun to send it."""
+    """The queue is empty as soon as the broker starts to send the message."""
     sent = [b"x" * 20_000_000]
     publish(amqp_url, "", queue, sent)
     for _ in range(3):
@@ -739,7 +741,7 @@ def test_new_messages_are_followed_within_seconds(amqp_url: str, queue: str) -> 
 
 
 @pytest.mark.parametrize("fault", ["cut", "refuse", "stall"])
-def test_a_stream_is_followed_over_a_fault(amqp_url: str, queue: str, fault: str) -> None:
+def test_a_stream_is_followed_across_a_network_fault(amqp_url: str, queue: str, fault: str) -> None:
     with (
         Proxy(f"{amqp_url}?heartbeat=1") as proxy,
         Follower(source(proxy.url, queue, prefetch=100)) as following,
@@ -762,7 +764,9 @@ def test_a_stream_is_followed_over_a_fault(amqp_url: str, queue: str, fault: str
     assert following.failure is None
 
 
-def test_a_run_goes_on_after_a_cut_and_lands_each_once(amqp_url: str, queue: str, open_site: OpenSite) -> None:
+def test_a_run_continues_after_a_lost_connection_and_lands_each_message_once(
+    amqp_url: str, queue: str, open_site: OpenSite
+) -> None:
     sent = traffic(4, notifications=2000)
     publish(amqp_url, "", queue, sent.bodies)
     with Proxy(amqp_url) as proxy:
@@ -779,7 +783,9 @@ def test_a_run_goes_on_after_a_cut_and_lands_each_once(amqp_url: str, queue: str
     assert depth(amqp_url, queue) == 0
 
 
-def test_a_run_gives_up_a_broker_that_stays_away(amqp_url: str, queue: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_gives_up_on_a_broker_that_stays_unavailable(
+    amqp_url: str, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("meterhouse.stream.consumer.PATIENCE_SECONDS", 1.0)
     publish(amqp_url, "", queue, numbered(5))
 
@@ -794,7 +800,7 @@ def test_a_run_gives_up_a_broker_that_stays_away(amqp_url: str, queue: str, monk
 
 
 def test_a_slow_lander_keeps_its_connection(amqp_url: str, queue: str) -> None:
-    """For longer than the heartbeat has it, nothing is read; the broker knows that this side lives all the same."""
+    """Nothing is read for longer than the heartbeat; the broker still knows that this side is alive."""
     body = b"x" * 100_000
     publish(amqp_url, "", queue, [body] * 200)
     raws: list[Raw] = []
@@ -807,29 +813,29 @@ def test_a_slow_lander_keeps_its_connection(amqp_url: str, queue: str) -> None:
     assert not any(raw.redelivered for raw in raws)
 
 
-def test_an_idle_connection_lives_by_heartbeats(amqp_url: str, queue: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_heartbeats_keep_an_idle_connection_alive(amqp_url: str, queue: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     with Follower(source(f"{amqp_url}?heartbeat=1", queue)) as following:
         time.sleep(4)
         publish(amqp_url, "", queue, [b"one"])
         following.has([b"one"])
-    assert "trying again" not in caplog.text
+    assert "retrying in" not in caplog.text
 
 
-def test_heartbeats_are_no_answer(amqp_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A quorum queue without a leader has the broker say nothing else for minutes."""
+def test_heartbeats_do_not_count_as_an_answer(amqp_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a quorum queue without a leader, the broker only sends heartbeats for minutes."""
     monkeypatch.setattr("meterhouse.stream.connection.ANSWER_SECONDS", 1.5)
     (broker,) = brokers(f"{amqp_url}?heartbeat=1")
     begun = time.monotonic()
     with pytest.raises(MeterhouseError, match="the broker does not answer"), connect(broker, Tls()) as link:
-        link.ask().wait((60, 71))  # basic.get-ok, which nobody asked for
+        link.control().wait((60, 71))  # basic.get-ok, which was not requested
     assert 1.5 <= time.monotonic() - begun < 8
 
 
-def test_a_broker_that_closes_the_channel_over_a_late_acknowledgement_is_taken_up_again(
+def test_after_a_broker_closes_the_channel_for_a_late_acknowledgement_the_run_reconnects(
     own_broker: Broker, names: Names
 ) -> None:
-    """A second acknowledgement of the same messages is an error to the broker; it closes the channel under load."""
+    """To the broker, a second acknowledgement of the same messages is an error; it closes the channel under load."""
     name = names("queue")
     declare(own_broker.url, "", name, "")
     publish(own_broker.url, "", name, [b"x" * 3000] * 3000)
@@ -863,7 +869,7 @@ def positions(site: Site) -> int | None:
     return site.lake.transaction("notifications", stream.queues.position(place))
 
 
-def test_a_stream_queue_is_read_once_and_on_from_where_it_was(
+def test_a_stream_queue_is_read_once_and_continued_from_its_position(
     amqp_url: str, stream_site: Callable[..., Site], tmp_path: Path
 ) -> None:
     first, second = traffic(5, notifications=700), traffic(6, notifications=30)
@@ -887,9 +893,7 @@ def test_a_stream_queue_is_read_once_and_on_from_where_it_was(
     assert sorted(row["message_id"] for row in found) == sorted(first.message_ids + second.message_ids)
 
 
-def test_a_position_is_recorded_with_the_messages_that_it_is_of(
-    amqp_url: str, stream_site: Callable[..., Site]
-) -> None:
+def test_a_position_is_recorded_with_its_messages(amqp_url: str, stream_site: Callable[..., Site]) -> None:
     site = stream_site(stream_prefetch=200)
     publish(amqp_url, "", site.settings.stream_queues, traffic(7, notifications=500).bodies)
     landed = 0
@@ -900,7 +904,7 @@ def test_a_position_is_recorded_with_the_messages_that_it_is_of(
     assert landed == 500
 
 
-def test_dead_letters_of_a_stream_move_it_on_too(amqp_url: str, stream_site: Callable[..., Site]) -> None:
+def test_dead_letters_of_a_stream_also_move_its_position(amqp_url: str, stream_site: Callable[..., Site]) -> None:
     site = stream_site()
     publish(amqp_url, "", site.settings.stream_queues, malformed(3, 6))
     assert collect(site).dead_letters == 6
@@ -908,7 +912,7 @@ def test_dead_letters_of_a_stream_move_it_on_too(amqp_url: str, stream_site: Cal
     assert collect(site).messages == 0
 
 
-def test_two_that_read_one_stream_land_each_message_once(
+def test_two_readers_of_one_stream_land_each_message_once(
     amqp_url: str, stream_site: Callable[..., Site], tmp_path: Path
 ) -> None:
     sent = traffic(8, notifications=3000)
@@ -930,7 +934,7 @@ def test_two_that_read_one_stream_land_each_message_once(
     assert sorted(row["message_id"] for row in found) == sorted(sent.message_ids)
 
 
-def test_a_stream_goes_on_over_a_cut(amqp_url: str, names: Names) -> None:
+def test_a_stream_continues_after_a_lost_connection(amqp_url: str, names: Names) -> None:
     name = names("stream")
     declare(amqp_url, "", name, "", "stream")
     publish(amqp_url, "", name, numbered(1000))
@@ -1007,7 +1011,7 @@ def test_memory_is_bounded_whatever_waits(amqp_url: str, queue: str, tmp_path: P
     assert grown < 60, f"{before} MiB after the first batches of 4 MiB, {grown} MiB more after {waiting} MiB of them"
 
 
-def test_intake_makes_samples_and_events_of_what_comes(amqp_url: str, queue: str, open_site: OpenSite) -> None:
+def test_intake_makes_samples_and_events_from_messages(amqp_url: str, queue: str, open_site: OpenSite) -> None:
     sent = traffic(9, notifications=40, polling=10)
     publish(amqp_url, "", queue, sent.bodies)
     site = open_site(stream_url=amqp_url, stream_queues=queue)

@@ -1,4 +1,4 @@
-"""Deliveries off the bytes of a connection: whole and exact, however they are cut and whatever lies between them."""
+"""Deliveries from the bytes of a connection: complete and exact, however they are cut and whatever is between them."""
 
 import json
 from collections.abc import Sequence
@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meterhouse.stream import deliveries
-from meterhouse.stream.deliveries import Deliveries, headers, properties
+from meterhouse.stream.deliveries import Deliveries
+from meterhouse.stream.headers import headers, properties
 
 FRAME_MAX = 131_072
 OURS, OTHER = 1, 2
@@ -24,7 +25,7 @@ Delivered = tuple[str, int, bool, bytes, bytes]
 
 
 class Wire:
-    """A connection whose socket gives pieces of bytes; it keeps the frames that are left to py-amqp."""
+    """A connection whose socket returns pieces of bytes. It keeps the frames that are left to py-amqp."""
 
     def __init__(self, pieces: Sequence[bytes]) -> None:
         self.pieces = list(pieces)
@@ -113,7 +114,7 @@ TAKEN: list[Delivered] = [
 LEFT = [(HEARTBEAT, 0), (METHOD, OTHER), (METHOD, OTHER), (HEADER, OTHER), (BODY, OTHER), (METHOD, OURS)]
 
 
-def test_deliveries_of_the_channel_are_taken_and_all_else_is_left_to_the_library() -> None:
+def test_deliveries_of_the_channel_are_taken_and_everything_else_is_left_to_the_library() -> None:
     taken, wire = read([TRAFFIC])
     assert taken == TAKEN
     assert [one[:2] for one in wire.left] == LEFT
@@ -133,7 +134,7 @@ def test_bytes_may_come_one_by_one() -> None:
     assert [one[:2] for one in wire.left] == LEFT
 
 
-def test_frames_of_others_may_lie_within_a_message() -> None:
+def test_frames_of_other_channels_may_be_within_a_message() -> None:
     ours, others = delivery(1, b"abcdef", piece=2), delivery(7, b"123456", channel=OTHER, piece=2)
     mixed = [one for pair in zip(ours, others, strict=True) for one in (*pair, BEAT)]
     stream = b"".join([*mixed, *delivery(2, b"after")])
@@ -144,7 +145,7 @@ def test_frames_of_others_may_lie_within_a_message() -> None:
 
 
 @pytest.mark.parametrize("size", [FRAME_MAX - 9, FRAME_MAX - 8, FRAME_MAX - 7, deliveries.LONG_BODY + 1, 5_000_000])
-def test_a_body_of_many_frames_is_whole(size: int) -> None:
+def test_a_body_of_many_frames_is_complete(size: int) -> None:
     body = bytes(at % 251 for at in range(size))
     stream = b"".join([*delivery(1, b"before"), *delivery(2, body), *delivery(3, b"after")])
     for piece in (1 << 14, 100_003, 1 << 18):
@@ -153,7 +154,7 @@ def test_a_body_of_many_frames_is_whole(size: int) -> None:
 
 
 def test_what_the_library_reads_while_it_waits_for_an_answer_is_taken_too() -> None:
-    """py-amqp reads frames itself then, and gives each to the connection's handler."""
+    """py-amqp then reads frames itself, and passes each to the connection's handler."""
     taken: list[Delivered] = []
     wire = Wire([b"".join([*delivery(1, b"one"), ASKED])])
     source = Deliveries(wire, OURS, lambda *one: taken.append(one))
@@ -170,8 +171,8 @@ def test_what_the_library_reads_while_it_waits_for_an_answer_is_taken_too() -> N
     assert [(one[1], one[4]) for one in taken] == [(1, b"one"), (2, b"two")]
 
 
-def test_the_library_may_read_on_in_the_buffer() -> None:
-    """It opens a channel anew when the broker has closed one: what lies behind is read once, by whom it may be."""
+def test_the_library_may_continue_to_read_from_the_buffer() -> None:
+    """py-amqp reopens a channel that the broker has closed: the bytes after that are read once, by either side."""
     taken: list[Delivered] = []
     behind = b"".join(delivery(2, b"two"))
     wire = Wire([b"".join([*delivery(1, b"one"), ASKED, ASKED]) + behind[:20]])
@@ -197,21 +198,21 @@ def test_the_library_may_read_on_in_the_buffer() -> None:
 def test_a_damaged_end_mark_is_an_error(place: int) -> None:
     frames = delivery(1, b"abcd", piece=2)
     frames[place] = frames[place][:-1] + b"\0"
-    with pytest.raises(ConnectionResetError, match="no AMQP"):
+    with pytest.raises(ConnectionResetError, match="not AMQP"):
         read([b"".join(frames)])
 
 
 def test_a_damaged_size_is_an_error_and_not_waited_for() -> None:
-    with pytest.raises(ConnectionResetError, match="no AMQP"):
+    with pytest.raises(ConnectionResetError, match="not AMQP"):
         read([pack(">BHI", BODY, OURS, 2_000_000_000) + b"x" * 100])
 
 
 def test_a_body_longer_than_its_header_says_is_an_error() -> None:
     frames = delivery(1, b"abcd")
     frames[2] = frame(BODY, OURS, b"abcde")
-    with pytest.raises(ConnectionResetError, match="no AMQP"):
+    with pytest.raises(ConnectionResetError, match="not AMQP"):
         read([b"".join(frames)])
-    with pytest.raises(ConnectionResetError, match="no AMQP"):
+    with pytest.raises(ConnectionResetError, match="not AMQP"):
         read([b"".join([frames[0], BEAT, *frames[1:]])])
 
 
@@ -232,7 +233,7 @@ def test_the_socket_has_its_usual_timeout_after_a_read_that_timed_out() -> None:
     assert wire.timeouts == [0.05, 10.0]
 
 
-def test_a_fault_of_the_taker_leaves_the_rest_in_the_buffer() -> None:
+def test_an_error_of_the_callback_leaves_the_rest_in_the_buffer() -> None:
     def taker(queue: str, tag: int, *more: Any) -> None:
         if tag == 2:
             raise ValueError("too much")
@@ -288,7 +289,7 @@ def test_properties_come_through_the_wire() -> None:
     assert json.loads(headers(wire_of(**given)) or "") == given
 
 
-def test_headers_that_json_has_not_become_text() -> None:
+def test_header_values_without_a_json_type_become_text() -> None:
     odd = {
         "bytes": b"\xff\xfe",
         "nan": float("nan"),
@@ -310,13 +311,13 @@ def test_headers_that_json_has_not_become_text() -> None:
     }
 
 
-def test_a_header_whose_name_is_no_text_is_kept() -> None:
+def test_a_header_whose_name_is_not_text_is_kept() -> None:
     table = b"\x02\xff\xfet\x01" + b"\x01at\x01"
     wire = pack(">H", 1 << 13) + pack(">I", len(table)) + table
     assert json.loads(headers(wire) or "") == {"application_headers": {"\ufffd\ufffd": True, "a": True}}
 
 
-def test_no_properties_are_none() -> None:
+def test_missing_properties_are_none() -> None:
     assert headers(b"\0\0") is None
 
 

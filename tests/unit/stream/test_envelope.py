@@ -47,7 +47,7 @@ def test_a_bare_and_an_enveloped_message_are_the_same() -> None:
         (b'{"event_type": "a", "n": ' + b"9" * 10_000 + b"}", "not JSON"),
     ],
 )
-def test_what_is_no_notification_is_refused_with_the_reason(body: bytes, reason: str) -> None:
+def test_a_body_that_is_not_a_notification_is_rejected_with_the_reason(body: bytes, reason: str) -> None:
     with pytest.raises(BadMessage, match=reason):
         unwrap(body)
 
@@ -81,7 +81,7 @@ def test_a_message_without_an_id_gets_one_from_its_content(missing: Any) -> None
         ("timestamp", "2026-11-10T12:00:00+01:00", 1794308400_000_000),
     ],
 )
-def test_odd_headers_do_not_make_a_message_bad(field: str, given: Any, taken: Any) -> None:
+def test_unusual_headers_do_not_make_a_message_bad(field: str, given: Any, taken: Any) -> None:
     assert getattr(unwrap(line(notification("m", **{field: given}))), field) == taken
 
 
@@ -101,7 +101,7 @@ def test_no_bytes_make_it_raise_anything_else(body: bytes) -> None:
 
 
 @given(st.dictionaries(st.sampled_from(["event_type", "message_id", "priority", "timestamp"]), st.text(), max_size=4))
-def test_what_is_taken_can_be_stored(message: dict[str, str]) -> None:
+def test_what_is_accepted_can_be_stored(message: dict[str, str]) -> None:
     try:
         found = unwrap(json.dumps(message).encode())
     except BadMessage:

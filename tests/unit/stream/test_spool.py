@@ -1,4 +1,4 @@
-"""The spool: what is ready is given in batches, and leaves only when it is acknowledged."""
+"""The spool: ready files come in batches, and are only deleted when they are acknowledged."""
 
 import gzip
 import logging
@@ -49,7 +49,7 @@ def test_a_batch_that_is_not_acknowledged_comes_again(tmp_path: Path) -> None:
     assert [bodies(batch) for batch in folder.batches(10)] == [[b"1", b"2"]]
 
 
-def test_a_large_file_is_cut_and_leaves_with_its_last_piece(tmp_path: Path) -> None:
+def test_a_large_file_is_divided_and_deleted_with_its_last_part(tmp_path: Path) -> None:
     drop(tmp_path, "a.jsonl", [b"1"])
     drop(tmp_path, "b.jsonl", [b"2", b"3", b"4", b"5"])
     left = []
@@ -62,7 +62,7 @@ def test_a_large_file_is_cut_and_leaves_with_its_last_piece(tmp_path: Path) -> N
     assert left == [["b.jsonl"], ["b.jsonl"], []]
 
 
-def test_a_file_whose_messages_fill_a_batch_exactly_leaves_with_an_empty_one(tmp_path: Path) -> None:
+def test_a_file_that_fills_a_batch_exactly_is_deleted_with_an_empty_one(tmp_path: Path) -> None:
     drop(tmp_path, "a.jsonl", [b"1", b"2"])
     assert [bodies(batch) for batch in _taken(Spool(tmp_path), most=2)] == [[b"1", b"2"], []]
     assert names(tmp_path) == []
@@ -70,7 +70,7 @@ def test_a_file_whose_messages_fill_a_batch_exactly_leaves_with_an_empty_one(tmp
 
 def test_a_batch_of_long_messages_ends_early(tmp_path: Path) -> None:
     drop(tmp_path, "a.jsonl", [b"x" * 6] * 5)
-    assert [len(batch.messages) for batch in _taken(Spool(tmp_path, most_bytes=10))] == [2, 2, 1]
+    assert [len(batch.messages) for batch in _taken(Spool(tmp_path, max_bytes=10))] == [2, 2, 1]
 
 
 def test_files_that_come_meanwhile_are_taken_too(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_files_that_come_meanwhile_are_taken_too(tmp_path: Path) -> None:
     assert taken == [[b"1"], [b"2"]]
 
 
-def test_empty_lines_and_an_empty_file_are_no_messages(tmp_path: Path) -> None:
+def test_empty_lines_and_an_empty_file_have_no_messages(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b"\n\n 1 \r\n\n2")
     (tmp_path / "b.jsonl").write_bytes(b"")
     (batch,) = _taken(Spool(tmp_path))
@@ -94,7 +94,7 @@ def test_empty_lines_and_an_empty_file_are_no_messages(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["cut", "garbage", "no gzip"])
-def test_a_damaged_file_gives_one_fault_and_is_kept_aside(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_file_yields_one_fault_and_is_renamed(tmp_path: Path, damage: str) -> None:
     good = gzip.compress(b"1\n2\n")
     content = {"cut": good[:-6], "garbage": good + good[:8] + b"\xff" * 40, "no gzip": b"1\n2\n"}[damage]
     (tmp_path / "a.jsonl.gz").write_bytes(content)
@@ -110,7 +110,7 @@ def test_a_damaged_file_gives_one_fault_and_is_kept_aside(tmp_path: Path, damage
     assert (tmp_path / "a.jsonl.gz.corrupt").read_bytes() == content
 
 
-def test_a_file_that_cannot_be_opened_stays_and_the_rest_goes_on(
+def test_a_file_that_cannot_be_opened_stays_and_the_rest_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     drop(tmp_path, "a.jsonl", [b"1"])

@@ -1,0 +1,13 @@
+"""The servers, one file each. A new one is a file here and an entry in `SERVERS`."""
+
+from __future__ import annotations
+
+from server import Server
+
+from servers.amqp import Amqp
+from servers.browser import Browser
+from servers.postgres import Postgres
+from servers.s3 import S3
+
+# In the order in which they start: RabbitMQ takes longest to answer, so the others are set up meanwhile.
+SERVERS: dict[str, Server] = {server.name: server for server in (Amqp(), Postgres(), S3(), Browser())}

@@ -1,0 +1,66 @@
+"""The commands by section, each with the module that has it: a command's module is imported when it is called."""
+
+from importlib import import_module
+from typing import NamedTuple
+
+import click
+
+
+class Entry(NamedTuple):
+    """Where a command is, and what it does in one line."""
+
+    module: str
+    attribute: str
+    help: str
+
+
+SECTIONS = {
+    "Collect and compute": {
+        "collect": Entry("pipeline", "collect", "Drain the stream into the lake and convert it."),
+        "load": Entry("pipeline", "load", "Load files of samples or notifications."),
+        "convert": Entry("pipeline", "convert", "Convert notifications from standard input; stores nothing."),
+        "rollup": Entry("pipeline", "rollup", "Judge and roll up the hours that have new points."),
+        "backfill": Entry("pipeline", "backfill", "Recompute an asset over a span of the past."),
+        "archive": Entry("pipeline", "archive", "Seal an arrival day."),
+    },
+    "Query": {
+        "statistics": Entry("ask", "statistics", "Statistics of a meter, by period and group."),
+        "samples": Entry("ask", "samples", "Samples of a meter, with the quality rules that each breaks."),
+        "events": Entry("ask", "events", "Events with their traits."),
+        "resources": Entry("resources", "resources", "Resources with their metadata and meters."),
+        "meters": Entry("ask", "meters", "Meters that have samples."),
+        "report": Entry("ask", "report", "Run or list the SQL reports."),
+        "sql": Entry("ask", "sql_command", "Run SQL on the lake or the warehouse."),
+    },
+    "Alarms": {
+        "alarms": Entry("alarms", "alarms", "Definitions, states and notifications of alarms."),
+    },
+    "Operate": {
+        "doctor": Entry("site", "doctor", "Check every part and report what to fix."),
+        "dead-letters": Entry("dead_letters", "dead_letters", "Messages and rows that could not be used."),
+        "definitions": Entry("definitions", "definitions", "Check meter and event definitions."),
+        "settings": Entry("site", "show_settings", "List all settings with their values."),
+        "migrate": Entry("site", "migrate", "Upgrade the warehouse's schema."),
+        "demo": Entry("site", "demo", "Run the whole pipeline on a simulated cloud."),
+    },
+}
+_ENTRIES = {name: entry for entries in SECTIONS.values() for name, entry in entries.items()}
+
+
+class Commands(click.Group):
+    """The group of all commands: it imports the one that is called, and none to list them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_ENTRIES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = _ENTRIES.get(cmd_name)
+        if entry is None:
+            return None
+        found: click.Command = getattr(import_module(f"meterhouse.cli.{entry.module}"), entry.attribute)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for section, entries in SECTIONS.items():
+            with formatter.section(section):
+                formatter.write_dl([(name, entry.help) for name, entry in entries.items()])

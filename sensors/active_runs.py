@@ -1,0 +1,26 @@
+"""Looks up in Dagster's instance whether a job is already running."""
+
+import dagster as dg
+
+ACTIVE = [
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+STEP = "meterhouse/step"
+"""Run tag with which dagster.yaml allows one running run for each step."""
+
+
+def running_steps(context: dg.SensorEvaluationContext, job: str) -> list[str]:
+    """The step tag of each run of the job that is queued or running; empty text for a run without the tag."""
+    runs = context.instance.get_runs(dg.RunsFilter(job_name=job, statuses=ACTIVE))
+    return [run.tags.get(STEP, "") for run in runs]
+
+
+def is_running(context: dg.SensorEvaluationContext, job: str) -> bool:
+    """Whether a run of the job is queued or running."""
+    return context.instance.get_runs_count(dg.RunsFilter(job_name=job, statuses=ACTIVE)) > 0
