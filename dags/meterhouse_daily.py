@@ -64,11 +64,11 @@ def plain_errors() -> Iterator[None]:
     If a step is already running, messages are not converted yet, or a store cannot be written, the task is retried. If
     a setting, definition or name is invalid, the task fails at once.
     """
-    from meterhouse.errors import DefinitionError, MeterhouseError, SettingsError, UnknownName
+    from meterhouse.errors import DefinitionError, MeterhouseError, SettingsError, UnknownName, UsageError
 
     try:
         yield
-    except (SettingsError, DefinitionError, UnknownName) as error:
+    except (SettingsError, DefinitionError, UnknownName, UsageError) as error:
         raise AirflowFailException(str(error)) from None
     except MeterhouseError as error:
         raise AirflowException(str(error)) from None

@@ -131,9 +131,10 @@ def _setting_type(setting: Declared) -> str:
 def commands_page() -> str:
     parts = [
         "# Commands\n\n"
-        "Commands print data to standard output, and everything else to standard error. With `--json` a command prints "
-        "one JSON object a line. Exit status: 0 done, 1 failed, 2 usage error. Times are ISO 8601. A time without an "
-        "offset is in UTC.\n"
+        "Commands print data to standard output, and everything else to standard error. "
+        "[The user guide](../user-guide.md#read-the-output) explains the formats, the "
+        "[times](../user-guide.md#give-times), the [conditions](../user-guide.md#filter-with-conditions) and the "
+        "[exit status](../user-guide.md#check-the-exit-status).\n"
     ]
     top = click.Context(cli, info_name="meterhouse")
     listed = [(f"[`{name}`](#meterhouse-{name})", _short(command)) for name, command in _members(cli)]

@@ -78,6 +78,7 @@ def dead_letters() -> None:
 @prints(
     *("id", "letter_id", "received_at", "queue", "reason", "headers", "body", "body_base64"),
     shown=("id", "received_at", "queue", "reason", "headers", "body"),
+    whole=("id",),  # as `retry` and `purge` take it
 )
 def list_letters(
     queue: str | None, reason: str | None, start: datetime | None, end: datetime | None, limit: int, printer: Printer

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 from click.shell_completion import CompletionItem
@@ -11,7 +11,9 @@ from click.shell_completion import CompletionItem
 from meterhouse import times
 from meterhouse.cli.output import FORMATS, Printer
 from meterhouse.errors import UnknownKeyword, UsageError
-from meterhouse.filters import OPERATORS, Fields, Filter, names
+
+if TYPE_CHECKING:
+    from meterhouse.filters import Fields, Filter
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -142,10 +144,12 @@ def span(*, to_alone: bool = True) -> Callable[[F], F]:
     return decorate
 
 
-def query(fields: Fields) -> Callable[[F], F]:
+def query(fields: "Fields") -> Callable[[F], F]:
     """`-q FIELD OP VALUE`, on fields of one kind of thing; the command gets a list of filters as `query`."""
 
-    def filters(ctx: click.Context, param: click.Parameter, given: Sequence[tuple[str, str, str]]) -> list[Filter]:
+    from meterhouse.filters import OPERATORS, Filter, names
+
+    def filters(ctx: click.Context, param: click.Parameter, given: Sequence[tuple[str, str, str]]) -> "list[Filter]":
         return [Filter(*condition, fields) for condition in given]
 
     return click.option(
@@ -161,12 +165,15 @@ def query(fields: Fields) -> Callable[[F], F]:
     )
 
 
-def prints(*known: str, shown: Sequence[str] = (), prose: Sequence[str] = ()) -> Callable[[F], F]:
+def prints(
+    *known: str, shown: Sequence[str] = (), whole: Sequence[str] = (), prose: Sequence[str] = ()
+) -> Callable[[F], F]:
     """The options of all commands that print rows or figures; the command gets a `Printer` as `printer`.
 
     Args:
         known: the columns of the rows, or the names of the figures; none if the query decides.
         shown: those that a table has, in this order, if the user chooses none; default all.
+        whole: columns that are never shortened, because their values are needed to go on.
         prose: columns that are wrapped on a terminal instead of shortened.
     """
 
@@ -178,7 +185,7 @@ def prints(*known: str, shown: Sequence[str] = (), prose: Sequence[str] = ()) ->
             if as_json and format is not None:
                 raise click.UsageError("--json prints JSON lines: give it or --format, not both")
             how = "lines" if as_json else format or "table"
-            printer = Printer(how, known, tuple(shown), tuple(prose), columns or (), wide)
+            printer = Printer(how, known, tuple(shown), tuple(whole), tuple(prose), columns or (), wide)
             printer.check()
             return command(*args, printer=printer, **options)
 

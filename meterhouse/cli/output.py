@@ -127,6 +127,7 @@ class Printer:
         format: one of FORMATS, or `lines` for JSON lines.
         known: the columns that the command's rows have; empty if its query decides.
         shown: those of them that a table, CSV and values have if the user chooses none; empty for all.
+        whole: columns that are never shortened, because their values are needed to go on.
         prose: columns that are wrapped on a terminal instead of shortened.
         chosen: the columns that the user wants, in this order; empty for no choice.
         wide: print values whole on a terminal too.
@@ -135,6 +136,7 @@ class Printer:
     format: str
     known: tuple[str, ...] = ()
     shown: tuple[str, ...] = ()
+    whole: tuple[str, ...] = ()
     prose: tuple[str, ...] = ()
     chosen: tuple[str, ...] = ()
     wide: bool = False
@@ -232,6 +234,8 @@ class Printer:
         kind: tables.Kind = "text"
         if name in self.prose:
             kind = "prose"
+        elif name in self.whole:
+            kind = "whole"
         elif all(map(_is_number, there)):
             kind = "number"
         elif all(isinstance(value, date) for value in there):

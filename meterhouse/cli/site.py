@@ -41,7 +41,7 @@ def doctor(printer: Printer) -> None:
 
 
 @click.command("settings")
-@prints("setting", "value", "meaning", prose=("value", "meaning"))
+@prints("setting", "value", "meaning", whole=("setting",), prose=("value", "meaning"))
 def show_settings(printer: Printer) -> None:
     """List all settings with their values and meanings."""
     from meterhouse.settings import SECRETS, declarations, settings, variable

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-Kind = Literal["text", "number", "time", "prose"]
+Kind = Literal["text", "number", "time", "whole", "prose"]
 
 GAP = 2
 """Cells between two columns."""
@@ -71,7 +71,7 @@ class Column:
     Attributes:
         name: its heading.
         values: its cells, printable.
-        kind: numbers are aligned to the right and never shortened, prose is wrapped instead.
+        kind: numbers are aligned to the right. They and what is `whole` are never shortened, prose is wrapped instead.
     """
 
     name: str
@@ -87,7 +87,7 @@ class Column:
     def narrowest(self) -> int:
         """The cells that it needs at least."""
         own = max(map(cells, self.values), default=0)
-        if self.kind == "number":
+        if self.kind in ("number", "whole"):
             return max(own, min(cells(self.name), SHORTEST_TEXT))
         return min(self.width, SHORTEST_TIME if self.kind == "time" else SHORTEST_TEXT)
 

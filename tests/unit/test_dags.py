@@ -81,6 +81,7 @@ found["errors"] = {
     "fault": raised(errors.MeterhouseError("messages wait")),
     "setting": raised(errors.SettingsError("is wrong", where="METERHOUSE_HOME")),
     "name": raised(errors.UnknownName("report", "usage", ["use"])),
+    "usage": raised(errors.UsageError("the span is empty")),
     "defect": raised(ZeroDivisionError("x")),
 }
 try:
@@ -152,6 +153,7 @@ def test_a_step_that_is_already_running_is_retried_and_reported_by_its_text(prob
 def test_an_invalid_setting_or_name_fails_at_once(probe: dict[str, Any]) -> None:
     assert probe["errors"]["setting"] == ["AirflowFailException", "METERHOUSE_HOME: is wrong", True]
     assert probe["errors"]["name"][0] == "AirflowFailException"
+    assert probe["errors"]["usage"] == ["AirflowFailException", "the span is empty", True]
 
 
 def test_a_defect_keeps_its_type_and_traceback(probe: dict[str, Any]) -> None:

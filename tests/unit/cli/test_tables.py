@@ -62,16 +62,17 @@ def test_narrow_columns_stay_whole_and_the_widest_are_shortened() -> None:
     assert abs(widths[0] - widths[2]) <= 1
 
 
-def test_numbers_and_the_minutes_of_times_are_never_cut() -> None:
+def test_numbers_ids_and_the_minutes_of_times_are_never_cut() -> None:
     moment = datetime(2026, 11, 10, 12, 30, 15, 999).isoformat() + "Z"
     columns = [
         Column("when", [moment], "time"),
+        Column("id", ["0123456789abcdef"], "whole"),
         Column("volume", ["123456789.5"], "number"),
         Column("text", ["y" * 99]),
     ]
-    made, left_out = lines(columns, 40)
+    made, left_out = lines(columns, 58)
     assert left_out == []
-    assert made[1] == "2026-11-10T12:30…  123456789.5  yyyyyyy…"
+    assert made[1] == "2026-11-10T12:30…  0123456789abcdef  123456789.5  yyyyyyy…"
 
 
 def test_columns_for_which_there_is_no_room_are_named() -> None:
@@ -96,7 +97,7 @@ def test_prose_is_wrapped_between_words() -> None:
 
 @given(
     st.lists(st.lists(st.text(max_size=60), min_size=3, max_size=3), min_size=1, max_size=8),
-    st.lists(st.sampled_from(["text", "number", "time", "prose"]), min_size=3, max_size=3),
+    st.lists(st.sampled_from(["text", "number", "time", "whole", "prose"]), min_size=3, max_size=3),
     st.integers(1, 100),
 )
 @settings(max_examples=50)
