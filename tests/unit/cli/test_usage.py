@@ -14,7 +14,7 @@ from test_formats import commands
 from meterhouse import times
 from meterhouse.alarms.definitions import load as load_alarms
 from meterhouse.cli import cli
-from meterhouse.cli.ask import sql_command
+from meterhouse.cli.queries import sql_command
 from meterhouse.errors import UsageError
 from meterhouse.queries import reports
 from meterhouse.queries.aggregates import AGGREGATES, GROUPS
