@@ -105,7 +105,7 @@ def _convert_some(site: Site, converter: "Converter", done: Conversion) -> bool:
     reached = {name: lake.transaction(name, APP) or 0 for name in ("samples", "events")}
     after, ahead = min(reached.values()), max(reached.values())
     # If a kill left one table behind the other, the piece ends where the other table is.
-    landed = lake.appended("notifications", after, until=ahead if ahead > after else None, most_rows=100_000)
+    landed = lake.appended("notifications", after, until=ahead if ahead > after else None, max_rows=100_000)
     if landed is None:
         return False
     if landed.rows.num_rows == 0 and landed.version == after:

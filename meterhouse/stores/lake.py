@@ -380,12 +380,12 @@ class Lake:
         after: int,
         *,
         until: int | None = None,
-        most_rows: int = 2_000_000,
-        most_bytes: int = 128 << 20,
+        max_rows: int = 2_000_000,
+        max_bytes: int = 128 << 20,
     ) -> Appended | None:
         """The rows that were appended after a version (and not after `until`); None if there are none.
 
-        Seals, which change no data, and replacements are skipped. At most about `most_rows` rows and `most_bytes` (as
+        Seals, which change no data, and replacements are skipped. At most about `max_rows` rows and `max_bytes` (as
         the commits say of themselves) are returned, and one commit at least, so that a backlog is taken in bounded
         pieces: call again from the returned version.
 
@@ -404,7 +404,7 @@ class Lake:
             if _is_append(info):
                 more_rows = int(info.get(ROWS) or info.get("operationMetrics", {}).get("num_added_rows", 0))
                 more_bytes = int(info.get(BYTES, 0))
-                if wanted and (rows + more_rows > most_rows or size + more_bytes > most_bytes):
+                if wanted and (rows + more_rows > max_rows or size + more_bytes > max_bytes):
                     break
                 wanted += added
                 rows += more_rows

@@ -70,11 +70,11 @@ def test_a_backlog_is_taken_in_bounded_pieces(site: Site) -> None:
     for n in range(6):
         site.lake.append("samples", samples(*range(n * 10, n * 10 + 3)))
     after, pieces = 0, []
-    while (taken := site.lake.appended("samples", after, most_rows=7)) is not None:
+    while (taken := site.lake.appended("samples", after, max_rows=7)) is not None:
         pieces.append(taken.rows.num_rows)
         after = taken.version
     assert pieces == [6, 6, 6]
-    taken = site.lake.appended("samples", 0, most_rows=1)
+    taken = site.lake.appended("samples", 0, max_rows=1)
     assert taken is not None
     assert taken.rows.num_rows == 3  # a commit is never divided
     taken = site.lake.appended("samples", 1, until=3)
