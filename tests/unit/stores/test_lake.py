@@ -123,7 +123,7 @@ def test_a_transaction_that_another_process_has_recorded_is_not_written_again(
     stale = DeltaTable(lake.table("samples").table_uri)
     lake.append("samples", samples(1), transaction=("app", 7))
     for version in (6, 7):
-        with pytest.raises(Conflict, match="another process has written to samples"):
+        with pytest.raises(Conflict, match="another process has already written this to samples"):
             lake.append("samples", samples(1), transaction=("app", version))
     monkeypatch.setattr(lake, "table", lambda name: stale)  # as in a process that was paused meanwhile
     with pytest.raises(Conflict):
