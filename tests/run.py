@@ -1,6 +1,6 @@
 """Runs the tests (`make test`): two halves in parallel, because the slow ones mostly wait.
 
-The first half has the unit tests, and then those slow ones that deal with the stream; the second has the other slow
+The first half has the unit tests, and then those slow ones that share a broker to kill; the second has the other slow
 ones. With arguments it is pytest with these.
 """
 
@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 TESTS = Path(__file__).parent
-STREAM = ("test_brokers.py", "test_stream_broken.py", "test_soak.py")
+STREAM = ("test_brokers.py", "test_stream_broken.py", "test_examples.py", "test_soak.py")
 
 
 def main(arguments: list[str]) -> int:

@@ -10,13 +10,14 @@ import shlex
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
 import yaml
+from examples import PAGES, ROOT, examples
 
 from meterhouse import settings
 from meterhouse.alarms.definitions import TYPES
@@ -26,16 +27,7 @@ from meterhouse.queries import reports
 from meterhouse.stores import lake_tables as schema
 from meterhouse.stores.warehouse_tables import metadata
 
-ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = [
-    *(path for path in sorted(DOCS.rglob("*.md"))),
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
-]
-GUIDES = [
-    ROOT / "README.md",
-    *(DOCS / f"{name}.md" for name in ("index", "user-guide", "operator-guide", "definitions", "airflow")),
-]
 
 
 def reference(name: str) -> str:
@@ -236,8 +228,7 @@ def test_the_operator_guide_says_what_each_sensor_and_schedule_starts(dagster_na
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(path: Path) -> None:
-    text = re.sub(r"```.*?```", "", path.read_text("utf-8"), flags=re.DOTALL)
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(path.read_text("utf-8"))):
         if target.startswith(("http://", "https://")):
             continue
         file, _, anchor = target.partition("#")
@@ -268,23 +259,36 @@ def test_the_layout_in_contributing_is_that_of_the_repository() -> None:
 # -- commands -----------------------------------------------------------------------------------------------
 
 
-def shown_commands() -> list[Any]:
-    """The `meterhouse …` of every line with a prompt in a ```console block, as words."""
-    found = []
-    for path in GUIDES:
-        for block in re.findall(r"```console\n(.*?)```", path.read_text("utf-8"), flags=re.DOTALL):
-            for line in re.findall(r"^\$ (.*)$", block, flags=re.MULTILINE):
-                lexer = shlex.shlex(line, posix=True, punctuation_chars="|<>;&")
-                lexer.whitespace_split = True
-                words = list(lexer)
-                while "meterhouse" in words:
-                    words = words[words.index("meterhouse") + 1 :]
-                    end = next((n for n, word in enumerate(words) if set(word) <= set("|<>;&")), len(words))
-                    found.append(pytest.param(words[:end], id=f"{path.stem}: {' '.join(words[:end])[:60]}"))
-    return found
+def prose(page: str) -> str:
+    """A page without its blocks of code."""
+    return re.sub(r"```.*?```", "", page, flags=re.DOTALL)
 
 
-SHOWN = shown_commands()
+def commands_in(text: str) -> Iterator[list[str]]:
+    """Every `meterhouse …` of a shell command, as words."""
+    lexer = shlex.shlex(text, posix=True, punctuation_chars="|<>;&")
+    lexer.whitespace_split = True
+    words = list(lexer)
+    while "meterhouse" in words:
+        words = words[words.index("meterhouse") + 1 :]
+        yield words[: next((n for n, word in enumerate(words) if set(word) <= set("|<>;&")), len(words))]
+
+
+def cases(commands: Iterable[tuple[Path, str]]) -> list[Any]:
+    return [
+        pytest.param(words, id=f"{path.stem}: {' '.join(words)[:60]}")
+        for path, text in commands
+        for words in commands_in(text)
+    ]
+
+
+SHOWN = cases((path, each.text) for path in PAGES for each in examples(path) if each.language == "console")
+NAMED = cases(
+    (path, span)
+    for path in PAGES
+    if path.parent.name != "reference"  # which has placeholders, such as NAME
+    for span in re.findall(r"`((?:[A-Z_]+=\S+ )*meterhouse [^`]+)`", prose(path.read_text("utf-8")))
+)
 
 
 def test_the_guides_show_every_command_except_the_demo() -> None:
@@ -292,7 +296,7 @@ def test_the_guides_show_every_command_except_the_demo() -> None:
     assert set(cli.list_commands(_context())) - shown == {"demo"}
 
 
-@pytest.mark.parametrize("words", SHOWN)
+@pytest.mark.parametrize("words", [*SHOWN, *NAMED])
 def test_a_command_that_is_shown_exists_with_its_options(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -304,6 +308,8 @@ def test_a_command_that_is_shown_exists_with_its_options(
         try:
             context = command.make_context(command.name or "meterhouse", list(words), parent=context)
         except click.exceptions.Exit:  # --version, --help
+            return
+        except (click.MissingParameter, click.BadOptionUsage):  # the text names the command without its arguments
             return
         if not isinstance(command, click.Group):
             return
