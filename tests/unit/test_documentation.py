@@ -1,17 +1,22 @@
-"""The documentation: the reference matches the code, every name has an entry, links resolve, commands exist.
+"""The documentation: the reference matches the code, every name has an entry, links resolve, commands exist, and
+README's figures are the measured ones.
 
 Names are looked up in the pages, whatever wrote them.
 """
 
 import html
 import importlib.util
+import json
 import re
 import shlex
+import struct
 import subprocess
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import click
@@ -28,6 +33,16 @@ from meterhouse.stores import lake_tables as schema
 from meterhouse.stores.warehouse_tables import metadata
 
 DOCS = ROOT / "docs"
+
+
+def script(path: Path) -> ModuleType:
+    """The module of a script that belongs to no package."""
+    specification = importlib.util.spec_from_file_location(path.stem, path)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
 
 
 def reference(name: str) -> str:
@@ -150,11 +165,7 @@ def test_a_definition_without_a_description_is_rejected(tmp_path: Path, monkeypa
         "  - {name: box, event_type: box, type: gauge, unit: box, volume: 1, resource_id: $.payload.id}\n"
     )
     (tmp_path / "event_definitions.yaml").write_text("# -- Boxes\n- event_type: box\n  traits: {id: payload.id}\n")
-    specification = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")
-    assert specification is not None
-    assert specification.loader is not None
-    generate = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(generate)
+    generate = script(DOCS / "generate.py")
     monkeypatch.setattr(generate, "DEFAULTS", tmp_path)
     for page in (generate.meters_page, generate.events_page):
         with pytest.raises(ValueError, match="the entry has no description"):
@@ -316,3 +327,109 @@ def test_a_command_that_is_shown_exists_with_its_options(
         _, found, words = command.resolve_command(context, [*context._protected_args, *context.args])
         assert found is not None
         command = found
+
+
+# -- figures and pictures -----------------------------------------------------------------------------------
+
+
+README = (ROOT / "README.md").read_text("utf-8")
+SETUP = script(ROOT / "bench" / "setup.py")
+MEASURED = json.loads((ROOT / "bench" / "setup.json").read_text("utf-8"))
+STATED_IN_ROW = {
+    "make demo": ("demo seconds", "install demo_seconds", "downloads demo_megabytes", "install demo_megabytes"),
+    "make test": (
+        "test seconds",
+        "install test_more_seconds",
+        "downloads test_more_megabytes",
+        "debian test_megabytes",
+    ),
+}
+UNITS = "[kKMGT]i?B|bytes?|ms|s|seconds?|min|minutes?|h|hours?"
+
+
+def figures(page: str) -> list[str]:
+    """The sizes and times in prose and tables, outside of code, in order."""
+    prose = re.sub(r"```.*?```|`[^`]*`", "", page, flags=re.DOTALL)
+    return [" ".join(found) for found in re.findall(rf"(?<![\w.])(\d[\d.,]*)[\s-]?({UNITS})(?!\w)", prose)]
+
+
+def row(page: str, command: str) -> str:
+    """The row of README's table that has a command in its first cell."""
+    return next(line for line in page.splitlines() if line.startswith(f"| `{command}` |"))
+
+
+def stated() -> dict[str, str]:
+    """What README has to say, by part and name of the figure."""
+    return {f"{part} {name}": SETUP.stated(name, content) for part, name, content in SETUP.figures(MEASURED)}
+
+
+def without_a_source(page: str) -> Counter[str]:
+    """Figures of README that `bench/setup.py` has not measured, or that are missing or in another command's row."""
+    left = Counter(figures(page))
+    for command, names in STATED_IN_ROW.items():
+        wrong = Counter(figures(row(page, command)))
+        wrong.subtract(stated()[name] for name in names)
+        assert not +wrong, f"{command}: not measured: {+wrong}"
+        assert not -wrong, f"{command}: measured, but not stated: {-wrong}"
+        left.subtract(figures(row(page, command)))
+    return +left
+
+
+def test_every_size_and_time_in_the_readme_was_measured_by_the_script_that_it_names() -> None:
+    assert without_a_source(README) == Counter()
+    assert "`bench/setup.py`" in README
+    cores = {MEASURED[part]["measured"]["cores"] for part in ("install", "demo", "test")}
+    assert all(f"on {number} cores" in README for number in cores)
+
+
+@pytest.mark.parametrize("command", STATED_IN_ROW)
+def test_a_figure_that_is_changed_in_the_readme_is_seen(command: str) -> None:
+    for figure in figures(row(README, command)):
+        number, unit = figure.split(" ")
+        changed = row(README, command).replace(f"{number} {unit}", f"{number}1 {unit}", 1)
+        with pytest.raises(AssertionError, match="not measured"):
+            without_a_source(README.replace(row(README, command), changed))
+
+
+@pytest.mark.parametrize("figure", ["7 MB", "1.5 GB", "90 s", "3-minute", "40 seconds"])
+def test_a_new_figure_in_the_readme_is_seen(figure: str) -> None:
+    assert sum(without_a_source(f"{README}\nIt needs {figure} of yours.\n").values()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "shown"),
+    [
+        ("megabytes", 307.4, "310 MB"),
+        ("megabytes", 95.2, "95 MB"),
+        ("megabytes", 996.0, "1 GB"),
+        ("demo_megabytes", 1234.0, "1.2 GB"),
+        ("seconds", 12.0, "1 minute"),
+        ("seconds", 60.0, "1 minute"),
+        ("seconds", 60.5, "2 minutes"),
+    ],
+)
+def test_sizes_are_stated_with_two_digits_and_times_in_whole_minutes(name: str, content: float, shown: str) -> None:
+    assert SETUP.stated(name, content) == shown
+
+
+def test_the_readme_states_the_downloads_of_the_lock_file() -> None:
+    found = MEASURED["downloads"]
+    demo, test = (SETUP.locked(kind, found["environment"]) for kind in ("demo", "dev"))
+    assert (demo | test) - set(found["bytes"]) == set(), "run `python bench/setup.py --parts downloads`"
+    for_demo = SETUP.total(demo, found["bytes"])
+    for pattern, megabytes in (
+        (r"(\d+) MB of Python packages", for_demo),
+        (r"(\d+) MB more", SETUP.total(demo | test, found["bytes"]) - for_demo),
+    ):
+        shown = re.findall(pattern, README)
+        assert len(shown) == 1, pattern
+        assert float(shown[0]) == pytest.approx(megabytes, rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["lineage", "report"])
+def test_the_pictures_are_there_and_light(name: str) -> None:
+    content = (DOCS / "images" / f"{name}.png").read_bytes()
+    assert content[:8] == b"\x89PNG\r\n\x1a\n"
+    assert 1500 < struct.unpack(">I", content[16:20])[0] < 1700
+    assert len(content) < 300_000
+    assert f"docs/images/{name}.png" in README
