@@ -293,7 +293,7 @@ def test_a_lock_is_held_by_one_at_a_time(any_warehouse: Site) -> None:
 
 def test_a_database_that_does_not_answer_is_named_without_its_password(open_site: OpenSite) -> None:
     site = open_site(warehouse_url="postgresql+psycopg://u:hunter2@127.0.0.1:1/d")  # landing does not need it
-    with pytest.raises(Unavailable, match="warehouse does not answer") as caught, site.warehouse.read():
+    with pytest.raises(Unavailable, match="warehouse cannot be used") as caught, site.warehouse.read():
         pass
     assert "postgresql+psycopg://u:***@127.0.0.1:1/d" in str(caught.value)
     assert "hunter2" not in str(caught.value)
