@@ -10,6 +10,7 @@ from assets.partitions import hours
 from assets.resources import RETRIES, SiteResource
 from assets.runs import hours_to_do
 from meterhouse import plots
+from meterhouse.extras import require
 from meterhouse.sample_quality.step import judge_hours
 
 MAX_FLAGGED = 0.1
@@ -57,6 +58,7 @@ def sample_quality(context: dg.AssetExecutionContext, site: SiteResource) -> dg.
     ]
 )
 def sample_quality_checks(site: SiteResource) -> Iterator[dg.AssetCheckResult]:
+    require("great_expectations")
     from quality.gate import check
 
     found = check(site.get())

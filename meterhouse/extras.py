@@ -11,6 +11,7 @@ EXTRAS = {
     "great_expectations": "quality",
     "httpx": "webhooks",
     "kombu": "amqp",
+    "pandas": "quality",
     "psycopg": "postgres",
     "s3fs": "s3",
 }

@@ -5,6 +5,7 @@ same, takes a third of a second to import, which every command would pay.
 """
 
 import types
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -92,6 +93,9 @@ def converted(value: Any, annotation: Any) -> Any:
     wanted = declared(annotation)
     if isinstance(value, str) and wanted.kind in (bool, int, float):
         value = value.strip()
+    if isinstance(value, str) and wanted.kind in (int, float):
+        with suppress(ValueError):
+            value = wanted.kind(value)  # 1_000, +5 and .5 too
     if wanted.kind is bool and isinstance(value, str):
         value = {**dict.fromkeys(_TRUE, True), **dict.fromkeys(_FALSE, False)}.get(value.lower(), value)
     try:

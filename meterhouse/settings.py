@@ -77,7 +77,7 @@ class Settings:
     stream_pool: Annotated[
         str,
         Meta(
-            pattern=r"^[A-Za-z0-9_.-]{1,100}$",
+            pattern=r"^[A-Za-z0-9_.-]{1,100}\Z",
             description="First part of the names of Meterhouse's own queues: `meterhouse.notifications.info`.",
         ),
     ] = "meterhouse"
@@ -132,7 +132,7 @@ class Settings:
     store_raw: Annotated[
         str,
         Meta(
-            pattern=r"^((info|error)(,(info|error))?)?$",
+            pattern=r"^((info|error)(,(info|error))?)?\Z",
             description="Priorities of the notifications to keep whole with their events: `info`, `error` or "
             "`info,error`. Empty: none.",
         ),
@@ -168,12 +168,12 @@ class Settings:
     compute: Annotated[Literal["local"], Meta(description="Where DuckDB runs.")] = "local"
     memory_limit: Annotated[
         str,
-        Meta(pattern=r"^[1-9]\d*(MB|GB|MiB|GiB)$", description="Memory that DuckDB may use before it spills to disk."),
+        Meta(pattern=r"^[1-9]\d*(MB|GB|MiB|GiB)\Z", description="Memory that DuckDB may use before it spills to disk."),
     ] = "1500MB"
     partitions_from: Annotated[
         str,
         Meta(
-            pattern=r"^\d{4}-\d{2}-\d{2}$",
+            pattern=r"^\d{4}-\d{2}-\d{2}\Z",
             description="First day that Dagster shows as a partition. Older data is processed all the same.",
         ),
     ] = "2024-01-01"

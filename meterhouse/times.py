@@ -49,9 +49,13 @@ def parse(text: str, present: datetime | None = None) -> datetime:
         ) from None
     except OverflowError:
         raise _out_of_reach(text) from None
+    try:
+        instant = instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+    except OverflowError:
+        raise _out_of_reach(text) from None
     if not _within_reach(instant):
         raise _out_of_reach(text)
-    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+    return instant
 
 
 def parse_day(text: str) -> date:

@@ -17,7 +17,6 @@ TYPES = {"threshold": "Compares the statistic of a meter over a period with a th
 """Alarm type → what it does."""
 
 UNKNOWN = "insufficient data"
-STATES = ("ok", "alarm", UNKNOWN)
 SEVERITIES = ("low", "moderate", "critical")
 STATISTICS = ("avg", "min", "max", "sum", "count")
 SCHEMES = ("http", "https", "log")

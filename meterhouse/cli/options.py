@@ -160,7 +160,7 @@ def query(fields: "Fields") -> Callable[[F], F]:
         metavar="FIELD OP VALUE",
         multiple=True,
         callback=filters,
-        help=f"A condition; may be repeated, and all have to hold. FIELD: {', '.join(names(fields))}. "
+        help=f"A condition. Repeat it to combine conditions; all must match. FIELD: {', '.join(names(fields))}. "
         f"OP: {', '.join(OPERATORS)}.",
     )
 

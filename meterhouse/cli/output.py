@@ -18,7 +18,7 @@ Row = Mapping[str, Any]
 
 FORMATS = ("table", "json", "csv", "value")
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 """With what a cell begins that a spreadsheet takes for a formula (OWASP, CSV Injection)."""
 
 
@@ -192,13 +192,13 @@ class Printer:
         for text in self._list({key.replace("_", " "): found.get(key) for key in columns}, 2):
             line(text)
 
-    def check(self) -> None:
-        """Check the chosen columns against those that the command declares.
+    def check(self, known: Sequence[str] = ()) -> None:
+        """Check the chosen columns against those that there will be; default those that the command declares.
 
         Raises:
             UsageError: one is not among them.
         """
-        self._check(self.known)
+        self._check(known or self.known)
 
     def _check(self, known: Sequence[str]) -> None:
         for name in self.chosen:

@@ -138,6 +138,8 @@ def collect(follow: bool, max_messages: int | None, max_seconds: float | None, p
     from meterhouse.collection.intake import Intake, intake
     from meterhouse.configuration import open_checked
 
+    if follow and printer.format in ("json", "csv"):
+        raise click.UsageError("--follow prints figures again and again: choose --json (JSON lines), table or value")
     site = open_checked()
     _name_left_out(site)
 

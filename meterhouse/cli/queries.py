@@ -53,6 +53,9 @@ def statistics(
     printer: Printer,
 ) -> None:
     """Statistics of METER's good points, by period and group. Periods start at --from, or else at the first point."""
+    aggregate = aggregate or tuple(name for name in printer.chosen if name in AGGREGATES)
+    columns = [*(aggregate or [name for name in AGGREGATES if name != "stddev"]), *_PERIODS, *groupby]
+    printer.check(columns)
     from meterhouse.queries.statistics import statistics as compute
     from meterhouse.site import Site
 
@@ -70,8 +73,7 @@ def statistics(
         )
     if printer.chosen or not printer.is_json:
         found = [{**row, **(row["groupby"] or {})} for row in found]
-    wanted = aggregate or [name for name in AGGREGATES if name != "stddev"]
-    printer.rows(found, [*wanted, *_PERIODS, *groupby])
+    printer.rows(found, columns)
 
 
 @click.command()

@@ -35,10 +35,11 @@ def list_resources(query: Sequence[Filter], limit: int, printer: Printer) -> Non
 
 @resources.command()
 @click.argument("resource_id", metavar="ID")
+@click.option("--source", help="Its source, if several have a resource of this ID; default that of the newest sample.")
 @prints(*_COLUMNS, "meters")
-def show(resource_id: str, printer: Printer) -> None:
+def show(resource_id: str, source: str | None, printer: Printer) -> None:
     """Show the resource ID: its project, user, times and metadata, and its meters with their first and last points."""
     from meterhouse.queries.resources import resource
     from meterhouse.site import Site
 
-    printer.figures(resource_id, resource(Site.open(), resource_id))
+    printer.figures(resource_id, resource(Site.open(), resource_id, source))

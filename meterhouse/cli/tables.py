@@ -57,7 +57,7 @@ def wrapped(text: str, width: int) -> list[str]:
     lines: list[str] = []
     while cells(text) > width:
         head = _head(text, width) or text[0]  # a wide character in a width of one cell
-        space = head.rfind(" ") if text[len(head)] != " " else len(head)
+        space = head.rfind(" ") if text[len(head) : len(head) + 1] != " " else len(head)
         end = space if space > 0 else len(head)
         lines.append(text[:end])
         text = text[end:].lstrip(" ")

@@ -276,7 +276,7 @@ class _Process:
         except ValueError:  # cut off because the process ended
             return []
         if "error" in answer:
-            kind: type[MeterhouseError] = getattr(errors, answer["error"])
+            kind: type[MeterhouseError] = getattr(errors, answer["error"], MeterhouseError)
             return [kind(answer["what"]) if issubclass(kind, Conflict) else MeterhouseError(answer["what"])]
         converted, catalogued = answer["converted"], answer["catalogued"]
         converted["error_kinds"] = Counter(converted["error_kinds"])

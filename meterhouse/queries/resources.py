@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 from sqlalchemy import ARRAY, JSON, ColumnElement, Text, case, cast, exists, func, select
@@ -61,7 +62,8 @@ def _metadata(key: str, sqlite: bool) -> ColumnElement[Any]:
     paths = [[key], key.split(".")] if "." in key else [[key]]
     found: list[ColumnElement[Any]]
     if sqlite:
-        marks = ["$" + "".join(f'."{name}"' for name in path) for path in paths]
+        steps = [[f'."{name}"'] + ([f"[{name}]"] if name.isdecimal() and name.isascii() else []) for name in paths[-1]]
+        marks = [f'$."{key}"', *("$" + "".join(mark) for mark in product(*steps))]
         values = [text.op("->")(mark) for mark in marks]
         # `->>` alone would give 1 for true
         found = [
@@ -73,22 +75,28 @@ def _metadata(key: str, sqlite: bool) -> ColumnElement[Any]:
     return func.coalesce(*found) if len(found) > 1 else found[0]
 
 
-def resource(site: Site, resource_id: str) -> dict[str, Any]:
-    """A resource as its newest sample shows it; its `meters` have meter, type, unit, source, first_seen and last_seen.
+def resource(site: Site, resource_id: str, source: str | None = None) -> dict[str, Any]:
+    """A resource as its newest sample shows it; its `meters` have meter, type, unit, first_seen and last_seen.
+
+    Args:
+        source: which one, if several sources have a resource of this id; None for the one with the newest sample.
 
     Raises:
         UnknownName: there is no such resource; names near misses.
     """
-    found = _resources(site, [resources.c.resource_id == resource_id], 1)
+    wanted = [resources.c.resource_id == resource_id]
+    if source is not None:
+        wanted.append(resources.c.source == source)
+    found = _resources(site, wanted, 1)
     if not found:
         near = _near(site, resource_id)
         raise UnknownName("resource", resource_id, near, hint="" if near else "`meterhouse resources` lists them")
-    columns = [series.c[name] for name in ("meter", "type", "unit", "source")]
+    columns = [series.c[name] for name in ("meter", "type", "unit")]
     query = (
         select(
             *columns, func.min(series.c.first_seen).label("first_seen"), func.max(series.c.last_seen).label("last_seen")
         )
-        .where(series.c.resource_id == resource_id)
+        .where(series.c.resource_id == resource_id, series.c.source == found[0]["source"])
         .group_by(*columns)
         .order_by(*columns)
     )

@@ -146,7 +146,7 @@ class Warehouse:
         """Create the schema in an empty database; upgrade an embedded one.
 
         Raises:
-            MeterhouseError: a shared database has another revision; it names the command that mends it.
+            MeterhouseError: a shared database has another revision; it names the command that fixes it.
         """
         found = self.revision()
         if found != HEAD_REVISION and (found is None or self.is_sqlite):

@@ -138,7 +138,7 @@ TRAITS: dict[str, Mapping[str, tuple[str, str]]] = {
         "state": ("text", "error"),
         "at": ("datetime", "2026-11-10T12:00:00.5"),
     },
-    "part": {"memory_mb": ("float", "1e3"), "state": ("text", "9"), "at": ("datetime", "nonsense")},
+    "part": {"memory_mb": ("float", "1000.0"), "state": ("text", "9"), "at": ("datetime", "nonsense")},
     "odd": {"memory_mb": ("text", "much"), "state": ("text", "10")},
     "none": {},
 }
@@ -197,10 +197,13 @@ def test_conditions_on_events_hold_together_with_type_and_span(with_events: Site
 
 # -- resources ------------------------------------------------------------------------------------------------
 
+HOSTILE = {"long": "5" * 400, "tiny": f"0.{'0' * 400}1", "space": "\u00a05", "id": "007"}
+"""What looks like a number, and what no database must take for one."""
+
 METADATA: dict[str, Any] = {
     "a": {"host": "h1", "memory_mb": 512, "on": True, "flavor": {"name": "m1", "id": 7}, "odd key": None},
     "b": {"host": "h2", "memory_mb": "2048", "on": False, "flavor.name": "m2", "flavor": {"name": "m1"}},
-    "c": {"host": "1e1", "memory_mb": "much", "tags": ["x", "y"], "it's": "10"},
+    "c": {"host": "1e1", "memory_mb": "much", "tags": ["x", "y"], "it's": "10", "size": "9", **HOSTILE},
     "d": None,
 }
 
@@ -232,7 +235,15 @@ def with_resources(any_warehouse: Site) -> Site:
         (("last_sample_at", "le", "2026-11-10T12:01:00Z"), "b"),
         (("metadata.host", "eq", "h1"), "a"),
         (("metadata.host", "ne", "h1"), "b c"),
-        (("metadata.host", "eq", "10"), "c"),
+        (("metadata.host", "eq", "10"), ""),
+        (("metadata.host", "eq", "1e1"), "c"),
+        (("metadata.tags.0", "eq", "x"), "c"),
+        (("metadata.size", "gt", "8.5"), "c"),
+        (("metadata.long", "gt", "4"), ""),
+        (("metadata.tiny", "lt", "4"), ""),
+        (("metadata.space", "eq", "5"), ""),
+        (("metadata.id", "eq", "7"), ""),
+        (("metadata.id", "eq", "007"), "c"),
         (("metadata.memory_mb", "gt", "1000"), "b"),
         (("metadata.memory_mb", "lt", "1000"), "a"),
         (("metadata.memory_mb", "eq", "512.0"), "a"),
@@ -286,7 +297,22 @@ def test_the_newest_sample_says_which_source_a_resource_is_of(site: Site) -> Non
     older, newer = point(1, at(1)), {**point(1, at(2)), "source": "other", "series_id": 7}
     land_points(site, [newer, older, {**point(1, at(3)), "resource_id": "r2", "series_id": 8}])
     found = resource(site, "r1")
-    assert (found["source"], [row["source"] for row in found["meters"]]) == ("other", ["openstack", "other"])
+    assert (found["source"], found["meters"][0]["first_seen"]) == ("other", at(2))
+    found = resource(site, "r1", "openstack")
+    assert (found["source"], found["meters"][0]["first_seen"]) == ("openstack", at(1))
+
+
+@pytest.mark.parametrize(
+    ("condition", "why"),
+    [
+        (("volume", "lt", "nan"), "nothing is lt nan"),
+        (("volume", "gt", "1_0"), "'1_0' is not a number"),
+        (("resource_id", "eq", "a\0b"), "NUL"),
+    ],
+)
+def test_a_value_that_no_store_can_compare_is_a_usage_error(condition: tuple[str, str, str], why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        Filter(*condition, SAMPLES)
 
 
 def test_every_field_of_resources_is_a_column_or_has_keys() -> None:

@@ -45,6 +45,8 @@ def test_urls_override_the_home_folder(tmp_path: Path) -> None:
         ("MEMORY_LIMIT", "0MB", "not of the form"),
         ("PARTITIONS_FROM", "2024-02-31", "day"),
         ("PARTITIONS_FROM", "soon", "not of the form"),
+        ("STORE_RAW", "info\n", "`info`, `error` or `info,error`"),
+        ("STREAM_POOL", "a\n", "not of the form"),
         ("COLLECT_BATCH", "0", "at least 1 and at most 1,000,000"),
         ("COLLECT_BATCH", "many", "a whole number"),
         ("COLLECT_SECONDS", "-1", "greater than 0"),
@@ -129,6 +131,9 @@ def test_the_listing_masks_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
         ("COLLECT_BATCH", " 7 ", 7),
         ("COLLECT_SECONDS", "1.5", 1.5),
         ("HOME", "here", Path("here")),
+        ("COLLECT_BATCH", "1_000", 1000),
+        ("COLLECT_BATCH", "+07", 7),
+        ("COLLECT_SECONDS", ".5", 0.5),
         ("COLLECT_BATCH", "", 50_000),
     ],
 )

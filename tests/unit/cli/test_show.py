@@ -82,8 +82,8 @@ def test_a_resource_is_readable(alarmed: Run) -> None:
         "  metadata",
         "    host  h1",
         "  meters",
-        "    meter     type   unit  source     first_seen            last_seen",
-        "    cpu_util  gauge  %     openstack  2026-11-10T12:01:00Z  2026-11-10T12:04:00Z",
+        "    meter     type   unit  first_seen            last_seen",
+        "    cpu_util  gauge  %     2026-11-10T12:01:00Z  2026-11-10T12:04:00Z",
     ]
 
 
