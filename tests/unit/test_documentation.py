@@ -364,11 +364,15 @@ def stated() -> dict[str, str]:
 
 
 def without_a_source(page: str) -> Counter[str]:
-    """Figures of README that `bench/setup.py` has not measured, or that are missing or in another command's row."""
+    """Figures of README outside its table that `bench/setup.py` has not measured.
+
+    Raises:
+        AssertionError: a row of the table has one that is not measured, or lacks one that is.
+    """
     left = Counter(figures(page))
     for command, names in STATED_IN_ROW.items():
         wrong = Counter(figures(row(page, command)))
-        wrong.subtract(stated()[name] for name in names)
+        wrong.subtract(stated()[name] for name in names if name in stated())
         assert not +wrong, f"{command}: not measured: {+wrong}"
         assert not -wrong, f"{command}: measured, but not stated: {-wrong}"
         left.subtract(figures(row(page, command)))
@@ -378,7 +382,7 @@ def without_a_source(page: str) -> Counter[str]:
 def test_every_size_and_time_in_the_readme_was_measured_by_the_script_that_it_names() -> None:
     assert without_a_source(README) == Counter()
     assert "`bench/setup.py`" in README
-    cores = {MEASURED[part]["measured"]["cores"] for part in ("install", "demo", "test")}
+    cores = {MEASURED[part]["measured"]["cores"] for part in ("install", "demo", "test") if part in MEASURED}
     assert all(f"on {number} cores" in README for number in cores)
 
 
