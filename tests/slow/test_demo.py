@@ -67,8 +67,8 @@ class Demo:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     started = Demo(tmp_path_factory.mktemp("demo"))
     yield started
-    started.process.kill()
-    started.process.wait()
+    started.process.send_signal(signal.SIGINT)  # as by Ctrl-C: Dagster's processes end too
+    started.process.wait(60)
     assert started.process.stdout is not None
     started.process.stdout.close()
 
