@@ -621,6 +621,7 @@ _work: Final = _Work()
 
 
 def _find_nothing(match: Match) -> list[Match]:
+    # Not a promise: jsonpath-rw parses `a & b` and raises this for each message, so the result has to name this error.
     raise NotImplementedError("'&' between two paths has no meaning")
 
 
