@@ -60,7 +60,7 @@ def check(site: Site, hours: int = 24) -> Gate:
         ).scalars()
         spans = times.spans(list(known))
     with site.lake.connect() as duck:
-        view_points(duck, site.lake, site.warehouse.followed_version("samples"), spans)
+        view_points(duck, site.lake, site.lake.version("samples"), spans)
         view_carried(duck, site.lake, spans, site.settings.carry_hours)
         span = (spans[0][0], spans[-1][1])
         site.lake.view(duck, "quarantine", site.lake.files("quarantine", between=("timestamp", *span)))

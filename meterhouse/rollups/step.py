@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from sqlalchemy import ColumnElement, Table, and_, delete, func, or_, select, update
 
 from meterhouse import sql_files, times
-from meterhouse.catalog import Snapshot, mark_dirty, snapshot
+from meterhouse.catalog import Snapshot, mark_dirty, snapshot_to_compute
 from meterhouse.progress import Progress, no_progress
 from meterhouse.sample_quality.points import Span, replace_spans, view_carried, view_points, within
 from meterhouse.sample_quality.step import Judged, group_hours, judge_snapshot
@@ -53,7 +53,7 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
     started, clock = times.now(), time.monotonic()
     with site.warehouse.lease("rollups"), site.warehouse.lease("sample_quality"):
         while True:
-            seen = snapshot(site)
+            seen = snapshot_to_compute(site)
             hours = [hour for hour, state in seen.hours.items() if state.unrolled and (only is None or hour in only)]
             hours = [hour for hour in hours if hour not in done.hours]
             if not hours:

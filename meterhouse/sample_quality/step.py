@@ -10,7 +10,7 @@ import pyarrow as pa
 from sqlalchemy import and_, delete, or_, update
 
 from meterhouse import sql_files, times
-from meterhouse.catalog import Snapshot, snapshot
+from meterhouse.catalog import Snapshot, snapshot_to_compute
 from meterhouse.progress import Progress, no_progress
 from meterhouse.sample_quality.judge import judge, reason_names
 from meterhouse.sample_quality.points import replace_spans, view_carried, view_points, within
@@ -44,7 +44,7 @@ def judge_hours(site: Site, only: set[datetime] | None = None, *, progress: Prog
     done = Judged()
     started, clock = times.now(), time.monotonic()
     with site.warehouse.lease("sample_quality"):
-        seen = snapshot(site)
+        seen = snapshot_to_compute(site)
         hours = [hour for hour, state in seen.hours.items() if state.unjudged and (only is None or hour in only)]
         judge_snapshot(site, seen, hours, done, progress)
         done.seconds = time.monotonic() - clock

@@ -3,7 +3,7 @@
 import contextlib
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-import orjson
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from meterhouse.errors import Conflict, MeterhouseError
+from meterhouse.errors import Conflict, Damaged, MeterhouseError, Replaced
 from meterhouse.extras import require
 from meterhouse.settings import Settings
-from meterhouse.stores import duck
+from meterhouse.stores import duck, lake_faults, lake_log
 from meterhouse.stores.lake_files import DataFile, write
 from meterhouse.stores.lake_tables import GROWN, LANDING_TABLES, TABLES
 
@@ -40,6 +40,9 @@ BYTES = "meterhouse.bytes"
 
 _WRITER = WriterProperties(compression="ZSTD", compression_level=1)
 NOTHING: Mapping[str, int] = {}
+
+MEND = "Run `meterhouse doctor --mend`"
+"""What to do about a damaged file, or a table that went back."""
 
 _HIVE_TYPES = {"arrival_hour": "VARCHAR", "event_day": "DATE", "granularity_s": "INTEGER"}
 
@@ -229,7 +232,7 @@ class Lake:
     def discard(self, name: str, files: list[DataFile]) -> None:
         """Delete written files that will not be committed. Files that are in the table stay."""
         # The answer to a commit may be lost on its way from an object store, which then refuses a second one.
-        live = self._live(name) if files and self.storage_options else set()
+        live = self.live(name) if files and self.storage_options else set()
         for file in files:
             if file.path in live:
                 continue
@@ -287,7 +290,7 @@ class Lake:
             raise self.unreachable(name, error) from error
         except (OSError, DeltaError) as error:
             # The commit may have succeeded: the steps after it can fail too.
-            if not files or files[0].path not in self._live(name):
+            if not files or files[0].path not in self.live(name):
                 if not self.storage_options:  # an object store may still be processing the request
                     self.discard(name, files)  # otherwise each attempt leaves one more on a full disk
                 raise self.unreachable(name, error) from error
@@ -295,7 +298,7 @@ class Lake:
         self.wrote(name, *(f"_delta_log/{version:020}.json" for version in range(before + 1, reached + 1)))
         return reached
 
-    def _live(self, name: str) -> set[str]:
+    def live(self, name: str) -> set[str]:
         """The paths of the table's files."""
         return set(self.actions(name)["path"].to_pylist())
 
@@ -390,7 +393,8 @@ class Lake:
         pieces: call again from the returned version.
 
         Raises:
-            MeterhouseError: a commit after the version is no longer in the table's log.
+            Replaced: a commit after the version is no longer in the table's log, or its files were replaced since.
+            Damaged: a file cannot be read.
         """
         table = self.table(name)
         newest = table.version() if until is None else min(until, table.version())
@@ -399,46 +403,96 @@ class Lake:
         wanted: list[dict[str, Any]] = []
         rows = size = 0
         upto = after
-        for version in range(after + 1, newest + 1):
-            info, added = self._commit(name, version)
-            if _is_append(info):
-                more_rows = int(info.get(ROWS) or info.get("operationMetrics", {}).get("num_added_rows", 0))
-                more_bytes = int(info.get(BYTES, 0))
+        for commit in self.commits(name, after, newest):
+            if is_append(commit):
+                more_rows = int(
+                    commit.info.get(ROWS) or commit.info.get("operationMetrics", {}).get("num_added_rows", 0)
+                )
+                more_bytes = int(commit.info.get(BYTES, 0))
                 if wanted and (rows + more_rows > max_rows or size + more_bytes > max_bytes):
                     break
-                wanted += added
+                wanted += commit.added
                 rows += more_rows
                 size += more_bytes
-            upto = version
+            upto = commit.version
         schema, _ = TABLES[name]
         pieces = [self._rows(name, add["path"], add["partitionValues"]) for add in wanted]
         return Appended(pa.concat_tables([schema.empty_table(), *pieces]), upto)
 
-    def _commit(self, name: str, version: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """A commit's information and the files that it added, from the table's log (Delta protocol, "Actions").
+    def read_commit(self, name: str, version: int) -> lake_log.Commit | None:
+        """A commit of a table; None if the log does not have it, or no longer.
 
         Raises:
-            MeterhouseError: the commit is no longer in the log.
+            Damaged: it is empty or cut.
+            MeterhouseError: the lake cannot be reached.
         """
+        path = lake_log.path_of(name, version)
         try:
-            text = bytes(self.filesystem.cat_file(f"{self.uri(name)}/_delta_log/{version:020}.json"))
+            text = self.get(path)
         except FileNotFoundError:
-            raise MeterhouseError(
-                f"commit {version} of {name} is no longer in its log, so what it added is unknown",
-                where=self.uri(name),
-                hint="A step has been behind for longer than the log is kept (30 days)",
-            ) from None
+            return None
         except OSError as error:
             raise self.unreachable(name, error) from error
-        info: dict[str, Any] = {}
-        added: list[dict[str, Any]] = []
-        for line in text.splitlines():
-            action = orjson.loads(line)
-            if "commitInfo" in action:
-                info = action["commitInfo"]
-            elif "add" in action:
-                added.append(action["add"])
-        return info, added
+        commit = lake_log.commit_of(text, str(self.table(name).metadata().id), version)
+        if commit is None:
+            raise Damaged(
+                f"commit {version} of the lake's table {name} is empty or cut",
+                where=f"{self.url}/{path}",
+                hint=MEND,
+            )
+        return commit
+
+    def commits(self, name: str, after: int, until: int) -> Iterator[lake_log.Commit]:
+        """The commits after a version, up to and including `until`.
+
+        Raises:
+            Replaced: a commit is no longer in the log.
+            Damaged: a commit is empty or cut.
+        """
+        for version in range(after + 1, until + 1):
+            commit = self.read_commit(name, version)
+            if commit is None:
+                raise Replaced(
+                    f"commit {version} of {name} is no longer in its log, so what it added is unknown",
+                    where=self.uri(name),
+                    hint="A step has been behind for longer than the log is kept (30 days)",
+                )
+            yield commit
+
+    def appended_hours(self, name: str, after: int) -> set[str]:
+        """The arrival hours of the rows that were appended after a version.
+
+        Raises:
+            Replaced: a commit after the version is no longer in the table's log.
+        """
+        return {
+            str(action["partitionValues"]["arrival_hour"])
+            for commit in self.commits(name, after, self.version(name))
+            if is_append(commit)
+            for action in commit.added
+        }
+
+    def same_rows(self, name: str, version: int) -> int:
+        """The newest version that has the same rows as this one: only seals came in between.
+
+        If rows came after it, and files of this version were replaced after that, the newest version is returned,
+        which has further rows.
+        """
+        newest, same = self.version(name), version
+        try:
+            for commit in self.commits(name, version, newest):
+                if commit.changes_data:
+                    gone = {action["path"] for each in self.commits(name, same, newest) for action in each.removed}
+                    return newest if gone else same
+                same = commit.version
+        except Replaced:
+            return newest
+        return same
+
+    def reopen(self, name: str) -> None:
+        """Forget what is known of a table, because it may have been replaced as a whole, and open it again."""
+        self._open.pop(name, None)
+        self.table(name)
 
     def read_file(self, name: str, path: str, columns: list[str]) -> pa.Table:
         """Columns of a data file, none of them the partition's.
@@ -449,14 +503,32 @@ class Lake:
             columns: which.
 
         Raises:
-            MeterhouseError: the file cannot be read.
+            Replaced: the file is no longer in the table, and was deleted.
+            Damaged: the file cannot be read.
         """
         place = f"{self.uri(name)}/{unquote(path)}"
         try:
             with self.filesystem.open(place) if self.storage_options else Path(place).open("rb") as handle:
                 return pq.ParquetFile(handle).read(columns)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise self.unreachable(name, error) from error
+        except (OSError, pa.ArrowException) as error:
+            raise self.file_fault(name, path, error) from error
+
+    def file_fault(self, name: str, path: str, error: Exception) -> MeterhouseError:
+        """The error for a data file that cannot be read: `Replaced`, or `Damaged` if the table still has it."""
+        where = f"{self.uri(name)}/{unquote(path)}"
+        if path not in self.live(name):
+            return Replaced(
+                f"a file of the lake's table {name} was replaced and deleted while it was needed",
+                where=where,
+                hint="Try again. If it happens often, set METERHOUSE_VACUUM_HOURS to more",
+            )
+        if not self.filesystem.exists(where):
+            return Damaged(f"a data file of the lake's table {name} is missing", where=where, hint=MEND)
+        said = lake_faults.first_line(error)
+        if isinstance(error, PermissionError):
+            hint = "Let this user read the lake"
+            return MeterhouseError(f"a data file of the lake's table {name} cannot be read", where=where, hint=hint)
+        return Damaged(f"a data file of the lake's table {name} cannot be read: {said}", where=where, hint=MEND)
 
     def _rows(self, name: str, path: str, partition: Mapping[str, Any]) -> pa.Table:
         """All rows of a data file."""
@@ -506,12 +578,29 @@ class Lake:
 
     # -- DuckDB ---------------------------------------------------------------------------------------------
 
-    def connect(self) -> duck.Connection:
-        """A DuckDB connection in memory, in UTC, spilling to disk, that can read the lake's files."""
-        connection = duck.connect(self.memory_limit, str(self.spill) if self.spill is not None else None)
-        if self.storage_options:
-            connection.register_filesystem(self.filesystem)
-        return connection
+    @contextlib.contextmanager
+    def connect(self) -> Iterator[duck.Connection]:
+        """A DuckDB connection in memory, in UTC, spilling to disk, that can read the lake's files.
+
+        Raises:
+            Replaced: a file that a query needs was replaced and deleted meanwhile; see `lake_faults.retried`.
+            Damaged: a file that a query needs cannot be read.
+        """
+        with duck.connect(self.memory_limit, str(self.spill) if self.spill is not None else None) as connection:
+            if self.storage_options:
+                connection.register_filesystem(self.filesystem)
+            try:
+                yield connection
+            except (duckdb.Error, OSError) as error:
+                if (found := lake_faults.file_of(error)) is not None:
+                    raise self.file_fault(*found, error) from error
+                if isinstance(error, duckdb.IOException):
+                    raise MeterhouseError(
+                        f"DuckDB cannot read or write: {lake_faults.first_line(error)}",
+                        where=self.url,
+                        hint="Check the lake's disk or object store, and the free space of METERHOUSE_HOME",
+                    ) from error
+                raise
 
     def view(self, connection: duck.Connection, name: str, files: list[str], view: str | None = None) -> None:
         """Make a DuckDB view of these files of a table, with its partition columns."""
@@ -582,6 +671,7 @@ def _missing_columns(name: str, table: DeltaTable) -> list[Field]:
     return [field for field in Schema.from_arrow(schema).fields if field.name not in there]
 
 
-def _is_append(commit: Mapping[str, Any]) -> bool:
-    mode = str(commit.get("operationParameters", {}).get("mode", "")).lower()
-    return commit.get("operation") == "WRITE" and mode == "append" and SEAL not in commit
+def is_append(commit: lake_log.Commit) -> bool:
+    """Whether the commit added rows, as a landing, a conversion or a load does."""
+    mode = str(commit.info.get("operationParameters", {}).get("mode", "")).lower()
+    return commit.info.get("operation") == "WRITE" and mode == "append" and SEAL not in commit.info

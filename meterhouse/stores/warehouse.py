@@ -23,11 +23,11 @@ from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, Programming
 from meterhouse import shipped, times
 from meterhouse.errors import AlreadyRunning, MeterhouseError, Unavailable
 from meterhouse.settings import Settings
-from meterhouse.stores.warehouse_tables import followed, leases, metadata, runs
+from meterhouse.stores.warehouse_tables import leases, metadata, runs
 
 log = logging.getLogger(__name__)
 
-HEAD_REVISION = "0003"
+HEAD_REVISION = "0004"
 """The newest migration in `sql/migrations/versions`; a test holds the two equal."""
 
 
@@ -279,12 +279,6 @@ class Warehouse:
             return False
 
     # -- bookkeeping ----------------------------------------------------------------------------------------
-
-    def followed_version(self, follower: str) -> int:
-        """The version up to which a follower has read its table; 0 at first, when the table is empty."""
-        with self.read() as connection:
-            found = connection.execute(select(followed.c.version).where(followed.c.follower == follower)).scalar()
-        return int(found) if found is not None else 0
 
     def record_run(self, step: str, started_at: datetime, figures: dict[str, Any]) -> None:
         """Store a step's figures: what it did, from when to when."""
