@@ -14,7 +14,7 @@ from typing import Any, Literal
 import pyarrow as pa
 from sqlalchemy import Connection, and_, delete, or_, select, update
 
-from meterhouse import history, sql_files, times
+from meterhouse import computed, history, sql_files, times
 from meterhouse.errors import MeterhouseError, Replaced
 from meterhouse.history import Position
 from meterhouse.site import Site
@@ -72,6 +72,9 @@ def catalog(site: Site, *, wait_seconds: float = 0.0, record: bool = True) -> Ca
     started, clock = times.now(), time.monotonic()
     with site.warehouse.lease("catalog", wait_seconds=wait_seconds):
         reached = history.check(site, FOLLOWER, TABLE, READER)
+        if not site.lake.compared:  # a store is not restored while a process uses it
+            computed.reconcile_if_idle(site)
+            site.lake.compared = True
         while (found := _follow(site, reached, done)) is not None:
             reached = found
         done.seconds = time.monotonic() - clock
@@ -148,7 +151,7 @@ def _files_at(lake: Lake, reached: Position | None) -> set[str] | None:
     if reached is None:
         return None
     try:
-        return set(lake.actions(TABLE, reached.version)["path"].to_pylist())
+        return set(lake.actions(TABLE, lake.unchanged_until(TABLE, reached.version))["path"].to_pylist())
     except MeterhouseError:
         return None
 

@@ -9,6 +9,7 @@ from meterhouse import times
 from meterhouse.sample_quality.points import view_carried, view_points
 from meterhouse.site import Site
 from meterhouse.stores.duck import one
+from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.warehouse_tables import dirty_hours
 from quality.suite import validate
 
@@ -40,6 +41,7 @@ class Gate:
         return (self.excluded + self.warned) / everything if everything else 0.0
 
 
+@retried
 def check(site: Site, hours: int = 24) -> Gate:
     """Check the good points of the latest judged hours.
 

@@ -31,6 +31,7 @@ from meterhouse.errors import MeterhouseError
 from meterhouse.sample_quality.judge import judge
 from meterhouse.sample_quality.points import view_points
 from meterhouse.site import Site
+from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.lake_tables import TIME
 from meterhouse.stores.warehouse_tables import alarm_history, alarms, deliveries, series
 
@@ -110,6 +111,7 @@ def _measure_stream(site: Site, definitions: list[Alarm]) -> None:
         log.warning("the meters of the stream are not measured: %s", error)
 
 
+@retried
 def window_values(site: Site, definitions: list[Alarm], moment: datetime) -> list[list[float]]:
     """For each alarm, the statistic of its last evaluation periods with good points, oldest first."""
     starts = [moment - timedelta(seconds=_window(alarm)) for alarm in definitions]

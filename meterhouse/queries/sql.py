@@ -7,11 +7,13 @@ from sqlalchemy.exc import DBAPIError
 
 from meterhouse.errors import MeterhouseError
 from meterhouse.site import Site
+from meterhouse.stores.lake_faults import file_of, retried
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
+@retried
 def sql_on_lake(site: Site, query: str) -> "pa.Table":
     """Any SQL of DuckDB on the lake; its tables are views of their names.
 
@@ -31,6 +33,8 @@ def sql_on_lake(site: Site, query: str) -> "pa.Table":
                 raise MeterhouseError("the query gives no rows", where="SQL on the lake", hint="Write a SELECT")
             return found.to_arrow_table()
         except duckdb.Error as error:
+            if file_of(error) is not None:  # not the query's fault
+                raise
             raise _refused(error, "lake") from None
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import ColumnElement, Table, and_, delete, func, or_, select, update
 
-from meterhouse import sql_files, times
+from meterhouse import computed, sql_files, times
 from meterhouse.catalog import Snapshot, mark_dirty, snapshot_to_compute
 from meterhouse.progress import Progress, no_progress
 from meterhouse.sample_quality.points import Span, replace_spans, view_carried, view_points, within
@@ -21,6 +21,7 @@ from meterhouse.sample_quality.step import Judged, group_hours, judge_snapshot
 from meterhouse.site import Site
 from meterhouse.stores.bulk import bulk_insert
 from meterhouse.stores.duck import Connection, arrow, one
+from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.warehouse_tables import dirty_hours, rollup_1d, rollup_1h
 
 GRANULARITIES = {300: "5m", 3600: "1h", 86400: "1d"}
@@ -52,19 +53,26 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
     done = RolledUp()
     started, clock = times.now(), time.monotonic()
     with site.warehouse.lease("rollups"), site.warehouse.lease("sample_quality"):
-        while True:
-            seen = snapshot_to_compute(site)
-            hours = [hour for hour, state in seen.hours.items() if state.unrolled and (only is None or hour in only)]
-            hours = [hour for hour in hours if hour not in done.hours]
-            if not hours:
-                break
-            for group in group_hours(site, seen.version, hours):
-                _roll_group(site, seen, group, done)
-                progress(len(done.hours), max(len(done.hours), len(hours)))
+        computed.reconcile(site, "quarantine")
+        computed.reconcile(site, "rollups")
+        _roll_dirty(site, only, done, progress)
         done.seconds = time.monotonic() - clock
         if done.hours:
             site.warehouse.record_run("rollups", started, {**vars(done), "hours": len(done.hours)})
     return done
+
+
+@retried
+def _roll_dirty(site: Site, only: set[datetime] | None, done: RolledUp, progress: Progress) -> None:
+    while True:
+        seen = snapshot_to_compute(site)
+        hours = [hour for hour, state in seen.hours.items() if state.unrolled and (only is None or hour in only)]
+        hours = [hour for hour in hours if hour not in done.hours]
+        if not hours:
+            break
+        for group in group_hours(site, seen.version, hours):
+            _roll_group(site, seen, group, done)
+            progress(len(done.hours), max(len(done.hours), len(hours)))
 
 
 def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledUp) -> None:
@@ -148,6 +156,7 @@ def _record(
                 .where(dirty_hours.c.hour == hour)
                 .values(rolled_marks=seen.hours[hour].marks, rolled_at=times.now())
             )
+        computed.record(site, connection, "rollups")
 
 
 def _in_spans(table: Table, spans: list[Span]) -> ColumnElement[bool]:

@@ -9,7 +9,7 @@ from string import Template
 import pyarrow as pa
 from sqlalchemy import and_, delete, or_, update
 
-from meterhouse import sql_files, times
+from meterhouse import computed, sql_files, times
 from meterhouse.catalog import Snapshot, snapshot_to_compute
 from meterhouse.progress import Progress, no_progress
 from meterhouse.sample_quality.judge import judge, reason_names
@@ -17,6 +17,7 @@ from meterhouse.sample_quality.points import replace_spans, view_carried, view_p
 from meterhouse.site import Site
 from meterhouse.stores.bulk import bulk_insert
 from meterhouse.stores.duck import arrow, one
+from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.warehouse_tables import dirty_hours, quality_daily
 
 POINTS_AT_ONCE = 20_000_000
@@ -44,13 +45,19 @@ def judge_hours(site: Site, only: set[datetime] | None = None, *, progress: Prog
     done = Judged()
     started, clock = times.now(), time.monotonic()
     with site.warehouse.lease("sample_quality"):
-        seen = snapshot_to_compute(site)
-        hours = [hour for hour, state in seen.hours.items() if state.unjudged and (only is None or hour in only)]
-        judge_snapshot(site, seen, hours, done, progress)
+        computed.reconcile(site, "quarantine")
+        _judge_dirty(site, only, done, progress)
         done.seconds = time.monotonic() - clock
         if done.hours:
             site.warehouse.record_run("sample_quality", started, {**vars(done), "hours": len(done.hours)})
     return done
+
+
+@retried
+def _judge_dirty(site: Site, only: set[datetime] | None, done: Judged, progress: Progress) -> None:
+    seen = snapshot_to_compute(site)
+    hours = [hour for hour, state in seen.hours.items() if state.unjudged and (only is None or hour in only)]
+    judge_snapshot(site, seen, [hour for hour in hours if hour not in done.hours], done, progress)
 
 
 def judge_snapshot(
@@ -132,3 +139,4 @@ def _record(
                     .where(dirty_hours.c.hour == hour)
                     .values(judged_marks=state.marks, judged_at=times.now())
                 )
+        computed.record(site, connection, "quarantine")

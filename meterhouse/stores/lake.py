@@ -64,6 +64,7 @@ class Lake:
         storage_options: delta-rs's options for the object store; empty for a folder.
         commit_lock: a lock by table name, taken around each commit if the object store itself cannot keep two
             racing commits apart.
+        compared: whether this process has compared the computed tables with what the warehouse has recorded of them.
     """
 
     url: str
@@ -73,6 +74,7 @@ class Lake:
     commit_lock: Callable[[str], AbstractContextManager[object]] = lambda name: contextlib.nullcontext()
     _open: dict[str, DeltaTable] = field(default_factory=dict, repr=False)
     notes_written: bool = False
+    compared: bool = False
     _written: list[Path] = field(default_factory=list, repr=False)
 
     @classmethod
@@ -178,6 +180,7 @@ class Lake:
         *,
         transaction: tuple[str, int] | None = None,
         after: int | None = None,
+        beside: Mapping[str, int] = NOTHING,
         note: Mapping[str, str] | None = None,
     ) -> int:
         """Append rows in one commit; return its version.
@@ -186,6 +189,7 @@ class Lake:
             rows: columns as the table's schema.
             transaction: (application, version) recorded in the same commit.
             after: what the application must have recorded before, 0 for nothing; None for anything lower.
+            beside: see `commit`.
             note: further commit metadata.
 
         Raises:
@@ -195,7 +199,9 @@ class Lake:
         transactions = dict([transaction]) if transaction else {}
         expected = {transaction[0]: after} if transaction and after is not None else {}
         try:
-            return self.commit(name, files, rows.num_rows, transactions=transactions, after=expected, note=note)
+            return self.commit(
+                name, files, rows.num_rows, transactions=transactions, after=expected, beside=beside, note=note
+            )
         except Conflict:
             self.discard(name, files)
             raise
@@ -247,6 +253,7 @@ class Lake:
         *,
         transactions: Mapping[str, int],
         after: Mapping[str, int] = NOTHING,
+        beside: Mapping[str, int] = NOTHING,
         note: Mapping[str, str] | None = None,
     ) -> int:
         """Append written files in one commit; return its version.
@@ -257,6 +264,7 @@ class Lake:
             rows: how many rows they have, all together.
             transactions: application → version, recorded in the same commit.
             after: application → version that it must have recorded before, 0 for nothing.
+            beside: further numbers to record as application transactions, in no order.
             note: further commit metadata.
 
         Raises:
@@ -269,7 +277,7 @@ class Lake:
         actions = [AddAction(file.path, file.size, file.partition, moment, True, file.statistics) for file in files]
         properties = CommitProperties(
             custom_metadata={ROWS: str(rows), **(note or {})},
-            app_transactions=[Transaction(*transaction) for transaction in transactions.items()],
+            app_transactions=[Transaction(*transaction) for transaction in {**transactions, **beside}.items()],
         )
         table = self.table(name)
         overtaken = Conflict(f"another process has already written this to {name}", hint="Nothing is lost")
@@ -472,22 +480,32 @@ class Lake:
             for action in commit.added
         }
 
-    def same_rows(self, name: str, version: int) -> int:
+    def unchanged_until(self, name: str, version: int) -> int:
         """The newest version that has the same rows as this one: only seals came in between.
 
-        If rows came after it, and files of this version were replaced after that, the newest version is returned,
-        which has further rows.
+        Raises:
+            Replaced: a commit after the version is no longer in the table's log.
         """
-        newest, same = self.version(name), version
+        same = version
+        for commit in self.commits(name, version, self.version(name)):
+            if commit.changes_data:
+                break
+            same = commit.version
+        return same
+
+    def same_rows(self, name: str, version: int) -> int:
+        """A version that has the same rows as this one, and whose files are still there.
+
+        If rows came after it, and files of it were replaced after that, the newest version is returned, which has
+        further rows.
+        """
+        newest = self.version(name)
         try:
-            for commit in self.commits(name, version, newest):
-                if commit.changes_data:
-                    gone = {action["path"] for each in self.commits(name, same, newest) for action in each.removed}
-                    return newest if gone else same
-                same = commit.version
+            same = self.unchanged_until(name, version)
+            replaced = any(commit.removed for commit in self.commits(name, same, newest))
         except Replaced:
             return newest
-        return same
+        return newest if replaced else same
 
     def reopen(self, name: str) -> None:
         """Forget what is known of a table, because it may have been replaced as a whole, and open it again."""
@@ -506,12 +524,32 @@ class Lake:
             Replaced: the file is no longer in the table, and was deleted.
             Damaged: the file cannot be read.
         """
-        place = f"{self.uri(name)}/{unquote(path)}"
         try:
-            with self.filesystem.open(place) if self.storage_options else Path(place).open("rb") as handle:
+            with self._opened(name, path) as handle:
                 return pq.ParquetFile(handle).read(columns)
         except (OSError, pa.ArrowException) as error:
             raise self.file_fault(name, path, error) from error
+
+    def pieces(self, name: str, partitions: Mapping[str, Iterable[Any]], max_rows: int) -> Iterator[pa.Table]:
+        """The rows of some partitions, in tables of at most `max_rows` rows.
+
+        Raises:
+            Replaced: a file was replaced and deleted meanwhile.
+            Damaged: a file cannot be read.
+        """
+        for uri in self.files(name, partitions=partitions):
+            path = uri.removeprefix(f"{self.uri(name)}/")
+            partition = dict(part.split("=", 1) for part in unquote(path).split("/")[:-1])
+            try:
+                with self._opened(name, path) as handle:
+                    for batch in pq.ParquetFile(handle).iter_batches(max_rows):
+                        yield self._completed(name, pa.table(batch), partition)
+            except (OSError, pa.ArrowException) as error:
+                raise self.file_fault(name, path, error) from error
+
+    def _opened(self, name: str, path: str) -> Any:
+        place = f"{self.uri(name)}/{unquote(path)}"
+        return self.filesystem.open(place) if self.storage_options else Path(place).open("rb")
 
     def file_fault(self, name: str, path: str, error: Exception) -> MeterhouseError:
         """The error for a data file that cannot be read: `Replaced`, or `Damaged` if the table still has it."""
@@ -534,8 +572,17 @@ class Lake:
         """All rows of a data file."""
         schema, partitions = TABLES[name]
         rows = self.read_file(name, path, [column for column in schema.names if column not in partitions])
-        for column, value in partition.items():
-            rows = rows.append_column(column, pa.repeat(pa.scalar(value).cast(schema.field(column).type), len(rows)))
+        return self._completed(name, rows, partition)
+
+    def _completed(self, name: str, rows: pa.Table, partition: Mapping[str, Any]) -> pa.Table:
+        """A file's rows with the columns of its partition, and null in those that it lacks."""
+        schema, _ = TABLES[name]
+        for column in schema:
+            if column.name in partition:
+                value = pa.scalar(partition[column.name]).cast(column.type)
+                rows = rows.append_column(column.name, pa.repeat(value, len(rows)))
+            elif column.name not in rows.column_names:
+                rows = rows.append_column(column.name, pa.nulls(len(rows), column.type))
         return rows.select(schema.names).cast(schema)
 
     def actions(self, name: str, version: int | None = None) -> pa.Table:
