@@ -13,7 +13,8 @@ import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 from sqlalchemy import text
 
-from meterhouse import times
+from meterhouse import catalog, history, times
+from meterhouse.conversion import step as conversion
 from meterhouse.errors import MeterhouseError
 from meterhouse.settings import Settings, declarations, settings, variable
 from meterhouse.site import Site
@@ -51,6 +52,7 @@ def examine() -> list[dict[str, Any]]:
             found.append({"part": "stream", "state": "failed", "finding": str(error)})
         check("definition paths", lambda: _drift(site))
         check("lake", lambda: _lake(site))
+        check("history", lambda: _history(site))
         check("lake commits", lambda: _race(site))
     return found
 
@@ -169,6 +171,16 @@ def _lake(site: Site) -> tuple[str, str]:
         return "failed", f"{site.lake.url} returned other content than was written"
     site.lake.filesystem.rm_file(f"{site.lake.url}/{path}")
     return "ok", f"{site.lake.url}, samples at version {site.lake.version('samples')}"
+
+
+def _history(site: Site) -> tuple[str, str]:
+    """Whether the lake's tables are still those that the other steps have read, and not older ones."""
+    history.check(site, catalog.FOLLOWER, catalog.TABLE, catalog.READER)
+    for table in conversion.TABLES:
+        reached = conversion.converted_position(site.lake, table)
+        if not history.is_same_history(site.lake, "notifications", reached):
+            raise history.went_back(site.lake, "notifications", reached, f"the conversion to {table}")
+    return "ok", "lake and warehouse are of one time"
 
 
 def _race(site: Site) -> tuple[str, str]:

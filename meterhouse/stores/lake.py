@@ -1,6 +1,7 @@
 """The lake: Delta tables on a local folder or S3, read by DuckDB, and plain files beside them."""
 
 import contextlib
+import logging
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,12 +23,14 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from meterhouse.errors import Conflict, Damaged, MeterhouseError, Replaced
 from meterhouse.extras import require
 from meterhouse.settings import Settings
-from meterhouse.stores import duck, lake_faults, lake_log
+from meterhouse.stores import duck, lake_faults, lake_log, lake_repair
 from meterhouse.stores.lake_files import DataFile, write
 from meterhouse.stores.lake_tables import GROWN, LANDING_TABLES, TABLES
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
+
+logger = logging.getLogger(__name__)
 
 SEAL = "meterhouse.seal"
 """Commit metadata key of a rewrite that changes no data. Followers of a table skip it."""
@@ -116,15 +119,38 @@ class Lake:
             if known is not None:
                 known.update_incremental()
                 return known
-            try:
-                known = DeltaTable(self.uri(name), storage_options=self.storage_options)
-                self._add_columns(name, known)
-            except TableNotFoundError:
-                known = self._create(name)
+            known = self._opened_table(name)
+            self._add_columns(name, known)
         except (OSError, DeltaError) as error:
             raise self.unreachable(name, error) from error
         self._open[name] = known
         return known
+
+    def _opened_table(self, name: str) -> DeltaTable:
+        """Open a table, without the end of its log if that was cut by a power failure; or create it."""
+        log, aside = f"{self.uri(name)}/_delta_log", self.aside(name)
+        for repair in (lake_repair.take_out_cut_end, lake_repair.take_out_checkpoints):
+            try:
+                known = DeltaTable(self.uri(name), storage_options=self.storage_options)
+                # delta-rs takes an empty commit for one without actions.
+                if lake_log.parse(self.get(lake_log.path_of(name, known.version()))) is not None:
+                    return known
+            except TableNotFoundError:
+                return self._create(name)
+            except FileNotFoundError:  # the checkpoint is newer than the log that is left
+                return known
+            except DeltaError:
+                pass
+            for moved in repair(self.filesystem, log, aside):
+                logger.warning("the lake's table %s: a file of its log was empty or cut, and is now %s", name, moved)
+        try:
+            return DeltaTable(self.uri(name), storage_options=self.storage_options)
+        except TableNotFoundError:
+            return self._create(name)
+
+    def aside(self, name: str) -> str:
+        """The folder for damaged files of a table, beside the tables."""
+        return f"{self.url}/damaged/{name}"
 
     def _create(self, name: str) -> DeltaTable:
         schema, partitions = TABLES[name]
