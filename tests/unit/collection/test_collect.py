@@ -19,7 +19,7 @@ from meterhouse.collection.landing import Landing
 from meterhouse.conversion.step import convert
 from meterhouse.errors import AlreadyRunning
 from meterhouse.site import Site
-from meterhouse.stores.warehouse import _boot_time
+from meterhouse.stores.leases import boot_time
 from meterhouse.stores.warehouse_tables import leases
 from meterhouse.stream import Raw
 from meterhouse.stream.files import BOM
@@ -207,7 +207,7 @@ def test_the_lease_of_a_process_that_died_here_is_taken_over_at_once(site: Site)
 
 
 def test_the_lease_of_a_live_process_or_of_another_machine_holds_until_it_runs_out(site: Site) -> None:
-    here = f"{socket.gethostname()}:{os.getpid()}:{_boot_time(os.getpid())}:abcd"
+    here = f"{socket.gethostname()}:{os.getpid()}:{boot_time(os.getpid())}:abcd"
     for holder in (here, "another-machine:1:1:abcd"):
         _hold(site, holder)
         with pytest.raises(AlreadyRunning):
