@@ -661,7 +661,8 @@ _MEANINGS = {
     "bytes_before": "size of the files that were replaced",
     "files": "JSON: the sealed files",
     "day_over": "whether the day had ended",
-    "holder": "host, pid, start time and a random part",
+    "holder": "host, pid, start time and a random part; empty if nobody runs the step",
+    "generation": "how often the lease was taken; a process that lost it writes nothing more",
     "figures": "JSON: what the step did",
     "step": "collect, convert, catalog, sample_quality, rollups or archive",
 }
@@ -678,6 +679,7 @@ _OWN_MEANINGS = {
     ("deliveries", "created_at"): "when the alarm was evaluated",
     ("deliveries", "delivered_at"): "when the receiver accepted it",
     ("leases", "name"): "the step",
+    ("leases", "seconds"): "how long it is held without being renewed",
     ("resource_metadata", "metadata_id"): "64-bit hash of the JSON",
     ("runs", "run_id"): "unique id",
     ("runs", "started_at"): "when the run started",

@@ -3,31 +3,28 @@
 import fcntl
 import json
 import logging
-import os
-import socket
-import threading
-import time
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, delete, event, insert, select, text, update
+from sqlalchemy import Connection, Engine, create_engine, event, insert, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, ProgrammingError
 
 from meterhouse import shipped, times
-from meterhouse.errors import AlreadyRunning, MeterhouseError, Unavailable
+from meterhouse.errors import MeterhouseError, Unavailable
 from meterhouse.settings import Settings
-from meterhouse.stores.warehouse_tables import followed, leases, metadata, runs
+from meterhouse.stores.leases import Lease, hold
+from meterhouse.stores.warehouse_tables import followed, metadata, runs
 
 log = logging.getLogger(__name__)
 
-HEAD_REVISION = "0003"
+HEAD_REVISION = "0004"
 """The newest migration in `sql/migrations/versions`; a test holds the two equal."""
 
 
@@ -41,7 +38,7 @@ class Warehouse:
     """
 
     url: str
-    lease_seconds: int = 60
+    lease_seconds: float = 60
     _checked: bool = field(default=False, repr=False)
 
     @classmethod
@@ -216,67 +213,13 @@ class Warehouse:
                     connection.execute(text("SELECT pg_advisory_unlock(hashtextextended(:name, 0))"), {"name": name})
                     connection.commit()
 
-    @contextmanager
-    def lease(self, name: str, *, wait_seconds: float = 0.0) -> Iterator[None]:
-        """Hold a step's lease while the block runs; a thread renews it.
-
-        The lease of a process that died on this machine is taken over at once, that of one on another machine when
-        it runs out.
+    def lease(self, name: str, *, wait_seconds: float = 0.0) -> AbstractContextManager[Lease]:
+        """Hold a step's lease while the block runs. Every write that rests on it checks it: `Lease.begin`.
 
         Raises:
             AlreadyRunning: another live process still holds it after `wait_seconds`.
         """
-        holder = f"{socket.gethostname()}:{os.getpid()}:{_boot_time(os.getpid())}:{uuid.uuid4().hex[:8]}"
-        deadline = time.monotonic() + wait_seconds
-        while not (taken := self._take(name, holder)) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        if not taken:
-            with self.read() as connection:
-                other = connection.execute(select(leases.c.holder).where(leases.c.name == name)).scalar()
-            raise AlreadyRunning(
-                f"step '{name}' is already running ({other})",
-                hint="That process will finish it; or try again later",
-            )
-        done = threading.Event()
-
-        def renew() -> None:
-            while not done.wait(self.lease_seconds / 3):
-                # An outage of the warehouse must not end the renewals: the work itself will report it.
-                with suppress(MeterhouseError), self.begin() as connection:
-                    connection.execute(
-                        update(leases)
-                        .where(leases.c.name == name, leases.c.holder == holder)
-                        .values(expires_at=times.now() + timedelta(seconds=self.lease_seconds))
-                    )
-
-        renewer = threading.Thread(target=renew, daemon=True, name=f"lease-{name}")
-        renewer.start()
-        try:
-            yield
-        finally:
-            done.set()
-            renewer.join()
-            with self.begin() as connection:
-                connection.execute(delete(leases).where(leases.c.name == name, leases.c.holder == holder))
-
-    def _take(self, name: str, holder: str) -> bool:
-        expires = times.now() + timedelta(seconds=self.lease_seconds)
-        try:
-            with self.begin() as connection:
-                row = connection.execute(select(leases).where(leases.c.name == name)).first()
-                if row is None:
-                    connection.execute(insert(leases).values(name=name, holder=holder, expires_at=expires))
-                    return True
-                if row.expires_at > times.now() and not _died_here(row.holder):
-                    return False
-                taken = connection.execute(
-                    update(leases)
-                    .where(leases.c.name == name, leases.c.holder == row.holder)
-                    .values(holder=holder, expires_at=expires)
-                )
-                return taken.rowcount == 1
-        except IntegrityError:
-            return False
+        return hold(self, name, wait_seconds)
 
     # -- bookkeeping ----------------------------------------------------------------------------------------
 
@@ -298,24 +241,3 @@ class Warehouse:
                     figures=json.dumps(figures, default=str),
                 )
             )
-
-
-def _boot_time(pid: int) -> str:
-    """The kernel's start time of a process, which tells it from a later one with the same pid; empty if unknown."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
-
-
-def _died_here(holder: str) -> bool:
-    """Whether the holder was a process of this machine that has ended."""
-    try:
-        host, pid, started, _ = holder.rsplit(":", 3)
-    except ValueError:
-        return False
-    return (
-        host == socket.gethostname()
-        and (not started or _boot_time(int(pid)) != started)
-        and _boot_time(os.getpid()) != ""
-    )

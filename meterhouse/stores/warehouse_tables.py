@@ -229,6 +229,8 @@ leases = Table(
     Column("name", Text, primary_key=True),
     Column("holder", Text, nullable=False),
     Column("expires_at", UtcTime, nullable=False),
+    Column("generation", BigInteger, nullable=False, server_default="0"),
+    Column("seconds", Float(53), nullable=False, server_default="60"),
 )
 
 stream_queues = Table(

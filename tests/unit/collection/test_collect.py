@@ -19,7 +19,7 @@ from meterhouse.collection.landing import Landing
 from meterhouse.conversion.step import convert
 from meterhouse.errors import AlreadyRunning
 from meterhouse.site import Site
-from meterhouse.stores.warehouse import _boot_time
+from meterhouse.stores.leases import boot_time
 from meterhouse.stores.warehouse_tables import leases
 from meterhouse.stream import Raw
 from meterhouse.stream.files import BOM
@@ -88,6 +88,19 @@ def test_a_damaged_file_is_a_dead_letter_and_the_rest_is_collected(site: Site) -
     assert figures(collect(site)) == (3, 2, 0, 1)
     assert ids(site) == ["m1", "m2"]
     assert [path.name for path in site.settings.spool.iterdir()] == ["b.jsonl.gz.corrupt"]
+
+
+def test_a_message_that_is_too_long_is_one_dead_letter_however_often_its_file_comes(open_site: OpenSite) -> None:
+    site = open_site(message_bytes=1 << 16)
+    lines = [notification("m1"), b"x" * 70_000, notification("m2")]
+    for landed, dead, known in ((2, 1, 0), (0, 0, 1)):
+        drop(site.settings.spool, "a.jsonl", lines)
+        drop(site.settings.spool, "b.jsonl", [notification("m3")])
+        done = collect(site)
+        assert (done.landed, done.dead_letters, done.dead_letters_known) == (landed + bool(landed), dead, known)
+    (letter,) = rows(site, "dead_letters")
+    assert (letter["queue"], letter["body"]) == ("spool:a.jsonl:2", b"x" * (1 << 16))
+    assert [path.name for path in site.settings.spool.iterdir()] == ["a.jsonl.corrupt"]
 
 
 def test_a_second_run_changes_nothing(site: Site) -> None:
@@ -194,7 +207,7 @@ def test_the_lease_of_a_process_that_died_here_is_taken_over_at_once(site: Site)
 
 
 def test_the_lease_of_a_live_process_or_of_another_machine_holds_until_it_runs_out(site: Site) -> None:
-    here = f"{socket.gethostname()}:{os.getpid()}:{_boot_time(os.getpid())}:abcd"
+    here = f"{socket.gethostname()}:{os.getpid()}:{boot_time(os.getpid())}:abcd"
     for holder in (here, "another-machine:1:1:abcd"):
         _hold(site, holder)
         with pytest.raises(AlreadyRunning):

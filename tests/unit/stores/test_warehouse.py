@@ -1,7 +1,6 @@
-"""The warehouse: its schema, bulk inserts and leases, in SQLite and in PostgreSQL."""
+"""The warehouse: its schema, bulk inserts and locks, in SQLite and in PostgreSQL."""
 
 import math
-import os
 import threading
 import time
 from datetime import UTC, date, datetime, timedelta
@@ -18,11 +17,11 @@ from conftest import OpenSite
 from sqlalchemy import select, text
 
 from meterhouse import shipped, times
-from meterhouse.errors import AlreadyRunning, MeterhouseError, Unavailable
+from meterhouse.errors import MeterhouseError, Unavailable
 from meterhouse.site import Site
 from meterhouse.stores.bulk import bulk_insert, upsert
 from meterhouse.stores.warehouse import HEAD_REVISION, Warehouse
-from meterhouse.stores.warehouse_tables import leases, metadata, quality_daily, resources, rollup_1h, series
+from meterhouse.stores.warehouse_tables import metadata, quality_daily, resources, rollup_1h, series
 
 TIME = pa.timestamp("us", tz="UTC")
 
@@ -212,65 +211,6 @@ def test_a_reader_sees_one_state_and_waits_for_no_writer(any_warehouse: Site) ->
     assert warehouse_rows(any_warehouse, "SELECT count(*) FROM series") == [(len(ODD),)]
 
 
-def test_a_lease_is_held_by_one_and_free_afterwards(any_warehouse: Site) -> None:
-    warehouse = any_warehouse.warehouse
-    with warehouse.lease("step"):
-        with pytest.raises(AlreadyRunning), warehouse.lease("step"):
-            pass
-        with warehouse.lease("another"):
-            pass
-    with pytest.raises(ZeroDivisionError), warehouse.lease("step"):
-        raise ZeroDivisionError
-    with warehouse.lease("step"):
-        pass
-    assert warehouse_rows(any_warehouse, "SELECT * FROM leases") == []
-
-
-def test_one_of_many_gets_the_lease(any_warehouse: Site) -> None:
-    warehouse = any_warehouse.warehouse
-    together, got = threading.Barrier(6), []
-
-    def run(number: int) -> None:
-        together.wait()
-        if warehouse._take("step", f"elsewhere:{number}:1:x"):
-            got.append(number)
-
-    threads = [threading.Thread(target=run, args=(n,)) for n in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(got) == 1
-
-
-def test_a_lease_is_renewed_while_its_work_lasts_although_the_warehouse_fails_once(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    warehouse = Warehouse(site.settings.warehouse, lease_seconds=0.3)
-
-    def expiry() -> datetime:
-        with warehouse.read() as connection:
-            return connection.execute(select(leases.c.expires_at)).scalar_one()
-
-    real, failed = warehouse.begin, threading.Event()
-
-    def fails_once() -> Any:
-        if threading.current_thread().name.startswith("lease-") and not failed.is_set():
-            failed.set()
-            raise MeterhouseError("the warehouse does not answer")
-        return real()
-
-    with warehouse.lease("step"):
-        monkeypatch.setattr(warehouse, "begin", fails_once)
-        first = expiry()
-        deadline = time.monotonic() + 30
-        while expiry() == first:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        assert failed.is_set()
-    warehouse.engine.dispose()
-
-
 def test_a_lock_is_held_by_one_at_a_time(any_warehouse: Site) -> None:
     warehouse = any_warehouse.warehouse
     inside, most = [], []
@@ -309,9 +249,3 @@ def test_runs_keep_their_figures(any_warehouse: Site) -> None:
     ((step, figures),) = warehouse_rows(any_warehouse, "SELECT step, figures FROM runs")
     assert step == "step"
     assert '"rows": 3' in figures
-
-
-def test_the_holder_of_a_lease_names_this_process(site: Site) -> None:
-    with site.warehouse.lease("step"):
-        ((holder,),) = warehouse_rows(site, "SELECT holder FROM leases")
-    assert f":{os.getpid()}:" in holder
