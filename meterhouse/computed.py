@@ -18,6 +18,8 @@ from meterhouse.stores.warehouse_tables import dirty_hours
 
 Computed = Literal["quarantine", "rollups"]
 
+TABLES: tuple[Computed, ...] = ("quarantine", "rollups")
+
 WHY = "the lake and the warehouse were of different times"
 
 
@@ -53,8 +55,8 @@ def reconcile_if_idle(site: Site) -> None:
         site.warehouse.lease("rollups"),
         site.warehouse.lease("sample_quality"),
     ):
-        reconcile(site, "quarantine")
-        reconcile(site, "rollups")
+        for table in TABLES:
+            reconcile(site, table)
 
 
 def _changed_days(site: Site, table: Computed, reached: history.Position, newest: int) -> set[date] | None:

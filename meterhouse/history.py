@@ -1,7 +1,7 @@
 """What one store knows of the other's history: up to which commit of a lake table the warehouse has followed it.
 
 A version number alone does not say which history it counts: after a restore, the same number is another commit. So each
-record has the commit's mark (see `stores/lake_log.py`). Before a step uses a record, it compares the mark with the
+record has the commit's mark (see `stores/lake_commits.py`). Before a step uses a record, it compares the mark with the
 lake's.
 """
 

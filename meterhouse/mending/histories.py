@@ -83,7 +83,7 @@ def compute(site: Site, findings: Findings) -> None:
         site.warehouse.lease("rollups", wait_seconds=WAIT_SECONDS),
         site.warehouse.lease("sample_quality", wait_seconds=WAIT_SECONDS),
     ):
-        marked = computed.reconcile(site, "quarantine") + computed.reconcile(site, "rollups")
+        marked = sum(computed.reconcile(site, table) for table in computed.TABLES)
     done = roll_up(site)
     if done.hours:
         why = f", {marked} of them because lake and warehouse were of different times" if marked else ""

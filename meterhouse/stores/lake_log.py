@@ -1,69 +1,42 @@
-"""The log of a lake table: its commits, and marks that tell one history of a table from another.
+"""The log of a Delta table: what of it nobody needs any more.
 
-A commit's mark is a hash of the table's id, the version and the commit's text, which never changes. So it is the same
-in every copy of the table, and it differs if the table was restored and then written again.
+Delta's own clean-up goes by age only, and would take commits that a follower which is behind still has to read. So the
+tables have it turned off, and this module deletes commits (Delta protocol, "Metadata Cleanup").
 """
 
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any
+import re
+from datetime import datetime
 
-import orjson
-import xxhash
+from meterhouse.stores.lake import Lake
+
+MAX_FILES = 100_000
+"""Maximum number of files that one call deletes, oldest first."""
+
+_NAME = re.compile(r"(\d{20})\.(json|crc|checkpoint\.parquet)")
 
 
-@dataclass(frozen=True)
-class Commit:
-    """A commit, as Delta's protocol has it ("Actions").
+def clean(lake: Lake, name: str, needed: int, until: datetime) -> int:
+    """Delete the commits of a table from before a checkpoint, and what killed processes left; return how many files.
 
-    Attributes:
-        version: the table's version that it made.
-        mark: 63-bit hash of the table's id, the version and the text.
-        at: when it was made, UTC; None if it does not say.
-        info: `commitInfo`.
-        added: the actions `add`, one for each file.
-        removed: the actions `remove`.
+    Args:
+        lake: the lake.
+        name: the table.
+        needed: the lowest version that has to stay in the log.
+        until: commits from after this time stay, for readers of the table as it was then.
     """
-
-    version: int
-    mark: int
-    at: datetime | None = None
-    info: dict[str, Any] = field(default_factory=dict)
-    added: list[dict[str, Any]] = field(default_factory=list)
-    removed: list[dict[str, Any]] = field(default_factory=list)
-
-    @property
-    def changes_data(self) -> bool:
-        """Whether rows came or went, and did not only move to other files."""
-        return any(action.get("dataChange", True) for action in (*self.added, *self.removed))
-
-
-def path_of(name: str, version: int) -> str:
-    """Where the commit is, below the lake's URL."""
-    return f"tables/{name}/_delta_log/{version:020}.json"
-
-
-def commit_of(text: bytes, table_id: str, version: int) -> Commit | None:
-    """The commit with this text; None if the text is empty or cut."""
-    actions = parse(text)
-    if actions is None:
-        return None
-    info: dict[str, Any] = next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
-    moment = info.get("timestamp")
-    return Commit(
-        version,
-        xxhash.xxh3_64_intdigest(f"{table_id}/{version}/".encode() + text) >> 1,
-        datetime.fromtimestamp(moment / 1000, UTC) if isinstance(moment, int | float) else None,
-        info,
-        [action["add"] for action in actions if "add" in action],
-        [action["remove"] for action in actions if "remove" in action],
-    )
-
-
-def parse(text: bytes) -> list[dict[str, Any]] | None:
-    """The actions of a commit's text; None if it is empty or cut."""
-    try:
-        actions = [orjson.loads(line) for line in text.splitlines() if line.strip()]
-    except orjson.JSONDecodeError:
-        return None
-    return actions if actions and all(isinstance(action, dict) for action in actions) else None
+    gone: list[tuple[int, str]] = []
+    left_behind: list[tuple[int, str]] = []
+    checkpoints: list[int] = []
+    for file, written in lake.listed(f"tables/{name}/_delta_log"):
+        found = _NAME.fullmatch(file.rpartition("/")[2])
+        if found:
+            version = int(found[1])
+            gone.append((version, file))
+            if found[2] == "checkpoint.parquet" and version <= needed and written <= until:
+                checkpoints.append(version)
+        elif file.endswith(".tmp") and written <= until:
+            left_behind.append((0, file))
+    start = max(checkpoints, default=0)
+    chosen = sorted(left_behind + [each for each in gone if each[0] < start])[:MAX_FILES]
+    lake.remove([file for _, file in chosen])
+    return len(chosen)

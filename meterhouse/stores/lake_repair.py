@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from meterhouse.stores.lake_log import parse
+from meterhouse.stores.lake_commits import parse
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
