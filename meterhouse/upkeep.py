@@ -153,7 +153,8 @@ def _commits(site: Site, done: Kept) -> int:
     until = times.now() - timedelta(hours=hours)
     followed = {
         "notifications": min(lake.transaction(table, conversion.APP) or 0 for table in ("samples", "events")),
-        **{name: history.followed_position(site, name).version for name in (catalog.FOLLOWER, *computed.TABLES)},
+        "samples": history.followed_position(site, catalog.FOLLOWER).version,
+        **{name: history.followed_position(site, name).version or lake.version(name) for name in computed.TABLES},
     }
     deleted = 0
     for table in TABLES:
