@@ -513,6 +513,10 @@ class Lake:
             connection.register_filesystem(self.filesystem)
         return connection
 
+    def lock(self, connection: duck.Connection) -> None:
+        """Let a connection reach nothing but the lake's tables from now on; see `duck.lock`."""
+        duck.lock(connection, [f"{self.url}/tables"])
+
     def view(self, connection: duck.Connection, name: str, files: list[str], view: str | None = None) -> None:
         """Make a DuckDB view of these files of a table, with its partition columns."""
         view = view or name
