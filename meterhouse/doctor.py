@@ -12,10 +12,12 @@ from typing import Any
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 from sqlalchemy import text
+from sqlalchemy.engine import make_url
 
 from meterhouse import times
 from meterhouse.errors import MeterhouseError
-from meterhouse.settings import Settings, declarations, settings, variable
+from meterhouse.private_files import is_open_to_others, make_folder
+from meterhouse.settings import FILED, Settings, declarations, file_variable, secret_files, settings, variable
 from meterhouse.site import Site
 
 CLOCK_TOLERANCE_SECONDS = 2.0
@@ -44,6 +46,7 @@ def examine() -> list[dict[str, Any]]:
     sites: list[Site] = []
     if check("warehouse", lambda: _warehouse(settings(), sites)):
         site = sites[0]
+        check("access", lambda: _access(site))
         check("clocks", lambda: _clocks(site))
         try:
             found += _stream(site)
@@ -56,7 +59,7 @@ def examine() -> list[dict[str, Any]]:
 
 
 def _settings() -> tuple[str, str]:
-    known = set(map(variable, declarations())) | {"METERHOUSE_DEBUG"}
+    known = set(map(variable, declarations())) | set(map(file_variable, FILED)) | {"METERHOUSE_DEBUG"}
     home = f"home {settings().home_path}"
     names = {name for name in os.environ if name.startswith("METERHOUSE_")}
     unknown = sorted(name for name in names - known if not name.startswith(("METERHOUSE_TEST_", "METERHOUSE_SERVICE")))
@@ -115,6 +118,22 @@ def _warehouse(values: Settings, sites: list[Site]) -> tuple[str, str]:
     return "ok", f"{kind}, schema revision {sites[0].warehouse.revision()}"
 
 
+def _access(site: Site) -> tuple[str, str]:
+    """Who can read what the site keeps in files. An object store and PostgreSQL have their own accounts."""
+    values = site.settings
+    kept = [values.home_path, *secret_files()]
+    if site.warehouse.is_sqlite:
+        kept.append(Path(make_url(values.warehouse).database or ""))
+    if not values.lake.startswith("s3://"):
+        kept.append(Path(values.lake))
+    # What lies in a folder that nobody else may enter is not open.
+    closed = {path for path in kept if path.exists() and not is_open_to_others(path)}
+    exposed = [path for path in kept if is_open_to_others(path) and not closed.intersection(path.parents)]
+    if exposed:
+        return "warning", f"every user of this machine can read {exposed[0]}; run `chmod o-rwx {exposed[0]}`"
+    return "ok", "other users of this machine cannot read the site's files"
+
+
 def _clocks(site: Site) -> tuple[str, str]:
     if site.warehouse.is_sqlite:
         return "ok", "one machine"
@@ -134,7 +153,7 @@ def _stream(site: Site) -> list[dict[str, Any]]:
     values = site.settings
     if values.is_spool:
         probe = values.spool / f".probe-{uuid.uuid4().hex}"
-        values.spool.mkdir(parents=True, exist_ok=True)
+        make_folder(values.spool)
         probe.touch()
         probe.unlink()
     found = measure(site)
@@ -176,6 +195,7 @@ def _race(site: Site) -> tuple[str, str]:
     uri = f"{site.lake.url}/probe/race-{uuid.uuid4().hex}"
     rows = pa.table({"n": pa.array([1], pa.int64())})
     if not site.lake.storage_options:
+        make_folder(Path(site.lake.url))
         Path(uri).mkdir(parents=True)
     write_deltalake(uri, rows.slice(0, 0), storage_options=site.lake.storage_options)
 

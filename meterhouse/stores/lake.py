@@ -21,6 +21,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 from meterhouse.errors import Conflict, MeterhouseError
 from meterhouse.extras import require
+from meterhouse.private_files import make_folder
 from meterhouse.settings import Settings
 from meterhouse.stores import duck
 from meterhouse.stores.lake_files import DataFile, write
@@ -124,6 +125,7 @@ class Lake:
     def _create(self, name: str) -> DeltaTable:
         schema, partitions = TABLES[name]
         if not self.storage_options:
+            make_folder(Path(self.url))
             Path(self.uri(name)).mkdir(parents=True, exist_ok=True)
         with self.commit_lock(name):
             return DeltaTable.create(
@@ -563,6 +565,7 @@ class Lake:
                 self.filesystem.pipe_file(uri, content)
             else:
                 target = Path(uri)
+                make_folder(Path(self.url))
                 target.parent.mkdir(parents=True, exist_ok=True)
                 part = target.with_name(f".{target.name}.{time.time_ns()}")
                 part.write_bytes(content)
