@@ -55,7 +55,7 @@ def report(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     return _yesterday(context)
 
 
-@dg.op
+@dg.op(required_resource_keys={"site"})
 def prune_runs(context: dg.OpExecutionContext) -> None:
     """Delete the records of old runs, because they slow down Dagster's storage. Materializations stay."""
     ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
