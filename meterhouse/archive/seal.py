@@ -24,8 +24,10 @@ from meterhouse.errors import MeterhouseError
 from meterhouse.site import Site
 from meterhouse.stores.bulk import upsert
 from meterhouse.stores.duck import Connection, one, quoted
+from meterhouse.stores.lake import SEAL
 from meterhouse.stores.lake_files import DataFile
 from meterhouse.stores.lake_tables import GROWN, TABLES
+from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import archive_manifest
 
 
@@ -124,15 +126,17 @@ def archive(site: Site, day: date) -> Archived:
 
     Raises:
         AlreadyRunning: another process is archiving.
+        Conflict: another process has taken the step over, because this one was paused.
         MeterhouseError: messages of the day wait for conversion, or a sealed file differs from the files that it
             should replace; they were not replaced.
     """
     done = Archived(day)
     started, clock = times.now(), time.monotonic()
-    with site.warehouse.lease("archive"):
+    with site.warehouse.lease("archive") as lease:
+        site.lake.fence(lease, *RECIPES)
         _must_be_converted(site, day)
         for table in RECIPES:
-            sealed = _seal(site, table, day)
+            sealed = _seal(site, table, day, lease)
             if sealed is None:
                 done.unchanged.append(table)
             else:
@@ -179,7 +183,7 @@ def _must_be_converted(site: Site, day: date) -> None:
         after = fresh.version
 
 
-def _seal(site: Site, table: str, day: date) -> Sealed | None:
+def _seal(site: Site, table: str, day: date, lease: Lease) -> Sealed | None:
     actions = site.lake.actions(table)
     of_day = actions.filter(pc.starts_with(actions["partition.arrival_hour"], day.isoformat()))
     known = manifest_files(site, day, table)
@@ -202,8 +206,8 @@ def _seal(site: Site, table: str, day: date) -> Sealed | None:
     sealed.volume_sum = total if RECIPES[table].total and math.isfinite(total) else None
     sealed.files = [file.path for file in added]
     sealed.bytes = sum(file.size for file in added)
-    sealed.version = site.lake.swap(table, of_day, added, f"sealed {day}")
-    _record(site, sealed)
+    sealed.version = site.lake.swap(table, of_day, added, {SEAL: f"sealed {day}"}, same_rows=True, lease=lease)
+    _record(sealed, lease)
     return sealed
 
 
@@ -315,7 +319,7 @@ def _plain(value: Any) -> Any:
     return times.text(value) if isinstance(value, datetime) else value
 
 
-def _record(site: Site, sealed: Sealed) -> None:
+def _record(sealed: Sealed, lease: Lease) -> None:
     entry = {**asdict(sealed), "files": json.dumps(sealed.files), "sealed_at": times.now()}
     types = {
         "day": pa.date32(),
@@ -325,7 +329,7 @@ def _record(site: Site, sealed: Sealed) -> None:
     }
     row = pa.table({name: pa.array([value], types.get(name)) for name, value in entry.items()})
     updates = [f"{name} = excluded.{name}" for name in entry if name not in ("day", "table_name")]
-    with site.warehouse.begin() as connection:
+    with lease.begin() as connection:
         upsert(connection, archive_manifest, row, updates)
 
 

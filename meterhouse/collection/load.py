@@ -17,7 +17,8 @@ from meterhouse.collection.sample_files import SampleRows, holds_samples, read_c
 from meterhouse.errors import MeterhouseError
 from meterhouse.progress import Progress, no_progress
 from meterhouse.site import Site
-from meterhouse.stores.duck import Connection, arrow, one, quoted
+from meterhouse.stores.duck import Connection, arrow, quoted
+from meterhouse.stores.leases import Lease
 from meterhouse.stream import Raw
 from meterhouse.stream.files import Damaged, numbered_lines
 
@@ -57,11 +58,12 @@ def load(site: Site, paths: list[Path], *, progress: Progress = no_progress) -> 
     landing = Landing(site.lake, site.settings.home_path / INDEX, site.settings.redelivery_hours, "load")
     for path in paths:
         try:
-            with site.warehouse.lease("load"):
+            with site.warehouse.lease("load") as lease:
+                site.lake.fence(lease, "samples")
                 if path.name.removesuffix(".gz").endswith(".csv"):
-                    _load_samples(site, landing, path, read_csv(path), done)
+                    _load_samples(site, landing, path, read_csv(path), done, lease)
                 elif holds_samples(path):
-                    _load_samples(site, landing, path, read_json_lines(path), done)
+                    _load_samples(site, landing, path, read_json_lines(path), done, lease)
                 else:
                     _load_notifications(landing, path, done)
         except OSError as error:
@@ -95,7 +97,7 @@ def _load_notifications(landing: Landing, path: Path, done: Loaded) -> None:
     land_batch()
 
 
-def _load_samples(site: Site, landing: Landing, path: Path, rows: SampleRows, done: Loaded) -> None:
+def _load_samples(site: Site, landing: Landing, path: Path, rows: SampleRows, done: Loaded, lease: Lease) -> None:
     with site.lake.connect() as duck:
         _read_columns(duck, rows.rows, _stem(path), site.settings.sample_source)
         bad = arrow(duck, "SELECT line, raw, reason FROM given WHERE reason IS NOT NULL ORDER BY line").to_pylist()
@@ -103,7 +105,7 @@ def _load_samples(site: Site, landing: Landing, path: Path, rows: SampleRows, do
         if rows.letters or letters:
             done.collected.add(landing.land([*rows.letters, *letters]))
         good = rows.rows.num_rows - len(letters)
-        fresh = _append(site, duck) if good else 0
+        fresh = _append(site, duck, lease) if good else 0
         done.samples += fresh
         done.known += good - fresh
 
@@ -138,7 +140,7 @@ def _read_columns(duck: Connection, rows: pa.Table, stem: str, source: str) -> N
     )
 
 
-def _append(site: Site, duck: Connection) -> int:
+def _append(site: Site, duck: Connection, lease: Lease) -> int:
     """Append the samples of `given` that are not in the lake yet; return their number."""
     dims = arrow(
         duck,
@@ -147,8 +149,9 @@ def _append(site: Site, duck: Connection) -> int:
     )
     ids = [identity.series_id(*row.values()) for row in dims.to_pylist()]
     duck.register("dims", dims.append_column("series_id", pa.array(ids, pa.int64())))
-    first, last = one(duck, "SELECT min(timestamp), max(timestamp) FROM given WHERE reason IS NULL")
-    site.lake.view(duck, "samples", site.lake.files("samples", between=("timestamp", first, last + times.HOUR)))
+    hours = duck.execute("SELECT DISTINCT epoch_us(timestamp) // 3600000000 FROM given WHERE reason IS NULL").fetchall()
+    spans = times.spans(times.EPOCH + hour * times.HOUR for (hour,) in hours)
+    site.lake.view(duck, "samples", site.lake.files("samples", overlapping=("timestamp", spans)))
     same = " AND ".join(f"given.{name} IS NOT DISTINCT FROM dims.{name}" for name in dims.column_names)
     numbered = arrow(
         duck,
@@ -171,7 +174,7 @@ def _append(site: Site, duck: Connection) -> int:
         fresh = fresh.append_column("arrival_hour", pa.array([times.arrival_hour(moment)] * count)).append_column(
             "metadata_id", pa.nulls(count, pa.int64())
         )
-        site.lake.append("samples", fresh)
+        site.lake.append("samples", fresh, lease=lease)
     return count
 
 
