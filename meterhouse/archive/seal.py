@@ -1,7 +1,8 @@
 """The archive: seals arrival days.
 
 For each table and arrival hour, the many small files are replaced with one that is deduplicated, sorted and compressed.
-It is read back, and its count and hash are compared with those of the files that it replaces. Only then are they
+Rows whose time is far from their arrival are in files of their own (`meterhouse.stores.lake_cuts`). What was written is
+read back, and its count and hash are compared with those of the files that it replaces. Only then are they
 replaced, in one commit that changes no data, and the manifest lists the new file. The replaced files are deleted later,
 when no reader can be using them.
 """
@@ -14,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import select
@@ -22,6 +24,7 @@ from meterhouse import catalog, times
 from meterhouse.conversion import step as conversion
 from meterhouse.errors import MeterhouseError
 from meterhouse.site import Site
+from meterhouse.stores import lake_cuts
 from meterhouse.stores.bulk import upsert
 from meterhouse.stores.duck import Connection, one, quoted
 from meterhouse.stores.lake import SEAL
@@ -187,7 +190,7 @@ def _seal(site: Site, table: str, day: date, lease: Lease) -> Sealed | None:
     actions = site.lake.actions(table)
     of_day = actions.filter(pc.starts_with(actions["partition.arrival_hour"], day.isoformat()))
     known = manifest_files(site, day, table)
-    if set(of_day["path"].to_pylist()) == known:
+    if set(of_day["path"].to_pylist()) == known and not lake_cuts.stretched(table, of_day):
         return None
     sealed = Sealed(day, table, day_over=times.now() >= times.day_start(day) + times.DAY)
     sealed.files_before = of_day.num_rows
@@ -197,7 +200,7 @@ def _seal(site: Site, table: str, day: date, lease: Lease) -> Sealed | None:
     for hour in sorted(set(of_day["partition.arrival_hour"].to_pylist())):
         replaced = of_day.filter(pc.equal(of_day["partition.arrival_hour"], hour))
         written = _write_hour(site, table, hour, replaced)
-        added.append(written.file)
+        added += written.files
         sealed.rows += written.rows
         sealed.duplicates += written.duplicates
         digest ^= written.digest
@@ -218,7 +221,7 @@ def manifest_files(site: Site, day: date, table: str) -> set[str]:
 
 @dataclass(frozen=True)
 class _Written:
-    file: DataFile
+    files: list[DataFile]
     rows: int
     duplicates: int
     digest: int
@@ -226,22 +229,25 @@ class _Written:
 
 
 def _write_hour(site: Site, table: str, hour: str, replaced: pa.Table) -> _Written:
-    """Write an hour's sealed file, read it back, and compare it with the files that it replaces."""
+    """Write an hour's sealed files, read them back, and compare them with the files that they replace."""
     recipe = RECIPES[table]
     schema, partitions = TABLES[table]
     columns = ", ".join(name for name in schema.names if name not in partitions)
-    path = f"arrival_hour={hour}/sealed-{uuid.uuid4().hex}.zstd.parquet"
-    target = f"{site.lake.uri(table)}/{path}"
+    files: list[DataFile] = []
     with site.lake.connect() as duck:
         _view_once(duck, table, columns, [f"{site.lake.uri(table)}/{old}" for old in replaced["path"].to_pylist()])
         (before,) = one(duck, "SELECT count(*) FROM old")
-        duck.execute(
-            f"COPY (SELECT * FROM once ORDER BY {', '.join(recipe.order)}) TO {quoted(target)} "
-            f"(FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2, ROW_GROUP_SIZE {recipe.row_group})"
-        )
-        duck.execute(
-            f"CREATE TEMP VIEW sealed AS SELECT * FROM read_parquet({quoted(target)}, hive_partitioning = false)"
-        )
+        for condition in _divided(duck, table, hour):
+            path = f"arrival_hour={hour}/sealed-{uuid.uuid4().hex}.zstd.parquet"
+            target = f"{site.lake.uri(table)}/{path}"
+            duck.execute(
+                f"COPY (SELECT * FROM once WHERE {condition} ORDER BY {', '.join(recipe.order)}) TO {quoted(target)} "
+                f"(FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2, ROW_GROUP_SIZE {recipe.row_group})"
+            )
+            size = int(site.lake.filesystem.size(target))
+            files.append(DataFile(path, size, {"arrival_hour": hour}, _statistics(duck, recipe, target)))
+        targets = ", ".join(quoted(f"{site.lake.uri(table)}/{file.path}") for file in files)
+        duck.execute(f"CREATE TEMP VIEW sealed AS SELECT * FROM read_parquet([{targets}], hive_partitioning = false)")
         expected = _fingerprint(duck, "once", columns, recipe)
         found = _fingerprint(duck, "sealed", columns, recipe)
         # The sums are not compared: they depend on the order of addition, and the digest covers every volume exactly.
@@ -249,13 +255,21 @@ def _write_hour(site: Site, table: str, hour: str, replaced: pa.Table) -> _Writt
             raise MeterhouseError(
                 f"the sealed file differs from the files that it should replace: {found[:2]}, expected {expected[:2]} "
                 "(rows, digest); nothing was replaced",
-                where=target,
+                where=f"{site.lake.uri(table)}/{files[0].path}",
                 hint="Check the disk or object store, and archive the day again",
             )
         rows, digest, total = found
-        statistics = _statistics(duck, recipe, rows)
-    size = int(site.lake.filesystem.size(target))
-    return _Written(DataFile(path, size, {"arrival_hour": hour}, statistics), rows, before - rows, digest, total)
+    return _Written(files, rows, before - rows, digest, total)
+
+
+def _divided(duck: Connection, table: str, hour: str) -> list[str]:
+    """Conditions that divide an hour's rows into those of each file, so that far rows are apart."""
+    column = lake_cuts.EVENT_TIMES.get(table)
+    if column is None:
+        return ["true"]
+    hours = f"epoch_us({column}) // 3600000000 - (epoch_us({column}) % 3600000000 < 0)::INTEGER"
+    found = duck.execute(f"SELECT DISTINCT {hours} FROM old WHERE {column} IS NOT NULL").fetchall()
+    return lake_cuts.conditions(table, lake_cuts.cuts(hour, np.array([row[0] for row in found], np.int64)))
 
 
 def _view_once(duck: Connection, table: str, columns: str, files: list[str]) -> None:
@@ -302,10 +316,12 @@ def _fingerprint(duck: Connection, view: str, columns: str, recipe: Recipe) -> t
     return int(row[0]), int(row[1]) & ((1 << 128) - 1), float(f"{row[2]:.9g}")
 
 
-def _statistics(duck: Connection, recipe: Recipe, rows: int) -> str:
+def _statistics(duck: Connection, recipe: Recipe, target: str) -> str:
     """Delta's statistics of a file: the row count, and the bounds that let readers skip the file."""
     wanted = ", ".join(f"min({name}), max({name}), count(*) - count({name})" for name in recipe.bounds)
-    found = one(duck, f"SELECT {wanted} FROM sealed")
+    rows, *found = one(
+        duck, f"SELECT count(*), {wanted} FROM read_parquet({quoted(target)}, hive_partitioning = false)"
+    )
     low, high, nulls = {}, {}, {}
     for place, name in enumerate(recipe.bounds):
         minimum, maximum, missing = found[3 * place : 3 * place + 3]

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from meterhouse import times
+from meterhouse.stores.lake_cuts import divided
 from meterhouse.stores.lake_tables import DICTIONARIES, TABLES
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class DataFile:
 def write(uri: str, name: str, rows: pa.Table, filesystem: "AbstractFileSystem | None") -> list[DataFile]:
     """Write rows into files below the table's folder `uri`, one for each combination of its partition columns' values.
 
+    Rows of `samples` and `events` whose time is far from their arrival are in files of their own.
+
     Args:
         uri: the table's folder, or `s3://` URL.
         name: the table.
@@ -52,10 +55,10 @@ def write(uri: str, name: str, rows: pa.Table, filesystem: "AbstractFileSystem |
     for partition, part in by_partition(rows.select(schema.names).cast(schema), columns):
         values = {column: str(value) for column, value in partition.items()}
         folder = "/".join(f"{column}={value}" for column, value in values.items())
-        path = f"{folder}/part-{uuid.uuid4().hex}.zstd.parquet"
-        part = part.drop_columns(columns)
-        size = _store(f"{uri}/{path}", part, DICTIONARIES.get(name, []), filesystem)
-        made.append(DataFile(path, size, values, statistics(part)))
+        for piece in divided(name, part.drop_columns(columns), values.get("arrival_hour", "")):
+            path = f"{folder}/part-{uuid.uuid4().hex}.zstd.parquet"
+            size = _store(f"{uri}/{path}", piece, DICTIONARIES.get(name, []), filesystem)
+            made.append(DataFile(path, size, values, statistics(piece)))
     return made
 
 
