@@ -112,13 +112,12 @@ def test_far_events_are_apart_too(site: Site, reads: list[str]) -> None:
         ]
         site.lake.append("events", pa.Table.from_pylist(made, schema=EVENTS))
     before = rows(site, "events")
-    assert len(events(site, start=at(), end=at(1))) == 1
-    assert len(set(reads)) == 3
-    reads.clear()
-    archive(site, at().date())
-    assert rows(site, "events") == before
-    assert len(events(site, start=at(), end=at(1))) == 1
-    assert len(set(reads)) == 1 + 1  # rows without a time may be anywhere
+    for files in (3, 1):
+        reads.clear()
+        assert len(events(site, start=at(), end=at(1))) == 1
+        assert len(set(reads)) == files
+        archive(site, at().date())
+        assert rows(site, "events") == before
 
 
 def test_hours_to_come_are_not_the_latest(site: Site) -> None:
