@@ -190,7 +190,7 @@ def points_by_hour(site: Site, limit: int) -> dict[datetime, int]:
     """The number of good points of the latest rolled-up hours, oldest first. Hours to come are left out."""
     query = (
         select(rollup_1h.c.bucket, func.sum(rollup_1h.c.count))
-        .where(rollup_1h.c.bucket <= times.now())
+        .where(rollup_1h.c.count > 0, rollup_1h.c.bucket <= times.now())
         .group_by(rollup_1h.c.bucket)
         .order_by(rollup_1h.c.bucket.desc())
         .limit(limit)
