@@ -4,7 +4,7 @@ Readers skip a file by the bounds of its times. One point of 2099, or of 1970, w
 query has to read. So rows whose time is far from their arrival are in files of their own.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any, Final
 
@@ -51,7 +51,7 @@ def cuts(arrival_hour: str, hours: Hours) -> list[int]:
 
 def _zones(arrival_hour: str, hours: Hours) -> npt.NDArray[np.intp]:
     """0 for hours far before the arrival, 1 for near ones, 2 for hours far after it."""
-    arrival = times.micros(times.parse(f"{arrival_hour}:00")) // _MICROS
+    arrival = times.micros(datetime.fromisoformat(f"{arrival_hour}:00+00:00")) // _MICROS
     return np.searchsorted([arrival - BEFORE, arrival + AFTER + 1], hours, side="right")
 
 
