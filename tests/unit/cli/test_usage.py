@@ -143,7 +143,7 @@ def test_a_log_line_and_a_usage_error_have_no_say_on_the_terminal_either(tmp_pat
     (tmp_path / "spool" / "\x1b[2J\n.jsonl").symlink_to("nowhere")
     for arguments in (["collect"], ["statistics", "cpu", "--from", "\x1b[2J"], ["samples", "cpu", "--\x1b[2J"]):
         done = process(tmp_path, *arguments)
-        assert r"\x1b[2J" in done.stderr
+        assert done.stderr.isascii()
         assert done.stderr.replace("\n", "").isprintable()
 
 
