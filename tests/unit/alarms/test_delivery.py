@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from builders import warehouse_rows
 from conftest import OpenSite
-from sqlalchemy import insert, select, update
+from sqlalchemy import func, insert, select, update
 
 from meterhouse import times
 from meterhouse.alarms.deliver import deliver, due
@@ -29,6 +29,7 @@ def put(site: Site, url: str, number: int = 0, *, alarm: str = "alarm-1") -> str
         connection.execute(
             insert(deliveries).values(
                 delivery_id=delivery_id,
+                sequence=(connection.execute(select(func.max(deliveries.c.sequence))).scalar() or 0) + 1,
                 alarm_id=alarm,
                 event_id=str(uuid.uuid4()),
                 url=url,
