@@ -5,8 +5,8 @@ commands print about the day before. `METERHOUSE_TEST_BROWSER` names the Chromiu
 """
 
 import html
+import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 from playwright.sync_api import Browser, Route, expect, sync_playwright
@@ -29,16 +30,12 @@ START_SECONDS = 180
 MARGIN = 24
 """Around what is shown, in CSS pixels."""
 
-FACETS_CHANGED = (
-    "Sync status tags",
-    "Asset checks",
-    "Latest event",
-    "Status",
-    "Automation",
-    "Partitions",
-    "Description",
-)
-"""Rows of an asset that are switched: instead of what its last run did, a reader sees what it is."""
+KEPT = {"asset-graph-direction": '"vertical"', "asset-node-facets": '["kind-tag","description"]'}
+"""What Dagster's user interface keeps of a user's choices: the orientation of the graph, and the rows of an asset.
+
+They are set, not clicked, because the menu of the choices closes when the graph behind it is drawn again. Instead of
+what an asset's last run did, a reader sees what it is.
+"""
 
 # Dagster 1.13 puts the rows of its vertical graph 20 pixels apart, though the header of a group takes 55: the boxes of
 # two groups overlap. The horizontal graph has no such fault, but is too wide to be read in a page.
@@ -106,19 +103,14 @@ def lineage(browser: Browser, url: str, path: Path) -> None:
     )
     page.set_default_timeout(60_000)
     page.route("**/*.js", set_apart)
-    page.goto(f"{url}/asset-groups", wait_until="domcontentloaded")
-    page.get_by_label("config").last.click()
-    for facet in FACETS_CHANGED:
-        page.get_by_role("dialog").locator("label").filter(has_text=re.compile(f"^{facet}$")).click()
-    page.get_by_role("button", name="Save").click()
-    page.get_by_label("settings").last.click()
-    for choice in ("Expand all groups", "Change graph to vertical orientation"):
-        page.get_by_role("menuitem").filter(has_text=choice).click()
-    page.wait_for_url("**expanded=**")
-    page.reload(wait_until="domcontentloaded")  # the choices are kept, and the graph is fitted to the window anew
+    for name, content in KEPT.items():
+        page.add_init_script(f"localStorage.setItem({json.dumps(name)}, {json.dumps(content)})")
+    names = {node["groupName"] for node in nodes}
+    expanded = quote(",".join(f"global@global:{name}" for name in sorted(names)))
+    page.goto(f"{url}/asset-groups?expanded={expanded}", wait_until="domcontentloaded")
     graph = page.locator("svg:has(foreignObject)").last
     groups = graph.locator("foreignObject.group")
-    expect(groups).to_have_count(len({node["groupName"] for node in nodes}), timeout=60_000)
+    expect(groups).to_have_count(len(names), timeout=60_000)
     for node in nodes:
         graph.get_by_text(node["assetKey"]["path"][-1], exact=True).last.wait_for()
     expect(graph.get_by_text("Loading")).to_have_count(0, timeout=60_000)

@@ -184,6 +184,15 @@ class Settings:
         int,
         Meta(ge=1 << 16, description="Number of bytes at which a batch is landed, however few messages it has."),
     ] = 32 << 20
+    message_bytes: Annotated[
+        int,
+        Meta(
+            ge=1 << 16,
+            le=1 << 30,
+            description="Maximum number of bytes of a message, and of a line or row of a file. A longer one becomes a "
+            "dead letter with its first 64 KiB and its length.",
+        ),
+    ] = 32 << 20
     collect_wait_seconds: Annotated[
         float,
         Meta(gt=0, le=60, description="Maximum time in seconds that a message waits for others to be landed with."),

@@ -46,7 +46,7 @@ class Site:
         if self.settings.is_spool:
             from meterhouse.stream.spool import Spool
 
-            return Spool(self.settings.spool, self.settings.collect_bytes)
+            return Spool(self.settings.spool, self.settings.collect_bytes, self.settings.message_bytes)
         from meterhouse.stream.amqp import AmqpStream
 
         # A separate lake object: the draining threads look up positions.

@@ -3,8 +3,9 @@
 import sys
 from dataclasses import asdict
 from datetime import date, datetime, timedelta
+from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -103,18 +104,33 @@ def _definitions(kind: str, path: Path | None) -> "Definitions":
 
 def _messages() -> "Iterator[tuple[int, dict[str, Any] | Exception]]":
     """The messages of standard input with their line numbers; for a line that is not one, the reason."""
+    from meterhouse.settings import settings
+    from meterhouse.stream import too_long
+    from meterhouse.stream.envelope import BadMessage
+    from meterhouse.stream.files import BLOCK_BYTES, Damaged, lines
+
+    longest, stdin = settings().message_bytes, cast(BufferedReader, sys.stdin.buffer)
+    try:
+        for number, text, size in lines(lambda: stdin.read1(BLOCK_BYTES), longest):
+            if fault := too_long(size, longest):
+                yield number, BadMessage(fault)
+            elif text.strip():
+                yield number, _message(text)
+    except Damaged as damage:
+        yield damage.number, damage
+
+
+def _message(text: bytes) -> "dict[str, Any] | Exception":
     from meterhouse.conversion.bodies import read_body
     from meterhouse.stream.envelope import unwrap
 
-    for number, text in enumerate(sys.stdin.buffer, 1):
-        if text.strip():
-            try:
-                message = unwrap(text.rstrip(b"\r\n"))
-                read = read_body(message.body)
-                own = read.get("message_id")
-                yield number, {**read, "message_id": own if isinstance(own, str) and own else message.message_id}
-            except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
-                yield number, error
+    try:
+        message = unwrap(text.rstrip(b"\r"))
+        read = read_body(message.body)
+    except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
+        return error
+    own = read.get("message_id")
+    return {**read, "message_id": own if isinstance(own, str) and own else message.message_id}
 
 
 def _is(message: dict[str, Any], message_id: str) -> bool:
@@ -175,8 +191,9 @@ def collect(follow: bool, max_messages: int | None, max_seconds: float | None, p
 def load(files: tuple[Path, ...], printer: Printer) -> None:
     """Load FILES of notifications (JSON lines) or samples (CSV, JSON lines; also .gz) into the lake, as if collected.
 
-    CSV columns: timestamp,meter,resource_id,volume[,type,unit,project_id,user_id]. `metric` and `value` stand for meter
-    and volume. meter and resource_id default to the file's name.
+    CSV columns: timestamp,meter,resource_id,volume[,type,unit,project_id,user_id,source], also as Ceilometer and
+    Gnocchi spell them. A file with a column that is not known is refused, and the others are loaded. If a file has no
+    column for the meter, its name without its ending is the meter; it is also the resource of rows without one.
     """
     from meterhouse.catalog import catalog
     from meterhouse.collection.load import load as load_files
@@ -185,16 +202,14 @@ def load(files: tuple[Path, ...], printer: Printer) -> None:
 
     site = open_checked()
     _name_left_out(site)
-    try:
-        with progress("loading files") as update:
-            loaded = load_files(site, list(files), progress=update)
-    finally:  # also after an error: the files before the one at fault are loaded
-        with progress("converting"):
-            converted = make(site)
-            catalogued = catalog(site)
+    with progress("loading files") as update:
+        loaded = load_files(site, list(files), progress=update)
+    with progress("converting"):
+        converted = make(site)
+        catalogued = catalog(site)
     done = {
         "files": loaded.files,
-        "messages": loaded.collected.messages,
+        "messages": loaded.messages,
         "landed": loaded.collected.landed,
         "redelivered": loaded.collected.redelivered,
         "dead_letters": loaded.collected.dead_letters,
@@ -207,6 +222,10 @@ def load(files: tuple[Path, ...], printer: Printer) -> None:
         "late_points": catalogued.late,
     }
     printer.figures("loaded", done)
+    for fault in loaded.refused:
+        note(f"meterhouse: {fault}")
+    if loaded.refused:
+        click.get_current_context().exit(1)
 
 
 @click.command()

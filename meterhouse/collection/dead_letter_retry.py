@@ -5,11 +5,13 @@ A kill between the two leaves letters whose message is landed. The next retry re
 
 import json
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from meterhouse import times
 from meterhouse.collection.collect import INDEX
@@ -18,16 +20,17 @@ from meterhouse.collection.syncing import sync
 from meterhouse.conversion import signatures
 from meterhouse.dead_letters import LEASE, TABLE, Selection, hex_id, identity, remove
 from meterhouse.progress import Progress, no_progress
+from meterhouse.settings import Settings
 from meterhouse.site import Site
 from meterhouse.stores.duck import one
-from meterhouse.stream import Raw
+from meterhouse.stream import Raw, too_long
 from meterhouse.stream.envelope import BadMessage, unwrap
 
 SOURCE = "dead-letters"
 """The source of messages that a retry lands."""
 
-_AT_ONCE = 10_000
-"""Maximum number of letters that are landed in one commit."""
+_AT_ONCE, _BYTES_AT_ONCE = 10_000, 32 << 20
+"""The number of letters, and of bytes of them, that are landed in one commit at most; one letter may have more."""
 
 
 @dataclass
@@ -72,9 +75,8 @@ def retry(site: Site, selection: Selection, *, progress: Progress = no_progress)
             return done
         landing = Landing(site.lake, site.settings.home_path / INDEX, _hours(site, oldest), SOURCE)
         rows = duck.sql("SELECT arrival_hour, letter_id, received_at, queue, body FROM selected")
-        for batch in rows.to_arrow_reader(_AT_ONCE):
-            letters = pa.Table.from_batches([batch])
-            landed = _land(landing, letters, site.settings.telemetry_secret, done)
+        for letters in _pieces(rows.to_arrow_reader(_AT_ONCE)):
+            landed = _land(landing, letters, site.settings, done)
             gone.append(letters.select(["arrival_hour", "letter_id", "received_at"]).take(landed))
             progress(done.letters, total)
         landing.close()
@@ -83,17 +85,32 @@ def retry(site: Site, selection: Selection, *, progress: Progress = no_progress)
     return done
 
 
+def _pieces(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """The letters in pieces of a bounded number of bytes."""
+    for batch in batches:
+        letters = pa.Table.from_batches([batch])
+        start = size = 0
+        for place, length in enumerate(pc.binary_length(letters["body"]).to_pylist()):
+            if size + length > _BYTES_AT_ONCE and place > start:
+                yield letters.slice(start, place - start)
+                start, size = place, 0
+            size += length
+        yield letters.slice(start)
+
+
 def _hours(site: Site, oldest: datetime) -> int:
     """The hours of arrivals in which to recognise a message: as far back as when the oldest letter came."""
     return site.settings.redelivery_hours + max(0, -((oldest - times.now()) // times.HOUR))
 
 
-def _land(landing: Landing, letters: pa.Table, secret: str, done: Retried) -> pa.Array:
+def _land(landing: Landing, letters: pa.Table, settings: Settings, done: Retried) -> pa.Array:
     """Land the letters that are notifications; return their indexes."""
     raws, places = [], []
     for place, letter in enumerate(letters.to_pylist()):
         try:
-            raws.append(_unwrapped(letter, secret))
+            if fault := too_long(len(letter["body"]), settings.message_bytes):
+                raise BadMessage(fault)
+            raws.append(_unwrapped(letter, settings.telemetry_secret))
             places.append(place)
         except BadMessage as fault:
             done.reasons[str(fault)] += 1

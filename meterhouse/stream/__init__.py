@@ -3,7 +3,23 @@
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
+
+HEAD_BYTES: Final = 64 << 10
+"""How much is kept of a message that is longer than METERHOUSE_MESSAGE_BYTES."""
+
+LONGEST: Final = 32 << 20
+"""Default of METERHOUSE_MESSAGE_BYTES."""
+
+
+def too_long(size: int, longest: int) -> str:
+    """Why a message of this many bytes is not taken; empty if it is."""
+    if size <= longest:
+        return ""
+    return (
+        f"it has {size:,} bytes, more than METERHOUSE_MESSAGE_BYTES allows ({longest:,}); "
+        f"only the first {HEAD_BYTES:,} are kept"
+    )
 
 
 class Raw(NamedTuple):
@@ -12,7 +28,7 @@ class Raw(NamedTuple):
     Attributes:
         body: its bytes.
         queue: where it came from: the queue, or file and line.
-        fault: why the source could not read on, if it could not; the body then has what was read.
+        fault: why the source could not read the message, if it could not; the body then has what was read.
         properties: AMQP's properties and headers as on the wire, see `headers.headers`; empty if the source has
             none.
         redelivered: whether it may have been delivered before. False only if the source knows that it was not.

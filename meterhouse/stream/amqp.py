@@ -14,7 +14,7 @@ from meterhouse import times
 from meterhouse.broker_urls import Broker, brokers
 from meterhouse.errors import MeterhouseError
 from meterhouse.settings import Settings, listed
-from meterhouse.stream import Backlog, Batch, Waiting
+from meterhouse.stream import LONGEST, Backlog, Batch, Waiting
 from meterhouse.stream.queues import Pace, Queues, Tls
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class AmqpStream:
         tls: the files for brokers with TLS.
         pace: when a batch is full.
         position: how far a stream queue is read, by the name of its position; None if it was not read yet.
+        longest: maximum number of bytes of a message; of a longer one, only the start is taken, with a fault.
 
     Attributes:
         missing_exchanges: by broker, the exchanges that did not exist when own queues were last bound.
@@ -57,6 +58,7 @@ class AmqpStream:
     tls: Tls = field(default_factory=Tls)
     pace: Pace = field(default_factory=Pace)
     position: Callable[[str], int | None] = lambda name: None
+    longest: int = LONGEST
     name = "amqp"
     missing_exchanges: dict[str, set[str]] = field(default_factory=dict, init=False)
     _bound: dict[str, float] = field(default_factory=dict, init=False)
@@ -74,7 +76,7 @@ class AmqpStream:
         )
         tls = Tls(settings.stream_ca_file, settings.stream_cert_file, settings.stream_key_file)
         pace = Pace(settings.collect_bytes, settings.collect_wait_seconds)
-        return cls(brokers(settings.stream_url), queues, tls, pace, position)
+        return cls(brokers(settings.stream_url), queues, tls, pace, position, settings.message_bytes)
 
     def backlog(self, *, keep: bool = False) -> Backlog:
         """What waits in each queue. Own queues are declared and bound, so that messages reach them.
@@ -178,6 +180,7 @@ class AmqpStream:
             queues=self.queues,
             pace=self.pace,
             max_messages=min(max_messages, max(self.queues.prefetch // 4, 1)),
+            longest=self.longest,
             gap_seconds=self.pace.wait_seconds if follow else min(self.pace.wait_seconds, quiet_seconds),
             position=self.position,
             follow=follow,

@@ -16,6 +16,8 @@ from typing import Any
 
 from amqp import Connection
 
+from meterhouse.stream import HEAD_BYTES, LONGEST
+
 RECEIVE_BYTES = 1 << 18
 LONG_BODY = 1 << 20
 """A longer message that has not arrived completely is taken frame by frame, so that its parts are copied only once."""
@@ -29,22 +31,33 @@ _AROUND = 8
 
 _NOT_WHOLE, _MIXED = 0, -1
 
-OnDelivery = Callable[[str, int, bool, bytes, bytes], None]
-"""Called with consumer tag, delivery tag, redelivered, properties on the wire, body."""
+OnDelivery = Callable[[str, int, bool, bytes, bytes, int], None]
+"""Called with consumer tag, delivery tag, redelivered, properties on the wire, body, size of the body in bytes.
+
+Of a body that is longer than allowed, only the first HEAD_BYTES come.
+"""
 
 
 class Deliveries:
-    """Reads a connection of py-amqp. The deliveries of one channel go to `taken`, all other frames to py-amqp."""
+    """Reads a connection of py-amqp. The deliveries of one channel go to `taken`, all other frames to py-amqp.
 
-    def __init__(self, connection: Connection, channel: int, taken: OnDelivery) -> None:
+    Args:
+        connection: the connection.
+        channel: the number of the channel.
+        taken: gets the deliveries.
+        longest: maximum number of bytes of a body; of a longer one, the rest is never kept in memory.
+    """
+
+    def __init__(self, connection: Connection, channel: int, taken: OnDelivery, longest: int = LONGEST) -> None:
         self._transport: Any = connection.transport
         self._longest = connection.frame_max
+        self._longest_body = longest
         self._channel = channel
         self._taken = taken
         self._others: Callable[[tuple[int, int, bytes]], bool] = connection.on_inbound_frame
         connection.on_inbound_frame = self._frame
         # the message whose first frames are taken
-        self._method, self._properties, self._left = b"", b"", -1
+        self._method, self._properties, self._size, self._left = b"", b"", 0, -1
         self._parts: list[bytes] = []
 
     def read(self, timeout: float) -> int:
@@ -132,11 +145,8 @@ class Deliveries:
             place = after
         if left or not whole:
             raise _not_amqp()
-        self._deliver(
-            buffer[position + 7 : header - 1],
-            buffer[header + 19 : body - 1],
-            parts[0] if len(parts) == 1 else b"".join(parts),
-        )
+        whole_body = parts[0] if len(parts) == 1 else b"".join(parts)
+        self._deliver(buffer[position + 7 : header - 1], buffer[header + 19 : body - 1], whole_body, len(whole_body))
         return place
 
     def _frame(self, frame: tuple[int, int, bytes]) -> bool:
@@ -150,27 +160,30 @@ class Deliveries:
         if not self._method:
             return self._others(frame)
         if kind == _HEADER and self._left < 0:
-            self._left, self._properties = int.from_bytes(payload[4:12], "big"), bytes(payload[12:])
+            self._size = self._left = int.from_bytes(payload[4:12], "big")
+            self._properties = bytes(payload[12:])
         elif kind == _BODY and 0 < len(payload) <= self._left:
+            if self._size <= self._longest_body or self._size - self._left < HEAD_BYTES:
+                self._parts.append(bytes(payload))
             self._left -= len(payload)
-            self._parts.append(bytes(payload))
         elif kind != _BODY or payload:
             raise _not_amqp()
         if self._left:
             return False
-        method, wire, body = self._method, self._properties, b"".join(self._parts)
-        self._method, self._properties, self._left, self._parts = b"", b"", -1, []
-        self._deliver(method, wire, body)
+        method, wire, body, size = self._method, self._properties, b"".join(self._parts), self._size
+        self._method, self._properties, self._size, self._left, self._parts = b"", b"", 0, -1, []
+        self._deliver(method, wire, body, size)
         return True
 
-    def _deliver(self, method: bytes, wire: bytes, body: bytes) -> None:
+    def _deliver(self, method: bytes, wire: bytes, body: bytes, size: int) -> None:
         tag = 5 + method[4]
         self._taken(
             method[5:tag].decode(),
             int.from_bytes(method[tag : tag + 8], "big"),
             bool(method[tag + 8] & 1),
             wire,
-            body,
+            body if size <= self._longest_body else body[:HEAD_BYTES],
+            size,
         )
 
 

@@ -16,7 +16,7 @@ from functools import partial
 from amqp import exceptions as amqp
 
 from meterhouse.errors import MeterhouseError
-from meterhouse.stream import Batch, Raw
+from meterhouse.stream import Batch, Raw, too_long
 from meterhouse.stream.connection import Link, is_a_stream, not_a_stream
 from meterhouse.stream.deliveries import Deliveries
 from meterhouse.stream.headers import properties
@@ -54,6 +54,7 @@ class Work:
         queues: the queues to consume.
         pace: when a batch is full.
         max_messages: the number of messages at which a batch is full.
+        longest: maximum number of bytes of a message; of a longer one, only the start is taken, with a fault.
         gap_seconds: the minimum time between small batches.
         position: how far a stream queue is read, by the name of its position.
         follow: whether to continue until stopped.
@@ -64,6 +65,7 @@ class Work:
     queues: Queues
     pace: Pace
     max_messages: int
+    longest: int
     gap_seconds: float
     position: Callable[[str], int | None]
     follow: bool
@@ -87,7 +89,7 @@ class Drain:
         self._link, self._work, self._queues = link, work, work.queues
         self._places = {name: link.broker.place(name) for name in self._queues.names}
         self._channel = link.connection.channel()
-        self._deliveries = Deliveries(link.connection, self._channel.channel_id, self._take)
+        self._deliveries = Deliveries(link.connection, self._channel.channel_id, self._take, work.longest)
         self._consumed: set[str] = set()
         self._missing: set[str] = set()
         self._maybe_streams: dict[str, bool] = {}  # queue → whether it still has to be checked
@@ -193,7 +195,7 @@ class Drain:
         self._consumed.add(name)  # the consumer's tag is the queue's name: a delivery may come before the answer
         self._link.consume(self._channel, name, offset, consumer_tag=name)
 
-    def _take(self, name: str, tag: int, redelivered: bool, wire: bytes, body: bytes) -> None:
+    def _take(self, name: str, tag: int, redelivered: bool, wire: bytes, body: bytes, size: int) -> None:
         if self._closing:
             return
         self._tag, self._last_message = tag, time.monotonic()
@@ -209,7 +211,8 @@ class Drain:
             self._maybe_streams[name] = True  # checked later, because no command can be sent during a read
         if not self._taken:
             self._first_at, self.quiet_since = self._last_message, None
-        self._taken.append(Raw(body, name, "", wire, redelivered, self._places[name]))
+        fault = too_long(size, self._work.longest)
+        self._taken.append(Raw(body, name, fault, wire, redelivered, self._places[name]))
         self._tags.append(tag)
         self._bytes += len(body)
 

@@ -1,32 +1,118 @@
-"""Reads lines of files, plain or compressed, up to where a file is damaged."""
+"""Reads lines of files, plain or compressed, up to where a file is damaged. Whatever a file has, memory is bounded."""
 
 import gzip
+import os
+import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from meterhouse.stream import HEAD_BYTES
 
 BOM = b"\xef\xbb\xbf"
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+BLOCK_BYTES = 1 << 18
+"""How much is read at once."""
 
 
 class Damaged(Exception):
-    """A compressed file that cannot be read from a line on; the message says why."""
+    """A file that cannot be read from a line on; the message says why.
 
-    def __init__(self, number: int, reason: Exception) -> None:
-        self.number = number
-        super().__init__(f"the file is damaged from here on: {reason}")
+    Attributes:
+        number: the line.
+        start: what was read of it.
+    """
+
+    def __init__(self, number: int, reason: str, start: bytes = b"") -> None:
+        self.number, self.start = number, start
+        super().__init__(reason)
 
 
-def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The file's lines with their numbers, from 1. A byte-order mark at the start is removed.
+class Line(NamedTuple):
+    """A line of a file.
+
+    Attributes:
+        number: counted from 1.
+        text: its bytes, without the line feed. Of a line that is longer than allowed, the first HEAD_BYTES.
+        size: how many bytes it has in the file, without the line feed.
+    """
+
+    number: int
+    text: bytes
+    size: int
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file of a folder that others write into.
+
+    Raises:
+        OSError: it cannot be opened, or is a link or no regular file.
+    """
+    # Without O_NONBLOCK, a pipe without a writer would block.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(0, "it is not a regular file")
+    return os.fdopen(descriptor, "rb")
+
+
+def numbered_lines(path: Path, longest: int, opened: Callable[[Path], BinaryIO] = open_regular) -> Iterator[Line]:
+    """The file's lines. A byte-order mark at the start is removed. A name that ends in `.gz` is decompressed.
+
+    Args:
+        path: the file.
+        longest: maximum number of bytes of a line; of a longer one, only the start is kept.
+        opened: opens the file.
 
     Raises:
         OSError: the file cannot be opened or read.
-        Damaged: it is compressed and cannot be read to its end; the lines before were yielded.
+        Damaged: it is not UTF-8 or cannot be decompressed to its end; the lines before were yielded.
     """
-    number = 0
+    with opened(path) as handle:
+        if not path.name.endswith(".gz"):
+            yield from lines(lambda: handle.read(BLOCK_BYTES), longest)
+            return
+        with gzip.GzipFile(fileobj=handle) as unpacked:
+            yield from lines(lambda: unpacked.read1(BLOCK_BYTES), longest)
+
+
+def lines(read: Callable[[], bytes], longest: int) -> Iterator[Line]:
+    """The lines of what `read` returns block by block, until it returns nothing; see `numbered_lines`."""
+    number, size = 1, 0
+    parts: list[bytes] = []  # of the line that has not ended yet
+
+    def add(part: bytes) -> None:
+        nonlocal size
+        if size <= longest:
+            parts.append(part)
+        size += len(part)
+        if size > longest:
+            parts[:] = [b"".join(parts)[:HEAD_BYTES]]
+
+    def end() -> Line:
+        nonlocal number, size
+        ended = Line(number, b"".join(parts), size)
+        parts.clear()
+        number, size = number + 1, 0
+        return ended
+
+    first = True
     try:
-        with gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb") as handle:
-            for number, line in enumerate(handle, 1):
-                yield number, line.removeprefix(BOM) if number == 1 else line
+        while block := read():
+            if first and block.startswith(_UTF_16):
+                raise Damaged(1, "the file is UTF-16, not UTF-8. Save it as UTF-8", block[:HEAD_BYTES])
+            if first:
+                block, first = block.removeprefix(BOM), False
+            rest, *others = block.split(b"\n")
+            add(rest)
+            for other in others:
+                yield end()
+                add(other)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise Damaged(number + 1, error) from None
+        if size and isinstance(error, gzip.BadGzipFile):  # behind data that was complete
+            yield end()
+        start = b"".join(parts)[:HEAD_BYTES]
+        raise Damaged(number, f"the file is damaged from here on: {error}", start) from None
+    if size:
+        yield end()

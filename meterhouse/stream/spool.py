@@ -1,11 +1,15 @@
 """The spool: a folder that producers drop files of JSON lines into, by rename.
 
 A file is ready when its name ends in `.jsonl` or `.jsonl.gz` and does not start with a dot. It has one message a line,
-with or without oslo.messaging's envelope. It is deleted only when all of its messages are landed. A damaged file stays,
-renamed to `NAME.corrupt`, because it has messages that could not be read.
+with or without oslo.messaging's envelope. It is deleted only when all of its messages are landed. A file that is
+damaged, or has a message that is too long, stays, renamed to `NAME.corrupt`, because it has messages that are nowhere
+else.
+
+Whoever may write into the folder must not choose what Meterhouse reads elsewhere: links are not followed.
 """
 
 import logging
+import stat
 import time
 from collections.abc import Generator, Iterator
 from contextlib import suppress
@@ -13,7 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from meterhouse.errors import MeterhouseError
-from meterhouse.stream import Backlog, Batch, Raw, Waiting
+from meterhouse.private_files import make_folder
+from meterhouse.stream import LONGEST, Backlog, Batch, Raw, Waiting, too_long
 from meterhouse.stream.files import Damaged, numbered_lines
 
 ENDINGS = (".jsonl", ".jsonl.gz")
@@ -29,28 +34,48 @@ class Spool:
     Args:
         folder: the folder.
         max_bytes: bytes of messages at which a batch ends, which limits the memory that long messages take.
+        longest: maximum number of bytes of a message; of a longer one, only the start is taken, with a fault.
     """
 
     name = "spool"
 
-    def __init__(self, folder: Path, max_bytes: int = 64 << 20) -> None:
+    def __init__(self, folder: Path, max_bytes: int = 64 << 20, longest: int = LONGEST) -> None:
         self.folder = folder
         self.max_bytes = max_bytes
+        self.longest = longest
+        self._warned: set[Path] = set()
 
     def _ready(self) -> list[Path]:
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            return sorted(
-                path
-                for path in self.folder.iterdir()
-                if path.name.endswith(ENDINGS) and not path.name.startswith(".") and path.is_file()
-            )
+            make_folder(self.folder)
+            named = [
+                path for path in self.folder.iterdir() if path.name.endswith(ENDINGS) and not path.name.startswith(".")
+            ]
+            return sorted(path for path in named if self._is_regular(path))
         except OSError as error:
             raise MeterhouseError(
                 f"the spool folder cannot be read: {error.strerror}",
                 where=str(self.folder),
                 hint="Check METERHOUSE_STREAM_URL and the folder's owner",
             ) from error
+
+    def _is_regular(self, path: Path) -> bool:
+        """Whether this is a file itself; if not, a warning is logged once."""
+        try:
+            mode = path.lstat().st_mode
+        except FileNotFoundError:  # landed by another process
+            return False
+        if stat.S_ISREG(mode):
+            return True
+        kind = "a link" if stat.S_ISLNK(mode) else "a folder" if stat.S_ISDIR(mode) else "a pipe, socket or device"
+        self._warn(path, f"is skipped: it is {kind}, and the spool takes only files. Move it out of the spool")
+        return False
+
+    def _warn(self, path: Path, what: str) -> None:
+        """Log what is wrong with an entry of the folder, once."""
+        if path not in self._warned:
+            self._warned.add(path)
+            log.warning("%s %s", path, what)
 
     def close(self) -> None:
         """Do nothing: a folder has no connection."""
@@ -112,17 +137,17 @@ class Spool:
             for path in ready:
                 whole = True
                 try:
-                    for raw in _lines(path):
+                    for raw in _lines(path, self.longest):
                         taken.append(raw)
                         size += len(raw.body)
-                        whole = not raw.fault
+                        whole = whole and not raw.fault
                         if len(taken) >= max_messages or size >= self.max_bytes:
                             yield batch()
                             size = 0
                 except FileNotFoundError:
                     continue  # landed by another process
                 except OSError as error:
-                    log.warning("%s cannot be read and stays in the spool: %s", path, error.strerror)
+                    self._warn(path, f"cannot be read and stays in the spool: {error.strerror}. Check its owner")
                     continue
                 read[path] = whole
             if taken or read:
@@ -132,15 +157,15 @@ class Spool:
                 return
 
 
-def _lines(path: Path) -> Iterator[Raw]:
-    """The file's lines. If it is damaged, the last message has the fault.
+def _lines(path: Path, longest: int) -> Iterator[Raw]:
+    """The file's messages. One that is too long has a fault; if the file is damaged, so has the last one.
 
     Raises:
         OSError: the file cannot be opened or read.
     """
     try:
-        for number, line in numbered_lines(path):
-            if body := line.strip():
-                yield Raw(body, f"spool:{path.name}:{number}")
+        for number, line, size in numbered_lines(path, longest):
+            if body := line.strip() if size <= longest else line:
+                yield Raw(body, f"spool:{path.name}:{number}", too_long(size, longest))
     except Damaged as damage:
-        yield Raw(b"", f"spool:{path.name}:{damage.number}", fault=str(damage))
+        yield Raw(damage.start, f"spool:{path.name}:{damage.number}", str(damage))

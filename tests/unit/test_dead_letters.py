@@ -25,8 +25,10 @@ from hypothesis import strategies as st
 from meterhouse import cli, dead_letters, times
 from meterhouse import settings as own_settings
 from meterhouse.archive.seal import archive
+from meterhouse.collection import dead_letter_retry
 from meterhouse.collection.collect import collect
 from meterhouse.collection.dead_letter_retry import retry
+from meterhouse.collection.landing import Landing
 from meterhouse.conversion.signatures import signature
 from meterhouse.conversion.step import convert
 from meterhouse.dead_letters import Letter, Selection, find, hex_id, purge, store_letters
@@ -474,6 +476,19 @@ def test_letters_are_retried_in_bounded_pieces(site: Site, monkeypatch: pytest.M
     assert (done.landed, done.removed, done.kept) == (5, 5, 5)
     assert told == [(3, 10), (6, 10), (9, 10), (10, 10)]
     assert message_ids(site) == ["m1", "m3", "m5", "m7", "m9"]
+
+
+def test_long_letters_are_retried_in_pieces_of_bounded_bytes(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dead_letter_retry, "_BYTES_AT_ONCE", 1000)
+    sizes: list[int] = []
+    land = Landing.land
+    monkeypatch.setattr(
+        Landing, "land", lambda self, raws: sizes.append(sum(len(raw.body) for raw in raws)) or land(self, raws)
+    )
+    put(site, *(letter(json.dumps(notification(f"m{n}", x="x" * 300)).encode()) for n in range(7)))
+    assert retry(site, Selection()).landed == 7
+    assert len(sizes) == 7
+    assert count(site, "dead_letters") == 0
 
 
 def test_nothing_is_retried_if_there_are_no_letters(site: Site) -> None:

@@ -95,7 +95,6 @@ def test_backfill_recomputes_and_says_how_much(run: Any, tmp_path: Path) -> None
         (["report", "usage"], "unknown report 'usage'. Did you mean"),
         (["alarms", "history", "nothing"], "unknown alarm 'nothing'"),
         (["backfill", "rolups", "--from", "2026-11-10", "--to", "2026-11-11"], "Did you mean rollups?"),
-        (["load", "nowhere.csv"], "nowhere.csv: is not a file"),
         (["sql", "SELEC 1"], "SQL on the lake: Parser Error"),
         (["sql", "--on", "warehouse", "DELETE FROM series"], "SQL on the warehouse"),
         (["statistics", "cpu_util", "-q", "colour", "eq", "red"], "unknown field 'colour'"),
@@ -213,6 +212,17 @@ def test_convert_continues_after_a_message_that_it_cannot_convert(run: Any) -> N
         assert found[-1]["message_id"] == "m1"
 
 
+def test_convert_continues_after_a_line_that_is_too_long_or_nested_too_deeply(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("METERHOUSE_MESSAGE_BYTES", "65536")
+    deep = json.dumps(notification("m0")).replace('"payload": {', '"payload": {"a": ' + "[" * 9_000 + "]" * 9_000 + ",")
+    found = lines(run("convert", "events", stdin="\n".join(["x" * 70_000, deep, json.dumps(notification("m1"))])))
+    assert found[0]["error"]["detail"].startswith("line 1: it has 70,000 bytes, more than METERHOUSE_MESSAGE_BYTES")
+    assert found[-1]["message_id"] == "m1"
+    assert len(found) == 3
+
+
 def test_every_result_of_sql_prints_as_json(run: Any, tmp_path: Path) -> None:
     drop(tmp_path / "spool", "a.jsonl", [polling("b1", [polled(1.0, at(1))]), b"\xff junk"])
     run("collect")
@@ -223,12 +233,21 @@ def test_every_result_of_sql_prints_as_json(run: Any, tmp_path: Path) -> None:
     assert lines(run("samples", "cpu_util", "-q", "type", "eq", "gauge", "--json"))[0]["volume"] == 1.0
 
 
-def test_files_before_an_unusable_one_are_loaded(run: Any, tmp_path: Path) -> None:
+def test_files_beside_unusable_ones_are_loaded_and_the_figures_count_each_line(run: Any, tmp_path: Path) -> None:
     good, bad = tmp_path / "good.csv", tmp_path / "bad.csv"
-    good.write_text("timestamp,value\n2026-11-10,1\n")
+    good.write_text("timestamp,value\n2026-11-10,1\n2026-11-10,2\nsoon,3\n")
     bad.write_text("x,y\n1,2\n")
-    result = run("load", str(good), str(bad))
-    assert "bad.csv:1: has no column timestamp" in str(result.exception)
+    result = run("load", str(bad), str(good), str(tmp_path / "missing.csv"), "--json")
+    assert result.exit_code == 1
+    assert "bad.csv:1: has an unknown column 'x'" in result.stderr
+    assert "missing.csv: is not a file" in result.stderr
+    figures = json.loads(result.stdout)
+    assert {name: figures[name] for name in ("files", "messages", "samples", "dead_letters")} == {
+        "files": 1,
+        "messages": 3,
+        "samples": 2,
+        "dead_letters": 1,
+    }
     assert lines(run("statistics", "good", "--json"))[0]["count"] == 1
 
 

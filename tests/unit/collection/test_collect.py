@@ -90,6 +90,19 @@ def test_a_damaged_file_is_a_dead_letter_and_the_rest_is_collected(site: Site) -
     assert [path.name for path in site.settings.spool.iterdir()] == ["b.jsonl.gz.corrupt"]
 
 
+def test_a_message_that_is_too_long_is_one_dead_letter_however_often_its_file_comes(open_site: OpenSite) -> None:
+    site = open_site(message_bytes=1 << 16)
+    lines = [notification("m1"), b"x" * 70_000, notification("m2")]
+    for landed, dead, known in ((2, 1, 0), (0, 0, 1)):
+        drop(site.settings.spool, "a.jsonl", lines)
+        drop(site.settings.spool, "b.jsonl", [notification("m3")])
+        done = collect(site)
+        assert (done.landed, done.dead_letters, done.dead_letters_known) == (landed + bool(landed), dead, known)
+    (letter,) = rows(site, "dead_letters")
+    assert (letter["queue"], letter["body"]) == ("spool:a.jsonl:2", b"x" * (1 << 16))
+    assert [path.name for path in site.settings.spool.iterdir()] == ["a.jsonl.corrupt"]
+
+
 def test_a_second_run_changes_nothing(site: Site) -> None:
     drop(site.settings.spool, "a.jsonl", [notification("m1"), b"bad"])
     collect(site)

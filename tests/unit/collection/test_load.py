@@ -2,6 +2,9 @@
 
 import gzip
 import json
+import re
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,9 +15,10 @@ from conftest import OpenSite
 from meterhouse import times
 from meterhouse.catalog import catalog
 from meterhouse.collection.load import load
-from meterhouse.errors import AlreadyRunning, MeterhouseError
+from meterhouse.errors import AlreadyRunning
 from meterhouse.queries.statistics import statistics
 from meterhouse.site import Site
+from meterhouse.stream import HEAD_BYTES
 
 
 def write(path: Path, text: str) -> Path:
@@ -39,7 +43,7 @@ def test_every_column_of_a_csv_is_taken(open_site: OpenSite, tmp_path: Path) -> 
     site = open_site(sample_source="mine")
     path = write(
         tmp_path / "a.csv",
-        "\ufefftimestamp, meter ,resource_id,volume,type,unit,project_id,user_id,source,other\r\n"
+        "\ufefftimestamp, meter ,resource_id,volume,type,unit,project_id,user_id,source,monotonic_time\r\n"
         '2026-11-10 12:00:00,"a,b",r,1,cumulative,B,p,u,s,x\r\n2026-11-10T12:01:00,"m",,2,,,"",,,\r\n',
     )
     load(site, [path])
@@ -92,7 +96,13 @@ def test_of_several_rows_with_one_time_the_last_counts(site: Site, tmp_path: Pat
 def test_samples_from_json_lines_equal_those_from_csv(site: Site, tmp_path: Path) -> None:
     lines = [
         {"timestamp": "2026-11-10T12:00:00Z", "counter_name": "m", "counter_volume": 1.5, "counter_type": "delta"},
-        {"timestamp": "2026-11-10T12:00:00Z", "meter": "m", "volume": 2, "resource_id": "r", "extra": {"a": 1}},
+        {
+            "timestamp": "2026-11-10T12:00:00Z",
+            "meter": "m",
+            "volume": 2,
+            "resource_id": "r",
+            "resource_metadata": {"a": 1},
+        },
         {"timestamp": "soon", "volume": 2},
     ]
     lines = [{"meter": one.pop("counter_name", one.get("meter")), **one} for one in lines]
@@ -122,23 +132,173 @@ def test_notifications_are_landed_as_if_collected(site: Site, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("a.csv", "time,value\n1,2\n", r"a\.csv:1: has no column timestamp\. Columns: timestamp,volume"),
-        ("a.csv", "x,y\n1,2\n", "has no column timestamp and no column volume"),
-        ("a.csv", "timestamp,value,volume\n1,2,3\n", "has two columns for volume"),
+        ("a.csv", "time,value\n1,2\n", r"a\.csv:1: has an unknown column 'time'\. Did you mean timestamp"),
+        ("a.csv", "meter,unit\n1,2\n", "has no column timestamp and no column volume.*Columns: timestamp,volume"),
+        ("a.csv", "timestamp,vlaue\n1,2\n", "unknown column 'vlaue'. Did you mean value"),
+        ("a.csv", "timestamp,value,nmae\n1,2,cpu\n", "unknown column 'nmae'. Did you mean name"),
+        ("a.csv", "timestamp,value,\n1,2,\n", "has no name for column 3"),
+        ("a.csv", "timestamp,value,volume\n1,2,3\n", "has two columns for volume: value and volume"),
+        ("a.csv", "timestamp,value,name,Counter Name\n1,2,3,4\n", "two columns for meter: name and Counter Name"),
+        ("a.csv", "timestamp;Timestamp;value\n1;2;3\n", "two columns for timestamp: timestamp and Timestamp"),
+        ("a.jsonl", '{"timestamp": "2026-11-10", "vlaue": 1, "meter": "m"}', "unknown column 'vlaue'. Did you mean"),
+        ("a.jsonl", '{"timestamp": "2026-11-10", "value": 1, "name": "m", "meter": "n"}', "two columns for meter"),
+        ("a.json", '[\n{"timestamp": "2026-11-10", "value": 1}', "is not a JSON array of samples"),
+        ("a.json", '[{"timestamp": "2026-11-10", "value": 1, "x": 2}]', "unknown column 'x'"),
+        ("a.csv", "timestamp,value\n".encode("utf-16"), "cannot be read: the file is UTF-16, not UTF-8"),
+        ("a.csv", "timestamp" * 10_000, "cannot be read: it has 90,000 bytes"),
+        ("a.csv.gz", b"no gzip", "cannot be read: the file is damaged"),
         ("a.xlsx", "x", "unknown ending"),
+        ("a.csv", None, "is not a file"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_named(
-    site: Site, tmp_path: Path, name: str, text: str | None, said: str
+def test_a_file_that_cannot_be_used_is_named_and_the_others_are_loaded(
+    open_site: OpenSite, tmp_path: Path, name: str, text: str | bytes | None, said: str
 ) -> None:
-    path = tmp_path / name
-    if text is None:
-        path.write_bytes(b"no gzip")
+    site, path = open_site(message_bytes=1 << 16), tmp_path / name
+    if text is not None:
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    good = write(tmp_path / "good.csv", "timestamp,value\n2026-11-10,1\n")
+    done = load(site, [path, good])
+    (refused,) = done.refused
+    assert re.search(said, str(refused))
+    assert name in str(refused)
+    assert (done.files, done.samples) == (1, 1)
+    assert {row["meter"] for row in rows(site, "samples", "meter")} == {"good"}
+
+
+def test_the_spellings_of_ceilometer_its_client_and_gnocchi_are_understood(site: Site, tmp_path: Path) -> None:
+    when = "2026-11-10T12:00:00+00:00"
+    published = {
+        "id": "a-0", "name": "memory.usage", "type": "gauge", "unit": "MiB", "volume": 512.0, "user_id": "u",
+        "project_id": "p", "resource_id": "file", "timestamp": when, "resource_metadata": {"a": {}}, "source": "s",
+        "monotonic_time": None,
+    }  # fmt: skip
+    agents = {
+        "counter_name": "cpu", "counter_type": "cumulative", "counter_unit": "ns", "counter_volume": 5, "user_id": "u",
+        "project_id": "p", "resource_id": "agent", "timestamp": when, "resource_metadata": {}, "source": "s",
+        "message_id": "1", "message_signature": "0", "recorded_at": when,
+    }  # fmt: skip
+    gnocchi = [{"timestamp": when, "granularity": 300.0, "value": 7.5}, {"timestamp": "2026-11-11", "value": 8}]
+    files = [
+        write(tmp_path / "dump.jsonl", json.dumps(published)),
+        write(tmp_path / "agents.jsonl", json.dumps(agents)),
+        write(tmp_path / "usage.json", json.dumps(gnocchi, indent=2)),
+        write(
+            tmp_path / "client.csv",
+            f"Resource ID,Name,Type,Volume,Unit,Timestamp\nclient,disk.read.bytes,delta,9,B,{when}\n",
+        ),
+        write(tmp_path / "measures.csv", f'"timestamp","granularity","value"\n"{when}",300.0,3\n'),
+    ]
+    done = load(site, files)
+    assert (done.refused, done.collected.dead_letters) == ([], 0)
+    found = rows(site, "samples", "resource_id, meter, type, unit, volume", order="volume")
+    assert [tuple(row.values()) for row in found] == [
+        ("measures", "measures", "gauge", None, 3.0),
+        ("agent", "cpu", "cumulative", "ns", 5.0),
+        ("usage", "usage", "gauge", None, 7.5),
+        ("usage", "usage", "gauge", None, 8.0),
+        ("client", "disk.read.bytes", "delta", "B", 9.0),
+        ("file", "memory.usage", "gauge", "MiB", 512.0),
+    ]
+
+
+def test_the_name_of_a_file_is_the_meter_of_no_row_if_the_file_names_meters(site: Site, tmp_path: Path) -> None:
+    lines = ['{"timestamp": "2026-11-10", "value": 1}', '{"timestamp": "2026-11-10", "value": 2, "name": "m"}']
+    files = [
+        write(tmp_path / "a.jsonl", "\n".join(lines)),
+        write(tmp_path / "b.csv", "timestamp,value,meter\n2026-11-10,1,\n2026-11-10,2,m\n2026-11-10,3,  \n"),
+    ]
+    done = load(site, files)
+    assert {row["meter"] for row in rows(site, "samples", "meter")} == {"m"}
+    assert (done.samples, done.collected.dead_letters, done.messages) == (2, 3, 5)
+    letters = rows(site, "dead_letters", "queue, reason, decode(body) AS body", order="queue")
+    assert [row["queue"] for row in letters] == ["load:a.jsonl:1", "load:b.csv:2", "load:b.csv:4"]
+    assert {row["reason"] for row in letters} == {"the meter is missing"}
+    assert letters[0]["body"] == lines[0]
+
+
+def test_values_over_several_granularities_are_refused(site: Site, tmp_path: Path) -> None:
+    text = "timestamp,granularity,value\n2026-11-10,3600.0,1\n2026-11-10,300.0,2\n"
+    (refused,) = load(site, [write(tmp_path / "cpu.csv", text)]).refused
+    assert "2 granularities: 300.0, 3600.0" in str(refused)
+    assert count(site, "samples") == 0
+
+
+def test_a_key_that_is_not_known_only_rejects_its_line_if_the_first_sample_is_right(site: Site, tmp_path: Path) -> None:
+    lines = ['{"timestamp": "2026-11-10", "value": 1}', '{"timestamp": "2026-11-10", "value": 2, "nmae": "m"}']
+    done = load(site, [write(tmp_path / "a.jsonl", "\n".join(lines))])
+    assert (done.samples, done.collected.dead_letters) == (1, 1)
+    (letter,) = rows(site, "dead_letters")
+    assert letter["reason"].startswith("has an unknown column 'nmae'. Did you mean name")
+
+
+def test_a_quote_that_is_not_closed_only_rejects_its_line(site: Site, tmp_path: Path) -> None:
+    good = [f"2026-11-10T00:{minute:02}:00Z,{minute},r," for minute in range(60)]
+    text = ["timestamp,value,resource_id,metadata", *good[:2], '2026-11-10,1,"r,', *good[2:]]
+    files = [
+        write(tmp_path / "a.csv", "\n".join(text)),
+        write(tmp_path / "b.csv", "\n".join([*text, *good[2:] * 100])),  # longer than a value may be
+        write(tmp_path / "c.csv", "\n".join([text[0], '2026-11-10,7,s,"{', '}"', *good])),
+    ]
+    done = load(site, files)
+    assert done.samples == 60 + 5860 + 61
+    found = rows(site, "dead_letters", "queue, reason")
+    assert {row["queue"] for row in found} == {"load:a.csv:4", "load:b.csv:4"}
+    assert {row["reason"] for row in found} == {"a quote is not closed"}
+    assert {row["resource_id"] for row in rows(site, "samples", "resource_id")} == {"r", "s"}
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.jsonl", "notifications.jsonl"])
+def test_a_line_that_is_too_long_is_a_dead_letter_with_its_head_once(
+    open_site: OpenSite, tmp_path: Path, name: str
+) -> None:
+    site = open_site(message_bytes=1 << 16)
+    if "csv" in name:
+        lines = ["timestamp,value,unit", "2026-11-10,1,", f"2026-11-10,2,{'x' * 70_000}", "2026-11-10,3,"]
+    elif name == "a.jsonl":
+        lines = [json.dumps({"timestamp": "2026-11-10", "value": 1, "unit": "x" * size}) for size in (1, 70_000, 2)]
     else:
-        write(path, text)
-    with pytest.raises(MeterhouseError, match=said) as caught:
-        load(site, [path])
-    assert name in str(caught.value)
+        lines = [json.dumps(notification(f"m{size}", x="x" * size)) for size in (1, 70_000, 2)]
+    path = write(tmp_path / name, "\n".join(lines))
+    for dead, known in ((1, 1), (0, 2)):
+        done = load(site, [path, path])
+        assert (done.collected.dead_letters, done.collected.dead_letters_known) == (dead, known)
+        assert done.messages == 6
+    (letter,) = rows(site, "dead_letters")
+    assert letter["body"] == lines[-2].encode()[:HEAD_BYTES]
+    assert letter["reason"].startswith(f"it has {len(lines[-2]):,} bytes, more than METERHOUSE_MESSAGE_BYTES allows")
+    assert count(site, "samples") + count(site, "notifications") == 2
+
+
+BOUNDED = """
+import resource, sys
+from pathlib import Path
+from meterhouse.collection import load as loading
+from meterhouse.settings import read_settings
+from meterhouse.site import Site
+site = Site.open(read_settings(home=Path(sys.argv[1]), memory_limit="256MB"))
+loading.load(site, [Path(sys.argv[2])])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+done = loading.load(site, [Path(each) for each in sys.argv[3:]])
+print(done.messages, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
+"""
+
+
+def test_memory_of_a_load_is_bounded_however_many_lines_a_small_file_has(tmp_path: Path, migrated: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "warehouse.db").write_bytes(migrated.read_bytes())
+    text = "timestamp,value,monotonic_time\n" + f"2026-11-10T12:00:00Z,{'1' * 300},{'0' * 30_000}\n" * 4_000
+    small, large = write(tmp_path / "a.csv.gz", text[:100_000]), write(tmp_path / "b.csv.gz", text)
+    command = [sys.executable, "-c", BOUNDED, *map(str, (tmp_path / "home", small, large))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    messages, grown = map(int, done.stdout.split())
+    assert messages == 4_000
+    assert grown < 80, f"{grown} MiB more for {len(text) >> 20} MiB of lines"
+
+
+def test_line_feeds_without_which_no_row_ends_are_a_dead_letter(site: Site, tmp_path: Path) -> None:
+    done = load(site, [write(tmp_path / "a.csv", "timestamp,value\n2026-11-10,1\r2026-11-10,2\n2026-11-11,3\n")])
+    assert (done.samples, done.collected.dead_letters) == (1, 1)
 
 
 def test_rows_of_another_width_do_not_affect_others_and_keep_their_line(site: Site, tmp_path: Path) -> None:
@@ -179,7 +339,7 @@ def test_each_line_of_json_has_its_own_columns_and_its_texts_as_they_are(site: S
     assert (done.samples, done.collected.dead_letters) == (2, 3)
     letters = rows(site, "dead_letters", "reason, decode(body) AS body", order="queue")
     assert [row["body"] for row in letters] == lines[2:]
-    assert letters[1]["reason"] == "the timestamp is missing"
+    assert letters[1]["reason"] == "a notification in a file of samples"
 
 
 def test_a_csv_may_have_quotes_capitals_spaces_and_other_separators(site: Site, tmp_path: Path) -> None:
@@ -223,13 +383,6 @@ def test_a_known_letter_is_counted_as_known(site: Site, tmp_path: Path) -> None:
 def test_empty_files_load_as_nothing(site: Site, tmp_path: Path) -> None:
     done = load(site, [write(tmp_path / "a.jsonl", "\n\n"), write(tmp_path / "b.csv", "timestamp,value\n")])
     assert (done.files, done.samples) == (2, 0)
-
-
-def test_a_missing_file_is_reported_before_anything_is_loaded(site: Site, tmp_path: Path) -> None:
-    good = write(tmp_path / "a.csv", "timestamp,value\n2026-11-10,1\n")
-    with pytest.raises(MeterhouseError, match="is not a file"):
-        load(site, [good, tmp_path / "missing.csv"])
-    assert count(site, "samples") == 0
 
 
 def test_loading_fails_while_another_load_is_running(site: Site, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ from meterhouse.collection.collect import Limits, batches, collect
 from meterhouse.collection.intake import intake
 from meterhouse.errors import MeterhouseError
 from meterhouse.site import Site
-from meterhouse.stream import Batch, Raw, drain
+from meterhouse.stream import HEAD_BYTES, Batch, Raw, drain
 from meterhouse.stream.amqp import AmqpStream
 from meterhouse.stream.connection import connect
 from meterhouse.stream.headers import properties
@@ -348,6 +348,20 @@ def test_a_message_that_is_not_a_notification_is_a_dead_letter_with_queue_and_he
         assert kept["content_type"] == "application/json"
         assert kept["application_headers"]["x-death"] == [{"queue": "before", "count": 2}]
     assert depth(amqp_url, queue) == 0
+
+
+def test_a_message_that_is_too_long_is_a_dead_letter_with_its_head_and_is_acknowledged(
+    amqp_url: str, queue: str, open_site: OpenSite
+) -> None:
+    long = json.dumps({"event_type": "x", "message_id": "long", "payload": "x" * 3_000_000}).encode()
+    publish(amqp_url, "", queue, [b'{"event_type": "x", "message_id": "1"}', long, b'{"event_type": "x"}'])
+    site = open_site(stream_url=amqp_url, stream_queues=queue, message_bytes=1 << 20)
+    done = collect(site)
+    assert (done.landed, done.dead_letters) == (2, 1)
+    assert depth(amqp_url, queue) == 0
+    (letter,) = rows(site, "dead_letters")
+    assert letter["body"] == long[:HEAD_BYTES]
+    assert letter["reason"].startswith(f"it has {len(long):,} bytes, more than METERHOUSE_MESSAGE_BYTES allows")
 
 
 def test_a_header_that_cannot_be_read_holds_up_nothing(amqp_url: str, queue: str) -> None:

@@ -13,7 +13,7 @@ from amqp.basic_message import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meterhouse.stream import deliveries
+from meterhouse.stream import HEAD_BYTES, deliveries
 from meterhouse.stream.deliveries import Deliveries
 from meterhouse.stream.headers import headers, properties
 
@@ -85,7 +85,7 @@ def delivery(
 def read(pieces: Sequence[bytes]) -> tuple[list[Delivered], Wire]:
     taken: list[Delivered] = []
     wire = Wire(pieces)
-    source = Deliveries(wire, OURS, lambda *one: taken.append(one))
+    source = Deliveries(wire, OURS, lambda *one: taken.append(one[:5]))
     while wire.pieces:
         source.read(0.1)
     return taken, wire
@@ -153,11 +153,28 @@ def test_a_body_of_many_frames_is_complete(size: int) -> None:
         assert [(one[1], one[4]) for one in taken] == [(1, b"before"), (2, body), (3, b"after")]
 
 
+@pytest.mark.parametrize("size", [100_001, 5_000_000])
+def test_of_a_body_that_is_too_long_only_the_head_is_kept(size: int) -> None:
+    body = bytes(at % 251 for at in range(size))
+    stream = b"".join([*delivery(1, b"before"), *delivery(2, body), *delivery(3, body[:100_000])])
+    for piece in (1 << 14, 1 << 18, len(stream)):
+        taken: list[tuple[int, bytes, int]] = []
+        wire = Wire([stream[at : at + piece] for at in range(0, len(stream), piece)])
+        source = Deliveries(wire, OURS, lambda *one, into=taken: into.append((one[1], *one[4:])), longest=100_000)
+        held = 0
+        while wire.pieces:
+            source.read(0.1)
+            held = max(held, sum(map(len, source._parts)))
+        assert [(tag, size) for tag, _, size in taken] == [(1, 6), (2, size), (3, 100_000)]
+        assert [one[1] for one in taken] == [b"before", body[:HEAD_BYTES], body[:100_000]]
+        assert held < 300_000
+
+
 def test_what_the_library_reads_while_it_waits_for_an_answer_is_taken_too() -> None:
     """py-amqp then reads frames itself, and passes each to the connection's handler."""
     taken: list[Delivered] = []
     wire = Wire([b"".join([*delivery(1, b"one"), ASKED])])
-    source = Deliveries(wire, OURS, lambda *one: taken.append(one))
+    source = Deliveries(wire, OURS, lambda *one: taken.append(one[:5]))
     plain = wire.on_inbound_frame
     held = delivery(2, b"two", piece=2)
 
@@ -176,7 +193,7 @@ def test_the_library_may_continue_to_read_from_the_buffer() -> None:
     taken: list[Delivered] = []
     behind = b"".join(delivery(2, b"two"))
     wire = Wire([b"".join([*delivery(1, b"one"), ASKED, ASKED]) + behind[:20]])
-    source = Deliveries(wire, OURS, lambda *one: taken.append(one))
+    source = Deliveries(wire, OURS, lambda *one: taken.append(one[:5]))
     answers = []
 
     def others(given: tuple[int, int, bytes]) -> bool:

@@ -2,13 +2,18 @@
 
 import gzip
 import logging
+import os
+import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from builders import drop
 
 from meterhouse.errors import MeterhouseError
-from meterhouse.stream import Batch, spool
+from meterhouse.stream import HEAD_BYTES, Batch, spool
+from meterhouse.stream.files import open_regular
 from meterhouse.stream.spool import Spool
 
 
@@ -117,17 +122,141 @@ def test_a_file_that_cannot_be_opened_stays_and_the_rest_is_read(
     drop(tmp_path, "b.jsonl", [b"2"])
     lines = spool._lines
 
-    def refused(path: Path):
+    def refused(path: Path, longest: int):
         if path.name == "a.jsonl":
             raise PermissionError(13, "Permission denied")
-        yield from lines(path)
+        yield from lines(path, longest)
 
     monkeypatch.setattr(spool, "_lines", refused)
     with caplog.at_level(logging.WARNING):
-        (batch,) = _taken(Spool(tmp_path))
+        folder = Spool(tmp_path)
+        (batch,) = _taken(folder)
+        assert _taken(folder) == []
     assert bodies(batch) == [b"2"]
     assert names(tmp_path) == ["a.jsonl"]
-    assert "a.jsonl cannot be read and stays in the spool: Permission denied" in caplog.text
+    assert caplog.text.count("a.jsonl cannot be read and stays in the spool: Permission denied") == 1
+
+
+def test_what_is_not_a_file_is_skipped_with_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"secret\n")
+    spool_folder = tmp_path / "spool"
+    drop(spool_folder, "b.jsonl", [b"1"])
+    (spool_folder / "a.jsonl").symlink_to(secret)
+    (spool_folder / "c.jsonl").symlink_to(tmp_path / "nowhere")
+    (spool_folder / "d.jsonl").symlink_to("b.jsonl")
+    (spool_folder / "e.jsonl").symlink_to(tmp_path)
+    (spool_folder / "f.jsonl").mkdir()
+    os.mkfifo(spool_folder / "g.jsonl.gz")
+    drop(spool_folder, "z.jsonl", [b"2"])
+    folder = Spool(spool_folder)
+    waiting = folder.backlog()
+    with caplog.at_level(logging.WARNING):
+        (batch,) = _taken(folder)
+        assert _taken(folder) == []
+    assert waiting.messages == 2
+    assert bodies(batch) == [b"1", b"2"]
+    assert names(spool_folder) == ["a.jsonl", "c.jsonl", "d.jsonl", "e.jsonl", "f.jsonl", "g.jsonl.gz"]
+    assert secret.exists()
+    for name, kind in (("a.jsonl", "a link"), ("f.jsonl", "a folder"), ("g.jsonl.gz", "a pipe, socket or device")):
+        assert f"{name} is skipped: it is {kind}" in caplog.text
+    assert len(caplog.records) == 6
+
+
+def test_a_file_that_is_swapped_for_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"secret\n")
+    (tmp_path / "a.jsonl").symlink_to(tmp_path / "secret")
+    with pytest.raises(OSError, match="symbolic link"):
+        open_regular(tmp_path / "a.jsonl")
+    os.mkfifo(tmp_path / "b.jsonl")
+    with pytest.raises(OSError, match="not a regular file"):
+        open_regular(tmp_path / "b.jsonl")
+
+
+LONGEST = 100_000
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".jsonl.gz"])
+@pytest.mark.parametrize("last", [b"", b"\n"])
+def test_a_line_that_is_too_long_has_a_fault_and_the_next_ones_are_taken(
+    tmp_path: Path, ending: str, last: bytes
+) -> None:
+    long = bytes(32 + number % 90 for number in range(LONGEST + 1))
+    content = b"\n".join([b"1", long, b"2", long[:LONGEST], long * 9]) + last
+    (tmp_path / f"a{ending}").write_bytes(gzip.compress(content) if ending.endswith(".gz") else content)
+    drop(tmp_path, "b.jsonl", [b"3"])
+    (batch,) = _taken(Spool(tmp_path, longest=LONGEST))
+    head = long[:HEAD_BYTES]
+    assert bodies(batch) == [b"1", head, b"2", long[:LONGEST].strip(), head, b"3"]
+    faults = {raw.queue: raw.fault for raw in batch.messages if raw.fault}
+    assert list(faults) == [f"spool:a{ending}:2", f"spool:a{ending}:5"]
+    assert faults[f"spool:a{ending}:5"] == (
+        "it has 900,009 bytes, more than METERHOUSE_MESSAGE_BYTES allows (100,000); only the first 65,536 are kept"
+    )
+    assert names(tmp_path) == [f"a{ending}.corrupt"]
+
+
+MEASURED = """
+import resource, sys
+from pathlib import Path
+from meterhouse.stream.spool import Spool
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
+taken = [(len(raw.body), raw.fault) for batch in Spool(Path(sys.argv[1]), longest=1 << 20).batches(9) for raw in
+         batch.messages]
+print(len(taken), taken[0][1][:25], taken[-1], (peak() - before) >> 10, sep=";")
+"""
+
+
+def test_memory_is_bounded_whatever_a_file_of_a_few_bytes_becomes(tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "a.jsonl.gz", "wb", compresslevel=1) as bomb:
+        for _ in range(100):
+            bomb.write(bytes(1 << 20))
+    drop(tmp_path, "b.jsonl", [b"1"])
+    done = subprocess.run([sys.executable, "-c", MEASURED, tmp_path], capture_output=True, text=True, check=True)
+    count, fault, last, grown = done.stdout.strip().split(";")
+    assert (count, fault, last) == ("2", "it has 104,857,600 bytes,", "(1, '')")
+    assert int(grown) < 20, f"{grown} MiB more"
+
+
+@pytest.mark.parametrize(
+    ("content", "taken", "fault"),
+    [
+        (b"1\n2", [b"1", b"2"], ""),
+        (b"\0\0\n1\n", [b"\0\0", b"1"], ""),
+        ("1\n2\n".encode("utf-16"), None, "UTF-16"),
+        ("1\n2\n".encode("utf-16-be"), [b"\0" + b"1\0", b"\0" + b"2\0"], ""),
+        (b"\xef\xbb\xbf1\n", [b"1"], ""),
+    ],
+)
+def test_any_bytes_are_lines_or_a_fault_and_the_next_file_is_taken(
+    tmp_path: Path, content: bytes, taken: list[bytes] | None, fault: str
+) -> None:
+    (tmp_path / "a.jsonl").write_bytes(content)
+    drop(tmp_path, "b.jsonl", [b"good"])
+    (batch,) = _taken(Spool(tmp_path))
+    *found, last = batch.messages
+    assert last.body == b"good"
+    if taken is not None:
+        assert [raw.body for raw in found] == taken
+    assert fault in found[-1].fault
+
+
+def test_the_line_before_garbage_behind_a_gzip_is_whole(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b"1\n2") + b"garbage")
+    (batch,) = _taken(Spool(tmp_path))
+    assert [(raw.body, bool(raw.fault)) for raw in batch.messages] == [(b"1", False), (b"2", False), (b"", True)]
+
+
+def test_what_was_read_of_a_cut_line_is_kept(tmp_path: Path) -> None:
+    text = b"1\n" + bytes(random.Random(1).randbytes(5000)).replace(b"\n", b"")
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(text)[:3000])
+    (batch,) = _taken(Spool(tmp_path))
+    whole, cut = batch.messages
+    assert whole.body == b"1"
+    assert "damaged" in cut.fault
+    assert text.startswith(b"1\n" + cut.body)
+    assert len(cut.body) > 2000
 
 
 def test_the_backlog_counts_files_bytes_and_the_oldest(tmp_path: Path) -> None:
