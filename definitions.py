@@ -13,6 +13,7 @@ from assets.stream import collection_keeps_up
 from sensors import jobs, schedules
 from sensors.dirty_hours import dirty_hours_sensor
 from sensors.stream import stream_sensor
+from sensors.upkeep import upkeep
 from sensors.webhooks import webhook_sensor
 
 defs = dg.Definitions(
@@ -26,7 +27,7 @@ defs = dg.Definitions(
         usage_by_project_and_day,
     ],
     asset_checks=[collection_keeps_up, sample_quality_checks],
-    jobs=[*jobs.ALL, schedules.upkeep],
+    jobs=[*jobs.ALL, upkeep],
     sensors=[stream_sensor, dirty_hours_sensor, webhook_sensor],
     schedules=schedules.ALL,
     resources={"site": SiteResource()},

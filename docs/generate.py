@@ -438,6 +438,9 @@ def rules_page() -> str:
         + "\n## Keys of a rule\n\n"
         "Put your own rules into `quality.yaml` in `METERHOUSE_CONFIG_DIR`, as a list under `rules:`. The file "
         "replaces the shipped one. Copy the rules that you want to keep.\n\n"
+        "Two rules always hold, because no sum can be computed with the points that they exclude: `not_finite` and "
+        "`too_large`. If your file does not exclude all such points, the shipped rule is added to it. It replaces a "
+        "weaker rule of its name. If its bit is taken, it gets the highest free one.\n\n"
         + table(
             ("key", "takes", "default"),
             [

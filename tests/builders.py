@@ -103,7 +103,7 @@ def point(
     type: str = "gauge",
     resource: str = "r1",
     project: str | None = "p1",
-    unit: str = "u",
+    unit: str | None = "u",
     recorded_at: datetime | None = None,
     sample_id: int | None = None,
 ) -> dict[str, Any]:

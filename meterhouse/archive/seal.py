@@ -25,7 +25,8 @@ from meterhouse.site import Site
 from meterhouse.stores.bulk import upsert
 from meterhouse.stores.duck import Connection, one, quoted
 from meterhouse.stores.lake_files import DataFile
-from meterhouse.stores.lake_tables import GROWN, TABLES
+from meterhouse.stores.lake_statistics import of_file
+from meterhouse.stores.lake_tables import GROWN, TABLES, columns_of_files
 from meterhouse.stores.warehouse_tables import archive_manifest
 
 
@@ -37,7 +38,6 @@ class Recipe:
         identity: the columns that identify a row; empty if equal rows are all kept.
         moment: the column with the time that a row came; of equal rows, the first is kept.
         order: the columns to sort by.
-        bounds: columns whose minimum and maximum let readers skip files.
         row_group: rows of a Parquet row group; few if rows are wide, because a group is built in memory.
         total: the column to sum.
     """
@@ -45,7 +45,6 @@ class Recipe:
     identity: tuple[str, ...]
     moment: str
     order: tuple[str, ...]
-    bounds: tuple[str, ...]
     row_group: int
     total: str | None = None
 
@@ -55,14 +54,12 @@ RECIPES = {
         identity=("message_id",),
         moment="received_at",
         order=("event_type", "timestamp", "message_id"),
-        bounds=("timestamp", "received_at"),
         row_group=2_048,
     ),
     "samples": Recipe(
         identity=("series_id", "timestamp", "sample_id"),
         moment="recorded_at",
         order=("series_id", "timestamp", "sample_id"),
-        bounds=("series_id", "timestamp", "recorded_at"),
         row_group=1_000_000,
         total="volume",
     ),
@@ -70,14 +67,12 @@ RECIPES = {
         identity=("message_id",),
         moment="generated",
         order=("event_type", "generated", "message_id"),
-        bounds=("generated",),
         row_group=65_536,
     ),
     "dead_letters": Recipe(
         identity=(),
         moment="received_at",
         order=("queue", "letter_id"),
-        bounds=("received_at",),
         row_group=2_048,
     ),
 }
@@ -224,8 +219,7 @@ class _Written:
 def _write_hour(site: Site, table: str, hour: str, replaced: pa.Table) -> _Written:
     """Write an hour's sealed file, read it back, and compare it with the files that it replaces."""
     recipe = RECIPES[table]
-    schema, partitions = TABLES[table]
-    columns = ", ".join(name for name in schema.names if name not in partitions)
+    columns = ", ".join(columns_of_files(table).names)
     path = f"arrival_hour={hour}/sealed-{uuid.uuid4().hex}.zstd.parquet"
     target = f"{site.lake.uri(table)}/{path}"
     with site.lake.connect() as duck:
@@ -249,7 +243,7 @@ def _write_hour(site: Site, table: str, hour: str, replaced: pa.Table) -> _Writt
                 hint="Check the disk or object store, and archive the day again",
             )
         rows, digest, total = found
-        statistics = _statistics(duck, recipe, rows)
+    statistics = of_file(target, site.lake.object_store, columns_of_files(table))
     size = int(site.lake.filesystem.size(target))
     return _Written(DataFile(path, size, {"arrival_hour": hour}, statistics), rows, before - rows, digest, total)
 
@@ -296,23 +290,6 @@ def _fingerprint(duck: Connection, view: str, columns: str, recipe: Recipe) -> t
         f"SELECT count(*), coalesce(bit_xor(md5_number({_text(columns)})), 0)::VARCHAR, {total} FROM {view}",
     )
     return int(row[0]), int(row[1]) & ((1 << 128) - 1), float(f"{row[2]:.9g}")
-
-
-def _statistics(duck: Connection, recipe: Recipe, rows: int) -> str:
-    """Delta's statistics of a file: the row count, and the bounds that let readers skip the file."""
-    wanted = ", ".join(f"min({name}), max({name}), count(*) - count({name})" for name in recipe.bounds)
-    found = one(duck, f"SELECT {wanted} FROM sealed")
-    low, high, nulls = {}, {}, {}
-    for place, name in enumerate(recipe.bounds):
-        minimum, maximum, missing = found[3 * place : 3 * place + 3]
-        if minimum is not None:
-            low[name], high[name] = _plain(minimum), _plain(maximum)
-        nulls[name] = missing
-    return json.dumps({"numRecords": rows, "minValues": low, "maxValues": high, "nullCount": nulls})
-
-
-def _plain(value: Any) -> Any:
-    return times.text(value) if isinstance(value, datetime) else value
 
 
 def _record(site: Site, sealed: Sealed) -> None:

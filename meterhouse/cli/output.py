@@ -43,7 +43,7 @@ def plain(value: Any) -> Any:
         return value
     from decimal import Decimal
 
-    if isinstance(value, Decimal):
+    if isinstance(value, Decimal) and value.is_finite():
         return int(value) if value == value.to_integral_value() else float(value)
     return str(value)
 

@@ -11,7 +11,10 @@ from meterhouse.cli.progress import progress
 from meterhouse.filters import EVENTS, SAMPLES, SERIES, Filter
 from meterhouse.queries.aggregates import AGGREGATES, GROUPS
 
-_PERIODS = ("unit", "period", "period_start", "period_end", "duration", "duration_start", "duration_end", "groupby")
+_PERIODS = (
+    *("unit", "type", "period", "period_start", "period_end", "duration", "duration_start", "duration_end"),
+    "groupby",
+)
 
 
 @click.command()
@@ -31,13 +34,17 @@ _PERIODS = ("unit", "period", "period_start", "period_end", "duration", "duratio
     type=click.Choice(AGGREGATES),
     help="Compute this; may be repeated. Default all but stddev.",
 )
-@click.option("--include-excluded", is_flag=True, help="Count the points that the quality rules exclude, too.")
+@click.option(
+    "--include-excluded",
+    is_flag=True,
+    help="Include the points that the quality rules exclude. What no sum can hold is only counted.",
+)
 @prints(
     *AGGREGATES,
     *_PERIODS,
     *GROUPS,
     shown=(
-        *("period_start", *GROUPS, *AGGREGATES, "unit", "duration", "period", "period_end"),
+        *("period_start", *GROUPS, *AGGREGATES, "unit", "type", "duration", "period", "period_end"),
         *("duration_start", "duration_end"),
     ),
 )
@@ -52,7 +59,10 @@ def statistics(
     include_excluded: bool,
     printer: Printer,
 ) -> None:
-    """Statistics of METER's good points, by period and group. Periods start at --from, or else at the first point."""
+    """Statistics of METER's good points, by period, group, unit and type.
+
+    Periods start at --from, or else at the first point.
+    """
     aggregate = aggregate or tuple(name for name in printer.chosen if name in AGGREGATES)
     columns = [*(aggregate or [name for name in AGGREGATES if name != "stddev"]), *_PERIODS, *groupby]
     printer.check(columns)

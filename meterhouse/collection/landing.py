@@ -109,7 +109,10 @@ class Landing:
             fresh.setdefault(message.message_id, message)
             if message.timestamp is not None:
                 newest[raw.place] = message.timestamp
-        done.newest = {place: times.EPOCH + timedelta(microseconds=moment) for place, moment in newest.items()}
+        # A publisher's clock may be ahead. Then its time must not hide how long the next messages wait.
+        done.newest = {
+            place: min(times.EPOCH + timedelta(microseconds=moment), received) for place, moment in newest.items()
+        }
         if letters:
             done.dead_letters = store_letters(self._lake, letters, times.arrival_hour(received - self._hours))
             done.dead_letters_known = len(letters) - done.dead_letters

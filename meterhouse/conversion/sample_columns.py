@@ -397,7 +397,8 @@ def canonical_json(value: Any) -> bytes:
     try:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     except TypeError:  # an integer of more than 64 bits, or nesting that is too deep for orjson
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        finite = json.loads(json.dumps(value), parse_constant=lambda _: None)
+        return json.dumps(finite, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def in_range(moment: int) -> int:

@@ -1,7 +1,11 @@
-"""The quality rules of `quality/rules.yaml` or the site's own `quality.yaml`."""
+"""The quality rules of `quality/rules.yaml` or the site's own `quality.yaml`.
+
+Whatever the file says, points whose volume cannot be computed with are excluded: the shipped rules `not_finite` and
+`too_large` are added to a file that does not exclude them.
+"""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -13,6 +17,12 @@ from meterhouse.shipped import QUALITY_RULES
 CHECKS = ("finite", "range", "future", "duplicate", "reset")
 SEVERITIES = ("critical", "warning")
 TYPES = ("gauge", "delta", "cumulative")
+LARGEST_VOLUME = 1e150
+"""The largest volume that counts: the sum of the squares of 100 million of them does not overflow."""
+
+BITS = 31
+"""How many rules a file may have: `reasons` is a signed integer of 32 bits."""
+
 _KEYS = {
     "name",
     "description",
@@ -55,20 +65,62 @@ class Rules:
         """The bits that exclude a point."""
         return sum(1 << rule.bit for rule in self.rules if rule.severity == "critical")
 
+    @property
+    def excludes_infinite(self) -> bool:
+        """Whether every infinite volume, and every one that is not a number, is excluded."""
+        return any(rule.check == "finite" and _excludes_everywhere(rule) for rule in self.rules)
+
+    @property
+    def excludes_too_large(self) -> bool:
+        """Whether every finite volume beyond LARGEST_VOLUME is excluded."""
+        bounding = [rule for rule in self.rules if rule.check == "range" and _excludes_everywhere(rule)]
+        return any(rule.minimum >= -LARGEST_VOLUME for rule in bounding) and any(
+            rule.maximum <= LARGEST_VOLUME for rule in bounding
+        )
+
     def of(self, check: str) -> list[Rule]:
         """The rules of one kind of check."""
         return [rule for rule in self.rules if rule.check == check]
 
 
+def _excludes_everywhere(rule: Rule) -> bool:
+    return rule.severity == "critical" and "*" in rule.meters and set(rule.types) == set(TYPES)
+
+
 def load(config_dir: Path | None) -> Rules:
     """The site's rules: those of `quality.yaml` in its configuration folder, or the shipped ones.
+
+    If the site's own rules do not exclude all points whose volume cannot be computed with, the shipped rules that do so
+    are added, with their own bit or, if it is taken, the highest free one. They replace a weaker rule of their name.
 
     Raises:
         DefinitionError: a rule is invalid; the error has file, line, what is wrong and what to do.
     """
     own = config_dir / "quality.yaml" if config_dir else None
     path = own if own is not None and own.exists() else QUALITY_RULES
-    return _parse(path, path.stat().st_mtime_ns)
+    given = _parse(path, path.stat().st_mtime_ns)
+    return given if path == QUALITY_RULES else _completed(given)
+
+
+def _completed(given: Rules) -> Rules:
+    """These rules and those of the shipped ones that always hold; a weaker rule of the same name gives way."""
+    shipped = {rule.name: rule for rule in load(None).rules}
+    rules = given.rules
+    for name, holds in (("not_finite", given.excludes_infinite), ("too_large", given.excludes_too_large)):
+        if holds:
+            continue
+        weaker = [rule.bit for rule in rules if rule.name == name]
+        rules = tuple(rule for rule in rules if rule.name != name)
+        free = sorted(set(range(BITS)) - {rule.bit for rule in rules})
+        if not free:
+            raise DefinitionError(
+                f"there is no free bit for the rule '{name}', which always holds",
+                where=given.path,
+                hint=f"Write at most {BITS - 2} rules",
+            )
+        wanted = weaker[0] if weaker else shipped[name].bit
+        rules = (*rules, replace(shipped[name], bit=wanted if wanted in free else free[-1]))
+    return Rules(rules, given.path)
 
 
 @lru_cache(maxsize=8)
@@ -111,8 +163,10 @@ def _rule(entry: Any, path: Path) -> Rule:
         if entry.get(key) not in known:
             raise fault(f"rule '{name}': {key} is {entry.get(key)!r}", f"Write one of {', '.join(known)}")
     bit = entry.get("bit")
-    if not isinstance(bit, int) or isinstance(bit, bool) or not 0 <= bit <= 30:
-        raise fault(f"rule '{name}': bit is {bit!r}", "Write a whole number from 0 to 30 that no other rule has")
+    if not isinstance(bit, int) or isinstance(bit, bool) or not 0 <= bit < BITS:
+        raise fault(
+            f"rule '{name}': bit is {bit!r}", f"Write a whole number from 0 to {BITS - 1} that no other rule has"
+        )
     meters = _texts(entry.get("meters", ["*"]))
     if not meters:
         raise fault(f"rule '{name}': meters is not a list of globs", 'Write e.g. meters: [cpu, "disk.*"]')

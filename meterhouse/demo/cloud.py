@@ -586,7 +586,7 @@ class SimulatedCloud:
             text = ("NaN", "Infinity", _escaped('"nan"'), "-Infinity")[number % 4]
             plant(GAUGES[number % 3 % 2], volume=text)
         for number in range(OUT_OF_RANGE):
-            plant(CPU_UTIL, volume=round(draw.uniform(-60, -1) if number % 3 == 2 else draw.uniform(103, 900), 2))
+            plant(CPU_UTIL, volume=round(draw.uniform(-60, -1) if number % 3 == 2 else draw.uniform(1e6, 9e6), 2))
         for number in range(NEGATIVE):
             plant((*COUNTERS, MEMORY_USAGE)[number % 6], volume=-draw.randrange(1, 5000))
         for number in range(DUPLICATES):

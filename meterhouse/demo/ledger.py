@@ -14,7 +14,7 @@ class Ledger:
         events: notifications that are not batches of polled samples.
         samples: distinct polled samples (by message_id), including bad, duplicate and late ones.
         not_finite: gauge points whose volume is NaN or infinite.
-        out_of_range: points of cpu_util below 0 or above 100 %.
+        out_of_range: points of cpu_util that no machine can have: below 0, or above the load of 8192 processors.
         negative: points of a counter or of memory.usage below 0.
         future: gauge points dated one to three days after the end of the history.
         duplicates: surplus points: pairs of good points of the same series and time, with two values.

@@ -1,4 +1,7 @@
-"""Statistics of a meter's good points, by period and group, as Ceilometer's v2 API has them.
+"""Statistics of a meter's good points, by period, group and unit, as Ceilometer's v2 API has them.
+
+Points in different units are never put together, nor are points of different types: the mean of a gauge and a counter
+says nothing.
 
 Periods are anchored at the start of the query (else at the first point), and empty ones are left out. Points are
 judged as they are read, so that a statistic never holds a bad one, whether its hour was rolled up yet or not.
@@ -10,6 +13,7 @@ from string import Template
 from typing import Any
 
 from meterhouse import sql_files, times
+from meterhouse.definitions.quality_rules import LARGEST_VOLUME
 from meterhouse.errors import UnknownKeyword, UsageError
 from meterhouse.filters import Filter, on_lake
 from meterhouse.queries.aggregates import AGGREGATES, GROUPS
@@ -39,11 +43,12 @@ def statistics(
         groupby: columns of GROUPS.
         aggregate: which of AGGREGATES to give; all but stddev where none is named.
         start, end: half-open span of event time, UTC.
-        include_excluded: count the points too that the quality rules exclude.
+        include_excluded: count the points too that the quality rules exclude. If a volume is infinite, not a number or
+            beyond LARGEST_VOLUME, the point counts in `count`, and no other aggregate is computed with it.
 
     Returns:
-        One mapping a period and group: the aggregates, unit, period, period_start, period_end, duration (s),
-        duration_start, duration_end, groupby. Times are aware, UTC.
+        One mapping a period, group, unit and type: the aggregates, unit, type, period, period_start, period_end,
+        duration (s), duration_start, duration_end, groupby. Times are aware, UTC.
 
     Raises:
         UnknownName: no such meter; names near misses.
@@ -75,8 +80,10 @@ def statistics(
             values,
         )
         good = "true" if include_excluded else f"(bits & {site.rules.critical_bits}) = 0"
+        # DuckDB orders NaN above infinity, so it is not within the bound either.
+        volume = f"CASE WHEN abs(v.volume) <= {LARGEST_VOLUME!r} THEN v.volume END AS volume"
         duck.execute(
-            "CREATE TEMP VIEW selected AS SELECT v.timestamp, v.volume, v.type, dims.* EXCLUDE (type) "
+            f"CREATE TEMP VIEW selected AS SELECT v.timestamp, {volume}, dims.* "
             f"FROM verdicts AS v JOIN dims USING (series_id) WHERE {good}"
         )
         anchor = start
@@ -102,6 +109,7 @@ def _answer(row: dict[str, Any], wanted: list[str], period: int, groupby: Sequen
     answer: dict[str, Any] = {name: row[name] for name in wanted}
     answer |= {
         "unit": row["unit"],
+        "type": row["type"],
         "period": period,
         "period_start": begins,
         "period_end": begins + timedelta(seconds=period) if period else row["duration_end"],

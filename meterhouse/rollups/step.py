@@ -158,6 +158,7 @@ def points_by_hour(site: Site, limit: int) -> dict[datetime, int]:
     """The number of good points of the latest rolled-up hours, oldest first."""
     query = (
         select(rollup_1h.c.bucket, func.sum(rollup_1h.c.count))
+        .where(rollup_1h.c.count > 0)
         .group_by(rollup_1h.c.bucket)
         .order_by(rollup_1h.c.bucket.desc())
         .limit(limit)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,11 @@ BYTES = "meterhouse.bytes"
 
 _WRITER = WriterProperties(compression="ZSTD", compression_level=1)
 NOTHING: Mapping[str, int] = {}
+
+PROPERTIES = {
+    "delta.checkpointInterval": "100",
+    "delta.enableExpiredLogCleanup": "false",  # followers may need what is old: see lake_log.py
+}
 
 _HIVE_TYPES = {"arrival_hour": "VARCHAR", "event_day": "DATE", "granularity_s": "INTEGER"}
 
@@ -132,7 +137,7 @@ class Lake:
                 mode="ignore",
                 partition_by=partitions,
                 storage_options=self.storage_options,
-                configuration={"delta.checkpointInterval": "100"},
+                configuration=PROPERTIES,
             )
 
     def _add_columns(self, name: str, table: DeltaTable) -> None:
@@ -205,7 +210,7 @@ class Lake:
         """
         self.table(name)
         try:
-            files = write(self.uri(name), name, rows, self.filesystem if self.storage_options else None)
+            files = write(self.uri(name), name, rows, self.object_store)
         except OSError as error:
             raise self.unreachable(name, error) from error
         self.wrote(name, *(file.path for file in files))
@@ -369,6 +374,49 @@ class Lake:
         except CommitFailedError as error:
             raise changed from error
         return self.version(name)
+
+    def restate(self, name: str, files: list[DataFile], note: str) -> int:
+        """Replace the statistics of files of the table, in one commit; return its version.
+
+        The caller holds the leases under which files of this table are replaced: a file that is replaced meanwhile
+        would come back.
+
+        Args:
+            files: live files, with their new statistics.
+            note: the commit's metadata; followers of the table skip it.
+        """
+        from deltalake.transaction import AddAction
+
+        schema, partitions = TABLES[name]
+        moment = time.time_ns() // 1_000_000
+        actions = [AddAction(file.path, file.size, file.partition, moment, False, file.statistics) for file in files]
+        properties = CommitProperties(custom_metadata={SEAL: note})
+        table = self.table(name)
+        try:
+            with self.commit_lock(name):
+                table.create_write_transaction(
+                    list(actions), "append", schema, partitions, commit_properties=properties
+                )
+        except (OSError, DeltaError) as error:
+            raise self.unreachable(name, error) from error
+        return self.version(name)
+
+    def set_up(self, name: str, hours: int) -> None:
+        """Give a table of an earlier release, or of other settings, the properties that bound its log.
+
+        Args:
+            name: the table.
+            hours: for how long checkpoints name replaced files, by which a vacuum knows them.
+        """
+        table = self.table(name)
+        wanted = {**PROPERTIES, "delta.deletedFileRetentionDuration": f"interval {max(hours, 1)} hours"}
+        if table.metadata().configuration.items() >= wanted.items():
+            return
+        try:
+            with self.commit_lock(name):
+                table.alter.set_table_properties(wanted)
+        except (OSError, DeltaError) as error:
+            raise self.unreachable(name, error) from error
 
     def vacuum(self, name: str, hours: int) -> int:
         """Delete files that were replaced, or left by a killed process, more than `hours` ago; return how many."""
@@ -551,6 +599,11 @@ class Lake:
 
         return LocalFileSystem()
 
+    @property
+    def object_store(self) -> "AbstractFileSystem | None":
+        """The object store's file system; None if the lake is a folder."""
+        return self.filesystem if self.storage_options else None
+
     def put(self, path: str, content: bytes) -> str:
         """Write a file under the lake's URL, whole or not at all; return its URI."""
         uri = f"{self.url}/{path}"
@@ -571,9 +624,38 @@ class Lake:
             ) from error
         return uri
 
+    def listed(self, folder: str) -> list[tuple[str, datetime]]:
+        """The URIs of all files below a folder under the lake's URL, and when each was written."""
+        found = self.filesystem.find(f"{self.url}/{folder}", detail=True)
+        return [(uri, _written(entry)) for uri, entry in found.items()]
+
+    def remove(self, uris: list[str]) -> None:
+        """Delete files, in this order. Those that are gone already do not matter.
+
+        Raises:
+            MeterhouseError: they cannot be deleted.
+        """
+        try:
+            if self.storage_options:
+                for start in range(0, len(uris), 1000):  # as many as a request of S3 takes
+                    self.filesystem.rm(uris[start : start + 1000])
+            else:
+                for uri in uris:
+                    Path(uri).unlink(missing_ok=True)
+        except OSError as error:
+            raise MeterhouseError(
+                f"files of the lake cannot be deleted: {error}", where=self.url, hint="Check the rights of this user"
+            ) from error
+
     def get(self, path: str) -> bytes:
         """Read a file under the lake's URL."""
         return bytes(self.filesystem.cat_file(f"{self.url}/{path}"))
+
+
+def _written(entry: Mapping[str, Any]) -> datetime:
+    """When a file of fsspec's listing was written. Its key is that of the file system."""
+    moment = entry.get("LastModified", entry.get("mtime"))
+    return moment if isinstance(moment, datetime) else datetime.fromtimestamp(float(moment or 0), UTC)
 
 
 def _missing_columns(name: str, table: DeltaTable) -> list[Field]:

@@ -4,7 +4,6 @@ delta-rs's own writer takes two to four times as long, and writes everything aga
 """
 
 import io
-import json
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from meterhouse import times
+from meterhouse.stores.lake_statistics import statistics
 from meterhouse.stores.lake_tables import DICTIONARIES, TABLES
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def write(uri: str, name: str, rows: pa.Table, filesystem: "AbstractFileSystem |
         text = str(value)
         path = f"{column}={text}/part-{uuid.uuid4().hex}.zstd.parquet"
         size = _store(f"{uri}/{path}", part, DICTIONARIES[name], filesystem)
-        made.append(DataFile(path, size, {column: text}, statistics(part)))
+        made.append(DataFile(path, size, {column: text}, statistics([part])))
     return made
 
 
@@ -81,25 +80,3 @@ def _store(target: str, rows: pa.Table, dictionaries: list[str], filesystem: "Ab
         with suppress(OSError):
             Path(target).unlink()
         raise
-
-
-def statistics(rows: pa.Table) -> str:
-    """Delta's statistics of a file: row count, and bounds of times and whole numbers, by which readers skip files.
-
-    Bounds of times are cut to milliseconds, as Delta's protocol has it ("Per-file Statistics").
-    """
-    low: dict[str, Any] = {}
-    high: dict[str, Any] = {}
-    nulls: dict[str, int] = {}
-    for field in rows.schema:
-        if not (pa.types.is_timestamp(field.type) or pa.types.is_integer(field.type)):
-            continue
-        nulls[field.name] = rows[field.name].null_count
-        bounds = pc.min_max(rows[field.name]).as_py()
-        if bounds["min"] is not None:
-            low[field.name], high[field.name] = _plain(bounds["min"]), _plain(bounds["max"])
-    return json.dumps({"numRecords": rows.num_rows, "minValues": low, "maxValues": high, "nullCount": nulls})
-
-
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, int) else times.text(value.replace(microsecond=value.microsecond // 1000 * 1000))

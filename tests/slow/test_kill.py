@@ -79,7 +79,7 @@ def messages(seed: int = 5) -> list[Any]:
             counter = counter + rng.uniform(0, 9) if rng.random() > 0.1 else 1.0
             when = at(30 * n + k)
             samples.append(polled(counter, when, meter="cpu", type="cumulative", message_id=f"c{n}-{k}"))
-            volume = rng.choice([5.0, 50.0, 101.0, float("nan")])
+            volume = rng.choice([5.0, 50.0, -101.0, float("nan")])
             samples.append(polled(volume, when, message_id=f"g{n}-{k}"))
         made += [polling(f"poll{n}", samples), notification(f"event{n}")]
     made.insert(9, b"no message")

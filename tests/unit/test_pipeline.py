@@ -39,8 +39,8 @@ def feed(site: Site, number: int = 0, messages: int = 4) -> None:
     """A spool file of events and of polled counters and gauges, one bad gauge in each batch."""
     made: list[Any] = []
     for n in range(number * messages, (number + 1) * messages):
-        counter = polled(n * 60e9, at(20 * n), meter="cpu", type="cumulative", message_id=f"c{n}")
-        gauges = [polled(v, at(20 * n), message_id=f"g{n}-{v}", resource=f"r{v}") for v in (10.0, 130.0)]
+        counter = polled(n * 60e9, at(20 * n), meter="cpu", type="cumulative", message_id=f"c{n}", counter_unit="ns")
+        gauges = [polled(v, at(20 * n), message_id=f"g{n}-{v}", resource=f"r{v}") for v in (10.0, -130.0)]
         made += [polling(f"poll{n}", [counter, *gauges]), notification(f"event{n}")]
     drop(site.settings.spool, f"{number}.jsonl", made)
 

@@ -176,7 +176,7 @@ def test_only_good_points_count(site: Site) -> None:
     land_points(
         site,
         [
-            point(500.0, at(-1), meter="cpu_util"),
+            point(1e7, at(-1), meter="cpu_util"),
             point(20.0, at(-2), meter="cpu_util"),
             point(30.0, at(-2), meter="cpu_util", recorded_at=at(9)),
         ],

@@ -16,7 +16,7 @@ CSV = "timestamp,meter,resource_id,volume,type,unit,project_id\n"
 
 
 def test_collect_takes_the_spool_through_to_statistics(run: Any, tmp_path: Path) -> None:
-    points = [polled(10.0, at(1)), polled(30.0, at(2)), polled(float("nan"), at(3)), polled(150.0, at(4))]
+    points = [polled(10.0, at(1)), polled(30.0, at(2)), polled(float("nan"), at(3)), polled(-150.0, at(4))]
     drop(tmp_path / "spool", "a.jsonl", [polling("b1", points), enveloped(notification("n1")), b"junk"])
     (done,) = lines(run("collect", "--json"))
     assert {name: done[name] for name in ("messages", "landed", "dead_letters", "samples", "events")} == {

@@ -123,7 +123,7 @@ def recount(spool: Path, until: datetime = UNTIL) -> Recount:
             for volume in volumes:
                 wrong = {
                     "not_finite": not math.isfinite(volume),
-                    "out_of_range": math.isfinite(volume) and meter == "cpu_util" and not 0 <= volume <= 100,
+                    "out_of_range": math.isfinite(volume) and meter == "cpu_util" and not 0 <= volume <= 819200,
                     "negative": math.isfinite(volume) and meter != "cpu_util" and volume < 0,
                     "future": moment > until + timedelta(minutes=5),
                 }

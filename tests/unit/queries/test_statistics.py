@@ -1,6 +1,8 @@
-"""Statistics of good points, by period and group, equal those of pandas and Ceilometer's API."""
+"""Statistics of good points, by period, group and unit, equal those of pandas and Ceilometer's API."""
 
+import math
 import random
+import sys
 from datetime import timedelta
 from typing import Any
 
@@ -52,6 +54,7 @@ def test_statistics_without_periods_cover_all_points(filled: Site, points: list[
         "max": volumes.max(),
         "stddev": close(volumes.std()),
         "unit": "u",
+        "type": "gauge",
         "period": 0,
         "period_start": min(moments),
         "period_end": max(moments),
@@ -149,14 +152,83 @@ def test_a_query_selects_series(filled: Site, points: list[dict[str, Any]], quer
 
 
 def test_bad_points_are_left_out_unless_requested(site: Site) -> None:
-    points = [point(5, at(), meter="cpu_util"), point(500, at(1), meter="cpu_util")]
+    points = [point(5, at(), meter="cpu_util"), point(-500, at(1), meter="cpu_util")]
     land_points(site, [*points, point(7, at(), meter="cpu_util", recorded_at=at(9))])
     for _ in range(2):  # before its hour was rolled up, and after
         (found,) = statistics(site, "cpu_util")
         assert (found["count"], found["sum"]) == (1, 7.0)
         (found,) = statistics(site, "cpu_util", include_excluded=True)
-        assert (found["count"], found["sum"]) == (3, 512.0)
+        assert (found["count"], found["sum"]) == (3, -488.0)
         roll_up(site)
+
+
+UNUSABLE = [math.nan, math.inf, -math.inf, sys.float_info.max, sys.float_info.max, sys.float_info.max, -1e151]
+
+
+@pytest.mark.parametrize("type", ["gauge", "delta", "cumulative"])
+def test_what_no_sum_can_hold_is_left_out_and_only_counted_on_request(site: Site, type: str) -> None:
+    volumes = [21.0, *UNUSABLE, 23.0]
+    land_points(site, [point(v, at(n), type=type) for n, v in enumerate(volumes)])
+    everything = ("count", "sum", "avg", "min", "max", "stddev")
+    wanted = {"sum": 44.0, "avg": 22.0, "min": 21.0, "max": 23.0, "stddev": 1.0}
+    for _ in range(2):  # before its hour was rolled up, and after
+        (good,) = statistics(site, "m", aggregate=everything)
+        assert {name: good[name] for name in everything} == {"count": 2, **wanted}
+        (every,) = statistics(site, "m", aggregate=everything, include_excluded=True)
+        assert {name: every[name] for name in everything} == {"count": 9, **wanted}
+        roll_up(site)
+
+
+def test_statistics_of_nothing_but_unusable_volumes_have_no_figures(site: Site) -> None:
+    land_points(site, [point(v, at(n)) for n, v in enumerate(UNUSABLE)])
+    assert statistics(site, "m") == []
+    (found,) = statistics(site, "m", aggregate=("count", "sum", "avg", "max", "stddev"), include_excluded=True)
+    assert found["count"] == len(UNUSABLE)
+    assert {found[name] for name in ("sum", "avg", "max", "stddev")} == {None}
+
+
+def test_the_largest_volumes_that_count_have_finite_statistics(site: Site) -> None:
+    land_points(site, [point(v, at(n), type="cumulative") for n, v in enumerate([1e150, 0.0, 1e150] * 20)])
+    (found,) = statistics(site, "m", aggregate=("sum", "avg", "stddev"))
+    assert all(math.isfinite(found[name]) for name in ("sum", "avg", "stddev"))
+    assert found["sum"] == close(40e150)
+
+
+def test_points_in_different_units_are_never_put_together(site: Site) -> None:
+    land_points(
+        site,
+        [
+            point(8_388_608, at(0), unit="KiB", resource="a"),
+            point(8_192, at(5), unit="MiB", resource="b"),
+            point(4_096, at(70), unit="MiB", resource="a"),
+            point(7, at(5), unit=None, resource="b"),
+        ],
+    )
+    found = statistics(site, "m", start=at())
+    assert [(row["unit"], row["count"], row["avg"]) for row in found] == [
+        ("KiB", 1, 8_388_608.0),
+        ("MiB", 2, 6_144.0),
+        (None, 1, 7.0),
+    ]
+    found = statistics(site, "m", start=at(), period=3600, groupby=["resource_id"])
+    assert [(row["groupby"]["resource_id"], row["period_start"], row["unit"], row["sum"]) for row in found] == [
+        ("a", at(), "KiB", 8_388_608.0),
+        ("a", at(60), "MiB", 4_096.0),
+        ("b", at(), "MiB", 8_192.0),
+        ("b", at(), None, 7.0),
+    ]
+    (only,) = statistics(site, "m", query=[Filter("unit", "eq", "MiB")])
+    assert (only["unit"], only["count"]) == ("MiB", 2)
+
+
+def test_gauges_deltas_and_counters_of_one_meter_are_never_put_together(site: Site) -> None:
+    land_points(site, [point(n, at(n), type=type) for n, type in enumerate(["gauge", "delta", "cumulative", "delta"])])
+    found = statistics(site, "m")
+    assert [(row["type"], row["count"], row["sum"]) for row in found] == [
+        ("cumulative", 1, 2.0),
+        ("delta", 2, 4.0),
+        ("gauge", 1, 0.0),
+    ]
 
 
 def test_an_unknown_name_lists_similar_ones(filled: Site, site: Site) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -46,19 +47,99 @@ def verdicts(site: Site, *points: dict[str, Any]) -> list[tuple[set[str], bool]]
         ("cpu", "cumulative", -math.inf, {"not_finite"}),
         ("cpu_util", "gauge", 100.0, set()),
         ("cpu_util", "gauge", 0.0, set()),
-        ("cpu_util", "gauge", 100.00001, {"out_of_range"}),
+        ("cpu_util", "gauge", 100.00001, {"over_100"}),
         ("cpu_util", "gauge", -1e-9, {"out_of_range"}),
-        ("disk.percent", "gauge", 101.0, {"out_of_range"}),
+        ("disk.percent", "gauge", 101.0, {"over_100"}),
+        ("anything", "gauge", 1e150, set()),
+        ("anything", "delta", -1e150, set()),
+        ("anything", "gauge", math.nextafter(1e150, math.inf), {"too_large"}),
+        ("anything", "cumulative", -sys.float_info.max, {"too_large"}),
         ("other", "gauge", -5.0, set()),
         ("memory", "gauge", -1.0, {"negative"}),
         ("network.incoming.bytes", "cumulative", -1.0, {"negative"}),
-        ("disk.usage.percent", "gauge", -1.0, {"negative", "out_of_range"}),
+        ("disk.usage.percent", "gauge", -1.0, {"negative"}),
     ],
 )
 def test_each_rule_on_a_point_alone(meter: str, type: str, volume: float, broken: set[str]) -> None:
     one = point(volume, meter=meter, type=type)
     assert set(judged([one], quality_rules.load(None))["reasons"][0]) == broken
     assert _verdicts([one])[0] == broken
+
+
+POSSIBLE = {
+    "a fully busy machine, by the clock's jitter": ("cpu_util", "gauge", 100.3, {"over_100"}),
+    "four busy processors, added up": ("cpu_util", "gauge", 390.0, {"over_100"}),
+    "all threads of a large host, added up": ("cpu_util", "gauge", 192_000.0, {"over_100"}),
+    "an idle machine": ("cpu_util", "gauge", 0.0, set()),
+    "a host's load over its processors": ("compute.node.cpu.percent", "gauge", 640.0, {"over_100"}),
+    "a host's user time": ("compute.node.cpu.user.percent", "gauge", 100.1, {"over_100"}),
+    "an SNMP agent's load": ("hardware.cpu.util", "gauge", 101.0, {"over_100"}),
+    "processes of many threads": ("process.cpu.percent", "gauge", 6_300.0, {"over_100"}),
+    "a thin volume with snapshots": ("disk.usage.percent", "gauge", 130.0, {"over_100"}),
+    "memory with a balloon": ("memory.usage.percent", "gauge", 100.4, {"over_100"}),
+    "a shrinking market": ("price.change.percent", "gauge", -12.0, set()),
+    "frost": ("hardware.ipmi.temperature", "gauge", -18.5, set()),
+    "a disk in the frost": ("disk.temperature", "gauge", -3.0, set()),
+    "a negative rail": ("hardware.ipmi.voltage", "gauge", -12.1, set()),
+    "a fan": ("hardware.ipmi.fan", "gauge", 23_000.0, set()),
+    "a rack": ("hardware.ipmi.power", "gauge", 41_000.0, set()),
+    "a current that flows back": ("hardware.ipmi.current", "gauge", -0.4, set()),
+    "load averages": ("hardware.cpu.load.1min", "gauge", 512.7, set()),
+    "a signal": ("network.wireless.signal", "gauge", -61.0, set()),
+    "an unknown state of a VPN": ("network.services.vpn", "gauge", -1.0, set()),
+    "an unknown state of a floating IP": ("ip.floating", "gauge", -1.0, set()),
+    "an unknown state of a balancer": ("loadbalancer.operating", "gauge", -1.0, set()),
+    "a driver that does not know": ("volume.provider.capacity.free", "gauge", -1.0, set()),
+    "over-subscription": ("volume.provider.pool.capacity.virtual_free", "gauge", -300.0, set()),
+    "a difference over a restart": ("network.incoming.bytes.delta", "gauge", -9e6, set()),
+    "a difference of a counter": ("network.incoming.bytes", "delta", -9e6, set()),
+    "memory that was given back": ("memory.usage", "delta", -512.0, set()),
+    "space that was given back": ("disk.device.usage", "delta", -4e9, set()),
+    "a trend": ("disk.usage.rate", "gauge", -250.0, set()),
+    "100 Gbit/s": ("network.outgoing.bytes.rate", "gauge", 1.25e10, set()),
+    "a fast disk": ("disk.device.read.requests.rate", "gauge", 2.5e6, set()),
+    "an old host's idle time": ("compute.node.cpu.idle.time", "cumulative", 4e19, set()),
+    "an exabyte": ("storage.objects.size", "gauge", 1.2e18, set()),
+    "a download": ("storage.objects.outgoing.bytes", "delta", 5e12, set()),
+    "a slow start, by two clocks": ("compute.instance.booting.time", "gauge", -0.2, set()),
+}
+
+IMPOSSIBLE = {
+    "a load that no machine has": ("cpu_util", "gauge", 819_201.0, {"out_of_range", "over_100"}),
+    "a load below zero": ("cpu_util", "gauge", -0.5, {"out_of_range"}),
+    "a host's load below zero": ("compute.node.cpu.idle.percent", "gauge", -3.0, {"out_of_range"}),
+    "an SNMP agent's load below zero": ("hardware.cpu.util", "gauge", -3.0, {"out_of_range"}),
+    "a counter of time": ("cpu", "cumulative", -1.0, {"negative"}),
+    "processors": ("vcpus", "gauge", -2.0, {"negative"}),
+    "memory of a flavour": ("memory", "gauge", -1.0, {"negative"}),
+    "memory in use": ("memory.usage", "gauge", -1.0, {"negative"}),
+    "memory that was swapped": ("memory.swap.in", "cumulative", -1.0, {"negative"}),
+    "a share of memory": ("memory.usage.percent", "gauge", -1.0, {"negative"}),
+    "a disk's counter": ("disk.device.read.bytes", "cumulative", -1.0, {"negative"}),
+    "a disk's counter, older": ("disk.write.requests", "cumulative", -1.0, {"negative"}),
+    "a disk's rate": ("disk.device.write.bytes.rate", "gauge", -1.0, {"negative"}),
+    "a disk's latency": ("disk.device.read.latency", "cumulative", -1.0, {"negative"}),
+    "a disk's capacity": ("disk.device.capacity", "gauge", -1.0, {"negative"}),
+    "a disk of a flavour": ("disk.ephemeral.size", "gauge", -1.0, {"negative"}),
+    "traffic": ("network.incoming.bytes", "cumulative", -1.0, {"negative"}),
+    "lost packets": ("network.incoming.packets.drop", "cumulative", -1.0, {"negative"}),
+    "a rate of packets": ("network.outgoing.packets.rate", "gauge", -1.0, {"negative"}),
+    "a volume": ("volume.size", "gauge", -1.0, {"negative"}),
+    "a backup": ("backup.size", "gauge", -1.0, {"negative"}),
+    "an image": ("image.size", "gauge", -1.0, {"negative"}),
+    "objects": ("storage.containers.objects", "gauge", -1.0, {"negative"}),
+    "an upload": ("storage.objects.incoming.bytes", "delta", -1.0, {"negative_amount"}),
+    "a download of an image": ("image.download", "delta", -1.0, {"negative_amount"}),
+}
+
+
+@pytest.mark.parametrize("case", [*POSSIBLE, *IMPOSSIBLE])
+def test_what_can_be_true_is_kept_and_what_cannot_is_excluded(case: str) -> None:
+    meter, type, volume, broken = {**POSSIBLE, **IMPOSSIBLE}[case]
+    rules = quality_rules.load(None)
+    assert _verdicts([point(volume, meter=meter, type=type)]) == [broken]
+    excluding = {rule.name for rule in rules.rules if rule.severity == "critical"}
+    assert bool(broken & excluding) == (case in IMPOSSIBLE)
 
 
 def _verdicts(points: list[dict[str, Any]], rules: Rules | None = None) -> list[set[str]]:
@@ -166,7 +247,7 @@ def test_the_records_say_what_was_found_by_hour_meter_and_rule(site: Site) -> No
     points = [
         point(NAN, at()),
         point(NAN, at(1)),
-        point(101.0, at(), meter="cpu_util"),
+        point(1e6, at(), meter="cpu_util"),
         point(1.0, at(hours=1)),
         point(-1.0, at(hours=13), meter="memory"),
     ]
@@ -174,10 +255,11 @@ def test_the_records_say_what_was_found_by_hour_meter_and_rule(site: Site) -> No
     done = judge_hours(site)
     assert done.hours == [at(), at(hours=1), at(hours=13)]
     assert (done.points, done.excluded) == (5, 4)
-    assert done.flagged == {"not_finite": 2, "out_of_range": 1, "negative": 1}
+    assert done.flagged == {"not_finite": 2, "out_of_range": 1, "over_100": 1, "negative": 1}
     found = warehouse_rows(site, "SELECT day, meter, rule, severity, flagged FROM quality_daily ORDER BY 1, 2, 3")
     assert found == [
         ("2026-11-10", "cpu_util", "out_of_range", "critical", 1),
+        ("2026-11-10", "cpu_util", "over_100", "warning", 1),
         ("2026-11-10", "m", "not_finite", "critical", 2),
         ("2026-11-11", "memory", "negative", "critical", 1),
     ]
@@ -306,7 +388,53 @@ def test_a_name_of_a_rule_cannot_break_out_of_the_sql(open_site: OpenSite, tmp_p
 
 def test_the_shipped_rules_have_different_bits_and_are_read_once() -> None:
     rules = quality_rules.load(None)
-    assert len({rule.bit for rule in rules.rules}) == len(rules.rules) == 6
-    assert rules.critical_bits == 0b11111
+    assert len({rule.bit for rule in rules.rules}) == len(rules.rules) == 9
+    assert rules.critical_bits == 0b1_0101_1111
     assert quality_rules.load(None) is rules
-    assert [rule.name for rule in rules.of("range")] == ["out_of_range", "negative"]
+    ranges = ["too_large", "out_of_range", "over_100", "negative", "negative_amount"]
+    assert [rule.name for rule in rules.of("range")] == ranges
+
+
+FINITE = "{name: finite_, bit: 7, check: finite, severity: critical}"
+
+
+@pytest.mark.parametrize(
+    ("own", "bits"),
+    [
+        ("[]", {"not_finite": 0, "too_large": 6}),
+        ("[{name: a, bit: 0, check: future, severity: critical}]", {"a": 0, "not_finite": 30, "too_large": 6}),
+        ("[{name: a, bit: 6, check: future, severity: critical}]", {"a": 6, "not_finite": 0, "too_large": 30}),
+        (f"[{FINITE}]", {"finite_": 7, "too_large": 6}),
+        ("[{name: not_finite, bit: 3, check: finite, severity: warning}]", {"not_finite": 3, "too_large": 6}),
+        ("[{name: some, bit: 3, check: finite, severity: critical, meters: [cpu]}]", {"some": 3, "not_finite": 0}),
+        ("[{name: some, bit: 3, check: finite, severity: critical, types: [delta]}]", {"some": 3, "not_finite": 0}),
+        ("[{name: too_large, bit: 2, check: range, severity: critical, max: 1.0e+200}]", {"too_large": 2}),
+        (f"[{FINITE}, {{name: bound, bit: 1, check: range, severity: critical, min: 0, max: 9}}]", {"bound": 1}),
+    ],
+)
+def test_a_volume_that_cannot_be_computed_with_is_excluded_whatever_the_sites_rules_are(
+    tmp_path: Path, own: str, bits: dict[str, int]
+) -> None:
+    (tmp_path / "quality.yaml").write_text(f"rules: {own}")
+    rules = quality_rules.load(tmp_path)
+    found = {rule.name: rule.bit for rule in rules.rules}
+    assert bits.items() <= found.items()
+    assert len(set(found.values())) == len(rules.rules)
+    bad = [NAN, math.inf, -math.inf, 2e150, -2e150, sys.float_info.max]
+    for type in ("gauge", "delta", "cumulative"):
+        verdicts = _verdicts([point(v, at(n), meter="x", type=type) for n, v in enumerate(bad)], rules)
+        critical = {rule.name for rule in rules.rules if rule.severity == "critical"}
+        assert all(found & critical for found in verdicts), verdicts
+
+
+def test_too_many_own_rules_leave_no_bit_for_those_that_always_hold(tmp_path: Path) -> None:
+    def own(count: int) -> str:
+        return "rules:\n" + "".join(
+            f"- {{name: r{bit}, bit: {bit}, check: future, severity: warning}}\n" for bit in range(count)
+        )
+
+    (tmp_path / "quality.yaml").write_text(own(29))
+    assert len(quality_rules.load(tmp_path).rules) == 31
+    (tmp_path / "quality.yaml").write_text(own(30))
+    with pytest.raises(DefinitionError, match=r"no free bit for the rule 'too_large'.*at most 29 rules"):
+        quality_rules.load(tmp_path)
