@@ -60,12 +60,14 @@ class Lease:
         name: the step.
         holder: host, pid, start time of the process and a random part; no two takings have the same.
         generation: higher than that of every taking before.
+        taken_over: whether the holder before did not release it. It may be paused, and continue.
     """
 
     database: Transactions
     name: str
     holder: str
     generation: int
+    taken_over: bool = False
 
     def check(self, connection: Connection) -> None:
         """Make sure that the lease is still held; no other process can take it before this transaction ends.
@@ -185,7 +187,7 @@ def take(database: Transactions, name: str, holder: str) -> Lease | str:
             if connection.execute(
                 update(leases).where(*_unchanged(row)).values(generation=generation, **values)
             ).rowcount:
-                return Lease(database, name, holder, generation)
+                return Lease(database, name, holder, generation, taken_over=row.holder != FREE)
     except IntegrityError:
         pass
     return "another process has just taken it"
