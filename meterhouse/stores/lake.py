@@ -169,12 +169,15 @@ class Lake:
         lines = re.sub(r"\x1b\[\d*m|↳", "", str(error)).splitlines() or [type(error).__name__]
         said = ": ".join(dict.fromkeys(line.strip()[:300] for line in (lines[0], lines[-1])))
         if "NoSuchBucket" in str(error):
-            said = "there is no such bucket"
+            said = self._no_bucket()
         return MeterhouseError(
             f"the lake's table {name} cannot be read or written: {said}",
             where=self.uri(name),
             hint="Check METERHOUSE_LAKE_URL, the disk's free space and, for S3, METERHOUSE_S3_*",
         )
+
+    def _no_bucket(self) -> str:
+        return f"there is no bucket {self.url.removeprefix('s3://').partition('/')[0]}"
 
     def version(self, name: str) -> int:
         """The table's newest version."""
@@ -670,7 +673,7 @@ class Lake:
                 part.replace(target)
         except OSError as error:
             missing = self.storage_options and isinstance(error, FileNotFoundError)
-            said = "there is no such bucket" if missing else str(error)
+            said = self._no_bucket() if missing else str(error)
             raise MeterhouseError(
                 f"cannot write: {said}", where=uri, hint="Check METERHOUSE_LAKE_URL and the free space"
             ) from error

@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, Connection, Row, insert, select, text, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from meterhouse.errors import AlreadyRunning, Conflict, MeterhouseError
@@ -111,10 +111,11 @@ class Lease:
             connection.execute(update(leases).where(leases.c.name == self.name).values(generation=raised))
         self.generation = raised
 
-    def renew(self) -> None:
-        """Hold it for `lease_seconds` from now on. A lease that was lost stays lost."""
+    def renew(self) -> bool:
+        """Hold it for `lease_seconds` from now on; return False for a lease that was lost, which stays lost."""
         with self.database.begin() as connection:
-            connection.execute(update(leases).where(*self._ours()).values(expires_at=self._expiry(connection)))
+            renewed = update(leases).where(*self._ours()).values(expires_at=self._expiry(connection))
+            return connection.execute(renewed).rowcount == 1
 
     def release(self) -> None:
         """Let others take it. A lease that was lost is left to its holder."""
@@ -123,11 +124,31 @@ class Lease:
                 update(leases).where(*self._ours()).values(holder=FREE, expires_at=clock.present(connection))
             )
 
+    def remove(self) -> None:
+        """Delete the lease, whose name is never used again. A lease that was lost is left to its holder."""
+        with self.database.begin() as connection:
+            connection.execute(delete(leases).where(*self._ours()))
+
     def _ours(self) -> tuple[ColumnElement[bool], ...]:
         return leases.c.name == self.name, leases.c.holder == self.holder
 
     def _expiry(self, connection: Connection) -> datetime:
         return clock.present(connection) + timedelta(seconds=self.database.lease_seconds)
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a lease shows of its holder.
+
+    Attributes:
+        holder: host, pid, start time of the process and a random part; empty if nobody holds it.
+        died: whether the holder is a process of this machine that has ended.
+        silent: whether it was not renewed in time.
+    """
+
+    holder: str
+    died: bool
+    silent: bool
 
 
 @contextmanager
@@ -191,6 +212,17 @@ def take(database: Transactions, name: str, holder: str) -> Lease | str:
     except IntegrityError:
         pass
     return "another process has just taken it"
+
+
+def held(connection: Connection, prefix: str) -> dict[str, Held]:
+    """All leases whose names start with a prefix, by the rest of their names."""
+    present = clock.present(connection)
+    found = {}
+    for row in connection.execute(select(leases).where(leases.c.name.startswith(prefix, autoescape=True))):
+        # A lease that ends later than a renewal could make it is from before the clock was set back.
+        in_time = present < row.expires_at <= present + timedelta(seconds=row.seconds)
+        found[row.name.removeprefix(prefix)] = Held(row.holder, _died_here(row.holder), not in_time)
+    return found
 
 
 def this_process() -> str:
