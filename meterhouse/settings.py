@@ -265,7 +265,7 @@ class Settings:
         int, Meta(ge=1, description="Number of days for which Dagster keeps the runs that ended, with events and logs.")
     ] = 30
     webhook_timeout_seconds: Annotated[
-        float, Meta(gt=0, le=60, description="Time limit of one webhook call in seconds.")
+        float, Meta(gt=0, le=45, description="Time limit of one whole webhook call in seconds.")
     ] = 5.0
     webhook_attempts: Annotated[
         int, Meta(ge=1, le=1000, description="Maximum number of calls before a webhook is kept as dead.")
