@@ -23,6 +23,7 @@ from meterhouse.stores.duck import Connection as DuckConnection
 from meterhouse.stores.duck import arrow
 from meterhouse.stores.lake import Lake
 from meterhouse.stores.lake_faults import retried
+from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import dirty_hours, followed, quality_daily, resources, rollup_1h, series
 
 TABLE = FOLLOWER = "samples"
@@ -32,6 +33,9 @@ READER = "the warehouse"
 
 POINTS_AT_ONCE = 2_000_000
 """Files are taken together up to about this many points."""
+
+HOURS_AT_ONCE = 500
+"""Event hours that one query of the warehouse lists; databases bound the parameters of a query."""
 
 
 @dataclass
@@ -70,12 +74,12 @@ def catalog(site: Site, *, wait_seconds: float = 0.0, record: bool = True) -> Ca
     """
     done = Catalogued()
     started, clock = times.now(), time.monotonic()
-    with site.warehouse.lease("catalog", wait_seconds=wait_seconds):
+    with site.warehouse.lease("catalog", wait_seconds=wait_seconds) as lease:
         reached = history.check(site, FOLLOWER, TABLE, READER)
         if not site.lake.compared:  # a store is not restored while a process uses it
             computed.reconcile_if_idle(site)
             site.lake.compared = True
-        while (found := _follow(site, reached, done)) is not None:
+        while (found := _follow(site, reached, done, lease)) is not None:
             reached = found
         done.seconds = time.monotonic() - clock
         if done.samples and record:
@@ -88,35 +92,35 @@ def commits_behind(site: Site) -> int:
     return max(site.lake.version(TABLE) - history.followed_position(site, FOLLOWER).version, 0)
 
 
-def start_over(site: Site, why: str) -> Catalogued:
+def start_over(site: Site, lease: Lease, why: str) -> Catalogued:
     """Take all samples that the lake has, mark all hours dirty, and forget series and resources without samples.
 
-    The caller holds the lease `catalog`.
+    `lease` is that of the step `catalog`.
     """
     done = Catalogued()
-    _take_files(site, None, done, why)
+    _take_files(site, None, done, lease, why)
     return done
 
 
-def _follow(site: Site, reached: Position, done: Catalogued) -> Position | None:
+def _follow(site: Site, reached: Position, done: Catalogued, lease: Lease) -> Position | None:
     """Follow a bounded number of commits; return the new position, or None if there are none."""
     lake = site.lake
     try:
         fresh = lake.appended(TABLE, reached.version)
     except Replaced:
-        return _take_files(site, reached, done, "files that hold new points")
+        return _take_files(site, reached, done, lease, "files that hold new points")
     if fresh is None:
         return None
     now_at = history.position(lake, TABLE, fresh.version)
     with lake.connect() as duck:
         duck.register("fresh", fresh.rows)
-        _add_samples(site, duck, done, now_at, "new points")
+        _add_samples(site, duck, done, lease, now_at, "new points")
     done.samples += fresh.rows.num_rows
     return now_at
 
 
 @retried
-def _take_files(site: Site, reached: Position | None, done: Catalogued, why: str) -> Position:
+def _take_files(site: Site, reached: Position | None, done: Catalogued, lease: Lease, why: str) -> Position:
     """Take the live files that hold anything newer than a position, or all files, in bounded pieces.
 
     Without a position, the hours that have no samples any more are marked too, and what is in the catalog without
@@ -127,19 +131,19 @@ def _take_files(site: Site, reached: Position | None, done: Catalogued, why: str
     files = lake.actions(TABLE, now_at.version).select(["path", "num_records"]).to_pylist()
     known = _files_at(lake, reached)
     sources, resource_ids = set[int](), set[tuple[str, str]]()
-    with site.warehouse.begin() as connection:
+    with lease.begin() as connection:
         if reached is None or known is None:
             mark_dirty(connection, _all_hours(connection), why)
     for piece in _pieces([file for file in files if file["path"] not in (known or ())]):
         with lake.connect() as duck:
             lake.view(duck, TABLE, [f"{lake.uri(TABLE)}/{file['path']}" for file in piece], view="fresh")
-            _add_samples(site, duck, done, None, why)
+            _add_samples(site, duck, done, lease, None, why)
             if reached is None:
                 sources |= {row[0] for row in duck.execute("SELECT DISTINCT series_id FROM fresh").fetchall()}
                 found = "SELECT DISTINCT source, resource_id FROM fresh WHERE resource_id IS NOT NULL"
                 resource_ids |= {(row[0], row[1]) for row in duck.execute(found).fetchall()}
         done.samples += sum(int(file["num_records"]) for file in piece)
-    with site.warehouse.begin() as connection:
+    with lease.begin() as connection:
         if reached is None:
             _forget_others(connection, sources, resource_ids)
         history.record_position(connection, FOLLOWER, now_at)
@@ -190,13 +194,15 @@ def _forget_others(connection: Connection, series_ids: set[int], resource_ids: s
             )
 
 
-def _add_samples(site: Site, duck: DuckConnection, done: Catalogued, reached: Position | None, why: str) -> None:
+def _add_samples(
+    site: Site, duck: DuckConnection, done: Catalogued, lease: Lease, reached: Position | None, why: str
+) -> None:
     """Add the samples of the view `fresh` to the catalog, and record the position with them."""
     new_series = arrow(duck, sql_files.read("lake/catalog_series.sql"))
     new_resources = arrow(duck, sql_files.read("lake/catalog_resources.sql"))
     query = Template(sql_files.read("lake/catalog_hours.sql"))
     hours = duck.execute(query.substitute(lateness_seconds=site.settings.lateness_seconds)).fetchall()
-    with site.warehouse.begin() as connection:
+    with lease.begin() as connection:
         upsert(
             connection,
             series,
@@ -285,20 +291,20 @@ def _count_late(connection: Connection, hours: list[tuple[datetime, int, int]]) 
     belated = {hour: count for hour, _, count in hours if count}
     if not belated:
         return 0
-    known = connection.execute(
-        select(dirty_hours.c.hour, dirty_hours.c.rolled_at).where(
-            dirty_hours.c.hour >= min(belated),
-            dirty_hours.c.hour <= max(belated),
-            dirty_hours.c.rolled_at.is_not(None),
-        )
-    ).all()
     late = 0
-    for hour, rolled_at in known:
-        if hour in belated and rolled_at >= hour + times.HOUR:
-            late += belated[hour]
-            connection.execute(
-                update(dirty_hours).where(dirty_hours.c.hour == hour).values(late=dirty_hours.c.late + belated[hour])
-            )
+    hour_of_row = dirty_hours.c.hour
+    listed = sorted(belated)
+    for place in range(0, len(listed), HOURS_AT_ONCE):
+        some = listed[place : place + HOURS_AT_ONCE]
+        rolled = select(hour_of_row, dirty_hours.c.rolled_at).where(
+            hour_of_row.in_(some), dirty_hours.c.rolled_at.is_not(None)
+        )
+        for hour, rolled_at in connection.execute(rolled).all():
+            if rolled_at >= hour + times.HOUR:
+                late += belated[hour]
+                connection.execute(
+                    update(dirty_hours).where(hour_of_row == hour).values(late=dirty_hours.c.late + belated[hour])
+                )
     return late
 
 

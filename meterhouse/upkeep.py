@@ -108,7 +108,7 @@ def _alarm_history(site: Site, done: Kept) -> int:
 
 def _deliveries(site: Site, done: Kept) -> int:
     before = _days_ago(site.settings.keep_alarm_history_days)
-    return _delete(site, deliveries, deliveries.c.state != "pending", deliveries.c.created_at < before)
+    return _delete(site, deliveries, deliveries.c.state.in_(["delivered", "dead"]), deliveries.c.created_at < before)
 
 
 def _unseen(site: Site, done: Kept) -> int:
@@ -141,6 +141,11 @@ def _dead_letters(site: Site, done: Kept) -> int:
 def _statistics(site: Site, done: Kept) -> int:
     restated = restate(site, STATISTICS_SECONDS)
     done.left = restated.left
+    if restated.unreadable:
+        count, first = len(restated.unreadable), restated.unreadable[0]
+        raise MeterhouseError(
+            f"{count} data files cannot be read, the first: {first}", hint="Restore them from a backup of the lake"
+        )
     return restated.files
 
 
@@ -151,7 +156,7 @@ def _replaced_files(site: Site, done: Kept) -> int:
 def _commits(site: Site, done: Kept) -> int:
     lake, hours = site.lake, site.settings.vacuum_hours
     until = times.now() - timedelta(hours=hours)
-    followed = {
+    followed: dict[str, int] = {
         "notifications": min(lake.transaction(table, conversion.APP) or 0 for table in ("samples", "events")),
         "samples": history.followed_position(site, catalog.FOLLOWER).version,
         **{name: history.followed_position(site, name).version or lake.version(name) for name in computed.TABLES},

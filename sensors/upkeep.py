@@ -1,9 +1,11 @@
 """The nightly upkeep: of the site, and of Dagster's own storage."""
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.instance import RUNLESS_RUN_ID
 from dagster._core.storage.event_log import SqlEventLogStorage, SqliteEventLogStorage
 from dagster._core.storage.event_log.schema import (
     AssetCheckExecutionsTable,
@@ -56,6 +58,7 @@ def prune(instance: dg.DagsterInstance, before: datetime) -> int:
         for run in runs:
             _delete_run(instance, run.run_id)
         deleted += len(runs)
+    _delete_files_without_a_run(instance, before)
     _delete_rows(instance, before.astimezone(UTC).replace(tzinfo=None))
     return deleted
 
@@ -74,6 +77,20 @@ def _delete_run(instance: dg.DagsterInstance, run_id: str) -> None:
         instance.delete_run(run_id)
 
 
+def _delete_files_without_a_run(instance: dg.DagsterInstance, before: datetime) -> None:
+    """Delete databases of runs that are no more, as releases before this one left them."""
+    events, runs = instance.event_log_storage, instance.run_storage
+    if not isinstance(events, SqliteEventLogStorage) or not isinstance(runs, SqlRunStorage):
+        return
+    shards = list(Path(events.path_for_shard("any")).parent.glob("*-*-*-*-*.db*"))
+    with runs.connect() as connection:
+        known = set(connection.execute(select(RunsTable.c.run_id)).scalars())
+    for path in shards:
+        with suppress(FileNotFoundError):
+            if path.name.partition(".")[0] not in known and path.stat().st_mtime < before.timestamp():
+                path.unlink()
+
+
 def _delete_rows(instance: dg.DagsterInstance, before: datetime) -> None:
     """Delete rows that belong to no run any more, or never did: events of sensors, results of checks, tags."""
     event = SqlEventLogStorageTable.c
@@ -84,10 +101,11 @@ def _delete_rows(instance: dg.DagsterInstance, before: datetime) -> None:
             .where(event.partition.is_not(None))
             .group_by(event.asset_key, event.partition)
         )
+        old = and_(event.timestamp < before, event.id.not_in(newest))
+        with events.run_connection(RUNLESS_RUN_ID) as connection:  # SQLite: a database of events without a run
+            connection.execute(delete(SqlEventLogStorageTable).where(old))
         with events.index_connection() as connection:
-            connection.execute(
-                delete(SqlEventLogStorageTable).where(and_(event.timestamp < before, event.id.not_in(newest)))
-            )
+            connection.execute(delete(SqlEventLogStorageTable).where(old))
             connection.execute(
                 delete(AssetEventTagsTable).where(AssetEventTagsTable.c.event_id.not_in(select(event.id)))
             )

@@ -5,10 +5,10 @@ The table's log names such a file once more, with full statistics. The commit ch
 
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, field
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from meterhouse.site import Site
 from meterhouse.stores.lake_files import DataFile
@@ -33,10 +33,17 @@ _WAIT_SECONDS = 10.0
 
 @dataclass
 class Restated:
-    """The number of files that got statistics, and of those that still lack them."""
+    """What a run did.
+
+    Attributes:
+        files: how many files got statistics.
+        left: how many still lack them because the time was up.
+        unreadable: the URIs of files that cannot be read, with the reason.
+    """
 
     files: int = 0
     left: int = 0
+    unreadable: list[str] = field(default_factory=list)
 
 
 def restate(site: Site, max_seconds: float) -> Restated:
@@ -44,16 +51,15 @@ def restate(site: Site, max_seconds: float) -> Restated:
 
     Raises:
         AlreadyRunning: a step that replaces files of a table holds its lease.
-        MeterhouseError: a file cannot be read.
     """
     done = Restated()
     end = time.monotonic() + max_seconds
     for table in TABLES:
-        while count := _lacking(site, table).num_rows:
-            if time.monotonic() >= end:
-                done.left += count
-                break
-            done.files += _restate_some(site, table)
+        waiting = _lacking(site, table)["path"].to_pylist()
+        while waiting and time.monotonic() < end:
+            _restate_some(site, table, waiting[:FILES_AT_ONCE], done)
+            del waiting[:FILES_AT_ONCE]
+        done.left += len(waiting)
     return done
 
 
@@ -61,25 +67,22 @@ def _lacking(site: Site, table: str) -> pa.Table:
     return lacking(site.lake.actions(table), columns_of_files(table))
 
 
-def _restate_some(site: Site, table: str) -> int:
+def _restate_some(site: Site, table: str, paths: list[str], done: Restated) -> None:
     lake = site.lake
     with ExitStack() as held:
         for lease in LEASES[table]:
             held.enter_context(site.warehouse.lease(lease, wait_seconds=_WAIT_SECONDS))
-        files = [
-            DataFile(
-                file["path"],
-                file["size_bytes"],
-                {column: _text(file[f"partition.{column}"]) for column in TABLES[table][1]},
-                of_file(f"{lake.uri(table)}/{file['path']}", lake.object_store, columns_of_files(table)),
-            )
-            for file in _lacking(site, table).slice(0, FILES_AT_ONCE).to_pylist()
-        ]
+        files = []
+        live = _lacking(site, table)
+        for file in live.filter(pc.is_in(live["path"], pa.array(paths, pa.string()))).to_pylist():
+            uri = f"{lake.uri(table)}/{file['path']}"
+            try:
+                statistics = of_file(uri, lake.object_store, columns_of_files(table))
+            except (OSError, pa.ArrowException) as error:
+                done.unreadable.append(f"{uri}: {error}")
+                continue
+            values = {column: str(file[f"partition.{column}"]) for column in TABLES[table][1]}
+            files.append(DataFile(file["path"], file["size_bytes"], values, statistics))
         if files:
             lake.restate(table, files, "statistics")
-    return len(files)
-
-
-def _text(value: date | int | str) -> str:
-    """A partition's value as Delta writes it."""
-    return str(value)
+        done.files += len(files)

@@ -22,6 +22,7 @@ from meterhouse.history import Position
 from meterhouse.site import Site
 from meterhouse.stores.bulk import upsert
 from meterhouse.stores.lake import Lake
+from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import resource_metadata
 
 if TYPE_CHECKING:
@@ -91,19 +92,29 @@ def convert(site: Site, *, wait_seconds: float = 0.0, record: bool = True) -> Co
 
     done = Conversion()
     started, clock = times.now(), time.monotonic()
-    with site.warehouse.lease("convert", wait_seconds=wait_seconds):
-        for name in TABLES:
-            reached = converted_position(site.lake, name)
-            if not history.is_same_history(site.lake, "notifications", reached):
-                raise history.went_back(site.lake, "notifications", reached, f"the conversion to {name}")
+    with site.warehouse.lease("convert", wait_seconds=wait_seconds) as lease:
+        site.lake.fence(lease, *TABLES)
+        check_history(site)
         converter = Converter.from_settings(site.settings, site.definitions)
-        while _convert_some(site, converter, done):
+        while _convert_some(site, converter, done, lease):
             pass
         done.meters_left_out = len(site.definitions.faults)
         done.seconds = time.monotonic() - clock
         if done.notifications and record:
             site.warehouse.record_run("convert", started, vars(done))
     return done
+
+
+def check_history(site: Site) -> None:
+    """Compare the notifications with those that were converted.
+
+    Raises:
+        WentBack: they are older, or others.
+    """
+    for name in TABLES:
+        reached = converted_position(site.lake, name)
+        if not history.is_same_history(site.lake, "notifications", reached):
+            raise history.went_back(site.lake, "notifications", reached, f"the conversion to {name}")
 
 
 def unconverted(site: Site) -> int:
@@ -125,7 +136,7 @@ def numbers(reached: Position) -> dict[str, int]:
     return found if reached.at is None else {**found, AT: (reached.at - times.EPOCH) // timedelta(milliseconds=1)}
 
 
-def _convert_some(site: Site, converter: "Converter", done: Conversion) -> bool:
+def _convert_some(site: Site, converter: "Converter", done: Conversion, lease: Lease) -> bool:
     """Convert one bounded piece. Returns False if there is none."""
     lake = site.lake
     reached = {name: lake.transaction(name, APP) or 0 for name in TABLES}
@@ -145,7 +156,7 @@ def _convert_some(site: Site, converter: "Converter", done: Conversion) -> bool:
     beside = numbers(history.position(lake, "notifications", landed.version))
     for name, rows in (("samples", made.samples), ("events", made.events)):
         if reached[name] < landed.version:
-            lake.append(name, rows, transaction=(APP, landed.version), after=reached[name], beside=beside)
+            lake.append(name, rows, transaction=(APP, landed.version), after=reached[name], beside=beside, lease=lease)
     drift.record(site, made.uses)
     done.samples += made.samples.num_rows
     done.events += made.events.num_rows

@@ -60,11 +60,11 @@ def follow_samples(site: Site, findings: Findings) -> None:
     Raises:
         AlreadyRunning: another process is still running the catalog.
     """
-    with site.warehouse.lease("catalog", wait_seconds=WAIT_SECONDS):
+    with site.warehouse.lease("catalog", wait_seconds=WAIT_SECONDS) as lease:
         try:
             history.check(site, catalog.FOLLOWER, catalog.TABLE, catalog.READER)
         except WentBack as error:
-            done = catalog.start_over(site, "the lake went back")
+            done = catalog.start_over(site, lease, "the lake went back")
             findings.fixed(
                 "catalog", f"{error.what}; {done.samples} samples are followed again, and all hours are recomputed"
             )

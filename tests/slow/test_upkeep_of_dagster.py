@@ -35,11 +35,14 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
 
 def left(instance: dg.DagsterInstance, folder: Path) -> dict[str, int]:
     """The number of rows of each table of Dagster's databases, and of files in its folders."""
-    found = {"files": sum(path.is_file() and path.suffix not in (".db-wal", ".db-shm") for path in folder.rglob("*"))}
-    for database in ("runs", "runs/index"):
+    found = {"files": sum(path.is_file() and not path.name.endswith(("-wal", "-shm")) for path in folder.rglob("*"))}
+    for database in ("runs", "runs/index", "runs/"):  # the last has events without a run
         with sqlite3.connect(folder / "history" / f"{database}.db") as connection:
             tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-            found |= {name: connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in tables}
+            found |= {
+                f"{name} {database}": connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0]
+                for name in tables
+            }
     return found
 
 
@@ -54,18 +57,16 @@ def test_ended_runs_leave_nothing_but_the_newest_materialization_of_a_partition(
 ) -> None:
     instance.add_run(dg.DagsterRun(job_name="still running", status=dg.DagsterRunStatus.STARTED))
     run_once(instance)
+    (tmp_path / "history" / "runs" / "0b5f0cf3-4d5f-4d0e-8a3e-1d2c3b4a5968.db").touch()  # an older release left it
     assert prune(instance, times.now() - timedelta(days=1)) == 0
     assert prune(instance, times.now() + timedelta(days=1)) == 1
     once = left(instance, tmp_path)
+    assert [path.name for path in (tmp_path / "history" / "runs").glob("*-*.db")] == []
     run_once(instance)
     run_once(instance)
-    assert left(instance, tmp_path)["event_logs"] > once["event_logs"]
+    assert left(instance, tmp_path)["event_logs runs/index"] > once["event_logs runs/index"]
     assert prune(instance, times.now() + timedelta(days=1)) == 2
     assert left(instance, tmp_path) == once
-    assert {name: once[name] for name in ("runs", "run_tags", "event_logs", "asset_check_executions")} == {
-        "runs": 1,
-        "run_tags": 0,
-        "event_logs": 1,
-        "asset_check_executions": 0,
-    }
+    assert (once["runs runs"], once["run_tags runs"], once["asset_check_executions runs/index"]) == (1, 0, 0)
+    assert (once["event_logs runs/index"], once["event_logs runs/"]) == (1, 0)
     assert instance.get_materialized_partitions(of_a_day.key) == {"2026-11-20"}

@@ -181,3 +181,10 @@ def test_pending_webhooks_and_young_rows_stay(site: Site, clock: Clock) -> None:
     before = stored(site)
     assert upkeep.upkeep(site).failed == {}
     assert stored(site) == {**before, "runs": before["runs"] + 1, "leases": 2}
+
+
+def test_files_of_a_killed_process_are_deleted_and_those_of_a_running_one_stay(site: Site, clock: Clock) -> None:
+    leave_behind(site, clock.now)
+    assert upkeep.upkeep(site).deleted["left_behind"] == 0
+    clock.now += timedelta(days=2)
+    assert upkeep.upkeep(site).deleted["left_behind"] == 4
