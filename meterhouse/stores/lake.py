@@ -23,6 +23,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from meterhouse import times
 from meterhouse.errors import Conflict, MeterhouseError
 from meterhouse.extras import require
+from meterhouse.private_files import make_folder
 from meterhouse.settings import Settings
 from meterhouse.stores import duck
 from meterhouse.stores.lake_files import DataFile, write
@@ -139,6 +140,7 @@ class Lake:
     def _create(self, name: str) -> DeltaTable:
         schema, partitions = TABLES[name]
         if not self.storage_options:
+            make_folder(Path(self.url))
             Path(self.uri(name)).mkdir(parents=True, exist_ok=True)
         with self.commit_lock(name):
             return DeltaTable.create(
@@ -168,12 +170,15 @@ class Lake:
         lines = re.sub(r"\x1b\[\d*m|↳", "", str(error)).splitlines() or [type(error).__name__]
         said = ": ".join(dict.fromkeys(line.strip()[:300] for line in (lines[0], lines[-1])))
         if "NoSuchBucket" in str(error):
-            said = "there is no such bucket"
+            said = self._no_bucket()
         return MeterhouseError(
             f"the lake's table {name} cannot be read or written: {said}",
             where=self.uri(name),
             hint="Check METERHOUSE_LAKE_URL, the disk's free space and, for S3, METERHOUSE_S3_*",
         )
+
+    def _no_bucket(self) -> str:
+        return f"there is no bucket {self.url.removeprefix('s3://').partition('/')[0]}"
 
     def version(self, name: str) -> int:
         """The table's newest version."""
@@ -568,6 +573,10 @@ class Lake:
             connection.register_filesystem(self.filesystem)
         return connection
 
+    def lock(self, connection: duck.Connection) -> None:
+        """Let a connection reach nothing but the lake's tables from now on; see `duck.lock`."""
+        duck.lock(connection, [f"{self.url}/tables"])
+
     def view(self, connection: duck.Connection, name: str, files: list[str], view: str | None = None) -> None:
         """Make a DuckDB view of these files of a table, with its partition columns."""
         view = view or name
@@ -619,13 +628,14 @@ class Lake:
                 self.filesystem.pipe_file(uri, content)
             else:
                 target = Path(uri)
+                make_folder(Path(self.url))
                 target.parent.mkdir(parents=True, exist_ok=True)
                 part = target.with_name(f".{target.name}.{time.time_ns()}")
                 part.write_bytes(content)
                 part.replace(target)
         except OSError as error:
             missing = self.storage_options and isinstance(error, FileNotFoundError)
-            said = "there is no such bucket" if missing else str(error)
+            said = self._no_bucket() if missing else str(error)
             raise MeterhouseError(
                 f"cannot write: {said}", where=uri, hint="Check METERHOUSE_LAKE_URL and the free space"
             ) from error
