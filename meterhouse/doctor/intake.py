@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from sqlalchemy import select
 
 from meterhouse.doctor.findings import Finding, State
+from meterhouse.private_files import make_folder
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import runs
 
@@ -22,7 +23,7 @@ def stream(site: Site) -> Iterator[Finding]:
     values = site.settings
     if values.is_spool:
         probe = values.spool / f".probe-{uuid.uuid4().hex}"
-        values.spool.mkdir(parents=True, exist_ok=True)
+        make_folder(values.spool)
         probe.touch()
         probe.unlink()
     found = measure(site)

@@ -16,6 +16,7 @@ from meterhouse.dead_letters import Letter, store_letters
 from meterhouse.errors import MeterhouseError
 from meterhouse.site import Site
 from meterhouse.stores.lake import PROPERTIES
+from meterhouse.stores.lake_replace import replace_spans
 from meterhouse.stores.lake_tables import NOTIFICATIONS, QUARANTINE, TABLES
 from meterhouse.stores.warehouse_tables import alarm_history, definition_paths, deliveries, leases, runs, stream_queues
 
@@ -89,7 +90,7 @@ def leave_behind(site: Site, now: datetime) -> None:
     )
     for _ in range(COMMITS):
         lake.append("notifications", NOTIFICATIONS.empty_table())
-    lake.replace("quarantine", flagged(now), f"event_day = '{at().date()}'")
+    replace_spans(lake, "quarantine", flagged(now), "timestamp", [(at(), at(60))])
     for table in ("samples", "events"):
         lake.commit(table, [], 0, transactions={APP: lake.version("notifications")})
     for name in ("exports/a_report/.2026-11-01.csv.17", f"probe/race-{now:%m}/part", "archive/.2026-11-01.json.9"):
