@@ -13,6 +13,7 @@ from meterhouse.site import Site
 from meterhouse.stores.duck import arrow
 from meterhouse.stores.lake import Lake
 from meterhouse.stores.lake_faults import retried
+from meterhouse.stores.leases import Lease
 
 IDENTITY = {"samples": ("series_id", "timestamp", "sample_id"), "events": ("message_id",)}
 """Table → the columns that identify a row within its arrival hour."""
@@ -22,6 +23,7 @@ NOTIFICATIONS_AT_ONCE = 20_000
 
 def convert_hours(
     site: Site,
+    lease: Lease,
     converter: Converter,
     hours: Iterable[str],
     tables: Iterable[str],
@@ -31,6 +33,7 @@ def convert_hours(
 
     Args:
         site: the site.
+        lease: that of the step `convert`.
         converter: the converter; its definitions are the present ones.
         hours: arrival hours.
         tables: `samples`, `events` or both.
@@ -52,7 +55,7 @@ def convert_hours(
                 if name in tables:
                     missing = missing_rows(site.lake, name, hour, rows)
                     if missing.num_rows:
-                        site.lake.append(name, missing)
+                        site.lake.append(name, missing, lease=lease)
                     added[name] += missing.num_rows
     return added
 

@@ -145,25 +145,25 @@ def _convert_some(site: Site, converter: "Converter", done: Conversion, lease: L
     try:
         landed = lake.appended("notifications", after, until=ahead if ahead > after else None, max_rows=100_000)
     except Replaced:
-        _convert_files(site, converter, done)
+        _convert_files(site, converter, done, lease)
         return True
     if landed is None:
         return False
     if landed.rows.num_rows == 0 and landed.version == after:
         return False
     made = converter.convert(landed.rows)
-    _keep(site, landed.rows, made, done)
+    _keep(site, lease, landed.rows, made, done)
     beside = numbers(history.position(lake, "notifications", landed.version))
     for name, rows in (("samples", made.samples), ("events", made.events)):
         if reached[name] < landed.version:
             lake.append(name, rows, transaction=(APP, landed.version), after=reached[name], beside=beside, lease=lease)
-    drift.record(site, made.uses)
+    drift.record(lease, made.uses)
     done.samples += made.samples.num_rows
     done.events += made.events.num_rows
     return True
 
 
-def _convert_files(site: Site, converter: "Converter", done: Conversion) -> None:
+def _convert_files(site: Site, converter: "Converter", done: Conversion, lease: Lease) -> None:
     """Convert the files in the place of commits that are no longer there: sealed and vacuumed, or cleaned up.
 
     These files may also hold notifications that are converted already; see `again`.
@@ -172,21 +172,29 @@ def _convert_files(site: Site, converter: "Converter", done: Conversion) -> None
     newest = lake.version("notifications")
     hours = {name: _hours_since(lake, lake.transaction(name, APP) or 0, newest) for name in TABLES}
     for name in TABLES:
-        convert_hours_of(site, converter, name, hours[name], newest, done)
+        convert_hours_of(site, lease, converter, name, hours[name], newest, done)
 
 
 def convert_hours_of(
-    site: Site, converter: "Converter", table: str, hours: Iterable[str], version: int, done: Conversion
+    site: Site,
+    lease: Lease,
+    converter: "Converter",
+    table: str,
+    hours: Iterable[str],
+    version: int,
+    done: Conversion,
 ) -> None:
     """Add what a table lacks of some arrival hours, and record that all of a version is converted.
 
-    The caller holds the lease `convert`.
+    `lease` is that of the step `convert`.
     """
     from meterhouse.conversion.again import convert_hours
 
-    added = convert_hours(site, converter, hours, [table], lambda landed, made: _keep(site, landed, made, done))
+    added = convert_hours(
+        site, lease, converter, hours, [table], lambda landed, made: _keep(site, lease, landed, made, done)
+    )
     beside = numbers(history.position(site.lake, "notifications", version))
-    site.lake.commit(table, [], 0, transactions={}, beside={APP: version, **beside})
+    site.lake.commit(table, [], 0, transactions={}, beside={APP: version, **beside}, lease=lease)
     done.samples += added.get("samples", 0)
     done.events += added.get("events", 0)
 
@@ -201,9 +209,9 @@ def _hours_since(lake: Lake, after: int, newest: int) -> set[str]:
     return {str(file["partition.arrival_hour"]) for file in files if file["path"] not in known}
 
 
-def _keep(site: Site, landed: pa.Table, made: "Converted", done: Conversion) -> None:
+def _keep(site: Site, lease: Lease, landed: pa.Table, made: "Converted", done: Conversion) -> None:
     """Store what a piece yields beside samples and events, before these are appended."""
-    _keep_metadata(site, made.metadata)
+    _keep_metadata(lease, made.metadata)
     _store_unsigned(site, landed, made.unsigned)
     done.notifications += landed.num_rows
     done.errors += len(made.errors)
@@ -227,7 +235,7 @@ def _store_unsigned(site: Site, notifications: pa.Table, unsigned: list[tuple[in
     store_letters(site.lake, letters, min(times.arrival_hour(letter.received_at) for letter in letters))
 
 
-def _keep_metadata(site: Site, metadata: dict[int, bytes]) -> None:
+def _keep_metadata(lease: Lease, metadata: dict[int, bytes]) -> None:
     """Write the resources' metadata to the warehouse, before a sample that refers to it is in the lake."""
     rows = pa.table(
         {
@@ -235,5 +243,5 @@ def _keep_metadata(site: Site, metadata: dict[int, bytes]) -> None:
             "metadata": pa.array([text.decode() for text in metadata.values()], pa.string()),
         }
     )
-    with site.warehouse.begin() as connection:
+    with lease.begin() as connection:
         upsert(connection, resource_metadata, rows)

@@ -26,7 +26,7 @@ def convert_what_came_since(site: Site, findings: Findings) -> None:
     from meterhouse.conversion.convert import Converter
 
     lake, done = site.lake, conversion.Conversion()
-    with site.warehouse.lease("convert", wait_seconds=WAIT_SECONDS):
+    with site.warehouse.lease("convert", wait_seconds=WAIT_SECONDS) as lease:
         for table in conversion.TABLES:
             reached = conversion.converted_position(lake, table)
             if history.is_same_history(lake, "notifications", reached):
@@ -34,7 +34,7 @@ def convert_what_came_since(site: Site, findings: Findings) -> None:
             newest = lake.version("notifications")
             converter = Converter.from_settings(site.settings, site.definitions)
             hours = _hours_since(lake, newest, times.EPOCH if reached.at is None else reached.at - _CLOCKS)
-            conversion.convert_hours_of(site, converter, table, hours, newest, done)
+            conversion.convert_hours_of(site, lease, converter, table, hours, newest, done)
             findings.fixed(
                 "conversion",
                 f"notifications went back since they were converted to {table}; what came since is converted",
