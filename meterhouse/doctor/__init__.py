@@ -4,6 +4,7 @@ from typing import Any
 
 from meterhouse.doctor import configured, intake, steps, stores
 from meterhouse.doctor.access import access
+from meterhouse.doctor.audits import audits
 from meterhouse.doctor.findings import Check, Finding, guarded
 from meterhouse.settings import settings
 from meterhouse.site import Site
@@ -25,6 +26,7 @@ CHECKS = (
     Check("disk space", stores.disks, needs=LAKE),
     Check("stream", intake.stream, needs=WAREHOUSE, otherwise=intake.stream_without_warehouse),
     Check("conversion", intake.conversion, needs=WAREHOUSE + LAKE),
+    Check("audits", audits, needs=WAREHOUSE + LAKE),
     Check("definition paths", intake.definition_paths, needs=WAREHOUSE),
     Check("dirty hours", steps.dirty, needs=WAREHOUSE),
     Check("runs", steps.steps, needs=WAREHOUSE),
