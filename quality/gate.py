@@ -8,6 +8,7 @@ from sqlalchemy import func, select
 from meterhouse import times
 from meterhouse.sample_quality.points import view_carried, view_points
 from meterhouse.site import Site
+from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.warehouse_tables import dirty_hours
 from quality.suite import validate
 
@@ -31,6 +32,7 @@ class Gate:
     by_rule: dict[str, int]
 
 
+@retried
 def check(site: Site, hours: int = 24) -> Gate:
     """Check the good points of the latest judged hours.
 
@@ -51,7 +53,7 @@ def check(site: Site, hours: int = 24) -> Gate:
         ).scalars()
         spans = times.spans(list(known))
     with site.lake.connect() as duck:
-        view_points(duck, site.lake, site.warehouse.followed_version("samples"), spans)
+        view_points(duck, site.lake, site.lake.version("samples"), spans)
         view_carried(duck, site.lake, spans, site.settings.carry_hours)
         span = (spans[0][0], spans[-1][1])
         site.lake.view(duck, "quarantine", site.lake.files("quarantine", overlapping=("timestamp", [span])))
