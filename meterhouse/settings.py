@@ -180,10 +180,11 @@ class Settings:
     partitions_from: Annotated[
         str,
         Meta(
-            pattern=r"^\d{4}-\d{2}-\d{2}\Z",
-            description="First day that Dagster shows as a partition. Older data is processed all the same.",
+            pattern=r"^(\d{4}-\d{2}-\d{2})?\Z",
+            description="First day that Dagster shows as a partition; empty: the first day that has points, but not "
+            "before last year. Older data is processed all the same.",
         ),
-    ] = "2024-01-01"
+    ] = ""
     collect_batch: Annotated[
         int, Meta(ge=1, le=1_000_000, description="Maximum number of messages landed in one commit.")
     ] = 50_000
@@ -576,7 +577,7 @@ _CHECKS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "config_dir": _a_folder,
     "telemetry_secret": _text,
     "memory_limit": _enough_memory,
-    "partitions_from": _a_day,
+    "partitions_from": _if_set(_a_day),
 }
 
 
