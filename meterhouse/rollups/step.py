@@ -1,6 +1,7 @@
 """The roll-up step: computes roll-ups of 5 minutes, 1 hour and 1 day from the good points of dirty event hours.
 
-The roll-ups go to the lake, the hourly and daily ones also to the warehouse. A run replaces whole hours and their days,
+The roll-ups go to the lake, the hourly and daily ones also to the warehouse, with what the good points say about series
+and resources. A run replaces whole hours and their days,
 so a second run changes nothing.
 """
 
@@ -16,6 +17,8 @@ from sqlalchemy import ColumnElement, Table, and_, delete, func, or_, select, up
 from meterhouse import sql_files, times
 from meterhouse.catalog import Snapshot, mark_dirty, snapshot
 from meterhouse.progress import Progress, no_progress
+from meterhouse.rollups.seen import in_days as seen_in_days
+from meterhouse.rollups.seen import record_seen
 from meterhouse.sample_quality.points import Span, replace_spans, view_carried, view_points, within
 from meterhouse.sample_quality.step import Judged, group_hours, judge_snapshot
 from meterhouse.site import Site
@@ -52,22 +55,28 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
     done = RolledUp()
     started, clock = times.now(), time.monotonic()
     with site.warehouse.lease("rollups"), site.warehouse.lease("sample_quality"):
+        rolled: set[datetime] = set()
+        again: set[datetime] = set()  # became dirty by this run
         while True:
             seen = snapshot(site)
             hours = [hour for hour, state in seen.hours.items() if state.unrolled and (only is None or hour in only)]
-            hours = [hour for hour in hours if hour not in done.hours]
+            hours = [hour for hour in hours if hour not in rolled or hour in again]
             if not hours:
                 break
             for group in group_hours(site, seen.version, hours):
-                _roll_group(site, seen, group, done)
-                progress(len(done.hours), max(len(done.hours), len(hours)))
+                again.difference_update(group)
+                again.update(_roll_group(site, seen, group, done))
+                done.hours += [hour for hour in group if hour not in rolled]
+                rolled.update(group)
+                progress(len(rolled), max(len(rolled), len(hours)))
         done.seconds = time.monotonic() - clock
         if done.hours:
             site.warehouse.record_run("rollups", started, {**vars(done), "hours": len(done.hours)})
     return done
 
 
-def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledUp) -> None:
+def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledUp) -> list[datetime]:
+    """Roll up these hours; return the hours that became dirty by it."""
     days = sorted({hour.date() for hour in hours})
     whole_days = times.spans([h for day in days for h in times.hours_between(*_day(day))])
     unjudged = [
@@ -89,17 +98,18 @@ def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledU
         tiers = {seconds: _tier(duck, seconds, whole_days if seconds == 86400 else spans) for seconds in GRANULARITIES}
         (points,) = one(duck, "SELECT count(*) FROM steps")
         next_hours = _next_hours(duck, site, tiers[3600], spans)
+        in_days = seen_in_days(duck)
     with site.warehouse.begin() as connection:
         # Before the lake changes: after a kill in between, the next run would find no change, and skip these hours.
         mark_dirty(connection, next_hours, "a counter's previous point changed")
     for seconds, rows in tiers.items():
         replaced = whole_days if seconds == 86400 else spans
         replace_spans(site.lake, "rollups", rows, "bucket", replaced, {"granularity_s": seconds})
-    _record(site, seen, hours, spans, whole_days, tiers)
-    done.hours += hours
+    next_hours += _record(site, seen, hours, spans, whole_days, tiers, in_days)
     done.points += points
     done.rows += sum(rows.num_rows for rows in tiers.values())
     done.excluded += int(pc.sum(tiers[3600]["excluded"]).as_py() or 0)
+    return next_hours
 
 
 def _day(day: date) -> Span:
@@ -137,17 +147,20 @@ def _record(
     spans: list[Span],
     whole_days: list[Span],
     tiers: dict[int, pa.Table],
-) -> None:
+    in_days: pa.Table,
+) -> list[datetime]:
     with site.warehouse.begin() as connection:
         for seconds, table in WAREHOUSE_TIERS.items():
             connection.execute(delete(table).where(_in_spans(table, whole_days if seconds == 86400 else spans)))
             bulk_insert(connection, table.name, tiers[seconds].drop_columns(["granularity_s", "event_day"]))
+        again = record_seen(connection, in_days, sorted({hour.date() for hour in hours}))
         for hour in hours:
             connection.execute(
                 update(dirty_hours)
                 .where(dirty_hours.c.hour == hour)
                 .values(rolled_marks=seen.hours[hour].marks, rolled_at=times.now())
             )
+    return again
 
 
 def _in_spans(table: Table, spans: list[Span]) -> ColumnElement[bool]:

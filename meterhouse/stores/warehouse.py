@@ -24,7 +24,7 @@ from meterhouse.stores.warehouse_tables import followed, metadata, runs
 
 log = logging.getLogger(__name__)
 
-HEAD_REVISION = "0004"
+HEAD_REVISION = "0005"
 """The newest migration in `sql/migrations/versions`; a test holds the two equal."""
 
 
