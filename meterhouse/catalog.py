@@ -19,9 +19,13 @@ from meterhouse import sql_files, times
 from meterhouse.site import Site
 from meterhouse.stores.bulk import upsert
 from meterhouse.stores.duck import arrow
+from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import dirty_hours, followed, resources, series
 
 FOLLOWER = "samples"
+
+HOURS_AT_ONCE = 500
+"""Event hours that one query of the warehouse lists; databases bound the parameters of a query."""
 
 
 @dataclass
@@ -58,9 +62,9 @@ def catalog(site: Site, *, wait_seconds: float = 0.0, record: bool = True) -> Ca
     """
     done = Catalogued()
     started, clock = times.now(), time.monotonic()
-    with site.warehouse.lease("catalog", wait_seconds=wait_seconds):
+    with site.warehouse.lease("catalog", wait_seconds=wait_seconds) as lease:
         while (fresh := site.lake.appended("samples", site.warehouse.followed_version(FOLLOWER))) is not None:
-            _add_samples(site, fresh.rows, fresh.version, done)
+            _add_samples(site, fresh.rows, fresh.version, done, lease)
         done.seconds = time.monotonic() - clock
         if done.samples and record:
             site.warehouse.record_run("catalog", started, vars(done))
@@ -72,14 +76,14 @@ def commits_behind(site: Site) -> int:
     return max(site.lake.version("samples") - site.warehouse.followed_version(FOLLOWER), 0)
 
 
-def _add_samples(site: Site, fresh: pa.Table, version: int, done: Catalogued) -> None:
+def _add_samples(site: Site, fresh: pa.Table, version: int, done: Catalogued, lease: Lease) -> None:
     with site.lake.connect() as duck:
         duck.register("fresh", fresh)
         new_series = arrow(duck, sql_files.read("lake/catalog_series.sql"))
         new_resources = arrow(duck, sql_files.read("lake/catalog_resources.sql"))
         query = Template(sql_files.read("lake/catalog_hours.sql"))
         hours = duck.execute(query.substitute(lateness_seconds=site.settings.lateness_seconds)).fetchall()
-    with site.warehouse.begin() as connection:
+    with lease.begin() as connection:
         lock_catalog(connection)
         upsert(
             connection,
@@ -170,20 +174,20 @@ def _count_late(connection: Connection, hours: list[tuple[datetime, int, int]]) 
     belated = {hour: count for hour, _, count in hours if count}
     if not belated:
         return 0
-    known = connection.execute(
-        select(dirty_hours.c.hour, dirty_hours.c.rolled_at).where(
-            dirty_hours.c.hour >= min(belated),
-            dirty_hours.c.hour <= max(belated),
-            dirty_hours.c.rolled_at.is_not(None),
-        )
-    ).all()
     late = 0
-    for hour, rolled_at in known:
-        if hour in belated and rolled_at >= hour + times.HOUR:
-            late += belated[hour]
-            connection.execute(
-                update(dirty_hours).where(dirty_hours.c.hour == hour).values(late=dirty_hours.c.late + belated[hour])
-            )
+    hour_of_row = dirty_hours.c.hour
+    listed = sorted(belated)
+    for place in range(0, len(listed), HOURS_AT_ONCE):
+        some = listed[place : place + HOURS_AT_ONCE]
+        rolled = select(hour_of_row, dirty_hours.c.rolled_at).where(
+            hour_of_row.in_(some), dirty_hours.c.rolled_at.is_not(None)
+        )
+        for hour, rolled_at in connection.execute(rolled).all():
+            if rolled_at >= hour + times.HOUR:
+                late += belated[hour]
+                connection.execute(
+                    update(dirty_hours).where(hour_of_row == hour).values(late=dirty_hours.c.late + belated[hour])
+                )
     return late
 
 

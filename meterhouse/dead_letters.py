@@ -21,6 +21,7 @@ from meterhouse.site import Site
 from meterhouse.stores.duck import Connection, arrow, one, quoted
 from meterhouse.stores.lake import Lake
 from meterhouse.stores.lake_tables import DEAD_LETTERS
+from meterhouse.stores.leases import Lease, LeaseLost
 from meterhouse.stream.envelope import clean
 
 TABLE: Final = "dead_letters"
@@ -178,8 +179,8 @@ class Selection:
             UnknownName: no letter has one of the ids.
         """
         span = (self.start or times.EPOCH, self.end or datetime.max.replace(tzinfo=UTC))
-        between = None if self.ids else ("received_at", *span)
-        lake.view(duck, TABLE, lake.files(TABLE, version=version, between=between))
+        overlapping = None if self.ids else ("received_at", [span])
+        lake.view(duck, TABLE, lake.files(TABLE, version=version, overlapping=overlapping))
         conditions = [f"received_at >= '{times.text(span[0])}' AND received_at < '{times.text(span[1])}'"]
         if self.ids:
             listed = ", ".join(str(i) for i in self.ids)
@@ -232,7 +233,8 @@ def purge(site: Site, selection: Selection, *, dry_run: bool = False) -> Purged:
         Conflict: other processes keep changing the letters.
         UnknownName: no letter has one of the ids; nothing was deleted.
     """
-    with site.warehouse.lease(LEASE):
+    with site.warehouse.lease(LEASE) as lease:
+        site.lake.fence(lease, TABLE)
         with site.lake.connect() as duck:
             selection.view(duck, site.lake, site.lake.version(TABLE))
             letters, size, oldest, newest = one(
@@ -242,14 +244,15 @@ def purge(site: Site, selection: Selection, *, dry_run: bool = False) -> Purged:
             )
             keys = arrow(duck, "SELECT DISTINCT arrival_hour, letter_id, received_at FROM selected")
         if not dry_run:
-            letters = remove(site.lake, keys)
+            letters = remove(site.lake, keys, lease)
     return Purged(letters, int(size), oldest, newest)
 
 
-def remove(lake: Lake, keys: pa.Table) -> int:
+def remove(lake: Lake, keys: pa.Table, lease: Lease) -> int:
     """Delete the rows with the arrival_hour, letter_id and received_at of the keys, and return how many there were.
 
     Raises:
+        LeaseLost: another process has taken the lease over, because this one was paused.
         Conflict: other processes keep changing the table; some rows may be deleted.
     """
     removed = attempt = 0
@@ -259,7 +262,9 @@ def remove(lake: Lake, keys: pa.Table) -> int:
         if predicate is None:
             return removed
         try:
-            removed += lake.delete(TABLE, predicate, version)
+            removed += lake.delete(TABLE, predicate, version, lease)
+        except LeaseLost:
+            raise
         except Conflict:
             _back_off(attempt)
             attempt += 1

@@ -77,3 +77,16 @@ class Conflict(MeterhouseError):
 
 class AlreadyRunning(Conflict):
     """Another process holds the lease of this step; nothing was done."""
+
+
+SHOWN_LENGTH = 60
+"""How many characters of a value an error shows at most."""
+
+
+def shown(value: object) -> str:
+    """A value of a file as an error shows it: shortened, and whatever it is."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # more digits than Python prints, or too deep
+        return f"a {type(value).__name__} that is too large to show"
+    return text if len(text) <= SHOWN_LENGTH else f"{text[:SHOWN_LENGTH]}…"

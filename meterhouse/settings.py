@@ -238,8 +238,28 @@ class Settings:
     vacuum_hours: Annotated[
         int, Meta(ge=0, description="Number of hours for which replaced files of the lake stay, for running readers.")
     ] = 24
+    keep_runs_days: Annotated[
+        int, Meta(ge=1, description="Number of days for which the figures of each step's runs are kept.")
+    ] = 90
+    keep_alarm_history_days: Annotated[
+        int,
+        Meta(ge=1, description="Number of days for which alarm history and past webhooks are kept."),
+    ] = 366
+    keep_dead_letters_days: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="Number of days for which dead letters are kept, and `.corrupt` files of the spool.",
+        ),
+    ] = 180
+    keep_exports_days: Annotated[
+        int, Meta(ge=1, description="Number of days for which exported reports are kept, by the day that they are of.")
+    ] = 1100
+    keep_dagster_days: Annotated[
+        int, Meta(ge=1, description="Number of days for which Dagster keeps the runs that ended, with events and logs.")
+    ] = 30
     webhook_timeout_seconds: Annotated[
-        float, Meta(gt=0, le=60, description="Time limit of one webhook call in seconds.")
+        float, Meta(gt=0, le=45, description="Time limit of one whole webhook call in seconds.")
     ] = 5.0
     webhook_attempts: Annotated[
         int, Meta(ge=1, le=1000, description="Maximum number of calls before a webhook is kept as dead.")

@@ -1,6 +1,7 @@
 """Instants, hours and days: ISO 8601, always UTC."""
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 
 from meterhouse.errors import UsageError
@@ -8,6 +9,9 @@ from meterhouse.errors import UsageError
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+Span = tuple[datetime, datetime]
+"""A half-open span of event time, UTC."""
 
 DAYS_AGO = {"today": 0, "yesterday": 1}
 """Word for a day → how many days it was before today."""
@@ -110,9 +114,19 @@ def hours_between(start: datetime, end: datetime) -> list[datetime]:
     return [first + n * HOUR for n in range(max(0, -((first - end) // HOUR)))]
 
 
-def spans(hours: list[datetime]) -> list[tuple[datetime, datetime]]:
-    """Contiguous half-open spans [start, end) that cover exactly these hours."""
-    joined: list[tuple[datetime, datetime]] = []
+def hours_of(day: date) -> list[datetime]:
+    """The UTC hours of a day."""
+    return hours_between(day_start(day), day_start(day) + DAY)
+
+
+def micros(instant: datetime) -> int:
+    """Microseconds since 1970-01-01, UTC."""
+    return (instant - EPOCH) // timedelta(microseconds=1)
+
+
+def spans(hours: Iterable[datetime]) -> list[Span]:
+    """Contiguous half-open spans [start, end) that cover exactly these hours, in order."""
+    joined: list[Span] = []
     for hour in sorted(set(hours)):
         if joined and joined[-1][1] == hour:
             joined[-1] = (joined[-1][0], hour + HOUR)

@@ -63,7 +63,7 @@ def check(site: Site, hours: int = 24) -> Gate:
         view_points(duck, site.lake, site.warehouse.followed_version("samples"), spans)
         view_carried(duck, site.lake, spans, site.settings.carry_hours)
         span = (spans[0][0], spans[-1][1])
-        site.lake.view(duck, "quarantine", site.lake.files("quarantine", between=("timestamp", *span)))
+        site.lake.view(duck, "quarantine", site.lake.files("quarantine", overlapping=("timestamp", [span])))
         between = f"timestamp >= '{times.text(span[0])}' AND timestamp < '{times.text(span[1])}'"
         excluded, warned = one(
             duck,

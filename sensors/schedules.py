@@ -4,11 +4,10 @@ from datetime import timedelta
 
 import dagster as dg
 
-from meterhouse import times
 from sensors import jobs
+from sensors.upkeep import upkeep
 
 RUNNING = dg.DefaultScheduleStatus.RUNNING
-RUNS_KEPT = timedelta(days=30)
 
 alarms = dg.ScheduleDefinition(
     name="alarms_each_minute",
@@ -55,28 +54,12 @@ def report(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     return _yesterday(context)
 
 
-@dg.op
-def prune_runs(context: dg.OpExecutionContext) -> None:
-    """Delete the records of old runs, because they slow down Dagster's storage. Materializations stay."""
-    ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
-    instance = context.instance
-    old = instance.get_runs(dg.RunsFilter(statuses=ended, created_before=times.now() - RUNS_KEPT), limit=5000)
-    for run in old:
-        instance.delete_run(run.run_id)
-    context.log.info(f"deleted the records of {len(old)} runs")
-
-
-@dg.job(description="Delete the records of runs that are older than 30 days.")
-def upkeep() -> None:
-    prune_runs()
-
-
 upkeep_each_night = dg.ScheduleDefinition(
     name="upkeep_each_night",
     job=upkeep,
     cron_schedule="45 1 * * *",
     default_status=RUNNING,
-    description="Delete the records of old runs.",
+    description="Delete what is older than it is kept for.",
 )
 
 ALL = [alarms, quality_checks, archive, report, upkeep_each_night]

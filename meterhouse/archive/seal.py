@@ -1,7 +1,8 @@
 """The archive: seals arrival days.
 
 For each table and arrival hour, the many small files are replaced with one that is deduplicated, sorted and compressed.
-It is read back, and its count and hash are compared with those of the files that it replaces. Only then are they
+Rows whose time is far from their arrival are in files of their own (`meterhouse.stores.lake_cuts`). What was written is
+read back, and its count and hash are compared with those of the files that it replaces. Only then are they
 replaced, in one commit that changes no data, and the manifest lists the new file. The replaced files are deleted later,
 when no reader can be using them.
 """
@@ -14,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import select
@@ -22,10 +24,14 @@ from meterhouse import catalog, times
 from meterhouse.conversion import step as conversion
 from meterhouse.errors import MeterhouseError
 from meterhouse.site import Site
+from meterhouse.stores import lake_cuts
 from meterhouse.stores.bulk import upsert
 from meterhouse.stores.duck import Connection, one, quoted
+from meterhouse.stores.lake import SEAL
 from meterhouse.stores.lake_files import DataFile
-from meterhouse.stores.lake_tables import GROWN, TABLES
+from meterhouse.stores.lake_statistics import of_file
+from meterhouse.stores.lake_tables import GROWN, TABLES, columns_of_files
+from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import archive_manifest
 
 
@@ -37,7 +43,6 @@ class Recipe:
         identity: the columns that identify a row; empty if equal rows are all kept.
         moment: the column with the time that a row came; of equal rows, the first is kept.
         order: the columns to sort by.
-        bounds: columns whose minimum and maximum let readers skip files.
         row_group: rows of a Parquet row group; few if rows are wide, because a group is built in memory.
         total: the column to sum.
     """
@@ -45,7 +50,6 @@ class Recipe:
     identity: tuple[str, ...]
     moment: str
     order: tuple[str, ...]
-    bounds: tuple[str, ...]
     row_group: int
     total: str | None = None
 
@@ -55,14 +59,12 @@ RECIPES = {
         identity=("message_id",),
         moment="received_at",
         order=("event_type", "timestamp", "message_id"),
-        bounds=("timestamp", "received_at"),
         row_group=2_048,
     ),
     "samples": Recipe(
         identity=("series_id", "timestamp", "sample_id"),
         moment="recorded_at",
         order=("series_id", "timestamp", "sample_id"),
-        bounds=("series_id", "timestamp", "recorded_at"),
         row_group=1_000_000,
         total="volume",
     ),
@@ -70,14 +72,12 @@ RECIPES = {
         identity=("message_id",),
         moment="generated",
         order=("event_type", "generated", "message_id"),
-        bounds=("generated",),
         row_group=65_536,
     ),
     "dead_letters": Recipe(
         identity=(),
         moment="received_at",
         order=("queue", "letter_id"),
-        bounds=("received_at",),
         row_group=2_048,
     ),
 }
@@ -124,15 +124,17 @@ def archive(site: Site, day: date) -> Archived:
 
     Raises:
         AlreadyRunning: another process is archiving.
+        Conflict: another process has taken the step over, because this one was paused.
         MeterhouseError: messages of the day wait for conversion, or a sealed file differs from the files that it
             should replace; they were not replaced.
     """
     done = Archived(day)
     started, clock = times.now(), time.monotonic()
-    with site.warehouse.lease("archive"):
+    with site.warehouse.lease("archive") as lease:
+        site.lake.fence(lease, *RECIPES)
         _must_be_converted(site, day)
         for table in RECIPES:
-            sealed = _seal(site, table, day)
+            sealed = _seal(site, table, day, lease)
             if sealed is None:
                 done.unchanged.append(table)
             else:
@@ -179,11 +181,11 @@ def _must_be_converted(site: Site, day: date) -> None:
         after = fresh.version
 
 
-def _seal(site: Site, table: str, day: date) -> Sealed | None:
+def _seal(site: Site, table: str, day: date, lease: Lease) -> Sealed | None:
     actions = site.lake.actions(table)
     of_day = actions.filter(pc.starts_with(actions["partition.arrival_hour"], day.isoformat()))
     known = manifest_files(site, day, table)
-    if set(of_day["path"].to_pylist()) == known:
+    if set(of_day["path"].to_pylist()) == known and not lake_cuts.stretched(table, of_day):
         return None
     sealed = Sealed(day, table, day_over=times.now() >= times.day_start(day) + times.DAY)
     sealed.files_before = of_day.num_rows
@@ -193,7 +195,7 @@ def _seal(site: Site, table: str, day: date) -> Sealed | None:
     for hour in sorted(set(of_day["partition.arrival_hour"].to_pylist())):
         replaced = of_day.filter(pc.equal(of_day["partition.arrival_hour"], hour))
         written = _write_hour(site, table, hour, replaced)
-        added.append(written.file)
+        added += written.files
         sealed.rows += written.rows
         sealed.duplicates += written.duplicates
         digest ^= written.digest
@@ -202,8 +204,8 @@ def _seal(site: Site, table: str, day: date) -> Sealed | None:
     sealed.volume_sum = total if RECIPES[table].total and math.isfinite(total) else None
     sealed.files = [file.path for file in added]
     sealed.bytes = sum(file.size for file in added)
-    sealed.version = site.lake.swap(table, of_day, added, f"sealed {day}")
-    _record(site, sealed)
+    sealed.version = site.lake.swap(table, of_day, added, {SEAL: f"sealed {day}"}, same_rows=True, lease=lease)
+    _record(sealed, lease)
     return sealed
 
 
@@ -214,7 +216,7 @@ def manifest_files(site: Site, day: date, table: str) -> set[str]:
 
 @dataclass(frozen=True)
 class _Written:
-    file: DataFile
+    files: list[DataFile]
     rows: int
     duplicates: int
     digest: int
@@ -222,22 +224,25 @@ class _Written:
 
 
 def _write_hour(site: Site, table: str, hour: str, replaced: pa.Table) -> _Written:
-    """Write an hour's sealed file, read it back, and compare it with the files that it replaces."""
+    """Write an hour's sealed files, read them back, and compare them with the files that they replace."""
     recipe = RECIPES[table]
-    schema, partitions = TABLES[table]
-    columns = ", ".join(name for name in schema.names if name not in partitions)
-    path = f"arrival_hour={hour}/sealed-{uuid.uuid4().hex}.zstd.parquet"
-    target = f"{site.lake.uri(table)}/{path}"
+    columns = ", ".join(columns_of_files(table).names)
+    files: list[DataFile] = []
     with site.lake.connect() as duck:
         _view_once(duck, table, columns, [f"{site.lake.uri(table)}/{old}" for old in replaced["path"].to_pylist()])
         (before,) = one(duck, "SELECT count(*) FROM old")
-        duck.execute(
-            f"COPY (SELECT * FROM once ORDER BY {', '.join(recipe.order)}) TO {quoted(target)} "
-            f"(FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2, ROW_GROUP_SIZE {recipe.row_group})"
-        )
-        duck.execute(
-            f"CREATE TEMP VIEW sealed AS SELECT * FROM read_parquet({quoted(target)}, hive_partitioning = false)"
-        )
+        for condition in _divided(duck, table, hour):
+            path = f"arrival_hour={hour}/sealed-{uuid.uuid4().hex}.zstd.parquet"
+            target = f"{site.lake.uri(table)}/{path}"
+            duck.execute(
+                f"COPY (SELECT * FROM once WHERE {condition} ORDER BY {', '.join(recipe.order)}) TO {quoted(target)} "
+                f"(FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2, ROW_GROUP_SIZE {recipe.row_group})"
+            )
+            size = int(site.lake.filesystem.size(target))
+            statistics = of_file(target, site.lake.object_store, columns_of_files(table))
+            files.append(DataFile(path, size, {"arrival_hour": hour}, statistics))
+        targets = ", ".join(quoted(f"{site.lake.uri(table)}/{file.path}") for file in files)
+        duck.execute(f"CREATE TEMP VIEW sealed AS SELECT * FROM read_parquet([{targets}], hive_partitioning = false)")
         expected = _fingerprint(duck, "once", columns, recipe)
         found = _fingerprint(duck, "sealed", columns, recipe)
         # The sums are not compared: they depend on the order of addition, and the digest covers every volume exactly.
@@ -245,13 +250,21 @@ def _write_hour(site: Site, table: str, hour: str, replaced: pa.Table) -> _Writt
             raise MeterhouseError(
                 f"the sealed file differs from the files that it should replace: {found[:2]}, expected {expected[:2]} "
                 "(rows, digest); nothing was replaced",
-                where=target,
+                where=f"{site.lake.uri(table)}/{files[0].path}",
                 hint="Check the disk or object store, and archive the day again",
             )
         rows, digest, total = found
-        statistics = _statistics(duck, recipe, rows)
-    size = int(site.lake.filesystem.size(target))
-    return _Written(DataFile(path, size, {"arrival_hour": hour}, statistics), rows, before - rows, digest, total)
+    return _Written(files, rows, before - rows, digest, total)
+
+
+def _divided(duck: Connection, table: str, hour: str) -> list[str]:
+    """Conditions that divide an hour's rows into those of each file, so that far rows are apart."""
+    column = lake_cuts.EVENT_TIMES.get(table)
+    if column is None:
+        return ["true"]
+    hours = f"epoch_us({column}) // 3600000000 - (epoch_us({column}) % 3600000000 < 0)::INTEGER"
+    found = duck.execute(f"SELECT DISTINCT {hours} FROM old WHERE {column} IS NOT NULL").fetchall()
+    return lake_cuts.conditions(table, lake_cuts.cuts(hour, np.array([row[0] for row in found], np.int64)))
 
 
 def _view_once(duck: Connection, table: str, columns: str, files: list[str]) -> None:
@@ -298,24 +311,7 @@ def _fingerprint(duck: Connection, view: str, columns: str, recipe: Recipe) -> t
     return int(row[0]), int(row[1]) & ((1 << 128) - 1), float(f"{row[2]:.9g}")
 
 
-def _statistics(duck: Connection, recipe: Recipe, rows: int) -> str:
-    """Delta's statistics of a file: the row count, and the bounds that let readers skip the file."""
-    wanted = ", ".join(f"min({name}), max({name}), count(*) - count({name})" for name in recipe.bounds)
-    found = one(duck, f"SELECT {wanted} FROM sealed")
-    low, high, nulls = {}, {}, {}
-    for place, name in enumerate(recipe.bounds):
-        minimum, maximum, missing = found[3 * place : 3 * place + 3]
-        if minimum is not None:
-            low[name], high[name] = _plain(minimum), _plain(maximum)
-        nulls[name] = missing
-    return json.dumps({"numRecords": rows, "minValues": low, "maxValues": high, "nullCount": nulls})
-
-
-def _plain(value: Any) -> Any:
-    return times.text(value) if isinstance(value, datetime) else value
-
-
-def _record(site: Site, sealed: Sealed) -> None:
+def _record(sealed: Sealed, lease: Lease) -> None:
     entry = {**asdict(sealed), "files": json.dumps(sealed.files), "sealed_at": times.now()}
     types = {
         "day": pa.date32(),
@@ -325,7 +321,7 @@ def _record(site: Site, sealed: Sealed) -> None:
     }
     row = pa.table({name: pa.array([value], types.get(name)) for name, value in entry.items()})
     updates = [f"{name} = excluded.{name}" for name in entry if name not in ("day", "table_name")]
-    with site.warehouse.begin() as connection:
+    with lease.begin() as connection:
         upsert(connection, archive_manifest, row, updates)
 
 

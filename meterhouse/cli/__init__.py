@@ -28,7 +28,9 @@ def main() -> None:
     """Run the command line; an error that the user can fix is one line, never a traceback."""
     keep_pandas_out()
     try:
-        cli.main(prog_name="meterhouse", standalone_mode=False)
+        status = cli.main(prog_name="meterhouse", standalone_mode=False)
+        if isinstance(status, int):  # of a command that has done part of its work
+            sys.exit(status)
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as error:

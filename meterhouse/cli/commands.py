@@ -40,6 +40,7 @@ SECTIONS = {
         "dead-letters": Entry("dead_letters", "dead_letters", "Messages and rows that could not be used."),
         "definitions": Entry("definitions", "definitions", "Check meter and event definitions."),
         "settings": Entry("site", "show_settings", "List all settings with their values."),
+        "upkeep": Entry("pipeline", "upkeep_command", "Delete what is older than it is kept for."),
         "migrate": Entry("site", "migrate", "Upgrade the warehouse's schema."),
         "demo": Entry("site", "demo", "Run the whole pipeline on a simulated cloud."),
     },

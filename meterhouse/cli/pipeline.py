@@ -298,3 +298,22 @@ def backfill(asset: str, start: datetime | None, end: datetime | None, why: str,
     with progress(f"recomputing {asset}") as update:
         done = recompute(site, asset, start, end, why=why, progress=update)
     printer.figures("backfilled", done)
+
+
+@click.command("upkeep")
+@prints("part", "deleted", "finding", prose=("finding",))
+def upkeep_command(printer: Printer) -> None:
+    """Delete what is older than it is kept for, and files that nothing refers to.
+
+    The settings METERHOUSE_KEEP_* say for how long things are kept. If neither Dagster nor Airflow runs this, run it
+    each day. A part that fails does not stop the others; the exit status is then 1.
+    """
+    from meterhouse.site import Site
+    from meterhouse.upkeep import PARTS, upkeep
+
+    with progress("upkeep") as update:
+        done = upkeep(Site.open(), progress=update)
+    printer.rows(
+        [{"part": name, "deleted": done.deleted.get(name, 0), "finding": done.finding(name)} for name in PARTS]
+    )
+    done.check()

@@ -68,7 +68,8 @@ def retry(site: Site, selection: Selection, *, progress: Progress = no_progress)
     done = Retried()
     gone: list[pa.Table] = []
     site.lake.written()  # starts to record written files
-    with site.warehouse.lease(LEASE), site.lake.connect() as duck:
+    with site.warehouse.lease(LEASE) as lease, site.lake.connect() as duck:
+        site.lake.fence(lease, TABLE)
         selection.view(duck, site.lake, site.lake.version(TABLE))
         total, oldest = one(duck, "SELECT count(*), min(received_at) FROM selected")
         if not total:
@@ -81,7 +82,7 @@ def retry(site: Site, selection: Selection, *, progress: Progress = no_progress)
             progress(done.letters, total)
         landing.close()
         sync(set(site.lake.written()))
-        done.removed = remove(site.lake, pa.concat_tables(gone))
+        done.removed = remove(site.lake, pa.concat_tables(gone), lease)
     return done
 
 

@@ -21,6 +21,7 @@ from meterhouse.errors import MeterhouseError
 from meterhouse.progress import Progress, no_progress
 from meterhouse.site import Site
 from meterhouse.stores.duck import Connection, arrow, one, quoted
+from meterhouse.stores.leases import Lease
 from meterhouse.stream import Raw, too_long
 from meterhouse.stream.files import Damaged, numbered_lines
 
@@ -67,8 +68,9 @@ def load(site: Site, paths: list[Path], *, progress: Progress = no_progress) -> 
     landing = Landing(site.lake, site.settings.home_path / INDEX, site.settings.redelivery_hours, "load")
     for number, path in enumerate(paths, 1):
         try:
-            with site.warehouse.lease("load"):
-                _load(site, landing, path, done)
+            with site.warehouse.lease("load") as lease:
+                site.lake.fence(lease, "samples")
+                _load(site, landing, path, done, lease)
             done.files += 1
         except BadFile as fault:
             done.refused.append(fault)
@@ -79,7 +81,7 @@ def load(site: Site, paths: list[Path], *, progress: Progress = no_progress) -> 
     return done
 
 
-def _load(site: Site, landing: Landing, path: Path, done: Loaded) -> None:
+def _load(site: Site, landing: Landing, path: Path, done: Loaded, lease: Lease) -> None:
     name, longest = path.name.removesuffix(".gz"), site.settings.message_bytes
     if not path.is_file():
         raise BadFile("is not a file", where=str(path), hint="Give paths of .jsonl or .csv files")
@@ -91,7 +93,7 @@ def _load(site: Site, landing: Landing, path: Path, done: Loaded) -> None:
     if pieces is None:
         _load_notifications(landing, path, longest, done)
     else:
-        _load_samples(site, landing, path, pieces, done)
+        _load_samples(site, landing, path, pieces, done, lease)
 
 
 def _load_notifications(landing: Landing, path: Path, longest: int, done: Loaded) -> None:
@@ -117,7 +119,9 @@ def _load_notifications(landing: Landing, path: Path, longest: int, done: Loaded
     land_batch()
 
 
-def _load_samples(site: Site, landing: Landing, path: Path, pieces: Iterator[SampleRows], done: Loaded) -> None:
+def _load_samples(
+    site: Site, landing: Landing, path: Path, pieces: Iterator[SampleRows], done: Loaded, lease: Lease
+) -> None:
     columns: set[str] = set()
     with site.lake.connect() as duck:
         duck.execute(_GIVEN)
@@ -132,7 +136,7 @@ def _load_samples(site: Site, landing: Landing, path: Path, pieces: Iterator[Sam
         )
         _land_bad(landing, path, duck, [], done)
         (good,) = one(duck, "SELECT count(*) FROM given")
-        fresh = _append(site, duck) if good else 0
+        fresh = _append(site, duck, lease) if good else 0
         done.samples += fresh
         done.known += good - fresh
 
@@ -218,13 +222,14 @@ def _fill(duck: Connection, columns: set[str], defaults: dict[str, str]) -> None
         duck.execute(f"UPDATE given SET {name} = {quoted(default)} WHERE {name} IS NULL AND reason IS NULL")
 
 
-def _append(site: Site, duck: Connection) -> int:
+def _append(site: Site, duck: Connection, lease: Lease) -> int:
     """Append the samples of `given` that are not in the lake yet; return their number."""
     dims = arrow(duck, "SELECT source, meter, type, unit, resource_id, project_id, user_id FROM given GROUP BY ALL")
     ids = [identity.series_id(*row.values()) for row in dims.to_pylist()]
     duck.register("dims", dims.append_column("series_id", pa.array(ids, pa.int64())))
-    first, last = one(duck, "SELECT min(timestamp), max(timestamp) FROM given")
-    site.lake.view(duck, "samples", site.lake.files("samples", between=("timestamp", first, last + times.HOUR)))
+    hours = duck.execute("SELECT DISTINCT epoch_us(timestamp) // 3600000000 FROM given").fetchall()
+    spans = times.spans(times.EPOCH + hour * times.HOUR for (hour,) in hours)
+    site.lake.view(duck, "samples", site.lake.files("samples", overlapping=("timestamp", spans)))
     same = " AND ".join(f"given.{name} IS NOT DISTINCT FROM dims.{name}" for name in dims.column_names)
     duck.execute(
         "CREATE TABLE numbered AS SELECT series_id, timestamp, volume, "
@@ -248,9 +253,10 @@ def _append(site: Site, duck: Connection) -> int:
     )
     count = 0
     for fresh in _pieces(duck, "fresh"):
-        hours = pa.array([times.arrival_hour(moment)] * fresh.num_rows)
+        arrival_hours = pa.array([times.arrival_hour(moment)] * fresh.num_rows)
         none = pa.nulls(fresh.num_rows, pa.int64())
-        site.lake.append("samples", fresh.append_column("arrival_hour", hours).append_column("metadata_id", none))
+        fresh = fresh.append_column("arrival_hour", arrival_hours).append_column("metadata_id", none)
+        site.lake.append("samples", fresh, lease=lease)
         count += fresh.num_rows
     return count
 

@@ -17,6 +17,7 @@ from meterhouse.conversion import drift
 from meterhouse.dead_letters import Letter, store_letters
 from meterhouse.site import Site
 from meterhouse.stores.bulk import upsert
+from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import resource_metadata
 
 if TYPE_CHECKING:
@@ -81,9 +82,10 @@ def convert(site: Site, *, wait_seconds: float = 0.0, record: bool = True) -> Co
 
     done = Conversion()
     started, clock = times.now(), time.monotonic()
-    with site.warehouse.lease("convert", wait_seconds=wait_seconds):
+    with site.warehouse.lease("convert", wait_seconds=wait_seconds) as lease:
+        site.lake.fence(lease, "samples", "events")
         converter = Converter.from_settings(site.settings, site.definitions)
-        while _convert_some(site, converter, done):
+        while _convert_some(site, converter, done, lease):
             pass
         done.meters_left_out = len(site.definitions.faults)
         done.seconds = time.monotonic() - clock
@@ -99,7 +101,7 @@ def unconverted(site: Site) -> int:
     return max(found, 0)
 
 
-def _convert_some(site: Site, converter: "Converter", done: Conversion) -> bool:
+def _convert_some(site: Site, converter: "Converter", done: Conversion, lease: Lease) -> bool:
     """Convert one bounded piece. Returns False if there is none."""
     lake = site.lake
     reached = {name: lake.transaction(name, APP) or 0 for name in ("samples", "events")}
@@ -115,7 +117,7 @@ def _convert_some(site: Site, converter: "Converter", done: Conversion) -> bool:
     _store_unsigned(site, landed.rows, made.unsigned)
     for name, rows in (("samples", made.samples), ("events", made.events)):
         if reached[name] < landed.version:
-            lake.append(name, rows, transaction=(APP, landed.version), after=reached[name])
+            lake.append(name, rows, transaction=(APP, landed.version), after=reached[name], lease=lease)
     drift.record(site, made.uses)
     done.notifications += landed.rows.num_rows
     done.samples += made.samples.num_rows

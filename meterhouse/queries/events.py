@@ -1,7 +1,7 @@
 """Events of the lake, with their traits."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from meterhouse import times
@@ -32,7 +32,8 @@ def events(
     if end:
         conditions.append(f"generated < '{times.text(end)}'")
     with site.lake.connect() as duck:
-        site.lake.view(duck, "events", site.lake.files("events"))
+        span = (start or datetime.min.replace(tzinfo=UTC), end or datetime.max.replace(tzinfo=UTC))
+        site.lake.view(duck, "events", site.lake.files("events", overlapping=("generated", [span])))
         return duck.sql(
             "SELECT DISTINCT ON (generated, message_id) message_id, event_type, generated, traits FROM events "
             f"WHERE {' AND '.join(conditions)} ORDER BY generated DESC, message_id LIMIT {int(limit)}",

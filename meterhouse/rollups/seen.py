@@ -18,7 +18,7 @@ from meterhouse.stores.bulk import bulk_insert
 from meterhouse.stores.warehouse_tables import UtcTime, dirty_hours
 
 
-def in_days(connection: duck.Connection) -> pa.Table:
+def seen_in_days(connection: duck.Connection) -> pa.Table:
     """The first and last good point of each series in the days that are rolled up; see `sql/lake/seen.sql`."""
     return duck.arrow(connection, sql_files.read("lake/seen.sql"))
 
@@ -28,7 +28,7 @@ def record_seen(connection: Connection, seen: pa.Table, days: list[date]) -> lis
 
     Args:
         connection: the warehouse, in a transaction.
-        seen: from `in_days`.
+        seen: from `seen_in_days`.
         days: the days that were rolled up.
 
     Returns:

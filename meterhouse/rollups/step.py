@@ -1,8 +1,7 @@
 """The roll-up step: computes roll-ups of 5 minutes, 1 hour and 1 day from the good points of dirty event hours.
 
 The roll-ups go to the lake, the hourly and daily ones also to the warehouse, with what the good points say about series
-and resources. A run replaces whole hours and their days,
-so a second run changes nothing.
+and resources. A run replaces whole hours and their days, so a second run changes nothing.
 """
 
 import time
@@ -12,18 +11,21 @@ from string import Template
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import ColumnElement, Table, and_, delete, func, or_, select, update
+from sqlalchemy import bindparam, delete, func, select, update
 
 from meterhouse import sql_files, times
 from meterhouse.catalog import Snapshot, mark_dirty, snapshot
 from meterhouse.progress import Progress, no_progress
-from meterhouse.rollups.seen import in_days as seen_in_days
-from meterhouse.rollups.seen import record_seen
-from meterhouse.sample_quality.points import Span, replace_spans, view_carried, view_points, within
-from meterhouse.sample_quality.step import Judged, group_hours, judge_snapshot
+from meterhouse.rollups.seen import record_seen, seen_in_days
+from meterhouse.sample_quality.groups import group_hours, present_hours
+from meterhouse.sample_quality.points import view_carried, view_points
+from meterhouse.sample_quality.spans import SpanTable, reaching, span_table
+from meterhouse.sample_quality.step import Judged, judge_snapshot
 from meterhouse.site import Site
 from meterhouse.stores.bulk import bulk_insert
 from meterhouse.stores.duck import Connection, arrow, one
+from meterhouse.stores.lake_replace import replace_spans
+from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import dirty_hours, rollup_1d, rollup_1h
 
 GRANULARITIES = {300: "5m", 3600: "1h", 86400: "1d"}
@@ -43,31 +45,52 @@ class RolledUp:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True)
+class _Leases:
+    rollups: Lease
+    quality: Lease
+
+
 def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress = no_progress) -> RolledUp:
     """Roll up the dirty event hours, or those in `only`, after judging hours that are not judged yet.
 
     If the last point of a counter changes, the next hour of its series becomes dirty, because its increase starts from
-    that point.
+    that point. A backlog of old hours does not delay those of today: they come first, and again between its groups.
 
     Raises:
         AlreadyRunning: another process is rolling up or judging.
+        Conflict: another process has taken the step over, because this one was paused.
     """
     done = RolledUp()
     started, clock = times.now(), time.monotonic()
-    with site.warehouse.lease("rollups"), site.warehouse.lease("sample_quality"):
+    with site.warehouse.lease("rollups") as rollups, site.warehouse.lease("sample_quality") as quality:
+        site.lake.fence(rollups, "rollups")
+        site.lake.fence(quality, "quarantine")
+        leases = _Leases(rollups, quality)
         rolled: set[datetime] = set()
         again: set[datetime] = set()  # became dirty by this run
-        while True:
+
+        def dirty() -> tuple[Snapshot, list[datetime]]:
             seen = snapshot(site)
-            hours = [hour for hour, state in seen.hours.items() if state.unrolled and (only is None or hour in only)]
+            return seen, [h for h, state in seen.hours.items() if state.unrolled and (only is None or h in only)]
+
+        def roll(seen: Snapshot, hours: list[datetime]) -> None:
+            again.difference_update(hours)
+            again.update(_roll_group(site, seen, hours, done, leases))
+            done.hours += [hour for hour in hours if hour not in rolled]
+            rolled.update(hours)
+
+        while True:
+            seen, hours = dirty()
             hours = [hour for hour in hours if hour not in rolled or hour in again]
             if not hours:
                 break
-            for group in group_hours(site, seen.version, hours):
-                again.difference_update(group)
-                again.update(_roll_group(site, seen, group, done))
-                done.hours += [hour for hour in group if hour not in rolled]
-                rolled.update(group)
+            for number, group in enumerate(group_hours(site, seen.version, hours)):
+                if number:
+                    latest, waiting = dirty()
+                    if present := present_hours(waiting):
+                        roll(latest, present)
+                roll(seen, group)
                 progress(len(rolled), max(len(rolled), len(hours)))
         done.seconds = time.monotonic() - clock
         if done.hours:
@@ -75,14 +98,13 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
     return done
 
 
-def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledUp) -> list[datetime]:
-    """Roll up these hours; return the hours that became dirty by it."""
+def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledUp, leases: _Leases) -> list[datetime]:
+    """Roll up these hours; return the other hours that became dirty."""
     days = sorted({hour.date() for hour in hours})
-    whole_days = times.spans([h for day in days for h in times.hours_between(*_day(day))])
-    unjudged = [
-        hour for hour, state in seen.hours.items() if state.unjudged and any(a <= hour < b for a, b in whole_days)
-    ]
-    judge_snapshot(site, seen, unjudged, Judged())
+    whole_days = times.spans(hour for day in days for hour in times.hours_of(day))
+    of_days = set(days)
+    unjudged = [hour for hour, state in seen.hours.items() if state.unjudged and hour.date() in of_days]
+    judge_snapshot(site, seen, unjudged, Judged(), leases.quality)
     spans = times.spans(hours)
     with site.lake.connect() as duck:
         view_points(duck, site.lake, seen.version, whole_days)
@@ -95,83 +117,85 @@ def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledU
         duck.execute("CREATE TEMP TABLE excluded_points AS SELECT * FROM quarantine WHERE excluded")
         steps = Template(sql_files.read("lake/steps.sql")).substitute(carry_hours=site.settings.carry_hours)
         duck.execute(f"CREATE TEMP TABLE steps AS {steps}")
-        tiers = {seconds: _tier(duck, seconds, whole_days if seconds == 86400 else spans) for seconds in GRANULARITIES}
+        wanted = span_table(duck, "wanted", spans)
+        wanted_days = span_table(duck, "wanted_days", whole_days)
+        tiers = {
+            seconds: _tier(duck, seconds, wanted_days if seconds == 86400 else wanted) for seconds in GRANULARITIES
+        }
         (points,) = one(duck, "SELECT count(*) FROM steps")
-        next_hours = _next_hours(duck, site, tiers[3600], spans)
-        in_days = seen_in_days(duck)
-    with site.warehouse.begin() as connection:
+        next_hours = _next_hours(duck, site, tiers[3600], wanted)
+        points_seen = seen_in_days(duck)
+    with leases.rollups.begin() as connection:
         # Before the lake changes: after a kill in between, the next run would find no change, and skip these hours.
         mark_dirty(connection, next_hours, "a counter's previous point changed")
     for seconds, rows in tiers.items():
         replaced = whole_days if seconds == 86400 else spans
-        replace_spans(site.lake, "rollups", rows, "bucket", replaced, {"granularity_s": seconds})
-    next_hours += _record(site, seen, hours, spans, whole_days, tiers, in_days)
+        tier = {"granularity_s": seconds}
+        replace_spans(site.lake, "rollups", rows, "bucket", replaced, tier, leases.rollups)
+    newest_hours = _record(seen, hours, days, tiers, points_seen, leases.rollups)
     done.points += points
     done.rows += sum(rows.num_rows for rows in tiers.values())
     done.excluded += int(pc.sum(tiers[3600]["excluded"]).as_py() or 0)
-    return next_hours
+    return next_hours + newest_hours
 
 
-def _day(day: date) -> Span:
-    start = times.day_start(day)
-    return start, start + times.DAY
-
-
-def _tier(duck: Connection, seconds: int, spans: list[Span]) -> pa.Table:
-    query = Template(sql_files.read("lake/rollup.sql")).substitute(seconds=seconds, wanted=within("timestamp", spans))
+def _tier(duck: Connection, seconds: int, wanted: SpanTable) -> pa.Table:
+    query = Template(sql_files.read("lake/rollup.sql")).substitute(seconds=seconds, wanted=wanted.within("timestamp"))
     return arrow(duck, query)
 
 
-def _next_hours(duck: Connection, site: Site, hourly: pa.Table, spans: list[Span]) -> list[datetime]:
-    """The later hours, outside the spans, with counters whose increase starts from a point that this run changes."""
-    last = spans[-1][1] + site.settings.carry_hours * times.HOUR
-    files = site.lake.files("rollups", between=("bucket", spans[0][0], last), partitions={"granularity_s": [3600]})
+def _next_hours(duck: Connection, site: Site, hourly: pa.Table, wanted: SpanTable) -> list[datetime]:
+    """The later hours, outside the wanted ones, with counters whose increase starts from a point that is changed."""
+    carry_hours = site.settings.carry_hours
+    reach = reaching(wanted.spans, ahead=carry_hours)
+    files = site.lake.files("rollups", overlapping=("bucket", reach), partitions={"granularity_s": [3600]})
     site.lake.view(duck, "rollups", files)
-    inside = within("bucket", spans)
-    columns = 'series_id, bucket, "last", last_at, increase'
+    inside = wanted.within("bucket")
     duck.execute(
-        f"CREATE OR REPLACE TEMP VIEW before AS SELECT {columns} FROM rollups WHERE granularity_s = 3600 AND {inside}"
+        'CREATE OR REPLACE TEMP VIEW before AS SELECT series_id, bucket, "last", last_at FROM rollups '
+        f"WHERE granularity_s = 3600 AND {inside}"
     )
     duck.execute(
-        f"CREATE OR REPLACE TEMP VIEW later AS SELECT {columns} FROM rollups "
-        f"WHERE granularity_s = 3600 AND bucket < '{times.text(last)}' AND NOT {inside}"
+        "CREATE OR REPLACE TEMP VIEW later AS SELECT series_id, bucket FROM rollups "
+        f"WHERE granularity_s = 3600 AND increase IS NOT NULL AND NOT {inside}"
     )
     duck.register("after", hourly)
-    return [row[0] for row in duck.execute(sql_files.read("lake/carry_changed.sql")).fetchall()]
+    query = Template(sql_files.read("lake/carry_changed.sql")).substitute(carry_hours=carry_hours)
+    return [row[0] for row in duck.execute(query).fetchall()]
 
 
 def _record(
-    site: Site,
     seen: Snapshot,
     hours: list[datetime],
-    spans: list[Span],
-    whole_days: list[Span],
+    days: list[date],
     tiers: dict[int, pa.Table],
-    in_days: pa.Table,
+    points_seen: pa.Table,
+    lease: Lease,
 ) -> list[datetime]:
-    with site.warehouse.begin() as connection:
+    """Write the roll-ups and what follows from them to the warehouse; return the other hours that became dirty."""
+    buckets = {3600: hours, 86400: [times.day_start(day) for day in days]}
+    with lease.begin() as connection:
         for seconds, table in WAREHOUSE_TIERS.items():
-            connection.execute(delete(table).where(_in_spans(table, whole_days if seconds == 86400 else spans)))
-            bulk_insert(connection, table.name, tiers[seconds].drop_columns(["granularity_s", "event_day"]))
-        again = record_seen(connection, in_days, sorted({hour.date() for hour in hours}))
-        for hour in hours:
             connection.execute(
-                update(dirty_hours)
-                .where(dirty_hours.c.hour == hour)
-                .values(rolled_marks=seen.hours[hour].marks, rolled_at=times.now())
+                delete(table).where(table.c.bucket == bindparam("start")),
+                [{"start": start} for start in buckets[seconds]],
             )
-    return again
-
-
-def _in_spans(table: Table, spans: list[Span]) -> ColumnElement[bool]:
-    return or_(*(and_(table.c.bucket >= start, table.c.bucket < end) for start, end in spans))
+            bulk_insert(connection, table.name, tiers[seconds].drop_columns(["granularity_s", "event_day"]))
+        newest_hours = record_seen(connection, points_seen, days)
+        connection.execute(
+            update(dirty_hours)
+            .where(dirty_hours.c.hour == bindparam("rolled_hour"))
+            .values(rolled_marks=bindparam("marks_seen"), rolled_at=times.now()),
+            [{"rolled_hour": hour, "marks_seen": seen.hours[hour].marks} for hour in hours],
+        )
+        return newest_hours
 
 
 def points_by_hour(site: Site, limit: int) -> dict[datetime, int]:
-    """The number of good points of the latest rolled-up hours, oldest first."""
+    """The number of good points of the latest rolled-up hours, oldest first. Hours to come are left out."""
     query = (
         select(rollup_1h.c.bucket, func.sum(rollup_1h.c.count))
-        .where(rollup_1h.c.count > 0)
+        .where(rollup_1h.c.count > 0, rollup_1h.c.bucket <= times.now())
         .group_by(rollup_1h.c.bucket)
         .order_by(rollup_1h.c.bucket.desc())
         .limit(limit)

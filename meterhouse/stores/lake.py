@@ -3,31 +3,42 @@
 import contextlib
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction, WriterProperties, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction, WriterProperties
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
+from meterhouse import times
 from meterhouse.errors import Conflict, MeterhouseError
 from meterhouse.extras import require
 from meterhouse.settings import Settings
 from meterhouse.stores import duck
 from meterhouse.stores.lake_files import DataFile, write
 from meterhouse.stores.lake_tables import GROWN, LANDING_TABLES, TABLES
+from meterhouse.times import Span
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
+
+    from meterhouse.stores.leases import Lease
+
+SWAPS = "swaps"
+"""The application transaction that counts the commits that replace files of a table."""
+
+REPLACE = "meterhouse.replace"
+"""Commit metadata key of a replacement of rows. Followers of a table skip it."""
 
 SEAL = "meterhouse.seal"
 """Commit metadata key of a rewrite that changes no data. Followers of a table skip it."""
@@ -40,6 +51,11 @@ BYTES = "meterhouse.bytes"
 
 _WRITER = WriterProperties(compression="ZSTD", compression_level=1)
 NOTHING: Mapping[str, int] = {}
+
+PROPERTIES = {
+    "delta.checkpointInterval": "100",
+    "delta.enableExpiredLogCleanup": "false",  # followers may need what is old: see lake_log.py
+}
 
 _HIVE_TYPES = {"arrival_hour": "VARCHAR", "event_day": "DATE", "granularity_s": "INTEGER"}
 
@@ -132,7 +148,7 @@ class Lake:
                 mode="ignore",
                 partition_by=partitions,
                 storage_options=self.storage_options,
-                configuration={"delta.checkpointInterval": "100"},
+                configuration=PROPERTIES,
             )
 
     def _add_columns(self, name: str, table: DeltaTable) -> None:
@@ -153,12 +169,15 @@ class Lake:
         lines = re.sub(r"\x1b\[\d*m|↳", "", str(error)).splitlines() or [type(error).__name__]
         said = ": ".join(dict.fromkeys(line.strip()[:300] for line in (lines[0], lines[-1])))
         if "NoSuchBucket" in str(error):
-            said = "there is no such bucket"
+            said = self._no_bucket()
         return MeterhouseError(
             f"the lake's table {name} cannot be read or written: {said}",
             where=self.uri(name),
             hint="Check METERHOUSE_LAKE_URL, the disk's free space and, for S3, METERHOUSE_S3_*",
         )
+
+    def _no_bucket(self) -> str:
+        return f"there is no bucket {self.url.removeprefix('s3://').partition('/')[0]}"
 
     def version(self, name: str) -> int:
         """The table's newest version."""
@@ -175,6 +194,7 @@ class Lake:
         *,
         transaction: tuple[str, int] | None = None,
         after: int | None = None,
+        lease: "Lease | None" = None,
         note: Mapping[str, str] | None = None,
     ) -> int:
         """Append rows in one commit; return its version.
@@ -183,16 +203,20 @@ class Lake:
             rows: columns as the table's schema.
             transaction: (application, version) recorded in the same commit.
             after: what the application must have recorded before, 0 for nothing; None for anything lower.
+            lease: the lease that the step holds, if it needs one.
             note: further commit metadata.
 
         Raises:
-            Conflict: another process has recorded this transaction, or a later one; nothing was appended.
+            Conflict: another process has recorded this transaction, or a later one, or has taken the lease over;
+                nothing was appended.
         """
         files = self.write_files(name, rows)
         transactions = dict([transaction]) if transaction else {}
         expected = {transaction[0]: after} if transaction and after is not None else {}
         try:
-            return self.commit(name, files, rows.num_rows, transactions=transactions, after=expected, note=note)
+            return self.commit(
+                name, files, rows.num_rows, transactions=transactions, after=expected, lease=lease, note=note
+            )
         except Conflict:
             self.discard(name, files)
             raise
@@ -203,9 +227,10 @@ class Lake:
         Raises:
             MeterhouseError: they cannot be written.
         """
-        self.table(name)
+        if name not in self._open:
+            self.table(name)
         try:
-            files = write(self.uri(name), name, rows, self.filesystem if self.storage_options else None)
+            files = write(self.uri(name), name, rows, self.object_store)
         except OSError as error:
             raise self.unreachable(name, error) from error
         self.wrote(name, *(file.path for file in files))
@@ -244,6 +269,7 @@ class Lake:
         *,
         transactions: Mapping[str, int],
         after: Mapping[str, int] = NOTHING,
+        lease: "Lease | None" = None,
         note: Mapping[str, str] | None = None,
     ) -> int:
         """Append written files in one commit; return its version.
@@ -254,21 +280,26 @@ class Lake:
             rows: how many rows they have, all together.
             transactions: application → version, recorded in the same commit.
             after: application → version that it must have recorded before, 0 for nothing.
+            lease: the lease that the step holds, if it needs one.
             note: further commit metadata.
 
         Raises:
-            Conflict: another process has recorded one of these transactions, or a later one; nothing was appended.
+            Conflict: another process has recorded one of these transactions, or a later one, or has taken the lease
+                over; nothing was appended.
         """
         from deltalake.transaction import AddAction
 
         schema, partitions = TABLES[name]
         moment = time.time_ns() // 1_000_000
         actions = [AddAction(file.path, file.size, file.partition, moment, True, file.statistics) for file in files]
+        table = self.table(name)
         properties = CommitProperties(
             custom_metadata={ROWS: str(rows), **(note or {})},
-            app_transactions=[Transaction(*transaction) for transaction in transactions.items()],
+            app_transactions=[
+                *(Transaction(*transaction) for transaction in transactions.items()),
+                *_fence(table, lease),
+            ],
         )
-        table = self.table(name)
         overtaken = Conflict(f"another process has already written this to {name}", hint="Nothing is lost")
         for app, version in transactions.items():
             recorded = table.transaction_version(app)
@@ -299,76 +330,138 @@ class Lake:
         """The paths of the table's files."""
         return set(self.actions(name)["path"].to_pylist())
 
-    def replace(self, name: str, rows: pa.Table, predicate: str) -> int:
-        """Replace the rows that the SQL predicate selects by these rows, in one commit; return its version."""
-        schema, _ = TABLES[name]
-        table = self.table(name)
-        try:
-            with self.commit_lock(name):
-                write_deltalake(
-                    table,
-                    rows.select(schema.names).cast(schema),
-                    mode="overwrite",
-                    predicate=predicate,
-                    writer_properties=_WRITER,
-                )
-        except CommitFailedError:
-            raise
-        except (OSError, DeltaError) as error:
-            raise self.unreachable(name, error) from error
-        return self.version(name)
-
-    def delete(self, name: str, predicate: str, version: int) -> int:
+    def delete(self, name: str, predicate: str, version: int, lease: "Lease | None" = None) -> int:
         """Delete the rows of a version that the SQL predicate selects, in one commit; return how many.
 
         Raises:
-            Conflict: rows of these partitions came or went since the version; nothing was deleted.
+            Conflict: rows of these partitions came or went since the version, or another process has taken the lease
+                over; nothing was deleted.
         """
         table = self.table(name, version)
+        properties = CommitProperties(app_transactions=_fence(self.table(name), lease))
         try:
             with self.commit_lock(name):
-                return int(table.delete(predicate, writer_properties=_WRITER)["num_deleted_rows"])
+                deleted = table.delete(predicate, writer_properties=_WRITER, commit_properties=properties)
+                return int(deleted["num_deleted_rows"])
         except CommitFailedError as error:
             raise Conflict(f"another process has changed {name} in the meantime", hint="Nothing is lost") from error
         except (OSError, DeltaError) as error:
             raise self.unreachable(name, error) from error
 
-    def swap(self, name: str, removed: pa.Table, added: list[DataFile], note: str) -> int:
-        """Replace files by sealed files that hold the same rows, in one commit; return its version.
+    def swap(
+        self,
+        name: str,
+        removed: pa.Table,
+        added: list[DataFile],
+        note: Mapping[str, str],
+        *,
+        same_rows: bool,
+        after: int | None = None,
+        lease: "Lease | None" = None,
+    ) -> int:
+        """Replace files by written files, in one commit; return its version.
 
         Args:
+            name: the table.
             removed: rows of `actions` of the files that go.
             added: files that lie under the table's folder already.
-            note: the commit's metadata; followers of the table skip it.
+            note: the commit's metadata: SEAL or REPLACE, by which followers of the table skip it.
+            same_rows: whether the files hold the same rows, so that no data changes.
+            after: what `swaps` returned before the files were read, if no other swap may have come in between.
+            lease: the lease that the step holds, if it needs one.
 
         Raises:
-            Conflict: rows were deleted from the files that go; nothing was replaced.
+            Conflict: another process has replaced or deleted some of the files that go, has swapped others, or has
+                taken the lease over; nothing was replaced.
         """
         from deltalake.transaction import AddAction, RemoveAction
 
         schema, partitions = TABLES[name]
         moment = time.time_ns() // 1_000_000
         actions: list[AddAction | RemoveAction] = [
-            AddAction(file.path, file.size, file.partition, moment, False, file.statistics) for file in added
+            AddAction(file.path, file.size, file.partition, moment, not same_rows, file.statistics) for file in added
         ]
         for gone in removed.to_pylist():
-            actions.append(
-                RemoveAction(
-                    gone["path"], False, moment, gone["size_bytes"], {"arrival_hour": gone["partition.arrival_hour"]}
-                )
-            )
+            values: dict[str, str | None] = {key: str(gone[f"partition.{key}"]) for key in partitions}
+            actions.append(RemoveAction(gone["path"], not same_rows, moment, gone["size_bytes"], values))
         table = self.table(name)
         changed = Conflict(f"another process has changed {name} in the meantime", hint="Nothing is lost; try again")
         live = pa.table(table.get_add_actions(flatten=True))["path"]
-        if pc.any(pc.invert(pc.is_in(removed["path"], live))).as_py():
+        swaps = table.transaction_version(SWAPS) or 0
+        if not pc.all(pc.is_in(removed["path"], live), min_count=0).as_py() or (after is not None and after != swaps):
             raise changed
-        properties = CommitProperties(custom_metadata={SEAL: note})
+        properties = CommitProperties(
+            custom_metadata=dict(note), app_transactions=[Transaction(SWAPS, swaps + 1), *_fence(table, lease)]
+        )
+        before = table.version()
         try:
             with self.commit_lock(name):
                 table.create_write_transaction(actions, "append", schema, partitions, commit_properties=properties)
         except CommitFailedError as error:
-            raise changed from error
+            if "oncurrent" in str(error) or self.version(name) > before:
+                raise changed from error
+            raise self.unreachable(name, error) from error
+        except (OSError, DeltaError) as error:
+            # The commit may have succeeded: the steps after it can fail too.
+            if not added or added[0].path not in self._live(name):
+                raise self.unreachable(name, error) from error
         return self.version(name)
+
+    def swaps(self, name: str) -> int:
+        """How many swaps the table has seen."""
+        return self.transaction(name, SWAPS) or 0
+
+    def fence(self, lease: "Lease", *names: str) -> None:
+        """Record a lease in tables, if it was taken from a process that may only be paused.
+
+        From then on, no commit of that process succeeds.
+        """
+        if lease.taken_over:
+            for name in names:
+                self.commit(name, [], 0, transactions={}, lease=lease)
+
+    def restate(self, name: str, files: list[DataFile], note: str) -> int:
+        """Replace the statistics of files of the table, in one commit; return its version.
+
+        The caller holds the leases under which files of this table are replaced: a file that is replaced meanwhile
+        would come back.
+
+        Args:
+            files: live files, with their new statistics.
+            note: the commit's metadata; followers of the table skip it.
+        """
+        from deltalake.transaction import AddAction
+
+        schema, partitions = TABLES[name]
+        moment = time.time_ns() // 1_000_000
+        actions = [AddAction(file.path, file.size, file.partition, moment, False, file.statistics) for file in files]
+        properties = CommitProperties(custom_metadata={SEAL: note})
+        table = self.table(name)
+        try:
+            with self.commit_lock(name):
+                table.create_write_transaction(
+                    list(actions), "append", schema, partitions, commit_properties=properties
+                )
+        except (OSError, DeltaError) as error:
+            raise self.unreachable(name, error) from error
+        return self.version(name)
+
+    def set_up(self, name: str, hours: int) -> None:
+        """Give a table of an earlier release, or of other settings, the properties that bound its log.
+
+        Args:
+            name: the table.
+            hours: for how long checkpoints name replaced files, by which a vacuum knows them.
+        """
+        table = self.table(name)
+        wanted = {**PROPERTIES, "delta.deletedFileRetentionDuration": f"interval {max(hours, 1)} hours"}
+        if table.metadata().configuration.items() >= wanted.items():
+            return
+        try:
+            with self.commit_lock(name):
+                table.alter.set_table_properties(wanted)
+        except (OSError, DeltaError) as error:
+            raise self.unreachable(name, error) from error
 
     def vacuum(self, name: str, hours: int) -> int:
         """Delete files that were replaced, or left by a killed process, more than `hours` ago; return how many."""
@@ -411,7 +504,7 @@ class Lake:
                 size += more_bytes
             upto = version
         schema, _ = TABLES[name]
-        pieces = [self._rows(name, add["path"], add["partitionValues"]) for add in wanted]
+        pieces = [self.rows_of(name, add["path"], add["partitionValues"]) for add in wanted]
         return Appended(pa.concat_tables([schema.empty_table(), *pieces]), upto)
 
     def _commit(self, name: str, version: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -458,7 +551,7 @@ class Lake:
         except (OSError, pa.ArrowInvalid) as error:
             raise self.unreachable(name, error) from error
 
-    def _rows(self, name: str, path: str, partition: Mapping[str, Any]) -> pa.Table:
+    def rows_of(self, name: str, path: str, partition: Mapping[str, Any]) -> pa.Table:
         """All rows of a data file."""
         schema, partitions = TABLES[name]
         rows = self.read_file(name, path, [column for column in schema.names if column not in partitions])
@@ -475,15 +568,30 @@ class Lake:
         name: str,
         *,
         version: int | None = None,
-        between: tuple[str, datetime, datetime] | None = None,
+        overlapping: tuple[str, Sequence[Span]] | None = None,
         partitions: Mapping[str, Iterable[Any]] | None = None,
         at_least: Mapping[str, Any] | None = None,
     ) -> list[str]:
-        """URIs of the live files that may have matching rows.
+        """URIs of the live files that may have matching rows; the arguments are those of `matching`."""
+        found = self.matching(name, version=version, overlapping=overlapping, partitions=partitions, at_least=at_least)
+        base = self.uri(name)
+        return [f"{base}/{path}" for path in found["path"].to_pylist()]
+
+    def matching(
+        self,
+        name: str,
+        *,
+        version: int | None = None,
+        overlapping: tuple[str, Sequence[Span]] | None = None,
+        partitions: Mapping[str, Iterable[Any]] | None = None,
+        at_least: Mapping[str, Any] | None = None,
+    ) -> pa.Table:
+        """The rows of `actions` of the live files that may have matching rows.
 
         Args:
+            name: the table.
             version: the table's version; default the newest.
-            between: (column, start, end): only files whose statistics overlap [start, end).
+            overlapping: (column, spans): only files whose statistics overlap one of the spans, which are in order.
             partitions: partition column → wanted values.
             at_least: partition column → lowest wanted value.
         """
@@ -494,15 +602,10 @@ class Lake:
             keep = pc.and_(keep, pc.is_in(found, pa.array(list(values), found.type)))
         for column, value in (at_least or {}).items():
             keep = pc.and_(keep, pc.greater_equal(actions[f"partition.{column}"], value))
-        if between is not None and f"min.{between[0]}" in actions.column_names:
-            column, start, end = between
-            low, high = actions[f"min.{column}"], actions[f"max.{column}"]
-            # Delta truncates bounds of times to milliseconds, the upper bound too.
-            zone = pa.scalar(start - timedelta(milliseconds=1), low.type), pa.scalar(end, low.type)
-            overlap = pc.and_(pc.less(low, zone[1]), pc.greater_equal(high, zone[0]))
-            keep = pc.and_(keep, pc.fill_null(overlap, True))
-        base = self.uri(name)
-        return [f"{base}/{path}" for path in actions.filter(keep)["path"].to_pylist()]
+        if overlapping is not None and f"min.{overlapping[0]}" in actions.column_names:
+            column, spans = overlapping
+            keep = pc.and_(keep, _overlap(actions[f"min.{column}"], actions[f"max.{column}"], spans))
+        return actions.filter(keep)
 
     # -- DuckDB ---------------------------------------------------------------------------------------------
 
@@ -551,6 +654,11 @@ class Lake:
 
         return LocalFileSystem()
 
+    @property
+    def object_store(self) -> "AbstractFileSystem | None":
+        """The object store's file system; None if the lake is a folder."""
+        return self.filesystem if self.storage_options else None
+
     def put(self, path: str, content: bytes) -> str:
         """Write a file under the lake's URL, whole or not at all; return its URI."""
         uri = f"{self.url}/{path}"
@@ -565,15 +673,60 @@ class Lake:
                 part.replace(target)
         except OSError as error:
             missing = self.storage_options and isinstance(error, FileNotFoundError)
-            said = "there is no such bucket" if missing else str(error)
+            said = self._no_bucket() if missing else str(error)
             raise MeterhouseError(
                 f"cannot write: {said}", where=uri, hint="Check METERHOUSE_LAKE_URL and the free space"
             ) from error
         return uri
 
+    def listed(self, folder: str) -> list[tuple[str, datetime]]:
+        """The URIs of all files below a folder under the lake's URL, and when each was written."""
+        found = self.filesystem.find(f"{self.url}/{folder}", detail=True)
+        return [(uri, _written(entry)) for uri, entry in found.items()]
+
+    def remove(self, uris: list[str]) -> None:
+        """Delete files, in this order. Those that are gone already do not matter.
+
+        Raises:
+            MeterhouseError: they cannot be deleted.
+        """
+        try:
+            if self.storage_options:
+                for start in range(0, len(uris), 1000):  # as many as a request of S3 takes
+                    self.filesystem.rm(uris[start : start + 1000])
+            else:
+                for uri in uris:
+                    Path(uri).unlink(missing_ok=True)
+        except OSError as error:
+            raise MeterhouseError(
+                f"files of the lake cannot be deleted: {error}", where=self.url, hint="Check the rights of this user"
+            ) from error
+
     def get(self, path: str) -> bytes:
         """Read a file under the lake's URL."""
         return bytes(self.filesystem.cat_file(f"{self.url}/{path}"))
+
+
+def _fence(table: DeltaTable, lease: "Lease | None") -> list[Transaction]:
+    """The application transaction by which a commit records its lease's generation.
+
+    Raises:
+        Conflict: another process has taken the lease over.
+    """
+    if lease is None:
+        return []
+    app = f"lease:{lease.name}"
+    recorded = table.transaction_version(app)
+    if recorded is not None and recorded > lease.generation:
+        # If the lease is still held, the warehouse is new, or older than the lake.
+        lease.raise_above(recorded)
+    return [Transaction(app, lease.generation)]
+
+
+def _written(entry: Mapping[str, Any]) -> datetime:
+    """When a file of fsspec's listing was written. Its key is that of the file system."""
+    moment = entry.get("LastModified", entry.get("mtime"))
+    return moment if isinstance(moment, datetime) else datetime.fromtimestamp(float(moment or 0), UTC)
 
 
 def _missing_columns(name: str, table: DeltaTable) -> list[Field]:
@@ -582,6 +735,17 @@ def _missing_columns(name: str, table: DeltaTable) -> list[Field]:
     return [field for field in Schema.from_arrow(schema).fields if field.name not in there]
 
 
+def _overlap(low: pa.ChunkedArray, high: pa.ChunkedArray, spans: Sequence[Span]) -> pa.Array:
+    """Whether each file, by the bounds of a time in it, overlaps one of the spans; true for a file without bounds."""
+    starts, ends = (np.array([times.micros(span[n]) for span in spans], np.int64) for n in (0, 1))
+    micros = pa.timestamp("us", tz="UTC")
+    first, last = (pc.fill_null(each.cast(micros).cast(pa.int64()), 0).to_numpy() for each in (low, high))
+    place = np.searchsorted(ends, first, side="right")  # the first span that ends after the file's first row
+    # Delta truncates bounds of times to milliseconds, the upper bound too.
+    found = (place < len(ends)) & (starts[np.minimum(place, len(ends) - 1)] - 1_000 <= last)
+    return pc.or_(pa.array(found), pc.or_(pc.is_null(low), pc.is_null(high)).combine_chunks())
+
+
 def _is_append(commit: Mapping[str, Any]) -> bool:
     mode = str(commit.get("operationParameters", {}).get("mode", "")).lower()
-    return commit.get("operation") == "WRITE" and mode == "append" and SEAL not in commit
+    return commit.get("operation") == "WRITE" and mode == "append" and not {SEAL, REPLACE} & set(commit)

@@ -4,8 +4,8 @@ delta-rs's own writer takes two to four times as long, and writes everything aga
 """
 
 import io
-import json
 import uuid
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from meterhouse import times
+from meterhouse.stores.lake_cuts import divided
+from meterhouse.stores.lake_statistics import statistics
 from meterhouse.stores.lake_tables import DICTIONARIES, TABLES
 
 if TYPE_CHECKING:
@@ -35,27 +36,42 @@ class DataFile:
 
 
 def write(uri: str, name: str, rows: pa.Table, filesystem: "AbstractFileSystem | None") -> list[DataFile]:
-    """Write rows into files below the table's folder `uri`, one for each value of its partition column.
+    """Write rows into files below the table's folder `uri`, one for each combination of its partition columns' values.
+
+    Rows of `samples` and `events` whose time is far from their arrival are in files of their own.
 
     Args:
         uri: the table's folder, or `s3://` URL.
-        name: the table; it has one partition column.
+        name: the table.
         rows: columns as in its schema.
         filesystem: that of the object store; None for a folder.
 
     Raises:
         OSError: a file cannot be written; what was written of it is deleted.
     """
-    schema, (column,) = TABLES[name]
-    rows = rows.select(schema.names).cast(schema)
+    schema, columns = TABLES[name]
     made: list[DataFile] = []
-    for value in pc.unique(rows[column]).to_pylist():
-        part = rows.filter(pc.equal(rows[column], value)).drop_columns([column])
-        text = str(value)
-        path = f"{column}={text}/part-{uuid.uuid4().hex}.zstd.parquet"
-        size = _store(f"{uri}/{path}", part, DICTIONARIES[name], filesystem)
-        made.append(DataFile(path, size, {column: text}, statistics(part)))
+    for partition, part in by_partition(rows.select(schema.names).cast(schema), columns):
+        values = {column: str(value) for column, value in partition.items()}
+        folder = "/".join(f"{column}={value}" for column, value in values.items())
+        for piece in divided(name, part.drop_columns(columns), values.get("arrival_hour", "")):
+            path = f"{folder}/part-{uuid.uuid4().hex}.zstd.parquet"
+            size = _store(f"{uri}/{path}", piece, DICTIONARIES.get(name, []), filesystem)
+            made.append(DataFile(path, size, values, statistics([piece])))
     return made
+
+
+def by_partition(rows: pa.Table, columns: list[str]) -> Iterator[tuple[dict[str, Any], pa.Table]]:
+    """The rows of each combination of values of the columns, in the order in which they are in the table."""
+    keys = [(column, "ascending") for column in columns]
+    counted = rows.select(columns).group_by(columns, use_threads=False).aggregate([([], "count_all")]).sort_by(keys)
+    if counted.num_rows > 1:
+        rows = rows.take(pc.sort_indices(rows, keys))
+    place = 0
+    for values in counted.to_pylist():
+        number = values.pop("count_all")
+        yield values, rows.slice(place, number)
+        place += number
 
 
 def _store(target: str, rows: pa.Table, dictionaries: list[str], filesystem: "AbstractFileSystem | None") -> int:
@@ -81,25 +97,3 @@ def _store(target: str, rows: pa.Table, dictionaries: list[str], filesystem: "Ab
         with suppress(OSError):
             Path(target).unlink()
         raise
-
-
-def statistics(rows: pa.Table) -> str:
-    """Delta's statistics of a file: row count, and bounds of times and whole numbers, by which readers skip files.
-
-    Bounds of times are cut to milliseconds, as Delta's protocol has it ("Per-file Statistics").
-    """
-    low: dict[str, Any] = {}
-    high: dict[str, Any] = {}
-    nulls: dict[str, int] = {}
-    for field in rows.schema:
-        if not (pa.types.is_timestamp(field.type) or pa.types.is_integer(field.type)):
-            continue
-        nulls[field.name] = rows[field.name].null_count
-        bounds = pc.min_max(rows[field.name]).as_py()
-        if bounds["min"] is not None:
-            low[field.name], high[field.name] = _plain(bounds["min"]), _plain(bounds["max"])
-    return json.dumps({"numRecords": rows.num_rows, "minValues": low, "maxValues": high, "nullCount": nulls})
-
-
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, int) else times.text(value.replace(microsecond=value.microsecond // 1000 * 1000))

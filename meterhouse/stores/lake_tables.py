@@ -131,6 +131,12 @@ DICTIONARIES: dict[str, list[str]] = {
 """By table: columns whose values repeat within a file, and are dictionary-encoded."""
 
 
+def columns_of_files(name: str) -> pa.Schema:
+    """The columns of a table's data files: all but those of its partitions."""
+    schema, partitions = TABLES[name]
+    return pa.schema([field for field in schema if field.name not in partitions])
+
+
 def taken(table: pa.Table, column: str, rows: Any) -> pa.Array:
     """The values of a column at these rows (NumPy integers)."""
     return table.column(column).combine_chunks().take(pa.array(rows))

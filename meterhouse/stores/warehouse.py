@@ -24,7 +24,7 @@ from meterhouse.stores.warehouse_tables import followed, metadata, runs
 
 log = logging.getLogger(__name__)
 
-HEAD_REVISION = "0005"
+HEAD_REVISION = "0006"
 """The newest migration in `sql/migrations/versions`; a test holds the two equal."""
 
 

@@ -25,7 +25,7 @@ PROCESSES.set_forkserver_preload(
 
 APPEND = "before(lake.Lake, 'append', nth={nth}, when=lambda self, name, *a, **k: name == {name!r})"
 COMMIT = "before(lake.Lake, 'commit', nth={nth}, when=lambda self, name, *a, **k: name == {name!r})"
-REPLACE = "before(lake.Lake, 'replace', nth={nth}, when=lambda self, name, *a, **k: name == {name!r})"
+REPLACE = "before(lake.Lake, 'swap', nth={nth}, when=lambda self, name, *a, **k: name == {name!r})"
 SWAP = "{place}(lake.Lake, 'swap', when=lambda self, name, *a, **k: name == {name!r})"
 MOMENTS = {
     "before landing": COMMIT.format(name="notifications", nth=2),

@@ -351,9 +351,9 @@ def test_a_seal_does_not_bring_back_what_was_purged_meanwhile(site: Site, monkey
     put(site, letter(b"a"), letter(b"b"))
     swap = Lake.swap
 
-    def slow(self: Lake, *arguments: Any) -> int:
+    def slow(self: Lake, *arguments: Any, **more: Any) -> int:
         purge(site, Selection(ids=(letter(b"a").letter_id,)))
-        return swap(self, *arguments)
+        return swap(self, *arguments, **more)
 
     with monkeypatch.context() as patched:
         patched.setattr(Lake, "swap", slow)

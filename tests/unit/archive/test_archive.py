@@ -120,9 +120,9 @@ def test_sealed_rows_are_sorted_by_series_and_time_and_found_by_their_bounds(sit
         table = parquet.ParquetFile(path).read()
         keys = list(zip(*(table[name].to_pylist() for name in ("series_id", "timestamp", "sample_id")), strict=True))
         assert keys == sorted(keys)
-    assert len(site.lake.files("samples", between=("timestamp", at(), at(1)))) == 1
-    assert len(site.lake.files("samples", between=("timestamp", at(50), at(61)))) == 2
-    assert len(site.lake.files("samples", between=("timestamp", at(days=1), at(days=2)))) == 0
+    assert len(site.lake.files("samples", overlapping=("timestamp", [(at(), at(1))]))) == 1
+    assert len(site.lake.files("samples", overlapping=("timestamp", [(at(50), at(61))]))) == 2
+    assert len(site.lake.files("samples", overlapping=("timestamp", [(at(days=1), at(days=2))]))) == 0
 
 
 def test_other_days_stay_as_they_are(site: Site) -> None:

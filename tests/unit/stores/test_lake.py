@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from meterhouse.errors import Conflict, MeterhouseError
-from meterhouse.sample_quality.points import replace_spans
 from meterhouse.site import Site
-from meterhouse.stores.lake import Lake
+from meterhouse.stores.lake import REPLACE, SEAL, Lake
 from meterhouse.stores.lake_files import DataFile
+from meterhouse.stores.lake_replace import replace_spans
 from meterhouse.stores.lake_tables import QUARANTINE, SAMPLES, TABLES
 
 
@@ -93,7 +93,14 @@ def seal(site: Site, version: int | None = None) -> None:
         duck.execute(f"COPY (SELECT * EXCLUDE (arrival_hour) FROM samples) TO '{lake.uri('samples')}/{path}'")
     size = int(lake.filesystem.size(f"{lake.uri('samples')}/{path}"))
     statistics = f'{{"numRecords": {pc.sum(gone["num_records"]).as_py()}}}'
-    lake.swap("samples", gone, [DataFile(path, size, {"arrival_hour": hour}, statistics)], "a test")
+    file = DataFile(path, size, {"arrival_hour": hour}, statistics)
+    lake.swap("samples", gone, [file], {SEAL: "a test"}, same_rows=True)
+
+
+def replace(site: Site, gone: pa.Table, rows_of: pa.Table) -> None:
+    """Replace files with one that has these rows."""
+    added = site.lake.write_files("samples", rows_of)
+    site.lake.swap("samples", gone, added, {REPLACE: "a test"}, same_rows=False)
 
 
 def test_followers_skip_seals_and_replaces(site: Site) -> None:
@@ -105,8 +112,10 @@ def test_followers_skip_seals_and_replaces(site: Site) -> None:
     assert taken is not None
     assert (volumes(taken.rows), taken.version) == ([1, 2], 3)
     assert lake.appended("samples", 3) is None
+    before = lake.actions("samples")["path"].to_pylist()
     lake.append("samples", samples(3))
-    lake.replace("samples", samples(30), "volume IN (3, 30)")
+    gone = lake.actions("samples")
+    replace(site, gone.filter(pc.invert(pc.is_in(gone["path"], pa.array(before)))), samples(30))
     lake.append("samples", samples(4))
     seal(site)
     taken = lake.appended("samples", 2)
@@ -170,16 +179,7 @@ def test_a_follower_that_is_behind_the_start_of_the_log_gets_an_error(site: Site
 def test_a_sealed_file_without_bounds_is_never_skipped(site: Site) -> None:
     site.lake.append("samples", samples(1, 2))
     seal(site)
-    assert len(site.lake.files("samples", between=("timestamp", at(days=99), at(days=100)))) == 1
-
-
-def test_a_replace_only_replaces_what_the_predicate_selects(any_site: Site) -> None:
-    lake = any_site.lake
-    lake.append("samples", samples(1, 2, 3))
-    lake.replace("samples", samples(20, 21, when=at(1)), f"timestamp = '{at(1).isoformat()}'")
-    assert [row["volume"] for row in rows(any_site, "samples", "volume")] == [1, 3, 20, 21]
-    lake.replace("samples", SAMPLES.empty_table(), "volume >= 20")
-    assert [row["volume"] for row in rows(any_site, "samples", "volume")] == [1, 3]
+    assert len(site.lake.files("samples", overlapping=("timestamp", [(at(days=99), at(days=100))]))) == 1
 
 
 def quarantined(*when: datetime) -> pa.Table:
@@ -189,8 +189,8 @@ def quarantined(*when: datetime) -> pa.Table:
     )
 
 
-def test_only_the_spans_are_replaced_and_nothing_is_committed_without_rows(site: Site) -> None:
-    lake = site.lake
+def test_only_the_spans_are_replaced_and_nothing_is_committed_without_rows(any_site: Site) -> None:
+    lake = any_site.lake
     hour = timedelta(hours=1)
     replace_spans(lake, "quarantine", QUARANTINE.empty_table(), "timestamp", [(at(), at() + hour)])
     assert lake.version("quarantine") == 0
@@ -198,7 +198,7 @@ def test_only_the_spans_are_replaced_and_nothing_is_committed_without_rows(site:
     spans = [(moment, moment + hour) for moment in times]
     replace_spans(lake, "quarantine", quarantined(*times), "timestamp", spans)
     replace_spans(lake, "quarantine", quarantined(times[1] + hour / 2), "timestamp", [spans[1], spans[8]])
-    found = [row["timestamp"] for row in rows(site, "quarantine", "timestamp")]
+    found = [row["timestamp"] for row in rows(any_site, "quarantine", "timestamp")]
     assert found == sorted([times[0], times[1] + hour / 2, *times[2:8], times[9]])
 
 
@@ -213,11 +213,12 @@ def test_no_wanted_row_is_skipped_with_a_file(site: Site, offsets: list[int], ed
     def moment(micros: int) -> datetime:
         return epoch + timedelta(microseconds=micros)
 
-    site.lake.replace("samples", pa.Table.from_pylist([point(0, moment(o)) for o in offsets], schema=SAMPLES), "true")
+    points = pa.Table.from_pylist([point(0, moment(o)) for o in offsets], schema=SAMPLES)
+    replace(site, site.lake.actions("samples"), points)
     low, high = sorted(moment(offsets[n % len(offsets)] + by) for n, by in edges)
     wanted = sum(low <= moment(o) < high for o in offsets)
     with site.lake.connect() as duck:
-        site.lake.view(duck, "samples", site.lake.files("samples", between=("timestamp", low, high)))
+        site.lake.view(duck, "samples", site.lake.files("samples", overlapping=("timestamp", [(low, high)])))
         (found,) = duck.execute(
             "SELECT count(*) FROM samples WHERE timestamp >= ? AND timestamp < ?", [low, high]
         ).fetchall()[0]

@@ -9,8 +9,8 @@ from alembic import op
 
 from meterhouse.stores.warehouse_tables import UtcTime
 
-revision = "0005"
-down_revision = "0004"
+revision = "0006"
+down_revision = "0005"
 
 
 def upgrade() -> None:
