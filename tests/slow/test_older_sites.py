@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -67,6 +68,8 @@ class Site:
     def __init__(self, folder: Path, archive: Path, warehouse_url: str = "") -> None:
         with tarfile.open(archive) as packed:
             packed.extractall(folder, filter="data")
+        # A later version may exclude other points. What its own rules do is not tested here.
+        shutil.copy(archive.with_name("quality.yaml"), folder / "home" / "config")
         self.folder = folder
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("METERHOUSE_")},
