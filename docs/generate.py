@@ -36,7 +36,7 @@ from meterhouse.definitions.quality_rules import load as load_rules
 from meterhouse.filters import SERIES
 from meterhouse.queries import reports
 from meterhouse.setting_types import Declared
-from meterhouse.settings import Settings, declarations, variable
+from meterhouse.settings import FILED, Settings, declarations, file_variable, variable
 from meterhouse.shipped import DEFAULTS
 from meterhouse.stores import lake_tables as schema
 from meterhouse.stores.warehouse_tables import UtcTime, metadata
@@ -106,7 +106,10 @@ def settings_page() -> str:
         "cannot be used, the error names the variable and says what it takes. `meterhouse settings` prints the "
         "current values.\n\n"
         + table(("variable", "type", "default", "meaning"), rows)
-        + "\nThe command line also reads `METERHOUSE_DEBUG`. If it is set, an unexpected error is printed with its "
+        + f"\nInstead of {codes(map(variable, FILED))} you can set {codes(map(file_variable, FILED))} to the path of a "
+        "file that has the value, as orchestrators mount secrets. One line break at its end is removed. A file that is "
+        "missing or empty, has several lines, or is named beside the variable itself, is an error.\n"
+        "\nThe command line also reads `METERHOUSE_DEBUG`. If it is set, an unexpected error is printed with its "
         "traceback instead of in one line.\n"
     )
 
@@ -703,6 +706,7 @@ _OWN_MEANINGS = {
     ("leases", "seconds"): "how long it is held without being renewed",
     ("resource_metadata", "metadata_id"): "64-bit hash of the JSON",
     ("runs", "run_id"): "unique id",
+    ("runs", "sequence"): "the order in which they ended",
     ("runs", "started_at"): "when the run started",
     ("runs", "ended_at"): "when the run ended",
     ("quarantine", "excluded"): "whether it breaks a critical rule",

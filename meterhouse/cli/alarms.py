@@ -78,7 +78,7 @@ def evaluate(printer: Printer) -> None:
 
 def _report(faults: list[str]) -> None:
     """Print what is wrong with alarms, one line each; if there is anything, the command has failed."""
-    from meterhouse.cli.tables import printable
+    from meterhouse.untrusted import printable
 
     for fault in faults:
         click.echo(f"meterhouse: {printable(fault)}", err=True)

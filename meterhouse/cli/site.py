@@ -44,14 +44,14 @@ def doctor(printer: Printer) -> None:
 @prints("setting", "value", "meaning", whole=("setting",), prose=("value", "meaning"))
 def show_settings(printer: Printer) -> None:
     """List all settings with their values and meanings."""
-    from meterhouse.settings import SECRETS, declarations, settings, variable
+    from meterhouse.settings import SECRETS, declarations, settings, variable, without_password
 
     values = settings()
     found = []
     for name, declared in declarations().items():
         value = getattr(values, name)
-        shown = "***" if name in SECRETS and value else _without_password(name, value)
-        found.append({"setting": variable(name), "value": _text(shown), "meaning": declared.description})
+        shown = "***" if name in SECRETS and value else without_password(name, _text(value))
+        found.append({"setting": variable(name), "value": shown, "meaning": declared.description})
     printer.rows(found)
 
 
@@ -59,18 +59,6 @@ def _text(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return "" if value is None else str(value)
-
-
-def _without_password(name: str, value: object) -> object:
-    if name == "stream_url":
-        from meterhouse.settings import without_passwords
-
-        return without_passwords(str(value))
-    if name != "warehouse_url" or not value:
-        return value
-    from sqlalchemy.engine import make_url
-
-    return make_url(str(value)).render_as_string(hide_password=True)
 
 
 @click.command()

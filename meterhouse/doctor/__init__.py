@@ -3,6 +3,8 @@
 from typing import Any
 
 from meterhouse.doctor import configured, intake, steps, stores
+from meterhouse.doctor.access import access
+from meterhouse.doctor.audits import audits
 from meterhouse.doctor.findings import Check, Finding, guarded
 from meterhouse.settings import settings
 from meterhouse.site import Site
@@ -17,12 +19,14 @@ CHECKS = (
     Check("quality rules", configured.quality_rules),
     Check("alarms", configured.alarms),
     Check("warehouse", stores.warehouse),
+    Check("access", access, needs=WAREHOUSE),
     Check("clocks", stores.clocks, needs=WAREHOUSE),
     Check("lake", stores.lake),
     Check("lake commits", stores.lake_commits, needs=LAKE),
     Check("disk space", stores.disks, needs=LAKE),
     Check("stream", intake.stream, needs=WAREHOUSE, otherwise=intake.stream_without_warehouse),
     Check("conversion", intake.conversion, needs=WAREHOUSE + LAKE),
+    Check("audits", audits, needs=WAREHOUSE + LAKE),
     Check("definition paths", intake.definition_paths, needs=WAREHOUSE),
     Check("dirty hours", steps.dirty, needs=WAREHOUSE),
     Check("runs", steps.steps, needs=WAREHOUSE),

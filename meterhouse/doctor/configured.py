@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 
 from meterhouse.doctor.findings import Finding, State
-from meterhouse.settings import declarations, settings, variable
+from meterhouse.settings import FILED, declarations, file_variable, settings, variable
 from meterhouse.site import Site
 
 
 def settings_are_known() -> Iterator[Finding]:
     """Whether the settings can be used, and each `METERHOUSE_*` variable is one."""
-    known = set(map(variable, declarations())) | {"METERHOUSE_DEBUG"}
+    known = {*map(variable, declarations()), *map(file_variable, FILED), "METERHOUSE_DEBUG"}
     home = f"home {settings().home_path}"
     names = {name for name in os.environ if name.startswith("METERHOUSE_")}
     unknown = sorted(name for name in names - known if not name.startswith(("METERHOUSE_TEST_", "METERHOUSE_SERVICE")))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from sqlalchemy import select
 
 from meterhouse.doctor.findings import Finding, State
+from meterhouse.private_files import make_folder
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import runs
 
@@ -22,7 +23,7 @@ def stream(site: Site) -> Iterator[Finding]:
     values = site.settings
     if values.is_spool:
         probe = values.spool / f".probe-{uuid.uuid4().hex}"
-        values.spool.mkdir(parents=True, exist_ok=True)
+        make_folder(values.spool)
         probe.touch()
         probe.unlink()
     found = measure(site)
@@ -65,7 +66,7 @@ def conversion(site: Site) -> Iterator[Finding]:
     landed, converted = unconverted(site), commits_behind(site)
     with site.warehouse.read() as connection:
         latest = connection.execute(
-            select(runs.c.figures).where(runs.c.step == "convert").order_by(runs.c.started_at.desc()).limit(RUNS)
+            select(runs.c.figures).where(runs.c.step == "convert").order_by(runs.c.sequence.desc()).limit(RUNS)
         ).scalars()
         figures = [json.loads(each) for each in latest]
     errors = sum(int(each.get("errors", 0)) for each in figures)

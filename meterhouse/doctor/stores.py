@@ -15,6 +15,7 @@ from sqlalchemy import func, select, text
 
 from meterhouse import times
 from meterhouse.doctor.findings import Finding, age
+from meterhouse.private_files import make_folder
 from meterhouse.site import Site
 from meterhouse.stores.lake_tables import TABLES
 from meterhouse.stores.warehouse_tables import runs
@@ -73,6 +74,7 @@ def lake_commits(site: Site) -> Iterator[Finding]:
     uri = f"{site.lake.url}/probe/race-{uuid.uuid4().hex}"
     rows = pa.table({"n": pa.array([1], pa.int64())})
     if not site.lake.storage_options:
+        make_folder(Path(site.lake.url))
         Path(uri).mkdir(parents=True)
     write_deltalake(uri, rows.slice(0, 0), storage_options=site.lake.storage_options)
 

@@ -17,12 +17,13 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction, WriterProperties
+from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from meterhouse import times
 from meterhouse.errors import Conflict, MeterhouseError
 from meterhouse.extras import require
+from meterhouse.private_files import make_folder
 from meterhouse.settings import Settings
 from meterhouse.stores import duck
 from meterhouse.stores.lake_files import DataFile, write
@@ -49,7 +50,6 @@ ROWS = "meterhouse.rows"
 BYTES = "meterhouse.bytes"
 """Commit metadata key for the number of bytes of an append's rows, if its writer gives it."""
 
-_WRITER = WriterProperties(compression="ZSTD", compression_level=1)
 NOTHING: Mapping[str, int] = {}
 
 PROPERTIES = {
@@ -140,6 +140,7 @@ class Lake:
     def _create(self, name: str) -> DeltaTable:
         schema, partitions = TABLES[name]
         if not self.storage_options:
+            make_folder(Path(self.url))
             Path(self.uri(name)).mkdir(parents=True, exist_ok=True)
         with self.commit_lock(name):
             return DeltaTable.create(
@@ -330,24 +331,6 @@ class Lake:
         """The paths of the table's files."""
         return set(self.actions(name)["path"].to_pylist())
 
-    def delete(self, name: str, predicate: str, version: int, lease: "Lease | None" = None) -> int:
-        """Delete the rows of a version that the SQL predicate selects, in one commit; return how many.
-
-        Raises:
-            Conflict: rows of these partitions came or went since the version, or another process has taken the lease
-                over; nothing was deleted.
-        """
-        table = self.table(name, version)
-        properties = CommitProperties(app_transactions=_fence(self.table(name), lease))
-        try:
-            with self.commit_lock(name):
-                deleted = table.delete(predicate, writer_properties=_WRITER, commit_properties=properties)
-                return int(deleted["num_deleted_rows"])
-        except CommitFailedError as error:
-            raise Conflict(f"another process has changed {name} in the meantime", hint="Nothing is lost") from error
-        except (OSError, DeltaError) as error:
-            raise self.unreachable(name, error) from error
-
     def swap(
         self,
         name: str,
@@ -419,32 +402,6 @@ class Lake:
         if lease.taken_over:
             for name in names:
                 self.commit(name, [], 0, transactions={}, lease=lease)
-
-    def restate(self, name: str, files: list[DataFile], note: str) -> int:
-        """Replace the statistics of files of the table, in one commit; return its version.
-
-        The caller holds the leases under which files of this table are replaced: a file that is replaced meanwhile
-        would come back.
-
-        Args:
-            files: live files, with their new statistics.
-            note: the commit's metadata; followers of the table skip it.
-        """
-        from deltalake.transaction import AddAction
-
-        schema, partitions = TABLES[name]
-        moment = time.time_ns() // 1_000_000
-        actions = [AddAction(file.path, file.size, file.partition, moment, False, file.statistics) for file in files]
-        properties = CommitProperties(custom_metadata={SEAL: note})
-        table = self.table(name)
-        try:
-            with self.commit_lock(name):
-                table.create_write_transaction(
-                    list(actions), "append", schema, partitions, commit_properties=properties
-                )
-        except (OSError, DeltaError) as error:
-            raise self.unreachable(name, error) from error
-        return self.version(name)
 
     def set_up(self, name: str, hours: int) -> None:
         """Give a table of an earlier release, or of other settings, the properties that bound its log.
@@ -616,6 +573,10 @@ class Lake:
             connection.register_filesystem(self.filesystem)
         return connection
 
+    def lock(self, connection: duck.Connection) -> None:
+        """Let a connection reach nothing but the lake's tables from now on; see `duck.lock`."""
+        duck.lock(connection, [f"{self.url}/tables"])
+
     def view(self, connection: duck.Connection, name: str, files: list[str], view: str | None = None) -> None:
         """Make a DuckDB view of these files of a table, with its partition columns."""
         view = view or name
@@ -667,6 +628,7 @@ class Lake:
                 self.filesystem.pipe_file(uri, content)
             else:
                 target = Path(uri)
+                make_folder(Path(self.url))
                 target.parent.mkdir(parents=True, exist_ok=True)
                 part = target.with_name(f".{target.name}.{time.time_ns()}")
                 part.write_bytes(content)

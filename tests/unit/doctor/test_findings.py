@@ -77,6 +77,7 @@ def a_delivery(site: Site, **values: Any) -> None:
         "attempts": 4,
         "next_attempt_at": times.now(),
         "created_at": times.now() - HOUR_AGO,
+        "sequence": {"pending": 1, "dead": 2}[values["state"]],
     }
     with site.warehouse.begin() as connection:
         connection.execute(insert(deliveries).values(**given, **values))
