@@ -41,7 +41,7 @@ def upgrade() -> None:
         else "date_trunc('hour', {}, 'UTC')"
     ).format(f"(SELECT max(s.last_seen) {of_resource})")
     op.execute(
-        "UPDATE dirty_hours SET marks = marks + 1, why = 'it has the newest good point of a resource' "
+        "UPDATE dirty_hours SET rolled_marks = 0, why = 'it has the newest good point of a resource' "
         f"WHERE hour IN (SELECT {hour} FROM resources WHERE {spoilt})"
     )
     op.execute(
