@@ -70,8 +70,10 @@ def _lacking(site: Site, table: str) -> pa.Table:
 def _restate_some(site: Site, table: str, paths: list[str], done: Restated) -> None:
     lake = site.lake
     with ExitStack() as held:
-        for lease in LEASES[table]:
-            held.enter_context(site.warehouse.lease(lease, wait_seconds=_WAIT_SECONDS))
+        leases = [held.enter_context(site.warehouse.lease(name, wait_seconds=_WAIT_SECONDS)) for name in LEASES[table]]
+        for lease in leases:
+            lake.fence(lease, table)
+        after = lake.swaps(table)
         files = []
         live = _lacking(site, table)
         for file in live.filter(pc.is_in(live["path"], pa.array(paths, pa.string()))).to_pylist():
@@ -84,5 +86,5 @@ def _restate_some(site: Site, table: str, paths: list[str], done: Restated) -> N
             values = {column: str(file[f"partition.{column}"]) for column in TABLES[table][1]}
             files.append(DataFile(file["path"], file["size_bytes"], values, statistics))
         if files:
-            lake.restate(table, files, "statistics")
+            lake.restate(table, files, "statistics", after=after, leases=leases)
         done.files += len(files)

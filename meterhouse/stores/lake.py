@@ -417,28 +417,44 @@ class Lake:
             for name in names:
                 self.commit(name, [], 0, transactions={}, lease=lease)
 
-    def restate(self, name: str, files: list[DataFile], note: str) -> int:
+    def restate(self, name: str, files: list[DataFile], note: str, *, after: int, leases: "Sequence[Lease]") -> int:
         """Replace the statistics of files of the table, in one commit; return its version.
 
-        The caller holds the leases under which files of this table are replaced: a file that is replaced meanwhile
-        would come back.
+        A file that is replaced meanwhile would come back.
 
         Args:
+            name: the table.
             files: live files, with their new statistics.
             note: the commit's metadata; followers of the table skip it.
+            after: what `swaps` returned before the live files were read.
+            leases: those under which files of this table are replaced.
+
+        Raises:
+            Conflict: files of the table were replaced meanwhile, or another process has taken a lease over; nothing
+                was written.
         """
         from deltalake.transaction import AddAction
 
         schema, partitions = TABLES[name]
         moment = time.time_ns() // 1_000_000
         actions = [AddAction(file.path, file.size, file.partition, moment, False, file.statistics) for file in files]
-        properties = CommitProperties(custom_metadata={SEAL: note})
         table = self.table(name)
+        changed = Conflict(f"another process has changed {name} in the meantime", hint="Nothing is lost; try again")
+        if (table.transaction_version(SWAPS) or 0) != after:
+            raise changed
+        fences = [fence for lease in leases for fence in _fence(table, lease)]
+        properties = CommitProperties(
+            custom_metadata={SEAL: note}, app_transactions=[Transaction(SWAPS, after + 1), *fences]
+        )
         try:
             with self.commit_lock(name):
                 table.create_write_transaction(
                     list(actions), "append", schema, partitions, commit_properties=properties
                 )
+        except CommitFailedError as error:
+            if "oncurrent" in str(error):
+                raise changed from error
+            raise self.unreachable(name, error) from error
         except (OSError, DeltaError) as error:
             raise self.unreachable(name, error) from error
         return self.version(name)
