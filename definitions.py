@@ -11,6 +11,7 @@ from assets.resources import SiteResource
 from assets.rollups import rollups
 from assets.stream import collection_keeps_up
 from sensors import jobs, schedules
+from sensors.dead_runs import dead_runs_sensor
 from sensors.dirty_hours import dirty_hours_sensor
 from sensors.stream import stream_sensor
 from sensors.upkeep import upkeep
@@ -28,7 +29,7 @@ defs = dg.Definitions(
     ],
     asset_checks=[collection_keeps_up, sample_quality_checks],
     jobs=[*jobs.ALL, upkeep],
-    sensors=[stream_sensor, dirty_hours_sensor, webhook_sensor],
+    sensors=[stream_sensor, dirty_hours_sensor, webhook_sensor, dead_runs_sensor],
     schedules=schedules.ALL,
     resources={"site": SiteResource()},
     executor=dg.in_process_executor,

@@ -11,15 +11,18 @@ OWNERS = ["team:telemetry"]
 
 
 @dg.asset(deps=[rollups], group_name="alarms", kinds={"sql", "duckdb"}, owners=OWNERS, retry_policy=RETRIES)
-def alarm_evaluations(site: SiteResource) -> dg.MaterializeResult[None]:
+def alarm_evaluations(context: dg.AssetExecutionContext, site: SiteResource) -> dg.MaterializeResult[None]:
     """The state of every alarm by its latest good points. State, history and outbox change in one transaction."""
     done = evaluate(site.get())
+    for fault in done.faults:
+        context.log.error(fault)
     return dg.MaterializeResult(
         metadata={
             "alarms": done.alarms,
             "states": dg.MetadataValue.md(plots.table(["state", "alarms"], sorted(done.states.items()))),
             "transitions": dg.MetadataValue.md(plots.table(["alarm", "from", "to"], done.transitions)),
             "notifications": done.notifications,
+            "faults": dg.MetadataValue.md("\n".join(f"- {fault}" for fault in done.faults) or "none"),
         }
     )
 

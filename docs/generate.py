@@ -22,8 +22,9 @@ from sqlalchemy import Table, bindparam, create_engine, text
 from sqlalchemy.dialects import postgresql
 
 from meterhouse import sql_files
+from meterhouse.alarms import checker, threshold_rule
 from meterhouse.alarms import definitions as alarm_definitions
-from meterhouse.alarms.evaluate import COMPARE
+from meterhouse.alarms.threshold_rule import COMPARE
 from meterhouse.cli import cli
 from meterhouse.collection import stream_meters
 from meterhouse.definitions.endpoints import ENDPOINTS
@@ -35,7 +36,7 @@ from meterhouse.definitions.quality_rules import load as load_rules
 from meterhouse.filters import SERIES
 from meterhouse.queries import reports
 from meterhouse.setting_types import Declared
-from meterhouse.settings import Settings, declarations, variable
+from meterhouse.settings import FILED, Settings, declarations, file_variable, variable
 from meterhouse.shipped import DEFAULTS
 from meterhouse.stores import lake_tables as schema
 from meterhouse.stores.warehouse_tables import UtcTime, metadata
@@ -105,7 +106,10 @@ def settings_page() -> str:
         "cannot be used, the error names the variable and says what it takes. `meterhouse settings` prints the "
         "current values.\n\n"
         + table(("variable", "type", "default", "meaning"), rows)
-        + "\nThe command line also reads `METERHOUSE_DEBUG`. If it is set, an unexpected error is printed with its "
+        + f"\nInstead of {codes(map(variable, FILED))} you can set {codes(map(file_variable, FILED))} to the path of a "
+        "file that has the value, as orchestrators mount secrets. One line break at its end is removed. A file that is "
+        "missing or empty, has several lines, or is named beside the variable itself, is an error.\n"
+        "\nThe command line also reads `METERHOUSE_DEBUG`. If it is set, an unexpected error is printed with its "
         "traceback instead of in one line.\n"
     )
 
@@ -489,15 +493,15 @@ _ALARM_FIELDS = {
 }
 _RULE_FIELDS = {
     "meter_name": ("text", "The meter to evaluate."),
-    "threshold": ("number", "The value to compare the statistic with."),
+    "threshold": ("finite number", "The value to compare the statistic with."),
     "query": (
         "list of `{field, op, value}`",
         "Conditions that the series have to meet, all of them. The series are evaluated together.",
     ),
-    "statistic": (codes(alarm_definitions.STATISTICS), "The statistic of the good points of each period."),
+    "statistic": (codes(threshold_rule.STATISTICS), "The statistic of the good points of each period."),
     "comparison_operator": (codes(COMPARE), "How the statistic is compared with the threshold."),
-    "period": ("seconds, ≥ 1", "The length of a period."),
-    "evaluation_periods": ("whole number, ≥ 1", "How many periods decide."),
+    "period": (f"seconds, 1 to {threshold_rule.MAX_PERIOD:,}", "The length of a period."),
+    "evaluation_periods": (f"whole number, 1 to {threshold_rule.MAX_PERIODS:,}", "How many periods decide."),
     "exclude_outliers": (
         "`true`, `false`",
         "Leave out periods whose number of points differs from the mean by more than two standard deviations.",
@@ -518,7 +522,7 @@ def alarms_page() -> str:
         + "\nA URL is `http://…`, `https://…` or `log://`. The last writes the notification to the log of the process "
         "that delivers it.\n"
         "\n## Fields of a threshold_rule\n\n"
-        + _fields(alarm_definitions.ThresholdRule, _RULE_FIELDS, {})
+        + _fields(threshold_rule.ThresholdRule, _RULE_FIELDS, {})
         + f"\nA condition of the query has a `field` ({codes(sorted(SERIES))}), an `op` ({codes(COMPARE)}; default "
         "`eq`) and a `value`.\n"
         "\n## States\n\n"
@@ -527,7 +531,8 @@ def alarms_page() -> str:
             [
                 (
                     "`insufficient data`",
-                    "fewer than `evaluation_periods` periods of the window have points, or the alarm is new",
+                    "fewer than `evaluation_periods` periods of the window have points, the points have different "
+                    "units, the alarm cannot be evaluated, or it is new",
                 ),
                 ("`alarm`", "the comparison is true in each of the last `evaluation_periods` periods"),
                 ("`ok`", "it is true in none of them"),
@@ -536,7 +541,22 @@ def alarms_page() -> str:
         + "\nIf it is true only in some, the state stays. From `insufficient data`, it becomes the state of the latest "
         "period.\n"
         "\nThe window ends now. It is `evaluation_periods` + 1 periods long (twice `evaluation_periods` with "
-        "`exclude_outliers`), so that it has enough points even if the newest are still on their way.\n"
+        "`exclude_outliers`), so that it has enough points even if the newest are still on their way. It "
+        f"is at most {threshold_rule.MAX_WINDOW // 86400} days long.\n"
+        "\n## Limits\n\n"
+        + table(
+            ("what", "maximum"),
+            [
+                ("alarms", f"{alarm_definitions.MAX_ALARMS:,}"),
+                ("a list of actions or conditions", f"{checker.MAX_LIST} items"),
+                ("a name, a meter or a value of a condition", f"{checker.MAX_NAME} characters"),
+                ("a URL", f"{checker.MAX_URL:,} characters"),
+                ("a description", f"{checker.MAX_TEXT:,} characters"),
+            ],
+        )
+        + "\nAn alarm that cannot work, or that reads series with different units, is left as the warehouse has it. "
+        "`meterhouse alarms apply` and `evaluate` report file, line and reason, and exit with status 1. "
+        "All other alarms are applied and evaluated.\n"
     )
 
 
@@ -677,11 +697,14 @@ _OWN_MEANINGS = {
     ("archive_manifest", "day"): "arrival day",
     ("deliveries", "body"): "JSON: what is sent",
     ("deliveries", "created_at"): "when the alarm was evaluated",
+    ("deliveries", "sequence"): "the order of sending",
+    ("alarm_history", "sequence"): "the order in which it happened",
     ("deliveries", "delivered_at"): "when the receiver accepted it",
     ("leases", "name"): "the step",
     ("leases", "seconds"): "how long it is held without being renewed",
     ("resource_metadata", "metadata_id"): "64-bit hash of the JSON",
     ("runs", "run_id"): "unique id",
+    ("runs", "sequence"): "the order in which they ended",
     ("runs", "started_at"): "when the run started",
     ("runs", "ended_at"): "when the run ended",
     ("quarantine", "excluded"): "whether it breaks a critical rule",

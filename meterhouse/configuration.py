@@ -9,12 +9,14 @@ from meterhouse.site import Site
 def check(values: Settings) -> None:
     """Read the meter and event definitions, the quality rules and the alarms.
 
+    A single meter or alarm that cannot work is left out by the step that uses it, and stops nothing else.
+
     Raises:
         DefinitionError: a file is invalid; the error has file, line, what is wrong and what to do.
     """
     loading.load(values.config_dir, icehouse_names=values.icehouse_names, icehouse_meters=values.icehouse_meters)
     quality_rules.load(values.config_dir)
-    alarms.load(values.config_dir)
+    alarms.read(values.config_dir)
 
 
 def open_checked(values: Settings | None = None) -> Site:

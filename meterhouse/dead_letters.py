@@ -7,19 +7,22 @@ selected together.
 import random
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import xxhash
 
 from meterhouse import times
 from meterhouse.errors import Conflict, UnknownName
 from meterhouse.site import Site
 from meterhouse.stores.duck import Connection, arrow, one, quoted
-from meterhouse.stores.lake import Lake
+from meterhouse.stores.lake import REPLACE, Lake
+from meterhouse.stores.lake_faults import retried
+from meterhouse.stores.lake_files import DataFile
 from meterhouse.stores.lake_tables import DEAD_LETTERS
 from meterhouse.stores.leases import Lease, LeaseLost
 from meterhouse.stream.envelope import clean
@@ -35,8 +38,8 @@ APP: Final = "dead_letters"
 REASON_LENGTH: Final = 500
 
 _ATTEMPTS = 100
-_KEYS_AT_ONCE = 1_000
-"""Maximum number of rows that one predicate names: with about ten thousand, delta-rs overflows the stack."""
+_ROWS_AT_ONCE = 20_000
+"""Maximum number of rows of a file that replaces another without the letters that are removed."""
 
 
 def identity(queue: str, body: bytes, place: str = "") -> int:
@@ -122,6 +125,7 @@ def _missing(lake: Lake, letters: Sequence[Letter], ids: Sequence[int], since: s
     return fresh
 
 
+@retried
 def _counts(lake: Lake, ids: set[int], since: str) -> Counter[int]:
     """How many rows each letter has in the arrival hours from `since` on."""
     files = lake.files(TABLE, at_least={"arrival_hour": since}) if ids else []
@@ -196,6 +200,7 @@ class Selection:
         duck.execute(f"CREATE TEMP VIEW selected AS SELECT * FROM {TABLE} WHERE {' AND '.join(conditions)}")
 
 
+@retried
 def find(lake: Lake, selection: Selection, limit: int) -> list[dict[str, Any]]:
     """The rows of the selected letters, newest first.
 
@@ -253,80 +258,43 @@ def remove(lake: Lake, keys: pa.Table, lease: Lease) -> int:
 
     Raises:
         LeaseLost: another process has taken the lease over, because this one was paused.
-        Conflict: other processes keep changing the table; some rows may be deleted.
+        Conflict: other processes keep changing the table; no row was deleted.
     """
-    removed = attempt = 0
-    while attempt < _ATTEMPTS:
-        version = lake.version(TABLE)
-        predicate = _predicate(lake, keys, version)
-        if predicate is None:
-            return removed
+    hours = keys["arrival_hour"].unique().to_pylist()
+    for attempt in range(_ATTEMPTS):
+        after = lake.swaps(TABLE)
+        found = lake.matching(TABLE, partitions={"arrival_hour": hours})
+        gone, added, removed = _without(lake, keys, found)
+        if not removed:
+            return 0
         try:
-            removed += lake.delete(TABLE, predicate, version, lease)
-        except LeaseLost:
-            raise
-        except Conflict:
+            lake.swap(TABLE, gone, added, {REPLACE: "letters"}, same_rows=False, after=after, lease=lease)
+        except Conflict as error:
+            lake.discard(TABLE, added)
+            if isinstance(error, LeaseLost):
+                raise
             _back_off(attempt)
-            attempt += 1
+        else:
+            return removed
     raise Conflict("other processes keep changing the dead letters", hint="Nothing is lost. Try again")
 
 
-def _predicate(lake: Lake, keys: pa.Table, version: int) -> str | None:
-    """A short predicate that selects some of the keys' rows in a version, and no other rows. None if no rows are left.
-
-    Naming every row would make the list too long after a flood of letters. So an hour without other rows is named as a
-    whole, and an hour with few other rows is named with these as exceptions. The predicate is therefore valid only for
-    its version. It has no casts: if another commit came in between, delta-rs turns the predicate into text, and cannot
-    parse the text of a cast.
-    """
-    hours = keys["arrival_hour"].unique().to_pylist()
+def _without(lake: Lake, keys: pa.Table, found: pa.Table) -> tuple[pa.Table, list[DataFile], int]:
+    """The files that have rows of the keys, files with their other rows in place of them, and how many rows go."""
+    same = "USING (arrival_hour, letter_id, received_at)"
+    gone: list[str] = []
+    added: list[DataFile] = []
+    removed = 0
     with lake.connect() as duck:
-        lake.view(duck, TABLE, lake.files(TABLE, version=version, partitions={"arrival_hour": hours}))
         duck.register("keys", keys)
-        duck.execute(
-            "CREATE TEMP TABLE rows AS SELECT d.arrival_hour, d.letter_id, d.received_at, keys.letter_id IS NOT NULL "
-            f"AS goes FROM {TABLE} AS d LEFT JOIN keys USING (arrival_hour, letter_id, received_at)"
-        )
-        counted = duck.execute(
-            "SELECT arrival_hour, count(*) FILTER (NOT goes), count(*) FILTER (goes AND letter_id NOT IN "
-            "(SELECT letter_id FROM rows AS others WHERE NOT goes AND others.arrival_hour = rows.arrival_hour)) "
-            "FROM rows GROUP BY arrival_hour HAVING bool_or(goes) ORDER BY arrival_hour"
-        ).fetchall()
-        if not counted:
-            return None
-        whole = [hour for hour, others, _ in counted if not others]
-        if whole:
-            return f"arrival_hour IN ({_quoted_list(whole[:_KEYS_AT_ONCE])})"
-        for hour, others, unlike in counted:
-            if unlike > _KEYS_AT_ONCE >= others:
-                here = f"arrival_hour = {quoted(hour)}"
-                stay = duck.execute(f"SELECT DISTINCT letter_id FROM rows WHERE NOT goes AND {here}").fetchall()
-                return f"{here} AND letter_id NOT IN ({', '.join(str(i) for (i,) in stay)})"
-        return _by_key(duck)
-
-
-def _by_key(duck: Connection) -> str:
-    """A predicate that names the first of the rows to delete by their keys."""
-    duck.execute(
-        "CREATE TEMP TABLE first AS SELECT DISTINCT arrival_hour, received_at, letter_id FROM rows WHERE goes "
-        f"ORDER BY ALL LIMIT {_KEYS_AT_ONCE}"
-    )
-    (others,) = one(
-        duck,
-        "SELECT count(*) FROM rows WHERE NOT goes AND letter_id IN (SELECT letter_id FROM first) "
-        "AND received_at IN (SELECT received_at FROM first)",
-    )
-    if others:  # the predicate would also match these: equal letters that came at the time of another letter
-        duck.execute("DELETE FROM first WHERE received_at > (SELECT min(received_at) FROM first)")
-    hours, instants, ids = one(
-        duck, "SELECT list(DISTINCT arrival_hour), list(DISTINCT received_at), list(DISTINCT letter_id) FROM first"
-    )
-    return (
-        f"arrival_hour IN ({_quoted_list(hours)}) "
-        f"AND received_at IN ({_quoted_list(times.text(each) for each in instants)}) "
-        f"AND letter_id IN ({', '.join(str(i) for i in ids)})"
-    )
-
-
-def _quoted_list(values: Iterable[str]) -> str:
-    return ", ".join(quoted(value) for value in values)
+        for path in found["path"].to_pylist():
+            lake.view(duck, TABLE, [f"{lake.uri(TABLE)}/{path}"])
+            (count,) = one(duck, f"SELECT count(*) FROM {TABLE} SEMI JOIN keys {same}")
+            if not count:
+                continue
+            gone.append(path)
+            removed += count
+            staying = duck.sql(f"SELECT * FROM {TABLE} ANTI JOIN keys {same}").to_arrow_reader(_ROWS_AT_ONCE)
+            for batch in staying:
+                added += lake.write_files(TABLE, pa.Table.from_batches([batch]))
+    return found.filter(pc.is_in(found["path"], pa.array(gone, pa.string()))), added, removed

@@ -71,9 +71,34 @@ class Unavailable(MeterhouseError):
     """A server does not answer. It may be back soon."""
 
 
+class Damaged(MeterhouseError):
+    """A file of the lake that is missing, empty, cut or changed."""
+
+
+class WentBack(MeterhouseError):
+    """A lake table that is older than what was read of it, or another one: it was restored, or its end was lost."""
+
+
 class Conflict(MeterhouseError):
     """Another process is doing the same work, or changed the data first; nothing was done."""
 
 
+class Replaced(Conflict):
+    """Files were replaced and deleted while they were being read; a second reading finds those in their place."""
+
+
 class AlreadyRunning(Conflict):
     """Another process holds the lease of this step; nothing was done."""
+
+
+SHOWN_LENGTH = 60
+"""How many characters of a value an error shows at most."""
+
+
+def shown(value: object) -> str:
+    """A value of a file as an error shows it: shortened, and whatever it is."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # more digits than Python prints, or too deep
+        return f"a {type(value).__name__} that is too large to show"
+    return text if len(text) <= SHOWN_LENGTH else f"{text[:SHOWN_LENGTH]}…"

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache, lru_cache
 from pathlib import Path
@@ -17,6 +17,12 @@ from meterhouse.setting_types import Declared, converted, declared
 PREFIX: Final = "METERHOUSE_"
 SECRETS: Final = frozenset({"s3_secret_key", "telemetry_secret"})
 """Settings whose values are never shown."""
+
+FILED: Final = ("warehouse_url", "stream_url", "s3_secret_key", "telemetry_secret")
+"""Settings that can hold a secret, so that a file may have their value: `METERHOUSE_…_FILE` names it."""
+
+SECRET_FILE_BYTES: Final = 64 << 10
+"""Maximum size of such a file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +42,7 @@ class Settings:
             description="SQLAlchemy URL of the warehouse: `sqlite:///…` or `postgresql+psycopg://…`. "
             "Default: SQLite in the home folder."
         ),
-    ] = ""
+    ] = field(default="", repr=False)
     lake_url: Annotated[
         str,
         Meta(
@@ -259,7 +265,7 @@ class Settings:
         int, Meta(ge=1, description="Number of days for which Dagster keeps the runs that ended, with events and logs.")
     ] = 30
     webhook_timeout_seconds: Annotated[
-        float, Meta(gt=0, le=60, description="Time limit of one webhook call in seconds.")
+        float, Meta(gt=0, le=45, description="Time limit of one whole webhook call in seconds.")
     ] = 5.0
     webhook_attempts: Annotated[
         int, Meta(ge=1, le=1000, description="Maximum number of calls before a webhook is kept as dead.")
@@ -303,9 +309,9 @@ def read_settings(**overrides: Any) -> Settings:
     Raises:
         SettingsError: a variable cannot be used; the text names each one and says what it takes.
     """
-    given = {**_from_environment(os.environ), **overrides}
+    given, faults = _from_environment(os.environ, without=overrides)
+    given |= overrides
     values: dict[str, Any] = {}
-    faults: list[str] = []
     for name, annotation in _annotations().items():
         if name not in given:
             continue
@@ -314,7 +320,7 @@ def read_settings(**overrides: Any) -> Settings:
             values[name] = _CHECKS[name](value) if name in _CHECKS and value is not None else value
         except ValueError as error:
             hidden = name in SECRETS or name == "stream_url"  # which part of a bad URL is the password nobody knows
-            shown = "***" if hidden else without_passwords(repr(_shown(given[name])))
+            shown = "***" if hidden else without_password(name, repr(_shown(given[name])))
             faults.append(f"{variable(name)}={shown}: {error}")
     if not faults:
         made = Settings(**values)
@@ -335,6 +341,23 @@ def variable(name: str) -> str:
     return PREFIX + name.upper()
 
 
+def without_password(name: str, value: str) -> str:
+    """A setting's value as it may be shown, if it is not one of SECRETS."""
+    if name == "warehouse_url":  # one URL, whose password may have any character but @
+        value = re.sub(r"(://[^:/@\s]*):.*@", r"\1:***@", value, flags=re.DOTALL)
+    return without_passwords(value)
+
+
+def file_variable(name: str) -> str:
+    """The environment variable that names the file with the value of a setting of FILED."""
+    return f"{variable(name)}_FILE"
+
+
+def secret_files() -> list[Path]:
+    """The files that values are read from."""
+    return [Path(os.environ[name]) for name in map(file_variable, FILED) if os.environ.get(name)]
+
+
 @cache
 def declarations() -> dict[str, Declared]:
     """What each setting takes and means, by its name."""
@@ -347,7 +370,8 @@ def as_environment(given: Settings) -> dict[str, str]:
     def text(value: Any) -> str:
         return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
-    return {variable(each.name): text(getattr(given, each.name)) for each in fields(given)}
+    values = {variable(each.name): text(getattr(given, each.name)) for each in fields(given)}
+    return values | dict.fromkeys(map(file_variable, FILED), "")
 
 
 def listed(text: str) -> list[str]:
@@ -356,8 +380,9 @@ def listed(text: str) -> list[str]:
 
 
 def without_passwords(text: str) -> str:
-    """The text without the passwords of the URLs in it."""
-    return re.sub(r"((?://|,)[^:/@,\s]*):[^/@\s]*?@", r"\1:***@", text)
+    """The text without the passwords of the URLs in it, whether before the host or as a parameter."""
+    text = re.sub(r"((?://|,)[^:/@,\s]*):[^/@\s]*?@", r"\1:***@", text)
+    return re.sub(r"([?&]\w*(?:password|passwd|secret|token)\w*=)[^&\s'\"]*", r"\1***", text, flags=re.IGNORECASE)
 
 
 @cache
@@ -366,10 +391,47 @@ def _annotations() -> dict[str, Any]:
     return {each.name: hints[each.name] for each in fields(Settings)}
 
 
-def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The settings that are set, by name; an empty variable is not set."""
+def _from_environment(environment: Mapping[str, str], without: Container[str]) -> tuple[dict[str, Any], list[str]]:
+    """The settings that are set, by name, and what is wrong with files; an empty variable is not set."""
     upper = {name.upper(): value for name, value in environment.items() if value}
-    return {name: upper[variable(name)] for name in _annotations() if variable(name) in upper}
+    given: dict[str, Any] = {name: upper[variable(name)] for name in _annotations() if variable(name) in upper}
+    faults = []
+    for name in FILED:
+        path = upper.get(file_variable(name))
+        if path is None or name in without:
+            continue
+        try:
+            if name in given:
+                raise ValueError(f"{variable(name)} is set too. Set only one of them")
+            given[name] = _secret(Path(path))
+        except (OSError, ValueError) as error:
+            reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+            faults.append(f"{file_variable(name)}={path}: {reason}")
+    return given, faults
+
+
+def _secret(path: Path) -> str:
+    """The content of a file, without the line break at its end.
+
+    Raises:
+        OSError, ValueError: it cannot be used; the text has nothing of the content.
+    """
+    if not path.is_file():
+        raise ValueError("is not a file")
+    with path.open("rb") as handle:
+        content = handle.read(SECRET_FILE_BYTES + 1)
+    if len(content) > SECRET_FILE_BYTES:
+        raise ValueError(f"has more than {SECRET_FILE_BYTES:,} bytes")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError("is not UTF-8 text") from None
+    text = text.removesuffix("\n").removesuffix("\r")
+    if not text:
+        raise ValueError("is empty")
+    if "\n" in text or "\0" in text:
+        raise ValueError("has more than one line")
+    return text
 
 
 def _shown(value: Any) -> Any:

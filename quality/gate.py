@@ -9,6 +9,7 @@ from meterhouse import times
 from meterhouse.sample_quality.points import view_carried, view_points
 from meterhouse.site import Site
 from meterhouse.stores.duck import one
+from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.warehouse_tables import dirty_hours
 from quality.suite import validate
 
@@ -40,6 +41,7 @@ class Gate:
         return (self.excluded + self.warned) / everything if everything else 0.0
 
 
+@retried
 def check(site: Site, hours: int = 24) -> Gate:
     """Check the good points of the latest judged hours.
 
@@ -60,7 +62,7 @@ def check(site: Site, hours: int = 24) -> Gate:
         ).scalars()
         spans = times.spans(list(known))
     with site.lake.connect() as duck:
-        view_points(duck, site.lake, site.warehouse.followed_version("samples"), spans)
+        view_points(duck, site.lake, site.lake.version("samples"), spans)
         view_carried(duck, site.lake, spans, site.settings.carry_hours)
         span = (spans[0][0], spans[-1][1])
         site.lake.view(duck, "quarantine", site.lake.files("quarantine", overlapping=("timestamp", [span])))

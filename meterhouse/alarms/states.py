@@ -31,7 +31,7 @@ def alarm(site: Site, name: str) -> dict[str, Any]:
         rows = connection.execute(
             select(alarm_history.c.timestamp, alarm_history.c.detail)
             .where(alarm_history.c.alarm_id == found.alarm_id, alarm_history.c.type == "state transition")
-            .order_by(alarm_history.c.timestamp.desc())
+            .order_by(alarm_history.c.sequence.desc())
             .limit(TRANSITIONS)
         )
         details = [(row.timestamp, json.loads(row.detail)) for row in rows]
@@ -52,7 +52,7 @@ def history(site: Site, name: str, limit: int) -> list[dict[str, Any]]:
         query = (
             select(alarm_history.c.timestamp, alarm_history.c.type, alarm_history.c.detail)
             .where(alarm_history.c.alarm_id == _found(connection, name).alarm_id)
-            .order_by(alarm_history.c.timestamp.desc())
+            .order_by(alarm_history.c.sequence.desc())
             .limit(limit)
         )
         return [dict(row._mapping) for row in connection.execute(query)]

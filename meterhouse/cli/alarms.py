@@ -1,5 +1,7 @@
 """Commands of alarms: apply, list, show, evaluate, history, deliver."""
 
+import sys
+
 import click
 
 from meterhouse.cli.options import limit, prints
@@ -24,7 +26,9 @@ def apply(printer: Printer) -> None:
     from meterhouse.alarms.apply import apply as bring_in_line
     from meterhouse.site import Site
 
-    printer.figures("applied", bring_in_line(Site.open()))
+    done = bring_in_line(Site.open())
+    printer.figures("applied", {"created": done.created, "changed": done.changed, "deleted": done.deleted})
+    _report([str(fault) for fault in done.faults])
 
 
 @alarms.command("list")
@@ -69,6 +73,17 @@ def evaluate(printer: Printer) -> None:
         "seconds": round(done.seconds, 3),
     }
     printer.figures("evaluated", found)
+    _report(done.faults)
+
+
+def _report(faults: list[str]) -> None:
+    """Print what is wrong with alarms, one line each; if there is anything, the command has failed."""
+    from meterhouse.untrusted import printable
+
+    for fault in faults:
+        click.echo(f"meterhouse: {printable(fault)}", err=True)
+    if faults:
+        sys.exit(1)
 
 
 @alarms.command()

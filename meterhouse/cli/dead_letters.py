@@ -12,7 +12,7 @@ from meterhouse.cli.groups import ListsByDefault
 from meterhouse.cli.options import limit, prints, span
 from meterhouse.cli.output import Printer, note, plain
 from meterhouse.cli.progress import progress
-from meterhouse.cli.tables import printable
+from meterhouse.untrusted import printable
 
 if TYPE_CHECKING:
     from meterhouse.dead_letters import Selection

@@ -8,7 +8,7 @@ import click
 from meterhouse.cli.options import prints
 from meterhouse.cli.output import Printer, line, note
 from meterhouse.cli.progress import progress
-from meterhouse.cli.tables import printable
+from meterhouse.untrusted import printable
 
 
 @click.group()

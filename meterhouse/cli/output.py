@@ -11,15 +11,13 @@ import click
 
 from meterhouse import times
 from meterhouse.cli import tables
-from meterhouse.cli.tables import cells, printable
+from meterhouse.cli.tables import cells
 from meterhouse.errors import UsageError
+from meterhouse.untrusted import csv_cell, json_text, printable
 
 Row = Mapping[str, Any]
 
 FORMATS = ("table", "json", "csv", "value")
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""With what a cell begins that a spreadsheet takes for a formula (OWASP, CSV Injection)."""
 
 
 # -- values -------------------------------------------------------------------------------------------------
@@ -50,7 +48,7 @@ def plain(value: Any) -> Any:
 
 def dumps(value: Any) -> str:
     """A value as JSON on one line; lone surrogates, which no UTF-8 text holds, are replaced."""
-    return _encodable(_json(plain(value)))
+    return json_text(_encodable(_json(plain(value))))
 
 
 def _json(value: Any) -> str:
@@ -88,18 +86,6 @@ def _cell(value: Any) -> str:
     if isinstance(value, dict):
         return " ".join(f"{printable(key)}={_cell(each)}" for key, each in value.items())
     return ", ".join(map(_cell, inner))
-
-
-def _safe(value: Any) -> str:
-    """A value for CSV: one that a spreadsheet would take for a formula, and is not a number, gets a leading `'`."""
-    text = _encodable(_text(value))
-    if not text.startswith(_FORMULA):
-        return text
-    try:
-        float(text)
-    except ValueError:
-        return f"'{text}"
-    return text
 
 
 # -- printing -----------------------------------------------------------------------------------------------
@@ -282,6 +268,6 @@ def _csv(found: Sequence[Sequence[Any]]) -> None:
     on_terminal = sys.stdout.isatty()
     for row in found:
         buffer = io.StringIO()
-        values = map(_safe, row)
+        values = [csv_cell(_encodable(_text(value))) for value in row]
         csv.writer(buffer).writerow(map(printable, values) if on_terminal else values)
         line(buffer.getvalue().removesuffix("\r\n"))

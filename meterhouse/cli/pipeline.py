@@ -14,8 +14,8 @@ from meterhouse.cli.options import Day, Name, as_json, prints, span
 from meterhouse.cli.output import Printer, dumps, line, note
 from meterhouse.cli.progress import progress
 from meterhouse.cli.signals import ended_by_signal
-from meterhouse.cli.tables import printable
 from meterhouse.recompute import assets
+from meterhouse.untrusted import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

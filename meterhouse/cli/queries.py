@@ -1,5 +1,7 @@
 """Commands that query: statistics, samples, events, meters, sql."""
 
+import inspect
+import textwrap
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -152,17 +154,36 @@ def meters(printer: Printer) -> None:
     printer.rows(meter_list(Site.open()))
 
 
-@click.command("sql")
+class _WithTables(click.Command):
+    """A command whose help ends with the tables of both stores. Listing them imports what they are made with."""
+
+    _help = ""
+
+    @property
+    def help(self) -> str:
+        from meterhouse.stores.lake_tables import TABLES
+        from meterhouse.stores.warehouse_tables import metadata
+
+        stores = {"Lake": list(TABLES), "Warehouse": list(metadata.tables)}
+        listed = (
+            textwrap.fill(" ".join(names), 100, initial_indent=f"{store}: ", subsequent_indent=" " * (len(store) + 2))
+            for store, names in stores.items()
+        )
+        return "\n".join([self._help, "", "\b", *listed])
+
+    @help.setter
+    def help(self, text: str | None) -> None:
+        self._help = inspect.cleandoc(text or "")
+
+
+@click.command("sql", cls=_WithTables)
 @click.argument("statement")
 @click.option("--on", "store", type=click.Choice(["lake", "warehouse"]), default="lake", show_default=True)
 @prints()
 def sql_command(statement: str, store: str, printer: Printer) -> None:
-    """Run a SQL STATEMENT on the lake (DuckDB) or the warehouse.
+    """Run a SQL STATEMENT on the lake (DuckDB) or the warehouse: one SELECT, or EXPLAIN of one.
 
-    \b
-    Lake: notifications samples events rollups quarantine dead_letters
-    Warehouse: series resources resource_metadata followed definition_paths dirty_hours quality_daily
-               rollup_1h rollup_1d alarms alarm_history deliveries archive_manifest leases stream_queues runs
+    It reaches the site's tables and nothing else: no file, no server, no setting.
     """
     from meterhouse.queries import sql as ask
     from meterhouse.site import Site

@@ -28,13 +28,25 @@ def demo(exit_after: bool, port: int, seed: int) -> None:
 
 
 @click.command()
+@click.option(
+    "--mend",
+    "mends",
+    is_flag=True,
+    help="Recompute what a power cut, a restore or a fault of the disk damaged. May run while the site is in use.",
+)
 @prints("part", "state", "finding", prose=("finding",))
-def doctor(printer: Printer) -> None:
+def doctor(printer: Printer, mends: bool) -> None:
     """Check every configured part, and report what to fix. The exit status is 1 if a part has failed."""
-    with progress("checking"):
-        from meterhouse.doctor import examine
+    with progress("fixing" if mends else "checking"):
+        if mends:
+            from meterhouse.mending.mend import mend
+            from meterhouse.site import Site
 
-        found = examine()
+            found = mend(Site.open())
+        else:
+            from meterhouse.doctor import examine
+
+            found = examine()
     printer.rows(found)
     if any(row["state"] == "failed" for row in found):
         raise SystemExit(1)
@@ -44,14 +56,14 @@ def doctor(printer: Printer) -> None:
 @prints("setting", "value", "meaning", whole=("setting",), prose=("value", "meaning"))
 def show_settings(printer: Printer) -> None:
     """List all settings with their values and meanings."""
-    from meterhouse.settings import SECRETS, declarations, settings, variable
+    from meterhouse.settings import SECRETS, declarations, settings, variable, without_password
 
     values = settings()
     found = []
     for name, declared in declarations().items():
         value = getattr(values, name)
-        shown = "***" if name in SECRETS and value else _without_password(name, value)
-        found.append({"setting": variable(name), "value": _text(shown), "meaning": declared.description})
+        shown = "***" if name in SECRETS and value else without_password(name, _text(value))
+        found.append({"setting": variable(name), "value": shown, "meaning": declared.description})
     printer.rows(found)
 
 
@@ -59,18 +71,6 @@ def _text(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return "" if value is None else str(value)
-
-
-def _without_password(name: str, value: object) -> object:
-    if name == "stream_url":
-        from meterhouse.settings import without_passwords
-
-        return without_passwords(str(value))
-    if name != "warehouse_url" or not value:
-        return value
-    from sqlalchemy.engine import make_url
-
-    return make_url(str(value)).render_as_string(hide_password=True)
 
 
 @click.command()

@@ -15,13 +15,6 @@ SHORTEST_TIME = 17
 """To how many cells a text, and a time (which then has its minute), may be shortened."""
 
 
-def printable(text: str) -> str:
-    """The text with escapes in place of what is not printable: whoever wrote it has no say on a terminal."""
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
-
-
 def cells(text: str) -> int:
     """How many cells a printable text takes: two for a wide character, none for a combining one."""
     return len(text) if text.isascii() else sum(map(_cells_of, text))

@@ -20,6 +20,7 @@ from meterhouse.demo.cloud import SimulatedCloud
 from meterhouse.demo.dagster_process import DagsterProcesses, free_port
 from meterhouse.demo.receiver import WebhookReceiver
 from meterhouse.errors import MeterhouseError
+from meterhouse.private_files import make_folder
 from meterhouse.queries import reports
 from meterhouse.settings import read_settings, settings
 from meterhouse.site import Site
@@ -286,7 +287,7 @@ def fresh_home(folder: Path) -> Path:
                 "is not empty, and not from a demo", where=str(folder), hint="Set METERHOUSE_HOME to another folder"
             )
         shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     (folder / MARKER).touch()
     return folder
 

@@ -11,6 +11,7 @@ import pyarrow.parquet as parquet
 from meterhouse import times
 from meterhouse.queries import reports
 from meterhouse.site import Site
+from meterhouse.untrusted import csv_cell
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,19 @@ def export(site: Site, name: str, day: date) -> Export:
     )
     as_parquet, as_csv = io.BytesIO(), io.BytesIO()
     parquet.write_table(rows, as_parquet, compression="zstd")
-    arrow_csv.write_csv(rows, as_csv)
+    arrow_csv.write_csv(_for_people(rows), as_csv)
     uris = [
         site.lake.put(f"exports/{name}/{day}.{ending}", content.getvalue())
         for ending, content in (("parquet", as_parquet), ("csv", as_csv))
     ]
     return Export(uris, rows)
+
+
+def _for_people(rows: pa.Table) -> pa.Table:
+    """The rows with texts that control neither spreadsheet nor terminal. Parquet keeps them as they are."""
+    for place, (name, column) in enumerate(zip(rows.column_names, rows.columns, strict=True)):
+        if pa.types.is_string(column.type):
+            encoded = column.combine_chunks().dictionary_encode()
+            safe = pa.array([csv_cell(text) for text in encoded.dictionary.to_pylist()], pa.string())
+            rows = rows.set_column(place, name, safe.take(encoded.indices))
+    return rows

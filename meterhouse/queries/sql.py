@@ -1,22 +1,43 @@
-"""Ad-hoc SQL on the lake or the warehouse."""
+"""Ad-hoc SQL on the lake or the warehouse: one statement that reads, and nothing but the site's tables.
 
-from typing import TYPE_CHECKING, Any
+Whoever writes the statement need not be trusted with the machine: no file, server or setting can be reached from it.
+What is in the tables can be read, also the URLs of alarms.
+"""
 
-from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
+import re
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 from meterhouse.errors import MeterhouseError
 from meterhouse.site import Site
+from meterhouse.stores.lake_faults import file_of, retried
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from meterhouse.stores.duck import Connection
 
+_EXPLAIN: Final = re.compile(
+    r"(?P<how>EXPLAIN(\s+ANALYZE|\s*\(\s*(ANALYZE|FORMAT\s+\w+)(\s*,\s*(ANALYZE|FORMAT\s+\w+))*\s*\))?)(?!\w)(?P<rest>.*)",
+    re.IGNORECASE | re.DOTALL,
+)
+_COMMENT: Final = re.compile(r"\s*(--[^\n]*(\n|\Z)|/\*.*?\*/)", re.DOTALL)
+_READING: Final = frozenset({"SELECT", "WITH", "VALUES", "TABLE", "EXPLAIN"})
+_PRAGMAS: Final = frozenset({"table_info", "table_xinfo", "table_list", "index_list", "index_info", "foreign_key_list"})
+"""What a statement on SQLite may look up; these change nothing."""
+
+
+@retried
 def sql_on_lake(site: Site, query: str) -> "pa.Table":
-    """Any SQL of DuckDB on the lake; its tables are views of their names.
+    """One SELECT or EXPLAIN of DuckDB on the lake; its tables are views of their names.
+
+    Equal names of columns are numbered.
 
     Raises:
-        MeterhouseError: DuckDB does not take the query.
+        MeterhouseError: the statement does something else, or DuckDB does not take it.
     """
     import duckdb
 
@@ -25,39 +46,118 @@ def sql_on_lake(site: Site, query: str) -> "pa.Table":
     with site.lake.connect() as duck:
         for name in TABLES:
             site.lake.view(duck, name, site.lake.files(name))
+        site.lake.lock(duck)
         try:
-            found = duck.sql(query)
-            if found is None:
-                raise MeterhouseError("the query gives no rows", where="SQL on the lake", hint="Write a SELECT")
-            return found.to_arrow_table()
+            found = duck.sql(_reading(duck, query)).to_arrow_table()
         except duckdb.Error as error:
-            raise _refused(error, "lake") from None
+            if file_of(error) is not None:  # not the query's fault
+                raise
+            raise _refused(str(error), "lake") from None
+    return found.rename_columns(distinct(found.column_names))
+
+
+def _reading(duck: "Connection", query: str) -> str:
+    """The statement to run: the query, if DuckDB's parser calls it a SELECT, or an EXPLAIN of one.
+
+    EXPLAIN ANALYZE runs what it explains, so that is parsed by itself, and exactly that is run.
+
+    Raises:
+        MeterhouseError: it is something else.
+        duckdb.Error: it cannot be parsed.
+    """
+    import duckdb
+
+    explain = _EXPLAIN.match(_without_comments(query))
+    how, rest = (f"{explain['how']} ", explain["rest"]) if explain else ("", query)
+    statements = duck.extract_statements(rest)
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+        raise _refused("only one SELECT, or EXPLAIN of one, is allowed", "lake")
+    return how + statements[0].query
+
+
+def _without_comments(query: str) -> str:
+    while found := _COMMENT.match(query):
+        query = query[found.end() :]
+    return query.strip()
 
 
 def sql_on_warehouse(site: Site, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Any reading SQL on the warehouse.
+    """One reading statement on the warehouse: names of columns, equal ones numbered, and rows.
 
     Raises:
-        MeterhouseError: the database does not take the query.
+        MeterhouseError: the statement does not only read, or the database does not take it.
     """
-    with site.warehouse.read() as connection:
+    first = re.match(r"\(*\s*(\w*)", _without_comments(query))
+    if first is None or first[1].upper() not in _READING | ({"PRAGMA"} if site.warehouse.is_sqlite else set()):
+        raise _refused("only one SELECT, or EXPLAIN of one, is allowed", "warehouse")
+    names, rows = (_on_sqlite if site.warehouse.is_sqlite else _on_postgres)(site, query)
+    return distinct(names), rows
+
+
+def _on_sqlite(site: Site, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Run a statement on a connection of its own, which can only read this one file."""
+    from sqlalchemy.engine import make_url
+
+    with site.warehouse.read():  # creates or checks the schema
+        path = Path(make_url(site.warehouse.url).database or "").absolute()
+    try:
+        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=60)
         try:
-            connection.execute(
-                text("PRAGMA query_only = ON" if site.warehouse.is_sqlite else "SET TRANSACTION READ ONLY")
-            )
-            found = connection.execute(text(query.replace(":", "\\:")))
-            if not found.returns_rows:
-                raise MeterhouseError("the query gives no rows", where="SQL on the warehouse", hint="Write a SELECT")
-            return list(found.keys()), [tuple(row) for row in found.all()]
-        except DBAPIError as error:
-            raise _refused(error.orig or error, "warehouse") from None
+            connection.set_authorizer(_allow)
+            cursor = connection.execute(query)
+            return [column[0] for column in cursor.description or ()], cursor.fetchall()
         finally:
-            if site.warehouse.is_sqlite:
-                connection.execute(text("PRAGMA query_only = OFF"))
+            connection.close()
+    except (sqlite3.Error, sqlite3.Warning) as error:
+        raise _refused(str(error), "warehouse") from None
 
 
-def _refused(error: BaseException, store: str) -> MeterhouseError:
-    said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+def _allow(action: int, name: str | None, value: str | None, database: str | None, trigger: str | None) -> int:
+    """Whether SQLite may do this for a statement: read, and call functions that do not reach out of the database."""
+    if action in (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE):
+        return sqlite3.SQLITE_OK
+    if action == sqlite3.SQLITE_FUNCTION and value != "load_extension":
+        return sqlite3.SQLITE_OK
+    if action == sqlite3.SQLITE_PRAGMA and name in _PRAGMAS:
+        return sqlite3.SQLITE_OK
+    return sqlite3.SQLITE_DENY
+
+
+def _on_postgres(site: Site, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Run a statement in a read-only transaction that it cannot leave."""
+    import psycopg
+
+    with site.warehouse.read() as connection:
+        raw = connection.connection.driver_connection
+        if not isinstance(raw, psycopg.Connection):
+            raise TypeError(f"the driver of PostgreSQL is {type(raw).__name__}")
+        try:
+            with raw.cursor(binary=True) as cursor:  # binary: by a protocol that takes only one statement
+                cursor.execute("SET TRANSACTION READ ONLY")
+                cursor.execute("SELECT 1")  # after a first query, no function can make the transaction writing again
+                cursor.execute(query.encode())
+                names = [column.name for column in cursor.description or ()]
+                return names, cursor.fetchall()
+        except psycopg.Error as error:
+            raise _refused(str(error), "warehouse") from None
+        finally:
+            connection.invalidate()  # the connection may hold locks and settings that a function took
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """The names, with a number behind each that was there before: `a`, `a_2`."""
+    taken, made = set(names), list[str]()
+    for name in names:
+        unique, number = name, 1
+        while unique in made or (number > 1 and unique in taken):
+            number += 1
+            unique = f"{name}_{number}"
+        made.append(unique)
+    return made
+
+
+def _refused(said: str, store: str) -> MeterhouseError:
+    line = next((line for line in said.splitlines() if line.strip()), "the statement cannot be run")
     return MeterhouseError(
-        said.strip().rstrip("."), where=f"SQL on the {store}", hint="`meterhouse sql --help` lists the tables"
+        line.strip().rstrip("."), where=f"SQL on the {store}", hint="`meterhouse sql --help` lists the tables"
     )

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import bindparam, delete, func, select, update
 
-from meterhouse import sql_files, times
-from meterhouse.catalog import Snapshot, mark_dirty, snapshot
+from meterhouse import computed, sql_files, times
+from meterhouse.catalog import Snapshot, mark_dirty, snapshot_to_compute
 from meterhouse.progress import Progress, no_progress
 from meterhouse.sample_quality.groups import group_hours, present_hours
 from meterhouse.sample_quality.points import view_carried, view_points
@@ -23,6 +23,7 @@ from meterhouse.sample_quality.step import Judged, judge_snapshot
 from meterhouse.site import Site
 from meterhouse.stores.bulk import bulk_insert
 from meterhouse.stores.duck import Connection, arrow, one
+from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.lake_replace import replace_spans
 from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import dirty_hours, rollup_1d, rollup_1h
@@ -65,12 +66,14 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
     with site.warehouse.lease("rollups") as rollups, site.warehouse.lease("sample_quality") as quality:
         site.lake.fence(rollups, "rollups")
         site.lake.fence(quality, "quarantine")
+        for table in computed.TABLES:
+            computed.reconcile(site, table)
         leases = _Leases(rollups, quality)
         rolled: set[datetime] = set()
         again: set[datetime] = set()  # became dirty by this run
 
         def dirty() -> tuple[Snapshot, list[datetime]]:
-            seen = snapshot(site)
+            seen = snapshot_to_compute(site)
             return seen, [h for h, state in seen.hours.items() if state.unrolled and (only is None or h in only)]
 
         def roll(seen: Snapshot, hours: list[datetime]) -> None:
@@ -79,18 +82,22 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
             done.hours += [hour for hour in hours if hour not in rolled]
             rolled.update(hours)
 
-        while True:
-            seen, hours = dirty()
-            hours = [hour for hour in hours if hour not in rolled or hour in again]
-            if not hours:
-                break
-            for number, group in enumerate(group_hours(site, seen.version, hours)):
-                if number:
-                    latest, waiting = dirty()
-                    if present := present_hours(waiting):
-                        roll(latest, present)
-                roll(seen, group)
-                progress(len(rolled), max(len(rolled), len(hours)))
+        @retried
+        def roll_all() -> None:
+            while True:
+                seen, hours = dirty()
+                hours = [hour for hour in hours if hour not in rolled or hour in again]
+                if not hours:
+                    break
+                for number, group in enumerate(group_hours(site, seen.version, hours)):
+                    if number:
+                        latest, waiting = dirty()
+                        if present := present_hours(waiting):
+                            roll(latest, present)
+                    roll(seen, group)
+                    progress(len(rolled), max(len(rolled), len(hours)))
+
+        roll_all()
         done.seconds = time.monotonic() - clock
         if done.hours:
             site.warehouse.record_run("rollups", started, {**vars(done), "hours": len(done.hours)})
@@ -184,6 +191,7 @@ def _record(
             .values(rolled_marks=bindparam("marks_seen"), rolled_at=times.now()),
             [{"rolled_hour": hour, "marks_seen": seen.hours[hour].marks} for hour in hours],
         )
+        computed.record(site, connection, "rollups")
 
 
 def points_by_hour(site: Site, limit: int) -> dict[datetime, int]:

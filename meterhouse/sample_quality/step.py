@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import bindparam, delete, update
 
-from meterhouse import sql_files, times
-from meterhouse.catalog import Snapshot, snapshot
+from meterhouse import computed, sql_files, times
+from meterhouse.catalog import Snapshot, snapshot_to_compute
 from meterhouse.progress import Progress, no_progress
 from meterhouse.sample_quality.groups import group_hours
 from meterhouse.sample_quality.judge import judge, reason_names
@@ -20,6 +20,7 @@ from meterhouse.sample_quality.spans import span_table
 from meterhouse.site import Site
 from meterhouse.stores.bulk import bulk_insert
 from meterhouse.stores.duck import arrow, one
+from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.lake_replace import replace_spans
 from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import dirty_hours, quality_daily
@@ -48,13 +49,19 @@ def judge_hours(site: Site, only: set[datetime] | None = None, *, progress: Prog
     started, clock = times.now(), time.monotonic()
     with site.warehouse.lease("sample_quality") as lease:
         site.lake.fence(lease, "quarantine")
-        seen = snapshot(site)
-        hours = [hour for hour, state in seen.hours.items() if state.unjudged and (only is None or hour in only)]
-        judge_snapshot(site, seen, hours, done, lease, progress)
+        computed.reconcile(site, "quarantine")
+        _judge_dirty(site, only, done, lease, progress)
         done.seconds = time.monotonic() - clock
         if done.hours:
             site.warehouse.record_run("sample_quality", started, {**vars(done), "hours": len(done.hours)})
     return done
+
+
+@retried
+def _judge_dirty(site: Site, only: set[datetime] | None, done: Judged, lease: Lease, progress: Progress) -> None:
+    seen = snapshot_to_compute(site)
+    hours = [hour for hour, state in seen.hours.items() if state.unjudged and (only is None or hour in only)]
+    judge_snapshot(site, seen, [hour for hour in hours if hour not in done.hours], done, lease, progress)
 
 
 def judge_snapshot(
@@ -120,3 +127,4 @@ def _record(site: Site, seen: Snapshot, hours: list[datetime], daily: pa.Table, 
             .values(judged_marks=bindparam("marks_seen"), judged_at=times.now()),
             [{"judged_hour": hour, "marks_seen": seen.hours[hour].marks} for hour in hours],
         )
+        computed.record(site, connection, "quarantine")

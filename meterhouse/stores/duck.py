@@ -1,5 +1,6 @@
 """DuckDB in memory, in UTC: the connection, and its answers as Arrow or as one row."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -20,6 +21,23 @@ def connect(memory_limit: str | None = None, spill: str | None = None) -> Connec
     if spill:
         connection.execute("SET temp_directory = ?", [spill])
     return connection
+
+
+def lock(connection: Connection, folders: Sequence[str]) -> None:
+    """Let the connection read and write below these folders only, load no extension, and change no setting.
+
+    It may still write there, so run only statements that are known to read.
+    """
+    listed = ", ".join(quoted(folder.rstrip("/") + "/") for folder in folders)
+    for setting, value in (
+        ("allowed_directories", f"[{listed}]"),
+        ("enable_external_access", "false"),
+        ("python_enable_replacements", "false"),  # by which a name may be a variable of this program
+        ("autoinstall_known_extensions", "false"),
+        ("autoload_known_extensions", "false"),
+        ("lock_configuration", "true"),
+    ):
+        connection.execute(f"SET {setting} = {value}")
 
 
 def arrow(connection: Connection, query: str) -> "pa.Table":

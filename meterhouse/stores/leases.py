@@ -13,15 +13,15 @@ import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
-from meterhouse import times
 from meterhouse.errors import AlreadyRunning, Conflict, MeterhouseError
+from meterhouse.stores import clock
 from meterhouse.stores.warehouse_tables import leases
 
 FREE = ""
@@ -111,21 +111,44 @@ class Lease:
             connection.execute(update(leases).where(leases.c.name == self.name).values(generation=raised))
         self.generation = raised
 
-    def renew(self) -> None:
-        """Hold it for `lease_seconds` from now on. A lease that was lost stays lost."""
+    def renew(self) -> bool:
+        """Hold it for `lease_seconds` from now on; return False for a lease that was lost, which stays lost."""
         with self.database.begin() as connection:
-            connection.execute(update(leases).where(*self._ours()).values(expires_at=self._expiry(connection)))
+            renewed = update(leases).where(*self._ours()).values(expires_at=self._expiry(connection))
+            return connection.execute(renewed).rowcount == 1
 
     def release(self) -> None:
         """Let others take it. A lease that was lost is left to its holder."""
         with self.database.begin() as connection:
-            connection.execute(update(leases).where(*self._ours()).values(holder=FREE, expires_at=_clock(connection)))
+            connection.execute(
+                update(leases).where(*self._ours()).values(holder=FREE, expires_at=clock.present(connection))
+            )
+
+    def remove(self) -> None:
+        """Delete the lease, whose name is never used again. A lease that was lost is left to its holder."""
+        with self.database.begin() as connection:
+            connection.execute(delete(leases).where(*self._ours()))
 
     def _ours(self) -> tuple[ColumnElement[bool], ...]:
         return leases.c.name == self.name, leases.c.holder == self.holder
 
     def _expiry(self, connection: Connection) -> datetime:
-        return _clock(connection) + timedelta(seconds=self.database.lease_seconds)
+        return clock.present(connection) + timedelta(seconds=self.database.lease_seconds)
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a lease shows of its holder.
+
+    Attributes:
+        holder: host, pid, start time of the process and a random part; empty if nobody holds it.
+        died: whether the holder is a process of this machine that has ended.
+        silent: whether it was not renewed in time.
+    """
+
+    holder: str
+    died: bool
+    silent: bool
 
 
 @contextmanager
@@ -166,7 +189,7 @@ def take(database: Transactions, name: str, holder: str) -> Lease | str:
     """Take a lease that is free; return the name of its holder if it is not."""
     try:
         with database.begin() as connection:
-            present = _clock(connection)
+            present = clock.present(connection)
             values = {
                 "holder": holder,
                 "expires_at": present + timedelta(seconds=database.lease_seconds),
@@ -191,17 +214,20 @@ def take(database: Transactions, name: str, holder: str) -> Lease | str:
     return "another process has just taken it"
 
 
+def held(connection: Connection, prefix: str) -> dict[str, Held]:
+    """All leases whose names start with a prefix, by the rest of their names."""
+    present = clock.present(connection)
+    found = {}
+    for row in connection.execute(select(leases).where(leases.c.name.startswith(prefix, autoescape=True))):
+        # A lease that ends later than a renewal could make it is from before the clock was set back.
+        in_time = present < row.expires_at <= present + timedelta(seconds=row.seconds)
+        found[row.name.removeprefix(prefix)] = Held(row.holder, _died_here(row.holder), not in_time)
+    return found
+
+
 def this_process() -> str:
     """A new holder's name for this process."""
     return f"{socket.gethostname()}:{os.getpid()}:{boot_time(os.getpid())}:{uuid.uuid4().hex[:8]}"
-
-
-def _clock(connection: Connection) -> datetime:
-    """The present instant: of the database's server, if there is one, because machines' clocks differ."""
-    if connection.dialect.name == "postgresql":
-        present: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
-        return present.astimezone(UTC)
-    return times.now()
 
 
 def _is_held(row: Row[Any], present: datetime) -> bool:

@@ -12,19 +12,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, select, text
+from sqlalchemy import Connection, Engine, create_engine, event, func, insert, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, ProgrammingError
 
 from meterhouse import shipped, times
 from meterhouse.errors import MeterhouseError, Unavailable
-from meterhouse.settings import Settings
+from meterhouse.private_files import FILE_MODE, make_file, make_folder
+from meterhouse.settings import Settings, without_password
 from meterhouse.stores.leases import Lease, hold
-from meterhouse.stores.warehouse_tables import followed, metadata, runs
+from meterhouse.stores.warehouse_tables import metadata, runs
 
 log = logging.getLogger(__name__)
 
-HEAD_REVISION = "0004"
+HEAD_REVISION = "0007"
 """The newest migration in `sql/migrations/versions`; a test holds the two equal."""
 
 
@@ -60,7 +61,9 @@ class Warehouse:
     def engine(self) -> Engine:
         """SQLAlchemy's engine: in UTC; SQLite in WAL mode with real transactions."""
         if self.is_sqlite:
-            Path(make_url(self.url).database or "").parent.mkdir(parents=True, exist_ok=True)
+            database = Path(make_url(self.url).database or "")
+            make_folder(database.parent)
+            make_file(database)  # SQLite gives the mode of this file to those beside it
             engine = create_engine(self.url, connect_args={"timeout": 60})
 
             @event.listens_for(engine, "connect")
@@ -121,7 +124,7 @@ class Warehouse:
     def _unreachable(self, error: DatabaseError) -> Unavailable:
         return Unavailable(
             f"the warehouse cannot be used: {str(error.orig).splitlines()[0]}",
-            where=make_url(self.url).render_as_string(hide_password=True),
+            where=without_password("warehouse_url", self.url),
             hint="Check METERHOUSE_WAREHOUSE_URL and that the database runs",
         )
 
@@ -169,12 +172,20 @@ class Warehouse:
             config.attributes["metadata"] = metadata
             command.upgrade(config, "head")
             connection.commit()
+        if self.is_sqlite:
+            self._make_private()
+
+    def _make_private(self) -> None:
+        """Let only the owner read the files of SQLite, which earlier releases left to the umask."""
+        for ending in ("", "-wal", "-shm"):
+            with suppress(OSError):  # there is no such file, or it is somebody else's
+                Path(f"{make_url(self.url).database}{ending}").chmod(FILE_MODE)
 
     @contextmanager
     def _migration_lock(self) -> Iterator[None]:
         if self.is_sqlite:
             beside = Path(make_url(self.url).database or "").with_suffix(".lock")
-            beside.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(beside.parent)
             with beside.open("w") as handle:
                 fcntl.flock(handle, fcntl.LOCK_EX)
                 yield
@@ -194,7 +205,7 @@ class Warehouse:
         if self.is_sqlite:
             database = Path(make_url(self.url).database or "")
             folder = database.parent / "locks"
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             with (folder / name.replace("/", "_")).open("w") as handle:
                 fcntl.flock(handle, fcntl.LOCK_EX)
                 yield
@@ -223,14 +234,9 @@ class Warehouse:
 
     # -- bookkeeping ----------------------------------------------------------------------------------------
 
-    def followed_version(self, follower: str) -> int:
-        """The version up to which a follower has read its table; 0 at first, when the table is empty."""
-        with self.read() as connection:
-            found = connection.execute(select(followed.c.version).where(followed.c.follower == follower)).scalar()
-        return int(found) if found is not None else 0
-
     def record_run(self, step: str, started_at: datetime, figures: dict[str, Any]) -> None:
         """Store a step's figures: what it did, from when to when."""
+        following = select(func.coalesce(func.max(runs.c.sequence), 0) + 1).scalar_subquery()
         with self.begin() as connection:
             connection.execute(
                 insert(runs).values(
@@ -239,5 +245,6 @@ class Warehouse:
                     started_at=started_at,
                     ended_at=times.now(),
                     figures=json.dumps(figures, default=str),
+                    sequence=following,
                 )
             )

@@ -88,6 +88,8 @@ followed = Table(
     metadata,
     Column("follower", Text, primary_key=True),
     Column("version", BigInteger, nullable=False),
+    Column("mark", BigInteger),
+    Column("committed_at", UtcTime),
     comment="Up to which version of a lake table the warehouse has taken it in.",
 )
 
@@ -184,7 +186,9 @@ alarm_history = Table(
     Column("type", Text, nullable=False),
     Column("detail", Text, nullable=False),
     Column("timestamp", UtcTime, nullable=False),
-    Index("alarm_history_by_alarm", "alarm_id", "timestamp"),
+    Column("sequence", BigInteger, nullable=False),
+    Index("alarm_history_by_alarm", "alarm_id", "sequence"),
+    Index("alarm_history_in_order", "sequence", unique=True),
 )
 
 deliveries = Table(
@@ -201,7 +205,9 @@ deliveries = Table(
     Column("created_at", UtcTime, nullable=False),
     Column("delivered_at", UtcTime),
     Column("last_error", Text),
-    Index("deliveries_due", "state", "next_attempt_at"),
+    Column("sequence", BigInteger, nullable=False),
+    Index("deliveries_due", "state", "alarm_id", "url", "sequence"),
+    Index("deliveries_in_order", "sequence", unique=True),
     UniqueConstraint("event_id", "url", name="deliveries_once"),
 )
 
@@ -253,5 +259,7 @@ runs = Table(
     Column("started_at", UtcTime, nullable=False),
     Column("ended_at", UtcTime, nullable=False),
     Column("figures", Text, nullable=False),
-    Index("runs_by_step", "step", "started_at"),
+    Column("sequence", BigInteger, nullable=False),
+    Index("runs_by_step", "step", "sequence"),
+    Index("runs_in_order", "sequence"),
 )

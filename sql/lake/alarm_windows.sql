@@ -3,7 +3,8 @@
 -- In:  rules (number, meter, statistic, start, until, period, keep, exclude_outliers, and resource_id, project_id:
 --      the value that the query compares it with by eq, or null), conditions (number, field, op, value: the queries),
 --      dims (series_id, meter, source, type, unit, resource_id, project_id, user_id), verdicts (judge.sql)
--- Out: number, series: the values of the last `keep` periods that have points, oldest first
+-- Out: number, series: the values of the last `keep` periods that have points, oldest first,
+--      first_unit, last_unit: of all points of the window, by name; they differ if there are several units
 -- Periods are anchored at the window's start. $critical: the bits that exclude a point.
 WITH candidates AS (
     SELECT r.number, d.series_id FROM rules AS r JOIN dims AS d USING (meter, resource_id)
@@ -41,9 +42,12 @@ buckets AS (
         CASE any_value(r.statistic)
             WHEN 'avg' THEN avg(v.volume) WHEN 'min' THEN min(v.volume) WHEN 'max' THEN max(v.volume)
             WHEN 'sum' THEN sum(v.volume) WHEN 'count' THEN count(*)
-        END AS value
+        END AS value,
+        min(coalesce(d.unit, '')) AS first_unit,
+        max(coalesce(d.unit, '')) AS last_unit
     FROM verdicts AS v
     JOIN pairs AS p USING (series_id)
+    JOIN dims AS d USING (series_id)
     JOIN rules AS r ON r.number = p.number AND v.timestamp >= r.start AND v.timestamp <= r.until
     WHERE (v.bits & $critical) = 0
     GROUP BY ALL
@@ -60,4 +64,7 @@ kept AS (
     FROM usual AS u JOIN rules AS r USING (number)
     QUALIFY row_number() OVER (PARTITION BY u.number ORDER BY bucket DESC) <= any_value(r.keep) OVER (PARTITION BY u.number)
 )
-SELECT number, list(value ORDER BY bucket) AS series FROM kept GROUP BY number
+SELECT number, series, first_unit, last_unit
+FROM (SELECT number, list(value ORDER BY bucket) AS series FROM kept GROUP BY number)
+JOIN (SELECT number, min(first_unit) AS first_unit, max(last_unit) AS last_unit FROM buckets GROUP BY number)
+USING (number)

@@ -341,6 +341,7 @@ STATED_IN_ROW = {
         "test seconds",
         "install test_more_seconds",
         "downloads test_more_megabytes",
+        "install test_more_megabytes",
         "debian test_megabytes",
     ),
 }

@@ -89,6 +89,16 @@ def test_reports_are_exported_beside_the_tables(any_warehouse: Site) -> None:
     assert empty == []
 
 
+def test_an_exported_report_runs_no_formula_and_its_parquet_is_exact(site: Site) -> None:
+    project = "=HYPERLINK(1)\x1b[2J"
+    drop(site.settings.spool, "a.jsonl", [polling("b1", [polled(1.0, at(1), project=project)])])
+    process(site)
+    done = report_exports.export(site, "usage_by_project_and_day", NOON.date())
+    as_parquet, as_csv = (Path(uri) for uri in done.uris)
+    assert parquet.ParquetFile(as_parquet).read()["project_id"].to_pylist() == [project]
+    assert '"\'=HYPERLINK(1)\\x1b[2J"' in as_csv.read_text()
+
+
 def test_reports_are_named_for_the_question_they_answer() -> None:
     assert reports.names() == ["quality_by_day_and_rule", "usage_by_project_and_day"]
     assert reports.question("usage_by_project_and_day") == "What did each project use each day?"

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from meterhouse.cli import cli
 from meterhouse.errors import SettingsError
-from meterhouse.settings import SECRETS, Settings, as_environment, read_settings, settings
+from meterhouse.settings import SECRETS, Settings, as_environment, read_settings, settings, without_passwords
 
 
 def test_everything_is_in_the_home_folder_by_default(tmp_path: Path) -> None:
@@ -155,3 +155,91 @@ def test_another_process_reads_the_same_settings_whatever_else_its_environment_h
     for name, value in as_environment(given).items():
         monkeypatch.setenv(name, value)
     assert read_settings() == given
+
+
+# -- secrets in files -----------------------------------------------------------------------------------------
+
+HIDDEN = "hunter2-of-nobody"
+VALUES = {
+    "WAREHOUSE_URL": f"postgresql+psycopg://u:{HIDDEN}@db.invalid/d",
+    "STREAM_URL": f"amqp://u:{HIDDEN}@mq.invalid:5672/",
+    "S3_SECRET_KEY": HIDDEN,
+    "TELEMETRY_SECRET": HIDDEN,
+}
+
+
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
+@pytest.mark.parametrize("name", VALUES)
+def test_a_secret_can_be_given_as_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, ending: str
+) -> None:
+    monkeypatch.setenv("METERHOUSE_S3_ACCESS_KEY", "key")
+    monkeypatch.setenv("METERHOUSE_S3_SECRET_KEY", "" if name == "S3_SECRET_KEY" else "x")
+    (tmp_path / "secret").write_bytes(f"{VALUES[name]}{ending}".encode())
+    monkeypatch.setenv(f"METERHOUSE_{name}_FILE", str(tmp_path / "secret"))
+    given = read_settings()
+    assert getattr(given, name.lower()) == VALUES[name]
+    assert HIDDEN not in repr(given)
+    for variable, value in as_environment(given).items():  # for a child that inherits this environment
+        monkeypatch.setenv(variable, value)
+    assert read_settings() == given
+    settings.cache_clear()
+    listed = CliRunner().invoke(cli, ["settings"]).output
+    settings.cache_clear()
+    assert HIDDEN not in listed
+    assert "***" in listed
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is empty"),
+        (b"\n", "is empty"),
+        (f"{HIDDEN}\nmore\n".encode(), "has more than one line"),
+        (b"\xff" + HIDDEN.encode(), "is not UTF-8 text"),
+        (HIDDEN.encode() * 5000, "has more than 65,536 bytes"),
+        (None, "is not a file"),
+    ],
+)
+def test_a_file_without_a_usable_secret_is_named_and_nothing_of_it_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, said: str
+) -> None:
+    path = tmp_path / "secret"
+    if content is not None:
+        path.write_bytes(content)
+    monkeypatch.setenv("METERHOUSE_TELEMETRY_SECRET_FILE", str(path))
+    with pytest.raises(SettingsError, match=f"METERHOUSE_TELEMETRY_SECRET_FILE={path}: {said}") as caught:
+        read_settings()
+    assert HIDDEN not in str(caught.value)
+
+
+def test_a_secret_and_a_file_for_it_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "secret").write_text(HIDDEN)
+    monkeypatch.setenv("METERHOUSE_TELEMETRY_SECRET", HIDDEN)
+    monkeypatch.setenv("METERHOUSE_TELEMETRY_SECRET_FILE", str(tmp_path / "secret"))
+    with pytest.raises(SettingsError, match="METERHOUSE_TELEMETRY_SECRET is set too") as caught:
+        read_settings()
+    assert HIDDEN not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_a_secret_is_in_no_error(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    bad = {"WAREHOUSE_URL": "mysql://u", "STREAM_URL": "http://u"}
+    monkeypatch.setenv(f"METERHOUSE_{name}", f"{bad.get(name, HIDDEN)}:{HIDDEN}@h?password={HIDDEN}\udc80")
+    with pytest.raises(SettingsError) as caught:
+        read_settings()
+    assert HIDDEN not in str(caught.value)
+
+
+def test_a_password_with_any_character_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METERHOUSE_WAREHOUSE_URL", f"postgresql+psycopg://u:{HIDDEN}/:,#{HIDDEN}@h/d")
+    settings.cache_clear()
+    listed = CliRunner().invoke(cli, ["settings"]).output
+    settings.cache_clear()
+    assert "postgresql+psycopg://u:***@h/d" in listed
+    assert HIDDEN not in listed
+
+
+def test_a_password_among_the_parameters_of_a_url_is_masked() -> None:
+    url = f"postgresql+psycopg://h/d?user=u&password={HIDDEN}&sslpassword={HIDDEN}&x=1"
+    assert without_passwords(url) == "postgresql+psycopg://h/d?user=u&password=***&sslpassword=***&x=1"

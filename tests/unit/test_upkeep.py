@@ -16,6 +16,7 @@ from meterhouse.dead_letters import Letter, store_letters
 from meterhouse.errors import MeterhouseError
 from meterhouse.site import Site
 from meterhouse.stores.lake import PROPERTIES
+from meterhouse.stores.lake_replace import replace_spans
 from meterhouse.stores.lake_tables import NOTIFICATIONS, QUARANTINE, TABLES
 from meterhouse.stores.warehouse_tables import alarm_history, definition_paths, deliveries, leases, runs, stream_queues
 
@@ -68,18 +69,19 @@ def leave_behind(site: Site, now: datetime) -> None:
     with site.warehouse.begin() as connection:
         for day in range(0, 30, 3):
             when = now - MONTH + timedelta(days=day)
-            event = {"event_id": f"e-{when}", "alarm_id": "a"}
+            event = {"event_id": f"e-{when}", "alarm_id": "a", "sequence": int(when.timestamp())}
             connection.execute(
                 insert(alarm_history).values(**event, type="state transition", detail="{}", timestamp=when)
             )
-            for state in ("delivered", "dead"):
+            for second, state in enumerate(("delivered", "dead")):
+                event["sequence"] += second
                 row = {**event, "delivery_id": f"{state}-{when}", "url": state, "state": state, "body": ""}
                 connection.execute(insert(deliveries).values(**row, attempts=1, next_attempt_at=when, created_at=when))
             path = {"event_type": f"t-{when}", "reader": "meter", "path": "p", "messages": 1, "found": 1, "missed": 0}
             connection.execute(insert(definition_paths).values(**path, last_seen_at=when))
             connection.execute(insert(stream_queues).values(place=f"q-{when}", looked_at=when))
             row_of_run = {"run_id": f"r-{when}", "step": "rollups", "started_at": when, "ended_at": when}
-            connection.execute(insert(runs).values(**row_of_run, figures="{}"))
+            connection.execute(insert(runs).values(**row_of_run, figures="{}", sequence=day))
     lake = site.lake
     for day in range(0, 30, 3):
         lake.put(f"exports/a_report/{(now - MONTH + timedelta(days=day)).date()}.csv", b"x")
@@ -88,7 +90,7 @@ def leave_behind(site: Site, now: datetime) -> None:
     )
     for _ in range(COMMITS):
         lake.append("notifications", NOTIFICATIONS.empty_table())
-    lake.replace("quarantine", flagged(now), f"event_day = '{at().date()}'")
+    replace_spans(lake, "quarantine", flagged(now), "timestamp", [(at(), at(60))])
     for table in ("samples", "events"):
         lake.commit(table, [], 0, transactions={APP: lake.version("notifications")})
     for name in ("exports/a_report/.2026-11-01.csv.17", f"probe/race-{now:%m}/part", "archive/.2026-11-01.json.9"):

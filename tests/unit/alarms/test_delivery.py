@@ -1,10 +1,10 @@
 """Delivery: each notification arrives, in order, however the receivers behave; the outbox records what happened."""
 
-import json
+import asyncio
 import logging
 import threading
-import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
@@ -12,44 +12,16 @@ from typing import Any
 import pytest
 from builders import warehouse_rows
 from conftest import OpenSite
-from sqlalchemy import insert, select, update
+from outbox import ledger, put, wait_no_longer
+from sqlalchemy import select, update
 
 from meterhouse import times
+from meterhouse.alarms import deliver as deliver_module
+from meterhouse.alarms import webhook
 from meterhouse.alarms.deliver import deliver, due
 from meterhouse.demo.receiver import WebhookReceiver
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import deliveries
-
-
-def put(site: Site, url: str, number: int = 0, *, alarm: str = "alarm-1") -> str:
-    """Put a notification into the outbox; a higher number is a later one."""
-    delivery_id = str(uuid.uuid4())
-    moment = times.now() - timedelta(hours=1) + timedelta(seconds=number)
-    with site.warehouse.begin() as connection:
-        connection.execute(
-            insert(deliveries).values(
-                delivery_id=delivery_id,
-                alarm_id=alarm,
-                event_id=str(uuid.uuid4()),
-                url=url,
-                body=json.dumps({"alarm_id": alarm, "number": number}),
-                state="pending",
-                attempts=0,
-                next_attempt_at=moment,
-                created_at=moment,
-            )
-        )
-    return delivery_id
-
-
-def wait_no_longer(site: Site) -> None:
-    """Pretend that the pause before the next attempts is over."""
-    with site.warehouse.begin() as connection:
-        connection.execute(update(deliveries).values(next_attempt_at=times.now() - timedelta(seconds=1)))
-
-
-def ledger(site: Site) -> list[tuple[Any, ...]]:
-    return warehouse_rows(site, "SELECT state, attempts, last_error FROM deliveries ORDER BY created_at")
 
 
 def test_a_notification_is_posted_once_with_the_headers_of_aodh(any_warehouse: Site) -> None:
@@ -200,7 +172,7 @@ def test_two_concurrent_deliveries_send_each_notification_once(any_warehouse: Si
 
         def run() -> None:
             together.wait()
-            delivered.append(deliver(any_warehouse, workers=4).delivered)
+            delivered.append(deliver(any_warehouse).delivered)
 
         threads = [threading.Thread(target=run) for _ in range(3)]
         for thread in threads:
@@ -221,6 +193,66 @@ def test_a_notification_claimed_by_a_process_that_died_is_sent_later(site: Site)
         wait_no_longer(site)
         assert deliver(site).delivered == 1
     assert ledger(site) == [("delivered", 2, None)]
+
+
+def test_who_was_paused_past_its_claim_does_not_overwrite_the_result_of_the_other(
+    any_warehouse: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, paused = webhook.post, []
+
+    async def pause(*given: Any) -> str | None:
+        if paused:
+            return await real(*given)
+        paused.append(given[3]["idempotency-key"])
+        wait_no_longer(any_warehouse)  # the claim runs out
+        other = threading.Thread(target=deliver, args=(any_warehouse,))
+        other.start()
+        while other.is_alive():
+            await asyncio.sleep(0.01)
+        return "Timeout: the connection was gone when it continued"
+
+    monkeypatch.setattr(webhook, "post", pause)
+    with WebhookReceiver() as receiver:
+        put(any_warehouse, receiver.url)
+        done = deliver(any_warehouse)
+    assert (done.delivered, done.failed, done.pending) == (0, 0, 0)
+    assert ledger(any_warehouse) == [("delivered", 2, None)]
+    assert [call.headers["idempotency-key"] for call in receiver.calls] == paused
+
+
+def test_who_was_paused_between_its_claim_and_the_call_leaves_the_call_to_others(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = deliver_module._claim
+
+    def late(*given: Any) -> Any:
+        claim = real(*given)
+        return claim and replace(claim, until=0.0)
+
+    with WebhookReceiver() as receiver, monkeypatch.context() as slow:
+        put(site, receiver.url)
+        slow.setattr(deliver_module, "_claim", late)
+        assert deliver(site).pending == 1
+    assert receiver.calls == []
+    assert ledger(site) == [("pending", 1, None)]
+
+
+def test_a_notification_does_not_wait_for_a_clock_that_was_set_back(site: Site) -> None:
+    put(site, "log://")
+    with site.warehouse.begin() as connection:
+        connection.execute(update(deliveries).values(next_attempt_at=times.now() + timedelta(days=365)))
+    assert due(site) == 1
+    assert deliver(site).delivered == 1
+
+
+def test_the_order_is_that_of_the_transitions_whatever_the_clocks_say(any_warehouse: Site) -> None:
+    with WebhookReceiver() as receiver:
+        for number, hours in enumerate((0, 0, -24, 24, -1)):  # the same instant, set back, of another machine
+            put(any_warehouse, receiver.url, number, created=times.now() + timedelta(hours=hours))
+        for _ in range(5):
+            assert due(any_warehouse) == 1
+            assert deliver(any_warehouse).delivered == 1
+    assert [call.body["number"] for call in receiver.calls] == [0, 1, 2, 3, 4]
 
 
 def test_a_log_action_is_written_to_the_log(site: Site, caplog: pytest.LogCaptureFixture) -> None:

@@ -158,7 +158,7 @@ def test_an_invalid_setting_prevents_the_start_and_is_named(
     ("name", "content", "where"),
     [
         ("quality.yaml", "rules:\n  - name: a\n    check: nonsense\n", "quality.yaml:2"),
-        ("alarms.yaml", "alarms:\n\n  - name: a\n    threshold_rule: {meter_name: cpu}\n", "alarms.yaml:4"),
+        ("alarms.yaml", "alarms:\n\n  - name: a\n    threshold_rule: {meter_name: [}\n", "alarms.yaml:4"),
         ("event_definitions.yaml", "- event_type: x\n  traits: [\n", "event_definitions.yaml:"),
         ("event_definitions.yaml", "- traits: {}\n", "event_definitions.yaml:1"),
     ],

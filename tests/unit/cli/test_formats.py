@@ -19,6 +19,7 @@ from meterhouse.cli import cli
 from meterhouse.cli.output import Printer
 from meterhouse.cli.tables import cells
 from meterhouse.errors import UsageError
+from meterhouse.untrusted import csv_cell
 
 HOSTILE = "p\x1b[2J\u202e\n"
 
@@ -71,14 +72,28 @@ def test_csv_has_a_header_and_whole_values(capsys: pytest.CaptureFixture[str]) -
     assert "\r" not in printed
     assert [float(found[0]["n"]), found[1]["n"]] == [1 / 3, ""]
     assert (found[0]["text"], found[0]["more"], found[0]["on"]) == ('say "a,b"\nc', '{"k": "v"}', "true")
-    assert found[1]["name"] == HOSTILE
+    assert found[1]["name"] == csv_cell(HOSTILE)
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+cmd", "-cmd|' /C calc'!A0", "@SUM(A1)", "\t=1", "\r=1", "--1", "+1-1"])
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+cmd", "-cmd|' /C calc'!A0", "@SUM(A1)", "\t=1", "\r=1", "--1", "+1-1", "\uff1d1+1"]
+)
 def test_a_spreadsheet_runs_no_cell_of_csv(capsys: pytest.CaptureFixture[str], text: str) -> None:
     Printer("csv").rows([{"a": text, text: "x"}])
     header, row = csv.reader(io.StringIO(capsys.readouterr().out, newline=""))
-    assert (header, row) == (["a", f"'{text}"], [f"'{text}", "x"])
+    safe = "'" + text.replace("\r", "\\r")
+    assert (header, row) == (["a", safe], [safe, "x"])
+
+
+@pytest.mark.parametrize("format", ["table", "csv", "value", "json", "lines"])
+def test_no_value_has_a_say_on_a_terminal_behind_a_pipe(capsys: pytest.CaptureFixture[str], format: str) -> None:
+    text = "a\x1b[2J\x9b2J\x7f\r\u202eb\u2066"
+    Printer(format).rows([{"name": text, "deep": {text: [text]}}])
+    printed = capsys.readouterr().out
+    assert not set(printed) & set(text[1:]) - set("[2Jb")
+    if format in ("json", "lines"):
+        found = json.loads(printed)
+        assert (found[0] if format == "json" else found) == {"name": text, "deep": {text: [text]}}
 
 
 @pytest.mark.parametrize("value", [-5, -1.5, "-5", "+1.5e3", Decimal("-2")])

@@ -64,9 +64,9 @@ def test_only_the_last_transitions_are_shown(alarmed: Run, monkeypatch: pytest.M
     monkeypatch.setattr(states, "TRANSITIONS", 1)
     assert [each["state"] for each in lines(alarmed("alarms", "show", "busy", "--json"))[0]["transitions"]] == ["ok"]
     assert [row["type"] for row in lines(alarmed("alarms", "history", "busy", "--json"))] == [
+        "state transition",
+        "state transition",
         "creation",
-        "state transition",
-        "state transition",
     ]
 
 

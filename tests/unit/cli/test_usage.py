@@ -138,6 +138,15 @@ def test_an_error_has_no_say_on_the_terminal(
     assert said.rstrip("\n").isprintable()
 
 
+def test_a_log_line_and_a_usage_error_have_no_say_on_the_terminal_either(tmp_path: Path) -> None:
+    (tmp_path / "spool").mkdir(parents=True)
+    (tmp_path / "spool" / "\x1b[2J\n.jsonl").symlink_to("nowhere")
+    for arguments in (["collect"], ["statistics", "cpu", "--from", "\x1b[2J"], ["samples", "cpu", "--\x1b[2J"]):
+        done = process(tmp_path, *arguments)
+        assert done.stderr.isascii()
+        assert done.stderr.replace("\n", "").isprintable()
+
+
 # -- spans ----------------------------------------------------------------------------------------------------
 
 NOW = at(days=2)

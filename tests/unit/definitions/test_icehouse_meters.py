@@ -15,7 +15,7 @@ from meterhouse.configuration import open_checked
 from meterhouse.conversion.convert import Converter
 from meterhouse.definitions.checking import check
 from meterhouse.definitions.loading import ICEHOUSE_METERS, files_of, load, load_files
-from meterhouse.doctor import _definitions
+from meterhouse.doctor import findings_of
 from meterhouse.shipped import DEFAULTS
 
 ENTRIES = yaml.safe_load(ICEHOUSE_METERS.read_text("utf-8"))["metric"]
@@ -282,8 +282,8 @@ def test_every_step_follows_the_setting(wanted: bool, tmp_path: Path, monkeypatc
     try:
         assert settings.settings().icehouse_meters is wanted
         assert ("instance" in names_of(open_checked().definitions)) is wanted
-        [well] = _definitions(settings.settings())
-        count = int(well["finding"].split()[0])
+        [well] = findings_of(open_checked(), "definitions")
+        count = int(well.found.split()[0])
         line = json.dumps(message("compute.instance.exists", INSTANCE, {}))
         converted = CliRunner().invoke(cli, ["convert", "samples"], input=line)
         shown = {sample["name"] for sample in json.loads(converted.stdout)["samples"]}

@@ -239,13 +239,23 @@ def test_a_database_that_does_not_answer_is_named_without_its_password(open_site
     assert "hunter2" not in str(caught.value)
 
 
-def test_followers_start_at_nothing(site: Site) -> None:
-    assert site.warehouse.followed_version("nobody") == 0
-
-
 def test_runs_keep_their_figures(any_warehouse: Site) -> None:
     started = times.now()
     any_warehouse.warehouse.record_run("step", started, {"rows": 3, "when": started})
     ((step, figures),) = warehouse_rows(any_warehouse, "SELECT step, figures FROM runs")
     assert step == "step"
     assert '"rows": 3' in figures
+
+
+def test_runs_are_in_the_order_in_which_they_ended_whatever_the_clock_says(
+    any_warehouse: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    present = times.now()
+    for number in range(3):
+        monkeypatch.setattr(times, "now", lambda number=number: present - timedelta(days=number))
+        any_warehouse.warehouse.record_run(f"step{number}", times.now(), {})
+    assert warehouse_rows(any_warehouse, "SELECT step FROM runs ORDER BY sequence") == [
+        ("step0",),
+        ("step1",),
+        ("step2",),
+    ]

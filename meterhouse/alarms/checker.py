@@ -1,0 +1,164 @@
+"""Typed and bounded values of one mapping of a definition, with errors that name file, line and alarm."""
+
+import math
+from typing import Any
+from urllib.parse import urlsplit
+
+from meterhouse.errors import DefinitionError, shown
+
+MAX_NAME = 255
+"""Maximum number of characters of a name."""
+
+MAX_TEXT = 10_000
+"""Maximum number of characters of a description."""
+
+MAX_URL = 2_000
+"""Maximum number of characters of a URL: PostgreSQL cannot index much longer ones."""
+
+MAX_LIST = 50
+"""Maximum number of URLs or conditions in a list."""
+
+SCHEMES = ("http", "https", "log")
+
+
+class Checker:
+    """Reads values from a mapping.
+
+    Args:
+        entry: what should be a mapping.
+        where: its file and line.
+        label: what it defines, for errors.
+
+    Raises:
+        DefinitionError: it is not a mapping. The methods raise it for a value that cannot be used.
+    """
+
+    def __init__(self, entry: Any, where: str, label: str) -> None:
+        self.where, self.label = where, label
+        if not isinstance(entry, dict):
+            raise self.fault("is not a mapping", "Write its keys and values")
+        self.entry = entry
+
+    def fault(self, what: str, hint: str) -> DefinitionError:
+        """An error about this mapping."""
+        return DefinitionError(f"{self.label} {what}", where=self.where, hint=hint)
+
+    def keys(self, known: set[str]) -> None:
+        """Reject unknown keys."""
+        unknown = sorted(shown(key).strip("'") for key in set(self.entry) - known)
+        if unknown:
+            raise self.fault(f"has unknown keys: {', '.join(unknown[:MAX_LIST])}", f"Known: {', '.join(sorted(known))}")
+
+    def within(self, key: str, label: str) -> "Checker":
+        """The mapping that a key has."""
+        inner = self.entry.get(key)
+        return Checker(inner, self._where(inner), label)
+
+    def text(self, key: str) -> str:
+        """A text of one line."""
+        value = self.entry.get(key)
+        if not isinstance(value, str) or not value:
+            raise self.fault(f"has no {key}", f"Add `{key}: …`")
+        return self._bounded(key, value, MAX_NAME)
+
+    def prose(self, key: str) -> str:
+        """A text of any number of lines; empty if there is none."""
+        value = self.entry.get(key, "")
+        if not isinstance(value, str):
+            raise self.fault(f"has {key} {shown(value)}", "Write a text, in quotes if it is not a word")
+        return self._bounded(key, value, MAX_TEXT, lines=True)
+
+    def number(self, key: str) -> float:
+        """A finite number."""
+        value = self.entry.get(key)
+        try:
+            if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+                return float(value)
+        except OverflowError:  # a whole number that no float can hold
+            pass
+        raise self.fault(f"has {key} {shown(value)}", f"Write a number for {key}, at most 1.7e308")
+
+    def whole(self, key: str, default: int, most: int) -> int:
+        """A whole number from 1 to `most`."""
+        value = self.entry.get(key, default)
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+            raise self.fault(f"has {key} {shown(value)}", f"Write a whole number from 1 to {most:,} for {key}")
+        return value
+
+    def flag(self, key: str, default: bool) -> bool:
+        """True or false."""
+        value = self.entry.get(key, default)
+        if not isinstance(value, bool):
+            raise self.fault(f"has {key} {shown(value)}", "Write true or false")
+        return value
+
+    def one_of(self, key: str, known: tuple[str, ...], default: str) -> str:
+        """One of the known words."""
+        value = self.entry.get(key, default)
+        if value not in known:
+            raise self.fault(f"has {key} {shown(value)}", f"Write one of {', '.join(known)}")
+        return str(value)
+
+    def items(self, key: str, of: str) -> list[Any]:
+        """A list of at most MAX_LIST items."""
+        value = self.entry.get(key, [])
+        if not isinstance(value, list | tuple):
+            raise self.fault(f"has {key} that is not a list", f"Write a list of {of}")
+        if len(value) > MAX_LIST:
+            raise self.fault(f"has {len(value):,} items in {key}", f"Write at most {MAX_LIST}")
+        return list(value)
+
+    def mappings(self, key: str, of: str, label: str) -> list["Checker"]:
+        """A list of mappings."""
+        return [Checker(item, self._where(item), label) for item in self.items(key, of)]
+
+    def urls(self, key: str) -> tuple[str, ...]:
+        """A list of URLs to notify, each once."""
+        value = self.items(key, "URLs")
+        for url in value:
+            if not _is_action(url):
+                raise self.fault(
+                    f"has the {key} {shown(url)}",
+                    f"Write http://…, https://… or log://, at most {MAX_URL:,} characters",
+                )
+        return tuple(dict.fromkeys(value))
+
+    def operand(self, key: str) -> str:
+        """What a condition compares with: a text or a number, as text."""
+        value = self.entry.get(key, "")
+        if not isinstance(value, str | int | float) or isinstance(value, bool):
+            raise self.fault(f"has {key} {shown(value)}", "Write a text, in quotes if it is not a word")
+        try:
+            return self._bounded(key, str(value), MAX_NAME)
+        except ValueError:  # more digits than Python prints
+            raise self.fault(f"has {key} {shown(value)}", "Write a shorter one") from None
+
+    def _bounded(self, key: str, value: str, most: int, *, lines: bool = False) -> str:
+        if len(value) > most:
+            raise self.fault(f"has {key} of {len(value):,} characters", f"Write at most {most:,}")
+        if not _storable(value, lines=lines):
+            raise self.fault(f"has {key} {shown(value)}", "Write it without control characters")
+        return value
+
+    def _where(self, inner: Any) -> str:
+        line = getattr(inner, "line", None)
+        return self.where if line is None else f"{self.where.rpartition(':')[0]}:{line}"
+
+
+def _storable(value: str, *, lines: bool = False) -> bool:
+    """Whether it is text that every database and terminal takes."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+    return all(each >= " " and not "\x7f" <= each <= "\x9f" for each in value if not (lines and each in "\n\t"))
+
+
+def _is_action(url: Any) -> bool:
+    if not isinstance(url, str) or len(url) > MAX_URL or not _storable(url):
+        return False
+    try:
+        parts = urlsplit(url)
+        return parts.scheme == "log" or (parts.scheme in SCHEMES and bool(parts.hostname) and parts.port != 0)
+    except ValueError:
+        return False

@@ -1,0 +1,23 @@
+"""An alarm reads one unit: series with different units have no common statistic."""
+
+from sqlalchemy import Connection, select
+
+from meterhouse.alarms.definitions import Alarm
+from meterhouse.alarms.threshold_rule import COMPARE
+from meterhouse.stores.warehouse_tables import series
+
+
+def refusal(connection: Connection, alarm: Alarm) -> tuple[str, str] | None:
+    """Why the warehouse's series cannot be evaluated together, and what to do; None if they can."""
+    query = select(series.c.unit).where(series.c.meter == alarm.rule.meter_name).distinct()
+    for condition in alarm.rule.query:
+        query = query.where(COMPARE[condition.op](series.c[condition.field], condition.value))
+    units = sorted(unit or "" for unit in connection.execute(query).scalars())
+    return mixed(units[0], units[-1]) if len(units) > 1 else None
+
+
+def mixed(one: str, other: str) -> tuple[str, str]:
+    """What is wrong with an alarm that reads two units, and what to do. An empty unit is none."""
+    named = " and ".join(unit or "none" for unit in (one, other))
+    hint = f"Name one in its query, such as {{field: unit, op: eq, value: {one or other}}}"
+    return f"reads series with different units: {named}", hint

@@ -1,0 +1,50 @@
+"""Checks of what is configured: settings, definitions, quality rules and alarms."""
+
+import os
+from collections.abc import Iterator
+from difflib import get_close_matches
+
+from meterhouse.doctor.findings import Finding, State
+from meterhouse.settings import FILED, declarations, file_variable, settings, variable
+from meterhouse.site import Site
+
+
+def settings_are_known() -> Iterator[Finding]:
+    """Whether the settings can be used, and each `METERHOUSE_*` variable is one."""
+    known = {*map(variable, declarations()), *map(file_variable, FILED), "METERHOUSE_DEBUG"}
+    home = f"home {settings().home_path}"
+    names = {name for name in os.environ if name.startswith("METERHOUSE_")}
+    unknown = sorted(name for name in names - known if not name.startswith(("METERHOUSE_TEST_", "METERHOUSE_SERVICE")))
+    if not unknown:
+        yield Finding("settings", "ok", home)
+        return
+    near = get_close_matches(unknown[0], known, n=1)
+    meant = f", did you mean {near[0]}?" if near else ""
+    yield Finding("settings", "warning", f"{home}; unknown setting {', '.join(unknown)}{meant}")
+
+
+def definitions(site: Site) -> Iterator[Finding]:
+    """Whether the definition files can be read, and each definition can work."""
+    from meterhouse.definitions.checking import check_folder
+
+    given = site.settings
+    checked = check_folder(given.config_dir, icehouse_names=given.icehouse_names, icehouse_meters=given.icehouse_meters)
+    if not checked.findings:
+        counts = f"{checked.meters} meters and {checked.events} event definitions, all of them valid"
+        yield Finding("definitions", "ok", counts)
+    states: dict[str, State] = {"fault": "failed", "warning": "warning"}
+    for finding in checked.findings:
+        yield Finding("definitions", states[finding.severity], str(finding))
+
+
+def quality_rules(site: Site) -> Iterator[Finding]:
+    """Whether the quality rules can be read."""
+    rules = site.rules
+    yield Finding("quality rules", "ok", f"{len(rules.rules)} rules of {rules.path}")
+
+
+def alarms(site: Site) -> Iterator[Finding]:
+    """Whether the alarms can be read."""
+    from meterhouse.alarms.definitions import load
+
+    yield Finding("alarms", "ok", f"{len(load(site.settings.config_dir))} alarms")
