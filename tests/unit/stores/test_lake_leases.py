@@ -71,32 +71,26 @@ def test_a_process_whose_lease_was_taken_over_replaces_nothing(site: Site, commi
     assert site.lake.actions("quarantine").num_rows == 1
 
 
-@pytest.mark.parametrize("write", ["append", "swap", "delete"])
+@pytest.mark.parametrize("write", ["append", "swap"])
 def test_between_the_check_and_the_commit_the_table_itself_detects_the_other(
     site: Site, open_site: OpenSite, monkeypatch: pytest.MonkeyPatch, write: str
 ) -> None:
     other = open_site(home=site.settings.home_path)
     site.lake.append("samples", pa.Table.from_pylist([point(1.0)], schema=SAMPLES))
-    version = site.lake.version("samples")
     with hold(site.warehouse, "archive") as paused:
-        created, removed = DeltaTable.create_write_transaction, DeltaTable.delete
+        created = DeltaTable.create_write_transaction
 
-        def first(real: Callable[..., Any]) -> Callable[..., Any]:
-            def paused_within(*arguments: Any, **more: Any) -> Any:
-                monkeypatch.undo()
-                other.lake.fence(taken(other, "archive"), "samples")
-                return real(*arguments, **more)
+        def late(*arguments: Any, **more: Any) -> Any:
+            monkeypatch.undo()
+            other.lake.fence(taken(other, "archive"), "samples")
+            return created(*arguments, **more)
 
-            return paused_within
-
-        monkeypatch.setattr(DeltaTable, "create_write_transaction", first(created))
-        monkeypatch.setattr(DeltaTable, "delete", first(removed))
+        monkeypatch.setattr(DeltaTable, "create_write_transaction", late)
         new = pa.Table.from_pylist([point(2.0)], schema=SAMPLES)
         lake, gone = site.lake, site.lake.actions("samples")
         files = lake.write_files("samples", new) if write == "swap" else []
         writes: dict[str, Callable[[], object]] = {
             "append": lambda: lake.append("samples", new, lease=paused),
-            "delete": lambda: lake.delete("samples", "volume = 1.0", version, paused),
             "swap": lambda: lake.swap("samples", gone, files, {}, same_rows=False, lease=paused),
         }
         with pytest.raises(Conflict):
