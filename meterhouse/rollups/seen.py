@@ -23,8 +23,22 @@ def seen_in_days(connection: duck.Connection) -> pa.Table:
     return duck.arrow(connection, sql_files.read("lake/seen.sql"))
 
 
+def note_series(connection: Connection, days: list[date]) -> None:
+    """Note which series have roll-ups of these days, before they are replaced: some may have no points any more."""
+    connection.execute(text("DROP TABLE IF EXISTS seen_before"))
+    connection.execute(text("CREATE TEMP TABLE seen_before AS SELECT series_id FROM rollup_1d WHERE 1 = 0"))
+    connection.execute(
+        text("INSERT INTO seen_before SELECT series_id FROM rollup_1d WHERE bucket = :day").bindparams(
+            bindparam("day", type_=UtcTime)
+        ),
+        [{"day": times.day_start(day)} for day in days],
+    )
+
+
 def record_seen(connection: Connection, seen: pa.Table, days: list[date]) -> list[datetime]:
     """Write what the good points of these days say about series and resources, after the days' roll-ups are written.
+
+    `note_series` has to be called in the same transaction, before they are replaced.
 
     Args:
         connection: the warehouse, in a transaction.
@@ -44,6 +58,9 @@ def record_seen(connection: Connection, seen: pa.Table, days: list[date]) -> lis
         )
     )
     bulk_insert(connection, "seen", seen)
+    connection.execute(
+        text("INSERT INTO seen (series_id) SELECT series_id FROM seen_before EXCEPT SELECT series_id FROM seen")
+    )
     span = {"start": times.day_start(min(days)), "end": times.day_start(max(days)) + timedelta(days=1)}
     connection.execute(_statement("1_series"), span)
     connection.execute(_statement("2_newest"))
@@ -51,7 +68,7 @@ def record_seen(connection: Connection, seen: pa.Table, days: list[date]) -> lis
     older = connection.execute(_statement("4_older").columns(last_sample_at=UtcTime), span).scalars().all()
     connection.execute(_statement("3_newer"))  # an older point of the same days: its metadata is known
     connection.execute(_statement("5_first"), span)
-    for name in ("seen", "seen_resources"):
+    for name in ("seen", "seen_before", "seen_resources"):
         connection.execute(text(f"DROP TABLE {name}"))
     hours = sorted({times.hour_of(moment) for moment in older if moment is not None and moment.date() not in days})
     if hours:

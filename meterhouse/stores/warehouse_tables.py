@@ -90,6 +90,8 @@ followed = Table(
     metadata,
     Column("follower", Text, primary_key=True),
     Column("version", BigInteger, nullable=False),
+    Column("mark", BigInteger),
+    Column("committed_at", UtcTime),
     comment="Up to which version of a lake table the warehouse has taken it in.",
 )
 

@@ -33,7 +33,7 @@ def upgrade(connection: Connection, revision: str) -> None:
 
 def test_an_older_sites_series_and_resources_are_corrected_from_its_daily_roll_ups(empty: Warehouse) -> None:
     with empty.engine.connect() as connection:
-        upgrade(connection, "0006")
+        upgrade(connection, "0007")
         before = [
             (1, "r1", "shop", at(), at(40)),
             (2, "r1", "other", AHEAD, AHEAD),  # its only point is excluded

@@ -239,10 +239,6 @@ def test_a_database_that_does_not_answer_is_named_without_its_password(open_site
     assert "hunter2" not in str(caught.value)
 
 
-def test_followers_start_at_nothing(site: Site) -> None:
-    assert site.warehouse.followed_version("nobody") == 0
-
-
 def test_runs_keep_their_figures(any_warehouse: Site) -> None:
     started = times.now()
     any_warehouse.warehouse.record_run("step", started, {"rows": 3, "when": started})
