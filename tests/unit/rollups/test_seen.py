@@ -13,7 +13,7 @@ from conftest import OpenSite
 from reference import judged
 from sqlalchemy import event, select, update
 
-from meterhouse.catalog import snapshot
+from meterhouse.catalog import catalog, mark_dirty, snapshot
 from meterhouse.queries.meters import meter_list
 from meterhouse.queries.resources import resource, resource_list
 from meterhouse.queries.statistics import statistics
@@ -206,3 +206,15 @@ def test_finding_the_next_newest_point_costs_the_same_on_an_old_site(site: Site,
     assert (done.hours, done.points) == ([at()], 2)
     assert len(statements) < 80
     assert what(site)[2:] == (at(days=1 - days), at(5))
+
+
+def test_a_series_whose_points_are_gone_from_the_lake_was_not_seen_then(site: Site) -> None:
+    land_points(site, [described(1, at(), 5, project="p1"), described(2, at(days=1), 6, project="p2")])
+    roll_up(site)
+    assert what(site) == ("p2", 6, at(), at(days=1))
+    site.lake.table("samples").delete("project_id = 'p2'")
+    with site.warehouse.begin() as connection:
+        mark_dirty(connection, [at(days=1)], "the lake was restored")
+    catalog(site)
+    roll_up(site)
+    assert what(site) == ("p1", 5, at(), at())
