@@ -1,5 +1,6 @@
 """The quality step: judges the points of dirty event hours, and lists those that break a rule in `quarantine`."""
 
+import json
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -8,7 +9,7 @@ from string import Template
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import bindparam, delete, update
+from sqlalchemy import bindparam, delete, select, update
 
 from meterhouse import computed, sql_files, times
 from meterhouse.catalog import Snapshot, snapshot_to_compute
@@ -23,7 +24,7 @@ from meterhouse.stores.duck import arrow, one
 from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.lake_replace import replace_spans
 from meterhouse.stores.leases import Lease
-from meterhouse.stores.warehouse_tables import dirty_hours, quality_daily
+from meterhouse.stores.warehouse_tables import dirty_hours, quality_daily, runs
 
 
 @dataclass
@@ -62,6 +63,19 @@ def _judge_dirty(site: Site, only: set[datetime] | None, done: Judged, lease: Le
     seen = snapshot_to_compute(site)
     hours = [hour for hour, state in seen.hours.items() if state.unjudged and (only is None or hour in only)]
     judge_snapshot(site, seen, [hour for hour in hours if hour not in done.hours], done, lease, progress)
+
+
+def judged_last(site: Site) -> tuple[int, int, int]:
+    """Of the last quality run: the points, those that were excluded, and those that broke a warning rule.
+
+    A point that broke two warning rules counts twice.
+    """
+    query = select(runs.c.figures).where(runs.c.step == "sample_quality").order_by(runs.c.started_at.desc()).limit(1)
+    with site.warehouse.read() as connection:
+        found = json.loads(connection.execute(query).scalar() or "{}")
+    warnings = {rule.name for rule in site.rules.rules if rule.severity == "warning"}
+    warned = sum(count for rule, count in found.get("flagged", {}).items() if rule in warnings)
+    return found.get("points", 0), found.get("excluded", 0), warned
 
 
 def judge_snapshot(
