@@ -704,6 +704,7 @@ _OWN_MEANINGS = {
     ("leases", "seconds"): "how long it is held without being renewed",
     ("resource_metadata", "metadata_id"): "64-bit hash of the JSON",
     ("runs", "run_id"): "unique id",
+    ("runs", "sequence"): "the order in which they ended",
     ("runs", "started_at"): "when the run started",
     ("runs", "ended_at"): "when the run ended",
     ("quarantine", "excluded"): "whether it breaks a critical rule",

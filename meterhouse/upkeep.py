@@ -22,14 +22,14 @@ from meterhouse.dead_letters import Selection, purge
 from meterhouse.errors import MeterhouseError
 from meterhouse.progress import Progress, no_progress
 from meterhouse.site import Site
-from meterhouse.stores import lake_log
+from meterhouse.stores import heartbeats, lake_log
 from meterhouse.stores.lake_tables import TABLES
-from meterhouse.stores.warehouse_tables import alarm_history, definition_paths, deliveries, runs, stream_queues
+from meterhouse.stores.warehouse_tables import alarm_history, definition_paths, deliveries, leases, runs, stream_queues
 
 log = logging.getLogger(__name__)
 
 UNSEEN = timedelta(days=366)
-"""How long the warehouse remembers a queue, or a path of a definition, that is no longer seen."""
+"""How long the warehouse remembers a queue, a path of a definition, or a lost run, that is no longer seen."""
 
 ROWS_AT_ONCE = 20_000
 """Maximum number of rows that one transaction deletes, so that other steps do not wait long for the warehouse."""
@@ -86,9 +86,7 @@ def upkeep(site: Site, *, progress: Progress = no_progress) -> Kept:
                 log.exception("upkeep of %s failed", name)
                 done.failed[name] = f"{type(error).__name__}: {error}"
         done.seconds = time.monotonic() - clock
-        site.warehouse.record_run(
-            "upkeep", started, {"deleted": sum(done.deleted.values()), "failed": sorted(done.failed), **done.deleted}
-        )
+        site.warehouse.record_run("upkeep", started, {"failed": sorted(done.failed), "left": done.left, **done.deleted})
     return done
 
 
@@ -113,8 +111,10 @@ def _deliveries(site: Site, done: Kept) -> int:
 
 def _unseen(site: Site, done: Kept) -> int:
     before = times.now() - UNSEEN
-    return _delete(site, definition_paths, definition_paths.c.last_seen_at < before) + _delete(
-        site, stream_queues, stream_queues.c.looked_at < before
+    return (
+        _delete(site, definition_paths, definition_paths.c.last_seen_at < before)
+        + _delete(site, stream_queues, stream_queues.c.looked_at < before)
+        + _delete(site, leases, leases.c.name.startswith(heartbeats.PREFIX), leases.c.expires_at < before)
     )
 
 

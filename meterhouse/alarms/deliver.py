@@ -30,6 +30,9 @@ MAX_PAUSE = 300.0
 START_SECONDS = 10.0
 """For how many seconds a run starts attempts. It ends after these and the deadline of one call."""
 
+CLAIM_MARGIN = 5.0
+"""For how many seconds more than two calls an attempt is claimed, to record its result."""
+
 CALLS_PER_HOST: Final = 16
 """How many calls one receiver gets at the same time."""
 
@@ -157,7 +160,7 @@ async def _attempt_all(site: Site, rows: list[Row[Any]]) -> list[str | None]:
 
 def _claim(site: Site, row: Row[Any]) -> _Claim | None:
     """Claim one attempt, so that no other process makes it until the claim has run out."""
-    seconds = 2 * site.settings.webhook_timeout_seconds + 5
+    seconds = 2 * site.settings.webhook_timeout_seconds + CLAIM_MARGIN
     until = time.monotonic() + seconds
     ours = (deliveries.c.delivery_id == row.delivery_id, deliveries.c.state == "pending")
     with site.warehouse.begin() as connection:

@@ -1,4 +1,4 @@
-"""Writes the statistics that data files of earlier releases lack, without writing the files again.
+"""Writes the statistics that data files of earlier releases lack, mostly without writing the files again.
 
 The table's log names such a file once more, with full statistics. The commit changes no data, so followers skip it.
 """
@@ -11,9 +11,10 @@ import pyarrow.compute as pc
 
 from meterhouse.errors import Conflict
 from meterhouse.site import Site
+from meterhouse.stores.duck import arrow
 from meterhouse.stores.lake import SEAL
 from meterhouse.stores.lake_files import DataFile
-from meterhouse.stores.lake_statistics import lacking, of_file
+from meterhouse.stores.lake_statistics import has_views, lacking, of_file
 from meterhouse.stores.lake_tables import TABLES, columns_of_files
 
 FILES_AT_ONCE = 200
@@ -39,6 +40,7 @@ def restate(site: Site, max_seconds: float) -> Restated:
     """Write the statistics that files lack, for about `max_seconds`."""
     done = Restated()
     end = time.monotonic() + max_seconds
+    _write_again(site, done)
     for table in TABLES:
         waiting = _lacking(site, table)["path"].to_pylist()
         while waiting and time.monotonic() < end:
@@ -46,6 +48,35 @@ def restate(site: Site, max_seconds: float) -> Restated:
             del waiting[:FILES_AT_ONCE]
         done.left += len(waiting)
     return done
+
+
+def _write_again(site: Site, done: Restated) -> None:
+    """Write files again whose texts are string views, as delta-rs wrote them after a purge: pyarrow cannot filter them.
+
+    Their names are those that delta-rs gives.
+    """
+    lake, table = site.lake, "dead_letters"
+    swaps = lake.swaps(table)
+    actions = lake.actions(table)
+    for path in actions.filter(pc.match_substring(actions["path"], "/part-00000-"))["path"].to_pylist():
+        uri = f"{lake.uri(table)}/{path}"
+        try:
+            if not has_views(uri, lake.object_store):
+                continue
+        except (OSError, pa.ArrowException) as error:
+            done.unreadable.append(f"{uri}: {error}")
+            continue
+        with lake.connect() as duck:
+            lake.view(duck, table, [uri])
+            files = lake.write_files(table, arrow(duck, f"FROM {table}"))
+        try:
+            gone = actions.filter(pc.equal(actions["path"], path))
+            lake.swap(table, gone, files, {SEAL: "no views"}, same_rows=True, after=swaps)
+        except Conflict:
+            lake.discard(table, files)
+            return  # the next run continues
+        swaps = lake.swaps(table)
+        done.files += 1
 
 
 def _lacking(site: Site, table: str) -> pa.Table:

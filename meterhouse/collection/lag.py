@@ -102,7 +102,7 @@ def measure(site: Site) -> Lag:
     with site.warehouse.read() as connection:
         known = {row.place: row for row in connection.execute(select(stream_queues))}
         last = connection.execute(
-            select(runs.c.figures).where(runs.c.step == "collect").order_by(runs.c.ended_at.desc()).limit(1)
+            select(runs.c.figures).where(runs.c.step == "collect").order_by(runs.c.sequence.desc()).limit(1)
         ).scalar()
     queues, seen = [], []
     for waiting in backlog.places:

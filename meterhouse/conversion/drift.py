@@ -17,6 +17,7 @@ from meterhouse import times
 from meterhouse.definitions.use import Uses
 from meterhouse.site import Site
 from meterhouse.stores.bulk import upsert
+from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import definition_paths
 
 MIN_MISSED: Final = 10
@@ -61,8 +62,8 @@ def has_drifted(messages: int, found: int, missed: int) -> bool:
     return missed * math.log1p(-share) < math.log(UNLIKELY)
 
 
-def record(site: Site, uses: Uses) -> None:
-    """Add the counts of a conversion to the warehouse."""
+def record(lease: Lease, uses: Uses) -> None:
+    """Add the counts of a conversion to the warehouse, under the lease of the conversion."""
     if not uses:
         return
     now = times.now()
@@ -81,7 +82,7 @@ def record(site: Site, uses: Uses) -> None:
         }
     )
     name = definition_paths.name
-    with site.warehouse.begin() as connection:
+    with lease.begin() as connection:
         upsert(
             connection,
             definition_paths,

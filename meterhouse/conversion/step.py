@@ -113,12 +113,12 @@ def _convert_some(site: Site, converter: "Converter", done: Conversion, lease: L
     if landed.rows.num_rows == 0 and landed.version == after:
         return False
     made = converter.convert(landed.rows)
-    _keep_metadata(site, made.metadata)
+    _keep_metadata(lease, made.metadata)
     _store_unsigned(site, landed.rows, made.unsigned)
     for name, rows in (("samples", made.samples), ("events", made.events)):
         if reached[name] < landed.version:
             lake.append(name, rows, transaction=(APP, landed.version), after=reached[name], lease=lease)
-    drift.record(site, made.uses)
+    drift.record(lease, made.uses)
     done.notifications += landed.rows.num_rows
     done.samples += made.samples.num_rows
     done.events += made.events.num_rows
@@ -144,7 +144,7 @@ def _store_unsigned(site: Site, notifications: pa.Table, unsigned: list[tuple[in
     store_letters(site.lake, letters, min(times.arrival_hour(letter.received_at) for letter in letters))
 
 
-def _keep_metadata(site: Site, metadata: dict[int, bytes]) -> None:
+def _keep_metadata(lease: Lease, metadata: dict[int, bytes]) -> None:
     """Write the resources' metadata to the warehouse, before a sample that refers to it is in the lake."""
     rows = pa.table(
         {
@@ -152,5 +152,5 @@ def _keep_metadata(site: Site, metadata: dict[int, bytes]) -> None:
             "metadata": pa.array([text.decode() for text in metadata.values()], pa.string()),
         }
     )
-    with site.warehouse.begin() as connection:
+    with lease.begin() as connection:
         upsert(connection, resource_metadata, rows)

@@ -33,6 +33,7 @@ CHECKS = (
     Check("evaluations", steps.evaluations, needs=WAREHOUSE),
     Check("deliveries", steps.outbox, needs=WAREHOUSE),
     Check("archive", steps.sealed_days, needs=WAREHOUSE + LAKE),
+    Check("upkeep", steps.kept, needs=WAREHOUSE + LAKE),
 )
 """All checks, in the order in which their findings are shown."""
 

@@ -66,7 +66,7 @@ def conversion(site: Site) -> Iterator[Finding]:
     landed, converted = unconverted(site), commits_behind(site)
     with site.warehouse.read() as connection:
         latest = connection.execute(
-            select(runs.c.figures).where(runs.c.step == "convert").order_by(runs.c.started_at.desc()).limit(RUNS)
+            select(runs.c.figures).where(runs.c.step == "convert").order_by(runs.c.sequence.desc()).limit(RUNS)
         ).scalars()
         figures = [json.loads(each) for each in latest]
     errors = sum(int(each.get("errors", 0)) for each in figures)

@@ -1,5 +1,6 @@
 """Checks of the steps: dirty hours, runs that have died, deliveries, and days that are not sealed."""
 
+import json
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -9,10 +10,14 @@ from meterhouse import times
 from meterhouse.doctor.findings import Finding, age
 from meterhouse.site import Site
 from meterhouse.stores.heartbeats import PREFIX, heartbeats
+from meterhouse.stores.lake_statistics import lacking
+from meterhouse.stores.lake_tables import TABLES, columns_of_files
 from meterhouse.stores.leases import FREE, held
 from meterhouse.stores.warehouse_tables import alarms, archive_manifest, deliveries, dirty_hours, runs
 
 STEPS = ("collect", "convert", "catalog", "sample_quality", "rollups", "archive")
+UPKEEP_BY = timedelta(days=3)
+"""The upkeep, which runs each night, is late this long after its last run."""
 DAYS = 31
 """Number of past days that are checked for seals."""
 SEALED_BY = timedelta(hours=26)
@@ -147,3 +152,29 @@ def sealed_days(site: Site) -> Iterator[Finding]:
     else:
         last = max(sealed, default="")
         yield Finding("archive", "ok", f"sealed up to {last}" if last else "no day is over yet")
+
+
+def kept(site: Site) -> Iterator[Finding]:
+    """Whether the upkeep runs, and what it could not do."""
+    to_do = "see that Dagster's `upkeep_each_night` runs, or run `meterhouse upkeep` each day"
+    with site.warehouse.read() as connection:
+        first = connection.execute(select(func.min(runs.c.started_at))).scalar()
+        latest = select(runs.c.ended_at, runs.c.figures).where(runs.c.step == "upkeep")
+        last = connection.execute(latest.order_by(runs.c.started_at.desc()).limit(1)).first()
+    now = times.now()
+    since = last.ended_at if last else first
+    failed = json.loads(last.figures)["failed"] if last else []
+    if since is not None and now - since > UPKEEP_BY:
+        said = f"the last upkeep ended {age((now - since).total_seconds())} ago" if last else "no upkeep has run yet"
+        yield Finding("upkeep", "warning", f"{said}: what nobody needs piles up", to_do)
+    elif failed:
+        said = f"the last upkeep failed in part: {', '.join(failed)}"
+        yield Finding("upkeep", "warning", said, "run `meterhouse upkeep`, which reports why")
+    else:
+        ended = f"ended {age((now - last.ended_at).total_seconds())} ago" if last else "no run yet"
+        yield Finding("upkeep", "ok", ended)
+    lack = sum(lacking(site.lake.actions(table), columns_of_files(table)).num_rows for table in TABLES)
+    if lack:
+        files = "1 data file lacks" if lack == 1 else f"{lack} data files lack"
+        said = f"{files} statistics, so that filters of other engines may find too few rows"
+        yield Finding("upkeep", "warning", said, "run `meterhouse upkeep`")

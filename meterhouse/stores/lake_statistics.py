@@ -82,6 +82,17 @@ def of_file(uri: str, filesystem: "AbstractFileSystem | None", schema: pa.Schema
         return statistics(parts())
 
 
+def has_views(uri: str, filesystem: "AbstractFileSystem | None") -> bool:
+    """Whether a data file asks readers for Arrow's string or binary views.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with filesystem.open(uri) if filesystem is not None else Path(uri).open("rb") as handle:
+        types = pq.read_schema(handle).types
+    return any(pa.types.is_string_view(kind) or pa.types.is_binary_view(kind) for kind in types)
+
+
 def lacking(actions: pa.Table, schema: pa.Schema) -> pa.Table:
     """The files of `Lake.actions` whose statistics lack bounds of a column. `schema` is as in `of_file`."""
     rows = actions["num_records"]

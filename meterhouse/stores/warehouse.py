@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, select, text
+from sqlalchemy import Connection, Engine, create_engine, event, func, insert, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, ProgrammingError
 
@@ -25,7 +25,7 @@ from meterhouse.stores.warehouse_tables import followed, metadata, runs
 
 log = logging.getLogger(__name__)
 
-HEAD_REVISION = "0005"
+HEAD_REVISION = "0006"
 """The newest migration in `sql/migrations/versions`; a test holds the two equal."""
 
 
@@ -242,6 +242,7 @@ class Warehouse:
 
     def record_run(self, step: str, started_at: datetime, figures: dict[str, Any]) -> None:
         """Store a step's figures: what it did, from when to when."""
+        following = select(func.coalesce(func.max(runs.c.sequence), 0) + 1).scalar_subquery()
         with self.begin() as connection:
             connection.execute(
                 insert(runs).values(
@@ -250,5 +251,6 @@ class Warehouse:
                     started_at=started_at,
                     ended_at=times.now(),
                     figures=json.dumps(figures, default=str),
+                    sequence=following,
                 )
             )

@@ -257,5 +257,7 @@ runs = Table(
     Column("started_at", UtcTime, nullable=False),
     Column("ended_at", UtcTime, nullable=False),
     Column("figures", Text, nullable=False),
-    Index("runs_by_step", "step", "started_at"),
+    Column("sequence", BigInteger, nullable=False),
+    Index("runs_by_step", "step", "sequence"),
+    Index("runs_in_order", "sequence"),
 )

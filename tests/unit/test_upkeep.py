@@ -69,18 +69,19 @@ def leave_behind(site: Site, now: datetime) -> None:
     with site.warehouse.begin() as connection:
         for day in range(0, 30, 3):
             when = now - MONTH + timedelta(days=day)
-            event = {"event_id": f"e-{when}", "alarm_id": "a"}
+            event = {"event_id": f"e-{when}", "alarm_id": "a", "sequence": int(when.timestamp())}
             connection.execute(
                 insert(alarm_history).values(**event, type="state transition", detail="{}", timestamp=when)
             )
-            for state in ("delivered", "dead"):
+            for second, state in enumerate(("delivered", "dead")):
+                event["sequence"] += second
                 row = {**event, "delivery_id": f"{state}-{when}", "url": state, "state": state, "body": ""}
                 connection.execute(insert(deliveries).values(**row, attempts=1, next_attempt_at=when, created_at=when))
             path = {"event_type": f"t-{when}", "reader": "meter", "path": "p", "messages": 1, "found": 1, "missed": 0}
             connection.execute(insert(definition_paths).values(**path, last_seen_at=when))
             connection.execute(insert(stream_queues).values(place=f"q-{when}", looked_at=when))
             row_of_run = {"run_id": f"r-{when}", "step": "rollups", "started_at": when, "ended_at": when}
-            connection.execute(insert(runs).values(**row_of_run, figures="{}"))
+            connection.execute(insert(runs).values(**row_of_run, figures="{}", sequence=day))
     lake = site.lake
     for day in range(0, 30, 3):
         lake.put(f"exports/a_report/{(now - MONTH + timedelta(days=day)).date()}.csv", b"x")

@@ -10,11 +10,13 @@ from conftest import OpenSite, bucket_settings
 from services import Bucket
 from sqlalchemy import insert, update
 
-from meterhouse import doctor, times
+from meterhouse import doctor, times, upkeep
 from meterhouse.collection.intake import intake
 from meterhouse.doctor import CHECKS, findings_of, stores
 from meterhouse.rollups.step import roll_up
 from meterhouse.site import Site
+from meterhouse.stores.lake import SEAL
+from meterhouse.stores.lake_files import DataFile
 from meterhouse.stores.leases import Lease, take
 from meterhouse.stores.warehouse_tables import alarms, deliveries, dirty_hours, runs
 
@@ -77,6 +79,7 @@ def a_delivery(site: Site, **values: Any) -> None:
         "attempts": 4,
         "next_attempt_at": times.now(),
         "created_at": times.now() - HOUR_AGO,
+        "sequence": {"pending": 1, "dead": 2}[values["state"]],
     }
     with site.warehouse.begin() as connection:
         connection.execute(insert(deliveries).values(**given, **values))
@@ -121,6 +124,28 @@ def test_a_past_day_that_is_not_sealed_is_a_warning(site: Site, monkeypatch: pyt
     found = only(site, "archive")
     assert found.found == f"{day} is not sealed"
     assert f"backfill archive --from {day}" in found.to_do
+
+
+def test_an_upkeep_that_does_not_run_or_fails_is_a_warning(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert only(site, "upkeep") == doctor.Finding("upkeep", "ok", "no run yet")
+    site.warehouse.record_run("rollups", times.now() - 24 * 5 * HOUR_AGO, {})
+    assert "no upkeep has run yet" in only(site, "upkeep").found
+    assert upkeep.upkeep(site).failed == {}
+    assert only(site, "upkeep").state == "ok"
+    monkeypatch.setitem(upkeep.PARTS, "exports", lambda site, done: 1 // 0)
+    upkeep.upkeep(site)
+    assert only(site, "upkeep").found == "the last upkeep failed in part: exports"
+
+
+def test_files_without_the_statistics_that_other_engines_need_are_a_warning(site: Site) -> None:
+    land_points(site, [point(1.0, at())])
+    (file,) = site.lake.actions("samples").to_pylist()
+    hour = {"arrival_hour": file["partition.arrival_hour"]}
+    older = DataFile(file["path"], file["size_bytes"], hour, '{"numRecords": 1, "nullCount": {"series_id": 0}}')
+    site.lake.swap("samples", site.lake.actions("samples").slice(0, 0), [older], {SEAL: "older"}, same_rows=True)
+    assert findings_of(site, "upkeep")[-1].found.startswith("1 data file lacks statistics")
+    upkeep.upkeep(site)
+    assert only(site, "upkeep").state == "ok"
 
 
 def test_what_is_landed_but_not_converted_and_errors_of_conversions_are_warnings(site: Site) -> None:

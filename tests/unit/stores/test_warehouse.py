@@ -260,3 +260,17 @@ def test_a_reading_transaction_cannot_write_and_leaves_no_trace(any_warehouse: S
         connection.execute(change)
     with any_warehouse.warehouse.read() as connection:
         assert connection.execute(text("SELECT count(*) FROM stream_queues")).scalar() == 1
+
+
+def test_runs_are_in_the_order_in_which_they_ended_whatever_the_clock_says(
+    any_warehouse: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    present = times.now()
+    for number in range(3):
+        monkeypatch.setattr(times, "now", lambda number=number: present - timedelta(days=number))
+        any_warehouse.warehouse.record_run(f"step{number}", times.now(), {})
+    assert warehouse_rows(any_warehouse, "SELECT step FROM runs ORDER BY sequence") == [
+        ("step0",),
+        ("step1",),
+        ("step2",),
+    ]
