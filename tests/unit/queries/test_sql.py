@@ -48,6 +48,17 @@ def test_a_query_is_explained_and_equal_names_of_columns_are_kept(filled: Site) 
     assert distinct(["x", "x", "x"]) == ["x", "x_2", "x_3"]
 
 
+def test_what_lies_beside_the_tables_cannot_be_read_wherever_the_lake_is(filled: Site) -> None:
+    uri = filled.lake.put("exports/secret.csv", SECRET.encode())
+    for place in (uri, f"{filled.lake.url}/tables/../exports/secret.csv", f"{filled.lake.url}/*/*"):
+        for function in ("read_text", "read_blob", "read_csv", "glob"):
+            try:
+                # An object store has no folders, so that `..` is part of a name there, which no object has.
+                assert sql_on_lake(filled, f"FROM {function}('{place}')").num_rows == 0
+            except MeterhouseError as error:
+                assert SECRET not in str(error)
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
