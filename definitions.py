@@ -4,8 +4,10 @@ import dagster as dg
 
 from assets.alarms import alarm_evaluations, webhooks
 from assets.archive import archive
+from assets.executor import executor
+from assets.health import health_checks
 from assets.intake import intake
-from assets.quality import sample_quality, sample_quality_checks
+from assets.quality import few_points_are_flagged, good_points, sample_quality
 from assets.reports import usage_by_project_and_day
 from assets.resources import SiteResource
 from assets.rollups import rollups
@@ -21,16 +23,17 @@ defs = dg.Definitions(
     assets=[
         intake,
         sample_quality,
+        good_points,
         rollups,
         alarm_evaluations,
         webhooks,
         archive,
         usage_by_project_and_day,
     ],
-    asset_checks=[collection_keeps_up, sample_quality_checks],
+    asset_checks=[collection_keeps_up, few_points_are_flagged, health_checks],
     jobs=[*jobs.ALL, upkeep],
     sensors=[stream_sensor, dirty_hours_sensor, webhook_sensor, dead_runs_sensor],
     schedules=schedules.ALL,
     resources={"site": SiteResource()},
-    executor=dg.in_process_executor,
+    executor=executor,
 )

@@ -1,10 +1,11 @@
-"""Evaluates the alarms. The webhook sensor delivers their notifications."""
+"""Alarms: their evaluation, and the delivery of their notifications."""
 
 import dagster as dg
 
 from assets.resources import RETRIES, SiteResource
 from assets.rollups import rollups
 from meterhouse import plots
+from meterhouse.alarms.deliver import Delivered, deliver
 from meterhouse.alarms.evaluate import evaluate
 
 OWNERS = ["team:telemetry"]
@@ -27,11 +28,18 @@ def alarm_evaluations(context: dg.AssetExecutionContext, site: SiteResource) -> 
     )
 
 
-webhooks = dg.AssetSpec(
-    "webhooks",
-    deps=[alarm_evaluations],
-    description="Notifications of alarm transitions. The webhook sensor delivers them from the outbox.",
-    group_name="alarms",
-    kinds={"webhook"},
-    owners=OWNERS,
-)
+@dg.asset(deps=[alarm_evaluations], group_name="alarms", kinds={"webhook"}, owners=OWNERS, retry_policy=RETRIES)
+def webhooks(site: SiteResource) -> dg.MaterializeResult[None]:
+    """Notifications of alarm transitions. The webhook sensor delivers them from the outbox."""
+    return dg.MaterializeResult(metadata=of_delivery(deliver(site.get())))
+
+
+def of_delivery(done: Delivered) -> dict[str, float]:
+    """What a delivery did, as metadata."""
+    return {
+        "delivered": done.delivered,
+        "failed": done.failed,
+        "given_up": done.dead,
+        "waiting": done.pending,
+        "seconds": done.seconds,
+    }

@@ -1,13 +1,45 @@
-"""Partitions: event hours and days in UTC, from METERHOUSE_PARTITIONS_FROM to the present."""
+"""Partitions: event hours and days in UTC, from METERHOUSE_PARTITIONS_FROM or the first points to the present."""
 
-from datetime import datetime
+from datetime import date, datetime
+from pathlib import Path
 
 import dagster as dg
+from sqlalchemy import func, select
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DatabaseError
 
 from meterhouse import times
-from meterhouse.settings import settings
+from meterhouse.settings import Settings, settings
+from meterhouse.stores.warehouse import Warehouse
+from meterhouse.stores.warehouse_tables import dirty_hours
 
-FIRST = settings().partitions_from
+
+def first_day(given: Settings, present: datetime) -> str:
+    """The first day that Dagster shows as a partition: earlier ones would only be missing.
+
+    Without METERHOUSE_PARTITIONS_FROM it is the first day with points, from the beginning of last year on. Times before
+    are often those of a wrong clock. It is today if there are no points yet, or the warehouse does not answer. No
+    database is created or upgraded, because a code location is also loaded to validate it.
+    """
+    if given.partitions_from:
+        return given.partitions_from
+    today = present.date()
+    warehouse = Warehouse(given.warehouse)
+    if warehouse.is_sqlite and not Path(make_url(given.warehouse).database or "").exists():
+        return str(today)
+    earliest = times.day_start(date(today.year - 1, 1, 1))
+    try:
+        with warehouse.engine.connect().execution_options(read=True) as connection:
+            query = select(func.min(dirty_hours.c.hour)).where(dirty_hours.c.hour >= earliest)
+            first = connection.execute(query).scalar()
+    except DatabaseError:
+        return str(today)
+    finally:
+        warehouse.engine.dispose()
+    return str(min(first.date(), today)) if first else str(today)
+
+
+FIRST = first_day(settings(), times.now())
 HOUR_FORMAT = "%Y-%m-%d-%H:%M"
 
 hours = dg.HourlyPartitionsDefinition(start_date=f"{FIRST}-00:00", timezone="UTC", end_offset=1)

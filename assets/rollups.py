@@ -31,9 +31,10 @@ def rollups(context: dg.AssetExecutionContext, site: SiteResource) -> dg.Materia
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": done.rows,
-            "hours": len(done.hours),
-            "points": done.points,
-            "excluded": done.excluded,
+            "hours_recomputed": len(done.hours),
+            "days_recomputed": len({hour.date() for hour in done.hours}),
+            "points_of_these_days": done.points,
+            "excluded_in_these_hours": done.excluded,
             "points_per_second": round(done.points / done.seconds) if done.seconds else 0,
             **figures.of_table(here, "rollups"),
             "lag_seconds": figures.lag_seconds(here, "rollups", "last_at"),

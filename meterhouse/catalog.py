@@ -1,25 +1,41 @@
 """The catalog: writes the series and resources of new samples to the warehouse, and marks their event hours dirty.
 
-In the same transaction, the warehouse records up to which version it has followed the lake's `samples`.
+Every sample registers its series, its resource and its hour: otherwise nobody could list the bad ones. What a resource
+is, and when it was seen, comes from good points only: the roll-up writes it, see `meterhouse/rollups/seen.py`.
+
+In the same transaction, the warehouse records up to which commit it has followed the lake's `samples`. If commits that
+it has not followed are no longer there (sealed and vacuumed, or cleaned up), it takes the files in their place.
 """
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from string import Template
 from typing import Any, Literal
 
 import pyarrow as pa
-from sqlalchemy import Connection, and_, or_, select, text, update
+from sqlalchemy import Connection, and_, delete, or_, select, text, update
 
-from meterhouse import sql_files, times
+from meterhouse import computed, history, sql_files, times
+from meterhouse.errors import MeterhouseError, Replaced
+from meterhouse.history import Position
 from meterhouse.site import Site
 from meterhouse.stores.bulk import upsert
+from meterhouse.stores.duck import Connection as DuckConnection
 from meterhouse.stores.duck import arrow
+from meterhouse.stores.lake import Lake
+from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.leases import Lease
-from meterhouse.stores.warehouse_tables import dirty_hours, followed, resources, series
+from meterhouse.stores.warehouse_tables import dirty_hours, followed, quality_daily, resources, rollup_1h, series
 
-FOLLOWER = "samples"
+TABLE = FOLLOWER = "samples"
+"""The lake's table, and the warehouse's name of what follows it."""
+
+READER = "the warehouse"
+
+POINTS_AT_ONCE = 2_000_000
+"""Files are taken together up to about this many points."""
 
 HOURS_AT_ONCE = 500
 """Event hours that one query of the warehouse lists; databases bound the parameters of a query."""
@@ -56,12 +72,18 @@ def catalog(site: Site, *, wait_seconds: float = 0.0, record: bool = True) -> Ca
 
     Raises:
         AlreadyRunning: another process is still running this step after `wait_seconds`.
+        WentBack: the lake's samples are older than what was followed, or others; nothing was done.
+        Damaged: a file cannot be read.
     """
     done = Catalogued()
     started, clock = times.now(), time.monotonic()
     with site.warehouse.lease("catalog", wait_seconds=wait_seconds) as lease:
-        while (fresh := site.lake.appended("samples", site.warehouse.followed_version(FOLLOWER))) is not None:
-            _add_samples(site, fresh.rows, fresh.version, done, lease)
+        reached = history.check(site, FOLLOWER, TABLE, READER)
+        if not site.lake.compared:  # a store is not restored while a process uses it
+            computed.reconcile_if_idle(site)
+            site.lake.compared = True
+        while (found := _follow(site, reached, done, lease)) is not None:
+            reached = found
         done.seconds = time.monotonic() - clock
         if done.samples and record:
             site.warehouse.record_run("catalog", started, vars(done))
@@ -70,55 +92,150 @@ def catalog(site: Site, *, wait_seconds: float = 0.0, record: bool = True) -> Ca
 
 def commits_behind(site: Site) -> int:
     """How many commits of samples are not in the catalog yet."""
-    return max(site.lake.version("samples") - site.warehouse.followed_version(FOLLOWER), 0)
+    return max(site.lake.version(TABLE) - history.followed_position(site, FOLLOWER).version, 0)
 
 
-def _add_samples(site: Site, fresh: pa.Table, version: int, done: Catalogued, lease: Lease) -> None:
-    with site.lake.connect() as duck:
-        duck.register("fresh", fresh)
-        new_series = arrow(duck, sql_files.read("lake/catalog_series.sql"))
-        new_resources = arrow(duck, sql_files.read("lake/catalog_resources.sql"))
-        query = Template(sql_files.read("lake/catalog_hours.sql"))
-        hours = duck.execute(query.substitute(lateness_seconds=site.settings.lateness_seconds)).fetchall()
+def start_over(site: Site, lease: Lease, why: str) -> Catalogued:
+    """Take all samples that the lake has, mark all hours dirty, and forget series and resources without samples.
+
+    `lease` is that of the step `catalog`.
+    """
+    done = Catalogued()
+    _take_files(site, None, done, lease, why)
+    return done
+
+
+def _follow(site: Site, reached: Position, done: Catalogued, lease: Lease) -> Position | None:
+    """Follow a bounded number of commits; return the new position, or None if there are none."""
+    lake = site.lake
+    try:
+        fresh = lake.appended(TABLE, reached.version)
+    except Replaced:
+        return _take_files(site, reached, done, lease, "files that hold new points")
+    if fresh is None:
+        return None
+    now_at = history.position(lake, TABLE, fresh.version)
+    with lake.connect() as duck:
+        duck.register("fresh", fresh.rows)
+        _add_samples(site, duck, done, lease, now_at, "new points")
+    done.samples += fresh.rows.num_rows
+    return now_at
+
+
+@retried
+def _take_files(site: Site, reached: Position | None, done: Catalogued, lease: Lease, why: str) -> Position:
+    """Take the live files that hold anything newer than a position, or all files, in bounded pieces.
+
+    Without a position, the hours that have no samples any more are marked too, and what is in the catalog without
+    samples is deleted from it.
+    """
+    lake = site.lake
+    now_at = history.position(lake, TABLE, lake.version(TABLE))
+    files = lake.actions(TABLE, now_at.version).select(["path", "num_records"]).to_pylist()
+    known = _files_at(lake, reached)
+    sources, resource_ids = set[int](), set[tuple[str, str]]()
     with lease.begin() as connection:
+        if reached is None or known is None:
+            mark_dirty(connection, _all_hours(connection), why)
+    for piece in _pieces([file for file in files if file["path"] not in (known or ())]):
+        with lake.connect() as duck:
+            lake.view(duck, TABLE, [f"{lake.uri(TABLE)}/{file['path']}" for file in piece], view="fresh")
+            _add_samples(site, duck, done, lease, None, why)
+            if reached is None:
+                sources |= {row[0] for row in duck.execute("SELECT DISTINCT series_id FROM fresh").fetchall()}
+                found = "SELECT DISTINCT source, resource_id FROM fresh WHERE resource_id IS NOT NULL"
+                resource_ids |= {(row[0], row[1]) for row in duck.execute(found).fetchall()}
+        done.samples += sum(int(file["num_records"]) for file in piece)
+    with lease.begin() as connection:
+        if reached is None:
+            _forget_others(connection, sources, resource_ids)
+        history.record_position(connection, FOLLOWER, now_at)
+    return now_at
+
+
+def _files_at(lake: Lake, reached: Position | None) -> set[str] | None:
+    """The files that the table had at a position; None if that is no longer known."""
+    if reached is None:
+        return None
+    try:
+        return set(lake.actions(TABLE, lake.unchanged_until(TABLE, reached.version))["path"].to_pylist())
+    except MeterhouseError:
+        return None
+
+
+def _pieces(files: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """The files in pieces of about POINTS_AT_ONCE rows."""
+    piece: list[dict[str, Any]] = []
+    rows = 0
+    for file in files:
+        if piece and rows + int(file["num_records"]) > POINTS_AT_ONCE:
+            yield piece
+            piece, rows = [], 0
+        piece.append(file)
+        rows += int(file["num_records"])
+    if piece:
+        yield piece
+
+
+def _all_hours(connection: Connection) -> list[datetime]:
+    """All event hours that the warehouse knows anything of."""
+    found = set(connection.execute(select(dirty_hours.c.hour)).scalars())
+    found |= set(connection.execute(select(rollup_1h.c.bucket).distinct()).scalars())
+    found |= set(connection.execute(select(quality_daily.c.hour).distinct()).scalars())
+    return sorted(found)
+
+
+def _forget_others(connection: Connection, series_ids: set[int], resource_ids: set[tuple[str, str]]) -> None:
+    """Delete the series and resources that are not among these."""
+    for known in list(connection.execute(select(series.c.series_id)).scalars()):
+        if known not in series_ids:
+            connection.execute(delete(series).where(series.c.series_id == known))
+    for source, resource_id in connection.execute(select(resources.c.source, resources.c.resource_id)).all():
+        if (source, resource_id) not in resource_ids:
+            connection.execute(
+                delete(resources).where(resources.c.source == source, resources.c.resource_id == resource_id)
+            )
+
+
+def _add_samples(
+    site: Site, duck: DuckConnection, done: Catalogued, lease: Lease, reached: Position | None, why: str
+) -> None:
+    """Add the samples of the view `fresh` to the catalog, and record the position with them."""
+    new_series = arrow(duck, sql_files.read("lake/catalog_series.sql"))
+    new_resources = arrow(duck, sql_files.read("lake/catalog_resources.sql"))
+    query = Template(sql_files.read("lake/catalog_hours.sql"))
+    hours = duck.execute(query.substitute(lateness_seconds=site.settings.lateness_seconds)).fetchall()
+    with lease.begin() as connection:
+        lock_catalog(connection)
         upsert(
             connection,
             series,
             new_series,
             [
-                "first_seen = CASE WHEN excluded.first_seen < series.first_seen"
-                " THEN excluded.first_seen ELSE series.first_seen END",
-                "last_seen = CASE WHEN excluded.last_seen > series.last_seen"
-                " THEN excluded.last_seen ELSE series.last_seen END",
+                "first_point_at = CASE WHEN excluded.first_point_at < series.first_point_at"
+                " THEN excluded.first_point_at ELSE series.first_point_at END",
+                "last_point_at = CASE WHEN excluded.last_point_at > series.last_point_at"
+                " THEN excluded.last_point_at ELSE series.last_point_at END",
             ],
         )
-        newer = "excluded.last_sample_at >= resources.last_sample_at"
-        upsert(
-            connection,
-            resources,
-            new_resources,
-            [
-                *(
-                    f"{name} = CASE WHEN {newer} THEN excluded.{name} ELSE resources.{name} END"
-                    for name in ("project_id", "user_id", "metadata_id", "last_sample_at")
-                ),
-                "first_sample_at = CASE WHEN excluded.first_sample_at < resources.first_sample_at"
-                " THEN excluded.first_sample_at ELSE resources.first_sample_at END",
-            ],
-        )
-        done.late += _count_late(connection, hours)
-        mark_dirty(connection, [row[0] for row in hours], "new points")
-        connection.execute(
-            text(
-                "INSERT INTO followed (follower, version) VALUES (:follower, :version) "
-                "ON CONFLICT (follower) DO UPDATE SET version = excluded.version"
-            ),
-            {"follower": FOLLOWER, "version": version},
-        )
-    done.samples += fresh.num_rows
+        upsert(connection, resources, new_resources)
+        if reached is not None:  # samples that were counted before are taken again with their files
+            done.late += _count_late(connection, hours)
+        mark_dirty(connection, [row[0] for row in hours], why)
+        if reached is not None:
+            history.record_position(connection, FOLLOWER, reached)
     done.series += new_series.num_rows
     done.resources += new_resources.num_rows
     done.hours += len(hours)
+
+
+def lock_catalog(connection: Connection) -> None:
+    """Let no other transaction write series and resources: two that write many of them could wait for each other.
+
+    SQLite has one writer at a time anyway.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("LOCK TABLE series IN SHARE ROW EXCLUSIVE MODE"))
 
 
 def mark_dirty(connection: Connection, hours: list[datetime], why: str) -> None:
@@ -217,6 +334,17 @@ class Snapshot:
 
     version: int
     hours: dict[datetime, Hour]
+
+
+def snapshot_to_compute(site: Site) -> Snapshot:
+    """As `snapshot`, with a version that the lake can still read: the rows are the same, in the newest files.
+
+    Raises:
+        WentBack: the lake's samples are older than what was followed, or others.
+    """
+    reached = history.check(site, FOLLOWER, TABLE, READER)
+    seen = snapshot(site)
+    return Snapshot(site.lake.same_rows(TABLE, max(seen.version, reached.version)), seen.hours)
 
 
 def snapshot(site: Site) -> Snapshot:

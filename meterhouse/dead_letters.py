@@ -21,6 +21,7 @@ from meterhouse.errors import Conflict, UnknownName
 from meterhouse.site import Site
 from meterhouse.stores.duck import Connection, arrow, one, quoted
 from meterhouse.stores.lake import REPLACE, Lake
+from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.lake_files import DataFile
 from meterhouse.stores.lake_tables import DEAD_LETTERS
 from meterhouse.stores.leases import Lease, LeaseLost
@@ -124,6 +125,7 @@ def _missing(lake: Lake, letters: Sequence[Letter], ids: Sequence[int], since: s
     return fresh
 
 
+@retried
 def _counts(lake: Lake, ids: set[int], since: str) -> Counter[int]:
     """How many rows each letter has in the arrival hours from `since` on."""
     files = lake.files(TABLE, at_least={"arrival_hour": since}) if ids else []
@@ -198,6 +200,7 @@ class Selection:
         duck.execute(f"CREATE TEMP VIEW selected AS SELECT * FROM {TABLE} WHERE {' AND '.join(conditions)}")
 
 
+@retried
 def find(lake: Lake, selection: Selection, limit: int) -> list[dict[str, Any]]:
     """The rows of the selected letters, newest first.
 

@@ -71,8 +71,20 @@ class Unavailable(MeterhouseError):
     """A server does not answer. It may be back soon."""
 
 
+class Damaged(MeterhouseError):
+    """A file of the lake that is missing, empty, cut or changed."""
+
+
+class WentBack(MeterhouseError):
+    """A lake table that is older than what was read of it, or another one: it was restored, or its end was lost."""
+
+
 class Conflict(MeterhouseError):
     """Another process is doing the same work, or changed the data first; nothing was done."""
+
+
+class Replaced(Conflict):
+    """Files were replaced and deleted while they were being read; a second reading finds those in their place."""
 
 
 class AlreadyRunning(Conflict):

@@ -114,6 +114,7 @@ class Settings:
         int,
         Meta(
             ge=1,
+            le=366 * 86_400,
             description="Maximum time in seconds that a message may wait. If one waits longer, the check "
             "`collection_keeps_up` fails.",
         ),
@@ -179,16 +180,21 @@ class Settings:
     partitions_from: Annotated[
         str,
         Meta(
-            pattern=r"^\d{4}-\d{2}-\d{2}\Z",
-            description="First day that Dagster shows as a partition. Older data is processed all the same.",
+            pattern=r"^(\d{4}-\d{2}-\d{2})?\Z",
+            description="First day that Dagster shows as a partition; empty: the first day that has points, but not "
+            "before last year. Older data is processed all the same.",
         ),
-    ] = "2024-01-01"
+    ] = ""
     collect_batch: Annotated[
         int, Meta(ge=1, le=1_000_000, description="Maximum number of messages landed in one commit.")
     ] = 50_000
     collect_bytes: Annotated[
         int,
-        Meta(ge=1 << 16, description="Number of bytes at which a batch is landed, however few messages it has."),
+        Meta(
+            ge=1 << 16,
+            le=1 << 33,
+            description="Number of bytes at which a batch is landed, however few messages it has.",
+        ),
     ] = 32 << 20
     message_bytes: Annotated[
         int,
@@ -204,10 +210,15 @@ class Settings:
         Meta(gt=0, le=60, description="Maximum time in seconds that a message waits for others to be landed with."),
     ] = 2.0
     collect_seconds: Annotated[
-        float, Meta(gt=0, description="Maximum time in seconds for which one run of the sensor drains the stream.")
+        float,
+        Meta(
+            gt=0,
+            le=366 * 86_400,
+            description="Maximum time in seconds for which one run of the sensor drains the stream.",
+        ),
     ] = 300.0
     collect_quiet_seconds: Annotated[
-        float, Meta(ge=0, description="A run of the sensor ends after this many seconds without a message.")
+        float, Meta(ge=0, le=86_400, description="A run of the sensor ends after this many seconds without a message.")
     ] = 5.0
     collect_runs: Annotated[
         int, Meta(ge=1, le=64, description="Number of collecting runs that the sensor keeps running side by side.")
@@ -224,6 +235,7 @@ class Settings:
         int,
         Meta(
             ge=0,
+            le=366 * 86_400,
             description="A point of an hour that was already rolled up counts as late if it arrives more than this "
             "many seconds after its own time.",
         ),
@@ -239,30 +251,48 @@ class Settings:
     ] = 48
     lease_seconds: Annotated[
         int,
-        Meta(ge=5, description="Seconds after which another process can take over a step whose process died."),
+        Meta(
+            ge=5, le=86_400, description="Seconds after which another process can take over a step whose process died."
+        ),
     ] = 60
     vacuum_hours: Annotated[
-        int, Meta(ge=0, description="Number of hours for which replaced files of the lake stay, for running readers.")
+        int,
+        Meta(
+            ge=0,
+            le=24 * 3_660,
+            description="Number of hours for which replaced files of the lake stay, for running readers.",
+        ),
     ] = 24
     keep_runs_days: Annotated[
-        int, Meta(ge=1, description="Number of days for which the figures of each step's runs are kept.")
+        int, Meta(ge=1, le=36_600, description="Number of days for which the figures of each step's runs are kept.")
     ] = 90
     keep_alarm_history_days: Annotated[
         int,
-        Meta(ge=1, description="Number of days for which alarm history and past webhooks are kept."),
+        Meta(ge=1, le=36_600, description="Number of days for which alarm history and past webhooks are kept."),
     ] = 366
     keep_dead_letters_days: Annotated[
         int,
         Meta(
             ge=1,
+            le=36_600,
             description="Number of days for which dead letters are kept, and `.corrupt` files of the spool.",
         ),
     ] = 180
     keep_exports_days: Annotated[
-        int, Meta(ge=1, description="Number of days for which exported reports are kept, by the day that they are of.")
+        int,
+        Meta(
+            ge=1,
+            le=36_600,
+            description="Number of days for which exported reports are kept, by the day that they are of.",
+        ),
     ] = 1100
     keep_dagster_days: Annotated[
-        int, Meta(ge=1, description="Number of days for which Dagster keeps the runs that ended, with events and logs.")
+        int,
+        Meta(
+            ge=1,
+            le=36_600,
+            description="Number of days for which Dagster keeps the runs that ended, with events and logs.",
+        ),
     ] = 30
     webhook_timeout_seconds: Annotated[
         float, Meta(gt=0, le=45, description="Time limit of one whole webhook call in seconds.")
@@ -547,7 +577,7 @@ _CHECKS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "config_dir": _a_folder,
     "telemetry_secret": _text,
     "memory_limit": _enough_memory,
-    "partitions_from": _a_day,
+    "partitions_from": _if_set(_a_day),
 }
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sqlalchemy import ColumnElement, Table, delete, select, tuple_
 
-from meterhouse import catalog, times
+from meterhouse import catalog, computed, history, times
 from meterhouse.archive.restate import restate
 from meterhouse.conversion import step as conversion
 from meterhouse.dead_letters import Selection, purge
@@ -156,9 +156,10 @@ def _replaced_files(site: Site, done: Kept) -> int:
 def _commits(site: Site, done: Kept) -> int:
     lake, hours = site.lake, site.settings.vacuum_hours
     until = times.now() - timedelta(hours=hours)
-    followed = {
+    followed: dict[str, int] = {
         "notifications": min(lake.transaction(table, conversion.APP) or 0 for table in ("samples", "events")),
-        "samples": site.warehouse.followed_version(catalog.FOLLOWER),
+        "samples": history.followed_position(site, catalog.FOLLOWER).version,
+        **{name: history.followed_position(site, name).version or lake.version(name) for name in computed.TABLES},
     }
     deleted = 0
     for table in TABLES:

@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 from meterhouse import times
 from meterhouse.sample_quality.points import view_carried, view_points
 from meterhouse.site import Site
-from meterhouse.stores.duck import one
+from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.warehouse_tables import dirty_hours
 from quality.suite import validate
 
@@ -25,21 +25,14 @@ ANTI JOIN (SELECT * FROM quarantine WHERE excluded) USING (series_id, timestamp,
 
 @dataclass(frozen=True)
 class Gate:
-    """The result of a check: how many good points break critical rules, and how many latest points are flagged."""
+    """The result of a check: how many good points were checked, and how many break critical rules."""
 
     points: int
     broken: int
     by_rule: dict[str, int]
-    excluded: int
-    warned: int
-
-    @property
-    def share_flagged(self) -> float:
-        """The share of all points that are excluded or break a warning rule."""
-        everything = self.points + self.excluded
-        return (self.excluded + self.warned) / everything if everything else 0.0
 
 
+@retried
 def check(site: Site, hours: int = 24) -> Gate:
     """Check the good points of the latest judged hours.
 
@@ -53,28 +46,21 @@ def check(site: Site, hours: int = 24) -> Gate:
             select(func.max(dirty_hours.c.hour)).where(judged, dirty_hours.c.hour <= present)
         ).scalar()
         if latest is None:
-            return Gate(0, 0, {}, 0, 0)
+            return Gate(0, 0, {})
         start = latest - timedelta(hours=hours - 1)
         known = connection.execute(
             select(dirty_hours.c.hour).where(judged, dirty_hours.c.hour >= start, dirty_hours.c.hour <= latest)
         ).scalars()
         spans = times.spans(list(known))
     with site.lake.connect() as duck:
-        view_points(duck, site.lake, site.warehouse.followed_version("samples"), spans)
+        view_points(duck, site.lake, site.lake.version("samples"), spans)
         view_carried(duck, site.lake, spans, site.settings.carry_hours)
         span = (spans[0][0], spans[-1][1])
         site.lake.view(duck, "quarantine", site.lake.files("quarantine", overlapping=("timestamp", [span])))
-        between = f"timestamp >= '{times.text(span[0])}' AND timestamp < '{times.text(span[1])}'"
-        excluded, warned = one(
-            duck,
-            f"SELECT count(*) FILTER (excluded), count(*) FILTER (NOT excluded) FROM quarantine WHERE {between}",
-        )
         good = duck.sql(f"SELECT * FROM ({_GOOD}) USING SAMPLE reservoir({MAX_POINTS} ROWS) REPEATABLE (7)").df()
     found = validate(good, site.rules)
     return Gate(
         points=len(good),
         broken=found.count(site.rules, "critical"),
         by_rule={rule: len(rows) for rule, rows in found.broken.items()},
-        excluded=excluded,
-        warned=warned,
     )

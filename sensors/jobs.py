@@ -2,6 +2,8 @@
 
 import dagster as dg
 
+from assets.health import CHECKS as HEALTH
+from assets.health import key_of
 from sensors.active_runs import STEP
 
 AGAIN_SOON = {"dagster/max_retries": "0"}
@@ -14,27 +16,50 @@ def _one_at_a_time(step: str) -> dict[str, str]:
     return {STEP: step}
 
 
+def _checks(*names: str) -> dg.AssetSelection:
+    return dg.AssetSelection.checks(*(CHECK_KEYS[name] for name in names))
+
+
+CHECK_KEYS = {
+    **{name: key_of(name) for name in HEALTH},
+    "collection_keeps_up": dg.AssetCheckKey(dg.AssetKey("notifications"), "collection_keeps_up"),
+    "few_points_are_flagged": dg.AssetCheckKey(dg.AssetKey("sample_quality"), "few_points_are_flagged"),
+}
+
+# A check counts for the materialization that it follows, so each runs with its asset; and without, because a check is
+# there to tell that nothing moves.
 collect = dg.define_asset_job(
     "collect",
     tags=_one_at_a_time("collect") | AGAIN_SOON,
-    selection=dg.AssetSelection.assets("notifications", "samples", "events", "catalog").without_checks(),
+    selection=dg.AssetSelection.assets("notifications", "samples", "events", "catalog").without_checks()
+    | _checks("collection_keeps_up", "conversion_keeps_up", "definition_paths_find_values"),
     description="Drain the stream; meanwhile, convert what is landed and add it to the catalog.",
 )
 recompute = dg.define_asset_job(
     "recompute",
     tags=_one_at_a_time("recompute") | AGAIN_SOON,
-    selection=dg.AssetSelection.assets("sample_quality", "rollups", "alarm_evaluations").without_checks(),
+    selection=dg.AssetSelection.assets("sample_quality", "rollups", "alarm_evaluations").without_checks()
+    | _checks("few_points_are_flagged", "rollups_keep_up", "alarms_are_evaluated"),
     description="Judge and roll up dirty event hours, then evaluate the alarms.",
 )
 alarms = dg.define_asset_job(
     "alarms",
     tags=AGAIN_SOON,
-    selection=dg.AssetSelection.assets("alarm_evaluations")
-    | dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey("notifications"), "collection_keeps_up")),
-    description="Evaluate all alarms, even if no points came, and check that collection keeps up.",
+    selection=dg.AssetSelection.assets("alarm_evaluations").without_checks()
+    | _checks(
+        "collection_keeps_up",
+        "conversion_keeps_up",
+        "rollups_keep_up",
+        "alarms_are_evaluated",
+        "notifications_are_delivered",
+    ),
+    description="Evaluate all alarms, even if no points came, and check that every step keeps up.",
 )
 archive_day = dg.define_asset_job(
-    "archive_day", tags=_one_at_a_time("archive_day"), selection=["archive"], description="Seal an arrival day."
+    "archive_day",
+    tags=_one_at_a_time("archive_day"),
+    selection=dg.AssetSelection.assets("archive").without_checks() | _checks("past_days_are_sealed", "disks_have_room"),
+    description="Seal an arrival day.",
 )
 report_day = dg.define_asset_job(
     "report_day",
@@ -43,8 +68,8 @@ report_day = dg.define_asset_job(
 )
 quality_checks = dg.define_asset_job(
     "quality_checks",
-    selection=dg.AssetSelection.checks_for_assets("sample_quality"),
-    description="Check the latest good points against the quality rules with Great Expectations.",
+    selection=dg.AssetSelection.assets("good_points") | _checks("past_days_are_sealed", "disks_have_room"),
+    description="Check the latest good points with Great Expectations, and that there are seals and room on the disks.",
 )
 
 ALL = [collect, recompute, alarms, archive_day, report_day, quality_checks]

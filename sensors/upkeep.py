@@ -1,6 +1,8 @@
 """The nightly upkeep: of the site, and of Dagster's own storage."""
 
-from contextlib import suppress
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from dagster._core.storage.event_log.schema import (
 )
 from dagster._core.storage.runs import SqlRunStorage
 from dagster._core.storage.runs.schema import RunsTable, RunTagsTable
-from sqlalchemy import and_, delete, func, select
+from sqlalchemy import Connection, delete, func, inspect, select
 
 from assets.resources import SiteResource
 from meterhouse import times
@@ -23,6 +25,12 @@ from meterhouse.upkeep import upkeep as keep_up
 ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 RUNS_AT_ONCE = 500
+
+PRUNE_SECONDS = 1800.0
+"""How long a night may take to delete runs. The next one continues."""
+
+EVENTS_AT_ONCE = 5_000
+"""Maximum number of events that one transaction deletes: with SQLite, runs cannot write meanwhile."""
 
 
 @dg.op
@@ -54,12 +62,13 @@ def prune(instance: dg.DagsterInstance, before: datetime) -> int:
     """
     deleted = 0
     old = dg.RunsFilter(statuses=ENDED, created_before=before)
-    while runs := instance.get_runs(old, limit=RUNS_AT_ONCE, ascending=True):
+    end = time.monotonic() + PRUNE_SECONDS
+    while time.monotonic() < end and (runs := instance.get_runs(old, limit=RUNS_AT_ONCE, ascending=True)):
         for run in runs:
             _delete_run(instance, run.run_id)
         deleted += len(runs)
     _delete_files_without_a_run(instance, before)
-    _delete_rows(instance, before.astimezone(UTC).replace(tzinfo=None))
+    _delete_rows(instance, before)
     return deleted
 
 
@@ -92,26 +101,40 @@ def _delete_files_without_a_run(instance: dg.DagsterInstance, before: datetime) 
 
 
 def _delete_rows(instance: dg.DagsterInstance, before: datetime) -> None:
-    """Delete rows that belong to no run any more, or never did: events of sensors, results of checks, tags."""
-    event = SqlEventLogStorageTable.c
+    """Delete rows that belong to no run any more, or never did: events, results of checks, tags."""
     if isinstance(events := instance.event_log_storage, SqlEventLogStorage):
-        newest = (
-            select(func.max(event.id))
-            .where(event.dagster_event_type == dg.DagsterEventType.ASSET_MATERIALIZATION.value)
-            .where(event.partition.is_not(None))
-            .group_by(event.asset_key, event.partition)
-        )
-        old = and_(event.timestamp < before, event.id.not_in(newest))
-        with events.run_connection(RUNLESS_RUN_ID) as connection:  # SQLite: a database of events without a run
-            connection.execute(delete(SqlEventLogStorageTable).where(old))
+        moment = before.astimezone(UTC).replace(tzinfo=None)  # as Dagster stores it
+        _delete_events(lambda: events.run_connection(RUNLESS_RUN_ID), moment)  # SQLite: a database of its own
+        _delete_events(events.index_connection, moment)
+        checks = AssetCheckExecutionsTable
         with events.index_connection() as connection:
-            connection.execute(delete(SqlEventLogStorageTable).where(old))
-            connection.execute(
-                delete(AssetEventTagsTable).where(AssetEventTagsTable.c.event_id.not_in(select(event.id)))
-            )
-            connection.execute(
-                delete(AssetCheckExecutionsTable).where(AssetCheckExecutionsTable.c.create_timestamp < before)
-            )
+            connection.execute(delete(checks).where(checks.c.create_timestamp < moment))
     if isinstance(runs := instance.run_storage, SqlRunStorage):
         with runs.connect() as connection:
             connection.execute(delete(RunTagsTable).where(RunTagsTable.c.run_id.not_in(select(RunsTable.c.run_id))))
+
+
+def _delete_events(connect: Callable[[], AbstractContextManager[Connection]], before: datetime) -> None:
+    """Delete the events from before a time, but for the newest materialization of each partition."""
+    event, tags = SqlEventLogStorageTable.c, AssetEventTagsTable
+    newest = (
+        select(func.max(event.id))
+        .where(event.dagster_event_type == dg.DagsterEventType.ASSET_MATERIALIZATION.value)
+        .where(event.partition.is_not(None))
+        .group_by(event.asset_key, event.partition)
+    )
+    with connect() as connection:
+        kept = set(connection.execute(newest).scalars())
+    last = 0
+    while True:
+        old = select(event.id).where(event.id > last, event.timestamp < before).order_by(event.id).limit(EVENTS_AT_ONCE)
+        with connect() as connection:
+            found = connection.execute(old).scalars().all()
+            chosen = [each for each in found if each not in kept]
+            if chosen:
+                connection.execute(delete(SqlEventLogStorageTable).where(event.id.in_(chosen)))
+                if inspect(connection).has_table(tags.name):
+                    connection.execute(delete(tags).where(tags.c.event_id.in_(chosen)))
+        if len(found) < EVENTS_AT_ONCE:
+            return
+        last = found[-1]

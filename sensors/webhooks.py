@@ -2,11 +2,16 @@
 
 import dagster as dg
 
+from assets.alarms import of_delivery, webhooks
+from assets.health import key_of, verdict
 from assets.resources import SiteResource
 from meterhouse.alarms.deliver import deliver, due
 
+CHECK = "notifications_are_delivered"
+
 
 @dg.sensor(
+    target=[webhooks],
     minimum_interval_seconds=4,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Sends the notifications in the outbox. Failed ones are retried after increasing pauses.",
@@ -16,18 +21,18 @@ def webhook_sensor(context: dg.SensorEvaluationContext, site: SiteResource) -> d
     if not due(here):
         return dg.SkipReason("nothing is due")
     done = deliver(here)
+    passed, severity, found = verdict(site, CHECK)
     return dg.SensorResult(
         skip_reason=f"delivered {done.delivered}, failed {done.failed}, given up {done.dead}, waiting {done.pending}",
         asset_events=[
-            dg.AssetMaterialization(
-                "webhooks",
-                metadata={
-                    "delivered": done.delivered,
-                    "failed": done.failed,
-                    "given_up": done.dead,
-                    "waiting": done.pending,
-                    "seconds": done.seconds,
-                },
-            )
+            dg.AssetMaterialization("webhooks", metadata=of_delivery(done)),
+            # With the delivery, because a check that is older than its asset's materialization counts for nothing.
+            dg.AssetCheckEvaluation(
+                asset_key=key_of(CHECK).asset_key,
+                check_name=CHECK,
+                passed=passed,
+                severity=severity,
+                description=found,
+            ),
         ],
     )

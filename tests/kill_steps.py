@@ -1,4 +1,4 @@
-"""All steps in a process that kills itself at a given moment; see slow/test_kill.py."""
+"""All steps in a process that kills or suspends itself at a given moment; see slow/test_kill.py."""
 
 import os
 import signal
@@ -8,6 +8,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from deltalake import DeltaTable
+
 from meterhouse import catalog, times
 from meterhouse.archive import seal as archive
 from meterhouse.collection import collect, landing
@@ -15,16 +17,17 @@ from meterhouse.conversion import convert
 from meterhouse.conversion import step as conversion
 from meterhouse.rollups import step as rollups
 from meterhouse.sample_quality import step as sample_quality
-from meterhouse.settings import read_settings
+from meterhouse.settings import Settings, read_settings
 from meterhouse.site import Site
 from meterhouse.stores import lake
+from meterhouse.stores.warehouse import Warehouse
 from meterhouse.stream import spool
 
 
 def run(home: Path, warehouse_url: str, fault: str, set_back: timedelta) -> None:
     """Run the steps from the spool to the archive, with a clock that is set back.
 
-    `fault` is a statement that arranges for the kill, or empty.
+    `fault` is a statement that arranges for the kill or the pause, or empty.
     """
     clock = times.now
     times.now = lambda: clock() - set_back
@@ -41,6 +44,21 @@ def run(home: Path, warehouse_url: str, fault: str, set_back: timedelta) -> None
 
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def pause() -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def paused(place: Callable[..., None], *where: Any, **more: Any) -> None:
+    """Suspend the process at a place, by `before` or `after`; its leases run out after a second."""
+    Warehouse.from_settings = _with_short_leases  # type: ignore[method-assign,assignment]  # a test's process
+    globals()["die"] = pause
+    place(*where, **more)
+
+
+def _with_short_leases(settings: Settings) -> Warehouse:
+    return Warehouse(settings.warehouse, lease_seconds=1)
 
 
 def die_after(seconds: float) -> None:
@@ -76,4 +94,4 @@ def _wrap(owner: Any, name: str, nth: int, when: Callable[..., Any], *, first: b
     setattr(owner, name, dying)
 
 
-__all__ = ["after", "before", "convert", "die_after", "lake", "landing", "run", "spool"]
+__all__ = ["DeltaTable", "after", "before", "convert", "die_after", "lake", "landing", "run", "spool"]

@@ -5,6 +5,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from meterhouse.errors import DefinitionError, shown
+from meterhouse.yaml_lines import is_plain
 
 MAX_NAME = 255
 """Maximum number of characters of a name."""
@@ -136,7 +137,7 @@ class Checker:
     def _bounded(self, key: str, value: str, most: int, *, lines: bool = False) -> str:
         if len(value) > most:
             raise self.fault(f"has {key} of {len(value):,} characters", f"Write at most {most:,}")
-        if not _storable(value, lines=lines):
+        if not is_plain(value, lines=lines):
             raise self.fault(f"has {key} {shown(value)}", "Write it without control characters")
         return value
 
@@ -145,17 +146,8 @@ class Checker:
         return self.where if line is None else f"{self.where.rpartition(':')[0]}:{line}"
 
 
-def _storable(value: str, *, lines: bool = False) -> bool:
-    """Whether it is text that every database and terminal takes."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair
-        return False
-    return all(each >= " " and not "\x7f" <= each <= "\x9f" for each in value if not (lines and each in "\n\t"))
-
-
 def _is_action(url: Any) -> bool:
-    if not isinstance(url, str) or len(url) > MAX_URL or not _storable(url):
+    if not isinstance(url, str) or len(url) > MAX_URL or not is_plain(url):
         return False
     try:
         parts = urlsplit(url)

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import select
 
-from meterhouse import catalog, times
+from meterhouse import catalog, history, times
 from meterhouse.conversion import step as conversion
 from meterhouse.errors import MeterhouseError
 from meterhouse.site import Site
@@ -163,22 +163,17 @@ def _must_be_converted(site: Site, day: date) -> None:
     """Raise if rows of the day are not converted and catalogued: the steps still have to read the files to replace."""
     for table in ("samples", "events"):
         after = site.lake.transaction(table, conversion.APP) or 0
-        while (waiting := site.lake.appended("notifications", after)) is not None:
-            hours = waiting.rows["arrival_hour"].unique().to_pylist()
-            if any(hour.startswith(day.isoformat()) for hour in hours):
-                raise MeterhouseError(
-                    f"messages that arrived on {day} wait for conversion, so the day cannot be sealed yet",
-                    hint="Run `meterhouse collect`, which converts them, and archive the day again",
-                )
-            after = waiting.version
-    after = site.warehouse.followed_version(catalog.FOLLOWER)
-    while (fresh := site.lake.appended("samples", after)) is not None:
-        if any(hour.startswith(day.isoformat()) for hour in fresh.rows["arrival_hour"].unique().to_pylist()):
+        if any(hour.startswith(day.isoformat()) for hour in site.lake.appended_hours("notifications", after)):
             raise MeterhouseError(
-                f"samples that arrived on {day} are not in the catalog yet, so the day cannot be sealed",
-                hint="Run `meterhouse rollup`, which adds them, and archive the day again",
+                f"messages that arrived on {day} wait for conversion, so the day cannot be sealed yet",
+                hint="Run `meterhouse collect`, which converts them, and archive the day again",
             )
-        after = fresh.version
+    reached = history.check(site, catalog.FOLLOWER, catalog.TABLE, catalog.READER)
+    if any(hour.startswith(day.isoformat()) for hour in site.lake.appended_hours("samples", reached.version)):
+        raise MeterhouseError(
+            f"samples that arrived on {day} are not in the catalog yet, so the day cannot be sealed",
+            hint="Run `meterhouse rollup`, which adds them, and archive the day again",
+        )
 
 
 def _seal(site: Site, table: str, day: date, lease: Lease) -> Sealed | None:

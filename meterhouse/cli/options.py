@@ -59,6 +59,21 @@ class Day(click.ParamType[date]):
         return _completions(list(times.DAYS_AGO), incomplete)
 
 
+class Seconds(click.FloatRange):
+    """A span of time in seconds: more than 0, at most a year."""
+
+    name = "number"
+
+    def __init__(self) -> None:
+        super().__init__(0, 366 * 86_400, min_open=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        seconds = super().convert(value, param, ctx)
+        if seconds != seconds:  # not a number passes every comparison of the range
+            self.fail(f"{value} is not a number", param, ctx)
+        return seconds
+
+
 class Name(click.ParamType[str]):
     """One of the names that the code has, such as those of reports.
 

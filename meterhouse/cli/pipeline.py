@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from meterhouse import times
-from meterhouse.cli.options import Day, Name, as_json, prints, span
+from meterhouse.cli.options import Day, Name, Seconds, as_json, prints, span
 from meterhouse.cli.output import Printer, dumps, line, note
 from meterhouse.cli.progress import progress
 from meterhouse.cli.signals import ended_by_signal
@@ -142,8 +142,8 @@ _INTAKE = ("samples", "events", "conversion_errors", "unsigned_samples", "late_p
 
 @click.command()
 @click.option("--follow", is_flag=True, help="Continue until stopped; print the figures every ten seconds.")
-@click.option("--max-messages", type=click.IntRange(1), help="Stop after this many messages.")
-@click.option("--max-seconds", type=click.FloatRange(0, min_open=True), help="Stop draining after this many seconds.")
+@click.option("--max-messages", type=click.IntRange(1, 10**12), help="Stop after this many messages.")
+@click.option("--max-seconds", type=Seconds(), help="Stop draining after this many seconds.")
 @prints(
     *("messages", "landed", "redelivered", "dead_letters", "dead_letters_known", "bytes", "batches"),
     *("landing_seconds", "idle_seconds", "seconds", *_INTAKE),

@@ -28,13 +28,25 @@ def demo(exit_after: bool, port: int, seed: int) -> None:
 
 
 @click.command()
+@click.option(
+    "--mend",
+    "mends",
+    is_flag=True,
+    help="Recompute what a power cut, a restore or a fault of the disk damaged. May run while the site is in use.",
+)
 @prints("part", "state", "finding", prose=("finding",))
-def doctor(printer: Printer) -> None:
+def doctor(printer: Printer, mends: bool) -> None:
     """Check every configured part, and report what to fix. The exit status is 1 if a part has failed."""
-    with progress("checking"):
-        from meterhouse.doctor import examine
+    with progress("fixing" if mends else "checking"):
+        if mends:
+            from meterhouse.mending.mend import mend
+            from meterhouse.site import Site
 
-        found = examine()
+            found = mend(Site.open())
+        else:
+            from meterhouse.doctor import examine
+
+            found = examine()
     printer.rows(found)
     if any(row["state"] == "failed" for row in found):
         raise SystemExit(1)

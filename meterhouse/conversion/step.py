@@ -7,25 +7,34 @@ letters before these commits. A resumed conversion finds them there.
 
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from meterhouse import times
+from meterhouse import history, times
 from meterhouse.conversion import drift
 from meterhouse.dead_letters import Letter, store_letters
+from meterhouse.errors import MeterhouseError, Replaced
+from meterhouse.history import Position
 from meterhouse.site import Site
 from meterhouse.stores.bulk import upsert
+from meterhouse.stores.lake import Lake
 from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import resource_metadata
 
 if TYPE_CHECKING:
-    from meterhouse.conversion.convert import Converter
+    from meterhouse.conversion.convert import Converted, Converter
 
 APP = "notifications"
 """The application transaction by which `samples` and `events` record the version that they have converted."""
 
+MARK, AT = "notifications mark", "notifications at"
+"""Those by which they record the mark of that version's commit, and its time (ms): see `history.Position`."""
+
+TABLES = ("samples", "events")
 
 ERRORS_SHOWN = 20
 """Maximum number of errors of a run that are kept with their reasons. The others are only counted."""
@@ -76,6 +85,7 @@ def convert(site: Site, *, wait_seconds: float = 0.0, record: bool = True) -> Co
     Raises:
         AlreadyRunning: another process is still running this step after `wait_seconds`.
         DefinitionError: the definitions cannot be read; nothing was converted.
+        WentBack: the lake's notifications are older than what was converted, or others; nothing was converted.
         MeterhouseError: the lake or the warehouse cannot be reached; the next run converts the rest.
     """
     from meterhouse.conversion.convert import Converter
@@ -83,7 +93,8 @@ def convert(site: Site, *, wait_seconds: float = 0.0, record: bool = True) -> Co
     done = Conversion()
     started, clock = times.now(), time.monotonic()
     with site.warehouse.lease("convert", wait_seconds=wait_seconds) as lease:
-        site.lake.fence(lease, "samples", "events")
+        site.lake.fence(lease, *TABLES)
+        check_history(site)
         converter = Converter.from_settings(site.settings, site.definitions)
         while _convert_some(site, converter, done, lease):
             pass
@@ -94,40 +105,120 @@ def convert(site: Site, *, wait_seconds: float = 0.0, record: bool = True) -> Co
     return done
 
 
+def check_history(site: Site) -> None:
+    """Compare the notifications with those that were converted.
+
+    Raises:
+        WentBack: they are older, or others.
+    """
+    for name in TABLES:
+        reached = converted_position(site.lake, name)
+        if not history.is_same_history(site.lake, "notifications", reached):
+            raise history.went_back(site.lake, "notifications", reached, f"the conversion to {name}")
+
+
 def unconverted(site: Site) -> int:
     """How many commits of landed notifications wait for conversion."""
-    reached = min(site.lake.transaction(name, APP) or 0 for name in ("samples", "events"))
+    reached = min(site.lake.transaction(name, APP) or 0 for name in TABLES)
     found = site.lake.version("notifications") - reached
     return max(found, 0)
+
+
+def converted_position(lake: Lake, name: str) -> Position:
+    """The position of `notifications` up to which a table has converted them, as the table has recorded it."""
+    version, mark, moment = (lake.transaction(name, app) for app in (APP, MARK, AT))
+    return Position(version or 0, mark, None if moment is None else times.EPOCH + timedelta(milliseconds=moment))
+
+
+def numbers(reached: Position) -> dict[str, int]:
+    """A position as application transactions, beside that of its version."""
+    found = {} if reached.mark is None else {MARK: reached.mark}
+    return found if reached.at is None else {**found, AT: (reached.at - times.EPOCH) // timedelta(milliseconds=1)}
 
 
 def _convert_some(site: Site, converter: "Converter", done: Conversion, lease: Lease) -> bool:
     """Convert one bounded piece. Returns False if there is none."""
     lake = site.lake
-    reached = {name: lake.transaction(name, APP) or 0 for name in ("samples", "events")}
+    reached = {name: lake.transaction(name, APP) or 0 for name in TABLES}
     after, ahead = min(reached.values()), max(reached.values())
     # If a kill left one table behind the other, the piece ends where the other table is.
-    landed = lake.appended("notifications", after, until=ahead if ahead > after else None, max_rows=100_000)
+    try:
+        landed = lake.appended("notifications", after, until=ahead if ahead > after else None, max_rows=100_000)
+    except Replaced:
+        _convert_files(site, converter, done, lease)
+        return True
     if landed is None:
         return False
     if landed.rows.num_rows == 0 and landed.version == after:
         return False
     made = converter.convert(landed.rows)
-    _keep_metadata(lease, made.metadata)
-    _store_unsigned(site, landed.rows, made.unsigned)
+    _keep(site, lease, landed.rows, made, done)
+    beside = numbers(history.position(lake, "notifications", landed.version))
     for name, rows in (("samples", made.samples), ("events", made.events)):
         if reached[name] < landed.version:
-            lake.append(name, rows, transaction=(APP, landed.version), after=reached[name], lease=lease)
+            lake.append(name, rows, transaction=(APP, landed.version), after=reached[name], beside=beside, lease=lease)
     drift.record(lease, made.uses)
-    done.notifications += landed.rows.num_rows
     done.samples += made.samples.num_rows
     done.events += made.events.num_rows
+    return True
+
+
+def _convert_files(site: Site, converter: "Converter", done: Conversion, lease: Lease) -> None:
+    """Convert the files in the place of commits that are no longer there: sealed and vacuumed, or cleaned up.
+
+    These files may also hold notifications that are converted already; see `again`.
+    """
+    lake = site.lake
+    newest = lake.version("notifications")
+    hours = {name: _hours_since(lake, lake.transaction(name, APP) or 0, newest) for name in TABLES}
+    for name in TABLES:
+        convert_hours_of(site, lease, converter, name, hours[name], newest, done)
+
+
+def convert_hours_of(
+    site: Site,
+    lease: Lease,
+    converter: "Converter",
+    table: str,
+    hours: Iterable[str],
+    version: int,
+    done: Conversion,
+) -> None:
+    """Add what a table lacks of some arrival hours, and record that all of a version is converted.
+
+    `lease` is that of the step `convert`.
+    """
+    from meterhouse.conversion.again import convert_hours
+
+    added = convert_hours(
+        site, lease, converter, hours, [table], lambda landed, made: _keep(site, lease, landed, made, done)
+    )
+    beside = numbers(history.position(site.lake, "notifications", version))
+    site.lake.commit(table, [], 0, transactions={}, beside={APP: version, **beside}, lease=lease)
+    done.samples += added.get("samples", 0)
+    done.events += added.get("events", 0)
+
+
+def _hours_since(lake: Lake, after: int, newest: int) -> set[str]:
+    """The arrival hours of the files of `notifications` that were not there at a version; of all if that is unknown."""
+    files = lake.actions("notifications", newest).select(["path", "partition.arrival_hour"]).to_pylist()
+    try:
+        known = set(lake.actions("notifications", lake.unchanged_until("notifications", after))["path"].to_pylist())
+    except MeterhouseError:
+        known = set()
+    return {str(file["partition.arrival_hour"]) for file in files if file["path"] not in known}
+
+
+def _keep(site: Site, lease: Lease, landed: pa.Table, made: "Converted", done: Conversion) -> None:
+    """Store what a piece yields beside samples and events, before these are appended."""
+    _keep_metadata(lease, made.metadata)
+    _store_unsigned(site, landed, made.unsigned)
+    done.notifications += landed.num_rows
     done.errors += len(made.errors)
     done.unsigned += len(made.unsigned)
     done.error_kinds.update(error.endpoint for error in made.errors)
     for error in made.errors[: ERRORS_SHOWN - len(done.first_errors)]:
         done.first_errors.append(f"{error.message_id} {error.endpoint}: {error.detail}"[:500])
-    return True
 
 
 def _store_unsigned(site: Site, notifications: pa.Table, unsigned: list[tuple[int, bytes, str]]) -> None:

@@ -8,11 +8,12 @@ import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Final, Literal, cast
 
 from meterhouse import yaml_lines
-from meterhouse.errors import DefinitionError
+from meterhouse.errors import DefinitionError, shown
 from meterhouse.shipped import QUALITY_RULES
+from meterhouse.yaml_lines import is_plain
 
 CHECKS = ("finite", "range", "future", "duplicate", "reset")
 SEVERITIES = ("critical", "warning")
@@ -35,6 +36,16 @@ _KEYS = {
     "max",
     "tolerance_seconds",
 }
+
+
+MAX_NAME: Final = 255
+"""Maximum number of characters of a name or glob."""
+
+MAX_GLOBS: Final = 1_000
+"""Maximum number of globs of a rule."""
+
+MAX_TOLERANCE: Final = 366 * 86_400
+"""Maximum tolerance in seconds."""
 
 
 @dataclass(frozen=True)
@@ -153,39 +164,52 @@ def _rule(entry: Any, path: Path) -> Rule:
     name = entry.get("name")
     if not isinstance(name, str) or not name:
         raise fault("a rule has no name", "Add `name:`")
-    unknown = sorted(set(entry) - _KEYS)
+    if len(name) > MAX_NAME or not is_plain(name):
+        raise fault(f"a rule has the name {shown(name)}", f"Write at most {MAX_NAME} characters, all of them printable")
+    unknown = sorted(shown(key).strip("'") for key in set(entry) - _KEYS)
     if unknown:
-        raise fault(
-            f"rule '{name}' has unknown keys: {', '.join(map(str, unknown))}",
-            f"Known: {', '.join(sorted(_KEYS))}",
-        )
+        raise fault(f"rule '{name}' has unknown keys: {', '.join(unknown)}", f"Known: {', '.join(sorted(_KEYS))}")
     for key, known in (("check", CHECKS), ("severity", SEVERITIES)):
         if entry.get(key) not in known:
-            raise fault(f"rule '{name}': {key} is {entry.get(key)!r}", f"Write one of {', '.join(known)}")
+            raise fault(f"rule '{name}': {key} is {shown(entry.get(key))}", f"Write one of {', '.join(known)}")
+    description = entry.get("description", "")
+    if not isinstance(description, str) or not is_plain(description, lines=True):
+        raise fault(
+            f"rule '{name}': description is {shown(description)}", "Write a text, in quotes if it is not a word"
+        )
     bit = entry.get("bit")
     if not isinstance(bit, int) or isinstance(bit, bool) or not 0 <= bit < BITS:
         raise fault(
-            f"rule '{name}': bit is {bit!r}", f"Write a whole number from 0 to {BITS - 1} that no other rule has"
+            f"rule '{name}': bit is {shown(bit)}", f"Write a whole number from 0 to {BITS - 1} that no other rule has"
         )
     meters = _texts(entry.get("meters", ["*"]))
     if not meters:
-        raise fault(f"rule '{name}': meters is not a list of globs", 'Write e.g. meters: [cpu, "disk.*"]')
+        raise fault(
+            f"rule '{name}': meters is not a list of at most {MAX_GLOBS:,} globs", 'Write e.g. meters: [cpu, "disk.*"]'
+        )
     types = _texts(entry.get("types", list(TYPES)))
     if not types or not set(types) <= set(TYPES):
-        raise fault(f"rule '{name}': types is {entry.get('types')!r}", f"Write a list of {', '.join(TYPES)}")
+        raise fault(f"rule '{name}': types is {shown(entry.get('types'))}", f"Write a list of {', '.join(TYPES)}")
     numbers: dict[str, float] = {}
     for key, default in (("min", -math.inf), ("max", math.inf), ("tolerance_seconds", 300.0)):
-        value = entry.get(key, default)
-        if not isinstance(value, int | float) or isinstance(value, bool) or math.isnan(value):
-            raise fault(f"rule '{name}': {key} is {value!r}", "Write a number")
-        numbers[key] = float(value)
+        number = _number(entry.get(key, default))
+        if number is None:
+            raise fault(f"rule '{name}': {key} is {shown(entry.get(key))}", "Write a number")
+        numbers[key] = number
+    if not 0 <= numbers["tolerance_seconds"] <= MAX_TOLERANCE:
+        raise fault(
+            f"rule '{name}': tolerance_seconds is {shown(entry['tolerance_seconds'])}",
+            f"Write a number from 0 to {MAX_TOLERANCE:,}",
+        )
     if entry["check"] == "range" and not ("min" in entry or "max" in entry):
         raise fault(f"rule '{name}': a range needs min or max", "Set min, max or both")
+    if numbers["min"] == math.inf or numbers["max"] == -math.inf:
+        raise fault(f"rule '{name}': no volume is within min and max", "Write finite bounds, or leave one out")
     if numbers["min"] > numbers["max"]:
         raise fault(f"rule '{name}': min is above max", "Swap them")
     return Rule(
         name=name,
-        description=str(entry.get("description", "")),
+        description=description,
         bit=bit,
         check=entry["check"],
         severity=cast(Literal["critical", "warning"], entry["severity"]),
@@ -197,5 +221,18 @@ def _rule(entry: Any, path: Path) -> Rule:
     )
 
 
+def _number(value: Any) -> float | None:
+    """A number that is not NaN; None if it is none."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return None if math.isnan(number) else number
+
+
 def _texts(value: Any) -> list[str]:
-    return value if isinstance(value, list) and all(isinstance(item, str) for item in value) else []
+    if not isinstance(value, list) or len(value) > MAX_GLOBS:
+        return []
+    return value if all(isinstance(item, str) and len(item) <= MAX_NAME and is_plain(item) for item in value) else []

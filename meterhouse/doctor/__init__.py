@@ -23,6 +23,7 @@ CHECKS = (
     Check("clocks", stores.clocks, needs=WAREHOUSE),
     Check("lake", stores.lake),
     Check("lake commits", stores.lake_commits, needs=LAKE),
+    Check("history", stores.history, needs=WAREHOUSE + LAKE),
     Check("disk space", stores.disks, needs=LAKE),
     Check("stream", intake.stream, needs=WAREHOUSE, otherwise=intake.stream_without_warehouse),
     Check("conversion", intake.conversion, needs=WAREHOUSE + LAKE),

@@ -13,7 +13,9 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable, write_deltalake
 from sqlalchemy import func, select, text
 
-from meterhouse import times
+from meterhouse import catalog, times
+from meterhouse import history as followed
+from meterhouse.conversion import step as conversion
 from meterhouse.doctor.findings import Finding, age
 from meterhouse.private_files import make_folder
 from meterhouse.site import Site
@@ -67,6 +69,13 @@ def lake(site: Site) -> Iterator[Finding]:
         return
     site.lake.filesystem.rm_file(f"{site.lake.url}/{path}")
     yield Finding("lake", "ok", f"{site.lake.url}, samples at version {site.lake.version('samples')}")
+
+
+def history(site: Site) -> Iterator[Finding]:
+    """Whether the lake's tables are still those that the other steps have read, and not older ones."""
+    followed.check(site, catalog.FOLLOWER, catalog.TABLE, catalog.READER)
+    conversion.check_history(site)
+    yield Finding("history", "ok", "lake and warehouse are of one time")
 
 
 def lake_commits(site: Site) -> Iterator[Finding]:

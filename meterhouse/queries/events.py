@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 from meterhouse import times
 from meterhouse.filters import Filter, on_lake
 from meterhouse.site import Site
+from meterhouse.stores.lake_faults import retried
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
+@retried
 def events(
     site: Site,
     *,

@@ -10,11 +10,13 @@ from meterhouse.sample_quality.judge import judge, reason_names
 from meterhouse.sample_quality.points import view_carried, view_points
 from meterhouse.site import Site
 from meterhouse.stores.duck import quoted
+from meterhouse.stores.lake_faults import retried
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
+@retried
 def samples(
     site: Site,
     meter: str,

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from meterhouse.errors import MeterhouseError
 from meterhouse.site import Site
+from meterhouse.stores.lake_faults import file_of, retried
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,6 +30,7 @@ _PRAGMAS: Final = frozenset({"table_info", "table_xinfo", "table_list", "index_l
 """What a statement on SQLite may look up; these change nothing."""
 
 
+@retried
 def sql_on_lake(site: Site, query: str) -> "pa.Table":
     """One SELECT or EXPLAIN of DuckDB on the lake; its tables are views of their names.
 
@@ -48,6 +50,8 @@ def sql_on_lake(site: Site, query: str) -> "pa.Table":
         try:
             found = duck.sql(_reading(duck, query)).to_arrow_table()
         except duckdb.Error as error:
+            if file_of(error) is not None:  # not the query's fault
+                raise
             raise _refused(str(error), "lake") from None
     return found.rename_columns(distinct(found.column_names))
 

@@ -22,8 +22,10 @@ from meterhouse.sample_quality.judge import judge
 from meterhouse.sample_quality.points import view_carried, view_points
 from meterhouse.site import Site
 from meterhouse.stores.duck import one, quoted
+from meterhouse.stores.lake_faults import retried
 
 
+@retried
 def statistics(
     site: Site,
     meter: str,

@@ -1,7 +1,7 @@
 """The roll-up step: computes roll-ups of 5 minutes, 1 hour and 1 day from the good points of dirty event hours.
 
-The roll-ups go to the lake, the hourly and daily ones also to the warehouse. A run replaces whole hours and their days,
-so a second run changes nothing.
+The roll-ups go to the lake, the hourly and daily ones also to the warehouse, with what the good points say about series
+and resources. A run replaces whole hours and their days, so a second run changes nothing.
 """
 
 import time
@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import bindparam, delete, func, select, update
 
-from meterhouse import sql_files, times
-from meterhouse.catalog import Snapshot, mark_dirty, snapshot
+from meterhouse import computed, sql_files, times
+from meterhouse.catalog import Snapshot, mark_dirty, snapshot_to_compute
 from meterhouse.progress import Progress, no_progress
+from meterhouse.rollups.seen import note_series, record_seen, seen_in_days
 from meterhouse.sample_quality.groups import group_hours, present_hours
 from meterhouse.sample_quality.points import view_carried, view_points
 from meterhouse.sample_quality.spans import SpanTable, reaching, span_table
@@ -23,6 +24,7 @@ from meterhouse.sample_quality.step import Judged, judge_snapshot
 from meterhouse.site import Site
 from meterhouse.stores.bulk import bulk_insert
 from meterhouse.stores.duck import Connection, arrow, one
+from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.lake_replace import replace_spans
 from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import dirty_hours, rollup_1d, rollup_1h
@@ -65,12 +67,14 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
     with site.warehouse.lease("rollups") as rollups, site.warehouse.lease("sample_quality") as quality:
         site.lake.fence(rollups, "rollups")
         site.lake.fence(quality, "quarantine")
+        for table in computed.TABLES:
+            computed.reconcile(site, table)
         leases = _Leases(rollups, quality)
         rolled: set[datetime] = set()
         again: set[datetime] = set()  # became dirty by this run
 
         def dirty() -> tuple[Snapshot, list[datetime]]:
-            seen = snapshot(site)
+            seen = snapshot_to_compute(site)
             return seen, [h for h, state in seen.hours.items() if state.unrolled and (only is None or h in only)]
 
         def roll(seen: Snapshot, hours: list[datetime]) -> None:
@@ -79,18 +83,22 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
             done.hours += [hour for hour in hours if hour not in rolled]
             rolled.update(hours)
 
-        while True:
-            seen, hours = dirty()
-            hours = [hour for hour in hours if hour not in rolled or hour in again]
-            if not hours:
-                break
-            for number, group in enumerate(group_hours(site, seen.version, hours)):
-                if number:
-                    latest, waiting = dirty()
-                    if present := present_hours(waiting):
-                        roll(latest, present)
-                roll(seen, group)
-                progress(len(rolled), max(len(rolled), len(hours)))
+        @retried
+        def roll_all() -> None:
+            while True:
+                seen, hours = dirty()
+                hours = [hour for hour in hours if hour not in rolled or hour in again]
+                if not hours:
+                    break
+                for number, group in enumerate(group_hours(site, seen.version, hours)):
+                    if number:
+                        latest, waiting = dirty()
+                        if present := present_hours(waiting):
+                            roll(latest, present)
+                    roll(seen, group)
+                    progress(len(rolled), max(len(rolled), len(hours)))
+
+        roll_all()
         done.seconds = time.monotonic() - clock
         if done.hours:
             site.warehouse.record_run("rollups", started, {**vars(done), "hours": len(done.hours)})
@@ -98,7 +106,7 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
 
 
 def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledUp, leases: _Leases) -> list[datetime]:
-    """Roll up these hours; return the later hours that became dirty."""
+    """Roll up these hours; return the other hours that became dirty."""
     days = sorted({hour.date() for hour in hours})
     whole_days = times.spans(hour for day in days for hour in times.hours_of(day))
     of_days = set(days)
@@ -123,6 +131,7 @@ def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledU
         }
         (points,) = one(duck, "SELECT count(*) FROM steps")
         next_hours = _next_hours(duck, site, tiers[3600], wanted)
+        points_seen = seen_in_days(duck)
     with leases.rollups.begin() as connection:
         # Before the lake changes: after a kill in between, the next run would find no change, and skip these hours.
         mark_dirty(connection, next_hours, "a counter's previous point changed")
@@ -130,11 +139,11 @@ def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledU
         replaced = whole_days if seconds == 86400 else spans
         tier = {"granularity_s": seconds}
         replace_spans(site.lake, "rollups", rows, "bucket", replaced, tier, leases.rollups)
-    _record(site, seen, hours, days, tiers, leases.rollups)
+    newest_hours = _record(site, seen, hours, days, tiers, points_seen, leases.rollups)
     done.points += points
     done.rows += sum(rows.num_rows for rows in tiers.values())
     done.excluded += int(pc.sum(tiers[3600]["excluded"]).as_py() or 0)
-    return next_hours
+    return next_hours + newest_hours
 
 
 def _tier(duck: Connection, seconds: int, wanted: SpanTable) -> pa.Table:
@@ -168,22 +177,28 @@ def _record(
     hours: list[datetime],
     days: list[date],
     tiers: dict[int, pa.Table],
+    points_seen: pa.Table,
     lease: Lease,
-) -> None:
+) -> list[datetime]:
+    """Write the roll-ups and what follows from them to the warehouse; return the other hours that became dirty."""
     buckets = {3600: hours, 86400: [times.day_start(day) for day in days]}
     with lease.begin() as connection:
+        note_series(connection, days)
         for seconds, table in WAREHOUSE_TIERS.items():
             connection.execute(
                 delete(table).where(table.c.bucket == bindparam("start")),
                 [{"start": start} for start in buckets[seconds]],
             )
             bulk_insert(connection, table.name, tiers[seconds].drop_columns(["granularity_s", "event_day"]))
+        newest_hours = record_seen(connection, points_seen, days)
         connection.execute(
             update(dirty_hours)
             .where(dirty_hours.c.hour == bindparam("rolled_hour"))
             .values(rolled_marks=bindparam("marks_seen"), rolled_at=times.now()),
             [{"rolled_hour": hour, "marks_seen": seen.hours[hour].marks} for hour in hours],
         )
+        computed.record(site, connection, "rollups")
+    return newest_hours
 
 
 def points_by_hour(site: Site, limit: int) -> dict[datetime, int]:

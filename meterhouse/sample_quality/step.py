@@ -1,5 +1,6 @@
 """The quality step: judges the points of dirty event hours, and lists those that break a rule in `quarantine`."""
 
+import json
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -8,10 +9,10 @@ from string import Template
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import bindparam, delete, update
+from sqlalchemy import bindparam, delete, select, update
 
-from meterhouse import sql_files, times
-from meterhouse.catalog import Snapshot, snapshot
+from meterhouse import computed, sql_files, times
+from meterhouse.catalog import Snapshot, snapshot_to_compute
 from meterhouse.progress import Progress, no_progress
 from meterhouse.sample_quality.groups import group_hours
 from meterhouse.sample_quality.judge import judge, reason_names
@@ -20,9 +21,10 @@ from meterhouse.sample_quality.spans import span_table
 from meterhouse.site import Site
 from meterhouse.stores.bulk import bulk_insert
 from meterhouse.stores.duck import arrow, one
+from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.lake_replace import replace_spans
 from meterhouse.stores.leases import Lease
-from meterhouse.stores.warehouse_tables import dirty_hours, quality_daily
+from meterhouse.stores.warehouse_tables import dirty_hours, quality_daily, runs
 
 
 @dataclass
@@ -48,13 +50,32 @@ def judge_hours(site: Site, only: set[datetime] | None = None, *, progress: Prog
     started, clock = times.now(), time.monotonic()
     with site.warehouse.lease("sample_quality") as lease:
         site.lake.fence(lease, "quarantine")
-        seen = snapshot(site)
-        hours = [hour for hour, state in seen.hours.items() if state.unjudged and (only is None or hour in only)]
-        judge_snapshot(site, seen, hours, done, lease, progress)
+        computed.reconcile(site, "quarantine")
+        _judge_dirty(site, only, done, lease, progress)
         done.seconds = time.monotonic() - clock
         if done.hours:
             site.warehouse.record_run("sample_quality", started, {**vars(done), "hours": len(done.hours)})
     return done
+
+
+@retried
+def _judge_dirty(site: Site, only: set[datetime] | None, done: Judged, lease: Lease, progress: Progress) -> None:
+    seen = snapshot_to_compute(site)
+    hours = [hour for hour, state in seen.hours.items() if state.unjudged and (only is None or hour in only)]
+    judge_snapshot(site, seen, [hour for hour in hours if hour not in done.hours], done, lease, progress)
+
+
+def judged_last(site: Site) -> tuple[int, int, int]:
+    """Of the last quality run: the points, those that were excluded, and those that broke a warning rule.
+
+    A point that broke two warning rules counts twice.
+    """
+    query = select(runs.c.figures).where(runs.c.step == "sample_quality").order_by(runs.c.started_at.desc()).limit(1)
+    with site.warehouse.read() as connection:
+        found = json.loads(connection.execute(query).scalar() or "{}")
+    warnings = {rule.name for rule in site.rules.rules if rule.severity == "warning"}
+    warned = sum(count for rule, count in found.get("flagged", {}).items() if rule in warnings)
+    return found.get("points", 0), found.get("excluded", 0), warned
 
 
 def judge_snapshot(
@@ -120,3 +141,4 @@ def _record(site: Site, seen: Snapshot, hours: list[datetime], daily: pa.Table, 
             .values(judged_marks=bindparam("marks_seen"), judged_at=times.now()),
             [{"judged_hour": hour, "marks_seen": seen.hours[hour].marks} for hour in hours],
         )
+        computed.record(site, connection, "quarantine")

@@ -1,9 +1,10 @@
 """The lake: Delta tables on a local folder or S3, read by DuckDB, and plain files beside them."""
 
 import contextlib
+import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+import duckdb
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -21,11 +22,11 @@ from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from meterhouse import times
-from meterhouse.errors import Conflict, MeterhouseError
+from meterhouse.errors import Conflict, Damaged, MeterhouseError, Replaced
 from meterhouse.extras import require
 from meterhouse.private_files import make_folder
 from meterhouse.settings import Settings
-from meterhouse.stores import duck
+from meterhouse.stores import duck, lake_commits, lake_faults, lake_repair
 from meterhouse.stores.lake_files import DataFile, write
 from meterhouse.stores.lake_tables import GROWN, LANDING_TABLES, TABLES
 from meterhouse.times import Span
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
     from meterhouse.stores.leases import Lease
+
+logger = logging.getLogger(__name__)
 
 SWAPS = "swaps"
 """The application transaction that counts the commits that replace files of a table."""
@@ -51,6 +54,9 @@ BYTES = "meterhouse.bytes"
 """Commit metadata key for the number of bytes of an append's rows, if its writer gives it."""
 
 NOTHING: Mapping[str, int] = {}
+
+MEND = "Run `meterhouse doctor --mend`"
+"""What to do about a damaged file, or a table that went back."""
 
 PROPERTIES = {
     "delta.checkpointInterval": "100",
@@ -77,6 +83,7 @@ class Lake:
         storage_options: delta-rs's options for the object store; empty for a folder.
         commit_lock: a lock by table name, taken around each commit if the object store itself cannot keep two
             racing commits apart.
+        compared: whether this process has compared the computed tables with what the warehouse has recorded of them.
     """
 
     url: str
@@ -86,6 +93,7 @@ class Lake:
     commit_lock: Callable[[str], AbstractContextManager[object]] = lambda name: contextlib.nullcontext()
     _open: dict[str, DeltaTable] = field(default_factory=dict, repr=False)
     notes_written: bool = False
+    compared: bool = False
     _written: list[Path] = field(default_factory=list, repr=False)
 
     @classmethod
@@ -127,15 +135,38 @@ class Lake:
             if known is not None:
                 known.update_incremental()
                 return known
-            try:
-                known = DeltaTable(self.uri(name), storage_options=self.storage_options)
-                self._add_columns(name, known)
-            except TableNotFoundError:
-                known = self._create(name)
+            known = self._opened_table(name)
+            self._add_columns(name, known)
         except (OSError, DeltaError) as error:
             raise self.unreachable(name, error) from error
         self._open[name] = known
         return known
+
+    def _opened_table(self, name: str) -> DeltaTable:
+        """Open a table, without the end of its log if that was cut by a power failure; or create it."""
+        log, aside = f"{self.uri(name)}/_delta_log", self.aside(name)
+        for repair in (lake_repair.take_out_cut_end, lake_repair.take_out_checkpoints):
+            try:
+                known = DeltaTable(self.uri(name), storage_options=self.storage_options)
+                # delta-rs takes an empty commit for one without actions.
+                if lake_commits.parse(self.get(lake_commits.path_of(name, known.version()))) is not None:
+                    return known
+            except TableNotFoundError:
+                return self._create(name)
+            except FileNotFoundError:  # the checkpoint is newer than the log that is left
+                return known
+            except DeltaError:
+                pass
+            for moved in repair(self.filesystem, log, aside):
+                logger.warning("the lake's table %s: a file of its log was empty or cut, and is now %s", name, moved)
+        try:
+            return DeltaTable(self.uri(name), storage_options=self.storage_options)
+        except TableNotFoundError:
+            return self._create(name)
+
+    def aside(self, name: str) -> str:
+        """The folder for damaged files of a table, beside the tables."""
+        return f"{self.url}/damaged/{name}"
 
     def _create(self, name: str) -> DeltaTable:
         schema, partitions = TABLES[name]
@@ -195,6 +226,7 @@ class Lake:
         *,
         transaction: tuple[str, int] | None = None,
         after: int | None = None,
+        beside: Mapping[str, int] = NOTHING,
         lease: "Lease | None" = None,
         note: Mapping[str, str] | None = None,
     ) -> int:
@@ -204,6 +236,7 @@ class Lake:
             rows: columns as the table's schema.
             transaction: (application, version) recorded in the same commit.
             after: what the application must have recorded before, 0 for nothing; None for anything lower.
+            beside: see `commit`.
             lease: the lease that the step holds, if it needs one.
             note: further commit metadata.
 
@@ -216,7 +249,14 @@ class Lake:
         expected = {transaction[0]: after} if transaction and after is not None else {}
         try:
             return self.commit(
-                name, files, rows.num_rows, transactions=transactions, after=expected, lease=lease, note=note
+                name,
+                files,
+                rows.num_rows,
+                transactions=transactions,
+                after=expected,
+                beside=beside,
+                lease=lease,
+                note=note,
             )
         except Conflict:
             self.discard(name, files)
@@ -255,7 +295,7 @@ class Lake:
     def discard(self, name: str, files: list[DataFile]) -> None:
         """Delete written files that will not be committed. Files that are in the table stay."""
         # The answer to a commit may be lost on its way from an object store, which then refuses a second one.
-        live = self._live(name) if files and self.storage_options else set()
+        live = self.live(name) if files and self.storage_options else set()
         for file in files:
             if file.path in live:
                 continue
@@ -270,6 +310,7 @@ class Lake:
         *,
         transactions: Mapping[str, int],
         after: Mapping[str, int] = NOTHING,
+        beside: Mapping[str, int] = NOTHING,
         lease: "Lease | None" = None,
         note: Mapping[str, str] | None = None,
     ) -> int:
@@ -281,6 +322,7 @@ class Lake:
             rows: how many rows they have, all together.
             transactions: application → version, recorded in the same commit.
             after: application → version that it must have recorded before, 0 for nothing.
+            beside: further numbers to record as application transactions, in no order.
             lease: the lease that the step holds, if it needs one.
             note: further commit metadata.
 
@@ -297,7 +339,7 @@ class Lake:
         properties = CommitProperties(
             custom_metadata={ROWS: str(rows), **(note or {})},
             app_transactions=[
-                *(Transaction(*transaction) for transaction in transactions.items()),
+                *(Transaction(*transaction) for transaction in {**transactions, **beside}.items()),
                 *_fence(table, lease),
             ],
         )
@@ -319,7 +361,7 @@ class Lake:
             raise self.unreachable(name, error) from error
         except (OSError, DeltaError) as error:
             # The commit may have succeeded: the steps after it can fail too.
-            if not files or files[0].path not in self._live(name):
+            if not files or files[0].path not in self.live(name):
                 if not self.storage_options:  # an object store may still be processing the request
                     self.discard(name, files)  # otherwise each attempt leaves one more on a full disk
                 raise self.unreachable(name, error) from error
@@ -327,7 +369,7 @@ class Lake:
         self.wrote(name, *(f"_delta_log/{version:020}.json" for version in range(before + 1, reached + 1)))
         return reached
 
-    def _live(self, name: str) -> set[str]:
+    def live(self, name: str) -> set[str]:
         """The paths of the table's files."""
         return set(self.actions(name)["path"].to_pylist())
 
@@ -386,7 +428,7 @@ class Lake:
             raise self.unreachable(name, error) from error
         except (OSError, DeltaError) as error:
             # The commit may have succeeded: the steps after it can fail too.
-            if not added or added[0].path not in self._live(name):
+            if not added or added[0].path not in self.live(name):
                 raise self.unreachable(name, error) from error
         return self.version(name)
 
@@ -440,7 +482,8 @@ class Lake:
         pieces: call again from the returned version.
 
         Raises:
-            MeterhouseError: a commit after the version is no longer in the table's log.
+            Replaced: a commit after the version is no longer in the table's log, or its files were replaced since.
+            Damaged: a file cannot be read.
         """
         table = self.table(name)
         newest = table.version() if until is None else min(until, table.version())
@@ -449,46 +492,106 @@ class Lake:
         wanted: list[dict[str, Any]] = []
         rows = size = 0
         upto = after
-        for version in range(after + 1, newest + 1):
-            info, added = self._commit(name, version)
-            if _is_append(info):
-                more_rows = int(info.get(ROWS) or info.get("operationMetrics", {}).get("num_added_rows", 0))
-                more_bytes = int(info.get(BYTES, 0))
+        for commit in self.commits(name, after, newest):
+            if is_append(commit):
+                more_rows = int(
+                    commit.info.get(ROWS) or commit.info.get("operationMetrics", {}).get("num_added_rows", 0)
+                )
+                more_bytes = int(commit.info.get(BYTES, 0))
                 if wanted and (rows + more_rows > max_rows or size + more_bytes > max_bytes):
                     break
-                wanted += added
+                wanted += commit.added
                 rows += more_rows
                 size += more_bytes
-            upto = version
+            upto = commit.version
         schema, _ = TABLES[name]
         pieces = [self.rows_of(name, add["path"], add["partitionValues"]) for add in wanted]
         return Appended(pa.concat_tables([schema.empty_table(), *pieces]), upto)
 
-    def _commit(self, name: str, version: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """A commit's information and the files that it added, from the table's log (Delta protocol, "Actions").
+    def read_commit(self, name: str, version: int) -> lake_commits.Commit | None:
+        """A commit of a table; None if the log does not have it, or no longer.
 
         Raises:
-            MeterhouseError: the commit is no longer in the log.
+            Damaged: it is empty or cut.
+            MeterhouseError: the lake cannot be reached.
         """
+        path = lake_commits.path_of(name, version)
         try:
-            text = bytes(self.filesystem.cat_file(f"{self.uri(name)}/_delta_log/{version:020}.json"))
+            text = self.get(path)
         except FileNotFoundError:
-            raise MeterhouseError(
-                f"commit {version} of {name} is no longer in its log, so what it added is unknown",
-                where=self.uri(name),
-                hint="A step has been behind for longer than the log is kept (30 days)",
-            ) from None
+            return None
         except OSError as error:
             raise self.unreachable(name, error) from error
-        info: dict[str, Any] = {}
-        added: list[dict[str, Any]] = []
-        for line in text.splitlines():
-            action = orjson.loads(line)
-            if "commitInfo" in action:
-                info = action["commitInfo"]
-            elif "add" in action:
-                added.append(action["add"])
-        return info, added
+        commit = lake_commits.commit_of(text, str(self.table(name).metadata().id), version)
+        if commit is None:
+            raise Damaged(
+                f"commit {version} of the lake's table {name} is empty or cut",
+                where=f"{self.url}/{path}",
+                hint=MEND,
+            )
+        return commit
+
+    def commits(self, name: str, after: int, until: int) -> Iterator[lake_commits.Commit]:
+        """The commits after a version, up to and including `until`.
+
+        Raises:
+            Replaced: a commit is no longer in the log.
+            Damaged: a commit is empty or cut.
+        """
+        for version in range(after + 1, until + 1):
+            commit = self.read_commit(name, version)
+            if commit is None:
+                raise Replaced(
+                    f"commit {version} of {name} is no longer in its log, so what it added is unknown",
+                    where=self.uri(name),
+                    hint="A step has been behind for longer than the log is kept (30 days)",
+                )
+            yield commit
+
+    def appended_hours(self, name: str, after: int) -> set[str]:
+        """The arrival hours of the rows that were appended after a version.
+
+        Raises:
+            Replaced: a commit after the version is no longer in the table's log.
+        """
+        return {
+            str(action["partitionValues"]["arrival_hour"])
+            for commit in self.commits(name, after, self.version(name))
+            if is_append(commit)
+            for action in commit.added
+        }
+
+    def unchanged_until(self, name: str, version: int) -> int:
+        """The newest version that has the same rows as this one: only seals came in between.
+
+        Raises:
+            Replaced: a commit after the version is no longer in the table's log.
+        """
+        same = version
+        for commit in self.commits(name, version, self.version(name)):
+            if commit.changes_data:
+                break
+            same = commit.version
+        return same
+
+    def same_rows(self, name: str, version: int) -> int:
+        """A version that has the same rows as this one, and whose files are still there.
+
+        If rows came after it, and files of it were replaced after that, the newest version is returned, which has
+        further rows.
+        """
+        newest = self.version(name)
+        try:
+            same = self.unchanged_until(name, version)
+            replaced = any(commit.removed for commit in self.commits(name, same, newest))
+        except Replaced:
+            return newest
+        return newest if replaced else same
+
+    def reopen(self, name: str) -> None:
+        """Forget what is known of a table, because it may have been replaced as a whole, and open it again."""
+        self._open.pop(name, None)
+        self.table(name)
 
     def read_file(self, name: str, path: str, columns: list[str]) -> pa.Table:
         """Columns of a data file, none of them the partition's.
@@ -499,21 +602,68 @@ class Lake:
             columns: which.
 
         Raises:
-            MeterhouseError: the file cannot be read.
+            Replaced: the file is no longer in the table, and was deleted.
+            Damaged: the file cannot be read.
         """
-        place = f"{self.uri(name)}/{unquote(path)}"
         try:
-            with self.filesystem.open(place) if self.storage_options else Path(place).open("rb") as handle:
+            with self._opened(name, path) as handle:
                 return pq.ParquetFile(handle).read(columns)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise self.unreachable(name, error) from error
+        except (OSError, pa.ArrowException) as error:
+            raise self.file_fault(name, path, error) from error
+
+    def pieces(self, name: str, partitions: Mapping[str, Iterable[Any]], max_rows: int) -> Iterator[pa.Table]:
+        """The rows of some partitions, in tables of at most `max_rows` rows.
+
+        Raises:
+            Replaced: a file was replaced and deleted meanwhile.
+            Damaged: a file cannot be read.
+        """
+        for uri in self.files(name, partitions=partitions):
+            path = uri.removeprefix(f"{self.uri(name)}/")
+            partition = dict(part.split("=", 1) for part in unquote(path).split("/")[:-1])
+            try:
+                with self._opened(name, path) as handle:
+                    for batch in pq.ParquetFile(handle).iter_batches(max_rows):
+                        yield self._completed(name, pa.table(batch), partition)
+            except (OSError, pa.ArrowException) as error:
+                raise self.file_fault(name, path, error) from error
+
+    def _opened(self, name: str, path: str) -> Any:
+        place = f"{self.uri(name)}/{unquote(path)}"
+        return self.filesystem.open(place) if self.storage_options else Path(place).open("rb")
+
+    def file_fault(self, name: str, path: str, error: Exception) -> MeterhouseError:
+        """The error for a data file that cannot be read: `Replaced`, or `Damaged` if the table still has it."""
+        where = f"{self.uri(name)}/{unquote(path)}"
+        if path not in self.live(name):
+            return Replaced(
+                f"a file of the lake's table {name} was replaced and deleted while it was needed",
+                where=where,
+                hint="Try again. If it happens often, set METERHOUSE_VACUUM_HOURS to more",
+            )
+        if not self.filesystem.exists(where):
+            return Damaged(f"a data file of the lake's table {name} is missing", where=where, hint=MEND)
+        said = lake_faults.first_line(error)
+        if isinstance(error, PermissionError):
+            hint = "Let this user read the lake"
+            return MeterhouseError(f"a data file of the lake's table {name} cannot be read", where=where, hint=hint)
+        return Damaged(f"a data file of the lake's table {name} cannot be read: {said}", where=where, hint=MEND)
 
     def rows_of(self, name: str, path: str, partition: Mapping[str, Any]) -> pa.Table:
         """All rows of a data file."""
         schema, partitions = TABLES[name]
         rows = self.read_file(name, path, [column for column in schema.names if column not in partitions])
-        for column, value in partition.items():
-            rows = rows.append_column(column, pa.repeat(pa.scalar(value).cast(schema.field(column).type), len(rows)))
+        return self._completed(name, rows, partition)
+
+    def _completed(self, name: str, rows: pa.Table, partition: Mapping[str, Any]) -> pa.Table:
+        """A file's rows with the columns of its partition, and null in those that it lacks."""
+        schema, _ = TABLES[name]
+        for column in schema:
+            if column.name in partition:
+                value = pa.scalar(partition[column.name]).cast(column.type)
+                rows = rows.append_column(column.name, pa.repeat(value, len(rows)))
+            elif column.name not in rows.column_names:
+                rows = rows.append_column(column.name, pa.nulls(len(rows), column.type))
         return rows.select(schema.names).cast(schema)
 
     def actions(self, name: str, version: int | None = None) -> pa.Table:
@@ -566,12 +716,29 @@ class Lake:
 
     # -- DuckDB ---------------------------------------------------------------------------------------------
 
-    def connect(self) -> duck.Connection:
-        """A DuckDB connection in memory, in UTC, spilling to disk, that can read the lake's files."""
-        connection = duck.connect(self.memory_limit, str(self.spill) if self.spill is not None else None)
-        if self.storage_options:
-            connection.register_filesystem(self.filesystem)
-        return connection
+    @contextlib.contextmanager
+    def connect(self) -> Iterator[duck.Connection]:
+        """A DuckDB connection in memory, in UTC, spilling to disk, that can read the lake's files.
+
+        Raises:
+            Replaced: a file that a query needs was replaced and deleted meanwhile; see `lake_faults.retried`.
+            Damaged: a file that a query needs cannot be read.
+        """
+        with duck.connect(self.memory_limit, str(self.spill) if self.spill is not None else None) as connection:
+            if self.storage_options:
+                connection.register_filesystem(self.filesystem)
+            try:
+                yield connection
+            except (duckdb.Error, OSError) as error:
+                if (found := lake_faults.file_of(error)) is not None:
+                    raise self.file_fault(*found, error) from error
+                if isinstance(error, duckdb.IOException):
+                    raise MeterhouseError(
+                        f"DuckDB cannot read or write: {lake_faults.first_line(error)}",
+                        where=self.url,
+                        hint="Check the lake's disk or object store, and the free space of METERHOUSE_HOME",
+                    ) from error
+                raise
 
     def lock(self, connection: duck.Connection) -> None:
         """Let a connection reach nothing but the lake's tables from now on; see `duck.lock`."""
@@ -708,6 +875,7 @@ def _overlap(low: pa.ChunkedArray, high: pa.ChunkedArray, spans: Sequence[Span])
     return pc.or_(pa.array(found), pc.or_(pc.is_null(low), pc.is_null(high)).combine_chunks())
 
 
-def _is_append(commit: Mapping[str, Any]) -> bool:
-    mode = str(commit.get("operationParameters", {}).get("mode", "")).lower()
-    return commit.get("operation") == "WRITE" and mode == "append" and not {SEAL, REPLACE} & set(commit)
+def is_append(commit: lake_commits.Commit) -> bool:
+    """Whether the commit added rows, as a landing, a conversion or a load does."""
+    mode = str(commit.info.get("operationParameters", {}).get("mode", "")).lower()
+    return commit.info.get("operation") == "WRITE" and mode == "append" and not {SEAL, REPLACE} & set(commit.info)

@@ -21,11 +21,11 @@ from meterhouse.errors import MeterhouseError, Unavailable
 from meterhouse.private_files import FILE_MODE, make_file, make_folder
 from meterhouse.settings import Settings, without_password
 from meterhouse.stores.leases import Lease, hold
-from meterhouse.stores.warehouse_tables import followed, metadata, runs
+from meterhouse.stores.warehouse_tables import metadata, runs
 
 log = logging.getLogger(__name__)
 
-HEAD_REVISION = "0006"
+HEAD_REVISION = "0008"
 """The newest migration in `sql/migrations/versions`; a test holds the two equal."""
 
 
@@ -233,12 +233,6 @@ class Warehouse:
         return hold(self, name, wait_seconds)
 
     # -- bookkeeping ----------------------------------------------------------------------------------------
-
-    def followed_version(self, follower: str) -> int:
-        """The version up to which a follower has read its table; 0 at first, when the table is empty."""
-        with self.read() as connection:
-            found = connection.execute(select(followed.c.version).where(followed.c.follower == follower)).scalar()
-        return int(found) if found is not None else 0
 
     def record_run(self, step: str, started_at: datetime, figures: dict[str, Any]) -> None:
         """Store a step's figures: what it did, from when to when."""

@@ -56,8 +56,10 @@ series = Table(
     Column("resource_id", Text),
     Column("project_id", Text),
     Column("user_id", Text),
-    Column("first_seen", UtcTime, nullable=False),
-    Column("last_seen", UtcTime, nullable=False),
+    Column("first_seen", UtcTime),
+    Column("last_seen", UtcTime),
+    Column("first_point_at", UtcTime, nullable=False),
+    Column("last_point_at", UtcTime, nullable=False),
     Index("series_by_meter", "meter"),
     Index("series_by_resource", "resource_id"),
     Index("series_by_project", "project_id"),
@@ -70,8 +72,8 @@ resources = Table(
     Column("resource_id", Text, primary_key=True),
     Column("project_id", Text),
     Column("user_id", Text),
-    Column("first_sample_at", UtcTime, nullable=False),
-    Column("last_sample_at", UtcTime, nullable=False),
+    Column("first_sample_at", UtcTime),
+    Column("last_sample_at", UtcTime),
     Column("metadata_id", BigInteger),
     Index("resources_by_project", "project_id"),
 )
@@ -88,6 +90,8 @@ followed = Table(
     metadata,
     Column("follower", Text, primary_key=True),
     Column("version", BigInteger, nullable=False),
+    Column("mark", BigInteger),
+    Column("committed_at", UtcTime),
     comment="Up to which version of a lake table the warehouse has taken it in.",
 )
 

@@ -10,17 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import at, drop, notification, polled, polling
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # BackfillPolicy is beta in this version of Dagster, and says so at each use
-    import dagster as dg
-
-    import definitions
-    from assets import resources
-    from assets.partitions import hour_key
-    from assets.runs import DIRTY
-    from sensors import dirty_hours, stream, webhooks
+from builders import at, drop, land_points, notification, point, polled, polling
+from sqlalchemy import update
 
 from meterhouse import settings as settings_module
 from meterhouse import times
@@ -28,7 +19,23 @@ from meterhouse.alarms.evaluate import evaluate
 from meterhouse.catalog import snapshot
 from meterhouse.demo.cloud import SimulatedCloud
 from meterhouse.demo.receiver import WebhookReceiver
+from meterhouse.doctor import findings_of
+from meterhouse.settings import read_settings
 from meterhouse.site import Site
+from meterhouse.stores import warehouse_tables
+
+with warnings.catch_warnings(), pytest.MonkeyPatch.context() as environment:
+    warnings.simplefilter("ignore")  # BackfillPolicy is beta in this version of Dagster, and says so at each use
+    environment.setenv("METERHOUSE_PARTITIONS_FROM", "2024-01-01")
+    settings_module.settings.cache_clear()
+    import dagster as dg
+
+    import definitions
+    from assets import partitions, resources
+    from assets.partitions import hour_key
+    from assets.runs import DIRTY
+    from sensors import dirty_hours, stream, webhooks
+settings_module.settings.cache_clear()
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::dagster.BetaWarning")]
 
@@ -132,14 +139,19 @@ def test_a_day_of_a_cloud_goes_through_every_asset(here: Site, instance: dg.Dags
     judged = run(instance, "recompute", tags=range_tags(hours))
     assert judged["sample_quality"]["dagster/row_count"] == collected["samples"]["dagster/row_count"]
     assert judged["sample_quality"]["excluded"] == planted.excluded
-    assert judged["rollups"]["excluded"] == planted.excluded
+    assert judged["rollups"]["excluded_in_these_hours"] == planted.excluded
+    assert judged["rollups"]["hours_recomputed"] == judged["sample_quality"]["hours"] >= len(hours)
+    assert 1 <= judged["rollups"]["days_recomputed"] <= judged["rollups"]["hours_recomputed"]
     assert "data:image/svg+xml" in judged["rollups"]["latest_hours"]
     assert not snapshot(here).hours
 
+    points = judged["sample_quality"]["dagster/row_count"]
+    assert judged["few_points_are_flagged"]["points"] == points
+    assert judged["few_points_are_flagged"]["passed"]
+
     checks = run(instance, "quality_checks")
     assert checks["good_points_keep_the_rules"]["passed"]
-    assert checks["good_points_keep_the_rules"]["points"] > 0
-    assert checks["few_points_are_flagged"]["passed"]
+    assert checks["good_points_keep_the_rules"]["points"] == checks["good_points"]["points"] > 0
 
     archived = run(instance, "archive_day", partition_key=str(today))
     assert "samples" in archived["archive"]["manifest"]
@@ -163,7 +175,7 @@ def test_a_backfill_of_hours_recomputes_them_although_nothing_new_came(
     tags = {name: value for name, value in range_tags(hours).items() if name != DIRTY}
     done = run(instance, "recompute", tags=tags)
     assert done["sample_quality"]["dagster/row_count"] == 3
-    assert done["rollups"]["points"] == 3
+    assert done["rollups"]["points_of_these_days"] == 3
     assert not snapshot(here).hours
 
 
@@ -246,6 +258,35 @@ def test_the_webhook_sensor_delivers_what_is_due(here: Site, instance: dg.Dagste
         assert evaluate(here).transitions == [("high", "insufficient data", "alarm")]
         result = tick()
         assert [call.body["current"] for call in receiver.calls] == ["alarm"]
-        (event,) = result.asset_events
+        event, check = result.asset_events
         assert event.metadata["delivered"].value == 1
+        assert (check.check_name, check.passed) == ("notifications_are_delivered", True)
         assert "nothing is due" in str(tick().skip_message)
+
+
+def test_the_doctors_findings_are_asset_checks_in_the_same_words(here: Site, instance: dg.DagsterInstance) -> None:
+    land_points(here, [point(1.0)])
+    with here.warehouse.begin() as connection:
+        connection.execute(update(warehouse_tables.dirty_hours).values(marked_at=times.now() - 3 * times.HOUR))
+    result = definitions.defs.resolve_job_def("alarms").execute_in_process(instance=instance)
+    found = {check.check_name: check for check in result.get_asset_check_evaluations()}
+    assert not found["rollups_keep_up"].passed
+    assert found["rollups_keep_up"].description == str(findings_of(here, "dirty hours")[0])
+    assert found["conversion_keeps_up"].passed
+    assert found["notifications_are_delivered"].passed
+
+
+def test_partitions_begin_with_the_first_day_that_has_points(site: Site, tmp_path: Path) -> None:
+    present = times.now()
+    today, far = str(present.date()), present - timedelta(days=20_000)
+    assert partitions.first_day(read_settings(home=tmp_path / "none"), present) == today
+    assert not (tmp_path / "none").exists()
+    assert partitions.first_day(site.settings, present) == today
+    land_points(site, [point(1.0, present + timedelta(days=9)), point(1.0, far)])  # clocks that were wrong
+    assert partitions.first_day(site.settings, present) == today
+    land_points(site, [point(1.0, present - timedelta(days=9))])
+    assert partitions.first_day(site.settings, present) == str((present - timedelta(days=9)).date())
+    given = read_settings(home=site.settings.home_path, partitions_from="2025-03-01")
+    assert partitions.first_day(given, present) == "2025-03-01"
+    gone = read_settings(home=tmp_path / "none", warehouse_url="postgresql+psycopg://u:p@127.0.0.1:1/none")
+    assert partitions.first_day(gone, present) == today

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from meterhouse import times
@@ -109,6 +110,41 @@ def test_the_ui_shows_the_assets_their_lineage_and_metadata(demo: Demo, browser_
         page.get_by_text("The usage of each project on a day").first.wait_for(timeout=60_000)
         browser.close()
     assert not errors
+
+
+CHECKS = """
+{assetNodes {
+  assetKey {path}
+  targetingInstigators {__typename}
+  partitionStats {numMaterializing numFailed}
+  assetChecksOrError {... on AssetChecks {checks {
+    name canExecuteIndividually executionForLatestMaterialization {status}
+  }}}
+}}
+"""
+
+
+def test_every_check_counts_for_the_newest_materialization_and_can_be_executed_alone(demo: Demo) -> None:
+    def nodes() -> list[dict[str, Any]]:
+        answer = httpx.post(f"{demo.url}/graphql", json={"query": CHECKS}, timeout=60).json()
+        return list(answer["data"]["assetNodes"])
+
+    def checks() -> list[dict[str, Any]]:
+        return [check for node in nodes() for check in node["assetChecksOrError"].get("checks", ())]
+
+    def evaluated() -> list[str]:
+        found = {check["name"]: check["executionForLatestMaterialization"] for check in checks()}
+        return [name for name, each in found.items() if each is None or each["status"] not in ("SUCCEEDED", "FAILED")]
+
+    deadline = time.monotonic() + 150  # `alarms` runs each minute
+    while missing := evaluated():
+        assert time.monotonic() < deadline, missing
+        time.sleep(0.5)
+    assert {check["canExecuteIndividually"] for check in checks()} == {"CAN_EXECUTE"}
+    for node in nodes():
+        name = node["assetKey"]["path"][-1]
+        assert node["targetingInstigators"], name
+        assert not (node["partitionStats"] or {}).get("numMaterializing"), name
 
 
 def test_the_pictures_of_the_documentation_can_be_taken(demo: Demo, browser_path: str, tmp_path: Path) -> None:

@@ -1,12 +1,16 @@
 """A process that is killed at the worst times loses nothing and counts nothing twice: the next completes its work."""
 
 import multiprocessing
+import os
 import random
 import signal
+import time
+from pathlib import Path
 from typing import Any
 
 import kill_steps
 import pytest
+from brokers import wait_for
 from builders import at, count, drop, notification, polled, polling, rows, warehouse_rows
 from conftest import OpenSite
 from reference import TIERS, assert_same, in_lake, in_warehouse
@@ -68,6 +72,25 @@ def work(site: Site, fault: str = "") -> int:
     return process.exitcode
 
 
+PAUSES = {
+    "before the samples": APPEND.format(name="samples", nth=1),
+    "between samples and events": APPEND.format(name="events", nth=1),
+    "between conversion and catalog": "before(catalog, '_add_samples')",
+    "before the quarantine": REPLACE.format(name="quarantine", nth=1),
+    "between quarantine and its record": "before(sample_quality, '_record')",
+    "between the check of a lease and its commit": "before(DeltaTable, 'create_write_transaction', nth=7)",
+    "before the marks of later hours": "after(rollups, '_next_hours')",
+    "between two tiers": REPLACE.format(name="rollups", nth=2),
+    "between rollups and their record": "before(rollups, '_record')",
+    "between the sealed file and the swap": SWAP.format(place="before", name="samples"),
+    "between the swap and its manifest": "before(archive, '_record')",
+}
+"""Moments between two writes of a step. The commits of the fourth are those of landing, conversion and quality."""
+
+ALWAYS = ("between samples and events", "between two tiers", "between the check")
+"""Which of them are tried by `make test`; `make soak` tries all."""
+
+
 def messages(seed: int = 5) -> list[Any]:
     """Events, polled counters and gauges with bad points, redelivered messages and lines that are not messages."""
     rng = random.Random(seed)
@@ -92,8 +115,12 @@ def first_file(site: Site) -> None:
 
 def second_file(site: Site) -> None:
     """The rest, and a point that comes late: it changes the increase of a later hour that was rolled up."""
+    drop(site.settings.spool, "b.jsonl", rest())
+
+
+def rest() -> list[Any]:
     late = polling("late", [polled(400.0, at(59.5), meter="cpu", type="cumulative", message_id="late")])
-    drop(site.settings.spool, "b.jsonl", [*messages()[30:], late, messages()[4]])
+    return [*messages()[30:], late, messages()[4]]
 
 
 def facts(site: Site) -> dict[str, Any]:
@@ -198,3 +225,37 @@ def test_repeated_kills_each_a_little_later_change_nothing(
         assert ended[0] == -signal.SIGKILL
         assert work(site) == 0
     assert_undisturbed(site, undisturbed)
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [m for m in PAUSES if "METERHOUSE_TEST_SOAK_SECONDS" in os.environ or any(each in m for each in ALWAYS)],
+)
+def test_a_pause_longer_than_the_lease_changes_nothing(
+    open_site: OpenSite, undisturbed: tuple[dict[str, Any], list[Any], list[Any]], moment: str
+) -> None:
+    site = open_site()
+    first_file(site)
+    assert work(site) == 0
+    drop(site.settings.spool, "b.jsonl", rest()[:8])
+    place, _, where = PAUSES[moment].partition("(")
+    how = (site.settings.home_path, site.settings.warehouse, f"paused({place}, {where}", SET_BACK)
+    process = PROCESSES.Process(target=kill_steps.run, args=how)
+    process.start()
+    assert process.pid
+    try:
+        wait_for(lambda: state(process.pid) in "TZ", "the pause", 60)
+        assert state(process.pid) == "T"
+        time.sleep(1.1)
+        drop(site.settings.spool, "c.jsonl", rest()[8:])
+        assert work(site) == 0
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
+    process.join(60)
+    assert process.exitcode is not None
+    assert_undisturbed(site, undisturbed)
+
+
+def state(pid: int | None) -> str:
+    """The state of a process, as the kernel has it: T where it is stopped."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

@@ -205,29 +205,28 @@ def differing(site: Site, tables: Iterable[str] = TABLES) -> list[str]:
         memory.execute("SET TimeZone = 'UTC'")
         memory.register("dataset", data)
         memory.register("there", there)
-        own = site.lake.connect()
-        site.lake.view(own, table, site.lake.files(table))
-        in_arrow = cache(arrow_count(ds.dataset(there), schema))
-        in_duckdb = cache(sql_count(memory, "there"))
-        readers: dict[str, tuple[Count, Count]] = {
-            "pyarrow": (arrow_count(data, schema), in_arrow),
-            "DuckDB": (sql_count(memory, "dataset"), in_duckdb),
-            "meterhouse sql": (sql_count(own, table), in_duckdb),
-            "Polars": (
-                polars_count(pl.scan_delta(site.lake.uri(table))),
-                polars_count(pl.from_arrow(there).lazy()),  # type: ignore[union-attr]
-            ),
-            "QueryBuilder": (delta_count(delta, schema), in_duckdb),
-            "pandas": (pandas_count(delta, schema), in_arrow),
-        }
-        for probe in probes(there):
-            for name, (read, expected) in readers.items():
-                if name == "pandas" and probe[1] != EQUAL:
-                    continue
-                if (answer := read(probe)) != (right := expected(probe)):
-                    found.append(f"{name}: {table} where {probe}: {answer} of {right}")
-        own.close()
-        memory.close()
+        with site.lake.connect() as own:
+            site.lake.view(own, table, site.lake.files(table))
+            in_arrow = cache(arrow_count(ds.dataset(there), schema))
+            in_duckdb = cache(sql_count(memory, "there"))
+            readers: dict[str, tuple[Count, Count]] = {
+                "pyarrow": (arrow_count(data, schema), in_arrow),
+                "DuckDB": (sql_count(memory, "dataset"), in_duckdb),
+                "meterhouse sql": (sql_count(own, table), in_duckdb),
+                "Polars": (
+                    polars_count(pl.scan_delta(site.lake.uri(table))),
+                    polars_count(pl.from_arrow(there).lazy()),  # type: ignore[union-attr]
+                ),
+                "QueryBuilder": (delta_count(delta, schema), in_duckdb),
+                "pandas": (pandas_count(delta, schema), in_arrow),
+            }
+            for probe in probes(there):
+                for name, (read, expected) in readers.items():
+                    if name == "pandas" and probe[1] != EQUAL:
+                        continue
+                    if (answer := read(probe)) != (right := expected(probe)):
+                        found.append(f"{name}: {table} where {probe}: {answer} of {right}")
+            memory.close()
     return found
 
 

@@ -9,7 +9,15 @@ from click.testing import CliRunner
 
 from meterhouse.cli import cli
 from meterhouse.errors import SettingsError
-from meterhouse.settings import SECRETS, Settings, as_environment, read_settings, settings, without_passwords
+from meterhouse.settings import (
+    SECRETS,
+    Settings,
+    as_environment,
+    declarations,
+    read_settings,
+    settings,
+    without_passwords,
+)
 
 
 def test_everything_is_in_the_home_folder_by_default(tmp_path: Path) -> None:
@@ -66,6 +74,20 @@ def test_an_invalid_variable_is_named(monkeypatch: pytest.MonkeyPatch, variable:
     assert f"METERHOUSE_{variable}={value!r}" in str(caught.value) or f"METERHOUSE_{variable}=" in str(caught.value)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+NUMBERS = {name: takes for name, takes in declarations().items() if takes.kind in (int, float)}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("value", ["1e300", "-1e300", "inf", "nan", "9" * 30, "9" * 5000, "0x10", "-0.5", "1 2"])
+def test_every_number_has_bounds(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"METERHOUSE_{name.upper()}", value)
+    takes = NUMBERS[name]
+    assert takes.le is not None
+    assert (takes.ge, takes.gt) != (None, None)
+    with pytest.raises(SettingsError, match=f"METERHOUSE_{name.upper()}=.*it takes a .*number at least|greater than"):
+        read_settings()
 
 
 @pytest.mark.parametrize("given", [{"s3_access_key": "a"}, {"s3_secret_key": "b"}])

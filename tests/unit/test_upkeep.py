@@ -190,3 +190,18 @@ def test_files_of_a_killed_process_are_deleted_and_those_of_a_running_one_stay(s
     assert upkeep.upkeep(site).deleted["left_behind"] == 0
     clock.now += timedelta(days=2)
     assert upkeep.upkeep(site).deleted["left_behind"] == 4
+
+
+def test_every_kind_of_site_is_kept(any_site: Site, clock: Clock) -> None:
+    leave_behind(any_site, clock.now)
+    clock.now += 50 * MONTH
+    done = upkeep.upkeep(any_site)
+    assert done.failed == {}
+    assert {name: done.deleted[name] for name in ("runs", "alarm_history", "deliveries", "unseen", "exports")} == {
+        "runs": 10,
+        "alarm_history": 10,
+        "deliveries": 20,
+        "unseen": 20,
+        "exports": 10,
+    }
+    assert (done.deleted["dead_letters"], count(any_site, "dead_letters")) == (3, 0)

@@ -1,5 +1,7 @@
 """Event hours that lie apart: they cost what as many hours in a row cost, and today's hours do not wait for them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -42,12 +44,6 @@ class Recording:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
 
-    def __enter__(self) -> "Recording":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._connection.close()
-
     def execute(self, query: str, *more: Any) -> Any:
         if "read_parquet" not in query:
             self._lengths.append(len(query))
@@ -63,7 +59,13 @@ def test_no_query_grows_with_the_number_of_hours_apart(open_site: OpenSite, monk
     connect = Lake.connect
     for number in (3, 40):
         site, lengths = open_site(), list[int]()
-        monkeypatch.setattr(Lake, "connect", lambda lake, kept=lengths: Recording(connect(lake), kept))
+
+        @contextmanager
+        def recorded(lake: Lake, kept: list[int] = lengths) -> Iterator[Any]:
+            with connect(lake) as duck:
+                yield Recording(duck, kept)
+
+        monkeypatch.setattr(Lake, "connect", recorded)
         land_points(site, lonely(number))
         judge_hours(site)
         roll_up(site)

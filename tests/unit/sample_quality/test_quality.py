@@ -353,7 +353,10 @@ def test_a_site_has_its_own_rules(open_site: OpenSite, tmp_path: Path) -> None:
         ("rules:\n  - {name: a, bit: 1, check: range, severity: warning, min: 2, max: 1}", r":2: .*min is above max"),
         ("rules:\n  - {name: a, bit: 1, check: range, severity: warning, min: .nan}", r":2: .*min is nan"),
         ("rules:\n  - {name: a, bit: 1, check: range, severity: warning, min: x}", r":2: .*min is 'x'"),
-        ("rules:\n  - {name: a, bit: 1, check: finite, severity: warning, meters: cpu}", r":2: .*not a list of globs"),
+        (
+            "rules:\n  - {name: a, bit: 1, check: finite, severity: warning, meters: cpu}",
+            r":2: .*not a list of at most 1,000 globs",
+        ),
         ("rules:\n  - {name: a, bit: 1, check: finite, severity: warning, types: [no]}", r":2: .*types is"),
         (
             "rules:\n  - {name: a, bit: 1, check: finite, severity: warning}\n"

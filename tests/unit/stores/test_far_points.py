@@ -1,18 +1,19 @@
 """Rows whose time is far from their arrival are in files of their own, so that nobody reads them who does not ask."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from builders import at, land_points, point, rows
+from conftest import OpenSite
 from hypothesis import given
 from hypothesis import strategies as st
 
 from meterhouse import times
-from meterhouse.alarms.definitions import Alarm, ThresholdRule
-from meterhouse.alarms.evaluate import window_values
+from meterhouse.alarms.evaluate import evaluate
 from meterhouse.archive.seal import archive
 from meterhouse.queries.events import events
 from meterhouse.queries.samples import samples
@@ -79,10 +80,12 @@ def test_who_asks_for_a_few_hours_reads_no_file_of_far_points(site: Site, reads:
     assert files(lambda: roll_up(site)) == 6 + 1  # of the far day
 
 
-def test_an_evaluation_reads_no_file_of_far_points(site: Site, reads: list[str]) -> None:
+def test_an_evaluation_reads_no_file_of_far_points(open_site: OpenSite, tmp_path: Path, reads: list[str]) -> None:
+    rule = "{meter_name: m, threshold: 1.0, comparison_operator: gt, period: 600, evaluation_periods: 1}"
+    (tmp_path / "alarms.yaml").write_text(f"alarms: [{{name: a, threshold_rule: {rule}}}]")
+    site = open_site(config_dir=str(tmp_path))
     fill(site)
-    rule = ThresholdRule(meter_name="m", threshold=1.0, comparison_operator="gt", period=600)
-    window_values(site, [Alarm("a", rule)], at(35, hours=5))
+    assert evaluate(site, at(35, hours=5)).alarms == 1
     assert len(set(reads)) == 1
 
 

@@ -95,8 +95,8 @@ def odd_series() -> pa.Table:
             "type": ["gauge"] * count,
             "unit": pa.array(ODD, pa.string()),
             "resource_id": pa.array(ODD, pa.string()),
-            "first_seen": pa.array([datetime(1970, 1, 1, tzinfo=UTC)] * count, TIME),
-            "last_seen": pa.array([datetime(2262, 4, 11, 23, 47, 16, 854775, tzinfo=UTC)] * count, TIME),
+            "first_point_at": pa.array([datetime(1970, 1, 1, tzinfo=UTC)] * count, TIME),
+            "last_point_at": pa.array([datetime(2262, 4, 11, 23, 47, 16, 854775, tzinfo=UTC)] * count, TIME),
         }
     )
 
@@ -111,7 +111,7 @@ def test_texts_and_times_come_back_as_they_were_inserted(any_warehouse: Site) ->
         kept = found[row["series_id"]]._mapping
         assert {name: kept[name] for name in row} == row
         assert kept["project_id"] is None
-        assert kept["last_seen"].tzinfo is UTC or kept["last_seen"].utcoffset() == timedelta(0)
+        assert kept["last_point_at"].tzinfo is UTC or kept["last_point_at"].utcoffset() == timedelta(0)
 
 
 def test_a_text_with_a_nul_does_not_block_the_rest(any_warehouse: Site) -> None:
@@ -238,10 +238,6 @@ def test_a_database_that_does_not_answer_is_named_without_its_password(open_site
         pass
     assert "postgresql+psycopg://u:***@127.0.0.1:1/d" in str(caught.value)
     assert "hunter2" not in str(caught.value)
-
-
-def test_followers_start_at_nothing(site: Site) -> None:
-    assert site.warehouse.followed_version("nobody") == 0
 
 
 def test_runs_keep_their_figures(any_warehouse: Site) -> None:
