@@ -25,7 +25,7 @@ def alarm_evaluations(context: dg.AssetExecutionContext, site: SiteResource) -> 
             "transitions": dg.MetadataValue.md(plots.table(["alarm", "from", "to"], done.transitions)),
             "notifications": done.notifications,
             "faults": dg.MetadataValue.md("\n".join(f"- {fault}" for fault in done.faults) or "none"),
-        }
+        },
     )
 
 
