@@ -1,5 +1,8 @@
 """The catalog: writes the series and resources of new samples to the warehouse, and marks their event hours dirty.
 
+Every sample registers its series, its resource and its hour: otherwise nobody could list the bad ones. What a resource
+is, and when it was seen, comes from good points only: the roll-up writes it, see `meterhouse/rollups/seen.py`.
+
 In the same transaction, the warehouse records up to which commit it has followed the lake's `samples`. If commits that
 it has not followed are no longer there (sealed and vacuumed, or cleaned up), it takes the files in their place.
 """
@@ -12,7 +15,7 @@ from string import Template
 from typing import Any, Literal
 
 import pyarrow as pa
-from sqlalchemy import Connection, and_, delete, or_, select, update
+from sqlalchemy import Connection, and_, delete, or_, select, text, update
 
 from meterhouse import computed, history, sql_files, times
 from meterhouse.errors import MeterhouseError, Replaced
@@ -203,31 +206,19 @@ def _add_samples(
     query = Template(sql_files.read("lake/catalog_hours.sql"))
     hours = duck.execute(query.substitute(lateness_seconds=site.settings.lateness_seconds)).fetchall()
     with lease.begin() as connection:
+        lock_catalog(connection)
         upsert(
             connection,
             series,
             new_series,
             [
-                "first_seen = CASE WHEN excluded.first_seen < series.first_seen"
-                " THEN excluded.first_seen ELSE series.first_seen END",
-                "last_seen = CASE WHEN excluded.last_seen > series.last_seen"
-                " THEN excluded.last_seen ELSE series.last_seen END",
+                "first_point_at = CASE WHEN excluded.first_point_at < series.first_point_at"
+                " THEN excluded.first_point_at ELSE series.first_point_at END",
+                "last_point_at = CASE WHEN excluded.last_point_at > series.last_point_at"
+                " THEN excluded.last_point_at ELSE series.last_point_at END",
             ],
         )
-        newer = "excluded.last_sample_at >= resources.last_sample_at"
-        upsert(
-            connection,
-            resources,
-            new_resources,
-            [
-                *(
-                    f"{name} = CASE WHEN {newer} THEN excluded.{name} ELSE resources.{name} END"
-                    for name in ("project_id", "user_id", "metadata_id", "last_sample_at")
-                ),
-                "first_sample_at = CASE WHEN excluded.first_sample_at < resources.first_sample_at"
-                " THEN excluded.first_sample_at ELSE resources.first_sample_at END",
-            ],
-        )
+        upsert(connection, resources, new_resources)
         if reached is not None:  # samples that were counted before are taken again with their files
             done.late += _count_late(connection, hours)
         mark_dirty(connection, [row[0] for row in hours], why)
@@ -236,6 +227,15 @@ def _add_samples(
     done.series += new_series.num_rows
     done.resources += new_resources.num_rows
     done.hours += len(hours)
+
+
+def lock_catalog(connection: Connection) -> None:
+    """Let no other transaction write series and resources: two that write many of them could wait for each other.
+
+    SQLite has one writer at a time anyway.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("LOCK TABLE series IN SHARE ROW EXCLUSIVE MODE"))
 
 
 def mark_dirty(connection: Connection, hours: list[datetime], why: str) -> None:

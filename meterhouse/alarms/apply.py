@@ -63,7 +63,13 @@ def apply_under(site: Site, lease: Lease) -> Applied:
                 changed[alarm.alarm_id] = alarm
             else:
                 done.faults.append(DefinitionError(f"alarm '{alarm.name}' {refusal[0]}", where=where, hint=refusal[1]))
-    gone = [row for row in known.values() if defined.names is not None and row.name not in defined.names]
+    names = {alarm.name for alarm in changed.values()}
+    gone = [
+        row
+        for alarm_id, row in known.items()
+        if (defined.names is not None and row.name not in defined.names)
+        or (alarm_id not in changed and row.name in names)
+    ]
     if changed or gone:
         with lease.begin() as connection:
             _write(connection, changed, known, gone, done)
@@ -85,6 +91,10 @@ def _write(
         row = {"event_id": str(uuid.uuid4()), "sequence": next(sequence), "alarm_id": alarm_id, "type": kind}
         history.append({**row, "detail": detail, "timestamp": moment})
 
+    for row in gone:
+        connection.execute(delete(alarms).where(alarms.c.alarm_id == row.alarm_id))
+        add_history(row.alarm_id, "deletion", row.definition)
+        done.deleted += 1
     for alarm_id, alarm in changed.items():
         if alarm_id in known:
             connection.execute(update(alarms).where(alarms.c.alarm_id == alarm_id).values(**_values(alarm, moment)))
@@ -95,10 +105,6 @@ def _write(
             connection.execute(insert(alarms).values(alarm_id=alarm_id, **state, **_values(alarm, moment)))
             add_history(alarm_id, "creation", alarm.as_json())
             done.created += 1
-    for row in gone:
-        connection.execute(delete(alarms).where(alarms.c.alarm_id == row.alarm_id))
-        add_history(row.alarm_id, "deletion", row.definition)
-        done.deleted += 1
     connection.execute(insert(alarm_history), history)
 
 

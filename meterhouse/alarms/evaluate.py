@@ -20,6 +20,7 @@ from meterhouse.errors import DefinitionError, MeterhouseError, Unavailable
 from meterhouse.site import Site
 from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import alarms
+from meterhouse.stream.envelope import clean
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ def evaluate(site: Site, at: datetime | None = None) -> Evaluated:
         watched = _watched(site)
         usable = [(each.alarm, each.state) for each in watched if each.alarm is not None]
         if at is None:
-            _measure_stream(site, [alarm for alarm, _ in usable])
+            _measure_stream(site, [alarm for alarm, _ in usable], lease)
         moment = at or times.now()
         outcomes = iter(_outcomes(lambda given: threshold.outcomes(site, given, moment), usable))
         found = [
@@ -114,10 +115,10 @@ def _watched(site: Site) -> list[Watched]:
     return made
 
 
-def _measure_stream(site: Site, definitions: list[Alarm]) -> None:
+def _measure_stream(site: Site, definitions: list[Alarm], lease: Lease) -> None:
     """Measure the stream's own meters, if an alarm uses one. A failure does not affect other alarms."""
     try:
-        stream_meters.record(site, (alarm.rule.meter_name for alarm in definitions))
+        stream_meters.record(site, (alarm.rule.meter_name for alarm in definitions), lease)
     except MeterhouseError as error:
         log.warning("the meters of the stream are not measured: %s", error)
 
@@ -157,6 +158,6 @@ def _outcomes(query: Callable[[Given], list[Outcome]], given: Given) -> list[Out
 
 def _failed(state: str, fault: str) -> Outcome:
     """The outcome of an alarm in a state that could not be evaluated."""
-    fault = fault[:MAX_REASON]
+    fault = clean(fault[:MAX_REASON])
     data = {"type": "threshold", "disposition": "unknown", "count": 0, "most_recent": None}
     return Outcome(UNKNOWN, f"The alarm {fault}", data, notify=state != UNKNOWN, fault=fault)

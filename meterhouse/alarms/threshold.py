@@ -26,7 +26,7 @@ from meterhouse.sample_quality.judge import judge
 from meterhouse.sample_quality.points import view_points
 from meterhouse.site import Site
 from meterhouse.stores.lake_tables import TIME
-from meterhouse.stores.warehouse_tables import series
+from meterhouse.stores.warehouse_tables import UtcTime, series
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ def windows(site: Site, definitions: Sequence[Alarm], moment: datetime) -> list[
     starts = [moment - alarm.rule.window for alarm in definitions]
     with site.warehouse.read() as connection:
         meters = sorted({alarm.rule.meter_name for alarm in definitions})
-        wanted = [c for c in series.columns if c.name not in ("first_seen", "last_seen")]
+        wanted = [c for c in series.columns if not isinstance(c.type, UtcTime)]
         found = connection.execute(
-            select(*wanted).where(series.c.meter.in_(meters), series.c.last_seen >= min(starts))
+            select(*wanted).where(series.c.meter.in_(meters), series.c.last_point_at >= min(starts))
         ).all()
     dims = pa.table(
         {

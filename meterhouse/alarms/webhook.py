@@ -13,8 +13,17 @@ from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
+from meterhouse.stream.envelope import clean
+
 if TYPE_CHECKING:
     import httpx
+
+
+def _line(error: BaseException) -> str:
+    """An error in one line."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return clean(" ".join(f"{type(error).__name__}: {error}".split()))[:300]
 
 
 MAX_ANSWER: Final = 1 << 16
@@ -52,7 +61,7 @@ async def post(
             return f"Timeout: the receiver has not answered within {seconds:g} s"
     except Exception as error:  # whatever one URL or receiver causes, the other calls continue
         if status is None:
-            return f"{type(error).__name__}: {error}"[:300]
+            return _line(error)
     finally:
         for transport in opened:  # a call that is cancelled in a TLS handshake leaves its connection open
             if isinstance(transport, asyncio.WriteTransport):

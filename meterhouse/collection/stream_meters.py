@@ -14,6 +14,7 @@ from meterhouse.catalog import catalog
 from meterhouse.collection.lag import Lag, measure
 from meterhouse.site import Site
 from meterhouse.stores.lake_tables import SAMPLES
+from meterhouse.stores.leases import Lease
 
 SOURCE = "meterhouse"
 
@@ -29,8 +30,13 @@ ALL_QUEUES = "stream"
 WAIT_SECONDS = 10.0
 
 
-def record(site: Site, meters: Iterable[str]) -> int:
+def record(site: Site, meters: Iterable[str], lease: Lease) -> int:
     """Measure the stream if `meters` contains one of its meters; return the number of new samples.
+
+    Args:
+        site: the site.
+        meters: the meters that are needed.
+        lease: the lease of the step that needs them.
 
     Raises:
         MeterhouseError: the stream, the lake or the warehouse cannot be reached.
@@ -38,7 +44,8 @@ def record(site: Site, meters: Iterable[str]) -> int:
     if not METERS.keys() & set(meters):
         return 0
     rows = _samples(measure(site))
-    site.lake.append("samples", rows)
+    site.lake.fence(lease, "samples")
+    site.lake.append("samples", rows, lease=lease)
     catalog(site, wait_seconds=WAIT_SECONDS)
     return int(rows.num_rows)
 

@@ -11,7 +11,7 @@ from meterhouse.stores.warehouse_tables import series
 
 
 def meter_list(site: Site) -> list[dict[str, Any]]:
-    """Meters by name, with their type, unit, number of series and times."""
+    """Meters by name, with their type, unit, number of series, and the times of the first and last good point."""
     query = (
         select(
             series.c.meter,
@@ -29,13 +29,15 @@ def meter_list(site: Site) -> list[dict[str, Any]]:
 
 
 def meter_span(site: Site, meter: str) -> tuple[datetime, datetime]:
-    """The times of a meter's first and last points.
+    """The times of a meter's first and last points, whether they are good or not.
 
     Raises:
         UnknownName: no series has this meter.
     """
     with site.warehouse.read() as connection:
-        rows = connection.execute(select(series.c.first_seen, series.c.last_seen).where(series.c.meter == meter)).all()
+        rows = connection.execute(
+            select(series.c.first_point_at, series.c.last_point_at).where(series.c.meter == meter)
+        ).all()
         if not rows:
             known = list(connection.execute(select(series.c.meter).distinct()).scalars())
             raise UnknownName("meter", meter, known)

@@ -17,7 +17,9 @@ _KNOWN = 1_000
 
 
 def resource_list(site: Site, limit: int = 100, query: Sequence[Filter] = ()) -> list[dict[str, Any]]:
-    """Resources as their newest sample shows them, the latest first; `metadata` is an object, or None.
+    """Resources as their newest good sample shows them, the latest first; `metadata` is an object, or None.
+
+    A resource has no times until its points were rolled up, nor as long as all of them are excluded.
 
     Args:
         site: the site.
@@ -33,7 +35,7 @@ def _resources(site: Site, conditions: Sequence[ColumnElement[bool]], limit: int
         select(resources, resource_metadata.c.metadata)
         .outerjoin(resource_metadata, resource_metadata.c.metadata_id == resources.c.metadata_id)
         .where(*conditions)
-        .order_by(resources.c.last_sample_at.desc(), resources.c.resource_id)
+        .order_by(resources.c.last_sample_at.desc().nulls_last(), resources.c.resource_id)
         .limit(limit)
     )
     with site.warehouse.read() as connection:
@@ -76,7 +78,7 @@ def _metadata(key: str, sqlite: bool) -> ColumnElement[Any]:
 
 
 def resource(site: Site, resource_id: str, source: str | None = None) -> dict[str, Any]:
-    """A resource as its newest sample shows it; its `meters` have meter, type, unit, first_seen and last_seen.
+    """A resource as its newest good sample shows it; its `meters` have meter, type, unit, first_seen and last_seen.
 
     Args:
         source: which one, if several sources have a resource of this id; None for the one with the newest sample.

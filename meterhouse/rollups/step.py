@@ -1,7 +1,7 @@
 """The roll-up step: computes roll-ups of 5 minutes, 1 hour and 1 day from the good points of dirty event hours.
 
-The roll-ups go to the lake, the hourly and daily ones also to the warehouse. A run replaces whole hours and their days,
-so a second run changes nothing.
+The roll-ups go to the lake, the hourly and daily ones also to the warehouse, with what the good points say about series
+and resources. A run replaces whole hours and their days, so a second run changes nothing.
 """
 
 import time
@@ -16,6 +16,7 @@ from sqlalchemy import bindparam, delete, func, select, update
 from meterhouse import computed, sql_files, times
 from meterhouse.catalog import Snapshot, mark_dirty, snapshot_to_compute
 from meterhouse.progress import Progress, no_progress
+from meterhouse.rollups.seen import note_series, record_seen, seen_in_days
 from meterhouse.sample_quality.groups import group_hours, present_hours
 from meterhouse.sample_quality.points import view_carried, view_points
 from meterhouse.sample_quality.spans import SpanTable, reaching, span_table
@@ -105,7 +106,7 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
 
 
 def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledUp, leases: _Leases) -> list[datetime]:
-    """Roll up these hours; return the later hours that became dirty."""
+    """Roll up these hours; return the other hours that became dirty."""
     days = sorted({hour.date() for hour in hours})
     whole_days = times.spans(hour for day in days for hour in times.hours_of(day))
     of_days = set(days)
@@ -130,6 +131,7 @@ def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledU
         }
         (points,) = one(duck, "SELECT count(*) FROM steps")
         next_hours = _next_hours(duck, site, tiers[3600], wanted)
+        points_seen = seen_in_days(duck)
     with leases.rollups.begin() as connection:
         # Before the lake changes: after a kill in between, the next run would find no change, and skip these hours.
         mark_dirty(connection, next_hours, "a counter's previous point changed")
@@ -137,11 +139,11 @@ def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledU
         replaced = whole_days if seconds == 86400 else spans
         tier = {"granularity_s": seconds}
         replace_spans(site.lake, "rollups", rows, "bucket", replaced, tier, leases.rollups)
-    _record(site, seen, hours, days, tiers, leases.rollups)
+    newest_hours = _record(site, seen, hours, days, tiers, points_seen, leases.rollups)
     done.points += points
     done.rows += sum(rows.num_rows for rows in tiers.values())
     done.excluded += int(pc.sum(tiers[3600]["excluded"]).as_py() or 0)
-    return next_hours
+    return next_hours + newest_hours
 
 
 def _tier(duck: Connection, seconds: int, wanted: SpanTable) -> pa.Table:
@@ -175,16 +177,20 @@ def _record(
     hours: list[datetime],
     days: list[date],
     tiers: dict[int, pa.Table],
+    points_seen: pa.Table,
     lease: Lease,
-) -> None:
+) -> list[datetime]:
+    """Write the roll-ups and what follows from them to the warehouse; return the other hours that became dirty."""
     buckets = {3600: hours, 86400: [times.day_start(day) for day in days]}
     with lease.begin() as connection:
+        note_series(connection, days)
         for seconds, table in WAREHOUSE_TIERS.items():
             connection.execute(
                 delete(table).where(table.c.bucket == bindparam("start")),
                 [{"start": start} for start in buckets[seconds]],
             )
             bulk_insert(connection, table.name, tiers[seconds].drop_columns(["granularity_s", "event_day"]))
+        newest_hours = record_seen(connection, points_seen, days)
         connection.execute(
             update(dirty_hours)
             .where(dirty_hours.c.hour == bindparam("rolled_hour"))
@@ -192,6 +198,7 @@ def _record(
             [{"rolled_hour": hour, "marks_seen": seen.hours[hour].marks} for hour in hours],
         )
         computed.record(site, connection, "rollups")
+    return newest_hours
 
 
 def points_by_hour(site: Site, limit: int) -> dict[datetime, int]:

@@ -1,11 +1,9 @@
--- The resources of new samples, as of their newest sample.
+-- The resources of new samples, as of their newest sample: what a new one is until its points are judged.
 SELECT
     source,
     resource_id,
     arg_max(project_id, timestamp) AS project_id,
     arg_max(user_id, timestamp) AS user_id,
-    min(timestamp) AS first_sample_at,
-    max(timestamp) AS last_sample_at,
     arg_max(metadata_id, timestamp) AS metadata_id
 FROM fresh
 WHERE resource_id IS NOT NULL

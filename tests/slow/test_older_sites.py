@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -67,6 +68,8 @@ class Site:
     def __init__(self, folder: Path, archive: Path, warehouse_url: str = "") -> None:
         with tarfile.open(archive) as packed:
             packed.extractall(folder, filter="data")
+        # A later version may exclude other points. What its own rules do is not tested here.
+        shutil.copy(archive.with_name("quality.yaml"), folder / "home" / "config")
         self.folder = folder
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("METERHOUSE_")},
@@ -95,19 +98,23 @@ class Site:
         return list(json.loads(done.stdout))
 
     def differing(self, moment: str, without: set[str]) -> list[str]:
-        """The questions that are answered otherwise than the earlier version answered them, rows in any order."""
+        """The questions that are answered otherwise than the earlier version answered them, rows in any order.
 
-        def rows(text: str) -> "Counter[str]":
+        Columns that the earlier version did not have do not count.
+        """
+
+        def rows(text: str, columns: set[str]) -> "Counter[str]":
             # A sum's last digits depend on the order in which DuckDB's threads add.
             found = (json.loads(line, parse_float=lambda digits: f"{float(digits):.12g}") for line in text.splitlines())
-            kept = ({key: value for key, value in row.items() if key not in without} for row in found)
+            kept = ({key: value for key, value in row.items() if key in columns - without} for row in found)
             return Counter(json.dumps(row, sort_keys=True) for row in kept)
 
         found = []
         for name, answer in zip(QUESTIONS, self.ask(*QUESTIONS.values()), strict=True):
             then = (self.folder / "answers" / moment / f"{name}.jsonl").read_text()
             assert then, f"nothing is recorded of {name}"
-            if rows(answer) != rows(then):
+            columns = {key for line in then.splitlines() for key in json.loads(line)}
+            if rows(answer, columns) != rows(then, columns):
                 found.append(name)
         return found
 

@@ -20,6 +20,7 @@ from meterhouse.queries.events import events
 from meterhouse.queries.resources import resource, resource_list
 from meterhouse.queries.samples import samples
 from meterhouse.queries.statistics import statistics
+from meterhouse.rollups.step import roll_up
 from meterhouse.site import Site
 from meterhouse.stores.lake_tables import EVENTS as EVENT_COLUMNS
 from meterhouse.stores.warehouse_tables import resource_metadata, resources
@@ -212,6 +213,7 @@ METADATA: dict[str, Any] = {
 def with_resources(any_warehouse: Site) -> Site:
     points = [point(1, at(n), resource=name, meter="cpu", project=f"p{n}") for n, name in enumerate(METADATA)]
     land_points(any_warehouse, [*points, point(1, at(9), resource="a", meter="memory", project="p0")])
+    roll_up(any_warehouse)
     with any_warehouse.warehouse.begin() as connection:
         for number, (name, metadata) in enumerate(METADATA.items()):
             if metadata is not None:
@@ -296,6 +298,7 @@ def test_a_resource_is_shown_with_all_its_meters(with_resources: Site) -> None:
 def test_the_newest_sample_says_which_source_a_resource_is_of(site: Site) -> None:
     older, newer = point(1, at(1)), {**point(1, at(2)), "source": "other", "series_id": 7}
     land_points(site, [newer, older, {**point(1, at(3)), "resource_id": "r2", "series_id": 8}])
+    roll_up(site)
     found = resource(site, "r1")
     assert (found["source"], found["meters"][0]["first_seen"]) == ("other", at(2))
     found = resource(site, "r1", "openstack")

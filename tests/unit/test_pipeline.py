@@ -188,6 +188,7 @@ def test_two_processes_do_not_convert_at_the_same_time(site: Site) -> None:
 def test_series_and_resources_span_the_times_of_their_points_in_whatever_order_they_come(any_warehouse: Site) -> None:
     for minutes in (30, 10, 50):
         land_points(any_warehouse, [point(1, at(minutes)), point(1, at(minutes + 1), project="p2")])
+        roll_up(any_warehouse)
     assert warehouse_rows(any_warehouse, "SELECT count(*) FROM series") == [(2,)]
     with any_warehouse.warehouse.read() as connection:
         from sqlalchemy import select

@@ -2,12 +2,15 @@
 
 import itertools
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
+from brokers import make_certificates
 from conftest import OpenSite
 from outbox import ledger, put
 
@@ -23,8 +26,15 @@ PATIENCE = 60.0
 class Receiver:
     """A server whose behaviour is a generator of what to send, each `pause` seconds, until the test is over."""
 
-    def __init__(self, answer: Callable[[], Iterator[bytes]], *, pause: float = 0.0, reads: bool = True) -> None:
-        self.answer, self.pause, self.reads = answer, pause, reads
+    def __init__(
+        self,
+        answer: Callable[[], Iterator[bytes]],
+        *,
+        pause: float = 0.0,
+        reads: bool = True,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.answer, self.pause, self.reads, self.tls = answer, pause, reads, tls
         self.sent = self.calls = 0
         self.over = threading.Event()
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=300)
@@ -46,13 +56,20 @@ class Receiver:
                 self.over.wait()
                 return
             connection.settimeout(PATIENCE)
-            connection.recv(1 << 16)
-            for piece in self.answer():
-                if self.over.wait(self.pause) if self.pause else self.over.is_set():
-                    return
-                connection.sendall(piece)
-                self.sent += len(piece)
-            self.over.wait()
+            if self.tls:
+                with self.tls.wrap_socket(connection, server_side=True) as secure:
+                    self._answer(secure)
+            else:
+                self._answer(connection)
+
+    def _answer(self, connection: socket.socket) -> None:
+        connection.recv(1 << 16)
+        for piece in self.answer():
+            if self.over.wait(self.pause) if self.pause else self.over.is_set():
+                return
+            connection.sendall(piece)
+            self.sent += len(piece)
+        self.over.wait()
 
     def close(self) -> None:
         self.over.set()
@@ -140,6 +157,22 @@ def test_a_receiver_that_does_not_shake_hands_is_a_failed_attempt(open_site: Ope
         put(site, mute.url.replace("http:", "https:"))
         assert delivered(site).failed == 1
     assert "Timeout" in ledger(site)[0][2]
+
+
+def test_a_certificate_is_verified_against_the_authorities_of_the_environment(
+    open_site: OpenSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificates = make_certificates(tmp_path / "tls")
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+    with receiver(lambda: iter([answer]), tls=certificates.served()) as secure:
+        for trusted in (False, True):
+            if trusted:
+                monkeypatch.setenv("SSL_CERT_FILE", str(certificates.authority))
+            site = open_site()
+            put(site, secure.url.replace("http:", "https:"))
+            delivered(site)
+            assert ledger(site)[0][0] == ("delivered" if trusted else "pending")
+            assert trusted or "CERTIFICATE_VERIFY_FAILED" in ledger(site)[0][2]
 
 
 def test_a_name_that_takes_long_to_resolve_is_a_failed_attempt(

@@ -228,6 +228,9 @@ def test_a_definition_in_the_warehouse_that_cannot_work_silences_only_itself(
     assert "a definition that cannot work" in reason(busy, "far")
     assert len(done.faults) == 2  # that of the file, and that of the warehouse
     assert evaluate(busy, at()).transitions == []
+    configure(tmp_path, entry("far"), entry("good"))  # a definition that works takes its place
+    assert evaluate(busy, at()).faults == []
+    assert states(busy) == {"far": "alarm", "good": "alarm"}
 
 
 def test_alarms_that_make_the_query_fail_are_found_and_the_others_evaluated(

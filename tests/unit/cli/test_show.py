@@ -30,6 +30,7 @@ def alarmed(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     drop(tmp_path / "spool", "a.jsonl", [polling("b1", [polled(95.0, at(1)), polled(5.0, at(4))])])
     monkeypatch.setattr(times, "now", lambda: at(10))
     assert run("collect").exit_code == 0
+    assert run("rollup").exit_code == 0
     site = Site.open(read_settings(home=tmp_path, config_dir=tmp_path))
     for minutes in (2, 5):
         evaluate(site, at(minutes))

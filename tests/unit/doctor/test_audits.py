@@ -10,6 +10,7 @@ from meterhouse.catalog import catalog
 from meterhouse.collection.collect import collect
 from meterhouse.conversion.step import convert
 from meterhouse.doctor import findings_of
+from meterhouse.rollups.step import roll_up
 from meterhouse.site import Site
 
 
@@ -27,6 +28,7 @@ def arrive(site: Site, monkeypatch: pytest.MonkeyPatch, hours_ago: float, *event
         collect(site)
         convert(site)
         catalog(site)
+        roll_up(site)
 
 
 def found(site: Site) -> list[tuple[str, str]]:

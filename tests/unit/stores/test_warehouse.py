@@ -94,8 +94,8 @@ def odd_series() -> pa.Table:
             "type": ["gauge"] * count,
             "unit": pa.array(ODD, pa.string()),
             "resource_id": pa.array(ODD, pa.string()),
-            "first_seen": pa.array([datetime(1970, 1, 1, tzinfo=UTC)] * count, TIME),
-            "last_seen": pa.array([datetime(2262, 4, 11, 23, 47, 16, 854775, tzinfo=UTC)] * count, TIME),
+            "first_point_at": pa.array([datetime(1970, 1, 1, tzinfo=UTC)] * count, TIME),
+            "last_point_at": pa.array([datetime(2262, 4, 11, 23, 47, 16, 854775, tzinfo=UTC)] * count, TIME),
         }
     )
 
@@ -110,7 +110,7 @@ def test_texts_and_times_come_back_as_they_were_inserted(any_warehouse: Site) ->
         kept = found[row["series_id"]]._mapping
         assert {name: kept[name] for name in row} == row
         assert kept["project_id"] is None
-        assert kept["last_seen"].tzinfo is UTC or kept["last_seen"].utcoffset() == timedelta(0)
+        assert kept["last_point_at"].tzinfo is UTC or kept["last_point_at"].utcoffset() == timedelta(0)
 
 
 def test_a_text_with_a_nul_does_not_block_the_rest(any_warehouse: Site) -> None:

@@ -1,0 +1,6 @@
+-- Resources that have a newer good point, or the same one again.
+UPDATE resources SET
+    project_id = n.project_id, user_id = n.user_id, metadata_id = n.metadata_id, last_sample_at = n.last_at
+FROM seen_resources AS n
+WHERE n.source = resources.source AND n.resource_id = resources.resource_id
+    AND (n.last_at >= resources.last_sample_at OR (resources.last_sample_at IS NULL AND n.last_at IS NOT NULL))
