@@ -259,3 +259,20 @@ def test_a_backfill_over_a_huge_span_only_recomputes_hours_with_points(run: Any,
         assert run("backfill", asset, "--from", "1970-01-01", "--to", "2261-12-31").exit_code == 0
     (done,) = lines(run("backfill", "sample_quality", "--from", "1970-01-01", "--to", "2261-12-31", "--json"))
     assert done["hours"] == 1
+
+
+def test_doctor_mends_and_fails_only_if_rows_are_lost(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "n.jsonl").write_text(
+        '{"event_type": "a.b", "message_id": "m", "publisher_id": "p", '
+        '"priority": "INFO", "timestamp": "2026-11-10 12:00:00", "payload": {}}\n'
+    )
+    assert run("load", tmp_path / "n.jsonl").exit_code == 0
+    for table, exit_code in (("events", 0), ("notifications", 1)):
+        run("collect")
+        for path in (tmp_path / "lake" / "tables" / table).glob("*/*.parquet"):
+            path.write_bytes(b"")
+        result = run("doctor", "--mend", "--json")
+        assert result.exit_code == exit_code, result.output
+        assert '"fixed"' in result.stdout
+        assert run("doctor", "--mend").exit_code == 0
+    assert "notifications: 1 rows of the arrival hours" in result.stdout
