@@ -73,7 +73,7 @@ def _unknown(name: str, place: int) -> str:
     if not shown:
         return f"has no name for column {place}. Name it or remove it"
     near = near_misses(shown, [*SPELLINGS, *UNUSED])
-    meant = f"Did you mean {', '.join(near)}?" if near else f"Known: {', '.join(COLUMNS)}"
+    meant = f"Did you mean {', '.join(near)}?" if near else f"Known: {', '.join(COLUMNS)}."
     return f"has an unknown column '{shown}'. {meant} Otherwise remove it"
 
 

@@ -154,7 +154,7 @@ def _take(duck: Connection, rows: pa.Table) -> None:
     """Add rows to the table `given`. `reason` is what is wrong with a row, or null; `raw` is only kept for it."""
     duck.register("rows", rows)
     texts = ", ".join(
-        f"replace({name}, chr(0), '') AS {name}"
+        f"replace({f'lower({name})' if name == 'type' else name}, chr(0), '') AS {name}"
         for name in ("meter", "resource_id", "type", "unit", "project_id", "user_id", "source", "granularity")
     )
     duck.execute(

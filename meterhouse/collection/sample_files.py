@@ -124,7 +124,7 @@ def read_json(path: Path, longest: int) -> Iterator[SampleRows] | None:
     try:
         for _, line, size in numbered_lines(path, longest, _opened):
             text = line.strip()
-            if text.startswith(b"[") and (found := _array(path, longest, alone=text == b"[")):
+            if text.startswith(b"[") and (found := _array(path, longest, alone=text == b"[")) is not None:
                 _check(path, found)
                 return _rows_of_array(path, found)
             first = _object(text) if size <= longest else None
@@ -265,7 +265,7 @@ class _Source:
 
     Attributes:
         taken: the lines of the row that is being read, with their numbers.
-        letters: lines that no row can have.
+        letters: lines that no row can have; `csv.reader` gets an empty line for each.
     """
 
     def __init__(self, path: Path, longest: int) -> None:
@@ -279,15 +279,14 @@ class _Source:
         return self
 
     def __next__(self) -> str:
-        while True:
-            try:
-                number, line, size = next(self._lines)
-            except Damaged as damage:
-                self.letters.append(Raw(damage.start, queue(self._path, damage.number), str(damage)))
-                raise StopIteration from None
-            if not (fault := too_long(size, self._longest)):
-                break
+        try:
+            number, line, size = next(self._lines)
+        except Damaged as damage:
+            self.letters.append(Raw(damage.start, queue(self._path, damage.number), str(damage)))
+            raise StopIteration from None
+        if fault := too_long(size, self._longest):
             self.letters.append(Raw(line, queue(self._path, number), fault))
+            line, size = b"", 0
         # Bytes that are not UTF-8 become surrogates, so that only their own row is rejected.
         text = line.decode("utf-8", "surrogateescape") + "\n"
         self.taken.append((number, text))
@@ -295,6 +294,11 @@ class _Source:
         if self._size > self._longest:
             raise csv.Error("the row is too long")
         return text
+
+    def take_letters(self) -> list[Raw]:
+        """The letters since the last call."""
+        taken, self.letters = self.letters, []
+        return taken
 
     def begin(self) -> None:
         """Begin a row."""
@@ -324,6 +328,8 @@ def read_csv(path: Path, longest: int) -> Iterator[SampleRows]:
             piece.row(lines[0][0], text, row)
         elif text.strip():
             piece.letter(text.encode("utf-8", "surrogateescape"), queue(path, lines[0][0]), problem)
+        for letter in source.take_letters():
+            piece.letter(*letter[:3])
         if piece.is_full:
             yield piece.take(names, columns)
     piece.letters += source.letters
@@ -346,9 +352,12 @@ def _csv_rows(
             row, problem = _row(together, width)
         except StopIteration:
             return
-        broken = any(name and "\n" in value for name, value in zip(names, row, strict=False))
-        if len(source.taken) == 1 or not (problem or broken):
+        if len(source.taken) == 1:
             yield source.taken, row, problem
+            continue
+        broken = any(name and "\n" in value for name, value in zip(names, row, strict=False))
+        if not (problem or broken):
+            yield source.taken, row, ""
             continue
         for number, text in source.taken:
             row, problem = _row(csv.reader([text], delimiter=separator, skipinitialspace=True), width)
@@ -365,6 +374,8 @@ def _row(reader: Iterator[list[str]], width: int) -> tuple[list[str], str]:
     try:
         row = next(reader)
     except csv.Error as error:
+        if "field limit" in str(error):
+            return [], f"a value is longer than {csv.field_size_limit():,} characters"
         return [], str(error)
     return row, "" if len(row) == width else f"{len(row)} columns where the header has {width}"
 
@@ -372,6 +383,8 @@ def _row(reader: Iterator[list[str]], width: int) -> tuple[list[str], str]:
 def _header(path: Path, source: _Source) -> tuple[str, list[str]]:
     """The separator, and the columns with an empty text for those that are not used; none for an empty file."""
     header = next((line for line in source if line.strip()), "").strip()
+    if re.fullmatch(r"sep=.", header):  # as spreadsheets write it; the columns' names show the separator too
+        header = next((line for line in source if line.strip()), "").strip()
     if source.letters:
         raise BadFile(f"has a header that cannot be read: {source.letters[0].fault}", where=str(path))
     if not header:

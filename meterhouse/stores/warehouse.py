@@ -77,9 +77,9 @@ class Warehouse:
 
             @event.listens_for(engine, "begin")
             def _begin(connection: Connection) -> None:
-                connection.exec_driver_sql(
-                    "BEGIN IMMEDIATE" if not connection.get_execution_options().get("read") else "BEGIN"
-                )
+                reads = connection.get_execution_options().get("read", False)
+                connection.exec_driver_sql(f"PRAGMA query_only = {'ON' if reads else 'OFF'}")
+                connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
             return engine
         how = {"options": "-c timezone=UTC", "connect_timeout": 10, "tcp_user_timeout": 30_000}  # s, ms
@@ -109,10 +109,10 @@ class Warehouse:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A reading transaction: it waits for no writer and sees one state of the database throughout."""
+        """A transaction that can only read: it waits for no writer and sees one state of the database throughout."""
         if not self._checked:
             self.check_schema()
-        how = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
+        how = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         try:
             with self.engine.connect().execution_options(read=True, **how) as connection:
                 yield connection

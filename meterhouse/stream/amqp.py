@@ -200,6 +200,7 @@ class AmqpStream:
                 if work.offered.empty() and all(consumer.is_over(quiet_seconds) for consumer in consumers):
                     # Read now, because a consumer that follows retries, and then clears its failure.
                     failures = [consumer.failure for consumer in consumers if consumer.failure is not None]
+                    yield Batch([], at_once=True)  # earlier batches may not be synced yet
                     break
                 yield Batch([])
         finally:

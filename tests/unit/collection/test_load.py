@@ -15,6 +15,7 @@ from conftest import OpenSite
 from meterhouse import times
 from meterhouse.catalog import catalog
 from meterhouse.collection.load import load
+from meterhouse.collection.sample_files import read_csv
 from meterhouse.errors import AlreadyRunning
 from meterhouse.queries.statistics import statistics
 from meterhouse.site import Site
@@ -183,9 +184,10 @@ def test_the_spellings_of_ceilometer_its_client_and_gnocchi_are_understood(site:
         write(tmp_path / "dump.jsonl", json.dumps(published)),
         write(tmp_path / "agents.jsonl", json.dumps(agents)),
         write(tmp_path / "usage.json", json.dumps(gnocchi, indent=2)),
+        write(tmp_path / "nothing.json", "[]\n"),
         write(
             tmp_path / "client.csv",
-            f"Resource ID,Name,Type,Volume,Unit,Timestamp\nclient,disk.read.bytes,delta,9,B,{when}\n",
+            f"sep=,\nResource ID,Name,Type,Volume,Unit,Timestamp\nclient,disk.read.bytes,Delta,9,B,{when}\n",
         ),
         write(tmp_path / "measures.csv", f'"timestamp","granularity","value"\n"{when}",300.0,3\n'),
     ]
@@ -294,6 +296,15 @@ def test_memory_of_a_load_is_bounded_however_many_lines_a_small_file_has(tmp_pat
     messages, grown = map(int, done.stdout.split())
     assert messages == 4_000
     assert grown < 80, f"{grown} MiB more for {len(text) >> 20} MiB of lines"
+
+
+def test_many_lines_that_are_too_long_are_landed_in_pieces(open_site: OpenSite, tmp_path: Path) -> None:
+    site = open_site(message_bytes=1 << 16)
+    path = write(tmp_path / "a.csv", "timestamp,value\n" + f"{'x' * 70_000}\n" * 600 + "2026-11-10,1\n")
+    pieces = list(read_csv(path, 1 << 16))
+    assert [len(piece.letters) for piece in pieces] == [256, 256, 88]
+    done = load(site, [path])
+    assert (done.samples, done.collected.dead_letters) == (1, 600)
 
 
 def test_line_feeds_without_which_no_row_ends_are_a_dead_letter(site: Site, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """SQL of users: it reads the site's tables, and reaches nothing else."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,15 @@ def test_a_query_is_explained_and_equal_names_of_columns_are_kept(filled: Site) 
     assert sql_on_lake(filled, twice).to_pylist() == [{"a": 1, "a_3": 2, "a_2": 3, "a_4": 4}]
     assert sql_on_warehouse(filled, twice) == (["a", "a_3", "a_2", "a_4"], [(1, 2, 3, 4)])
     assert distinct(["x", "x", "x"]) == ["x", "x_2", "x_3"]
+
+
+def test_what_lies_beside_the_tables_cannot_be_read_wherever_the_lake_is(filled: Site) -> None:
+    uri = filled.lake.put("exports/secret.csv", SECRET.encode())
+    for place in (uri, f"{filled.lake.url}/tables/../exports/secret.csv", f"{filled.lake.url}/*/*"):
+        for function in ("read_text", "read_blob", "read_csv", "glob"):
+            # An object store has no folders, so that `..` is part of a name there, which no object has.
+            with suppress(MeterhouseError):
+                assert sql_on_lake(filled, f"FROM {function}('{place}')").num_rows == 0
 
 
 def contents(folder: Path) -> dict[str, bytes]:

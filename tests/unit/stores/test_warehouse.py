@@ -15,6 +15,7 @@ from alembic.script import ScriptDirectory
 from builders import at, land_points, point, warehouse_rows
 from conftest import OpenSite
 from sqlalchemy import select, text
+from sqlalchemy.exc import DatabaseError
 
 from meterhouse import shipped, times
 from meterhouse.errors import MeterhouseError, Unavailable
@@ -245,6 +246,16 @@ def test_runs_keep_their_figures(any_warehouse: Site) -> None:
     ((step, figures),) = warehouse_rows(any_warehouse, "SELECT step, figures FROM runs")
     assert step == "step"
     assert '"rows": 3' in figures
+
+
+def test_a_reading_transaction_cannot_write_and_leaves_no_trace(any_warehouse: Site) -> None:
+    change = text("INSERT INTO stream_queues (place) VALUES ('q')")
+    with pytest.raises((MeterhouseError, DatabaseError)), any_warehouse.warehouse.read() as connection:
+        connection.execute(change)
+    with any_warehouse.warehouse.begin() as connection:
+        connection.execute(change)
+    with any_warehouse.warehouse.read() as connection:
+        assert connection.execute(text("SELECT count(*) FROM stream_queues")).scalar() == 1
 
 
 def test_runs_are_in_the_order_in_which_they_ended_whatever_the_clock_says(

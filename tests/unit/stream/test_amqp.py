@@ -33,6 +33,7 @@ from brokers import (
 from builders import count, rows
 
 from meterhouse.broker_urls import brokers
+from meterhouse.collection import syncing
 from meterhouse.collection.collect import Limits, batches, collect
 from meterhouse.collection.intake import intake
 from meterhouse.errors import MeterhouseError
@@ -320,6 +321,16 @@ def test_what_cannot_be_landed_stays_in_the_queue(
     assert depth(amqp_url, queue) == 50
     done = collect(site)
     assert (done.messages, done.landed, done.redelivered) == (50, 50, 0)
+    assert depth(amqp_url, queue) == 0
+
+
+def test_a_run_that_ends_acknowledges_what_a_slow_disk_syncs_late(
+    amqp_url: str, queue: str, open_site: OpenSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(amqp_url, "", queue, [b'{"event_type": "x", "message_id": "1"}'])
+    sync = syncing.sync
+    monkeypatch.setattr(syncing, "sync", lambda files: (time.sleep(1.0), sync(files)))
+    assert collect(open_site(stream_url=amqp_url, stream_queues=queue)).landed == 1
     assert depth(amqp_url, queue) == 0
 
 
