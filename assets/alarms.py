@@ -6,7 +6,7 @@ from assets.resources import RETRIES, SiteResource
 from assets.rollups import rollups
 from meterhouse import plots
 from meterhouse.alarms.deliver import Delivered, deliver
-from meterhouse.alarms.evaluate import evaluate
+from meterhouse.alarms.evaluate import evaluate, last_transition
 
 OWNERS = ["team:telemetry"]
 
@@ -18,13 +18,14 @@ def alarm_evaluations(context: dg.AssetExecutionContext, site: SiteResource) -> 
     for fault in done.faults:
         context.log.error(fault)
     return dg.MaterializeResult(
+        data_version=version(site),
         metadata={
             "alarms": done.alarms,
             "states": dg.MetadataValue.md(plots.table(["state", "alarms"], sorted(done.states.items()))),
             "transitions": dg.MetadataValue.md(plots.table(["alarm", "from", "to"], done.transitions)),
             "notifications": done.notifications,
             "faults": dg.MetadataValue.md("\n".join(f"- {fault}" for fault in done.faults) or "none"),
-        }
+        },
     )
 
 
@@ -32,6 +33,11 @@ def alarm_evaluations(context: dg.AssetExecutionContext, site: SiteResource) -> 
 def webhooks(site: SiteResource) -> dg.MaterializeResult[None]:
     """Notifications of alarm transitions. The webhook sensor delivers them from the outbox."""
     return dg.MaterializeResult(metadata=of_delivery(deliver(site.get())))
+
+
+def version(site: SiteResource) -> dg.DataVersion:
+    """The version of the alarms' state. Without it, each evaluation would make `webhooks` read as out of date."""
+    return dg.DataVersion(str(last_transition(site.get())))
 
 
 def of_delivery(done: Delivered) -> dict[str, float]:

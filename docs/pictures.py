@@ -98,7 +98,7 @@ def lineage(browser: Browser, url: str, path: Path) -> None:
     page = browser.new_page(
         viewport={"width": 2200, "height": 1800},
         color_scheme="light",
-        device_scale_factor=1.38,
+        device_scale_factor=1.14,
         reduced_motion="reduce",
     )
     page.set_default_timeout(60_000)

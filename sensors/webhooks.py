@@ -2,12 +2,16 @@
 
 import dagster as dg
 
-from assets.alarms import of_delivery, webhooks
+from assets.alarms import alarm_evaluations, of_delivery, version, webhooks
 from assets.health import key_of, verdict
 from assets.resources import SiteResource
 from meterhouse.alarms.deliver import deliver, due
 
 CHECK = "notifications_are_delivered"
+
+# What Dagster itself adds to a materialization in a run: which version of the alarms was delivered.
+DATA_VERSION_TAG, CODE_VERSION_TAG = "dagster/data_version", "dagster/code_version"
+OF_ALARMS = f"dagster/input_data_version/{alarm_evaluations.key.to_user_string()}"
 
 
 @dg.sensor(
@@ -20,12 +24,17 @@ def webhook_sensor(context: dg.SensorEvaluationContext, site: SiteResource) -> d
     here = site.get()
     if not due(here):
         return dg.SkipReason("nothing is due")
+    delivered = version(site).value
     done = deliver(here)
     passed, severity, found = verdict(site, CHECK)
     return dg.SensorResult(
         skip_reason=f"delivered {done.delivered}, failed {done.failed}, given up {done.dead}, waiting {done.pending}",
         asset_events=[
-            dg.AssetMaterialization("webhooks", metadata=of_delivery(done)),
+            dg.AssetMaterialization(
+                "webhooks",
+                metadata=of_delivery(done),
+                tags={DATA_VERSION_TAG: delivered, OF_ALARMS: delivered, CODE_VERSION_TAG: "sensor"},
+            ),
             # With the delivery, because a check that is older than its asset's materialization counts for nothing.
             dg.AssetCheckEvaluation(
                 asset_key=key_of(CHECK).asset_key,

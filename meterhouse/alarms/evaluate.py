@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from meterhouse import times
 from meterhouse.alarms import apply as applying
@@ -19,7 +19,7 @@ from meterhouse.collection import stream_meters
 from meterhouse.errors import DefinitionError, MeterhouseError, Unavailable
 from meterhouse.site import Site
 from meterhouse.stores.leases import Lease
-from meterhouse.stores.warehouse_tables import alarms
+from meterhouse.stores.warehouse_tables import alarm_history, alarms
 from meterhouse.stream.envelope import clean
 
 log = logging.getLogger(__name__)
@@ -161,3 +161,9 @@ def _failed(state: str, fault: str) -> Outcome:
     fault = clean(fault[:MAX_REASON])
     data = {"type": "threshold", "disposition": "unknown", "count": 0, "most_recent": None}
     return Outcome(UNKNOWN, f"The alarm {fault}", data, notify=state != UNKNOWN, fault=fault)
+
+
+def last_transition(site: Site) -> int:
+    """The sequence number of the newest entry of the alarms' history; 0 without any."""
+    with site.warehouse.read() as connection:
+        return int(connection.execute(select(func.max(alarm_history.c.sequence))).scalar() or 0)

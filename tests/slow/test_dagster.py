@@ -15,7 +15,6 @@ from sqlalchemy import update
 
 from meterhouse import settings as settings_module
 from meterhouse import times
-from meterhouse.alarms.evaluate import evaluate
 from meterhouse.catalog import snapshot
 from meterhouse.demo.cloud import SimulatedCloud
 from meterhouse.demo.receiver import WebhookReceiver
@@ -255,11 +254,13 @@ def test_the_webhook_sensor_delivers_what_is_due(here: Site, instance: dg.Dagste
         now = times.now().replace(microsecond=0)
         drop(here.settings.spool, "a.jsonl", [polling("b1", [polled(50.0, now - timedelta(seconds=30))])])
         run(instance, "collect")
-        assert evaluate(here).transitions == [("high", "insufficient data", "alarm")]
+        evaluated = definitions.defs.resolve_job_def("alarms").execute_in_process(instance=instance)
+        (made,) = evaluated.asset_materializations_for_node("alarm_evaluations")
         result = tick()
         assert [call.body["current"] for call in receiver.calls] == ["alarm"]
         event, check = result.asset_events
         assert event.metadata["delivered"].value == 1
+        assert event.tags[webhooks.OF_ALARMS] == made.tags[webhooks.DATA_VERSION_TAG] != "0"
         assert (check.check_name, check.passed) == ("notifications_are_delivered", True)
         assert "nothing is due" in str(tick().skip_message)
 

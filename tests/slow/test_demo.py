@@ -116,7 +116,6 @@ CHECKS = """
 {assetNodes {
   assetKey {path}
   targetingInstigators {__typename}
-  partitionStats {numMaterializing numFailed}
   assetChecksOrError {... on AssetChecks {checks {
     name canExecuteIndividually executionForLatestMaterialization {status}
   }}}
@@ -136,15 +135,13 @@ def test_every_check_counts_for_the_newest_materialization_and_can_be_executed_a
         found = {check["name"]: check["executionForLatestMaterialization"] for check in checks()}
         return [name for name, each in found.items() if each is None or each["status"] not in ("SUCCEEDED", "FAILED")]
 
-    deadline = time.monotonic() + 150  # `alarms` runs each minute
+    deadline = time.monotonic() + 300  # `alarms` runs each minute
     while missing := evaluated():
         assert time.monotonic() < deadline, missing
         time.sleep(0.5)
     assert {check["canExecuteIndividually"] for check in checks()} == {"CAN_EXECUTE"}
     for node in nodes():
-        name = node["assetKey"]["path"][-1]
-        assert node["targetingInstigators"], name
-        assert not (node["partitionStats"] or {}).get("numMaterializing"), name
+        assert node["targetingInstigators"], node["assetKey"]  # no asset reads "No automations"
 
 
 def test_the_pictures_of_the_documentation_can_be_taken(demo: Demo, browser_path: str, tmp_path: Path) -> None:

@@ -160,6 +160,19 @@ def test_a_follower_that_is_behind_still_finds_its_commits(open_site: Any, clock
     assert count(site, "samples") == 35  # the process that had the table open
 
 
+def test_commits_stay_if_the_checkpoint_after_them_is_cut(open_site: Any, clock: Clock) -> None:
+    site = open_site(vacuum_hours=0)
+    for _ in range(12):
+        site.lake.append("events", TABLES["events"][0].empty_table())
+    log = Path(site.settings.lake, "tables", "events", "_delta_log")
+    (checkpoint,) = log.glob("*.checkpoint.parquet")
+    checkpoint.write_bytes(b"")
+    commits = len(list(log.glob("*.json")))
+    clock.now += MONTH
+    upkeep.upkeep(site)
+    assert len(list(log.glob("*.json"))) >= commits
+
+
 def test_what_one_part_cannot_do_does_not_stop_the_others(
     site: Site, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
