@@ -16,12 +16,12 @@ import pyarrow.compute as pc
 from meterhouse import times
 from meterhouse.collection.collect import INDEX
 from meterhouse.collection.landing import Landing
-from meterhouse.collection.syncing import sync
 from meterhouse.conversion import signatures
 from meterhouse.dead_letters import LEASE, TABLE, Selection, hex_id, identity, remove
 from meterhouse.progress import Progress, no_progress
 from meterhouse.settings import Settings
 from meterhouse.site import Site
+from meterhouse.stores.disk import sync
 from meterhouse.stores.duck import one
 from meterhouse.stream import Raw, too_long
 from meterhouse.stream.envelope import BadMessage, unwrap

@@ -3,7 +3,6 @@
 This takes long if the disk is busy. So a thread does it in parallel to landing, for all waiting batches together.
 """
 
-import os
 import queue
 import threading
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from meterhouse.errors import MeterhouseError
+from meterhouse.stores.disk import sync
 
 Waiting = tuple[list[Path], Callable[[], None]]
 
@@ -78,21 +78,3 @@ def _finish(batches: list[Waiting]) -> None:
     sync({file for files, _ in batches for file in files})
     for _, acknowledge in batches:
         acknowledge()
-
-
-def sync(files: set[Path]) -> None:
-    """Sync files and their folders' entries to disk. Files that were deleted meanwhile are skipped.
-
-    Data files are synced before the commits that name them.
-
-    Raises:
-        OSError: the disk cannot store them.
-    """
-    in_order = sorted(files, key=lambda file: (file.parent.name == "_delta_log", file))
-    for place in [*in_order, *sorted({file.parent for file in files})]:
-        with suppress(FileNotFoundError):
-            handle = os.open(place, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)

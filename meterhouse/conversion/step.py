@@ -209,10 +209,14 @@ def _hours_since(lake: Lake, after: int, newest: int) -> set[str]:
     return {str(file["partition.arrival_hour"]) for file in files if file["path"] not in known}
 
 
-def _keep(site: Site, lease: Lease, landed: pa.Table, made: "Converted", done: Conversion) -> None:
-    """Store what a piece yields beside samples and events, before these are appended."""
-    _keep_metadata(lease, made.metadata)
+def keep_beside(site: Site, lease: Lease, landed: pa.Table, made: "Converted") -> None:
+    """Store what notifications yield beside samples and events, before these are appended."""
+    keep_metadata(lease, made.metadata)
     _store_unsigned(site, landed, made.unsigned)
+
+
+def _keep(site: Site, lease: Lease, landed: pa.Table, made: "Converted", done: Conversion) -> None:
+    keep_beside(site, lease, landed, made)
     done.notifications += landed.num_rows
     done.errors += len(made.errors)
     done.unsigned += len(made.unsigned)
@@ -235,7 +239,7 @@ def _store_unsigned(site: Site, notifications: pa.Table, unsigned: list[tuple[in
     store_letters(site.lake, letters, min(times.arrival_hour(letter.received_at) for letter in letters))
 
 
-def _keep_metadata(lease: Lease, metadata: dict[int, bytes]) -> None:
+def keep_metadata(lease: Lease, metadata: dict[int, bytes]) -> None:
     """Write the resources' metadata to the warehouse, before a sample that refers to it is in the lake."""
     rows = pa.table(
         {

@@ -1,24 +1,28 @@
 """Followers whose table went back: they start over where the lake is now."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from meterhouse import catalog, computed, history, times
 from meterhouse.conversion import step as conversion
-from meterhouse.errors import WentBack
+from meterhouse.errors import Replaced, WentBack
 from meterhouse.mending.findings import Findings
+from meterhouse.mending.leases import WAIT_SECONDS
 from meterhouse.rollups.step import roll_up
 from meterhouse.site import Site
 from meterhouse.stores.lake import Lake
-
-WAIT_SECONDS = 60.0
-"""How long to wait for a process that is running a step."""
 
 _CLOCKS = timedelta(hours=1)
 """How far clocks may be apart: files that were written this long before the lost commit are looked at too."""
 
 
-def convert_what_came_since(site: Site, findings: Findings) -> None:
+def convert_what_came_since(site: Site, salvage: Callable[[], set[str]], findings: Findings) -> None:
     """Convert the notifications that came after the table went back, and then what else is not converted.
+
+    Args:
+        site: the site.
+        salvage: adds notifications that the table lacks, and returns their arrival hours.
+        findings: gets what was done.
 
     Raises:
         AlreadyRunning: another process is still converting.
@@ -27,21 +31,35 @@ def convert_what_came_since(site: Site, findings: Findings) -> None:
 
     lake, done = site.lake, conversion.Conversion()
     with site.warehouse.lease("convert", wait_seconds=WAIT_SECONDS) as lease:
+        before = lake.version("notifications")
+        salvaged = salvage()
+        newest = lake.version("notifications")
         for table in conversion.TABLES:
             reached = conversion.converted_position(lake, table)
-            if history.is_same_history(lake, "notifications", reached):
+            same = history.is_same_history(lake, "notifications", reached)
+            if same and not salvaged:
                 continue
-            newest = lake.version("notifications")
+            if same:
+                hours = _waiting_hours(lake, min(reached.version, before))
+            else:
+                hours = _hours_since(lake, newest, times.EPOCH if reached.at is None else reached.at - _CLOCKS)
+                findings.fixed(
+                    "conversion",
+                    f"notifications went back since they were converted to {table}; what came since is converted",
+                )
             converter = Converter.from_settings(site.settings, site.definitions)
-            hours = _hours_since(lake, newest, times.EPOCH if reached.at is None else reached.at - _CLOCKS)
-            conversion.convert_hours_of(site, lease, converter, table, hours, newest, done)
-            findings.fixed(
-                "conversion",
-                f"notifications went back since they were converted to {table}; what came since is converted",
-            )
+            conversion.convert_hours_of(site, lease, converter, table, hours | salvaged, newest, done)
     conversion.convert(site, wait_seconds=WAIT_SECONDS)
     if not findings.found("conversion"):
         findings.ok("conversion", "everything that was landed is converted")
+
+
+def _waiting_hours(lake: Lake, after: int) -> set[str]:
+    """The arrival hours of what came after a version; all hours if that is no longer known."""
+    try:
+        return lake.appended_hours("notifications", after)
+    except Replaced:
+        return set(lake.actions("notifications")["partition.arrival_hour"].to_pylist())
 
 
 def _hours_since(lake: Lake, version: int, moment: datetime) -> set[str]:

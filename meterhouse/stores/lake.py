@@ -27,6 +27,7 @@ from meterhouse.extras import require
 from meterhouse.private_files import make_folder
 from meterhouse.settings import Settings
 from meterhouse.stores import duck, lake_commits, lake_faults, lake_repair
+from meterhouse.stores.disk import sync
 from meterhouse.stores.lake_files import DataFile, write
 from meterhouse.stores.lake_tables import GROWN, LANDING_TABLES, TABLES
 from meterhouse.times import Span
@@ -349,6 +350,7 @@ class Lake:
             if (recorded is not None and recorded >= version) or after.get(app, recorded or 0) != (recorded or 0):
                 raise overtaken
         before = table.version()
+        self._sync(name, [file.path for file in files])
         try:
             with self.commit_lock(name):
                 table.create_write_transaction(
@@ -366,8 +368,23 @@ class Lake:
                     self.discard(name, files)  # otherwise each attempt leaves one more on a full disk
                 raise self.unreachable(name, error) from error
         reached = self.version(name)
-        self.wrote(name, *(f"_delta_log/{version:020}.json" for version in range(before + 1, reached + 1)))
+        commits = [f"_delta_log/{version:020}.json" for version in range(before + 1, reached + 1)]
+        self.wrote(name, *commits)
+        self._sync(name, commits)
         return reached
+
+    def _sync(self, name: str, paths: Sequence[str]) -> None:
+        """Sync files of a table in a folder to disk, unless the landing does so, for many batches together.
+
+        Raises:
+            MeterhouseError: the disk cannot store them.
+        """
+        if self.storage_options or not paths or (self.notes_written and name in LANDING_TABLES):
+            return
+        try:
+            sync({Path(self.uri(name)) / path for path in paths})
+        except OSError as error:
+            raise self.unreachable(name, error) from error
 
     def live(self, name: str) -> set[str]:
         """The paths of the table's files."""
@@ -419,6 +436,7 @@ class Lake:
             custom_metadata=dict(note), app_transactions=[Transaction(SWAPS, swaps + 1), *_fence(table, lease)]
         )
         before = table.version()
+        self._sync(name, [file.path for file in added])
         try:
             with self.commit_lock(name):
                 table.create_write_transaction(actions, "append", schema, partitions, commit_properties=properties)
@@ -430,7 +448,9 @@ class Lake:
             # The commit may have succeeded: the steps after it can fail too.
             if not added or added[0].path not in self.live(name):
                 raise self.unreachable(name, error) from error
-        return self.version(name)
+        reached = self.version(name)
+        self._sync(name, [f"_delta_log/{version:020}.json" for version in range(before + 1, reached + 1)])
+        return reached
 
     def swaps(self, name: str) -> int:
         """How many swaps the table has seen."""

@@ -13,6 +13,7 @@ from meterhouse.collection.collect import collect
 from meterhouse.collection.syncing import Syncer
 from meterhouse.errors import MeterhouseError
 from meterhouse.site import Site
+from meterhouse.stores.disk import sync
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(Path(os.readlink(f"/proc/self/fd/{handle}")).name)
         real(handle)
 
-    monkeypatch.setattr(syncing.os, "fsync", fsync)
+    monkeypatch.setattr(os, "fsync", fsync)
     return names
 
 
@@ -142,5 +143,5 @@ def test_data_files_are_synced_before_the_commits_that_name_them(tmp_path: Path,
     for file in files:
         file.parent.mkdir()
         file.touch()
-    syncing.sync(set(files))
+    sync(set(files))
     assert synced[:2] == ["part-1", "1.json"]
