@@ -21,9 +21,10 @@ test: .venv/.synced-dev  ## all tests, against real servers (found, or started f
 quick: .venv/.synced-dev  ## the tests that take no time and need no server
 	$(RUN) pytest -m "not slow and not service" $(ARGS)
 
-soak: .venv/.synced-dev  ## ten minutes of collection from RabbitMQ at full speed, and every damage of every file
+soak: .venv/.synced-dev  ## ten minutes of collection from RabbitMQ at full speed, every damage of every file, a year's commits
 	METERHOUSE_TEST_SOAK_SECONDS=600 $(RUN) python deploy/services run --only amqp -- \
-		pytest -s tests/slow/test_soak.py tests/unit/test_mending.py $(ARGS)
+		pytest -s tests/slow/test_soak.py tests/unit/test_mending.py \
+		tests/unit/test_upkeep.py::test_a_year_leaves_no_more_behind_than_its_last_months tests/slow/test_kill.py tests/slow/test_long_life.py $(ARGS)
 
 lint: .venv/.synced-dev  ## style, types and import layers
 	$(RUN) ruff check && $(RUN) ruff format --check && $(RUN) mypy && $(RUN) lint-imports

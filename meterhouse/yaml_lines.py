@@ -102,6 +102,18 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> Lined:
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
+def _scalar(loader: _Loader, node: yaml.ScalarNode) -> Any:
+    """A number or a time. If it cannot be one, its text: whoever reads it refuses that entry and keeps the others."""
+    try:
+        return _Parser.yaml_constructors[node.tag](loader, node)
+    except (ValueError, OverflowError):  # the 45th of a month, or more digits than Python reads
+        return node.value
+
+
+for _kind in ("int", "float", "timestamp"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _scalar)
+
+
 def read(path: Path) -> Any:
     """The file's content; mappings are `Lined`.
 

@@ -20,6 +20,8 @@ from sensors.active_runs import ACTIVE
 
 STATUS = dg.DagsterRunStatus
 WORKING = {STATUS.STARTED, STATUS.CANCELING}
+PATIENCE = timedelta(seconds=30)
+"""Shortest time without a sign of life that ends a run: several attempts of a process to take its lease."""
 GRPC_INFO = ".dagster/grpc_info"
 """Run tag in which Dagster's default launcher names the code server that starts the run's process."""
 
@@ -98,7 +100,7 @@ def end_dead_runs(
         if record.dagster_run.status != STATUS.QUEUED
     ]
     beats = heartbeats.heartbeats(site.warehouse)  # after the runs: whichever has started by now has a heartbeat soon
-    patience = timedelta(seconds=site.settings.lease_seconds / 2)
+    patience = max(PATIENCE, timedelta(seconds=site.settings.lease_seconds / 2))
     default_launcher = isinstance(instance.run_launcher, dg.DefaultRunLauncher)
     ended: list[str] = []
     still: dict[str, datetime] = {}

@@ -58,8 +58,10 @@ class Checker:
     def text(self, key: str) -> str:
         """A text of one line."""
         value = self.entry.get(key)
-        if not isinstance(value, str) or not value:
+        if value is None or value == "":
             raise self.fault(f"has no {key}", f"Add `{key}: …`")
+        if not isinstance(value, str):
+            raise self.fault(f"has {key} {shown(value)}", "Write a text, in quotes if it is not a word")
         return self._bounded(key, value, MAX_NAME)
 
     def prose(self, key: str) -> str:

@@ -3,8 +3,9 @@
 import json
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import Select, func, or_, select
 
 from meterhouse import times
 from meterhouse.doctor.findings import Finding, age
@@ -24,6 +25,11 @@ SEALED_BY = timedelta(hours=26)
 """A day is sealed at 01:15 UTC of the next; it is late this long after its start and end."""
 
 
+def newest(step: str) -> Select[Any]:
+    """Looks up the newest run of a step. Runs are in the order of their sequence: a clock may have been set back."""
+    return select(runs).where(runs.c.step == step).order_by(runs.c.sequence.desc()).limit(1)
+
+
 def dirty(site: Site) -> Iterator[Finding]:
     """Whether event hours wait for judging and roll-up for longer than a message may wait in the stream."""
     is_dirty = or_(dirty_hours.c.marks > dirty_hours.c.judged_marks, dirty_hours.c.marks > dirty_hours.c.rolled_marks)
@@ -31,19 +37,18 @@ def dirty(site: Site) -> Iterator[Finding]:
         count, marked = connection.execute(
             select(func.count(), func.min(dirty_hours.c.marked_at)).where(is_dirty)
         ).one()
-        last = connection.execute(select(func.max(runs.c.started_at)).where(runs.c.step == "rollups")).scalar()
+        last = connection.execute(newest("rollups")).first()
         # A dirty hour that gets points all the time has a fresh mark, although it has waited since its first points.
         since = select(func.min(runs.c.ended_at)).where(runs.c.step == "catalog")
-        first = connection.execute(since if last is None else since.where(runs.c.started_at > last)).scalar()
+        first = connection.execute(since.where(runs.c.sequence > last.sequence) if last else since).scalar()
     if not count:
         yield Finding("dirty hours", "ok", "all event hours are rolled up")
         return
     waited = (times.now() - min(each for each in (marked, first) if each is not None)).total_seconds()
     hours = "1 event hour is" if count == 1 else f"{count} event hours are"
     said = f"{hours} dirty, the oldest for {age(waited)}; "
-    said += (
-        f"the last roll-up began {age((times.now() - last).total_seconds())} ago" if last else "no roll-up has run yet"
-    )
+    ago = age((times.now() - last.started_at).total_seconds()) if last else ""
+    said += f"the last roll-up began {ago} ago" if last else "no roll-up has run yet"
     if waited <= site.settings.stream_late_seconds:
         yield Finding("dirty hours", "ok", said)
     else:
@@ -54,8 +59,7 @@ def dirty(site: Site) -> Iterator[Finding]:
 def steps(site: Site) -> Iterator[Finding]:
     """When each step last ran, and runs and leases whose process has died."""
     with site.warehouse.read() as connection:
-        latest = select(runs.c.step, func.max(runs.c.ended_at).label("ended_at")).group_by(runs.c.step)
-        ran = {row.step: row.ended_at for row in connection.execute(latest)}
+        ran = {step: row.ended_at for step in STEPS if (row := connection.execute(newest(step)).first())}
         leases = {
             name: lease
             for name, lease in held(connection, "").items()

@@ -66,7 +66,8 @@ def record_seen(connection: Connection, seen: pa.Table, days: list[date]) -> lis
     connection.execute(_statement("2_newest"))
     connection.execute(_statement("3_newer"))
     older = connection.execute(_statement("4_older").columns(last_sample_at=UtcTime), span).scalars().all()
-    connection.execute(_statement("3_newer"))  # an older point of the same days: its metadata is known
+    if older:  # by a point of the same days, perhaps: then its metadata is known
+        connection.execute(_statement("3_newer"))
     connection.execute(_statement("5_first"), span)
     for name in ("seen", "seen_before", "seen_resources"):
         connection.execute(text(f"DROP TABLE {name}"))

@@ -70,7 +70,7 @@ def judged_last(site: Site) -> tuple[int, int, int]:
 
     A point that broke two warning rules counts twice.
     """
-    query = select(runs.c.figures).where(runs.c.step == "sample_quality").order_by(runs.c.started_at.desc()).limit(1)
+    query = select(runs.c.figures).where(runs.c.step == "sample_quality").order_by(runs.c.sequence.desc()).limit(1)
     with site.warehouse.read() as connection:
         found = json.loads(connection.execute(query).scalar() or "{}")
     warnings = {rule.name for rule in site.rules.rules if rule.severity == "warning"}

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 5
 
+SMALL_BYTES = 256 << 10
+"""Files up to this size are merged when their partition is rewritten."""
+
 _HOUR = 3_600_000_000
 
 
@@ -33,8 +36,8 @@ def replace_spans(
 ) -> None:
     """Replace a table's rows of these spans, in one commit; in none, if there are neither old nor new rows.
 
-    One partition after the other is rewritten, so that memory holds the rows of one. Files without rows of the spans
-    stay as they are.
+    One partition after the other is rewritten, so that memory holds the rows of one. Its small files become one: if
+    each hour had its own, whoever reads a few days would open hundreds. Large files without rows of the spans stay.
 
     Args:
         lake: the lake.
@@ -76,7 +79,8 @@ def _replace(
     keys = TABLES[name][1]
     after = lake.swaps(name)
     old: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
-    found = lake.matching(name, overlapping=(column, spans), partitions=wanted)
+    found = lake.matching(name, partitions=wanted)
+    overlapping = set(lake.matching(name, overlapping=(column, spans), partitions=wanted)["path"].to_pylist())
     for action in found.to_pylist():
         old[tuple(action[f"partition.{key}"] for key in keys)].append(action)
     new = {tuple(values[key] for key in keys): part for values, part in by_partition(rows, keys)}
@@ -85,20 +89,29 @@ def _replace(
     try:
         for place in sorted(old.keys() | new.keys()):
             pieces = [new[place]] if place in new else []
+            values = dict(zip(keys, place, strict=True))
+            small = []
             for action in old.get(place, []):
-                before = lake.rows_of(name, action["path"], dict(zip(keys, place, strict=True)))
-                inside = pc.is_in(pc.divide(before[column].cast(pa.int64()), _HOUR), numbers)
-                if pc.any(inside).as_py() or not before.num_rows:
-                    gone.add(action["path"])
-                    pieces.append(before.filter(pc.invert(inside)))
-            if pieces:
-                added += lake.write_files(name, pa.concat_tables(pieces))
+                if action["path"] in overlapping:
+                    before = lake.rows_of(name, action["path"], values)
+                    inside = pc.is_in(pc.divide(before[column].cast(pa.int64()), _HOUR), numbers)
+                    if pc.any(inside).as_py() or not before.num_rows:
+                        gone.add(action["path"])
+                        pieces.append(before.filter(pc.invert(inside)))
+                        continue
+                if action["size_bytes"] <= SMALL_BYTES:
+                    small.append(action["path"])
+            if not pieces:
+                continue
+            pieces += [lake.rows_of(name, path, values) for path in small]
+            gone.update(small)
+            merged = pa.concat_tables(pieces)
+            added += lake.write_files(name, merged.sort_by([("series_id", "ascending"), (column, "ascending")]))
         if added or gone:
             removed = found.filter(pc.is_in(found["path"], pa.array(list(gone), pa.string())))
             lake.swap(name, removed, added, {REPLACE: column}, same_rows=False, after=after, lease=lease)
     except MeterhouseError as error:
-        if (
-            isinstance(error, Conflict) or not lake.storage_options
-        ):  # an object store may still be processing the commit
-            lake.discard(name, added)  # otherwise each attempt leaves more on a full disk
+        # An object store may still be processing the commit. On a full disk, each attempt would leave more files.
+        if isinstance(error, Conflict) or not lake.storage_options:
+            lake.discard(name, added)
         raise

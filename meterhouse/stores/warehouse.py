@@ -62,8 +62,15 @@ class Warehouse:
         """SQLAlchemy's engine: in UTC; SQLite in WAL mode with real transactions."""
         if self.is_sqlite:
             database = Path(make_url(self.url).database or "")
-            make_folder(database.parent)
-            make_file(database)  # SQLite gives the mode of this file to those beside it
+            try:
+                make_folder(database.parent)
+                make_file(database)  # SQLite gives the mode of this file to those beside it
+            except OSError as error:
+                raise Unavailable(
+                    f"the warehouse cannot be used: {error.strerror}",
+                    where=str(database),
+                    hint="Check METERHOUSE_HOME, METERHOUSE_WAREHOUSE_URL and the folder's owner",
+                ) from error
             engine = create_engine(self.url, connect_args={"timeout": 60})
 
             @event.listens_for(engine, "connect")

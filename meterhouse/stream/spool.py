@@ -51,6 +51,7 @@ class Spool:
             named = [
                 path for path in self.folder.iterdir() if path.name.endswith(ENDINGS) and not path.name.startswith(".")
             ]
+            self._warned.intersection_update(named)
             return sorted(path for path in named if self._is_regular(path))
         except OSError as error:
             raise MeterhouseError(

@@ -82,7 +82,7 @@ def busy(open_site: OpenSite, tmp_path: Path) -> Iterator[tuple[Site, WebhookRec
         rule = {"meter_name": "m", "threshold": 50, "comparison_operator": "gt", "period": 300}
         alarm = {"name": "a", "threshold_rule": rule, "alarm_actions": [receiver.url]}
         (tmp_path / "alarms.yaml").write_text(yaml.safe_dump({"alarms": [alarm]}))
-        site = open_site(config_dir=tmp_path, webhook_timeout_seconds=0.5)
+        site = open_site(config_dir=tmp_path)
         site.warehouse.lease_seconds = 1
         land_points(site, [point(60.0, at(-1))])
         apply(site)

@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 from meterhouse import doctor
 from meterhouse.collection.collect import collect
+from meterhouse.errors import MeterhouseError
 from meterhouse.private_files import make_folder
 from meterhouse.settings import read_settings, settings
 from meterhouse.site import Site
@@ -57,6 +58,12 @@ def test_folders_that_exist_keep_their_mode(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(NotADirectoryError):
         make_folder(tmp_path / "file")
+
+
+def test_a_warehouse_that_cannot_be_made_is_an_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(MeterhouseError, match=r"file/w\.db: the warehouse cannot be used.*METERHOUSE_WAREHOUSE_URL"):
+        Site.open(read_settings(home=tmp_path / "home", warehouse_url=f"sqlite:///{tmp_path}/file/w.db"))
 
 
 def test_an_upgrade_closes_the_warehouse_of_an_earlier_release(tmp_path: Path, migrated: Path) -> None:

@@ -113,7 +113,7 @@ def silent() -> Iterator[str]:
 
 
 def test_a_receiver_that_does_not_answer_does_not_hold_up_others(open_site: OpenSite, silent: str) -> None:
-    site = open_site(webhook_timeout_seconds=0.3)
+    site = open_site(webhook_timeout_seconds=1.0)
     with WebhookReceiver() as receiver:
         put(site, silent, 1, alarm="slow")
         put(site, receiver.url, 2)

@@ -106,7 +106,9 @@ def test_a_number_with_more_digits_than_python_prints_is_refused(tmp_path: Path)
     [
         ({"name": "n" * 256}, "name of 256 characters"),
         ({"name": "n\x1b[2J"}, "name .* Write it without control characters"),
-        ({"name": ["n"]}, "an alarm has no name"),
+        ({"name": ["n"]}, r"an alarm has name \['n'\]"),
+        ({"name": True}, "an alarm has name True"),
+        ({"name": None}, "an alarm has no name"),
         ({"description": None}, "description None"),
         ({"description": "d" * 10_001}, "description of 10,001 characters"),
         ({"severity": ["low"]}, "severity"),
@@ -129,6 +131,19 @@ def test_the_number_of_alarms_is_bounded(tmp_path: Path, monkeypatch: pytest.Mon
     configure(tmp_path, entry("a"), entry("b"))
     with pytest.raises(DefinitionError, match=r"the file has 2 alarms\. At most 1"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("period", ["2026-13-45", "9" * 5000, "2026-01-01T99:00:00Z"])
+def test_what_yaml_takes_for_a_number_or_time_but_is_none_affects_one_alarm(tmp_path: Path, period: str) -> None:
+    rule = f"{{meter_name: m, threshold: 1, period: {period}}}"
+    good = "{meter_name: m, threshold: 1}"
+    (tmp_path / "alarms.yaml").write_text(
+        f"alarms:\n- {{name: far, threshold_rule: {rule}}}\n- {{name: good, threshold_rule: {good}}}\n"
+    )
+    found = read(tmp_path)
+    assert [alarm.name for alarm, _ in found.alarms] == ["good"]
+    (fault,) = found.faults
+    assert f"{tmp_path}/alarms.yaml:2: threshold_rule of 'far' has period '{period[:10]}" in str(fault)
 
 
 JUNK = st.recursive(

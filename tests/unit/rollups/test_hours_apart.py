@@ -171,3 +171,14 @@ def test_late_points_of_many_hours_apart_are_counted(site: Site) -> None:
     with site.warehouse.read() as connection:
         late = connection.execute(select(dirty_hours.c.late).order_by(dirty_hours.c.hour)).scalars().all()
     assert late == [2, 2, 2]
+
+
+def test_a_day_that_is_rolled_up_hour_by_hour_has_one_small_file_a_tier(site: Site) -> None:
+    points = []
+    for n in range(6):
+        points.append(point(-1.0 if n % 2 else 1.0, at(hours=n), meter="cpu_util"))
+        land_points(site, points[-1:])
+        roll_up(site)
+    assert site.lake.actions("rollups").num_rows == 3
+    assert site.lake.actions("quarantine").num_rows == 1
+    assert_right(site, points)
