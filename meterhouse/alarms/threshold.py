@@ -25,6 +25,7 @@ from meterhouse.alarms.threshold_rule import COMPARE
 from meterhouse.sample_quality.judge import judge
 from meterhouse.sample_quality.points import view_points
 from meterhouse.site import Site
+from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.lake_tables import TIME
 from meterhouse.stores.warehouse_tables import UtcTime, series
 
@@ -48,6 +49,7 @@ def outcomes(site: Site, given: Sequence[tuple[Alarm, str]], moment: datetime) -
     return [decide(alarm, state, window) for (alarm, state), window in zip(given, found, strict=True)]
 
 
+@retried
 def windows(site: Site, definitions: Sequence[Alarm], moment: datetime) -> list[Window]:
     """The window of each alarm that ends at a moment."""
     starts = [moment - alarm.rule.window for alarm in definitions]

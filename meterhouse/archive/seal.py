@@ -26,7 +26,7 @@ from meterhouse.errors import MeterhouseError
 from meterhouse.site import Site
 from meterhouse.stores import lake_cuts
 from meterhouse.stores.bulk import upsert
-from meterhouse.stores.duck import Connection, one, quoted
+from meterhouse.stores.duck import Connection, one, quoted, view_files
 from meterhouse.stores.lake import SEAL
 from meterhouse.stores.lake_files import DataFile
 from meterhouse.stores.lake_statistics import of_file
@@ -269,13 +269,9 @@ def _view_once(duck: Connection, table: str, columns: str, files: list[str]) -> 
     compared as a whole, because bodies are wide and memory is limited.
     """
     recipe = RECIPES[table]
-    listed = ", ".join(quoted(file) for file in files)
     how = "filename = true, file_row_number = true, hive_partitioning = false"
-    source = f"read_parquet([{listed}], {how})"
-    if table in GROWN:  # some or all of the files may lack a column
-        duck.register("none", TABLES[table][0].empty_table())
-        source = f"(FROM read_parquet([{listed}], {how}, union_by_name = true) UNION ALL BY NAME FROM none)"
-    duck.execute(f"CREATE TEMP VIEW old AS SELECT {columns}, filename, file_row_number FROM {source}")
+    schema = pa.schema([*columns_of_files(table), ("filename", pa.string()), ("file_row_number", pa.int64())])
+    view_files(duck, "old", schema, files, how, lacking=table in GROWN)
     if not recipe.identity:
         duck.execute(f"CREATE TEMP VIEW once AS SELECT {columns} FROM old")
         return

@@ -21,6 +21,7 @@ from meterhouse.errors import MeterhouseError
 from meterhouse.progress import Progress, no_progress
 from meterhouse.site import Site
 from meterhouse.stores.duck import Connection, arrow, one, quoted
+from meterhouse.stores.lake_tables import LOADED
 from meterhouse.stores.leases import Lease
 from meterhouse.stream import Raw, too_long
 from meterhouse.stream.files import Damaged, numbered_lines
@@ -253,9 +254,11 @@ def _append(site: Site, duck: Connection, lease: Lease) -> int:
     )
     count = 0
     for fresh in _pieces(duck, "fresh"):
-        arrival_hours = pa.array([times.arrival_hour(moment)] * fresh.num_rows)
-        none = pa.nulls(fresh.num_rows, pa.int64())
-        fresh = fresh.append_column("arrival_hour", arrival_hours).append_column("metadata_id", none)
+        fresh = (
+            fresh.append_column("arrival_hour", pa.repeat(times.arrival_hour(moment), fresh.num_rows))
+            .append_column("metadata_id", pa.nulls(fresh.num_rows, pa.int64()))
+            .append_column("origin", pa.repeat(LOADED, fresh.num_rows))
+        )
         site.lake.append("samples", fresh, lease=lease)
         count += fresh.num_rows
     return count

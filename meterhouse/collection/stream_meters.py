@@ -13,7 +13,7 @@ from meterhouse import identity, times
 from meterhouse.catalog import catalog
 from meterhouse.collection.lag import Lag, measure
 from meterhouse.site import Site
-from meterhouse.stores.lake_tables import SAMPLES
+from meterhouse.stores.lake_tables import MEASURED, SAMPLES
 from meterhouse.stores.leases import Lease
 
 SOURCE = "meterhouse"
@@ -81,6 +81,7 @@ def _samples(found: Lag) -> pa.Table:
                     )
                 ),
                 "metadata_id": None,
+                "origin": MEASURED,
             }
         )
     return pa.Table.from_pylist(rows, schema=SAMPLES)

@@ -15,7 +15,7 @@ from xxhash import xxh3_128_digest
 
 from meterhouse import identity
 from meterhouse.definitions.meters import Block
-from meterhouse.stores.lake_tables import SAMPLES, taken
+from meterhouse.stores.lake_tables import CONVERTED, SAMPLES, taken
 from meterhouse.timestamps import LATEST, parse_all, parse_datetime, parse_exact
 
 DIMENSIONS: Final = ("source", "meter", "type", "unit", "resource_id", "project_id", "user_id")
@@ -280,6 +280,7 @@ class SampleColumns:
         arrays["arrival_hour"] = taken(notifications, "arrival_hour", rows)
         arrays["recorded_at"] = taken(notifications, "received_at", rows)
         arrays["metadata_id"] = metadata_ids
+        arrays["origin"] = pa.repeat(CONVERTED, len(rows))
         by_code = list(zip(*self._dimensions, strict=True)) or [()] * len(DIMENSIONS)
         places = pa.array(codes)
         for name, values in zip(DIMENSIONS, by_code, strict=True):

@@ -5,10 +5,19 @@ from collections import Counter
 import pyarrow as pa
 
 from meterhouse.conversion import step as conversion
-from meterhouse.mending.files import Lost
+from meterhouse.mending.files import UNKNOWN, Lost
 from meterhouse.mending.findings import Findings
 from meterhouse.mending.leases import WAIT_SECONDS
 from meterhouse.site import Site
+from meterhouse.stores.lake_tables import CONVERTED, LOADED, MEASURED
+
+HINTS = {
+    CONVERTED: "the notifications that they came from are gone too",
+    LOADED: "they were loaded: load the files again that you loaded in these hours",
+    MEASURED: "they were measurements of the stream, which cannot be repeated",
+    UNKNOWN: "their files do not say where they came from: load files again that you loaded in these hours",
+}
+"""Where lost samples came from → what that means."""
 
 
 def recompute(site: Site, lost: dict[str, Lost], salvaged: dict[str, Counter[str]], findings: Findings) -> None:
@@ -36,14 +45,16 @@ def recompute(site: Site, lost: dict[str, Lost], salvaged: dict[str, Counter[str
                 converter,
                 [hour],
                 wanted,
-                lambda rows, found: conversion.keep_beside(site, lease, rows, found),
+                keep,
             )
             for name, number in added.items():
                 made[name][hour] += number
     for name in conversion.TABLES:
         if total := made[name].total():
             findings.fixed("conversion", f"{total} {name} are made again from their notifications")
-        hint = "they did not come from notifications that are left. Load files again that you loaded in these hours"
+        hint = "they did not come from notifications that are left"
+        if name == "samples":
+            hint = "; ".join(HINTS[origin] for origin in sorted(lost[name].origins))
         _report(name, lost[name].rows - salvaged[name] - made[name], findings, hint)
 
 

@@ -44,10 +44,20 @@ TRANSACTIONS = {"notifications": landing.APP, "dead_letters": dead_letters.APP}
 
 @dataclass
 class Lost:
-    """What damaged files of a table held: by arrival hour, the rows that their statistics promised."""
+    """What damaged files of a table held, by their statistics.
+
+    Attributes:
+        rows: arrival hour → number of rows.
+        origins: the origin of samples → number of rows; UNKNOWN for files with several origins, or without the column.
+        files: how many files.
+    """
 
     rows: Counter[str] = field(default_factory=Counter)
+    origins: Counter[str] = field(default_factory=Counter)
     files: int = 0
+
+
+UNKNOWN = "unknown"
 
 
 def take_out(site: Site, name: str, findings: Findings) -> Lost:
@@ -73,6 +83,9 @@ def take_out(site: Site, name: str, findings: Findings) -> Lost:
         lost.files += 1
         if hour := action.get("partition.arrival_hour"):
             lost.rows[hour] += action["num_records"] or 0
+            origin = action.get("min.origin")
+            known = origin is not None and origin == action["max.origin"] and not action["null_count.origin"]
+            lost.origins[origin if known else UNKNOWN] += action["num_records"] or 0
         where = f"{lake.uri(name)}/{action['path']}"
         if lake.filesystem.exists(where):
             move_aside(lake.filesystem, where, lake.aside(name))

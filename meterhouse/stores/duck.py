@@ -40,6 +40,40 @@ def lock(connection: Connection, folders: Sequence[str]) -> None:
         connection.execute(f"SET {setting} = {value}")
 
 
+def view_files(
+    connection: Connection, view: str, schema: "pa.Schema", files: Sequence[str], options: str, *, lacking: bool
+) -> None:
+    """Create a view of Parquet files.
+
+    Args:
+        connection: where.
+        view: its name.
+        schema: its columns.
+        files: paths or URLs; none for an empty view.
+        options: further arguments of `read_parquet`.
+        lacking: whether some or all of the files may lack columns, which are null then.
+    """
+
+    def create(source: str) -> None:
+        columns = ", ".join(schema.names)
+        connection.execute(f"CREATE OR REPLACE TEMP VIEW {view} AS SELECT {columns} FROM {source}")
+
+    empty = f"{view}_none"
+    listed = f"[{', '.join(quoted(file) for file in files)}], {options}"
+    by_name = f"read_parquet({listed}, union_by_name = true)"
+    if not files:
+        connection.register(empty, schema.empty_table())
+        create(empty)
+    elif not lacking:
+        create(f"read_parquet({listed})")
+    else:
+        try:
+            create(by_name)
+        except duckdb.BinderException:  # none of the files has all columns
+            connection.register(empty, schema.empty_table())
+            create(f"(FROM {by_name} UNION ALL BY NAME FROM {empty})")
+
+
 def arrow(connection: Connection, query: str) -> "pa.Table":
     """A query's answer as an Arrow table."""
     return connection.sql(query).to_arrow_table()

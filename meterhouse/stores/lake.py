@@ -766,21 +766,10 @@ class Lake:
 
     def view(self, connection: duck.Connection, name: str, files: list[str], view: str | None = None) -> None:
         """Make a DuckDB view of these files of a table, with its partition columns."""
-        view = view or name
         schema, partitions = TABLES[name]
-        if not files or name in GROWN:
-            connection.register(f"{view}_none", schema.empty_table())
-        source = f"{view}_none"
-        if files:
-            quoted = ", ".join("'" + uri.replace("'", "''") + "'" for uri in files)
-            hive = ", ".join(f"'{column}': {_HIVE_TYPES[column]}" for column in partitions)
-            how = f"hive_partitioning = true, hive_types = {{{hive}}}"
-            if name in GROWN:  # some or all files may lack a column
-                source = f"(FROM read_parquet([{quoted}], {how}, union_by_name = true) UNION ALL BY NAME FROM {source})"
-            else:
-                source = f"read_parquet([{quoted}], {how})"
-        columns = ", ".join(schema.names)
-        connection.execute(f"CREATE OR REPLACE TEMP VIEW {view} AS SELECT {columns} FROM {source}")
+        hive = ", ".join(f"'{column}': {_HIVE_TYPES[column]}" for column in partitions)
+        how = f"hive_partitioning = true, hive_types = {{{hive}}}"
+        duck.view_files(connection, view or name, schema, files, how, lacking=name in GROWN)
 
     # -- files ----------------------------------------------------------------------------------------------
 

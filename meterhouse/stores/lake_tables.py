@@ -40,8 +40,15 @@ SAMPLES = pa.schema(
         ("project_id", pa.string()),
         ("user_id", pa.string()),
         ("metadata_id", pa.int64()),
+        ("origin", pa.string()),  # CONVERTED, LOADED or MEASURED; null in files of releases that did not write it
     ]
 )
+
+CONVERTED, LOADED, MEASURED = "notification", "loaded", "measured"
+"""Where a sample came from: a notification that was landed; a file of samples; a measurement of the stream itself.
+
+Only the first can be converted again.
+"""
 
 TRAIT = pa.struct([("name", pa.string()), ("dtype", pa.string()), ("value", pa.string())])
 
@@ -83,7 +90,7 @@ ROLLUPS = pa.schema(
 QUARANTINE = pa.schema(
     [
         ("event_day", pa.date32()),
-        *[field for field in SAMPLES if field.name not in ("arrival_hour", "metadata_id")],
+        *[field for field in SAMPLES if field.name not in ("arrival_hour", "metadata_id", "origin")],
         ("reasons", pa.int32()),  # bits, see quality/rules.yaml
         ("reason_names", pa.list_(pa.string())),
         ("excluded", pa.bool_()),
@@ -111,7 +118,7 @@ TABLES: dict[str, tuple[pa.Schema, list[str]]] = {
     "dead_letters": (DEAD_LETTERS, ["arrival_hour"]),
 }
 
-GROWN = {"dead_letters"}
+GROWN = {"samples", "dead_letters"}
 """Tables that got columns after their first release: older files lack these."""
 
 
@@ -122,7 +129,7 @@ DICTIONARIES: dict[str, list[str]] = {
     "notifications": ["event_type", "publisher_id", "priority", "received_at", "source"],
     "samples": [
         *["series_id", "recorded_at", "source", "meter", "type", "unit"],
-        *["resource_id", "project_id", "user_id", "metadata_id"],
+        *["resource_id", "project_id", "user_id", "metadata_id", "origin"],
     ],
     "events": ["event_type", "traits.list.element.name", "traits.list.element.dtype", "traits.list.element.value"],
     "quarantine": ["source", "meter", "type", "unit", "resource_id", "project_id", "user_id"],

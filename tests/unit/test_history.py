@@ -10,6 +10,9 @@ import pytest
 from builders import at, count, drop, land_points, notification, point, polled, polling, rows, warehouse_rows
 from restores import copy_lake, copy_warehouse, expected, put_lake, put_warehouse, rolled_up
 
+from meterhouse.alarms.definitions import Alarm
+from meterhouse.alarms.threshold import windows
+from meterhouse.alarms.threshold_rule import ThresholdRule
 from meterhouse.archive.seal import archive
 from meterhouse.catalog import catalog, commits_behind, snapshot
 from meterhouse.collection.collect import collect
@@ -294,7 +297,7 @@ def replaced_while_reading(site: Site, monkeypatch: pytest.MonkeyPatch) -> Itera
     assert done
 
 
-@pytest.mark.parametrize("reading", ["statistics", "sql", "rollup", "quality"])
+@pytest.mark.parametrize("reading", ["statistics", "sql", "alarms", "rollup", "quality"])
 def test_a_reader_whose_files_are_sealed_and_vacuumed_meanwhile_reads_those_in_their_place(
     site: Site, monkeypatch: pytest.MonkeyPatch, reading: str
 ) -> None:
@@ -304,6 +307,10 @@ def test_a_reader_whose_files_are_sealed_and_vacuumed_meanwhile_reads_those_in_t
             assert figures_of(site)[0] == 12
         elif reading == "sql":
             assert sql_on_lake(site, "SELECT count(*) AS n FROM samples").to_pylist() == [{"n": 12}]
+        elif reading == "alarms":
+            rule = ThresholdRule("m", threshold=0, statistic="count", period=1800)
+            (window,) = windows(site, [Alarm("a", rule)], at(54))
+            assert window.values == (6,)
         elif reading == "rollup":
             roll_up(site)
         elif reading == "quality":

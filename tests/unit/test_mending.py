@@ -171,7 +171,7 @@ def test_loaded_points_are_kept_and_those_that_are_lost_are_counted(site: Site, 
     found = mend(site := replace(site))
     (failed,) = [row for row in found if row["state"] == "failed"]
     assert "samples: 2 rows" in failed["finding"]
-    assert "Load files again" in failed["finding"]
+    assert "they were loaded: load the files again" in failed["finding"]
     assert len(rows(site, "samples", "volume", "meter = 'kept'")) == 2
     assert sum(count for count, _ in rolled_up(site).values()) == 2 + 9
     load(site, [tmp_path / "lost.csv"])

@@ -107,6 +107,7 @@ def test_a_notification_becomes_samples_and_an_event(converter):
         "project_id": "p-1",
         "user_id": None,
         "metadata_id": sample["metadata_id"],
+        "origin": "notification",
     }
     assert json.loads(made.metadata[sample["metadata_id"]]) == {
         "id": "i-1",
