@@ -271,7 +271,7 @@ def _view_once(duck: Connection, table: str, columns: str, files: list[str]) -> 
     recipe = RECIPES[table]
     how = "filename = true, file_row_number = true, hive_partitioning = false"
     schema = pa.schema([*columns_of_files(table), ("filename", pa.string()), ("file_row_number", pa.int64())])
-    view_files(duck, "old", schema, files, how, lacking=table in GROWN)
+    view_files(duck, "old", schema, {None if table in GROWN else (): files}, how)
     if not recipe.identity:
         duck.execute(f"CREATE TEMP VIEW once AS SELECT {columns} FROM old")
         return

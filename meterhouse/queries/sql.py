@@ -34,12 +34,13 @@ _PRAGMAS: Final = frozenset({"table_info", "table_xinfo", "table_list", "index_l
 def sql_on_lake(site: Site, query: str) -> "pa.Table":
     """One SELECT or EXPLAIN of DuckDB on the lake; its tables are views of their names.
 
-    Equal names of columns are numbered.
+    Equal names of columns are numbered. An explanation is one column `plan`, a row for each line.
 
     Raises:
         MeterhouseError: the statement does something else, or DuckDB does not take it.
     """
     import duckdb
+    import pyarrow as pa
 
     from meterhouse.stores.lake_tables import TABLES
 
@@ -48,16 +49,19 @@ def sql_on_lake(site: Site, query: str) -> "pa.Table":
             site.lake.view(duck, name, site.lake.files(name))
         site.lake.lock(duck)
         try:
-            found = duck.sql(_reading(duck, query)).to_arrow_table()
+            how, statement = _reading(duck, query)
+            found = duck.sql(how + statement).to_arrow_table()
         except duckdb.Error as error:
             if file_of(error) is not None:  # not the query's fault
                 raise
             raise _refused(str(error), "lake") from None
+    if how:
+        return pa.table({"plan": [line for plan in found["explain_value"].to_pylist() for line in plan.splitlines()]})
     return found.rename_columns(distinct(found.column_names))
 
 
-def _reading(duck: "Connection", query: str) -> str:
-    """The statement to run: the query, if DuckDB's parser calls it a SELECT, or an EXPLAIN of one.
+def _reading(duck: "Connection", query: str) -> tuple[str, str]:
+    """What to run: EXPLAIN with its options or nothing, and a statement that DuckDB's parser calls a SELECT.
 
     EXPLAIN ANALYZE runs what it explains, so that is parsed by itself, and exactly that is run.
 
@@ -72,7 +76,7 @@ def _reading(duck: "Connection", query: str) -> str:
     statements = duck.extract_statements(rest)
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         raise _refused("only one SELECT, or EXPLAIN of one, is allowed", "lake")
-    return how + statements[0].query
+    return how, statements[0].query
 
 
 def _without_comments(query: str) -> str:

@@ -1,6 +1,6 @@
 """DuckDB in memory, in UTC: the connection, and its answers as Arrow or as one row."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -41,7 +41,11 @@ def lock(connection: Connection, folders: Sequence[str]) -> None:
 
 
 def view_files(
-    connection: Connection, view: str, schema: "pa.Schema", files: Sequence[str], options: str, *, lacking: bool
+    connection: Connection,
+    view: str,
+    schema: "pa.Schema",
+    files: Mapping[tuple[str, ...] | None, Sequence[str]],
+    options: str,
 ) -> None:
     """Create a view of Parquet files.
 
@@ -49,29 +53,25 @@ def view_files(
         connection: where.
         view: its name.
         schema: its columns.
-        files: paths or URLs; none for an empty view.
+        files: columns that files lack, or have no value in → paths or URLs of these files, whose columns are null then.
+            None: files of which that is not known. They are all opened at once, to see which columns they have.
         options: further arguments of `read_parquet`.
-        lacking: whether some or all of the files may lack columns, which are null then.
     """
-
-    def create(source: str) -> None:
-        columns = ", ".join(schema.names)
-        connection.execute(f"CREATE OR REPLACE TEMP VIEW {view} AS SELECT {columns} FROM {source}")
-
-    empty = f"{view}_none"
-    listed = f"[{', '.join(quoted(file) for file in files)}], {options}"
-    by_name = f"read_parquet({listed}, union_by_name = true)"
-    if not files:
-        connection.register(empty, schema.empty_table())
-        create(empty)
-    elif not lacking:
-        create(f"read_parquet({listed})")
-    else:
-        try:
-            create(by_name)
-        except duckdb.BinderException:  # none of the files has all columns
-            connection.register(empty, schema.empty_table())
-            create(f"(FROM {by_name} UNION ALL BY NAME FROM {empty})")
+    sources = []
+    given = {lacking: paths for lacking, paths in files.items() if paths}
+    for lacking, paths in given.items():
+        read = f"read_parquet([{', '.join(quoted(path) for path in paths)}], {options}"
+        if lacking is None:
+            sources.append(f"FROM {read}, union_by_name = true)")
+        else:
+            sources.append(f"SELECT {', '.join(name for name in schema.names if name not in lacking)} FROM {read})")
+    if given.keys() != {()}:  # otherwise the files have all columns
+        connection.register(f"{view}_none", schema.empty_table())
+        sources.append(f"FROM {view}_none")
+    connection.execute(
+        f"CREATE OR REPLACE TEMP VIEW {view} AS SELECT {', '.join(schema.names)} "
+        f"FROM ({' UNION ALL BY NAME '.join(sources)})"
+    )
 
 
 def arrow(connection: Connection, query: str) -> "pa.Table":

@@ -769,7 +769,26 @@ class Lake:
         schema, partitions = TABLES[name]
         hive = ", ".join(f"'{column}': {_HIVE_TYPES[column]}" for column in partitions)
         how = f"hive_partitioning = true, hive_types = {{{hive}}}"
-        duck.view_files(connection, view or name, schema, files, how, lacking=name in GROWN)
+        duck.view_files(connection, view or name, schema, self._by_lacking_columns(name, files), how)
+
+    def _by_lacking_columns(self, name: str, files: Sequence[str]) -> dict[tuple[str, ...] | None, list[str]]:
+        """The files by the columns that their statistics give no value for; None for files that are replaced."""
+        found: dict[tuple[str, ...] | None, list[str]] = {(): []}
+        if name not in GROWN:
+            return {(): list(files)}
+        actions, empty = self.actions(name), list[list[bool]]()
+        for column in GROWN[name]:
+            counted = f"null_count.{column}"
+            nulls = actions[counted] if counted in actions.column_names else pa.nulls(len(actions), pa.int64())
+            empty.append(pc.fill_null(pc.equal(nulls, actions["num_records"]), True).to_pylist())
+        lacking = {
+            path: tuple(column for column, without in zip(GROWN[name], each, strict=True) if without)
+            for path, *each in zip(actions["path"].to_pylist(), *empty, strict=True)
+        }
+        start = len(self.uri(name)) + 1
+        for file in files:
+            found.setdefault(lacking.get(file[start:]), []).append(file)
+        return found
 
     # -- files ----------------------------------------------------------------------------------------------
 
