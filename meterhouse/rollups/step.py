@@ -20,7 +20,7 @@ from meterhouse.rollups.seen import note_series, record_seen, seen_in_days
 from meterhouse.sample_quality.groups import group_hours, present_hours
 from meterhouse.sample_quality.points import view_carried, view_points
 from meterhouse.sample_quality.spans import SpanTable, reaching, span_table
-from meterhouse.sample_quality.step import Judged, judge_snapshot
+from meterhouse.sample_quality.step import Judged, hours_to_judge, judge_snapshot
 from meterhouse.site import Site
 from meterhouse.stores.bulk import bulk_insert
 from meterhouse.stores.duck import Connection, arrow, one
@@ -110,8 +110,8 @@ def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledU
     days = sorted({hour.date() for hour in hours})
     whole_days = times.spans(hour for day in days for hour in times.hours_of(day))
     of_days = set(days)
-    unjudged = [hour for hour, state in seen.hours.items() if state.unjudged and hour.date() in of_days]
-    judge_snapshot(site, seen, unjudged, Judged(), leases.quality)
+    to_judge = [hour for hour in hours_to_judge(seen, site.settings.carry_hours) if hour.date() in of_days]
+    judge_snapshot(site, seen, to_judge, Judged(), leases.quality)
     spans = times.spans(hours)
     with site.lake.connect() as duck:
         view_points(duck, site.lake, seen.version, whole_days)

@@ -2,6 +2,7 @@
 
 import json
 import time
+from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -61,8 +62,28 @@ def judge_hours(site: Site, only: set[datetime] | None = None, *, progress: Prog
 @retried
 def _judge_dirty(site: Site, only: set[datetime] | None, done: Judged, lease: Lease, progress: Progress) -> None:
     seen = snapshot_to_compute(site)
-    hours = [hour for hour, state in seen.hours.items() if state.unjudged and (only is None or hour in only)]
+    hours = hours_to_judge(seen, site.settings.carry_hours, only)
     judge_snapshot(site, seen, [hour for hour in hours if hour not in done.hours], done, lease, progress)
+
+
+def hours_to_judge(seen: Snapshot, carry_hours: int, only: set[datetime] | None = None) -> list[datetime]:
+    """The hours of a snapshot that are not judged, and the judged ones whose verdicts may rest on such an hour.
+
+    A counter's verdict depends on its previous point, at most `carry_hours` hours earlier. If the later hour is rolled
+    up, the roll-up notices that this point has changed. These are hours that were judged and are not rolled up yet.
+
+    Args:
+        seen: dirty hours.
+        carry_hours: how far back a counter's previous point is looked for.
+        only: the unjudged hours that are wanted; default all.
+    """
+    unjudged = sorted(hour for hour, state in seen.hours.items() if state.unjudged and (only is None or hour in only))
+
+    def follows_one(hour: datetime) -> bool:
+        place = bisect_left(unjudged, hour)
+        return place > 0 and hour - unjudged[place - 1] <= (carry_hours + 1) * times.HOUR
+
+    return unjudged + [hour for hour, state in seen.hours.items() if not state.unjudged and follows_one(hour)]
 
 
 def judged_last(site: Site) -> tuple[int, int, int]:

@@ -441,3 +441,16 @@ def test_too_many_own_rules_leave_no_bit_for_those_that_always_hold(tmp_path: Pa
     (tmp_path / "quality.yaml").write_text(own(30))
     with pytest.raises(DefinitionError, match=r"no free bit for the rule 'too_large'.*at most 29 rules"):
         quality_rules.load(tmp_path)
+
+
+def test_a_late_point_changes_the_verdicts_of_a_later_hour_that_is_judged_and_not_rolled_up(site: Site) -> None:
+    def counter(volume: float, minutes: int) -> dict[str, Any]:
+        return point(volume, at(minutes), meter="cpu", type="cumulative")
+
+    land_points(site, [counter(10, 5), counter(100, 130)])
+    judge_hours(site)
+    assert reasons(site) == {}
+    land_points(site, [counter(500, 50)])
+    judge_hours(site)
+    roll_up(site)
+    assert [found for found, _ in reasons(site).values()] == [{"counter_reset"}]
