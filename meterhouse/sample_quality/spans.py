@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from meterhouse import times
 from meterhouse.stores.duck import Connection, quoted
-from meterhouse.stores.lake_tables import TIME
 from meterhouse.times import Span
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,10 @@ class SpanTable:
 
 def span_table(connection: Connection, name: str, spans: Sequence[Span]) -> SpanTable:
     """Create the table of these spans, which are in order and apart, and at least one."""
+    import pyarrow as pa
+
+    from meterhouse.stores.lake_tables import TIME
+
     starts, ends = (pa.array([span[n] for span in spans], TIME) for n in (0, 1))
     _create(connection, name, pa.table({"start_at": starts, "end_at": ends}))
     if len(spans) > 1:
@@ -41,7 +46,7 @@ def span_table(connection: Connection, name: str, spans: Sequence[Span]) -> Span
     return SpanTable(name, spans)
 
 
-def _create(connection: Connection, name: str, rows: pa.Table) -> None:
+def _create(connection: Connection, name: str, rows: "pa.Table") -> None:
     connection.register("spans_given", rows)
     connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS FROM spans_given")
     connection.unregister("spans_given")

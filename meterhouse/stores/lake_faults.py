@@ -5,8 +5,6 @@ import re
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-import duckdb
-
 from meterhouse.errors import Replaced
 
 P = ParamSpec("P")
@@ -20,6 +18,8 @@ _FILE = re.compile(r"tables/(\w+)/([^\"'\n]+?\.parquet)")
 
 def file_of(error: Exception) -> tuple[str, str] | None:
     """The table and the path of the lake's file that could not be read; None if the error is about something else."""
+    import duckdb
+
     if not isinstance(error, duckdb.IOException | duckdb.InvalidInputException | OSError):
         return None
     found = _FILE.search(str(error))

@@ -37,7 +37,7 @@ MOMENTS = {
     "between landing and acknowledging": "after(collect, '_land', nth=2)",
     "within acknowledging": "after(spool.Path, 'unlink')",
     "between collecting and conversion": "before(conversion, '_convert_some')",
-    "between metadata and samples": "after(conversion, '_keep_metadata')",
+    "between metadata and samples": "after(conversion, 'keep_metadata')",
     "between samples and events": APPEND.format(name="events", nth=1),
     "between conversion and catalog": "before(catalog, '_add_samples')",
     "within the catalog's transaction": "before(catalog, 'mark_dirty')",
