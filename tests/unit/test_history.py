@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from builders import at, count, drop, land_points, notification, point, polled, polling, rows, warehouse_rows
+from conftest import OpenSite, bucket_settings
 from restores import copy_lake, copy_warehouse, expected, put_lake, put_warehouse, rolled_up
 
 from meterhouse.alarms.definitions import Alarm
@@ -51,14 +52,14 @@ def figures_of(site: Site) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("restored", [True, False], ids=["restored", "deleted"])
-def test_a_warehouse_that_is_older_than_a_seal_catches_up_by_itself(any_site: Site, restored: bool) -> None:
-    land_points(any_site, some(0))
-    roll_up(any_site)
-    before = copy_warehouse(any_site)
-    land_points(any_site, some(12))
-    roll_up(any_site)
-    seal_and_vacuum(any_site)
-    site = put_warehouse(any_site, before if restored else {})
+def test_a_warehouse_that_is_older_than_a_seal_catches_up_by_itself(any_warehouse: Site, restored: bool) -> None:
+    land_points(any_warehouse, some(0))
+    roll_up(any_warehouse)
+    before = copy_warehouse(any_warehouse)
+    land_points(any_warehouse, some(12))
+    roll_up(any_warehouse)
+    seal_and_vacuum(any_warehouse)
+    site = put_warehouse(any_warehouse, before if restored else {})
     land_points(site, some(24))
     roll_up(site)
     assert rolled_up(site) == expected([*some(0), *some(12), *some(24)])
@@ -140,14 +141,14 @@ def lose_the_end(site: Site, before: dict[str, bytes], how: str) -> Site:
 
 
 @pytest.mark.parametrize("how", ["restored", "restored, then written", "deleted"])
-def test_a_lake_that_went_back_is_told_of_and_one_command_recovers(any_site: Site, how: str) -> None:
-    land_points(any_site, some(0))
-    roll_up(any_site)
-    before = copy_lake(any_site)
-    land_points(any_site, some(12))
-    land_points(any_site, [point(7, at(days=2), resource="gone")])
-    roll_up(any_site)
-    site = lose_the_end(any_site, before, how)
+def test_a_lake_that_went_back_is_told_of_and_one_command_recovers(any_warehouse: Site, how: str) -> None:
+    land_points(any_warehouse, some(0))
+    roll_up(any_warehouse)
+    before = copy_lake(any_warehouse)
+    land_points(any_warehouse, some(12))
+    land_points(any_warehouse, [point(7, at(days=2), resource="gone")])
+    roll_up(any_warehouse)
+    site = lose_the_end(any_warehouse, before, how)
     with pytest.raises(WentBack, match=r"samples went back.*commit.*2\d\d\d-.*meterhouse doctor --mend"):
         catalog(site)
     with pytest.raises(WentBack):
@@ -271,13 +272,13 @@ def test_both_stores_may_be_deleted_in_turn(site: Site, today: Any) -> None:
 
 
 @pytest.mark.parametrize("asset", ["sample_quality", "rollups", "usage_by_project_and_day", "archive"])
-def test_a_backfill_after_a_seal_gives_the_same_figures(any_site: Site, asset: str) -> None:
-    land_points(any_site, some(0))
-    roll_up(any_site)
-    seal_and_vacuum(any_site)
-    before = rolled_up(any_site), figures_of(any_site)
-    backfill(any_site, asset, at(hours=-1), at(hours=5))
-    assert (rolled_up(any_site), figures_of(any_site)) == before
+def test_a_backfill_after_a_seal_gives_the_same_figures(any_warehouse: Site, asset: str) -> None:
+    land_points(any_warehouse, some(0))
+    roll_up(any_warehouse)
+    seal_and_vacuum(any_warehouse)
+    before = rolled_up(any_warehouse), figures_of(any_warehouse)
+    backfill(any_warehouse, asset, at(hours=-1), at(hours=5))
+    assert (rolled_up(any_warehouse), figures_of(any_warehouse)) == before
 
 
 @contextmanager
@@ -338,3 +339,18 @@ def test_a_file_that_cannot_be_read_is_named_with_what_to_do(site: Site) -> None
                 reading()
             if content is None:
                 assert said in str(caught.value)
+
+
+# -- object storage -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["the warehouse is older", "the lake is older", "a backfill after a seal"])
+def test_the_same_holds_for_a_lake_in_a_bucket(open_site: OpenSite, moto_s3: dict[str, str], what: str) -> None:
+    site = open_site(**bucket_settings(moto_s3))
+    if what == "the warehouse is older":
+        test_a_warehouse_that_is_older_than_a_seal_catches_up_by_itself(site, restored=True)
+    elif what == "the lake is older":
+        test_a_lake_that_went_back_is_told_of_and_one_command_recovers(site, "restored")
+    else:
+        test_a_backfill_after_a_seal_gives_the_same_figures(site, "rollups")
