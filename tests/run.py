@@ -1,8 +1,9 @@
 """Runs the tests (`make test`): two halves in parallel, because the slow ones mostly wait.
 
 The first half has the unit tests of what comes before the lake, and then those slow ones that share a broker to kill.
-The second half has the other slow ones, and the unit tests of what works on the lake: these need no broker. With arguments it is
-pytest with these.
+The second half has the other slow ones, and the unit tests of what works on the lake: these need no broker.
+
+With arguments it is pytest with these.
 """
 
 import subprocess
