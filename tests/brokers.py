@@ -439,10 +439,12 @@ def publish(
     routing_key: str,
     bodies: Sequence[bytes | str],
     headers: Mapping[str, Any] | None = None,
+    patience: float = PATIENCE_S,
 ) -> None:
     """Publish persistent messages like oslo.messaging, and wait until the broker has confirmed them all.
 
     Raises:
+        TimeoutError: for `patience` seconds the broker has said nothing.
         amqp.ChannelError: no queue is bound there (312 NO_ROUTE), or there is no such exchange (404).
         AssertionError: the broker refused a message.
     """
@@ -471,9 +473,9 @@ def publish(
             waiting[tag] = None
             to.basic_publish(message, exchange, routing_key, mandatory=True)
             while len(waiting) >= most_waiting:
-                to.connection.drain_events(timeout=PATIENCE_S)
+                to.connection.drain_events(timeout=patience)
         while waiting:
-            to.connection.drain_events(timeout=PATIENCE_S)
+            to.connection.drain_events(timeout=patience)
 
 
 def take(url: str, queue: str) -> list[amqp.Message]:

@@ -203,7 +203,8 @@ def publish_surely(
         due = time.monotonic() + pause
         while True:
             try:
-                publish(url, "", queue, bodies[start : start + chunk])
+                # A quorum queue may never confirm what comes before it has a leader again.
+                publish(url, "", queue, bodies[start : start + chunk], patience=5)
                 break
             except (OSError, amqp.AMQPError, kombu.exceptions.KombuError, AssertionError):  # unavailable, or refused
                 if time.monotonic() > given_up:

@@ -7,7 +7,8 @@ from pathlib import Path
 import kombu
 
 exchange, *files = sys.argv[1:]
-with kombu.Connection(os.environ["METERHOUSE_STREAM_URL"]) as connection:
+confirmed = {"confirm_publish": True}
+with kombu.Connection(os.environ["METERHOUSE_STREAM_URL"], transport_options=confirmed) as connection:
     service = kombu.Exchange(exchange, "topic", durable=False, channel=connection)
     service.declare()
     producer = connection.Producer(exchange=service, routing_key="notifications.info")

@@ -215,7 +215,7 @@ def differing(site: Site, tables: Iterable[str] = TABLES) -> list[str]:
                 "meterhouse sql": (sql_count(own, table), in_duckdb),
                 "Polars": (
                     polars_count(pl.scan_delta(site.lake.uri(table))),
-                    polars_count(pl.from_arrow(there).lazy()),  # type: ignore[union-attr]
+                    polars_count(pl.from_arrow(there).lazy()),  # type: ignore[union-attr]  # a table, not a column
                 ),
                 "QueryBuilder": (delta_count(delta, schema), in_duckdb),
                 "pandas": (pandas_count(delta, schema), in_arrow),
