@@ -196,7 +196,7 @@ def test_a_conversion_process_ends_with_the_consumer_that_is_killed(
 # --- the broker dies, and the network ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KINDS[::-1])  # after another kill, a quorum queue may confirm nothing for minutes
 def test_a_broker_killed_under_load_loses_and_duplicates_nothing(
     stage: Stage, collect: Collect, own_broker: Broker, kind: str
 ) -> None:
