@@ -1,4 +1,4 @@
-"""Partitions: event hours and days in UTC, from METERHOUSE_PARTITIONS_FROM or the first points to the present."""
+"""Partitions: event days in UTC, from METERHOUSE_PARTITIONS_FROM or the first points to the present."""
 
 from datetime import date, datetime
 from pathlib import Path
@@ -40,22 +40,10 @@ def first_day(given: Settings, present: datetime) -> str:
 
 
 FIRST = first_day(settings(), times.now())
-HOUR_FORMAT = "%Y-%m-%d-%H:%M"
 
-hours = dg.HourlyPartitionsDefinition(start_date=f"{FIRST}-00:00", timezone="UTC", end_offset=1)
 days = dg.DailyPartitionsDefinition(start_date=FIRST, timezone="UTC", end_offset=1)
 
 
-def hour_key(hour: datetime) -> str:
-    """The partition key of an event hour."""
-    return hour.strftime(HOUR_FORMAT)
-
-
-def hour_of(key: str) -> datetime:
-    """The event hour of a partition key."""
-    return times.parse(datetime.strptime(key, HOUR_FORMAT).isoformat())
-
-
-def has_partition(hour: datetime) -> bool:
-    """Whether Dagster shows the hour as a partition. Data of other hours is processed too."""
-    return times.day_start(times.parse_day(FIRST)) <= hour <= times.hour_of(times.now())
+def has_partition(day: date) -> bool:
+    """Whether Dagster shows the day as a partition. Data of other days is processed too."""
+    return times.parse_day(FIRST) <= day <= times.now().date()

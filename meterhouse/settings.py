@@ -264,7 +264,12 @@ class Settings:
         ),
     ] = 24
     keep_runs_days: Annotated[
-        int, Meta(ge=1, le=36_600, description="Number of days for which the figures of each step's runs are kept.")
+        int,
+        Meta(
+            ge=1,
+            le=36_600,
+            description="Number of days for which the figures of each step's runs are kept, and how late points came.",
+        ),
     ] = 90
     keep_alarm_history_days: Annotated[
         int,
