@@ -85,7 +85,7 @@ def _materialized(
     if DIRTY in context.run.tags and not computed.keys() & set(own):
         return
     for day in own:
-        nothing = {name: 0 for name in ("dagster/row_count", "hours", "points", "excluded")}
+        nothing = dict.fromkeys(("dagster/row_count", "hours", "points", "excluded"), 0)
         context.add_asset_metadata(computed.get(day, nothing), asset_key=asset, partition_key=day)
     yield dg.MaterializeResult(asset_key=asset, metadata=_of_run(site, asset, done))
 

@@ -23,7 +23,7 @@ class SiteResource(dg.ConfigurableResource[Site]):
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Let the warehouse know the run whose steps this process executes."""
-        open_site().warehouse.dagster_run = context.run_id
+        open_site().warehouse.dagster_run = context.run.run_id if context.run else None
 
     def get(self) -> Site:
         """The site."""

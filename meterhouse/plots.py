@@ -6,7 +6,6 @@ from datetime import datetime
 
 from meterhouse import times
 
-
 FONT = 'font-family="sans-serif" font-size="10" fill="#888"'
 TICK_HOURS = (1, 2, 3, 4, 6, 12, 24, 48, 168, 336, 720, 2160, 8760)
 """Hours between two labels of a time axis."""
@@ -15,7 +14,7 @@ TICK_HOURS = (1, 2, 3, 4, 6, 12, 24, 48, 168, 336, 720, 2160, 8760)
 def by_hour(
     values: Mapping[datetime, float], start: datetime, end: datetime, *, title: str, width: int = 640, height: int = 90
 ) -> str:
-    """Markdown of a bar plot over the hours of the half-open span [start, end), UTC, with an axis of time and of values.
+    """Markdown of a bar plot over the hours of the half-open span [start, end), UTC, with axes of time and values.
 
     Args:
         values: hour → its value. An hour that is missing is a gap; an hour whose value is 0 has a mark on the axis.

@@ -12,7 +12,7 @@ from string import Template
 from typing import Any
 
 import pyarrow as pa
-from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy import bindparam, delete, update
 
 from meterhouse import by_day, computed, sql_files, times
 from meterhouse.catalog import Snapshot, mark_dirty, snapshot_to_compute
@@ -210,7 +210,7 @@ def _record(
                 delete(table).where(table.c.bucket == bindparam("start")),
                 [{"start": start} for start in buckets[seconds]],
             )
-            bulk_insert(connection, table.name, tiers[seconds].drop_columns(["granularity_s", "event_day"]))
+            bulk_insert(connection, table.name, tiers[seconds].select(table.c.keys()))
         newest_hours = record_seen(connection, points_seen, days)
         connection.execute(
             update(dirty_hours)
