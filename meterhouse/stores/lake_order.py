@@ -61,7 +61,8 @@ def _places(rows: pa.Table) -> Integers:
     codes, ids, meters = series_of(rows)
     place = np.empty(len(ids), np.int64)
     place[np.lexsort((ids, ranks(meters)))] = np.arange(len(ids))
-    return place[codes]
+    by_row: Integers = place[codes]
+    return by_row
 
 
 def series_of(rows: pa.Table) -> tuple[Integers, Integers, pa.Array]:
@@ -80,12 +81,13 @@ def ranks(texts: pa.Array) -> Integers:
     names: list[Any] = encoded.dictionary.to_pylist()
     rank = np.full(len(names) + 1, len(names), np.int64)  # the last one is that of nulls
     rank[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
-    return rank[encoded.indices.fill_null(len(names)).to_numpy()]
+    by_row: Integers = rank[encoded.indices.fill_null(len(names)).to_numpy()]
+    return by_row
 
 
 def integers(column: pa.ChunkedArray) -> Integers:
     """A column of integers or times as 64-bit integers; null is the largest."""
-    values: Any = pc.fill_null(column.cast(pa.int64()), _LAST).to_numpy()
+    values: Integers = pc.fill_null(column.cast(pa.int64()), _LAST).to_numpy()
     return values
 
 
