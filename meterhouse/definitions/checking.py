@@ -18,7 +18,13 @@ EVENT_KEYS: Final = frozenset({"event_type", "traits"})
 VALUE_KEYS: Final = frozenset({"fields", "plugin"})
 TRAIT_KEYS: Final = VALUE_KEYS | {"type"}
 PLUGIN_KEYS: Final = frozenset({"name", "parameters"})
-_OTHERS: Final = ("quality.yaml", "alarms.yaml", "polling.yaml", archive_policies.FILE)  # of a configuration folder
+_OTHERS: Final = (
+    "quality.yaml",
+    "alarms.yaml",
+    "polling.yaml",
+    archive_policies.FILE,
+    "derived_meters.yaml",
+)  # of a configuration folder
 _OF_GNOCCHI: Final = "gnocchi_resources.yaml"
 _FINDS_NOTHING: Final = (
     "'{}' finds nothing in any notification: a path starts with payload, ctxt, publisher_id, event_type or metadata"
