@@ -182,8 +182,8 @@ class Settings:
         str,
         Meta(
             pattern=r"^(\d{4}-\d{2}-\d{2})?\Z",
-            description="First day that Dagster shows as a partition; empty: the first day that has points, but not "
-            "before last year. Older data is processed all the same.",
+            description="First day that Dagster shows as a partition; empty: the first day of the last ten years that "
+            "has points. Older data is processed all the same.",
         ),
     ] = ""
     collect_batch: Annotated[

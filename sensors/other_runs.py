@@ -89,7 +89,6 @@ def other_runs(site: Site, after: int) -> tuple[list[dg.AssetMaterialization], i
 
 
 @dg.sensor(
-    target=[NOTIFICATIONS, SAMPLES, EVENTS, CATALOG, SAMPLE_QUALITY, ROLLUPS, archive.key],
     minimum_interval_seconds=9,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Reports what commands, collectors and Airflow did as materializations without a run.",
