@@ -68,7 +68,14 @@ class Sizes:
 
 
 QUICK = Sizes(
-    series=60, live_series=150, points=(20_000, 40_000), gnocchi_series=9, gnocchi_minutes=120, rounds=1, at_once=60
+    series=60,
+    live_series=150,
+    points=(20_000, 40_000),
+    gnocchi_series=9,
+    gnocchi_minutes=120,
+    rounds=1,
+    at_once=60,
+    live_hours=2,
 )
 
 
