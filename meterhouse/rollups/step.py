@@ -194,7 +194,7 @@ def _record(
                 delete(table).where(table.c.bucket == bindparam("start")),
                 [{"start": start} for start in buckets[seconds]],
             )
-            bulk_insert(connection, table.name, tiers[seconds].drop_columns(["granularity_s", "event_day"]))
+            bulk_insert(connection, table.name, tiers[seconds].select(table.c.keys()))
         newest_hours = record_seen(connection, points_seen, days)
         connection.execute(
             update(dirty_hours)
