@@ -28,6 +28,7 @@ from meterhouse.stores.duck import Connection, arrow
 from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.lake_replace import replace_spans
 from meterhouse.stores.leases import Lease
+from meterhouse.stores.point_identity import identified
 from meterhouse.stores.warehouse_tables import dirty_hours, rollup_1d, rollup_1h
 
 GRANULARITIES = {300: "5m", 3600: "1h", 86400: "1d"}
@@ -127,7 +128,11 @@ def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledU
             site.lake.files("quarantine", partitions={"event_day": days}),
         )
         duck.execute("CREATE TEMP TABLE excluded_points AS SELECT * FROM quarantine WHERE excluded")
-        steps = Template(sql_files.read("lake/steps.sql")).substitute(carry_hours=site.settings.carry_hours)
+        steps = Template(sql_files.read("lake/steps.sql")).substitute(
+            carry_hours=site.settings.carry_hours,
+            points=identified("points"),
+            excluded=identified("excluded_points"),
+        )
         duck.execute(f"CREATE TEMP TABLE steps AS {steps}")
         wanted = span_table(duck, "wanted", spans)
         wanted_days = span_table(duck, "wanted_days", whole_days)
