@@ -1,5 +1,6 @@
 """The roll-ups that a pass makes: rows of shards, gathered by tier and day, and written while the pass goes on."""
 
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ class Made:
         parts: by granularity in seconds and day.
         hourly: all rows of an hour each.
         daily: all rows of a day each.
-        rows: how many there are of all tiers.
+        rows: how many rows of all tiers each day gets.
     """
 
     lake: Lake
@@ -42,7 +43,7 @@ class Made:
     parts: dict[tuple[int, date], Part] = field(default_factory=dict)
     hourly: list[pa.Table] = field(default_factory=list)
     daily: list[pa.Table] = field(default_factory=list)
-    rows: int = 0
+    rows: Counter[date] = field(default_factory=Counter)
 
     @classmethod
     def of(cls, lake: Lake, threads: ThreadPoolExecutor, hours: Sequence[datetime], finer: Sequence[int]) -> "Made":
@@ -57,7 +58,6 @@ class Made:
     def add(self, seconds: int, tables: Sequence[pa.Table]) -> None:
         """Add rows of a tier, in order; many are written at once."""
         rows = pa.concat_tables([SCHEMA.empty_table(), *tables])
-        self.rows += rows.num_rows
         if seconds == 3600:
             self.hourly.append(rows)
         elif seconds == 86400:
@@ -65,6 +65,7 @@ class Made:
         jobs: list[tuple[Part, date, pa.Table]] = []
         for day, of_day in _by_day(rows):
             part = self.parts[seconds, day]
+            self.rows[day] += of_day.num_rows
             if of_day.num_rows < FEW_ROWS:
                 part.rows.append(of_day)
                 continue

@@ -36,7 +36,7 @@ def record_seen(connection: Connection, seen: pa.Table, days: list[date]) -> lis
 
     Args:
         connection: the warehouse, in a transaction.
-        seen: series_id, first_at, last_at and metadata_id of each series; times are null if it has excluded points only.
+        seen: series_id, first_at, last_at, metadata_id; times are null if a series has excluded points only.
         days: the days that were rolled up.
 
     Returns:

@@ -9,7 +9,7 @@ roll-ups of all tiers in one commit.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from string import Template
@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import Connection, bindparam, delete, func, select, update
 
-from meterhouse import computed, sql_files, times
+from meterhouse import by_day, computed, sql_files, times
 from meterhouse.catalog import Snapshot, mark_dirty, snapshot_to_compute
 from meterhouse.errors import MeterhouseError
 from meterhouse.progress import Progress, no_progress
@@ -55,13 +55,40 @@ FEW_POINTS = 2_000_000
 
 @dataclass
 class RolledUp:
-    """What a roll-up run did. `points` counts the good points of the days that it recomputed."""
+    """What a roll-up run did, in the hours that it recomputed; `points` are the good ones.
+
+    `days` has hours, points, excluded and rows by event day; `judged` is what the same pass found.
+    """
 
     hours: list[datetime] = field(default_factory=list)
+    days: by_day.Days = field(default_factory=dict)
     points: int = 0
     rows: int = 0
     excluded: int = 0
     seconds: float = 0.0
+    judged: Judged = field(default_factory=Judged)
+
+    def add(self, hours: list[datetime], hourly: pa.Table, rows: Mapping[date, int]) -> None:
+        """Count hours that were rolled up.
+
+        Args:
+            hours: which.
+            hourly: their rows of an hour each.
+            rows: how many rows of all tiers each of their days got.
+        """
+        points, excluded = _sums(hourly, "count"), _sums(hourly, "excluded")
+        for day in sorted({hour.date() for hour in hours}):
+            mine = [hour for hour in hours if hour.date() == day]
+            by_day.add(
+                self.days,
+                day,
+                hours=len(mine),
+                points=sum(points.get(hour, 0) for hour in mine),
+                excluded=sum(excluded.get(hour, 0) for hour in mine),
+                rows=rows.get(day, 0),
+            )
+        self.points, self.rows = by_day.total(self.days, "points"), by_day.total(self.days, "rows")
+        self.excluded = by_day.total(self.days, "excluded")
 
 
 @dataclass(frozen=True)
@@ -87,7 +114,7 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
         site.lake.fence(quality, "quarantine")
         for table in computed.TABLES:
             computed.reconcile(site, table)
-        leases, judged = _Leases(rollups, quality), Judged()
+        leases = _Leases(rollups, quality)
         if only is None:
             _close_days(site)
         rolled: set[datetime] = set()
@@ -99,7 +126,7 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
 
         def roll(seen: Snapshot, hours: list[datetime]) -> None:
             again.difference_update(hours)
-            again.update(_roll_group(site, seen, hours, done, judged, leases))
+            again.update(_roll_group(site, seen, hours, done, leases))
             done.hours += [hour for hour in hours if hour not in rolled]
             rolled.update(hours)
 
@@ -121,7 +148,10 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
         roll_all()
         done.seconds = time.monotonic() - clock
         if done.hours:
-            site.warehouse.record_run("rollups", started, {**vars(done), "hours": len(done.hours)})
+            done.judged.seconds = done.seconds
+            for step, figures in (("sample_quality", vars(done.judged)), ("rollups", vars(done))):
+                kept = {name: value for name, value in figures.items() if name != "judged"}
+                site.warehouse.record_run(step, started, {**kept, "hours": len(figures["hours"])})
     return done
 
 
@@ -156,9 +186,7 @@ class _Plan:
         return sorted({hour.date() for hour in self.hours} - set(self.whole))
 
 
-def _roll_group(
-    site: Site, seen: Snapshot, hours: list[datetime], done: RolledUp, judged: Judged, leases: _Leases
-) -> list[datetime]:
+def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledUp, leases: _Leases) -> list[datetime]:
     """Judge these hours and roll them up; return the other hours that became dirty."""
     plan = _Plan.of(site, seen, hours)
     with worker_threads() as threads:
@@ -185,10 +213,8 @@ def _roll_group(
     replace(site.lake, "rollups", "bucket", made.parts, leases.rollups)
     hourly, daily = (pa.concat_tables([SCHEMA.empty_table(), *rows]) for rows in (made.hourly, made.daily))
     newest_hours = _record(site, seen, plan.hours, hourly, daily, leases.rollups)
-    judged.add(plan.hours, judging, flagged)
-    done.points += int(pc.sum(hourly["count"]).as_py() or 0)
-    done.rows += made.rows
-    done.excluded += int(pc.sum(hourly["excluded"]).as_py() or 0)
+    done.judged.add(plan.hours, judging.points_by_hour(), flagged)
+    done.add(plan.hours, hourly, made.rows)
     return next_hours + newest_hours
 
 
@@ -261,6 +287,12 @@ def _folded(site: Site, plan: _Plan, hourly: list[pa.Table], table: SeriesTable)
     return days_of(pa.concat_tables([SCHEMA.empty_table(), *new, *old]), table)
 
 
+def _sums(hourly: pa.Table, column: str) -> dict[datetime, int]:
+    """The sum of a column in each hour."""
+    found = hourly.group_by("bucket").aggregate([(column, "sum")])
+    return dict(zip(found["bucket"].to_pylist(), found[f"{column}_sum"].to_pylist(), strict=True))
+
+
 def _next_hours(site: Site, hours: list[datetime], hourly: list[pa.Table]) -> list[datetime]:
     """The later hours, outside of these, with counters whose increase starts from a point that is changed."""
     carry_hours = site.settings.carry_hours
@@ -298,13 +330,27 @@ def _record(
     site: Site, seen: Snapshot, hours: list[datetime], hourly: pa.Table, daily: pa.Table, lease: Lease
 ) -> list[datetime]:
     """Note in the warehouse that these hours are rolled up; return the other hours that became dirty."""
+    good, excluded = _sums(hourly, "count"), _sums(hourly, "excluded")
     with lease.begin() as connection:
         newest_hours = _to_warehouse(connection, hours, hourly, daily)
         connection.execute(
             update(dirty_hours)
             .where(dirty_hours.c.hour == bindparam("rolled_hour"))
-            .values(rolled_marks=bindparam("marks_seen"), rolled_at=times.now()),
-            [{"rolled_hour": hour, "marks_seen": seen.hours[hour].marks} for hour in hours],
+            .values(
+                rolled_marks=bindparam("marks_seen"),
+                rolled_at=times.now(),
+                good_points=bindparam("good"),
+                excluded_points=bindparam("bad"),
+            ),
+            [
+                {
+                    "rolled_hour": hour,
+                    "marks_seen": seen.hours[hour].marks,
+                    "good": good.get(hour, 0),
+                    "bad": excluded.get(hour, 0),
+                }
+                for hour in hours
+            ],
         )
         computed.record(site, connection, "rollups")
     return newest_hours
@@ -345,16 +391,3 @@ def _close_days(site: Site) -> None:
                 .where(dirty_hours.c.hour == last.scalar_subquery())
                 .values(rolled_marks=0, why="its day is over: percentiles of the day")
             )
-
-
-def points_by_hour(site: Site, limit: int) -> dict[datetime, int]:
-    """The number of good points of the latest rolled-up hours, oldest first. Hours to come are left out."""
-    query = (
-        select(rollup_1h.c.bucket, func.sum(rollup_1h.c.count))
-        .where(rollup_1h.c.count > 0, rollup_1h.c.bucket <= times.now())
-        .group_by(rollup_1h.c.bucket)
-        .order_by(rollup_1h.c.bucket.desc())
-        .limit(limit)
-    )
-    with site.warehouse.read() as connection:
-        return {row[0]: int(row[1]) for row in reversed(connection.execute(query).all())}

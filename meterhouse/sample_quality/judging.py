@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from meterhouse import times
 from meterhouse.definitions.quality_rules import Rules
 from meterhouse.sample_quality.carrying import carried_points, carried_to
 from meterhouse.sample_quality.reading import Hours, Reading, Shard, Slices
@@ -74,10 +75,6 @@ class Judging:
         told: the hours whose flagged points are wanted.
         read: the hours that are read: those of `told`, and others.
         threads: how many to use.
-
-    Attributes:
-        points: how many distinct points of the wanted hours were judged.
-        excluded: how many of these break a critical rule.
     """
 
     def __init__(
@@ -94,7 +91,7 @@ class Judging:
         self._compiled = SeriesRules.of(self._rules, self.table)
         self._carried = carried_points(site.lake, self.table, hours, self._carry_hours)
         self._flagged: list[_Flagged] = []
-        self.points = self.excluded = 0
+        self._points = np.zeros(len(self._told), np.int64)
 
     def passes(self, each: Callable[[JudgedShard], T]) -> Iterator[list[T]]:
         """Judge all points; of each pass, yield what `each` made of its shards, in order of place.
@@ -107,12 +104,16 @@ class Judging:
             while results:
                 result, flagged, points = results.pop(0)
                 made.append(result)
-                self.points += points
-                self.excluded += int(((flagged.bits & self._rules.critical_bits) != 0).sum())
+                self._points += points
                 if len(flagged.place):
                     self._flagged.append(flagged)
             slices.clear()
             yield made
+
+    def points_by_hour(self) -> dict[datetime, int]:
+        """How many distinct points each of the wanted hours has. All passes have to be over."""
+        counts = zip(self._told.numbers.tolist(), self._points.tolist(), strict=True)
+        return {times.EPOCH + number * times.HOUR: count for number, count in counts}
 
     def flagged(self) -> pa.Table:
         """The points of the wanted hours that break a rule, as rows of `quarantine`, by meter, series and time.
@@ -143,7 +144,7 @@ class Judging:
         }
         return pa.table([columns[name] for name in QUARANTINE.names], schema=QUARANTINE)
 
-    def _judged(self, slices: Slices, each: Callable[[JudgedShard], T]) -> tuple[T, _Flagged, int]:
+    def _judged(self, slices: Slices, each: Callable[[JudgedShard], T]) -> tuple[T, _Flagged, Ints]:
         shard = Shard(self._reading, slices)
         points = shard.points
         carried = carried_to(self._carried, points.place)
@@ -151,11 +152,10 @@ class Judging:
         excluded = (verdicts.bits & self._rules.critical_bits) != 0
         result = each(JudgedShard(self.table, shard, verdicts, excluded))
         rows, bits = verdicts.flagged, verdicts.bits
-        good = len(verdicts.good)
         if not self._alike:
             inside = self._told.hold(points.time[rows])
             rows, bits, excluded = rows[inside], bits[inside], excluded[inside]
-            good = int(self._told.hold(verdicts.good.time).sum())
+        counts = self._told.counted(verdicts.good.time) + self._told.counted(points.time[rows[excluded]])
         sample, known = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.bool_)
         deltas = np.flatnonzero(self.table.kinds[points.place[rows]] == DELTA)
         if len(deltas):
@@ -163,7 +163,7 @@ class Judging:
         found = _Flagged(
             points.place[rows], points.time[rows], points.volume[rows] + 0.0, points.recorded[rows], sample, known, bits
         )
-        return result, found, good + int(excluded.sum())
+        return result, found, counts
 
 
 @contextmanager

@@ -53,6 +53,18 @@ class Hours:
         at = np.searchsorted(self._starts, time, side="right") - 1
         return np.asarray((at >= 0) & (time < self._ends[at]))
 
+    def counted(self, time: Ints) -> Ints:
+        """How many of the times are in each of the hours, in order of `numbers`."""
+        hours = time // HOUR
+        starts = heads(hours)
+        counts = np.zeros(len(self.numbers), np.int64)
+        at = np.searchsorted(self.numbers, hours[starts])
+        lengths = np.diff(np.append(starts, len(hours)))
+        inside = at < len(counts)
+        inside[inside] = self.numbers[at[inside]] == hours[starts[inside]]
+        np.add.at(counts, at[inside], lengths[inside])
+        return counts
+
 
 @dataclass
 class _File:
@@ -223,7 +235,7 @@ class Reading:
             counts = [meta.row_group(number).num_rows for number in range(meta.num_row_groups)]
             groups = np.concatenate(([0], np.cumsum(counts, dtype=np.int64)))
             ids = plain(file.read(["series_id"], use_threads=False)["series_id"].combine_chunks())
-        starts = _heads(ids)
+        starts = heads(ids)
         return _File(path, described, len(ids), groups, starts, ids[starts])
 
     def _table(self) -> SeriesTable:
@@ -314,7 +326,7 @@ class Reading:
 
 def _order_of_runs(place: Places) -> Ints | None:
     """A stable order by place, which consists of runs; None if it is in order."""
-    starts = _heads(place)
+    starts = heads(place)
     of_run = place[starts]
     if (of_run[1:] > of_run[:-1]).all():
         return None
@@ -350,7 +362,7 @@ def _overlapping(groups: Ints, start: int, stop: int) -> tuple[int, int]:
     return int(np.searchsorted(groups, start, side="right")) - 1, int(np.searchsorted(groups, stop, side="left"))
 
 
-def _heads(values: Any) -> Ints:
+def heads(values: Any) -> Ints:
     """Where each run of equal values begins."""
     new = np.ones(len(values), np.bool_)
     np.not_equal(values[1:], values[:-1], out=new[1:])

@@ -4,14 +4,14 @@ import json
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 import pyarrow as pa
 from sqlalchemy import bindparam, delete, select, update
 
-from meterhouse import computed, times
+from meterhouse import by_day, computed, times
 from meterhouse.catalog import Snapshot, snapshot_to_compute
 from meterhouse.progress import Progress, no_progress
 from meterhouse.sample_quality.groups import group_hours
@@ -26,22 +26,32 @@ from meterhouse.stores.warehouse_tables import dirty_hours, quality_daily, runs
 
 @dataclass
 class Judged:
-    """What a quality run did. `flagged` has counts by rule."""
+    """What a quality run did. `flagged` has counts by rule; `days` has hours, points and excluded by event day."""
 
     hours: list[datetime] = field(default_factory=list)
+    days: by_day.Days = field(default_factory=dict)
     points: int = 0
     excluded: int = 0
     flagged: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
 
-    def add(self, hours: list[datetime], judging: Judging, flagged: pa.Table) -> None:
-        """Count a group of hours."""
+    def add(self, hours: list[datetime], points: Mapping[datetime, int], flagged: pa.Table) -> None:
+        """Count hours that were judged.
+
+        Args:
+            hours: which.
+            points: how many distinct points each has.
+            flagged: their rows of `quarantine`.
+        """
         self.hours += hours
-        self.points += judging.points
-        self.excluded += judging.excluded
-        for names, count in Counter(map(tuple, flagged["reason_names"].to_pylist())).items():
-            for name in names:
-                self.flagged[name] += count
+        excluded = Counter(flagged.filter(flagged["excluded"])["event_day"].to_pylist())
+        for day, of_day in Counter(hour.date() for hour in hours).items():
+            mine = sum(points.get(hour, 0) for hour in hours if hour.date() == day)
+            by_day.add(self.days, day, hours=of_day, points=mine, excluded=excluded[day])
+        self.points = by_day.total(self.days, "points")
+        self.excluded = by_day.total(self.days, "excluded")
+        for counted in flagged["reason_names"].combine_chunks().flatten().value_counts().to_pylist():
+            self.flagged[counted["values"]] += counted["counts"]
 
 
 def judge_hours(site: Site, only: set[datetime] | None = None, *, progress: Progress = no_progress) -> Judged:
@@ -114,7 +124,7 @@ def _judge_group(site: Site, seen: Snapshot, hours: list[datetime], done: Judged
             pass
         flagged = judging.flagged()
     store_flagged(site, seen, hours, flagged, lease)
-    done.add(hours, judging, flagged)
+    done.add(hours, judging.points_by_hour(), flagged)
 
 
 def context_hours(seen: Snapshot, hours: Sequence[datetime]) -> list[datetime]:

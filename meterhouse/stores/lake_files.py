@@ -9,13 +9,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from meterhouse.stores.lake_cuts import divided
+from meterhouse.stores.lake_order import ordered, row_groups
 from meterhouse.stores.lake_statistics import statistics
 from meterhouse.stores.lake_tables import DICTIONARIES, ENCODINGS, TABLES, columns_of_files
 
@@ -26,6 +27,9 @@ ROW_GROUP = 1 << 18
 
 PART = "part"
 """How the name of a data file starts."""
+
+POINTS_IN_GROUP = 1 << 16
+"""Maximum number of points of a row group: whoever reads some series reads few others."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,8 @@ class DataFile:
 def write(uri: str, name: str, rows: pa.Table, filesystem: "AbstractFileSystem | None") -> list[DataFile]:
     """Write rows into files below the table's folder `uri`, one for each combination of its partition columns' values.
 
-    Rows of `samples` and `events` whose time is far from their arrival are in files of their own.
+    Rows of `samples` and `events` whose time is far from their arrival are in files of their own. Samples are in the
+    order of `meterhouse.stores.lake_order`.
 
     Args:
         uri: the table's folder, or `s3://` URL.
@@ -102,6 +107,26 @@ def by_partition(rows: pa.Table, columns: list[str]) -> Iterator[tuple[dict[str,
 
 
 def _store(target: str, name: str, rows: pa.Table, filesystem: "AbstractFileSystem | None") -> int:
+    if filesystem is not None:
+        buffer = io.BytesIO()
+        _write_rows(buffer, name, rows)
+        filesystem.pipe_file(target, buffer.getvalue())
+        return buffer.tell()
+    Path(target).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with Path(target).open("wb") as handle:
+            _write_rows(handle, name, rows)
+            return handle.tell()
+    except BaseException:
+        with suppress(OSError):
+            Path(target).unlink()
+        raise
+
+
+def _write_rows(handle: IO[bytes], name: str, rows: pa.Table) -> None:
+    size = ROW_GROUP
+    if name == "samples":
+        rows, size = ordered(rows), POINTS_IN_GROUP
     dictionaries = DICTIONARIES.get(name, [])
     how: dict[str, Any] = {
         "compression": "zstd",
@@ -109,20 +134,8 @@ def _store(target: str, name: str, rows: pa.Table, filesystem: "AbstractFileSyst
         "use_dictionary": dictionaries,
         "column_encoding": ENCODINGS.get(name),
         "write_statistics": dictionaries,
-        "row_group_size": ROW_GROUP,
         "store_schema": False,
     }
-    if filesystem is not None:
-        buffer = io.BytesIO()
-        pq.write_table(rows, buffer, **how)
-        filesystem.pipe_file(target, buffer.getvalue())
-        return buffer.tell()
-    Path(target).parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with Path(target).open("wb") as handle:
-            pq.write_table(rows, handle, **how)
-            return handle.tell()
-    except BaseException:
-        with suppress(OSError):
-            Path(target).unlink()
-        raise
+    with pq.ParquetWriter(handle, rows.schema, **how) as writer:
+        for group in row_groups(rows, size):
+            writer.write_table(group, size)
