@@ -7,7 +7,7 @@ and the other sensors would wait for it.
 import json
 import socket
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
@@ -112,6 +112,8 @@ def end_dead_runs(
             continue
         text, certain = found
         since = min(doubted.get(run.run_id, present), present)
+        if run.status == STATUS.NOT_STARTED and (latest := _latest_event(instance, run.run_id)) is not None:
+            since = min(max(since, latest), present)
         if not certain and present - since < patience:
             still[run.run_id] = since
         elif _end(instance, run, text):
@@ -120,6 +122,12 @@ def end_dead_runs(
     over = [run_id for run_id, beat in beats.items() if run_id not in active and (beat.died or beat.silent)]
     heartbeats.remove(site.warehouse, over)
     return ended, still
+
+
+def _latest_event(instance: dg.DagsterInstance, run_id: str) -> datetime | None:
+    """When the run's last event was written. Dagster writes one for each partition before it queues a run."""
+    latest = instance.get_records_for_run(run_id, limit=1, ascending=False).records
+    return datetime.fromtimestamp(latest[0].event_log_entry.timestamp, UTC) if latest else None
 
 
 def _location(run: dg.DagsterRun) -> str | None:
