@@ -25,7 +25,7 @@ from meterhouse.errors import MeterhouseError
 from meterhouse.progress import Progress, no_progress
 from meterhouse.rollups.buckets import Buckets, Excluded, Tier, roll
 from meterhouse.rollups.made import Made, is_open
-from meterhouse.rollups.rows import QUANTILES, SCHEMA, Metadata, days_of, last_described, rows_of
+from meterhouse.rollups.rows import FOLDED, QUANTILES, SCHEMA, Metadata, days_of, last_described, rows_of
 from meterhouse.rollups.seen import note_series, record_seen
 from meterhouse.sample_quality.groups import group_hours, points_by_day, present_hours
 from meterhouse.sample_quality.judging import JudgedShard, Judging, worker_threads
@@ -282,9 +282,9 @@ def _folded(site: Site, plan: _Plan, hourly: list[pa.Table], table: SeriesTable)
     old = []
     for action in files.select(["path", "partition.granularity_s", "partition.event_day"]).to_pylist():
         values = {"granularity_s": 3600, "event_day": action["partition.event_day"]}
-        rows = site.lake.rows_of("rollups", action["path"], values).select(SCHEMA.names)
+        rows = site.lake.rows_of("rollups", action["path"], values, FOLDED).select(FOLDED)
         old.append(rows.filter(pa.array(~wanted.hold(plain(rows["bucket"].combine_chunks())))))
-    return days_of(pa.concat_tables([SCHEMA.empty_table(), *new, *old]), table)
+    return days_of(pa.concat_tables([rows.select(FOLDED) for rows in (SCHEMA.empty_table(), *new, *old)]), table)
 
 
 def _sums(hourly: pa.Table, column: str) -> dict[datetime, int]:
