@@ -163,6 +163,12 @@ class Policies:
         return self.of(meter).warehouse
 
     @property
+    def granularities(self) -> frozenset[int]:
+        """Of all tiers that any meter may get, in seconds."""
+        used = {self.default, *(rule.policy for rule in self.rules)}
+        return frozenset(tier.seconds for name in used for tier in self.named[name].tiers)
+
+    @property
     def meaning(self) -> str:
         """All that decides on rows, as JSON text that `meanings` reads."""
         rules = [[rule.glob, self.named[rule.policy].meaning] for rule in self.rules]

@@ -6,7 +6,6 @@ name or comment, nor a new release whose policies mean the same, recomputes anyt
 kept no fingerprint.
 """
 
-import logging
 from datetime import datetime
 
 from sqlalchemy import Connection, func, insert, select, update
@@ -16,8 +15,6 @@ from meterhouse.definitions.archive_policies import Policies, meanings
 from meterhouse.site import Site
 from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import dirty_hours, policy_meanings, series
-
-log = logging.getLogger(__name__)
 
 HOURS_AT_ONCE = 31 * 24
 """Maximum number of hours that become dirty at once, so that a change does not block a site of many years."""
@@ -35,7 +32,12 @@ def recorded(connection: Connection, policies: Policies) -> str:
 
 
 def outdated(site: Site) -> int:
-    """How many hours were rolled up by other policies than those of now. Some of them may mean the same."""
+    """How many hours were rolled up by other policies than those of now; some of them may mean the same.
+
+    It is 0 while a policy or rule cannot work: the file is about to change again.
+    """
+    if site.policies.faults:
+        return 0
     of_others = dirty_hours.c.policies != site.policies.fingerprint
     with site.warehouse.read() as connection:
         return int(connection.execute(select(func.count()).where(of_others)).scalar() or 0)
@@ -43,8 +45,6 @@ def outdated(site: Site) -> int:
 
 def mark_outdated(site: Site, lease: Lease) -> int:
     """Make hours dirty that were rolled up by policies which mean something else; the newest first, not all at once.
-
-    While a policy or rule cannot work, nothing is marked: the file is about to change again.
 
     Args:
         site: the site.
@@ -56,18 +56,18 @@ def mark_outdated(site: Site, lease: Lease) -> int:
     policies = site.policies
     if not outdated(site):
         return 0
-    if policies.faults:
-        log.warning("no hour is recomputed for the changed archive policies yet: %s", policies.faults[0])
-        return 0
-    marked = 0
     with lease.begin() as connection:
         of_others = dirty_hours.c.policies != policies.fingerprint
+        is_dirty = dirty_hours.c.rolled_marks < dirty_hours.c.marks
+        waiting = int(
+            connection.execute(select(func.count()).select_from(dirty_hours).where(of_others, is_dirty)).scalar() or 0
+        )
+        before = waiting
         for fingerprint in (
             connection.execute(select(dirty_hours.c.policies).where(of_others).distinct()).scalars().all()
         ):
-            if marked < HOURS_AT_ONCE:
-                marked += _mark(connection, policies, fingerprint, HOURS_AT_ONCE - marked)
-    return marked
+            waiting += _mark(connection, policies, fingerprint, max(HOURS_AT_ONCE - waiting, 0))
+    return waiting - before
 
 
 def _mark(connection: Connection, policies: Policies, fingerprint: str, limit: int) -> int:
@@ -78,7 +78,7 @@ def _mark(connection: Connection, policies: Policies, fingerprint: str, limit: i
     if span is not None:
         others = others.where((dirty_hours.c.hour < span[0]) | (dirty_hours.c.hour > span[1]))
     connection.execute(others.values(policies=recorded(connection, policies)))
-    if span is None:
+    if span is None or not limit:
         return 0
     is_rolled = dirty_hours.c.rolled_marks >= dirty_hours.c.marks
     hours = select(dirty_hours.c.hour).where(of_it, is_rolled).order_by(dirty_hours.c.hour.desc()).limit(limit)

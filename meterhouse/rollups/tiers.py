@@ -54,11 +54,6 @@ class Plan:
             of_meter[number] = distinct[makes]
         return cls(tuple(found), of_meter[table.meters])
 
-    @property
-    def granularities(self) -> tuple[int, ...]:
-        """Of all tiers that may be made, in seconds, the finest first."""
-        return tuple(sorted({HOUR, DAY, *(seconds for policy in self.policies for seconds in policy.finer)}))
-
 
 @dataclass(frozen=True)
 class Made:
