@@ -5,15 +5,16 @@ and resources. A run replaces whole hours and their days, so a second run change
 """
 
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from string import Template
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
-from sqlalchemy import bindparam, delete, func, select, update
+from sqlalchemy import bindparam, delete, update
 
-from meterhouse import computed, sql_files, times
+from meterhouse import by_day, computed, sql_files, times
 from meterhouse.catalog import Snapshot, mark_dirty, snapshot_to_compute
 from meterhouse.progress import Progress, no_progress
 from meterhouse.rollups.seen import note_series, record_seen, seen_in_days
@@ -23,10 +24,11 @@ from meterhouse.sample_quality.spans import SpanTable, reaching, span_table
 from meterhouse.sample_quality.step import Judged, hours_to_judge, judge_snapshot
 from meterhouse.site import Site
 from meterhouse.stores.bulk import bulk_insert
-from meterhouse.stores.duck import Connection, arrow, one
+from meterhouse.stores.duck import Connection, arrow
 from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.lake_replace import replace_spans
 from meterhouse.stores.leases import Lease
+from meterhouse.stores.point_identity import identified
 from meterhouse.stores.warehouse_tables import dirty_hours, rollup_1d, rollup_1h
 
 GRANULARITIES = {300: "5m", 3600: "1h", 86400: "1d"}
@@ -37,9 +39,13 @@ WAREHOUSE_TIERS = {3600: rollup_1h, 86400: rollup_1d}
 
 @dataclass
 class RolledUp:
-    """What a roll-up run did. `points` counts the good points of the days that it recomputed."""
+    """What a roll-up run did, in the hours that it recomputed; `points` are the good ones.
+
+    `days` has hours, points, excluded and rows by event day.
+    """
 
     hours: list[datetime] = field(default_factory=list)
+    days: by_day.Days = field(default_factory=dict)
     points: int = 0
     rows: int = 0
     excluded: int = 0
@@ -122,14 +128,17 @@ def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledU
             site.lake.files("quarantine", partitions={"event_day": days}),
         )
         duck.execute("CREATE TEMP TABLE excluded_points AS SELECT * FROM quarantine WHERE excluded")
-        steps = Template(sql_files.read("lake/steps.sql")).substitute(carry_hours=site.settings.carry_hours)
+        steps = Template(sql_files.read("lake/steps.sql")).substitute(
+            carry_hours=site.settings.carry_hours,
+            points=identified("points"),
+            excluded=identified("excluded_points"),
+        )
         duck.execute(f"CREATE TEMP TABLE steps AS {steps}")
         wanted = span_table(duck, "wanted", spans)
         wanted_days = span_table(duck, "wanted_days", whole_days)
         tiers = {
             seconds: _tier(duck, seconds, wanted_days if seconds == 86400 else wanted) for seconds in GRANULARITIES
         }
-        (points,) = one(duck, "SELECT count(*) FROM steps")
         next_hours = _next_hours(duck, site, tiers[3600], wanted)
         points_seen = seen_in_days(duck)
     with leases.rollups.begin() as connection:
@@ -140,10 +149,26 @@ def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledU
         tier = {"granularity_s": seconds}
         replace_spans(site.lake, "rollups", rows, "bucket", replaced, tier, leases.rollups)
     newest_hours = _record(site, seen, hours, days, tiers, points_seen, leases.rollups)
-    done.points += points
-    done.rows += sum(rows.num_rows for rows in tiers.values())
-    done.excluded += int(pc.sum(tiers[3600]["excluded"]).as_py() or 0)
+    of_hours, excluded = _sums(tiers[3600], "bucket", "count"), _sums(tiers[3600], "bucket", "excluded")
+    rows = sum((Counter(tier["event_day"].to_pylist()) for tier in tiers.values()), Counter[date]())
+    for day in days:
+        mine = [hour for hour in hours if hour.date() == day]
+        by_day.add(
+            done.days,
+            day,
+            hours=len(mine),
+            points=sum(of_hours.get(hour, 0) for hour in mine),
+            excluded=sum(excluded.get(hour, 0) for hour in mine),
+            rows=rows[day],
+        )
+    done.points, done.rows = by_day.total(done.days, "points"), by_day.total(done.days, "rows")
+    done.excluded = by_day.total(done.days, "excluded")
     return next_hours + newest_hours
+
+
+def _sums(rows: pa.Table, by: str, column: str) -> dict[Any, int]:
+    found = rows.group_by(by).aggregate([(column, "sum")])
+    return dict(zip(found[by].to_pylist(), found[f"{column}_sum"].to_pylist(), strict=True))
 
 
 def _tier(duck: Connection, seconds: int, wanted: SpanTable) -> pa.Table:
@@ -182,6 +207,7 @@ def _record(
 ) -> list[datetime]:
     """Write the roll-ups and what follows from them to the warehouse; return the other hours that became dirty."""
     buckets = {3600: hours, 86400: [times.day_start(day) for day in days]}
+    good, excluded = _sums(tiers[3600], "bucket", "count"), _sums(tiers[3600], "bucket", "excluded")
     with lease.begin() as connection:
         note_series(connection, days)
         for seconds, table in WAREHOUSE_TIERS.items():
@@ -194,21 +220,21 @@ def _record(
         connection.execute(
             update(dirty_hours)
             .where(dirty_hours.c.hour == bindparam("rolled_hour"))
-            .values(rolled_marks=bindparam("marks_seen"), rolled_at=times.now()),
-            [{"rolled_hour": hour, "marks_seen": seen.hours[hour].marks} for hour in hours],
+            .values(
+                rolled_marks=bindparam("marks_seen"),
+                rolled_at=times.now(),
+                good_points=bindparam("good"),
+                excluded_points=bindparam("bad"),
+            ),
+            [
+                {
+                    "rolled_hour": hour,
+                    "marks_seen": seen.hours[hour].marks,
+                    "good": good.get(hour, 0),
+                    "bad": excluded.get(hour, 0),
+                }
+                for hour in hours
+            ],
         )
         computed.record(site, connection, "rollups")
     return newest_hours
-
-
-def points_by_hour(site: Site, limit: int) -> dict[datetime, int]:
-    """The number of good points of the latest rolled-up hours, oldest first. Hours to come are left out."""
-    query = (
-        select(rollup_1h.c.bucket, func.sum(rollup_1h.c.count))
-        .where(rollup_1h.c.count > 0, rollup_1h.c.bucket <= times.now())
-        .group_by(rollup_1h.c.bucket)
-        .order_by(rollup_1h.c.bucket.desc())
-        .limit(limit)
-    )
-    with site.warehouse.read() as connection:
-        return {row[0]: int(row[1]) for row in reversed(connection.execute(query).all())}

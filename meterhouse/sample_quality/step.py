@@ -9,10 +9,9 @@ from datetime import datetime
 from string import Template
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from sqlalchemy import bindparam, delete, select, update
 
-from meterhouse import computed, sql_files, times
+from meterhouse import by_day, computed, sql_files, times
 from meterhouse.catalog import Snapshot, snapshot_to_compute
 from meterhouse.progress import Progress, no_progress
 from meterhouse.sample_quality.groups import group_hours
@@ -21,7 +20,7 @@ from meterhouse.sample_quality.points import view_carried, view_points
 from meterhouse.sample_quality.spans import span_table
 from meterhouse.site import Site
 from meterhouse.stores.bulk import bulk_insert
-from meterhouse.stores.duck import arrow, one
+from meterhouse.stores.duck import arrow
 from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.lake_replace import replace_spans
 from meterhouse.stores.leases import Lease
@@ -30,9 +29,10 @@ from meterhouse.stores.warehouse_tables import dirty_hours, quality_daily, runs
 
 @dataclass
 class Judged:
-    """What a quality run did. `flagged` has counts by rule."""
+    """What a quality run did. `flagged` has counts by rule; `days` has hours, points and excluded by event day."""
 
     hours: list[datetime] = field(default_factory=list)
+    days: by_day.Days = field(default_factory=dict)
     points: int = 0
     excluded: int = 0
     flagged: Counter[str] = field(default_factory=Counter)
@@ -127,7 +127,11 @@ def _judge_group(site: Site, seen: Snapshot, hours: list[datetime], done: Judged
             reason_names=reason_names(rules, "v.bits"), critical=rules.critical_bits, wanted=wanted
         )
         flagged = arrow(duck, query)
-        (points,) = one(duck, f"SELECT count(*) FROM verdicts AS v WHERE {wanted}")
+        points = dict(
+            duck.execute(
+                f"SELECT v.timestamp::DATE, count(*) FROM verdicts AS v WHERE {wanted} GROUP BY ALL"
+            ).fetchall()
+        )
         duck.register("flagged", flagged)
         daily = arrow(
             duck,
@@ -137,8 +141,11 @@ def _judge_group(site: Site, seen: Snapshot, hours: list[datetime], done: Judged
     replace_spans(site.lake, "quarantine", flagged, "timestamp", spans, lease=lease)
     _record(site, seen, hours, daily, lease)
     done.hours += hours
-    done.points += points
-    done.excluded += int(pc.sum(flagged["excluded"]).as_py() or 0)
+    excluded = Counter(flagged.filter(flagged["excluded"])["event_day"].to_pylist())
+    for day, of_day in Counter(hour.date() for hour in hours).items():
+        by_day.add(done.days, day, hours=of_day, points=points.get(day, 0), excluded=excluded[day])
+    done.points += sum(points.values())
+    done.excluded += excluded.total()
     for rule, count in zip(daily["rule"].to_pylist(), daily["flagged"].to_pylist(), strict=True):
         done.flagged[rule] += count
 

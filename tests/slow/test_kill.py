@@ -131,7 +131,9 @@ def facts(site: Site) -> dict[str, Any]:
     found["ids"] = [row["message_id"] for row in rows(site, "notifications", "message_id")]
     found["samples of"] = rows(site, "samples", "sample_id, series_id, timestamp, volume::VARCHAR AS volume")
     found["events of"] = rows(site, "events", "message_id")
-    found["reasons"] = rows(site, "quarantine", "sample_id, reasons, excluded")
+    found["reasons"] = rows(
+        site, "quarantine", "series_id, timestamp, volume::VARCHAR AS volume, sample_id, reasons, excluded"
+    )
     for name, columns in (
         ("series", "series_id, first_seen, last_seen"),
         ("resources", "resource_id, first_sample_at, last_sample_at, metadata_id"),
