@@ -1,5 +1,6 @@
 """Compaction: an hour that is over becomes one file within minutes, and no reader, follower or step notices."""
 
+import time
 from datetime import datetime
 from typing import Any
 
@@ -33,6 +34,7 @@ def land_each_minute(site: Site, minutes: range) -> None:
 
 def now_is(monkeypatch: pytest.MonkeyPatch, moment: datetime) -> None:
     monkeypatch.setattr(times, "now", lambda: moment)
+    monkeypatch.setattr(time, "time_ns", lambda: int(moment.timestamp()) * 10**9)
 
 
 def test_an_hour_that_is_over_becomes_one_file_and_every_result_stays(site: Site) -> None:
@@ -124,8 +126,6 @@ def test_an_hour_is_compacted_two_minutes_after_its_end(site: Site, monkeypatch:
 
 def minutes_of_files(site: Site, monkeypatch: pytest.MonkeyPatch, minutes: range) -> None:
     """Files that were committed minute by minute."""
-    import time
-
     with monkeypatch.context() as then:
         for minute in minutes:
             then.setattr(time, "time_ns", lambda minute=minute: int(at(minute).timestamp()) * 10**9)
