@@ -54,7 +54,14 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             read.extend(files)
         view(lake, connection, name, files, *more)
 
+    parquet = Lake.parquet
+
+    def counting_opened(lake: Lake, name: str, path: str, **more: Any) -> Any:
+        read.append(path)
+        return parquet(lake, name, path, **more)
+
     monkeypatch.setattr(Lake, "view", counting)
+    monkeypatch.setattr(Lake, "parquet", counting_opened)
     return read
 
 
