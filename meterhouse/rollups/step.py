@@ -112,8 +112,10 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
         for table in computed.TABLES:
             computed.reconcile(site, table)
         leases = _Leases(rollups, quality)
+        changed = only is None and policy_changes.outdated(site) > 0
         if only is None:
             _close_days(site)
+        if changed:
             policy_changes.mark_outdated(site, rollups)
         rolled: set[datetime] = set()
         again: set[datetime] = set()  # became dirty by this run
@@ -151,7 +153,7 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
                     progress(len(rolled), max(len(rolled), len(hours)))
 
         roll_all()
-        if only is None:
+        if changed:
             policy_changes.mark_outdated(site, rollups)  # the next run takes these
         done.seconds = time.monotonic() - clock
         if done.hours:
