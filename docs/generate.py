@@ -580,7 +580,7 @@ _PURPOSES = {
     "notifications": "The landed messages, unchanged, one row for each.",
     "samples": "Measurements: made from notifications, polled or loaded.",
     "events": "What happened to resources, with traits.",
-    "rollups": "Roll-ups of good points to 5 minutes, 1 hour and 1 day.",
+    "rollups": "Roll-ups of good points to 1 hour, 1 day, and what the archive policy asks for.",
     "quarantine": "Points that break a quality rule, with the names of the rules.",
     "dead_letters": "Messages and rows that could not be read, and samples with a wrong signature, with the reason.",
     "series": "The series and their dimensions.",
