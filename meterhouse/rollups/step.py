@@ -97,7 +97,8 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
     """Roll up the dirty event hours, or those in `only`, after judging hours that are not judged yet.
 
     If the last point of a counter changes, the next hour of its series becomes dirty, because its increase starts from
-    that point. A backlog of old hours does not delay those of today: they come first, and again between its groups.
+    that point. A backlog, or a backfill of the hours in `only`, does not delay what becomes dirty meanwhile: hours of
+    today come first, and all that is dirty besides the backlog is rolled up between its groups.
 
     Raises:
         AlreadyRunning: another process is rolling up or judging.
@@ -129,6 +130,13 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
             done.hours += [hour for hour in hours if hour not in rolled]
             rolled.update(hours)
 
+        def roll_meanwhile(left: set[datetime]) -> None:
+            latest = snapshot_to_compute(site)
+            waiting = [hour for hour, state in latest.hours.items() if state.unrolled]
+            due = {*present_hours(waiting), *(hour for hour in waiting if hour not in left)}
+            for some in group_hours(site, latest.version, due):
+                roll(latest, some)
+
         @retried
         def roll_all() -> None:
             while True:
@@ -136,12 +144,12 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
                 hours = [hour for hour in hours if hour not in rolled or hour in again]
                 if not hours:
                     break
+                left = set(hours)
                 for number, group in enumerate(group_hours(site, seen.version, hours)):
                     if number:
-                        latest, waiting = dirty()
-                        if present := present_hours(waiting):
-                            roll(latest, present)
+                        roll_meanwhile(left)
                     roll(seen, group)
+                    left.difference_update(group)
                     progress(len(rolled), max(len(rolled), len(hours)))
 
         roll_all()
