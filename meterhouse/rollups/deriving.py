@@ -155,6 +155,7 @@ class Targets:
         self.dimensions: list[Dimensions] = []
         self.ids: list[int] = []
         self._numbers: dict[Dimensions, int] = {}
+        self._by_id: dict[int, int] = {}
 
     def number(self, dimensions: Dimensions) -> int:
         found = self._numbers.get(dimensions)
@@ -163,7 +164,13 @@ class Targets:
             self.dimensions.append(dimensions)
             source, meter, type, unit, resource, project, user = dimensions
             self.ids.append(identity.series_id(source, meter or "", type or "gauge", unit, resource, project, user))
+            self._by_id[self.ids[-1]] = found
         return found
+
+    def describe(self, ids: Ints) -> pa.Table:
+        """The dimensions of the series with these ids."""
+        rows = [self.dimensions[self._by_id[each]] for each in ids.tolist()]
+        return pa.table({name: pa.array([row[i] for row in rows], pa.string()) for i, name in enumerate(DIMENSIONS)})
 
     def table(self, numbers: npt.NDArray[np.int32]) -> tuple[SeriesTable, npt.NDArray[np.int32]]:
         """The table of these distinct series, and the number of each by its place."""
@@ -259,12 +266,7 @@ class Derivation:
                 return
             for judged in self._judged(_Made.together(parts), points_at_once):
                 yield judged
-                self.add(self._taken(self._applied(judged.table, self._described, received=False), _source_of(judged)))
-
-    def _described(self, ids: Ints) -> pa.Table:
-        number_of = {self.targets.ids[n]: n for n in range(len(self.targets.ids))}
-        rows = [self.targets.dimensions[number_of[int(each)]] for each in ids]
-        return pa.table({name: pa.array([row[i] for row in rows], pa.string()) for i, name in enumerate(DIMENSIONS)})
+                self.add(self._taken(self._applied(judged.table, self.targets.describe, received=False), _source_of(judged)))
 
     def _applied(self, table: SeriesTable, describe: Describe, *, received: bool) -> _Applied:
         """Which definitions take which series of a table."""
@@ -613,7 +615,7 @@ class Derivation:
         return made if keep.all() else made.some(keep)
 
     def rows(self, judged: Judged) -> pa.Table:
-        """Derived points as rows of the lake's table `derived`, without `event_day`'s siblings that they lack."""
+        """Derived points as rows of the lake's table `derived`; `metadata_id` and `origin` are left out."""
         points = judged.points
         described = [self.targets.dimensions[n] for n in judged.targets.tolist()]
         at = pa.array(points.place)

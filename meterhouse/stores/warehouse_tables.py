@@ -86,6 +86,25 @@ resource_metadata = Table(
     Column("metadata", Text, nullable=False),
 )
 
+metadata_changes = Table(
+    "metadata_changes",
+    metadata,
+    Column("series_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("valid_from", UtcTime, primary_key=True),
+    Column("metadata_id", BigInteger, nullable=False),
+    Index("metadata_changes_by_time", "valid_from"),
+    comment="When the resource metadata of a series changed, by its good points; the view resource_history is made of it.",
+)
+
+received_meters = Table(
+    "received_meters",
+    metadata,
+    Column("day", Date, primary_key=True),
+    Column("meter", Text, primary_key=True),
+    Column("resource_id", Text, primary_key=True),
+    comment="Days on which samples of a derived meter were received for a resource, so that nothing is derived there.",
+)
+
 followed = Table(
     "followed",
     metadata,
