@@ -33,6 +33,7 @@ from unittest import mock
 
 import _measured
 import numpy as np
+import pyarrow.parquet as pq
 from _measured import Clock, Cost, best, copied, measured, together
 from _peers import ROOT
 from _points import DAY_MINUTES, Fleet, land
@@ -49,6 +50,8 @@ LIVE_HOUR = DAY + timedelta(days=1, hours=22)
 SERVERS = {"gnocchi": "METERHOUSE_TEST_POSTGRES_URL", "victoria": "METERHOUSE_TEST_VICTORIA_URL"}
 STARTED = "METERHOUSE_TEST_SERVICES_DIR"
 MICROS = 1_000_000
+NAMES = 44
+"""Characters of a line before its figures."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,14 @@ class Sizes:
 
 
 QUICK = Sizes(
-    series=60, live_series=150, points=(20_000, 40_000), gnocchi_series=9, gnocchi_minutes=120, rounds=1, at_once=60
+    series=60,
+    live_series=150,
+    points=(20_000, 40_000),
+    gnocchi_series=9,
+    gnocchi_minutes=120,
+    rounds=1,
+    at_once=60,
+    live_hours=2,
 )
 
 
@@ -141,6 +151,23 @@ def catalogue(clock: Clock, home: Path) -> None:
         catalog(site)
 
 
+def bytes_of(clock: Clock, home: Path, table: str) -> tuple[dict[str, int], dict[str, int], int]:
+    """The bytes of a table's live files by partition and by column, and its rows."""
+    lake = opened(home).lake
+    files = lake.actions(table).to_pylist()
+    parts: dict[str, int] = {}
+    columns: dict[str, int] = {}
+    for file in files:
+        part = str(file.get("partition.granularity_s", ""))
+        parts[part] = parts.get(part, 0) + file["size_bytes"]
+        footer = pq.read_metadata(f"{lake.uri(table)}/{file['path']}")
+        for group in range(footer.num_row_groups):
+            for number in range(footer.num_columns):
+                chunk = footer.row_group(group).column(number)
+                columns[chunk.path_in_schema] = columns.get(chunk.path_in_schema, 0) + chunk.total_compressed_size
+    return parts, columns, sum(file["num_records"] for file in files)
+
+
 # -- set-up --------------------------------------------------------------------------------------------------------
 
 
@@ -182,7 +209,8 @@ def title(text: str) -> None:
     """Print the head of a part's table."""
     print(f"\n{text}")
     print(
-        f"{'':44}{'M points':>9}{'wall s':>9}{'CPU s':>9}{'M/s':>8}{'× floor':>9}{'× CPU':>8}{'peak MB':>9}", flush=True
+        f"{'':{NAMES}}{'M points':>9}{'wall s':>9}{'CPU s':>9}{'M/s':>8}{'× floor':>9}{'× CPU':>8}{'peak MB':>9}",
+        flush=True,
     )
 
 
@@ -191,12 +219,25 @@ def line(name: str, points: int, cost: Cost, floor: Cost | None = None) -> None:
     ratios = f"{cost.wall / floor.wall:9.2f}{cost.cpu / floor.cpu:8.2f}" if floor else f"{'':17}"
     rate = points / cost.wall / 1e6
     peak = f"{cost.peak_mb:9.0f}" if cost.peak_mb else ""
-    print(f"{name:44}{points / 1e6:9.2f}{cost.wall:9.2f}{cost.cpu:9.2f}{rate:8.2f}{ratios}{peak}", flush=True)
+    print(f"{name:{NAMES}}{points / 1e6:9.2f}{cost.wall:9.2f}{cost.cpu:9.2f}{rate:8.2f}{ratios}{peak}", flush=True)
 
 
 def note(name: str, value: str) -> None:
     """Print a figure that is not a time."""
-    print(f"{name:46}{value}", flush=True)
+    print(f"{name:{NAMES + 2}}{value}", flush=True)
+
+
+def note_bytes(name: str, home: Path, table: str, points: int) -> None:
+    """Print the bytes a raw point that a table takes, in all and by column."""
+    parts, columns, _ = measured(bytes_of, home, table).answer
+    note(f"bytes a raw point: {name}", f"{sum(parts.values()) / points:.2f}")
+    if len(parts) > 1:
+        note(
+            "",
+            ", ".join(f"{part} s {size / points:.2f}" for part, size in sorted(parts.items(), key=lambda x: int(x[0]))),
+        )
+    widest = sorted(columns.items(), key=lambda column: -column[1])
+    note("", ", ".join(f"{column} {size / points:.2f}" for column, size in widest if size / points >= 0.005))
 
 
 # -- parts ---------------------------------------------------------------------------------------------------------
@@ -221,6 +262,8 @@ def day(sizes: Sizes) -> None:
         floor, ours = in_turn(landed, spare, sizes.rounds, DAY, end)
         line("floor: three bare GROUP BYs, landed files", points, floor)
         line("judge and roll up, landed files", points, ours, floor)
+        note_bytes("landed", landed, "samples", points)
+        note_bytes("roll-ups, all tiers", spare, "rollups", points)
 
 
 def live(sizes: Sizes) -> None:

@@ -13,14 +13,8 @@ from sqlalchemy import Connection, TextClause, bindparam, text, update
 
 from meterhouse import sql_files, times
 from meterhouse.catalog import lock_catalog
-from meterhouse.stores import duck
 from meterhouse.stores.bulk import bulk_insert
 from meterhouse.stores.warehouse_tables import UtcTime, dirty_hours
-
-
-def seen_in_days(connection: duck.Connection) -> pa.Table:
-    """The first and last good point of each series in the days that are rolled up; see `sql/lake/seen.sql`."""
-    return duck.arrow(connection, sql_files.read("lake/seen.sql"))
 
 
 def note_series(connection: Connection, days: list[date]) -> None:
@@ -42,7 +36,7 @@ def record_seen(connection: Connection, seen: pa.Table, days: list[date]) -> lis
 
     Args:
         connection: the warehouse, in a transaction.
-        seen: from `seen_in_days`.
+        seen: series_id, first_at, last_at, metadata_id; times are null if a series has excluded points only.
         days: the days that were rolled up.
 
     Returns:

@@ -18,7 +18,7 @@ from meterhouse.archive.seal import archive
 from meterhouse.queries.events import events
 from meterhouse.queries.samples import samples
 from meterhouse.queries.statistics import statistics
-from meterhouse.rollups.step import points_by_hour, roll_up
+from meterhouse.rollups.step import roll_up
 from meterhouse.site import Site
 from meterhouse.stores import lake_cuts
 from meterhouse.stores.duck import Connection
@@ -52,7 +52,14 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             read.extend(files)
         view(lake, connection, name, files, *more)
 
+    parquet = Lake.parquet
+
+    def counting_opened(lake: Lake, name: str, path: str, **more: Any) -> Any:
+        read.append(path)
+        return parquet(lake, name, path, **more)
+
     monkeypatch.setattr(Lake, "view", counting)
+    monkeypatch.setattr(Lake, "parquet", counting_opened)
     return read
 
 
@@ -121,12 +128,6 @@ def test_far_events_are_apart_too(site: Site, reads: list[str]) -> None:
         assert len(set(reads)) == files
         archive(site, at().date())
         assert rows(site, "events") == before
-
-
-def test_hours_to_come_are_not_the_latest(site: Site) -> None:
-    land_points(site, [point(1.0, at()), point(1.0, FAR, recorded_at=FAR)])
-    roll_up(site)
-    assert points_by_hour(site, 1) == {at(): 1}
 
 
 ARRIVAL = times.arrival_hour(at())
