@@ -7,29 +7,30 @@ roll-ups. Where samples of the same meter were received, nothing is derived, for
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import numpy as np
 import orjson
 import pyarrow as pa
-from sqlalchemy import Connection, bindparam, select, text
+from sqlalchemy import Connection, select
 
 from meterhouse import times
 from meterhouse.catalog import lock_catalog, mark_dirty
 from meterhouse.definitions import derived_meters
+from meterhouse.definitions.quality_rules import Rules
 from meterhouse.rollups.deriving import DIMENSIONS, Derivation, Judged, Received, Source, Taken, values_of
 from meterhouse.sample_quality.carrying import carried_points
-from meterhouse.sample_quality.judging import JudgedShard, Judging, quarantined
+from meterhouse.sample_quality.judging import JudgedShard, Judging, rule_names
 from meterhouse.sample_quality.reading import Hours, Shard, plain
 from meterhouse.sample_quality.series_table import Flags, Ints, SeriesTable
-from meterhouse.sample_quality.verdicts import Carried
+from meterhouse.sample_quality.verdicts import HOUR, Carried
 from meterhouse.site import Site
-from meterhouse.stores.bulk import bulk_insert, upsert
+from meterhouse.stores.bulk import upsert
 from meterhouse.stores.lake_replace import replace_spans
 from meterhouse.stores.lake_tables import COMPUTED, DERIVED, QUARANTINE, TIME
 from meterhouse.stores.leases import Lease
-from meterhouse.stores.warehouse_tables import derived_series, received_meters, resource_metadata, series
+from meterhouse.stores.warehouse_tables import received_meters, resource_metadata, series
 
 TABLE = "derived"
 
@@ -65,6 +66,7 @@ class Deriving:
         site: the site.
         judging: the judgement of the received points.
         hours: the hours to roll up.
+        counted: these, and others whose points count in the roll-ups of their days.
         rows: derived points of these hours, as rows of `derived`.
         flagged: those that break a rule, as rows of `quarantine`.
         new_received: received meters that the warehouse does not know.
@@ -72,7 +74,7 @@ class Deriving:
 
     site: Site
     judging: Judging
-    hours: Hours
+    hours: Sequence[datetime]
     counted: Sequence[datetime]
     rows: list[pa.Table] = field(default_factory=list)
     flagged: list[pa.Table] = field(default_factory=list)
@@ -81,6 +83,7 @@ class Deriving:
     def __post_init__(self) -> None:
         """Decide which series meters are derived from."""
         site, counted = self.site, Hours(self.counted)
+        self._hours = Hours(self.hours)
         self.definitions = derived_meters.load(site.settings.config_dir).definitions
 
         def carried(table: SeriesTable) -> Carried:
@@ -138,15 +141,15 @@ class Deriving:
             excluded = (judged.verdicts.bits & critical) != 0
             shard = JudgedShard(judged.table, DerivedShard(judged), judged.verdicts, excluded)
             rows = self._derivation.rows(judged)
-            self.rows.append(rows.filter(pa.array(self.hours.hold(judged.points.time))))
+            self.rows.append(rows.filter(pa.array(self._hours.hold(judged.points.time))))
             self._flag(judged, rows)
             yield shard
 
     def _flag(self, judged: Judged, rows: pa.Table) -> None:
         at, bits = judged.verdicts.flagged, judged.verdicts.bits
-        inside = self.hours.hold(judged.points.time[at])
+        inside = self._hours.hold(judged.points.time[at])
         if inside.any():
-            self.flagged.append(quarantined(rows.take(pa.array(at[inside])), bits[inside], self.site.rules))
+            self.flagged.append(_quarantined(rows.take(pa.array(at[inside])), bits[inside], self.site.rules))
 
     def prepare(self, connection: Connection) -> list[datetime]:
         """Register the derived series, and mark hours where a derived meter must go; before the lake changes.
@@ -180,7 +183,7 @@ class Deriving:
             for rows in found
         ]
         rows = pa.concat_tables([DERIVED.empty_table(), *columns])
-        replace_spans(self.site.lake, TABLE, rows, "timestamp", self.hours.spans, lease=lease)
+        replace_spans(self.site.lake, TABLE, rows, "timestamp", self._hours.spans, lease=lease)
 
     def _hours_to_withdraw(self) -> list[datetime]:
         """The other hours that have derived points of meters that were received now."""
@@ -197,8 +200,8 @@ class Deriving:
                 "SELECT DISTINCT date_trunc('hour', timestamp) FROM derived AS d JOIN received AS r "
                 "ON d.event_day = r.day AND d.meter = r.meter AND coalesce(d.resource_id, '') = r.resource"
             ).fetchall()
-        mine = set(self.hours.numbers.tolist())
-        return sorted(hour for (hour,) in hours if times.micros(hour) // 3_600_000_000 not in mine)
+        mine = set(self._hours.numbers.tolist())
+        return sorted(hour for (hour,) in hours if times.micros(hour) // HOUR not in mine)
 
     def _register(self, connection: Connection) -> None:
         """Put the derived series into the catalog, with the hours in which they have points."""
@@ -208,20 +211,19 @@ class Deriving:
         spans = rows.group_by("series_id", use_threads=False).aggregate([("timestamp", "min"), ("timestamp", "max")])
         ids = plain(spans["series_id"].combine_chunks())
         first, last = (plain(spans[f"timestamp_{each}"].combine_chunks()) for each in ("min", "max"))
-        hour = times.HOUR_MICROS
-        first, last = first // hour * hour, last // hour * hour + hour - 1_000_000
+        first, last = first // HOUR * HOUR, last // HOUR * HOUR + HOUR - 1_000_000
         meters = rows["meter"].unique().to_pylist()
         known = connection.execute(
             select(series.c.series_id)
             .where(series.c.meter.in_(meters))
-            .where(series.c.first_point_at <= times.of_micros(int(first.min())))
-            .where(series.c.last_point_at >= times.of_micros(int(last.max())))
+            .where(series.c.first_point_at <= _time(first.min()))
+            .where(series.c.last_point_at >= _time(last.max()))
         )
         fresh = np.flatnonzero(~np.isin(ids, np.fromiter((row[0] for row in known), np.int64)))
         if not len(fresh):
             return
         lock_catalog(connection)
-        new = self._derivation.described(ids[fresh])
+        new = self._derivation.targets.describe(ids[fresh])
         new = new.add_column(0, "series_id", pa.array(ids[fresh]))
         new = new.append_column("first_point_at", pa.array(first[fresh]).cast(TIME))
         new = new.append_column("last_point_at", pa.array(last[fresh]).cast(TIME))
@@ -247,16 +249,33 @@ class Deriving:
             with self.site.warehouse.read() as connection:
                 for place in range(0, len(missing), 5_000):
                     found = connection.execute(
-                        select(resource_metadata).where(resource_metadata.c.metadata_id.in_(missing[place : place + 5_000]))
+                        select(resource_metadata).where(
+                            resource_metadata.c.metadata_id.in_(missing[place : place + 5_000])
+                        )
                     )
                     _parsed.update((row[0], orjson.loads(row[1])) for row in found)
         return values_of(_parsed, ids, path)
 
 
+def _quarantined(rows: pa.Table, bits: Any, rules: Rules) -> pa.Table:
+    """Derived points and the bits of the rules that they break, as rows of `quarantine`."""
+    return (
+        rows.append_column("reasons", pa.array(bits, pa.int32()))
+        .append_column("reason_names", pa.array([rule_names(rules, int(each)) for each in bits], pa.list_(pa.string())))
+        .append_column("excluded", pa.array((bits & rules.critical_bits) != 0))
+        .select(QUARANTINE.names)
+        .cast(QUARANTINE)
+    )
+
+
 def _received(connection: Connection, days: set[date]) -> Received:
     found = connection.execute(select(received_meters).where(received_meters.c.day.in_(sorted(days))))
-    return {(times.day_number(row.day), row.meter, row.resource_id) for row in found}
+    return {((row.day - times.EPOCH.date()).days, row.meter, row.resource_id) for row in found}
+
+
+def _time(micros: Any) -> datetime:
+    return times.EPOCH + timedelta(microseconds=int(micros))
 
 
 def _dated(received: Received) -> list[tuple[date, str, str]]:
-    return [(times.day_of_number(day), meter, resource) for day, meter, resource in sorted(received)]
+    return [(times.EPOCH.date() + timedelta(days=day), meter, resource) for day, meter, resource in sorted(received)]

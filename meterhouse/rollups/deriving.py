@@ -266,7 +266,9 @@ class Derivation:
                 return
             for judged in self._judged(_Made.together(parts), points_at_once):
                 yield judged
-                self.add(self._taken(self._applied(judged.table, self.targets.describe, received=False), _source_of(judged)))
+                self.add(
+                    self._taken(self._applied(judged.table, self.targets.describe, received=False), _source_of(judged))
+                )
 
     def _applied(self, table: SeriesTable, describe: Describe, *, received: bool) -> _Applied:
         """Which definitions take which series of a table."""

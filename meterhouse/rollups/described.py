@@ -118,9 +118,7 @@ def changes(lake: Lake, found: Changes, read: Hours, carry_hours: int) -> pa.Tab
     )
 
 
-def _last_described(
-    lake: Lake, series: Ints, hour: Ints, read: Hours, carry_hours: int
-) -> tuple[Ints, Ints, Ints]:
+def _last_described(lake: Lake, series: Ints, hour: Ints, read: Hours, carry_hours: int) -> tuple[Ints, Ints, Ints]:
     """Series, hour and metadata of the hourly rows that have some, of hours that were not read; in this order."""
     wanted = np.unique(series)
     first = times.of_hour(int(hour.min()))

@@ -93,7 +93,7 @@ metadata_changes = Table(
     Column("valid_from", UtcTime, primary_key=True),
     Column("metadata_id", BigInteger, nullable=False),
     Index("metadata_changes_by_time", "valid_from"),
-    comment="When the resource metadata of a series changed, by its good points; the view resource_history is made of it.",
+    comment="When the resource metadata of a series changed, by its good points; resource_history is made of it.",
 )
 
 received_meters = Table(
@@ -102,7 +102,7 @@ received_meters = Table(
     Column("day", Date, primary_key=True),
     Column("meter", Text, primary_key=True),
     Column("resource_id", Text, primary_key=True),
-    comment="Days on which samples of a derived meter were received for a resource, so that nothing is derived there.",
+    comment="Days on which samples of a derived meter were received for a resource: nothing is derived there.",
 )
 
 followed = Table(

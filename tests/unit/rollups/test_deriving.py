@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meterhouse import identity
-from meterhouse.definitions.derived_meters import Derived, load, read
+from meterhouse.definitions.derived_meters import SHIPPED as FILE
+from meterhouse.definitions.derived_meters import Derived, read
 from meterhouse.definitions.quality_rules import load as load_rules
 from meterhouse.rollups.deriving import DIMENSIONS, Derivation, Judged, Received, Source, values_of
 from meterhouse.sample_quality.series_table import SeriesRules, SeriesTable
@@ -86,7 +87,7 @@ def rows_of(derivation: Derivation, judged: Judged) -> list[tuple[str, str, str,
     ]
 
 
-SHIPPED = load(None).definitions
+SHIPPED = read(FILE).definitions
 
 
 def test_cpu_util_divides_by_the_cores_of_the_samples_metadata() -> None:
