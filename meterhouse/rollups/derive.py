@@ -30,6 +30,7 @@ from meterhouse.stores.bulk import upsert
 from meterhouse.stores.lake_replace import replace_spans
 from meterhouse.stores.lake_tables import COMPUTED, DERIVED, QUARANTINE, TIME
 from meterhouse.stores.leases import Lease
+from meterhouse.stores.warehouse_tables import derived_meters as derived_meters_table
 from meterhouse.stores.warehouse_tables import received_meters, resource_metadata, series
 
 TABLE = "derived"
@@ -223,6 +224,7 @@ class Deriving:
         if not len(fresh):
             return
         lock_catalog(connection)
+        self._explain(connection, meters)
         new = self._derivation.targets.describe(ids[fresh])
         new = new.add_column(0, "series_id", pa.array(ids[fresh]))
         new = new.append_column("first_point_at", pa.array(first[fresh]).cast(TIME))
@@ -238,6 +240,19 @@ class Deriving:
                 " THEN excluded.last_point_at ELSE series.last_point_at END",
             ],
         )
+
+    def _explain(self, connection: Connection, meters: list[str]) -> None:
+        """Say in the warehouse what these meters are made of."""
+        made_by = [(meter, self._derivation.made_by[meter]) for meter in sorted(meters)]
+        rows = pa.table(
+            {
+                "meter": [meter for meter, _ in made_by],
+                "kind": [each.kind for _, each in made_by],
+                "made_of": [each.made_of() for _, each in made_by],
+                "computed_at": pa.array([times.now()] * len(made_by), TIME),
+            }
+        )
+        upsert(connection, derived_meters_table, rows, [f"{name} = excluded.{name}" for name in rows.column_names[1:]])
 
     def _metadata(self, ids: Ints, path: tuple[str, ...]) -> list[Any]:
         """The values at a path of the metadata with these ids."""

@@ -224,6 +224,7 @@ class Derivation:
         self.definitions = tuple(definitions)
         self._rules, self._hold, self._metadata_of = rules, hold, metadata_of
         self._carried, self._carry_hours = carried, carry_hours
+        self.made_by: dict[str, Derived] = {}
         self._made: list[_Made] = []
         self._values: list[_Values] = []
         self.received: Received = set()
@@ -256,6 +257,7 @@ class Derivation:
         for definition in _in_order([each for each in self.definitions if each.kind not in OF_POINTS]):
             made = self._of_buckets(definition)
             if made is not None:
+                self.made_by.setdefault(definition.name, definition)
                 self._made.append(made)
                 yield from self._rounds(points_at_once)
 
@@ -297,6 +299,7 @@ class Derivation:
                     in_buckets[places[n]] = self.targets.number(rows[n])
                     continue
                 made = definition.named(meter or "")
+                self.made_by.setdefault(made, definition)
                 of = (source, made, definition.type or type, definition.unit_of(unit), resource, project, user)
                 target[places[n]] = self.targets.number(of)
             if definition.kind in OF_POINTS:

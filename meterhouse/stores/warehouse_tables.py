@@ -96,6 +96,16 @@ metadata_changes = Table(
     comment="When the resource metadata of a series changed, by its good points; resource_history is made of it.",
 )
 
+derived_meters = Table(
+    "derived_meters",
+    metadata,
+    Column("meter", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("made_of", Text, nullable=False),
+    Column("computed_at", UtcTime, nullable=False),
+    comment="What each derived meter is made of, by the definition that last computed points of it.",
+)
+
 received_meters = Table(
     "received_meters",
     metadata,

@@ -52,6 +52,14 @@ def upgrade() -> None:
     )
     op.create_index("metadata_changes_by_time", "metadata_changes", ["valid_from"])
     op.create_table(
+        "derived_meters",
+        sa.Column("meter", sa.Text(), primary_key=True),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("made_of", sa.Text(), nullable=False),
+        sa.Column("computed_at", time, nullable=False),
+        comment="What each derived meter is made of, by the definition that last computed points of it.",
+    )
+    op.create_table(
         "received_meters",
         sa.Column("day", sa.Date(), primary_key=True),
         sa.Column("meter", sa.Text(), primary_key=True),

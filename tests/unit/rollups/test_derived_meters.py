@@ -65,6 +65,9 @@ def test_cpu_util_is_computed_judged_rolled_up_and_queried_like_any_meter(derivi
     assert (found["count"], found["avg"], found["unit"]) == (4, pytest.approx(37.5), "%")
     assert samples(deriving, "cpu_util")["reasons"].to_pylist() == [[]] * 4
     assert {row["meter"] for row in meter_list(deriving)} == {"cpu", "cpu_util"}
+    with deriving.warehouse.read() as connection:
+        (made_of,) = connection.execute(text("SELECT made_of FROM derived_meters WHERE meter = 'cpu_util'")).one()
+    assert made_of.startswith("increase a second of cpu × 100.0 / (10**9")
     hourly = "SELECT count, sum FROM rollups JOIN derived USING (series_id) WHERE granularity_s = 3600 LIMIT 1"
     assert sql_on_lake(deriving, hourly).to_pylist() == [{"count": 4, "sum": pytest.approx(150.0)}]
 
