@@ -186,6 +186,25 @@ def test_a_backfill_of_days_recomputes_them_although_nothing_new_came(here: Site
     assert not snapshot(here).hours
 
 
+def test_a_queued_run_of_hourly_partitions_recomputes_no_other_day(here: Site, instance: dg.DagsterInstance) -> None:
+    hours = {"start": "2026-11-10-11:00", "end": "2026-11-10-13:00"}
+    tags = {f"dagster/asset_partition_range_{name}": key for name, key in hours.items()}
+    job = definitions.defs.resolve_job_def("recompute")
+    done = job.execute_in_process(instance=instance, tags=tags, raise_on_error=False)
+    (failed,) = [event for event in done.all_events if event.is_step_failure]
+    assert "partitions are days now" in str(failed.event_specific_data.user_failure_data.description)
+    drop(here.settings.spool, "a.jsonl", [polling("b1", [polled(1.0, at())])])
+    run(instance, "collect")
+    done = job.execute_in_process(instance=instance, tags={DIRTY: "true", **tags})  # the sensor's works all the same
+    made = [
+        event.step_materialization_data.materialization.partition
+        for event in done.all_events
+        if event.is_step_materialization
+    ]
+    assert made.count("2026-11-10") == 2
+    assert not snapshot(here).hours
+
+
 def test_the_stream_sensor_starts_a_run_only_if_there_is_work_and_none_is_running(
     here: Site, instance: dg.DagsterInstance
 ) -> None:
