@@ -40,7 +40,7 @@ from _points import DAY_MINUTES, Fleet, land
 
 from meterhouse import history, times
 from meterhouse.catalog import FOLLOWER, TABLE, catalog, lock_catalog, mark_dirty
-from meterhouse.rollups.step import GRANULARITIES, roll_up
+from meterhouse.rollups.step import roll_up
 from meterhouse.settings import read_settings
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import series as series_table
@@ -120,7 +120,7 @@ def group_by(clock: Clock, home: Path, start: datetime, end: datetime) -> None:
     site = opened(home)
     with site.lake.connect() as duck, clock:
         site.lake.view(duck, "samples", site.lake.files("samples", overlapping=("timestamp", [(start, end)])))
-        for seconds in GRANULARITIES:
+        for seconds in (300, 3600, 86400):
             duck.execute(
                 "CREATE OR REPLACE TEMP TABLE made AS "
                 f"SELECT series_id, epoch_us(timestamp) // {seconds * MICROS} AS bucket, "

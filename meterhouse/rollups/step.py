@@ -1,4 +1,4 @@
-"""The roll-up step: judges dirty event hours, and computes roll-ups of 5 minutes, 1 hour and 1 day.
+"""The roll-up step: judges dirty event hours, and computes roll-ups of 1 hour, 1 day and what the policies ask for.
 
 Points are read once, for verdicts and all tiers (see `sample_quality/judging.py`). What else is made of the good points
 of a series is made in `_Roller.rolled`, from each shard, in several threads; what needs many series, in `_roll_group`,
@@ -21,15 +21,16 @@ from sqlalchemy import Connection, bindparam, delete, func, select, update
 
 from meterhouse import by_day, computed, sql_files, times
 from meterhouse.catalog import Snapshot, mark_dirty, snapshot_to_compute
+from meterhouse.definitions.archive_policies import Policies
 from meterhouse.errors import MeterhouseError
 from meterhouse.progress import Progress, no_progress
-from meterhouse.rollups import described
-from meterhouse.rollups.buckets import Buckets, Excluded, Tier, roll
+from meterhouse.rollups import described, policy_changes, tiers
+from meterhouse.rollups.buckets import Buckets, Excluded
 from meterhouse.rollups.derive import Deriving
 from meterhouse.rollups.deriving import Taken
 from meterhouse.rollups.described import Changes, may_change
 from meterhouse.rollups.made import Made, is_open
-from meterhouse.rollups.rows import QUANTILES, SCHEMA, Metadata, days_of, last_described, rows_of
+from meterhouse.rollups.rows import SCHEMA, Metadata, days_of, last_described, rows_of
 from meterhouse.rollups.seen import note_series, record_seen
 from meterhouse.sample_quality.groups import group_hours, points_by_day, present_hours
 from meterhouse.sample_quality.judging import JudgedShard, Judging, worker_threads
@@ -45,13 +46,7 @@ from meterhouse.stores.lake_replace import replace
 from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import dirty_hours, rollup_1d, rollup_1h
 
-GRANULARITIES = {300: "5m", 3600: "1h", 86400: "1d"}
-"""Granularity in seconds → the name of its tier."""
-
 WAREHOUSE_TIERS = {3600: rollup_1h, 86400: rollup_1d}
-
-TIERS = [Tier(seconds, QUANTILES) for seconds in GRANULARITIES]
-FINER = [tier.seconds for tier in TIERS[:-1]]
 
 FEW_POINTS = 2_000_000
 """The rows of a day that is not over are made of all its points, percentiles too, up to about this many."""
@@ -121,6 +116,7 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
         leases = _Leases(rollups, quality)
         if only is None:
             _close_days(site)
+            policy_changes.mark_outdated(site, rollups)
         rolled: set[datetime] = set()
         again: set[datetime] = set()  # became dirty by this run
 
@@ -150,6 +146,8 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
                     progress(len(rolled), max(len(rolled), len(hours)))
 
         roll_all()
+        if only is None:
+            policy_changes.mark_outdated(site, rollups)  # the next run takes these
         done.seconds = time.monotonic() - clock
         if done.hours:
             done.judged.seconds = done.seconds
@@ -192,16 +190,17 @@ class _Plan:
 
 def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledUp, leases: _Leases) -> list[datetime]:
     """Judge these hours and roll them up; return the other hours that became dirty."""
-    plan = _Plan.of(site, seen, hours)
+    plan, policies = _Plan.of(site, seen, hours), site.policies
+    granularities = _granularities(site, policies, plan.hours)
     with worker_threads() as threads:
-        made = Made.of(site.lake, threads, plan.hours, FINER)
+        made = Made.of(site.lake, threads, plan.hours, granularities)
         try:
             judging = Judging(site, seen.version, plan.hours, [*plan.read, *plan.context], threads)
             for day in plan.folded():
                 made.leave_open(day)
-            maker = _Maker(plan, Deriving(site, judging, plan.hours, plan.read))
+            maker = _Maker(plan, policies, judging.table, Deriving(site, judging, plan.hours, plan.read))
             for shards in judging.passes(maker.make):
-                maker.keep(made, shards)
+                maker.keep(made, shards, granularities)
             received = pa.concat_tables([SCHEMA.empty_table(), *made.hourly])
             maker.derive(made)
             flagged = pa.concat_tables([judging.flagged(), *maker.deriving.flagged])
@@ -222,7 +221,7 @@ def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledU
     maker.deriving.store(leases.rollups)
     replace(site.lake, "rollups", "bucket", made.parts, leases.rollups)
     hourly, daily = (pa.concat_tables([SCHEMA.empty_table(), *rows]) for rows in (made.hourly, made.daily))
-    newest_hours = _record(site, seen, plan.hours, received, hourly, daily, changes, leases.rollups)
+    newest_hours = _record(site, seen, plan.hours, received, hourly, daily, changes, policies, leases.rollups)
     done.judged.add(plan.hours, judging.points_by_hour(), flagged)
     done.add(plan.hours, received, made.rows)
     return next_hours + newest_hours
@@ -240,9 +239,10 @@ class _Shard:
 class _Maker:
     """Makes all that a group of hours needs of the good points, in the one pass over them."""
 
-    def __init__(self, plan: _Plan, deriving: Deriving) -> None:
+    def __init__(self, plan: _Plan, policies: Policies, table: SeriesTable, deriving: Deriving) -> None:
         self.deriving = deriving
-        self._roller = _Roller(plan)
+        self._plan, self._policies = plan, policies
+        self._roller = _Roller(plan, tiers.Plan.of(policies, table))
         self._wanted = Hours(plan.hours)
         self._changes: list[Changes] = []
 
@@ -253,9 +253,9 @@ class _Maker:
         changes = None if metadata is None else may_change(judged.table, good, *metadata, self._wanted)
         return _Shard(self._roller.rolled(judged), self.deriving.take(judged), changes)
 
-    def keep(self, made: Made, shards: Sequence[_Shard]) -> None:
+    def keep(self, made: Made, shards: Sequence[_Shard], granularities: Sequence[int]) -> None:
         """Keep what the shards of a pass gave."""
-        for seconds in GRANULARITIES:
+        for seconds in granularities:
             made.add(seconds, [shard.rows[seconds] for shard in shards if seconds in shard.rows])
         for shard in shards:
             self.deriving.add(shard.taken)
@@ -265,7 +265,8 @@ class _Maker:
     def derive(self, made: Made) -> None:
         """Make the rows of derived meters, after all passes."""
         for judged in self.deriving.finish():
-            for seconds, rows in self._roller.rolled(judged).items():
+            roller = _Roller(self._plan, tiers.Plan.of(self._policies, judged.table))
+            for seconds, rows in roller.rolled(judged).items():
                 made.add(seconds, [rows])
 
     def changes(self) -> Changes:
@@ -276,7 +277,8 @@ class _Maker:
 class _Roller:
     """Makes the rows of a shard: of the finer tiers for the hours of a plan, of its whole days for their days."""
 
-    def __init__(self, plan: _Plan) -> None:
+    def __init__(self, plan: _Plan, wanted: tiers.Plan) -> None:
+        self._tiers = wanted
         self._whole = [hour for hour in plan.read if hour.date() in set(plan.whole)]
         self._wanted, self._of_days = Hours(plan.hours), Hours(self._whole)
         self._at_once = self._whole == plan.hours
@@ -288,24 +290,29 @@ class _Roller:
         if self._at_once:
             if not self._all:
                 good, excluded = _within(good, excluded, self._of_days)
-            return self._rows(judged, good, excluded, TIERS)
-        rows = self._rows(judged, *_within(good, excluded, self._wanted), TIERS[:-1])
+            return self._rows(judged, good, excluded)
+        rows = self._rows(judged, *_within(good, excluded, self._wanted), days=False)
         if self._whole:
-            bare = [*(Tier(tier.seconds) for tier in TIERS[:-1]), TIERS[-1]]
-            of_days = self._rows(judged, *_within(good, excluded, self._of_days), bare)
-            rows[86400] = of_days[86400]
+            rows |= self._rows(judged, *_within(good, excluded, self._of_days), hours=False)
         return rows
 
-    @staticmethod
-    def _rows(judged: JudgedShard, good: Good, excluded: Excluded, tiers: Sequence[Tier]) -> dict[int, pa.Table]:
+    def _rows(
+        self, judged: JudgedShard, good: Good, excluded: Excluded, *, hours: bool = True, days: bool = True
+    ) -> dict[int, pa.Table]:
         described = judged.metadata(good) if len(good) else None
         rows = {}
-        for made in roll(good, excluded, tiers):
+        for made in tiers.roll(self._tiers, good, excluded, hours=hours, days=days):
             metadata = None
-            if described is not None and made.seconds >= 3600:
-                metadata = _metadata(good, made, *described)
-            rows[made.seconds] = rows_of(made, judged.table.ids, judged.table.kinds, metadata)
+            if described is not None and made.buckets.seconds >= 3600:
+                metadata = _metadata(good, made.buckets, *described)
+            rows[made.buckets.seconds] = rows_of(made, judged.table.ids, judged.table.kinds, metadata)
         return rows
+
+
+def _granularities(site: Site, policies: Policies, hours: list[datetime]) -> list[int]:
+    """Of all tiers that these hours may get, or have got by earlier policies, in seconds, the finest first."""
+    of_days = site.lake.matching("rollups", partitions={"event_day": {hour.date() for hour in hours}})
+    return sorted({*policies.granularities, *of_days["partition.granularity_s"].to_pylist()})
 
 
 def _excluded(judged: JudgedShard) -> Excluded:
@@ -396,6 +403,7 @@ def _record(
     hourly: pa.Table,
     daily: pa.Table,
     changes: pa.Table,
+    policies: Policies,
     lease: Lease,
 ) -> list[datetime]:
     """Note in the warehouse that these hours are rolled up; return the other hours that became dirty."""
@@ -409,6 +417,7 @@ def _record(
             .values(
                 rolled_marks=bindparam("marks_seen"),
                 rolled_at=times.now(),
+                policies=policy_changes.recorded(connection, policies),
                 good_points=bindparam("good"),
                 excluded_points=bindparam("bad"),
             ),

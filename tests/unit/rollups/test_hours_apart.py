@@ -179,6 +179,6 @@ def test_a_day_that_is_rolled_up_hour_by_hour_has_one_small_file_a_tier(site: Si
         points.append(point(-1.0 if n % 2 else 1.0, at(hours=n), meter="cpu_util"))
         land_points(site, points[-1:])
         roll_up(site)
-    assert site.lake.actions("rollups").num_rows == 3
+    assert site.lake.actions("rollups").num_rows == 2
     assert site.lake.actions("quarantine").num_rows == 1
     assert_right(site, points)
