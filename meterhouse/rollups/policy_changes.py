@@ -54,8 +54,6 @@ def mark_outdated(site: Site, lease: Lease) -> int:
         How many hours became dirty.
     """
     policies = site.policies
-    if not outdated(site):
-        return 0
     with lease.begin() as connection:
         of_others = dirty_hours.c.policies != policies.fingerprint
         is_dirty = dirty_hours.c.rolled_marks < dirty_hours.c.marks

@@ -30,7 +30,7 @@ from meterhouse.rollups.derive import Deriving
 from meterhouse.rollups.deriving import Taken
 from meterhouse.rollups.described import Changes, may_change
 from meterhouse.rollups.made import Made, is_open
-from meterhouse.rollups.rows import SCHEMA, Metadata, days_of, last_described, rows_of
+from meterhouse.rollups.rows import FOLDED, SCHEMA, Metadata, days_of, last_described, rows_of
 from meterhouse.rollups.seen import note_series, record_seen
 from meterhouse.sample_quality.groups import group_hours, points_by_day, present_hours
 from meterhouse.sample_quality.judging import JudgedShard, Judging, worker_threads
@@ -100,7 +100,8 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
     """Roll up the dirty event hours, or those in `only`, after judging hours that are not judged yet.
 
     If the last point of a counter changes, the next hour of its series becomes dirty, because its increase starts from
-    that point. A backlog of old hours does not delay those of today: they come first, and again between its groups.
+    that point. A backlog, or a backfill of the hours in `only`, does not delay what becomes dirty meanwhile: hours of
+    today come first, and all that is dirty besides the backlog is rolled up between its groups.
 
     Raises:
         AlreadyRunning: another process is rolling up or judging.
@@ -114,8 +115,10 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
         for table in computed.TABLES:
             computed.reconcile(site, table)
         leases = _Leases(rollups, quality)
+        changed = only is None and policy_changes.outdated(site) > 0
         if only is None:
             _close_days(site)
+        if changed:
             policy_changes.mark_outdated(site, rollups)
         rolled: set[datetime] = set()
         again: set[datetime] = set()  # became dirty by this run
@@ -130,6 +133,13 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
             done.hours += [hour for hour in hours if hour not in rolled]
             rolled.update(hours)
 
+        def roll_meanwhile(left: set[datetime]) -> None:
+            latest = snapshot_to_compute(site)
+            waiting = [hour for hour, state in latest.hours.items() if state.unrolled]
+            due = {*present_hours(waiting), *(hour for hour in waiting if hour not in left)}
+            for some in group_hours(site, latest.version, due):
+                roll(latest, some)
+
         @retried
         def roll_all() -> None:
             while True:
@@ -137,16 +147,16 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
                 hours = [hour for hour in hours if hour not in rolled or hour in again]
                 if not hours:
                     break
+                left = set(hours)
                 for number, group in enumerate(group_hours(site, seen.version, hours)):
                     if number:
-                        latest, waiting = dirty()
-                        if present := present_hours(waiting):
-                            roll(latest, present)
+                        roll_meanwhile(left)
                     roll(seen, group)
+                    left.difference_update(group)
                     progress(len(rolled), max(len(rolled), len(hours)))
 
         roll_all()
-        if only is None:
+        if changed:
             policy_changes.mark_outdated(site, rollups)  # the next run takes these
         done.seconds = time.monotonic() - clock
         if done.hours:
@@ -344,9 +354,9 @@ def _folded(site: Site, plan: _Plan, hourly: list[pa.Table], table: SeriesTable)
     old = []
     for action in files.select(["path", "partition.granularity_s", "partition.event_day"]).to_pylist():
         values = {"granularity_s": 3600, "event_day": action["partition.event_day"]}
-        rows = site.lake.rows_of("rollups", action["path"], values).select(SCHEMA.names)
+        rows = site.lake.rows_of("rollups", action["path"], values, FOLDED).select(FOLDED)
         old.append(rows.filter(pa.array(~wanted.hold(plain(rows["bucket"].combine_chunks())))))
-    return days_of(pa.concat_tables([SCHEMA.empty_table(), *new, *old]), table)
+    return days_of(pa.concat_tables([rows.select(FOLDED) for rows in (SCHEMA.empty_table(), *new, *old)]), table)
 
 
 def _sums(hourly: pa.Table, column: str) -> dict[datetime, int]:
