@@ -39,7 +39,7 @@ from meterhouse.setting_types import Declared
 from meterhouse.settings import FILED, Settings, declarations, file_variable, variable
 from meterhouse.shipped import DEFAULTS
 from meterhouse.stores import lake_tables as schema
-from meterhouse.stores.warehouse_tables import UtcTime, metadata
+from meterhouse.stores.warehouse_tables import UtcTime, metadata, views
 
 FOLDER = Path(__file__).parent / "reference"
 HEADER = "<!-- Written from the code by docs/generate.py. Do not edit: run `python docs/generate.py`. -->\n\n"
@@ -734,7 +734,7 @@ def tables_page() -> str:
             part = "partition; " if column.name in partitions else ""
             rows.append((code(column.name), code(column.type), part + meaning))
         lake.append(f"### Lake: {name}\n\n{_PURPOSES.get(name, '')}\n\n" + table(("column", "type", "meaning"), rows))
-    warehouse = [_warehouse_table(each) for each in metadata.tables.values()]
+    warehouse = [_warehouse_table(each) for each in (*views.tables.values(), *metadata.tables.values())]
     return (
         "# Tables\n\n"
         "Times are UTC. *Arrival* is when a message was landed. *Event time* is the points' own time.\n\n"
@@ -785,7 +785,8 @@ _POSTGRES = postgresql.dialect()
 
 def reports_page() -> str:
     engine = create_engine("sqlite://")
-    metadata.create_all(engine)
+    for made in (metadata, views):
+        made.create_all(engine)
     parts = [
         "# Reports\n\n"
         "A report is a SQL query on the warehouse, in a file that is named for the question it answers. Its parameters "

@@ -229,11 +229,12 @@ def load(files: tuple[Path, ...], printer: Printer) -> None:
 
 
 @click.command()
-@prints("hours", "points_judged", "excluded", "flagged", "rollups", "seconds")
+@prints("hours", "points_judged", "excluded", "flagged", "rollups", "warehouse_rows", "seconds")
 def rollup(printer: Printer) -> None:
     """Judge the quality of dirty event hours and roll up their good points."""
     from meterhouse.catalog import catalog
     from meterhouse.configuration import open_checked
+    from meterhouse.rollups.following import follow, keep_following
     from meterhouse.rollups.step import roll_up
     from meterhouse.sample_quality.step import judge_hours
 
@@ -243,14 +244,17 @@ def rollup(printer: Printer) -> None:
     with progress("judging hours") as update:
         judged = judge_hours(site, progress=update)
     with progress("rolling up hours") as update:
-        rolled = roll_up(site, progress=update)
+        rolled = roll_up(site, progress=keep_following(site, update))
+    with progress("following in the warehouse") as update:
+        followed = follow(site, progress=update)
     done = {
         "hours": len(rolled.hours),
         "points_judged": judged.points,
         "excluded": judged.excluded,
         "flagged": dict(judged.flagged),
         "rollups": rolled.rows,
-        "seconds": round(judged.seconds + rolled.seconds, 3),
+        "warehouse_rows": followed.rows,
+        "seconds": round(judged.seconds + rolled.seconds + followed.seconds, 3),
     }
     printer.figures("rolled up", done)
 

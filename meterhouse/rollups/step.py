@@ -1,38 +1,34 @@
 """The roll-up step: computes roll-ups of 5 minutes, 1 hour and 1 day from the good points of dirty event hours.
 
-The roll-ups go to the lake, the hourly and daily ones also to the warehouse, with what the good points say about series
-and resources. A run replaces whole hours and their days, so a second run changes nothing.
+The roll-ups go to the lake. `following.py` takes the hourly and daily ones to the warehouse, with what they say about
+series and resources. A run replaces whole hours and their days, so a second run changes nothing.
 """
 
 import time
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import datetime
 from string import Template
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import bindparam, delete, func, select, update
+from sqlalchemy import bindparam, func, select, update
 
 from meterhouse import computed, sql_files, times
 from meterhouse.catalog import Snapshot, mark_dirty, snapshot_to_compute
 from meterhouse.progress import Progress, no_progress
-from meterhouse.rollups.seen import note_series, record_seen, seen_in_days
 from meterhouse.sample_quality.groups import group_hours, present_hours
 from meterhouse.sample_quality.points import view_carried, view_points
 from meterhouse.sample_quality.spans import SpanTable, reaching, span_table
 from meterhouse.sample_quality.step import Judged, hours_to_judge, judge_snapshot
 from meterhouse.site import Site
-from meterhouse.stores.bulk import bulk_insert
 from meterhouse.stores.duck import Connection, arrow, one
 from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.lake_replace import replace_spans
 from meterhouse.stores.leases import Lease
-from meterhouse.stores.warehouse_tables import dirty_hours, rollup_1d, rollup_1h
+from meterhouse.stores.warehouse_tables import dirty_hours, rollup_1h
 
 GRANULARITIES = {300: "5m", 3600: "1h", 86400: "1d"}
 """Granularity in seconds → the name of its tier."""
-
-WAREHOUSE_TIERS = {3600: rollup_1h, 86400: rollup_1d}
 
 
 @dataclass
@@ -131,7 +127,6 @@ def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledU
         }
         (points,) = one(duck, "SELECT count(*) FROM steps")
         next_hours = _next_hours(duck, site, tiers[3600], wanted)
-        points_seen = seen_in_days(duck)
     with leases.rollups.begin() as connection:
         # Before the lake changes: after a kill in between, the next run would find no change, and skip these hours.
         mark_dirty(connection, next_hours, "a counter's previous point changed")
@@ -139,16 +134,20 @@ def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledU
         replaced = whole_days if seconds == 86400 else spans
         tier = {"granularity_s": seconds}
         replace_spans(site.lake, "rollups", rows, "bucket", replaced, tier, leases.rollups)
-    newest_hours = _record(site, seen, hours, days, tiers, points_seen, leases.rollups)
+    _record(site, seen, hours, leases.rollups)
     done.points += points
     done.rows += sum(rows.num_rows for rows in tiers.values())
     done.excluded += int(pc.sum(tiers[3600]["excluded"]).as_py() or 0)
-    return next_hours + newest_hours
+    return next_hours
 
 
 def _tier(duck: Connection, seconds: int, wanted: SpanTable) -> pa.Table:
     query = Template(sql_files.read("lake/rollup.sql")).substitute(seconds=seconds, wanted=wanted.within("timestamp"))
-    return arrow(duck, query)
+    if seconds == 86400:
+        described = sql_files.read("lake/seen.sql")
+        return arrow(duck, f"SELECT * FROM ({query}) LEFT JOIN ({described}) USING (series_id, bucket)")
+    rows = arrow(duck, query)
+    return rows.append_column("metadata_id", pa.nulls(rows.num_rows, pa.int64()))
 
 
 def _next_hours(duck: Connection, site: Site, hourly: pa.Table, wanted: SpanTable) -> list[datetime]:
@@ -171,26 +170,9 @@ def _next_hours(duck: Connection, site: Site, hourly: pa.Table, wanted: SpanTabl
     return [row[0] for row in duck.execute(query).fetchall()]
 
 
-def _record(
-    site: Site,
-    seen: Snapshot,
-    hours: list[datetime],
-    days: list[date],
-    tiers: dict[int, pa.Table],
-    points_seen: pa.Table,
-    lease: Lease,
-) -> list[datetime]:
-    """Write the roll-ups and what follows from them to the warehouse; return the other hours that became dirty."""
-    buckets = {3600: hours, 86400: [times.day_start(day) for day in days]}
+def _record(site: Site, seen: Snapshot, hours: list[datetime], lease: Lease) -> None:
+    """Record which hours are rolled up, as of the marks that were seen."""
     with lease.begin() as connection:
-        note_series(connection, days)
-        for seconds, table in WAREHOUSE_TIERS.items():
-            connection.execute(
-                delete(table).where(table.c.bucket == bindparam("start")),
-                [{"start": start} for start in buckets[seconds]],
-            )
-            bulk_insert(connection, table.name, tiers[seconds].drop_columns(["granularity_s", "event_day"]))
-        newest_hours = record_seen(connection, points_seen, days)
         connection.execute(
             update(dirty_hours)
             .where(dirty_hours.c.hour == bindparam("rolled_hour"))
@@ -198,7 +180,6 @@ def _record(
             [{"rolled_hour": hour, "marks_seen": seen.hours[hour].marks} for hour in hours],
         )
         computed.record(site, connection, "rollups")
-    return newest_hours
 
 
 def points_by_hour(site: Site, limit: int) -> dict[datetime, int]:

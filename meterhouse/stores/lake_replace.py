@@ -1,5 +1,6 @@
 """Replaces a lake table's rows of some event hours, whatever their number and however far they lie apart."""
 
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ import pyarrow.compute as pc
 
 from meterhouse import times
 from meterhouse.errors import Conflict, MeterhouseError
-from meterhouse.stores.lake import REPLACE, Lake
+from meterhouse.stores.lake import REPLACE, SPANS, Lake
 from meterhouse.stores.lake_files import DataFile, by_partition
 from meterhouse.stores.lake_tables import TABLES
 from meterhouse.times import Span
@@ -109,9 +110,17 @@ def _replace(
             added += lake.write_files(name, merged.sort_by([("series_id", "ascending"), (column, "ascending")]))
         if added or gone:
             removed = found.filter(pc.is_in(found["path"], pa.array(list(gone), pa.string())))
-            lake.swap(name, removed, added, {REPLACE: column}, same_rows=False, after=after, lease=lease)
+            note = {REPLACE: column, SPANS: spans_note(spans)}
+            lake.swap(name, removed, added, note, same_rows=False, after=after, lease=lease)
     except MeterhouseError as error:
         # An object store may still be processing the commit. On a full disk, each attempt would leave more files.
         if isinstance(error, Conflict) or not lake.storage_options:
             lake.discard(name, added)
         raise
+
+
+def spans_note(spans: Sequence[Span]) -> str:
+    """What a commit says of the hours that it replaces; see `SPANS`."""
+    return json.dumps(
+        [[times.micros(start) // _HOUR, (end - start) // times.HOUR] for start, end in spans], separators=(",", ":")
+    )

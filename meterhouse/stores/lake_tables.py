@@ -84,6 +84,7 @@ ROLLUPS = pa.schema(
         ("p95", pa.float64()),
         ("p99", pa.float64()),
         ("excluded", pa.int64()),
+        ("metadata_id", pa.int64()),  # of the last good point with metadata
     ]
 )
 
@@ -118,7 +119,7 @@ TABLES: dict[str, tuple[pa.Schema, list[str]]] = {
     "dead_letters": (DEAD_LETTERS, ["arrival_hour"]),
 }
 
-GROWN = {"samples": ("origin",), "dead_letters": ("headers",)}
+GROWN = {"samples": ("origin",), "rollups": ("metadata_id",), "dead_letters": ("headers",)}
 """Table → the columns that it got after its first release. Older files lack these."""
 
 

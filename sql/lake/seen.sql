@@ -1,18 +1,11 @@
--- The first and last good point of each series in the days that are rolled up, and the metadata of the last.
+-- The metadata of the last good point that has metadata, of each series and day that is rolled up.
 --
 -- In:  points (columns of samples), steps (series_id, timestamp: the good points), excluded_points (quarantine)
--- Out: series_id, first_at, last_at, metadata_id; all null but the series if the series has only excluded points
-WITH good AS (
-    SELECT series_id, min(timestamp) AS first_at, max(timestamp) AS last_at FROM steps GROUP BY series_id
-),
-described AS (
-    SELECT series_id, arg_max(metadata_id, recorded_at) AS metadata_id
-    FROM (SELECT series_id, timestamp, sample_id, recorded_at, metadata_id FROM points WHERE metadata_id IS NOT NULL)
-    SEMI JOIN (SELECT series_id, last_at AS timestamp FROM good) USING (series_id, timestamp)
-    ANTI JOIN excluded_points USING (series_id, timestamp, sample_id)
-    GROUP BY series_id
-)
-SELECT series_id, first_at, last_at, metadata_id FROM good LEFT JOIN described USING (series_id)
-UNION ALL
-SELECT DISTINCT series_id, NULL::TIMESTAMPTZ, NULL::TIMESTAMPTZ, NULL::BIGINT
-FROM excluded_points ANTI JOIN good USING (series_id)
+SELECT
+    series_id,
+    time_bucket(INTERVAL '1 day', timestamp, TIMESTAMPTZ '1970-01-01 00:00:00+00') AS bucket,
+    arg_max(metadata_id, (timestamp, recorded_at)) AS metadata_id
+FROM (SELECT series_id, timestamp, sample_id, recorded_at, metadata_id FROM points WHERE metadata_id IS NOT NULL)
+SEMI JOIN steps USING (series_id, timestamp)
+ANTI JOIN excluded_points USING (series_id, timestamp, sample_id)
+GROUP BY ALL
