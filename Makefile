@@ -36,7 +36,7 @@ pictures: .venv/.synced-dev  ## the pictures of the documentation, of a demonstr
 	$(RUN) python deploy/services run --only browser -- python docs/pictures.py
 
 bench: .venv/.synced-dev  ## every benchmark in turn
-	$(RUN) python deploy/services run --only amqp -- \
+	$(RUN) python deploy/services run --only amqp,postgres,victoria --optional postgres,victoria -- \
 		sh -c 'for file in bench/[!_]*.py; do python "$$file" "$$@" || exit 1; done' bench $(ARGS)
 
 clean:  ## remove what was built; keeps data (.meterhouse), .venv and .tools

@@ -10,7 +10,6 @@ recorded lines of `shared/data` were made by.
 """
 
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,34 +17,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from _peers import ROOT, interpreter
+
 VERSION = "27.0.0"
-ROOT = Path(__file__).resolve().parents[1]
-HOME = ROOT / ".tools" / f"ceilometer-{VERSION}"
 RECORDED = ROOT.parent / "shared" / "data"
 INSIDE = Path(__file__).with_name("_ceilometer_inside.py")
 
 
 def python() -> Path:
     """The interpreter of the virtual environment, which is made where there is none."""
-    interpreter, complete = HOME / "bin" / "python", HOME / ".complete"
-    if complete.exists():
-        return interpreter
-    shutil.rmtree(HOME, ignore_errors=True)
-    uv = shutil.which("uv") or shutil.which("uv", path=ROOT / ".tools" / "bin")
-    if uv:
-        steps = [
-            [uv, "venv", "--quiet", "--python", sys.executable, str(HOME)],
-            [uv, "pip", "install", "--quiet", "--python", str(interpreter), f"ceilometer=={VERSION}"],
-        ]
-    else:
-        steps = [
-            [sys.executable, "-m", "venv", str(HOME)],
-            [str(interpreter), "-m", "pip", "install", "--quiet", f"ceilometer=={VERSION}"],
-        ]
-    for step in steps:
-        subprocess.run(step, check=True, stdout=sys.stderr)
-    complete.touch()
-    return interpreter
+    return interpreter("ceilometer", VERSION)
 
 
 def packaged() -> tuple[Path, Path]:

@@ -31,8 +31,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import orjson
-from _ceilometer import RECORDED, ROOT, VERSION, python
+from _ceilometer import RECORDED, VERSION, python
 from _collect_broker import Spent, drain, left, measured, publish, queues, version
+from _peers import ROOT
 from convert import IN_BATCH, of_file, polled, repeated, simulated, table_of, whole_metadata
 
 from meterhouse.collection.intake import Intake, intake

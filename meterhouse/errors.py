@@ -24,7 +24,7 @@ class MeterhouseError(Exception):
 
 
 class DefinitionError(MeterhouseError):
-    """A definition file (meters, events, quality rules, alarms) that cannot work."""
+    """A definition file (meters, events, quality rules, archive policies, alarms) that cannot work."""
 
 
 class SettingsError(MeterhouseError):

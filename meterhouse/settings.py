@@ -122,7 +122,8 @@ class Settings:
     config_dir: Annotated[
         Path | None,
         Meta(
-            description="Folder with your own `meters.d/`, `event_definitions.yaml`, `quality.yaml` and `alarms.yaml`. "
+            description="Folder with your own `meters.d/`, `event_definitions.yaml`, `quality.yaml`, "
+            "`archive_policies.yaml` and `alarms.yaml`. "
             "The shipped files replace those that it lacks."
         ),
     ] = None

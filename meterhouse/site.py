@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
+    from meterhouse.definitions.archive_policies import Policies
     from meterhouse.definitions.loading import Definitions
     from meterhouse.definitions.quality_rules import Rules
     from meterhouse.stores.lake import Lake
@@ -65,5 +66,12 @@ class Site:
     def rules(self) -> "Rules":
         """The quality rules."""
         from meterhouse.definitions.quality_rules import load
+
+        return load(self.settings.config_dir)
+
+    @property
+    def policies(self) -> "Policies":
+        """The archive policies, reloaded when their file changes."""
+        from meterhouse.definitions.archive_policies import load
 
         return load(self.settings.config_dir)

@@ -39,6 +39,8 @@ SECTIONS = {
         "doctor": Entry("site", "doctor", "Check every part and report what to fix."),
         "dead-letters": Entry("dead_letters", "dead_letters", "Messages and rows that could not be used."),
         "definitions": Entry("definitions", "definitions", "Check meter and event definitions."),
+        "policies": Entry("policies", "policies", "Archive policies: which roll-ups are made of which meters."),
+        "derived": Entry("derived", "derived", "Meters that are computed from others."),
         "settings": Entry("site", "show_settings", "List all settings with their values."),
         "upkeep": Entry("pipeline", "upkeep_command", "Delete what is older than it is kept for."),
         "migrate": Entry("site", "migrate", "Upgrade the warehouse's schema."),

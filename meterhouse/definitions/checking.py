@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from meterhouse.definitions import archive_policies
 from meterhouse.definitions.entries import InvalidEntry
 from meterhouse.definitions.events import EventDefinition, compile_event
 from meterhouse.definitions.loading import event_entries, files_of, line_of, meter_entries, read
@@ -17,7 +18,14 @@ EVENT_KEYS: Final = frozenset({"event_type", "traits"})
 VALUE_KEYS: Final = frozenset({"fields", "plugin"})
 TRAIT_KEYS: Final = VALUE_KEYS | {"type"}
 PLUGIN_KEYS: Final = frozenset({"name", "parameters"})
-_OTHERS: Final = ("quality.yaml", "alarms.yaml", "polling.yaml", "archive_policies.yaml")  # of a configuration folder
+_OTHERS: Final = (
+    "quality.yaml",
+    "alarms.yaml",
+    "polling.yaml",
+    archive_policies.FILE,
+    "derived_meters.yaml",
+)  # of a configuration folder
+_OF_GNOCCHI: Final = "gnocchi_resources.yaml"
 _FINDS_NOTHING: Final = (
     "'{}' finds nothing in any notification: a path starts with payload, ctxt, publisher_id, event_type or metadata"
 )
@@ -96,11 +104,33 @@ def check_folder(
     others = {*folder.glob("*.y*ml"), *(folder / "meters.d").glob("*.y*ml")} - {folder / name for name in _OTHERS}
     for path in sorted(others - set(files)):
         reason = "this file is not read; only meters.d/*.yaml, meters.yaml and event_definitions.yaml are"
+        if path.name == _OF_GNOCCHI:
+            reason = f"this file is not read; `meterhouse policies import` makes {archive_policies.FILE} of it"
         findings.append(Finding(str(path), 1, "warning", "", reason))
+    findings += policy_findings(folder)
     if not files:
         reason = "the folder has no meters.d/*.yaml, meters.yaml or event_definitions.yaml: the shipped ones are used"
         findings.append(Finding(str(folder), 1, "fault", "", reason))
     return Checked(tuple(findings), checked.files, checked.meters, checked.events)
+
+
+def policy_findings(folder: Path) -> list[Finding]:
+    """What is wrong with the archive policies of a configuration folder, if it has any."""
+    if not (folder / archive_policies.FILE).exists():
+        return []
+    try:
+        policies = archive_policies.load(folder)
+    except DefinitionError as error:
+        return [_finding(error, "fault")]
+    return [_finding(each, "fault") for each in policies.faults] + [
+        _finding(each, "warning") for each in policies.notes
+    ]
+
+
+def _finding(error: DefinitionError, severity: Literal["fault", "warning"]) -> Finding:
+    place, _, line = error.where.rpartition(":")
+    at = (place, int(line)) if line.isdigit() else (error.where, 1)
+    return Finding(*at, severity, "", f"{error.what}. {error.hint}" if error.hint else error.what)
 
 
 def check(files: Sequence[Path], *, icehouse_names: bool = True) -> Checked:
@@ -124,9 +154,7 @@ def check(files: Sequence[Path], *, icehouse_names: bool = True) -> Checked:
                     findings.append(Finding(str(path), line_of(node, str(key)), "warning", "", reason))
                 findings += _meters(path, data, node, counts, names)
         except DefinitionError as error:
-            place, _, line = error.where.rpartition(":")
-            at = (place, int(line)) if line.isdigit() else (error.where, 1)
-            findings.append(Finding(*at, "fault", "", error.what))
+            findings.append(_finding(error, "fault"))
     return Checked(tuple(findings), len(files), counts["meters"], counts["events"])
 
 

@@ -17,6 +17,7 @@ WAREHOUSE, LAKE = ("warehouse",), ("lake",)
 CHECKS = (
     Check("definitions", configured.definitions),
     Check("quality rules", configured.quality_rules),
+    Check("archive policies", configured.archive_policies),
     Check("alarms", configured.alarms),
     Check("warehouse", stores.warehouse),
     Check("access", access, needs=WAREHOUSE),

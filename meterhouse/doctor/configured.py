@@ -48,3 +48,13 @@ def alarms(site: Site) -> Iterator[Finding]:
     from meterhouse.alarms.definitions import load
 
     yield Finding("alarms", "ok", f"{len(load(site.settings.config_dir))} alarms")
+
+
+def archive_policies(site: Site) -> Iterator[Finding]:
+    """Whether the archive policies can be read, and each policy and rule can work."""
+    policies = site.policies
+    for fault in policies.faults:
+        yield Finding("archive policies", "warning", str(fault))
+    if not policies.faults:
+        rules = "1 rule" if len(policies.rules) == 1 else f"{len(policies.rules)} rules"
+        yield Finding("archive policies", "ok", f"{rules} and the default '{policies.default}' of {policies.path}")

@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -35,7 +36,7 @@ from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.lake_tables import ROLLUPS
 from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_partitions import make_room
-from meterhouse.stores.warehouse_tables import daily, hourly
+from meterhouse.stores.warehouse_tables import daily, hourly, series
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,8 @@ _CLOCKS = timedelta(hours=1)
 """How far clocks may be apart: files that were written this long before the last commit are taken again."""
 
 _HOUR = 3_600_000_000
+
+Integers: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.int64]]"
 
 
 @dataclass
@@ -156,13 +159,13 @@ def _follow(site: Site, lease: Lease, done: Following, progress: Progress) -> bo
         return False
     files = _files(lake.actions(TABLE))
     changed, upto = _what_changed(site, reached, newest, files) if known else (_everything(site, files), newest)
-    replacing = _Replacing(site, lease, done, progress, len(changed.hours) + len(changed.days))
+    replacing = _Replacing(site, lease, done, progress, len(changed.hours) + len(changed.days), _left_out(site))
     for day in sorted(changed.days | {hour.date() for hour in changed.hours}, reverse=True):  # the present first
         hours = sorted(hour for hour in changed.hours if hour.date() == day)
         for hour, rows in zip(hours, _hourly(lake, files.get((HOURLY, day), []), hours), strict=True):
             replacing.hour(hour, rows)
         if day in changed.days:
-            replacing.day(day, _rows(lake, files.get((DAILY, day), []), daily))
+            replacing.day(day, _rows(lake, files.get((DAILY, day), []), DAY_COLUMNS))
     replacing.end(history.position(lake, TABLE, upto))
     return True
 
@@ -254,16 +257,15 @@ def _hourly(lake: Lake, files: Sequence[_File], hours: Sequence[datetime]) -> li
         for file in files
         if file.first is None or file.last is None or any(file.first - times.HOUR < h <= file.last for h in hours)
     ]
-    rows = _rows(lake, overlapping, hourly)
+    rows = _rows(lake, overlapping, HOUR_COLUMNS)
     number = np.asarray(rows["bucket"].cast(pa.int64())) // _HOUR
     wanted = np.array([times.micros(hour) // _HOUR for hour in hours])
     starts, ends = np.searchsorted(number, wanted), np.searchsorted(number, wanted, side="right")
     return [rows.slice(start, end - start) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
 
 
-def _rows(lake: Lake, files: Iterable[_File], table: Table) -> pa.Table:
-    """The rows of files, in order of bucket and series, with the columns of the warehouse's table."""
-    schema = pa.schema([_STORED[column.name] for column in table.columns])
+def _rows(lake: Lake, files: Iterable[_File], schema: pa.Schema) -> pa.Table:
+    """These columns of files, in order of bucket and series."""
     found = pa.concat_tables([schema.empty_table(), *(_read(lake, file.path, schema) for file in files)])
     order = np.lexsort((np.asarray(found["series_id"]), np.asarray(found["bucket"].cast(pa.int64()))))
     return found.take(pa.array(order))
@@ -277,7 +279,24 @@ def _read(lake: Lake, path: str, schema: pa.Schema) -> pa.Table:
     return rows.select(schema.names).cast(schema)
 
 
-_STORED = {column.name: column for column in ROLLUPS}
+HOUR_COLUMNS = pa.schema([ROLLUPS.field(column.name) for column in hourly.columns])
+
+DAY_COLUMNS = pa.schema([*(ROLLUPS.field(column.name) for column in daily.columns), ROLLUPS.field("cadence_s")])
+"""What is read of the daily tier: the columns of its table, and the cadence, which belongs to the series."""
+
+
+def _left_out(site: Site) -> Integers:
+    """The series whose archive policies keep them out of the warehouse, in order."""
+    policies = site.policies
+    with site.warehouse.read() as connection:
+        meters = connection.execute(select(series.c.meter).distinct()).scalars().all()
+        without = [meter for meter in meters if not policies.in_warehouse(meter)]
+        found = [
+            series_id
+            for meter in without
+            for series_id in connection.execute(select(series.c.series_id).where(series.c.meter == meter)).scalars()
+        ]
+    return np.sort(np.array(found, np.int64))
 
 
 # -- the warehouse's rows -------------------------------------------------------------------------------------
@@ -293,6 +312,7 @@ class _Replacing:
         done: gets what is done.
         progress: gets the number of partitions that are replaced.
         total: how many there will be.
+        left_out: series whose rows are not stored, in order.
     """
 
     site: Site
@@ -300,11 +320,13 @@ class _Replacing:
     done: Following
     progress: Progress
     total: int
+    left_out: Integers
     batch: _Batch = field(default_factory=_Batch)
     replaced: int = 0
 
     def hour(self, hour: datetime, rows: pa.Table) -> None:
         """Replace an hour of the hourly tier."""
+        rows = self._stored(rows)
         self._make_room(rows)
         self.batch.hours.append(hour)
         self.batch.hourly.append(rows)
@@ -319,6 +341,11 @@ class _Replacing:
         """Replace what is left, and record the position with it."""
         self._store(reached)
 
+    def _stored(self, rows: pa.Table) -> pa.Table:
+        if not len(self.left_out):
+            return rows
+        return rows.filter(pa.array(~np.isin(np.asarray(rows["series_id"]), self.left_out)))
+
     def _make_room(self, rows: pa.Table) -> None:
         if self.batch.rows and self.batch.rows + rows.num_rows > ROWS_AT_ONCE:
             self._store(None)
@@ -331,7 +358,7 @@ class _Replacing:
             _put(connection, hourly, batch.hours, batch.hourly)
             if days:
                 note_series(connection, batch.days)
-                _put(connection, daily, days, batch.daily)
+                _put(connection, daily, days, [self._stored(rows.select(daily.c.keys())) for rows in batch.daily])
                 record_seen(connection, _seen(pa.concat_tables(batch.daily)), batch.days)
             if reached is not None:
                 history.record_position(connection, FOLLOWER, reached)
@@ -359,14 +386,14 @@ def _put(connection: Connection, table: Table, buckets: Sequence[datetime], part
 
 
 def _seen(rows: pa.Table) -> pa.Table:
-    """The first and last good point of each series in these daily rows, and the metadata of the last.
+    """The first and last good point of each series in these daily rows, and metadata and cadence of its last day.
 
     They are null if the series has only excluded points.
     """
-    series, bucket = np.asarray(rows["series_id"]), np.asarray(rows["bucket"].cast(pa.int64()))
+    series_id, bucket = np.asarray(rows["series_id"]), np.asarray(rows["bucket"].cast(pa.int64()))
     good = np.asarray(rows["count"]) > 0
-    order = np.lexsort((bucket, ~good, series))  # a series' days without good points come after those with
-    starts = np.flatnonzero(np.diff(series[order], prepend=series[order][:1] - 1))
+    order = np.lexsort((bucket, ~good, series_id))  # a series' days without good points come after those with
+    starts = np.flatnonzero(np.diff(series_id[order], prepend=series_id[order][:1] - 1))
     several = np.add.reduceat(good[order].astype(np.int64), starts) if len(starts) else starts
     first = rows.take(pa.array(order[starts]))
     last = rows.take(pa.array(order[starts + np.maximum(several, 1) - 1]))
@@ -376,5 +403,6 @@ def _seen(rows: pa.Table) -> pa.Table:
             "first_at": first["first_at"],
             "last_at": last["last_at"],
             "metadata_id": last["metadata_id"],
+            "cadence_s": last["cadence_s"],
         }
     )

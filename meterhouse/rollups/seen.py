@@ -35,7 +35,7 @@ def record_seen(connection: Connection, seen: pa.Table, days: list[date]) -> Non
 
     Args:
         connection: the warehouse, in a transaction.
-        seen: series_id, first_at, last_at and metadata_id of the series that have good points in these days.
+        seen: series_id, first_at, last_at, metadata_id and cadence_s of the series that have points in these days.
         days: the days.
     """
     lock_catalog(connection)
@@ -44,7 +44,7 @@ def record_seen(connection: Connection, seen: pa.Table, days: list[date]) -> Non
     connection.execute(
         text(
             "CREATE TEMP TABLE seen AS SELECT series_id, first_seen AS first_at, last_seen AS last_at, "
-            "series_id AS metadata_id FROM series WHERE 1 = 0"
+            "series_id AS metadata_id, cadence_s FROM series WHERE 1 = 0"
         )
     )
     bulk_insert(connection, "seen", seen)

@@ -145,9 +145,11 @@ def _tier(duck: Connection, seconds: int, wanted: SpanTable) -> pa.Table:
     query = Template(sql_files.read("lake/rollup.sql")).substitute(seconds=seconds, wanted=wanted.within("timestamp"))
     if seconds == 86400:
         described = sql_files.read("lake/seen.sql")
-        return arrow(duck, f"SELECT * FROM ({query}) LEFT JOIN ({described}) USING (series_id, bucket)")
-    rows = arrow(duck, query)
-    return rows.append_column("metadata_id", pa.nulls(rows.num_rows, pa.int64()))
+        query = (
+            "SELECT r.* REPLACE (d.metadata_id AS metadata_id) "
+            f"FROM ({query}) AS r LEFT JOIN ({described}) AS d USING (series_id, bucket)"
+        )
+    return arrow(duck, query)
 
 
 def _next_hours(duck: Connection, site: Site, hourly: pa.Table, wanted: SpanTable) -> list[datetime]:

@@ -29,6 +29,7 @@ from meterhouse.settings import Settings
 from meterhouse.stores import duck, lake_commits, lake_faults, lake_repair
 from meterhouse.stores.disk import sync
 from meterhouse.stores.lake_files import DataFile, write
+from meterhouse.stores.lake_statistics import has_bounds
 from meterhouse.stores.lake_tables import GROWN, LANDING_TABLES, TABLES
 from meterhouse.times import Span
 
@@ -783,10 +784,12 @@ class Lake:
         if name not in GROWN:
             return {(): list(files)}
         actions, empty = self.actions(name), list[list[bool]]()
+        flat = [column for column in GROWN[name] if has_bounds(TABLES[name][0].field(column).type)]
         for column in GROWN[name]:
-            counted = f"null_count.{column}"
+            counted = f"null_count.{column if column in flat else flat[0]}"
             nulls = actions[counted] if counted in actions.column_names else pa.nulls(len(actions), pa.int64())
-            empty.append(pc.fill_null(pc.equal(nulls, actions["num_records"]), True).to_pylist())
+            without = pc.equal(nulls, actions["num_records"]) if column in flat else pc.is_null(nulls)
+            empty.append(pc.fill_null(without, True).to_pylist())
         lacking = {
             path: tuple(column for column, without in zip(GROWN[name], each, strict=True) if without)
             for path, *each in zip(actions["path"].to_pylist(), *empty, strict=True)

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from meterhouse.stores.lake_cuts import divided
+from meterhouse.stores.lake_order import ordered, row_groups
 from meterhouse.stores.lake_statistics import statistics
 from meterhouse.stores.lake_tables import DICTIONARIES, TABLES
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 ROW_GROUP = 1 << 18
+
+POINTS_IN_GROUP = 1 << 16
+"""Maximum number of points of a row group: whoever reads some series reads few others."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,8 @@ class DataFile:
 def write(uri: str, name: str, rows: pa.Table, filesystem: "AbstractFileSystem | None") -> list[DataFile]:
     """Write rows into files below the table's folder `uri`, one for each combination of its partition columns' values.
 
-    Rows of `samples` and `events` whose time is far from their arrival are in files of their own.
+    Rows of `samples` and `events` whose time is far from their arrival are in files of their own. Samples are in the
+    order of `meterhouse.stores.lake_order`.
 
     Args:
         uri: the table's folder, or `s3://` URL.
@@ -56,7 +61,7 @@ def write(uri: str, name: str, rows: pa.Table, filesystem: "AbstractFileSystem |
         folder = "/".join(f"{column}={value}" for column, value in values.items())
         for piece in divided(name, part.drop_columns(columns), values.get("arrival_hour", "")):
             path = f"{folder}/part-{uuid.uuid4().hex}.zstd.parquet"
-            size = _store(f"{uri}/{path}", piece, DICTIONARIES.get(name, []), filesystem)
+            size = _store(f"{uri}/{path}", name, piece, filesystem)
             made.append(DataFile(path, size, values, statistics([piece])))
     return made
 
@@ -74,26 +79,35 @@ def by_partition(rows: pa.Table, columns: list[str]) -> Iterator[tuple[dict[str,
         place += number
 
 
-def _store(target: str, rows: pa.Table, dictionaries: list[str], filesystem: "AbstractFileSystem | None") -> int:
-    how: dict[str, Any] = {
-        "compression": "zstd",
-        "compression_level": 1,
-        "use_dictionary": dictionaries,
-        "write_statistics": dictionaries,
-        "row_group_size": ROW_GROUP,
-        "store_schema": False,
-    }
+def _store(target: str, name: str, rows: pa.Table, filesystem: "AbstractFileSystem | None") -> int:
     if filesystem is not None:
         buffer = io.BytesIO()
-        pq.write_table(rows, buffer, **how)
+        _write_rows(buffer, name, rows)
         filesystem.pipe_file(target, buffer.getvalue())
         return buffer.tell()
     Path(target).parent.mkdir(parents=True, exist_ok=True)
     try:
         with Path(target).open("wb") as handle:
-            pq.write_table(rows, handle, **how)
+            _write_rows(handle, name, rows)
             return handle.tell()
     except BaseException:
         with suppress(OSError):
             Path(target).unlink()
         raise
+
+
+def _write_rows(handle: IO[bytes], name: str, rows: pa.Table) -> None:
+    size = ROW_GROUP
+    if name == "samples":
+        rows, size = ordered(rows), POINTS_IN_GROUP
+    dictionaries = DICTIONARIES.get(name, [])
+    how: dict[str, Any] = {
+        "compression": "zstd",
+        "compression_level": 1,
+        "use_dictionary": dictionaries,
+        "write_statistics": dictionaries,
+        "store_schema": False,
+    }
+    with pq.ParquetWriter(handle, rows.schema, **how) as writer:
+        for group in row_groups(rows, size):
+            writer.write_table(group, size)

@@ -84,7 +84,9 @@ ROLLUPS = pa.schema(
         ("p95", pa.float64()),
         ("p99", pa.float64()),
         ("excluded", pa.int64()),
-        ("metadata_id", pa.int64()),  # of the last good point with metadata
+        ("metadata_id", pa.int64()),  # of the newest good point that has one; rows of a day only
+        ("percentiles", pa.map_(pa.string(), pa.float64())),  # others that its archive policy asks for: `p90`, `p99.9`
+        ("cadence_s", pa.float64()),  # median step of the good points, in seconds; rows of an hour or a day only
     ]
 )
 
@@ -119,8 +121,15 @@ TABLES: dict[str, tuple[pa.Schema, list[str]]] = {
     "dead_letters": (DEAD_LETTERS, ["arrival_hour"]),
 }
 
-GROWN = {"samples": ("origin",), "rollups": ("metadata_id",), "dead_letters": ("headers",)}
-"""Table → the columns that it got after its first release. Older files lack these."""
+GROWN = {
+    "samples": ("origin",),
+    "dead_letters": ("headers",),
+    "rollups": ("metadata_id", "percentiles", "cadence_s"),
+}
+"""Table → the columns that it got after its first release. Older files lack these.
+
+With a nested column comes a flat one: files have the one if they have the other.
+"""
 
 
 LANDING_TABLES = frozenset({"notifications", "dead_letters"})

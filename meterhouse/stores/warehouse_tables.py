@@ -85,6 +85,7 @@ series = Table(
     Column("last_seen", UtcTime),
     Column("first_point_at", UtcTime, nullable=False),
     Column("last_point_at", UtcTime, nullable=False),
+    Column("cadence_s", Float(53)),
     Index("series_by_meter", "meter"),
     Index("series_by_resource", "resource_id"),
     Index("series_by_project", "project_id"),
@@ -146,7 +147,17 @@ dirty_hours = Table(
     Column("rolled_at", UtcTime),
     Column("late", BigInteger, nullable=False, server_default="0"),
     Column("why", Text),
+    Column("policies", Text),
+    Index("dirty_hours_by_policies", "policies", "hour"),
     comment="Every event hour that has points; dirty while it has more marks than were judged or rolled up.",
+)
+
+policy_meanings = Table(
+    "policy_meanings",
+    metadata,
+    Column("fingerprint", Text, primary_key=True),
+    Column("meaning", Text, nullable=False),
+    comment="What the archive policies meant, by which hours were rolled up.",
 )
 
 quality_daily = Table(

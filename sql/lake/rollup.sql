@@ -44,6 +44,9 @@ SELECT
     percentiles[1] AS p50,
     percentiles[2] AS p95,
     percentiles[3] AS p99,
-    coalesce(excluded, 0) AS excluded
+    coalesce(excluded, 0) AS excluded,
+    NULL::BIGINT AS metadata_id,
+    NULL::MAP(VARCHAR, DOUBLE) AS percentiles,
+    NULL::DOUBLE AS cadence_s
 FROM good FULL JOIN bad USING (series_id, bucket)
 ORDER BY series_id, bucket

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pytest
 from builders import at, count, point, rows
 from conftest import OpenSite
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -19,7 +19,7 @@ from meterhouse.site import Site
 from meterhouse.stores.lake import REPLACE, SEAL, Lake
 from meterhouse.stores.lake_files import DataFile
 from meterhouse.stores.lake_replace import replace_spans
-from meterhouse.stores.lake_tables import QUARANTINE, SAMPLES, TABLES
+from meterhouse.stores.lake_tables import QUARANTINE, ROLLUPS, SAMPLES, TABLES
 
 
 def samples(*volumes: float, when: datetime | None = None) -> pa.Table:
@@ -261,3 +261,16 @@ def test_a_lake_that_cannot_be_reached_is_named(open_site: OpenSite, tmp_path: A
     site = open_site(lake_url=str(tmp_path / "file"))
     with pytest.raises(MeterhouseError, match=r"samples cannot be read or written.*METERHOUSE_LAKE_URL"):
         site.lake.version("samples")
+
+
+def test_rollups_of_an_earlier_release_are_read_beside_those_with_a_nested_column(site: Site) -> None:
+    names = ("metadata_id", "percentiles", "cadence_s")
+    older = pa.schema([field for field in ROLLUPS if field.name not in names])
+    row = dict.fromkeys(ROLLUPS.names) | {"granularity_s": 3600, "event_day": at().date(), "bucket": at(), "count": 1}
+    table = DeltaTable.create(site.lake.uri("rollups"), older, partition_by=["granularity_s", "event_day"])
+    write_deltalake(table, pa.Table.from_pylist([row | {"series_id": 1}], schema=older), mode="append")
+    new = [row | {"series_id": 2}, row | {"series_id": 3, "percentiles": [("p90", 1.5)]}]
+    site.lake.append("rollups", pa.Table.from_pylist(new[:1], schema=ROLLUPS))
+    site.lake.append("rollups", pa.Table.from_pylist(new[1:], schema=ROLLUPS))
+    found = rows(site, "rollups", "series_id, percentiles", order="series_id")
+    assert [(each["series_id"], each["percentiles"]) for each in found] == [(1, None), (2, None), (3, {"p90": 1.5})]

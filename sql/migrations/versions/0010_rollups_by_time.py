@@ -12,8 +12,8 @@ from alembic import op
 from meterhouse.stores.warehouse_partitions import make_room
 from meterhouse.stores.warehouse_tables import Micros, UtcTime, daily, hourly
 
-revision = "0009"
-down_revision = "0008"
+revision = "0010"
+down_revision = "0009"
 
 _COLUMNS = ("count", "sum", "min", "max", "sum_squares", "first", "first_at", "last", "last_at", "increase", "resets")
 _MORE = ("p50", "p95", "p99", "excluded")

@@ -1,0 +1,144 @@
+"""VictoriaMetrics: points imported as JSON lines, and hourly aggregates of all series by its query API."""
+
+import http.client
+import threading
+import time
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from urllib.parse import urlencode, urlsplit
+
+import msgspec
+import numpy as np
+from _points import CADENCE, DAY_MINUTES, Fleet
+
+AT_ONCE = 500
+"""Series in one request of the import."""
+
+FUNCTIONS = ("avg", "min", "max", "count")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Seconds by the clock and of the server's CPU, of the import and of the query; bytes of all points on
+    disk, without the index of their series."""
+
+    points: int
+    imported: tuple[float, float]
+    queried: tuple[float, float]
+    bytes: int
+    peak_mb: float
+
+
+class Victoria:
+    """A running server."""
+
+    def __init__(self, url: str) -> None:
+        self._netloc = urlsplit(url).netloc
+        self._run = uuid.uuid4().hex  # a label of its points, so that those of other runs do not count
+
+    def measure(self, fleet: Fleet, day: datetime) -> Figures:
+        """Import a day of points and query its hourly averages, minima, maxima and counts."""
+        bodies = self._bodies(fleet, day)
+        before = self._metrics()
+        clock = time.perf_counter()
+        self._import(bodies)
+        imported = time.perf_counter() - clock
+        self._request("GET", "/internal/force_flush")
+        after = self._metrics()
+        clock = time.perf_counter()
+        answer = self._query(day)
+        queried = time.perf_counter() - clock
+        last = self._metrics()
+        if (counted := _counted(answer)) != fleet.series * DAY_MINUTES:
+            raise RuntimeError(f"VictoriaMetrics counts {counted:,}")
+        self._request("GET", "/internal/force_merge")
+        cpu = "process_cpu_seconds_total"
+        return Figures(
+            fleet.series * DAY_MINUTES,
+            (imported, after[cpu] - before[cpu]),
+            (queried, last[cpu] - after[cpu]),
+            self._bytes() - int(_bytes_of(before)),
+            last["process_resident_memory_peak_bytes"] / 1e6,
+        )
+
+    def _bodies(self, fleet: Fleet, day: datetime) -> list[bytes]:
+        """The requests of an import; making them does not count."""
+        stamps = (int(day.timestamp()) + np.arange(DAY_MINUTES) * CADENCE) * 1_000
+        moments, encode = msgspec.Raw(msgspec.json.encode(stamps.tolist())), msgspec.json.encode
+        names = fleet.dimensions
+        bodies, lines = [], []
+        volumes = fleet.volumes(range(DAY_MINUTES))
+        for number in range(fleet.series):
+            labels = {"__name__": names["meter"][number].replace(".", "_"), "run": self._run}
+            labels |= {name: names[name][number] for name in ("resource_id", "project_id", "user_id", "unit", "type")}
+            lines.append(encode({"metric": labels, "values": volumes[number].tolist(), "timestamps": moments}))
+            if len(lines) == AT_ONCE or number == fleet.series - 1:
+                bodies.append(b"\n".join(lines))
+                lines = []
+        return bodies
+
+    def _import(self, bodies: list[bytes]) -> None:
+        """Send the requests over two connections."""
+
+        def send(part: list[bytes]) -> None:
+            for body in part:
+                self._request("POST", "/api/v1/import", body)
+
+        threads = [threading.Thread(target=send, args=(bodies[half::2],)) for half in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def _query(self, day: datetime) -> bytes:
+        """Ask for four values of each hour of all series."""
+        names = ", ".join(f'"{name}_over_time"' for name in FUNCTIONS)
+        start = day.timestamp() + 3_600 - 0.001  # the hour before this moment: from its first point to its last
+        query = {
+            "query": f'aggr_over_time(({names}), {{run="{self._run}"}}[1h])',
+            "start": f"{start:.3f}",
+            "end": f"{start + 23 * 3_600:.3f}",
+            "step": "3600",
+            "nocache": "1",
+        }
+        return self._request("POST", "/api/v1/query_range", urlencode(query).encode())
+
+    def _metrics(self) -> dict[str, float]:
+        time.sleep(1.1)  # the server counts its seconds once a second
+        lines = self._request("GET", "/metrics").decode().splitlines()
+        pairs = (line.rpartition(" ") for line in lines if line and not line.startswith("#"))
+        return {name: float(value) for name, _, value in pairs}
+
+    def _bytes(self) -> int:
+        """The bytes on disk, once the merge has ended."""
+        last, since = -1, time.monotonic()
+        while time.monotonic() - since < 60:
+            found = int(_bytes_of(self._metrics()))
+            if found == last:
+                return found
+            last = found
+            time.sleep(2)
+        return last
+
+    def _request(self, method: str, path: str, body: bytes | None = None) -> bytes:
+        connection = http.client.HTTPConnection(self._netloc, timeout=600)
+        headers = {"Content-Type": "application/x-www-form-urlencoded"} if path.startswith("/api/v1/query") else {}
+        connection.request(method, path, body, headers)
+        with connection.getresponse() as response:
+            answer = response.read()
+            if response.status >= 300:
+                raise RuntimeError(f"VictoriaMetrics: {path}: {response.status}: {answer[:300].decode()}")
+        connection.close()
+        return answer
+
+
+def _counted(answer: bytes) -> int:
+    """How many points the hourly counts of an answer are, all together."""
+    found = msgspec.json.decode(answer)["data"]["result"]
+    counts = (series["values"] for series in found if series["metric"]["rollup"] == "count_over_time")
+    return sum(int(value) for values in counts for _, value in values)
+
+
+def _bytes_of(metrics: dict[str, float]) -> float:
+    return sum(value for name, value in metrics.items() if name.startswith('vm_data_size_bytes{type="storage'))

@@ -1,0 +1,233 @@
+"""Roll-ups of good points, by NumPy over points in order: a bucket is a run of rows.
+
+The order of adding is fixed, so the same points give the same bits, in whatever order they arrived: the points of a
+bucket of the finest tier by time, deltas of one time by sample id; a coarser tier adds the buckets of the finer one, in
+order. Runs are added by `numpy.add.reduceat`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+
+from meterhouse.rollups.quantiles import quantiles
+from meterhouse.sample_quality.series_table import Flags, Floats, Ints, Places
+from meterhouse.sample_quality.verdicts import Good
+
+MICROS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Tier:
+    """What to make: buckets of `seconds`, aligned to 1970, UTC, with these quantiles (0 to 1)."""
+
+    seconds: int
+    quantiles: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Buckets:
+    """The buckets of one tier, ordered by place and time. A column has one value a bucket.
+
+    Attributes:
+        seconds: the granularity.
+        place: of the series.
+        start: µs since 1970, UTC.
+        count: good points. If it is 0, all values but `excluded` are 0 and mean nothing.
+        sum: of the volumes.
+        min: the smallest.
+        max: the largest.
+        sum_squares: of the squares of the volumes.
+        first: the volume of the first point.
+        first_at: its time, µs.
+        last: the volume of the last point.
+        last_at: its time, µs.
+        increase: sum of the increases; of meaning for counters only.
+        resets: how many resets; of meaning for counters only.
+        excluded: points that break a critical rule.
+        quantiles: a column for each quantile of the tier.
+    """
+
+    seconds: int
+    place: Places
+    start: Ints
+    count: Ints
+    sum: Floats
+    min: Floats
+    max: Floats
+    sum_squares: Floats
+    first: Floats
+    first_at: Ints
+    last: Floats
+    last_at: Ints
+    increase: Floats
+    resets: Ints
+    excluded: Ints
+    quantiles: tuple[Floats, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.place)
+
+
+@dataclass(frozen=True)
+class Excluded:
+    """The points that break a critical rule, in any order."""
+
+    place: Places
+    time: Ints
+
+
+def roll(good: Good, excluded: Excluded, tiers: Sequence[Tier]) -> list[Buckets]:
+    """The buckets of each tier.
+
+    Args:
+        good: good points.
+        excluded: points that are counted in `excluded`.
+        tiers: the finest first.
+    """
+    made: list[Buckets] = []
+    finer: Buckets | None = None
+    starts = np.zeros(0, np.int64)
+    for tier in tiers:
+        if finer is None or tier.seconds % finer.seconds:
+            finer, starts = _from_points(good, tier)
+        else:
+            runs = _runs(finer.place, finer.start // (tier.seconds * MICROS))
+            finer, starts = _folded(finer, runs, tier), starts[runs]
+        finer = replace(finer, quantiles=tuple(quantiles(good.volume, starts, finer.count, tier.quantiles)))
+        made.append(_with_excluded(finer, excluded))
+    return made
+
+
+def fold(finer: Buckets, tier: Tier) -> Buckets:
+    """The buckets of a coarser tier, made of all finer ones, which are in order; without quantiles."""
+    good = finer if finer.count.all() else _some(finer, finer.count > 0)
+    folded = _folded(good, _runs(good.place, good.start // (tier.seconds * MICROS)), tier)
+    some = np.flatnonzero(finer.excluded)
+    return _with_excluded(folded, Excluded(finer.place[some], finer.start[some]), finer.excluded[some])
+
+
+def _from_points(good: Good, tier: Tier) -> tuple[Buckets, Ints]:
+    """The buckets of points, and where each begins."""
+    span = tier.seconds * MICROS
+    numbers = good.time // span
+    starts = _runs(good.place, numbers)
+    count = np.diff(np.append(starts, len(good)))
+    ends = starts + count - 1
+    volume = good.volume
+    increase = np.zeros(len(starts)) if good.increase is None else _added(good.increase, starts)
+    resets = np.zeros(len(starts), np.int64)
+    if good.reset is not None and good.reset.any():
+        resets = np.add.reduceat(good.reset, starts, dtype=np.int64)
+    made = Buckets(
+        tier.seconds,
+        good.place[starts],
+        numbers[starts] * span,
+        count,
+        _added(volume, starts),
+        np.minimum.reduceat(volume, starts) if len(starts) else np.zeros(0),
+        np.maximum.reduceat(volume, starts) if len(starts) else np.zeros(0),
+        _added(volume * volume, starts),
+        volume[starts],
+        good.time[starts],
+        volume[ends],
+        good.time[ends],
+        increase,
+        resets,
+        np.zeros(len(starts), np.int64),
+    )
+    return made, starts
+
+
+def _folded(finer: Buckets, runs: Ints, tier: Tier) -> Buckets:
+    """The buckets of runs of finer ones, all of which have points."""
+    span = tier.seconds * MICROS
+    if not len(runs):
+        return replace(_some(finer, np.zeros(len(finer), np.bool_)), seconds=tier.seconds, quantiles=())
+    ends = np.append(runs[1:], len(finer)) - 1
+    return Buckets(
+        tier.seconds,
+        finer.place[runs],
+        finer.start[runs] // span * span,
+        np.add.reduceat(finer.count, runs),
+        _added(finer.sum, runs),
+        np.minimum.reduceat(finer.min, runs),
+        np.maximum.reduceat(finer.max, runs),
+        _added(finer.sum_squares, runs),
+        finer.first[runs],
+        finer.first_at[runs],
+        finer.last[ends],
+        finer.last_at[ends],
+        _added(finer.increase, runs),
+        np.add.reduceat(finer.resets, runs),
+        np.zeros(len(runs), np.int64),
+    )
+
+
+def _runs(place: Places, number: Ints) -> Ints:
+    """Where each run of equal place and number begins."""
+    new = np.empty(len(place), np.bool_)
+    new[:1] = True
+    np.not_equal(number[1:], number[:-1], out=new[1:])
+    new[1:] |= place[1:] != place[:-1]
+    return np.flatnonzero(new)
+
+
+def _added(values: Floats, starts: Ints) -> Floats:
+    return np.add.reduceat(values, starts) if len(starts) else np.zeros(0)
+
+
+def _with_excluded(made: Buckets, excluded: Excluded, counts: Ints | None = None) -> Buckets:
+    """The buckets with their numbers of excluded points, and new ones where there are only excluded points."""
+    if not len(excluded.place):
+        return made
+    span = made.seconds * MICROS
+    starts = excluded.time // span * span
+    order = np.lexsort((starts, excluded.place))
+    place, start = excluded.place[order], starts[order]
+    runs = _runs(place, start)
+    number = np.ones(len(order), np.int64) if counts is None else counts[order]
+    number, place, start = np.add.reduceat(number, runs), place[runs], start[runs]
+    # Both are in order: after a merge, an excluded bucket comes right behind the bucket of its place and time.
+    both = np.lexsort((np.concatenate((made.start, start)), np.concatenate((made.place, place))))
+    where = np.empty(len(both), np.int64)
+    where[both] = np.arange(len(both))
+    before = both[np.maximum(where[len(made) :] - 1, 0)]
+    inside = before < len(made)
+    at = np.where(inside, before, 0)
+    if len(made):
+        inside &= (made.place[at] == place) & (made.start[at] == start)
+    else:
+        inside[:] = False
+    numbers = made.excluded.copy()
+    numbers[at[inside]] = number[inside]
+    made = replace(made, excluded=numbers)
+    if inside.all():
+        return made
+    alone = ~inside
+    return _inserted(made, place[alone], start[alone], number[alone])
+
+
+def _inserted(made: Buckets, place: Places, start: Ints, excluded: Ints) -> Buckets:
+    """The buckets and further ones without good points, in order."""
+    order = np.lexsort((np.concatenate((made.start, start)), np.concatenate((made.place, place))))
+    given: dict[str, Any] = {"place": place, "start": start, "excluded": excluded}
+
+    def joined(name: str, column: Any) -> Any:
+        more = given.get(name, np.zeros(len(place), column.dtype))
+        return np.concatenate((column, more))[order]
+
+    return _mapped(made, joined)
+
+
+def _some(made: Buckets, keep: Flags) -> Buckets:
+    """Those of the buckets for which `keep` is true."""
+    return _mapped(made, lambda name, column: column[keep])
+
+
+def _mapped(made: Buckets, change: Callable[[str, Any], Any]) -> Buckets:
+    """The buckets with each column changed, which is given by name; those of quantiles have none."""
+    names = [each.name for each in fields(made) if each.name not in ("seconds", "quantiles")]
+    columns: dict[str, Any] = {name: change(name, getattr(made, name)) for name in names}
+    return replace(made, **columns, quantiles=tuple(change("", column) for column in made.quantiles))
