@@ -8,7 +8,7 @@ from assets.quality import sample_quality
 from assets.resources import RETRIES, SiteResource
 from assets.runs import hours_to_do
 from meterhouse import plots
-from meterhouse.rollups.following import follow, keep_following
+from meterhouse.rollups.following import Following, follow, keep_following
 from meterhouse.rollups.step import points_by_hour, roll_up
 
 
@@ -24,8 +24,9 @@ from meterhouse.rollups.step import points_by_hour, roll_up
 def rollups(context: dg.AssetExecutionContext, site: SiteResource) -> dg.MaterializeResult[None]:
     """Roll-ups of good points to 5 minutes, 1 hour and 1 day, in the lake; hours and days are also in the warehouse."""
     here = site.get()
-    done = roll_up(here, hours_to_do(context, here, "rollups"), progress=keep_following(here))
-    followed = follow(here)
+    followed = Following()
+    done = roll_up(here, hours_to_do(context, here, "rollups"), progress=keep_following(here, followed))
+    follow(here, followed)
     latest = points_by_hour(here, 48)
     for hour, points in latest.items():
         if hour in done.hours and has_partition(hour):

@@ -587,8 +587,8 @@ _PURPOSES = {
     "resources": "The resources, as of their newest good sample.",
     "resource_metadata": "Snapshots of the metadata of resources.",
     "quality_daily": "How many points of an event hour broke each rule.",
-    "rollup_1h": "Hourly roll-ups.",
-    "rollup_1d": "Daily roll-ups.",
+    "rollup_1h": "Hourly roll-ups: a view. Its rows are in the order of bucket and series.",
+    "rollup_1d": "Daily roll-ups: a view. Its rows are in the order of bucket and series, with an index of series.",
     "alarms": "The alarms and their states.",
     "alarm_history": "The history of alarms: creation, rule change, state transition, deletion.",
     "deliveries": "The outbox: notifications of alarms, and the state of each.",
@@ -694,6 +694,8 @@ _MEANINGS = {
     "step": "collect, convert, catalog, sample_quality, rollups or archive",
 }
 _OWN_MEANINGS = {
+    ("warehouse_holds", "holds_until"): "event time up to which the warehouse shows everything that came",
+    ("warehouse_holds", "came_until"): "when the newest samples that it knows of came",
     ("alarms", "name"): "unique name",
     ("alarms", "type"): "threshold",
     ("alarms", "enabled"): "whether it is evaluated",
@@ -746,9 +748,9 @@ def tables_page() -> str:
         "## The lake\n\n"
         "Delta tables, under `tables/` in the lake's folder or bucket prefix. You can read them with any engine that "
         "reads Delta. In `meterhouse sql`, each is a view of the same name. Types are Arrow's.\n\n"
-        "The lake also has `exports/REPORT/DAY.parquet` and `.csv` (reports) and `archive/DAY.json` (the manifest of "
-        "an arrival day).\n\n" + "\n".join(lake) + "\n## The warehouse\n\n"
-        "Tables of the SQL database. Types are PostgreSQL's. SQLite stores times as ISO text. "
+        "The lake also has `exports/REPORT/DAY.parquet`, `.csv` and `.json` (reports) and `archive/DAY.json` (the "
+        "manifest of an arrival day).\n\n" + "\n".join(lake) + "\n## The warehouse\n\n"
+        "Tables and views of the SQL database. Types are PostgreSQL's. SQLite stores times as ISO text. "
         "`meterhouse sql --on warehouse` reads them.\n\n" + "\n".join(warehouse)
     )
 

@@ -51,7 +51,7 @@ def backfill(
     if asset in ("sample_quality", "rollups"):
         marked = mark_for_recompute(site, "rollups" if asset == "rollups" else "sample_quality", hours, why)
         judged = judge_hours(site, hours, progress=progress)
-        rolled = roll_up(site, hours, progress=keep_following(site, progress))
+        rolled = roll_up(site, hours, progress=keep_following(site, progress=progress))
         follow(site)
         return {"hours": marked, "points": rolled.points, "excluded": judged.excluded, "rollups": rolled.rows}
     rows = 0

@@ -133,7 +133,7 @@ def land_points(site: Site, points: Sequence[dict[str, Any]]) -> None:
 
 def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress = no_progress) -> RolledUp:
     """Roll up, and let the warehouse follow, as every command does."""
-    done = _roll_up(site, only, progress=keep_following(site, progress))
+    done = _roll_up(site, only, progress=keep_following(site, progress=progress))
     follow(site)
     return done
 

@@ -234,19 +234,20 @@ def rollup(printer: Printer) -> None:
     """Judge the quality of dirty event hours and roll up their good points."""
     from meterhouse.catalog import catalog
     from meterhouse.configuration import open_checked
-    from meterhouse.rollups.following import follow, keep_following
+    from meterhouse.rollups.following import Following, follow, keep_following
     from meterhouse.rollups.step import roll_up
     from meterhouse.sample_quality.step import judge_hours
 
     site = open_checked()
     with progress("cataloging"):
         catalog(site)
+    followed = Following()
     with progress("judging hours") as update:
         judged = judge_hours(site, progress=update)
     with progress("rolling up hours") as update:
-        rolled = roll_up(site, progress=keep_following(site, update))
+        rolled = roll_up(site, progress=keep_following(site, followed, progress=update))
     with progress("following in the warehouse") as update:
-        followed = follow(site, progress=update)
+        follow(site, followed, progress=update)
     done = {
         "hours": len(rolled.hours),
         "points_judged": judged.points,

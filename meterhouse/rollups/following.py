@@ -104,11 +104,14 @@ class _Batch:
     rows: int = 0
 
 
-def follow(site: Site, *, wait_seconds: float = 60.0, progress: Progress = no_progress) -> Following:
+def follow(
+    site: Site, done: Following | None = None, *, wait_seconds: float = 60.0, progress: Progress = no_progress
+) -> Following:
     """Replace in the warehouse what has changed in the lake's roll-ups since the last run.
 
     Args:
         site: the site.
+        done: what was done before; this is added to it.
         wait_seconds: how long to wait for another process that is following.
         progress: gets the number of partitions that are replaced, and of those that have to be.
 
@@ -117,33 +120,43 @@ def follow(site: Site, *, wait_seconds: float = 60.0, progress: Progress = no_pr
         Unavailable: the warehouse does not answer; the next run follows.
         Damaged: a file of the lake cannot be read.
     """
-    done = Following()
+    run = Following()
     started, clock = times.now(), time.monotonic()
     with site.warehouse.lease(FOLLOWER, wait_seconds=wait_seconds) as lease:
-        while _follow(site, lease, done, progress):
+        while _follow(site, lease, run, progress):
             pass
-        done.seconds = time.monotonic() - clock
-        if done.hours or done.days:
-            site.warehouse.record_run(FOLLOWER, started, vars(done))
+        run.seconds = time.monotonic() - clock
+        if run.hours or run.days:
+            site.warehouse.record_run(FOLLOWER, started, vars(run))
+    done = done or Following()
+    done.hours += run.hours
+    done.days += run.days
+    done.rows += run.rows
+    done.seconds += run.seconds
     return done
 
 
-def keep_following(site: Site, progress: Progress = no_progress) -> Progress:
+def keep_following(site: Site, done: Following | None = None, *, progress: Progress = no_progress) -> Progress:
     """A progress of a roll-up run that also lets the warehouse follow, so that the present does not wait for a backlog.
 
     If it cannot follow now, the roll-up continues.
+
+    Args:
+        site: the site.
+        done: gets what is done.
+        progress: is called too.
     """
     last = float("-inf")
 
-    def follow_and_report(done: int, total: int) -> None:
+    def follow_and_report(rolled: int, total: int) -> None:
         nonlocal last
         if time.monotonic() - last >= SECONDS:
             try:
-                follow(site, wait_seconds=0)
+                follow(site, done, wait_seconds=0)
             except MeterhouseError as error:
                 log.warning("the warehouse does not follow yet: %s", error)
             last = time.monotonic()
-        progress(done, total)
+        progress(rolled, total)
 
     return follow_and_report
 
@@ -158,7 +171,11 @@ def _follow(site: Site, lease: Lease, done: Following, progress: Progress) -> bo
     if known and reached.version == newest:
         return False
     files = _files(lake.actions(TABLE))
-    changed, upto = _what_changed(site, reached, newest, files) if known else (_everything(site, files), newest)
+    if known:
+        changed, upto = _what_changed(site, reached, newest, files)
+    else:  # a release before this one wrote the rows itself, until its migration: then there is no version, but a time
+        since = reached.at - _CLOCKS if reached.version == 0 and reached.at is not None else times.EPOCH
+        changed, upto = _everything(site, files, since), newest
     replacing = _Replacing(site, lease, done, progress, len(changed.hours) + len(changed.days), _left_out(site))
     for day in sorted(changed.days | {hour.date() for hour in changed.hours}, reverse=True):  # the present first
         hours = sorted(hour for hour in changed.hours if hour.date() == day)

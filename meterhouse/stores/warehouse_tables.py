@@ -342,7 +342,7 @@ open_hours = Table(
 warehouse_holds = Table(
     "warehouse_holds",
     views,
-    Column("holds_until", UtcTime, comment="event time up to which the warehouse shows everything that came"),
-    Column("came_until", UtcTime, comment="arrival time up to which it knows what came"),
+    Column("holds_until", UtcTime),
+    Column("came_until", UtcTime),
     comment="Up to which moment reports hold: one row.",
 )

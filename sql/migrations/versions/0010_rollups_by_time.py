@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from alembic import op
 
+from meterhouse import times
 from meterhouse.stores.warehouse_partitions import make_room
 from meterhouse.stores.warehouse_tables import Micros, UtcTime, daily, hourly
 
@@ -59,12 +60,18 @@ def upgrade() -> None:
     for name, statement in (("open_hours", _OPEN_HOURS), ("warehouse_holds", _HOLDS)):
         if name not in seen:
             op.execute(statement)
-    # Up to here, the roll-up wrote the rows itself.
+    # Up to here, the roll-up wrote the rows itself: as of the version that it has recorded, or as of now.
     op.execute(
         "INSERT INTO followed (follower, version, mark, committed_at) "
         "SELECT 'warehouse', version, mark, committed_at FROM followed WHERE follower = 'rollups' "
         "AND NOT EXISTS (SELECT 1 FROM followed WHERE follower = 'warehouse')"
     )
+    followed = sa.Table(
+        "followed", sa.MetaData(), sa.Column("follower"), sa.Column("version"), sa.Column("committed_at", UtcTime)
+    )
+    known = bind.execute(sa.select(followed.c.version).where(followed.c.follower == "warehouse")).first()
+    if known is None and bind.execute(sa.select(daily.c.bucket).limit(1)).first() is not None:
+        bind.execute(followed.insert().values(follower="warehouse", version=0, committed_at=times.now()))
 
 
 def _create(name: str) -> None:
