@@ -4,17 +4,18 @@ import dagster as dg
 
 from assets.alarms import alarm_evaluations, webhooks
 from assets.archive import archive
+from assets.event_days import event_days
 from assets.executor import executor
 from assets.health import health_checks
 from assets.intake import intake
-from assets.quality import few_points_are_flagged, good_points, sample_quality
+from assets.quality import few_points_are_flagged, good_points
 from assets.reports import usage_by_project_and_day
 from assets.resources import SiteResource
-from assets.rollups import rollups
 from assets.stream import collection_keeps_up
 from sensors import jobs, schedules
 from sensors.dead_runs import dead_runs_sensor
 from sensors.dirty_hours import dirty_hours_sensor
+from sensors.other_runs import other_runs_sensor
 from sensors.stream import stream_sensor
 from sensors.upkeep import upkeep
 from sensors.webhooks import webhook_sensor
@@ -22,9 +23,8 @@ from sensors.webhooks import webhook_sensor
 defs = dg.Definitions(
     assets=[
         intake,
-        sample_quality,
+        event_days,
         good_points,
-        rollups,
         alarm_evaluations,
         webhooks,
         archive,
@@ -32,7 +32,7 @@ defs = dg.Definitions(
     ],
     asset_checks=[collection_keeps_up, few_points_are_flagged, health_checks],
     jobs=[*jobs.ALL, upkeep],
-    sensors=[stream_sensor, dirty_hours_sensor, webhook_sensor, dead_runs_sensor],
+    sensors=[stream_sensor, dirty_hours_sensor, webhook_sensor, dead_runs_sensor, other_runs_sensor],
     schedules=schedules.ALL,
     resources={"site": SiteResource()},
     executor=executor,

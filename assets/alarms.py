@@ -2,8 +2,8 @@
 
 import dagster as dg
 
+from assets.event_days import ROLLUPS
 from assets.resources import RETRIES, SiteResource
-from assets.rollups import rollups
 from meterhouse import plots
 from meterhouse.alarms.deliver import Delivered, deliver
 from meterhouse.alarms.evaluate import evaluate, last_transition
@@ -11,7 +11,7 @@ from meterhouse.alarms.evaluate import evaluate, last_transition
 OWNERS = ["team:telemetry"]
 
 
-@dg.asset(deps=[rollups], group_name="alarms", kinds={"sql", "duckdb"}, owners=OWNERS, retry_policy=RETRIES)
+@dg.asset(deps=[ROLLUPS], group_name="alarms", kinds={"sql", "duckdb"}, owners=OWNERS, retry_policy=RETRIES)
 def alarm_evaluations(context: dg.AssetExecutionContext, site: SiteResource) -> dg.MaterializeResult[None]:
     """The state of every alarm by its latest good points. State, history and outbox change in one transaction."""
     done = evaluate(site.get())

@@ -11,6 +11,7 @@ import dagster as dg
 
 from assets import figures
 from assets.resources import RETRIES, SiteResource
+from meterhouse import lateness, plots, times
 from meterhouse.collection import lag
 from meterhouse.collection.collect import Collected, Limits
 from meterhouse.collection.following import Followed, follow
@@ -139,5 +140,15 @@ def _of_following(site: Site, done: Followed) -> Iterator[tuple[dg.AssetKey, dic
             "resources": catalogued.resources,
             "dirty_hours": catalogued.hours,
             "late_points": catalogued.late,
+            "late_points_by_hour": dg.MetadataValue.md(_late_points(site)),
         },
     )
+
+
+def _late_points(site: Site) -> str:
+    """A plot of the points of the last two days that came late, by event hour; hours without points are gaps."""
+    end = times.hour_of(times.now()) + times.HOUR
+    start = end - 2 * times.DAY
+    late = {hour: came.late for hour, came in lateness.by_hour(site, start, end).items()}
+    title = f"late points an hour, after more than {site.settings.lateness_seconds} s"
+    return plots.by_hour(late, start, end, title=title) or "no points in the last two days"

@@ -1,6 +1,6 @@
-"""Partitions: event hours and days in UTC, from METERHOUSE_PARTITIONS_FROM or the first points to the present."""
+"""Partitions: event days in UTC, from METERHOUSE_PARTITIONS_FROM or the first points to the present."""
 
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -13,13 +13,16 @@ from meterhouse.settings import Settings, settings
 from meterhouse.stores.warehouse import Warehouse
 from meterhouse.stores.warehouse_tables import dirty_hours
 
+YEARS = 10
+"""Points that are older do not decide where the partitions begin."""
+
 
 def first_day(given: Settings, present: datetime) -> str:
     """The first day that Dagster shows as a partition: earlier ones would only be missing.
 
-    Without METERHOUSE_PARTITIONS_FROM it is the first day with points, from the beginning of last year on. Times before
-    are often those of a wrong clock. It is today if there are no points yet, or the warehouse does not answer. No
-    database is created or upgraded, because a code location is also loaded to validate it.
+    Without METERHOUSE_PARTITIONS_FROM it is the first day with points of the last ten years. Times before are often
+    those of a wrong clock. It is today if there are no points yet, or the warehouse does not answer. No database is
+    created or upgraded, because a code location is also loaded to validate it.
     """
     if given.partitions_from:
         return given.partitions_from
@@ -27,7 +30,7 @@ def first_day(given: Settings, present: datetime) -> str:
     warehouse = Warehouse(given.warehouse)
     if warehouse.is_sqlite and not Path(make_url(given.warehouse).database or "").exists():
         return str(today)
-    earliest = times.day_start(date(today.year - 1, 1, 1))
+    earliest = times.day_start(today - YEARS * timedelta(days=366))
     try:
         with warehouse.engine.connect().execution_options(read=True) as connection:
             query = select(func.min(dirty_hours.c.hour)).where(dirty_hours.c.hour >= earliest)
@@ -40,22 +43,10 @@ def first_day(given: Settings, present: datetime) -> str:
 
 
 FIRST = first_day(settings(), times.now())
-HOUR_FORMAT = "%Y-%m-%d-%H:%M"
 
-hours = dg.HourlyPartitionsDefinition(start_date=f"{FIRST}-00:00", timezone="UTC", end_offset=1)
 days = dg.DailyPartitionsDefinition(start_date=FIRST, timezone="UTC", end_offset=1)
 
 
-def hour_key(hour: datetime) -> str:
-    """The partition key of an event hour."""
-    return hour.strftime(HOUR_FORMAT)
-
-
-def hour_of(key: str) -> datetime:
-    """The event hour of a partition key."""
-    return times.parse(datetime.strptime(key, HOUR_FORMAT).isoformat())
-
-
-def has_partition(hour: datetime) -> bool:
-    """Whether Dagster shows the hour as a partition. Data of other hours is processed too."""
-    return times.day_start(times.parse_day(FIRST)) <= hour <= times.hour_of(times.now())
+def has_partition(day: date) -> bool:
+    """Whether Dagster shows the day as a partition. Data of other days is processed too."""
+    return times.parse_day(FIRST) <= day <= times.now().date()

@@ -1,49 +1,19 @@
-"""Quality: judges the points of dirty hours, and checks the good ones with Great Expectations."""
+"""Checks of quality: how many points are flagged, and the good ones with Great Expectations."""
 
 from collections.abc import Iterator
 
 import dagster as dg
 
-from assets import figures
-from assets.intake import CATALOG
-from assets.partitions import hours
+from assets.event_days import SAMPLE_QUALITY
 from assets.resources import RETRIES, SiteResource
-from assets.runs import hours_to_do
-from meterhouse import plots
 from meterhouse.extras import require
-from meterhouse.sample_quality.step import judge_hours, judged_last
+from meterhouse.sample_quality.step import judged_last
 
 MAX_FLAGGED = 0.1
 """If a larger share of the points that were judged last is flagged, the check warns."""
 
 
-@dg.asset(
-    deps=[CATALOG],
-    partitions_def=hours,
-    backfill_policy=dg.BackfillPolicy.single_run(),
-    group_name="quality",
-    kinds={"delta", "duckdb"},
-    owners=["team:telemetry"],
-    retry_policy=RETRIES,
-)
-def sample_quality(context: dg.AssetExecutionContext, site: SiteResource) -> dg.MaterializeResult[None]:
-    """The verdict of the quality rules on every point of an event hour. Flagged points are listed in quarantine."""
-    here = site.get()
-    done = judge_hours(here, hours_to_do(context, here, "sample_quality"))
-    by_rule = plots.table(["rule", "points"], sorted(done.flagged.items()))
-    return dg.MaterializeResult(
-        metadata={
-            "dagster/row_count": done.points,
-            "hours": len(done.hours),
-            "excluded": done.excluded,
-            "flagged": dg.MetadataValue.md(by_rule),
-            "points_per_second": round(done.points / done.seconds) if done.seconds else 0,
-            **figures.of_table(here, "quarantine"),
-        }
-    )
-
-
-@dg.asset_check(asset=sample_quality, name="few_points_are_flagged")
+@dg.asset_check(asset=SAMPLE_QUALITY, name="few_points_are_flagged")
 def few_points_are_flagged(site: SiteResource) -> dg.AssetCheckResult:
     """At most a tenth of the points that were judged last are excluded or break a warning rule."""
     points, excluded, warned = judged_last(site.get())
@@ -60,7 +30,7 @@ def few_points_are_flagged(site: SiteResource) -> dg.AssetCheckResult:
     specs=[
         dg.AssetSpec(
             "good_points",
-            deps=[sample_quality],
+            deps=[SAMPLE_QUALITY],
             description="The latest good points, or a random sample of 100,000, as Great Expectations saw them.",
             group_name="quality",
             kinds={"duckdb"},

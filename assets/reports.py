@@ -2,15 +2,15 @@
 
 import dagster as dg
 
+from assets.event_days import ROLLUPS
 from assets.partitions import days
 from assets.resources import RETRIES, SiteResource
-from assets.rollups import rollups
 from meterhouse import plots, times
 from meterhouse.queries import report_exports
 
 
 @dg.asset(
-    deps=[rollups],
+    deps=[ROLLUPS],
     partitions_def=days,
     backfill_policy=dg.BackfillPolicy.multi_run(1),
     group_name="reports",

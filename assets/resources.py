@@ -21,6 +21,10 @@ def open_site() -> Site:
 class SiteResource(dg.ConfigurableResource[Site]):
     """Settings, lake and warehouse, as the `METERHOUSE_*` variables name them."""
 
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Let the warehouse know the run whose steps this process executes."""
+        open_site().warehouse.dagster_run = context.run.run_id if context.run else None
+
     def get(self) -> Site:
         """The site."""
         return open_site()

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import pyarrow as pa
 from sqlalchemy import Connection, and_, delete, or_, select, text, update
 
-from meterhouse import computed, history, sql_files, times
+from meterhouse import computed, history, lateness, sql_files, times
 from meterhouse.errors import MeterhouseError, Replaced
 from meterhouse.history import Position
 from meterhouse.site import Site
@@ -205,6 +205,7 @@ def _add_samples(
     new_resources = arrow(duck, sql_files.read("lake/catalog_resources.sql"))
     query = Template(sql_files.read("lake/catalog_hours.sql"))
     hours = duck.execute(query.substitute(lateness_seconds=site.settings.lateness_seconds)).fetchall()
+    came = lateness.of_samples(duck, site.settings.lateness_seconds) if reached is not None else None
     with lease.begin() as connection:
         lock_catalog(connection)
         upsert(
@@ -219,8 +220,9 @@ def _add_samples(
             ],
         )
         upsert(connection, resources, new_resources)
-        if reached is not None:  # samples that were counted before are taken again with their files
+        if came is not None:  # samples that were counted before are taken again with their files
             done.late += _count_late(connection, hours)
+            lateness.add(connection, came)
         mark_dirty(connection, [row[0] for row in hours], why)
         if reached is not None:
             history.record_position(connection, FOLLOWER, reached)
@@ -306,6 +308,17 @@ def _count_late(connection: Connection, hours: list[tuple[datetime, int, int]]) 
                     update(dirty_hours).where(hour_of_row == hour).values(late=dirty_hours.c.late + belated[hour])
                 )
     return late
+
+
+def points_by_hour(site: Site, start: datetime, end: datetime) -> dict[datetime, int]:
+    """The number of good points of the rolled-up hours of a half-open span, by hour, oldest first."""
+    query = (
+        select(dirty_hours.c.hour, dirty_hours.c.good_points)
+        .where(dirty_hours.c.hour >= start, dirty_hours.c.hour < end, dirty_hours.c.good_points.is_not(None))
+        .order_by(dirty_hours.c.hour)
+    )
+    with site.warehouse.read() as connection:
+        return {row.hour: row.good_points for row in connection.execute(query)}
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,6 @@ def backfill(
     from meterhouse.queries import report_exports
     from meterhouse.rollups.following import follow, keep_following
     from meterhouse.rollups.step import roll_up
-    from meterhouse.sample_quality.step import judge_hours
 
     if asset not in assets():
         raise UnknownKeyword("asset", asset, assets())
@@ -50,10 +49,9 @@ def backfill(
     days = _arrival_days(site, start, end) if asset == "archive" else sorted({hour.date() for hour in hours})
     if asset in ("sample_quality", "rollups"):
         marked = mark_for_recompute(site, "rollups" if asset == "rollups" else "sample_quality", hours, why)
-        judged = judge_hours(site, hours, progress=progress)
         rolled = roll_up(site, hours, progress=keep_following(site, progress=progress))
         follow(site)
-        return {"hours": marked, "points": rolled.points, "excluded": judged.excluded, "rollups": rolled.rows}
+        return {"hours": marked, "points": rolled.points, "excluded": rolled.judged.excluded, "rollups": rolled.rows}
     rows = 0
     for number, day in enumerate(days, 1):
         if asset == "archive":

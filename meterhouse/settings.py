@@ -182,8 +182,8 @@ class Settings:
         str,
         Meta(
             pattern=r"^(\d{4}-\d{2}-\d{2})?\Z",
-            description="First day that Dagster shows as a partition; empty: the first day that has points, but not "
-            "before last year. Older data is processed all the same.",
+            description="First day that Dagster shows as a partition; empty: the first day of the last ten years that "
+            "has points. Older data is processed all the same.",
         ),
     ] = ""
     collect_batch: Annotated[
@@ -265,7 +265,12 @@ class Settings:
         ),
     ] = 24
     keep_runs_days: Annotated[
-        int, Meta(ge=1, le=36_600, description="Number of days for which the figures of each step's runs are kept.")
+        int,
+        Meta(
+            ge=1,
+            le=36_600,
+            description="Number of days for which the figures of each step's runs are kept, and how late points came.",
+        ),
     ] = 90
     keep_alarm_history_days: Annotated[
         int,

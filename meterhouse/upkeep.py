@@ -24,7 +24,15 @@ from meterhouse.progress import Progress, no_progress
 from meterhouse.site import Site
 from meterhouse.stores import heartbeats, lake_log
 from meterhouse.stores.lake_tables import TABLES
-from meterhouse.stores.warehouse_tables import alarm_history, definition_paths, deliveries, leases, runs, stream_queues
+from meterhouse.stores.warehouse_tables import (
+    alarm_history,
+    definition_paths,
+    deliveries,
+    lateness,
+    leases,
+    runs,
+    stream_queues,
+)
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +106,10 @@ def _runs(site: Site, done: Kept) -> int:
     with site.warehouse.read() as connection:
         steps = connection.execute(select(runs.c.step).distinct()).scalars().all()
     return sum(_delete(site, runs, runs.c.step == step, runs.c.started_at < before) for step in steps)
+
+
+def _lateness(site: Site, done: Kept) -> int:
+    return _delete(site, lateness, lateness.c.counted_at < _days_ago(site.settings.keep_runs_days))
 
 
 def _alarm_history(site: Site, done: Kept) -> int:
@@ -226,6 +238,7 @@ def _days_ago(days: int) -> datetime:
 
 PARTS: dict[str, Callable[[Site, Kept], int]] = {
     "runs": _runs,
+    "lateness": _lateness,
     "alarm_history": _alarm_history,
     "deliveries": _deliveries,
     "unseen": _unseen,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from string import Template
 
 from sqlalchemy import func, select
 
@@ -9,6 +10,7 @@ from meterhouse import times
 from meterhouse.sample_quality.points import view_carried, view_points
 from meterhouse.site import Site
 from meterhouse.stores.lake_faults import retried
+from meterhouse.stores.point_identity import identified
 from meterhouse.stores.warehouse_tables import dirty_hours
 from quality.suite import validate
 
@@ -18,8 +20,11 @@ MAX_POINTS = 100_000
 _GOOD = """
 SELECT p.meter, p.type, p.series_id, p.timestamp, p.recorded_at, p.volume,
     lag(p.volume) OVER (PARTITION BY p.series_id ORDER BY p.timestamp) AS previous
-FROM (SELECT DISTINCT ON (series_id, timestamp, sample_id) * FROM points) AS p
-ANTI JOIN (SELECT * FROM quarantine WHERE excluded) USING (series_id, timestamp, sample_id)
+FROM (
+    SELECT DISTINCT ON (series_id, timestamp, delta_id, level) * FROM ($points)
+    ORDER BY arrival, sample_id NULLS LAST, metadata_id NULLS LAST
+) AS p
+ANTI JOIN ($excluded) USING (series_id, timestamp, delta_id, level)
 """
 
 
@@ -57,7 +62,10 @@ def check(site: Site, hours: int = 24) -> Gate:
         view_carried(duck, site.lake, spans, site.settings.carry_hours)
         span = (spans[0][0], spans[-1][1])
         site.lake.view(duck, "quarantine", site.lake.files("quarantine", overlapping=("timestamp", [span])))
-        good = duck.sql(f"SELECT * FROM ({_GOOD}) USING SAMPLE reservoir({MAX_POINTS} ROWS) REPEATABLE (7)").df()
+        query = Template(_GOOD).substitute(
+            points=identified("points"), excluded=identified("quarantine WHERE excluded")
+        )
+        good = duck.sql(f"SELECT * FROM ({query}) USING SAMPLE reservoir({MAX_POINTS} ROWS) REPEATABLE (7)").df()
     found = validate(good, site.rules)
     return Gate(
         points=len(good),

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from builders import at, point, rows
+from reference_points import distinct_points
 from sqlalchemy import select
 
 from meterhouse.catalog import snapshot
@@ -34,9 +35,8 @@ COLUMNS = (
 
 
 def frame(points: list[dict[str, Any]]) -> pd.DataFrame:
-    """The distinct points (by series, time and sample); if one was landed twice, the one recorded first."""
-    made = pd.DataFrame(points).sort_values(["recorded_at"], kind="stable")
-    return made.drop_duplicates(["series_id", "timestamp", "sample_id"]).reset_index(drop=True)
+    """The distinct points; see `reference_points`."""
+    return pd.DataFrame(distinct_points(points)).astype({"sample_id": "Int64"})
 
 
 def judged(points: list[dict[str, Any]], rules: Rules) -> pd.DataFrame:
@@ -63,7 +63,9 @@ def judged(points: list[dict[str, Any]], rules: Rules) -> pd.DataFrame:
     made["alone"] = [not (found & critical) for found in reasons]
     duplicates = [rule for rule in rules.rules if rule.check == "duplicate"]
     for _, group in made[made["type"] != "delta"].groupby(["series_id", "timestamp"]):
-        ranked = group.sort_values(["alone", "recorded_at", "sample_id"], ascending=[False, False, True], kind="stable")
+        ranked = group.sort_values(
+            ["alone", "recorded_at", "volume"], ascending=False, kind="stable", na_position="first"
+        )
         for index in ranked.index[1:]:
             made.at[index, "reasons"].update(rule.name for rule in duplicates)
     made["good"] = [not (found & critical) for found in made["reasons"]]

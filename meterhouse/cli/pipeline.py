@@ -236,26 +236,23 @@ def rollup(printer: Printer) -> None:
     from meterhouse.configuration import open_checked
     from meterhouse.rollups.following import Following, follow, keep_following
     from meterhouse.rollups.step import roll_up
-    from meterhouse.sample_quality.step import judge_hours
 
     site = open_checked()
     with progress("cataloging"):
         catalog(site)
     followed = Following()
-    with progress("judging hours") as update:
-        judged = judge_hours(site, progress=update)
-    with progress("rolling up hours") as update:
+    with progress("judging and rolling up hours") as update:
         rolled = roll_up(site, progress=keep_following(site, followed, progress=update))
     with progress("following in the warehouse") as update:
         follow(site, followed, progress=update)
     done = {
         "hours": len(rolled.hours),
-        "points_judged": judged.points,
-        "excluded": judged.excluded,
-        "flagged": dict(judged.flagged),
+        "points_judged": rolled.judged.points,
+        "excluded": rolled.judged.excluded,
+        "flagged": dict(rolled.judged.flagged),
         "rollups": rolled.rows,
         "warehouse_rows": followed.rows,
-        "seconds": round(judged.seconds + rolled.seconds + followed.seconds, 3),
+        "seconds": round(rolled.seconds + followed.seconds, 3),
     }
     printer.figures("rolled up", done)
 

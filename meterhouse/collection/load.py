@@ -1,9 +1,9 @@
 """Loads files into the lake as if they were collected: notifications or samples as JSON lines, samples as CSV.
 
 Samples need `timestamp` and `volume`. If a file has no column for the meter at all, its name without its ending is the
-meter; it is also the resource of samples without one. A sample's id is made from its content and its position among
-equal ones, so that a file loaded twice counts once. Files are read in pieces; what does not fit into memory is spilled
-to disk.
+meter; it is also the resource of samples without one. Equal samples of a gauge or counter are one point. A delta's id
+is made from its content and its position among equal ones. So a file loaded twice counts once. Files are read in
+pieces; what does not fit into memory is spilled to disk.
 """
 
 from collections.abc import Iterator
@@ -23,6 +23,7 @@ from meterhouse.site import Site
 from meterhouse.stores.duck import Connection, arrow, one, quoted
 from meterhouse.stores.lake_tables import LOADED
 from meterhouse.stores.leases import Lease
+from meterhouse.stores.point_identity import missing
 from meterhouse.stream import Raw, too_long
 from meterhouse.stream.files import Damaged, numbered_lines
 
@@ -37,7 +38,7 @@ ENDINGS = (".csv", ".jsonl", ".json", ".ndjson")
 
 @dataclass
 class Loaded:
-    """What a load did: `samples` are new, `known` ones were loaded before.
+    """What a load did: `samples` are new, `known` ones are in the lake already, or twice in the file.
 
     `collected` counts notifications, and lines that are neither. Rows that are not samples become dead letters, with
     file, line and reason. `refused` has why files could not be loaded; lines of such a file may be dead letters,
@@ -248,17 +249,19 @@ def _append(site: Site, duck: Connection, lease: Lease) -> int:
     # If several points have the same time, the last line counts: it is the one that was recorded last.
     moment = times.now()
     duck.execute(
-        "CREATE TABLE fresh AS SELECT dims.*, timestamp, volume, sample_id, "
-        f"TIMESTAMPTZ '{times.text(moment)}' + to_microseconds(place) AS recorded_at "
-        "FROM identified JOIN dims USING (series_id) ANTI JOIN samples USING (series_id, timestamp, sample_id)"
+        "CREATE VIEW offered AS SELECT dims.*, timestamp, volume, sample_id, NULL::BIGINT AS metadata_id, "
+        f"TIMESTAMPTZ '{times.text(moment)}' + to_microseconds(place) AS recorded_at, identified.rowid AS _row "
+        "FROM identified JOIN dims USING (series_id)"
+    )
+    duck.execute(
+        "CREATE TABLE fresh AS SELECT * EXCLUDE (_row) FROM offered "
+        f"SEMI JOIN ({missing('offered', 'samples')}) USING (_row)"
     )
     count = 0
     for fresh in _pieces(duck, "fresh"):
-        fresh = (
-            fresh.append_column("arrival_hour", pa.repeat(times.arrival_hour(moment), fresh.num_rows))
-            .append_column("metadata_id", pa.nulls(fresh.num_rows, pa.int64()))
-            .append_column("origin", pa.repeat(LOADED, fresh.num_rows))
-        )
+        fresh = fresh.append_column(
+            "arrival_hour", pa.repeat(times.arrival_hour(moment), fresh.num_rows)
+        ).append_column("origin", pa.repeat(LOADED, fresh.num_rows))
         site.lake.append("samples", fresh, lease=lease)
         count += fresh.num_rows
     return count

@@ -1,7 +1,8 @@
 """Converts arrival hours again: what they yield and `samples` or `events` lack is added, and nothing twice.
 
-A converted row's identity follows from its notification. So the rows that are there already are recognised, whichever
-conversion made them.
+An event is recognised by its notification's message_id, and a sample by what identifies its point, because a compacted
+hour has no ids of gauges and counters. So the rows that are there already are recognised, whichever conversion made
+them.
 """
 
 from collections.abc import Callable, Iterable
@@ -14,11 +15,13 @@ from meterhouse.stores.duck import arrow
 from meterhouse.stores.lake import Lake
 from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.leases import Lease
-
-IDENTITY = {"samples": ("series_id", "timestamp", "sample_id"), "events": ("message_id",)}
-"""Table → the columns that identify a row within its arrival hour."""
+from meterhouse.stores.point_identity import missing
 
 NOTIFICATIONS_AT_ONCE = 20_000
+
+_MISSING_EVENTS = """
+SELECT min(_row) AS _row FROM numbered ANTI JOIN present USING (message_id) GROUP BY message_id
+"""
 
 
 def convert_hours(
@@ -65,13 +68,9 @@ def missing_rows(lake: Lake, name: str, hour: str, rows: pa.Table) -> pa.Table:
     """The rows that an arrival hour of a table does not have yet, each once."""
     if rows.num_rows == 0:
         return rows
-    keys = ", ".join(IDENTITY[name])
     with lake.connect() as duck:
         lake.view(duck, name, lake.files(name, partitions={"arrival_hour": [hour]}), view="present")
         duck.register("numbered", rows.append_column("_row", pa.array(range(rows.num_rows), pa.int64())))
-        found = arrow(
-            duck,
-            f"SELECT min(_row) AS _row FROM numbered ANTI JOIN (SELECT {keys} FROM present) USING ({keys}) "
-            f"GROUP BY {keys} ORDER BY 1",
-        )
+        query = missing("numbered", "present") if name == "samples" else _MISSING_EVENTS
+        found = arrow(duck, f"SELECT _row FROM ({query}) ORDER BY _row")
     return rows.take(found["_row"])

@@ -12,6 +12,7 @@ from sqlalchemy import update
 
 from meterhouse import dead_letters, times
 from meterhouse.collection import landing
+from meterhouse.conversion.again import missing_rows
 from meterhouse.errors import Conflict, MeterhouseError
 from meterhouse.mending.findings import Findings
 from meterhouse.mending.leases import held
@@ -31,11 +32,10 @@ LEASES = {"rollups": ("rollups", "sample_quality"), "quarantine": ("sample_quali
 
 IDENTITY = {
     "notifications": ("message_id",),
-    "samples": ("series_id", "timestamp", "sample_id"),
     "events": ("message_id",),
     "dead_letters": ("letter_id", "received_at"),
 }
-"""Landed or converted table → the columns that identify a row."""
+"""Landed or converted table → the columns that identify a row. For samples, see `conversion/again.py`."""
 
 
 TRANSACTIONS = {"notifications": landing.APP, "dead_letters": dead_letters.APP}
@@ -175,8 +175,10 @@ def _tombstones(lake: Lake, name: str) -> dict[str, bool]:
 
 def _missing(site: Site, name: str, hour: str, rows: pa.Table) -> pa.Table:
     """The rows that the table does not have. A message may have been landed again in a later hour."""
-    lake, keys = site.lake, IDENTITY[name]
-    hours = {hour}
+    lake = site.lake
+    if name == "samples":
+        return missing_rows(lake, name, hour, rows)
+    keys, hours = IDENTITY[name], {hour}
     if name == "notifications":
         moment = times.parse(f"{hour}:00")
         around = range(-site.settings.redelivery_hours, site.settings.redelivery_hours + 1)

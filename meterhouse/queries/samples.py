@@ -15,6 +15,9 @@ from meterhouse.stores.lake_faults import retried
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_ID = "coalesce(printf('%016x', v.sample_id), v.series_id || '-' || epoch_us(v.timestamp))"
+"""Of a delta, its sample_id; of a gauge or counter, its series and its time in microseconds since 1970."""
+
 
 @retried
 def samples(
@@ -28,6 +31,9 @@ def samples(
 ) -> "pa.Table":
     """A meter's samples of a half-open span, newest first, with the names of the quality rules that each breaks.
 
+    Samples of a gauge or counter with the same series, time and volume are shown once. Those with different volumes
+    share an id, and only the one that counts does not break the rule `duplicate`.
+
     Raises:
         UnknownName: no series has this meter.
     """
@@ -39,7 +45,7 @@ def samples(
         view_carried(duck, site.lake, [span], site.settings.carry_hours)
         judge(duck, site.rules, site.settings.carry_hours)
         return duck.sql(
-            "FROM (SELECT printf('%016x', sample_id) AS id, meter, p.type, unit, volume, user_id, project_id, "
+            f"FROM (SELECT {_ID} AS id, meter, p.type, unit, volume, user_id, project_id, "
             f"resource_id, source, timestamp, recorded_at, {reason_names(site.rules, 'bits')} AS reasons "
             "FROM verdicts AS v JOIN (SELECT DISTINCT series_id, meter, type, unit, user_id, project_id, resource_id, "
             "source FROM points) AS p USING (series_id)) "

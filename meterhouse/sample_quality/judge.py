@@ -6,6 +6,7 @@ from string import Template
 from meterhouse import sql_files
 from meterhouse.definitions.quality_rules import Rule, Rules
 from meterhouse.stores.duck import Connection, quoted
+from meterhouse.stores.point_identity import identified
 
 
 def judge(connection: Connection, rules: Rules, carry_hours: int) -> None:
@@ -21,7 +22,21 @@ def judge(connection: Connection, rules: Rules, carry_hours: int) -> None:
         critical=rules.critical_bits,
         carry_hours=carry_hours,
     )
+    merge_copies(connection)
     connection.execute(f"CREATE OR REPLACE TEMP TABLE verdicts AS {query}")
+
+
+def merge_copies(connection: Connection) -> None:
+    """Create the tables `crowded`, the series and times that several rows of the view `points` have, and `merged`.
+
+    See `sql/lake/merged.sql`.
+    """
+    connection.execute(
+        "CREATE OR REPLACE TEMP TABLE crowded AS "
+        "SELECT series_id, timestamp FROM points GROUP BY series_id, timestamp HAVING count(*) > 1"
+    )
+    query = Template(sql_files.read("lake/merged.sql")).substitute(points=identified("points"))
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE merged AS {query}")
 
 
 def reason_names(rules: Rules, bits: str) -> str:

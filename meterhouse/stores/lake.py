@@ -28,7 +28,7 @@ from meterhouse.private_files import make_folder
 from meterhouse.settings import Settings
 from meterhouse.stores import duck, lake_commits, lake_faults, lake_repair
 from meterhouse.stores.disk import sync
-from meterhouse.stores.lake_files import DataFile, write
+from meterhouse.stores.lake_files import PART, DataFile, write, write_part
 from meterhouse.stores.lake_statistics import has_bounds
 from meterhouse.stores.lake_tables import GROWN, LANDING_TABLES, TABLES
 from meterhouse.times import Span
@@ -284,6 +284,17 @@ class Lake:
             raise self.unreachable(name, error) from error
         self.wrote(name, *(file.path for file in files))
         return files
+
+    def write_part(self, name: str, values: Mapping[str, Any], rows: pa.Table, prefix: str = PART) -> DataFile:
+        """Write rows of one partition into one file, in their order; see `lake_files.write_part`.
+
+        Raises:
+            MeterhouseError: they cannot be written.
+        """
+        try:
+            return write_part(self.uri(name), name, values, rows, self.object_store, prefix)
+        except OSError as error:
+            raise self.unreachable(name, error) from error
 
     def written(self) -> list[Path]:
         """Files of the landing tables that were written since the last call, if the lake is a folder.
@@ -654,6 +665,29 @@ class Lake:
                         yield self._completed(name, pa.table(batch), partition)
             except (OSError, pa.ArrowException) as error:
                 raise self.file_fault(name, path, error) from error
+
+    @contextlib.contextmanager
+    def parquet(self, name: str, path: str, dictionaries: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
+        """A data file, open for reading. It is not mapped: then the memory of what was read is free at once.
+
+        Args:
+            name: the table.
+            path: the file's, as Delta has it.
+            dictionaries: text columns to read as dictionaries.
+
+        Raises:
+            Replaced: the file is no longer in the table, and was deleted.
+            Damaged: the file cannot be read.
+        """
+        try:
+            with contextlib.ExitStack() as stack:
+                source: Any = f"{self.uri(name)}/{unquote(path)}"
+                if self.storage_options:
+                    source = stack.enter_context(self.filesystem.open(source))
+                far = bool(self.storage_options)
+                yield stack.enter_context(pq.ParquetFile(source, read_dictionary=list(dictionaries), pre_buffer=far))
+        except (OSError, pa.ArrowException) as error:
+            raise self.file_fault(name, path, error) from error
 
     def _opened(self, name: str, path: str) -> Any:
         place = f"{self.uri(name)}/{unquote(path)}"

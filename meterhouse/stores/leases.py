@@ -225,6 +225,13 @@ def held(connection: Connection, prefix: str) -> dict[str, Held]:
     return found
 
 
+def holder(connection: Connection, *names: str) -> str:
+    """Who holds one of these leases now; empty text if nobody does."""
+    present = clock.present(connection)
+    rows = connection.execute(select(leases).where(leases.c.name.in_(names))).all()
+    return next((str(row.holder) for row in rows if _is_held(row, present)), FREE)
+
+
 def this_process() -> str:
     """A new holder's name for this process."""
     return f"{socket.gethostname()}:{os.getpid()}:{boot_time(os.getpid())}:{uuid.uuid4().hex[:8]}"

@@ -25,7 +25,7 @@ from meterhouse.stores.warehouse_tables import metadata, runs
 
 log = logging.getLogger(__name__)
 
-HEAD_REVISION = "0010"
+HEAD_REVISION = "0011"
 """The newest migration in `sql/migrations/versions`; a test holds the two equal."""
 
 
@@ -36,10 +36,12 @@ class Warehouse:
     Args:
         url: SQLAlchemy URL.
         lease_seconds: how long the lease of a process that died is still valid.
+        dagster_run: the run of Dagster that this process executes, if any.
     """
 
     url: str
     lease_seconds: float = 60
+    dagster_run: str | None = None
     _checked: bool = field(default=False, repr=False)
 
     @classmethod
@@ -253,5 +255,6 @@ class Warehouse:
                     ended_at=times.now(),
                     figures=json.dumps(figures, default=str),
                     sequence=following,
+                    dagster_run=self.dagster_run,
                 )
             )

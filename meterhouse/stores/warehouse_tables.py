@@ -148,6 +148,8 @@ dirty_hours = Table(
     Column("late", BigInteger, nullable=False, server_default="0"),
     Column("why", Text),
     Column("policies", Text),
+    Column("good_points", BigInteger),
+    Column("excluded_points", BigInteger),
     Index("dirty_hours_by_policies", "policies", "hour"),
     comment="Every event hour that has points; dirty while it has more marks than were judged or rolled up.",
 )
@@ -158,6 +160,21 @@ policy_meanings = Table(
     Column("fingerprint", Text, primary_key=True),
     Column("meaning", Text, nullable=False),
     comment="What the archive policies meant, by which hours were rolled up.",
+)
+
+lateness = Table(
+    "lateness",
+    metadata,
+    Column("hour", UtcTime, primary_key=True),
+    Column("meter", Text, primary_key=True),
+    Column("octave", Integer, primary_key=True),
+    Column("points", BigInteger, nullable=False),
+    Column("late", BigInteger, nullable=False),
+    Column("seconds", Float(53), nullable=False),
+    Column("max_seconds", Float(53), nullable=False),
+    Column("counted_at", UtcTime, nullable=False),
+    comment="How long after their own time points came, by event hour and meter: those of an octave came after at most "
+    "2 to the power of `octave` seconds, and after more than half of that.",
 )
 
 quality_daily = Table(
@@ -311,6 +328,7 @@ runs = Table(
     Column("ended_at", UtcTime, nullable=False),
     Column("figures", Text, nullable=False),
     Column("sequence", BigInteger, nullable=False),
+    Column("dagster_run", Text),
     Index("runs_by_step", "step", "sequence"),
     Index("runs_in_order", "sequence"),
 )

@@ -1,12 +1,13 @@
 -- Good points with each counter's increase since its previous point.
 --
--- In: points (columns of samples), carried (series_id, timestamp, volume), excluded_points (series_id, sample_id)
+-- In: points (columns of samples), carried (series_id, timestamp, volume), excluded_points (quarantine)
+-- Placeholders: the queries for points and excluded_points with their identity (point_identity.sql).
 -- After a reset, the counter started from zero, so it has grown by its new volume. The first point of a series has no
 -- increase, and neither has a point that comes more than $carry_hours hours after the one before.
 WITH good AS (
-    SELECT series_id, timestamp, sample_id, any_value(volume) AS volume, any_value(type) AS type
-    FROM points ANTI JOIN excluded_points USING (series_id, timestamp, sample_id)
-    GROUP BY series_id, timestamp, sample_id
+    SELECT series_id, timestamp, any_value(volume) AS volume, any_value(type) AS type
+    FROM ($points) ANTI JOIN ($excluded) USING (series_id, timestamp, delta_id, level)
+    GROUP BY series_id, timestamp, delta_id, level
 ),
 counters AS (
     SELECT *, CASE

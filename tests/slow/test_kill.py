@@ -46,7 +46,8 @@ MOMENTS = {
     "between quarantine and its record": "before(sample_quality, '_record')",
     "within the record of quality": "after(sample_quality, 'bulk_insert')",
     "between quality and rollups": "before(rollups, '_roll_group')",
-    "between two tiers": REPLACE.format(name="rollups", nth=2),
+    "before the rollups": REPLACE.format(name="rollups", nth=1),
+    "between marking the next hours and the rollups": "after(rollups, 'mark_dirty')",
     "between rollups and their record": "before(rollups, '_record')",
     "within the record of rollups": "after(rollups, 'bulk_insert')",
     "between the sealed file and the swap": SWAP.format(place="before", name="samples"),
@@ -80,7 +81,8 @@ PAUSES = {
     "between quarantine and its record": "before(sample_quality, '_record')",
     "between the check of a lease and its commit": "before(DeltaTable, 'create_write_transaction', nth=7)",
     "before the marks of later hours": "after(rollups, '_next_hours')",
-    "between two tiers": REPLACE.format(name="rollups", nth=2),
+    "before the rollups": REPLACE.format(name="rollups", nth=1),
+    "between marking the next hours and the rollups": "after(rollups, 'mark_dirty')",
     "between rollups and their record": "before(rollups, '_record')",
     "between the sealed file and the swap": SWAP.format(place="before", name="samples"),
     "between the swap and its manifest": "before(archive, '_record')",
@@ -131,7 +133,9 @@ def facts(site: Site) -> dict[str, Any]:
     found["ids"] = [row["message_id"] for row in rows(site, "notifications", "message_id")]
     found["samples of"] = rows(site, "samples", "sample_id, series_id, timestamp, volume::VARCHAR AS volume")
     found["events of"] = rows(site, "events", "message_id")
-    found["reasons"] = rows(site, "quarantine", "sample_id, reasons, excluded")
+    found["reasons"] = rows(
+        site, "quarantine", "series_id, timestamp, volume::VARCHAR AS volume, sample_id, reasons, excluded"
+    )
     for name, columns in (
         ("series", "series_id, first_seen, last_seen"),
         ("resources", "resource_id, first_sample_at, last_sample_at, metadata_id"),

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from builders import at, land_points, point, rows
 from reference import random_points
+from reference_points import distinct_points
 
 from meterhouse.definitions import quality_rules
 from meterhouse.definitions.quality_rules import Rule, Rules
@@ -87,8 +88,7 @@ def test_the_gate_passes_after_the_quality_step_and_finds_a_bad_point_that_it_mi
     excluded = sum(row["excluded"] for row in rows(site, "quarantine"))
     gate = check(site, hours=1000)
     assert gate.broken == 0
-    distinct = len({(p["series_id"], p["timestamp"], p["sample_id"]) for p in points})
-    assert gate.points == distinct - excluded
+    assert gate.points == len(distinct_points(points)) - excluded
 
     site.lake.table("quarantine").delete("'not_finite' = reason_names[1]")
     assert check(site, hours=1000).broken > 0

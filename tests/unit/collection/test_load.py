@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from builders import at, count, drop, notification, rows
 from conftest import OpenSite
+from reference_points import compact
 
 from meterhouse import times
 from meterhouse.catalog import catalog
@@ -76,14 +77,18 @@ def test_a_row_that_is_not_a_sample_is_a_dead_letter_with_its_line(site: Site, t
 
 
 def test_a_file_that_is_loaded_twice_counts_once_and_a_longer_one_adds_the_rest(site: Site, tmp_path: Path) -> None:
-    path = write(tmp_path / "a.csv", "timestamp,value\n2026-11-10T12:00:00.0005Z,1\n2026-11-10T12:00:00.0005Z,1\n")
-    assert load(site, [path]).known == 0
+    lines = [f"2026-11-10T12:00:00.0005Z,{value},{type}" for value in (1, 1, 2) for type in ("gauge", "delta")]
+    path = write(tmp_path / "a.csv", "\n".join(["timestamp,value,type", *lines, ""]))
     done = load(site, [path])
-    assert (done.samples, done.known) == (0, 2)
-    write(path, path.read_text() + "2026-11-10T12:00:00.0005Z,1\n2026-11-10T11:00:00Z,1\n")
+    assert (done.samples, done.known) == (5, 1), "two equal samples of a gauge are one point, two of a delta are two"
+    for stored in (lambda: None, lambda: compact(site)):
+        stored()
+        done = load(site, [path])
+        assert (done.samples, done.known) == (0, 6)
+    write(path, path.read_text() + "2026-11-10T12:00:00.0005Z,1,delta\n2026-11-10T11:00:00Z,1,gauge\n")
     done = load(site, [path])
-    assert (done.samples, done.known) == (2, 2)
-    assert count(site, "samples") == 4
+    assert (done.samples, done.known) == (2, 6)
+    assert count(site, "samples") == 7
 
 
 def test_of_several_rows_with_one_time_the_last_counts(site: Site, tmp_path: Path) -> None:
@@ -243,7 +248,7 @@ def test_a_quote_that_is_not_closed_only_rejects_its_line(site: Site, tmp_path: 
         write(tmp_path / "c.csv", "\n".join([text[0], '2026-11-10,7,s,"{', '}"', *good])),
     ]
     done = load(site, files)
-    assert done.samples == 60 + 5860 + 61
+    assert done.samples + done.known == 60 + 5860 + 61
     found = rows(site, "dead_letters", "queue, reason")
     assert {row["queue"] for row in found} == {"load:a.csv:4", "load:b.csv:4"}
     assert {row["reason"] for row in found} == {"a quote is not closed"}

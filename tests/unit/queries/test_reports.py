@@ -12,7 +12,6 @@ from builders import at, land_points, point, roll_up, rows, warehouse_rows
 from conftest import OpenSite
 
 from meterhouse.queries import report_exports, reports
-from meterhouse.rollups.step import points_by_hour
 from meterhouse.site import Site
 
 ALWAYS = (at(days=-40_000), at(days=40_000))
@@ -42,7 +41,6 @@ def test_a_report_lists_no_day_to_come(any_warehouse: Site) -> None:
     )
     roll_up(site)
     assert [(row["day"], row["project_id"], row["vcpu_hours"]) for row in usage(site)] == [(at().date(), "p1", 2.0)]
-    assert points_by_hour(site, 5) == {at(): 1}
     # What was flagged stays listed, by its own day and with the rule that says why.
     assert quality(site) == [
         (at(days=3).date(), "cpu", "future", 1),

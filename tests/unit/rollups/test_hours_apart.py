@@ -148,14 +148,14 @@ def test_rolling_up_a_few_hours_of_other_times_reads_no_file_in_between(
         land_points(site, [point(float(day), at(days=day))])
     roll_up(site)
     read: list[str] = []
-    view = Lake.view
+    parquet = Lake.parquet
 
-    def counting(lake: Lake, connection: Connection, name: str, files: list[str], *more: Any) -> None:
+    def counting(lake: Lake, name: str, path: str, **more: Any) -> Any:
         if name == "samples":
-            read.extend(files)
-        view(lake, connection, name, files, *more)
+            read.append(path)
+        return parquet(lake, name, path, **more)
 
-    monkeypatch.setattr(Lake, "view", counting)
+    monkeypatch.setattr(Lake, "parquet", counting)
     land_points(site, [point(1.0, at(days=-9000), recorded_at=at(days=6))])
     land_points(site, [point(1.0, at(days=9000), recorded_at=at(days=6))])
     roll_up(site)

@@ -5,8 +5,7 @@ from builders import at, land_points, point, roll_up
 from conftest import OpenSite
 from reference import TIERS, assert_right, assert_same, in_lake, random_points
 
-from meterhouse.catalog import mark_for_recompute, snapshot
-from meterhouse.rollups.step import points_by_hour
+from meterhouse.catalog import mark_for_recompute, points_by_hour, snapshot
 from meterhouse.sample_quality.step import judge_hours
 from meterhouse.site import Site
 
@@ -131,11 +130,34 @@ def test_a_rollup_does_not_depend_on_an_earlier_judging(open_site: OpenSite) -> 
         assert_right(site, points)
 
 
-def test_points_by_hour_counts_the_good_points_of_the_latest_hours(site: Site) -> None:
-    land_points(site, [point(1, at()), point(1, at(1)), point(2, at(hours=1)), point(float("nan"), at(hours=1))])
+def test_the_good_points_of_an_hour_are_those_of_its_last_roll_up(site: Site) -> None:
+    nan, far = float("nan"), at(hours=40)
+    land_points(site, [point(1, at()), point(1, at(1)), point(2, at(hours=1)), point(nan, at(hours=1)), point(1, far)])
+    assert points_by_hour(site, at(), far) == {}
     roll_up(site)
-    assert points_by_hour(site, 5) == {at(): 2, at(hours=1): 1}
-    assert points_by_hour(site, 1) == {at(hours=1): 1}
+    assert points_by_hour(site, at(), far) == {at(): 2, at(hours=1): 1}
+    land_points(site, [point(3, at(2)), point(nan, at(hours=2))])
+    roll_up(site)
+    assert points_by_hour(site, at(), far) == {at(): 3, at(hours=1): 1, at(hours=2): 0}
+
+
+def test_the_figures_of_a_run_are_those_of_the_hours_that_it_recomputed(site: Site) -> None:
+    nan, next_day = float("nan"), at(hours=13)
+    land_points(site, [point(n, at(n)) for n in range(5)] + [point(7, next_day), point(nan, next_day)])
+    judged, rolled = judge_hours(site), roll_up(site)
+    assert judged.days == {
+        "2026-11-10": {"hours": 1, "points": 5, "excluded": 0},
+        "2026-11-11": {"hours": 1, "points": 2, "excluded": 1},
+    }
+    assert {day: (of["hours"], of["points"], of["excluded"]) for day, of in rolled.days.items()} == {
+        "2026-11-10": (1, 5, 0),
+        "2026-11-11": (1, 1, 1),
+    }
+    assert (judged.points, judged.excluded) == (7, 1)
+    assert (rolled.points, rolled.excluded, rolled.rows) == (6, 1, sum(of["rows"] for of in rolled.days.values()))
+    land_points(site, [point(1, at(hours=2))])
+    (late,) = roll_up(site).days.items()  # the other hour of the day is not counted again
+    assert (late[0], late[1]["hours"], late[1]["points"]) == ("2026-11-10", 1, 1)
 
 
 def test_rollups_are_the_same_in_every_kind_of_site(any_site: Site) -> None:

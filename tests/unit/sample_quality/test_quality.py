@@ -11,6 +11,7 @@ import pytest
 from builders import at, land_points, point, roll_up, rows, warehouse_rows
 from conftest import OpenSite
 from reference import judged, random_points
+from reference_points import same_point
 
 from meterhouse.catalog import snapshot
 from meterhouse.definitions import quality_rules
@@ -154,16 +155,10 @@ def _verdicts(points: list[dict[str, Any]], rules: Rules | None = None) -> list[
         connection.register("points", pa.Table.from_pylist(points, schema=SAMPLES))
         connection.execute("CREATE TEMP TABLE carried (series_id BIGINT, timestamp TIMESTAMPTZ, volume DOUBLE)")
         judge(connection, rules, 48)
-        found = {
-            row[:3]: row[3]
-            for row in connection.execute("SELECT series_id, timestamp, sample_id, bits FROM verdicts").fetchall()
-        }
-    assert len(found) == len({(p["series_id"], p["timestamp"], p["sample_id"]) for p in points})
+        found = {same_point(row): row["bits"] for row in duck.arrow(connection, "FROM verdicts").to_pylist()}
+    assert len(found) == len({same_point(p) for p in points})
     names = {1 << rule.bit: rule.name for rule in rules.rules}
-    return [
-        {name for bit, name in names.items() if found[p["series_id"], p["timestamp"], p["sample_id"]] & bit}
-        for p in points
-    ]
+    return [{name for bit, name in names.items() if found[same_point(p)] & bit} for p in points]
 
 
 def test_a_point_is_in_the_future_relative_to_its_arrival() -> None:
@@ -198,11 +193,13 @@ def test_deltas_of_one_time_are_not_duplicates_but_a_repeated_sample_is_one_poin
     assert (hour["count"], hour["sum"], hour["first"], hour["last"]) == (2, 3.0, None, None)
 
 
-def test_of_a_sample_that_was_landed_twice_the_first_arrival_is_judged() -> None:
-    first = point(1.0, at(), recorded_at=at(-30), sample_id=7)
-    again = {**first, "recorded_at": at(30)}
+@pytest.mark.parametrize("type", ["gauge", "delta"])
+def test_a_point_is_in_the_future_only_if_all_its_copies_came_before_its_time(type: str) -> None:
+    first = point(1.0, at(), type=type, recorded_at=at(-30), sample_id=7)
+    again, later = {**first, "recorded_at": at(-20)}, {**first, "recorded_at": at(30)}
     for order in ([first, again], [again, first]):
         assert _verdicts(order) == [{"future"}] * 2
+        assert _verdicts([*order, later]) == _verdicts([later, *order]) == [set()] * 3
 
 
 def test_a_reset_is_flagged_and_kept(site: Site) -> None:
@@ -282,9 +279,9 @@ def test_verdicts_equal_those_of_the_reference(site: Site) -> None:
     land_points(site, points[1::2])
     judge_hours(site)
     wanted = judged(points, site.rules)
-    found = {row["sample_id"]: set(row["reason_names"]) - {"counter_reset"} for row in rows(site, "quarantine")}
-    for row in wanted.itertuples():
-        assert found.get(row.sample_id, set()) == row.reasons
+    found = {same_point(row): set(row["reason_names"]) - {"counter_reset"} for row in rows(site, "quarantine")}
+    for row in wanted.to_dict("records"):
+        assert found.get(same_point(row), set()) == row["reasons"]
     assert sum(row["excluded"] for row in rows(site, "quarantine")) == (~wanted["good"]).sum()
 
 
