@@ -34,8 +34,9 @@ def bulk_insert(connection: Connection, table: str, rows: pa.Table) -> None:
     from pyarrow import csv as arrow_csv
 
     buffer = io.BytesIO()
+    # Of a chunk without rows, pyarrow 26 writes whatever is in memory.
     arrow_csv.write_csv(
-        rows.cast(pa.schema([_postgres_field(f) for f in rows.schema])),
+        rows.cast(pa.schema([_postgres_field(f) for f in rows.schema])).combine_chunks(),
         buffer,
         arrow_csv.WriteOptions(include_header=False),
     )
