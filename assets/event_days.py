@@ -73,7 +73,7 @@ def of_days(site: Site, asset: dg.AssetKey, done: Mapping[str, Any]) -> Iterator
     shared = _of_run(site, asset, done)
     for day, of_day in done.get("days", {}).items():
         if has_partition(date.fromisoformat(day)):
-            yield day, {**shared, **_of_day(site, asset, day, of_day)}
+            yield day, {**_of_day(site, asset, day, of_day), **shared}
 
 
 def _materialized(

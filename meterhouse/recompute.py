@@ -64,7 +64,7 @@ def backfill(
 
 def _arrival_days(site: "Site", start: datetime, end: datetime) -> list[date]:
     """The days of the span on which messages arrived."""
-    from meterhouse.archive.seal import RECIPES
+    from meterhouse.archive.hours import RECIPES
 
     found = {
         date.fromisoformat(hour[:10])

@@ -284,6 +284,21 @@ def archive(day: date | None, printer: Printer) -> None:
     printer.rows(manifest(site, day))
 
 
+@click.command("compact")
+@prints("hours", "tidied", "files_before", "files", "rows", "duplicates", "bytes_before", "bytes", "left", "seconds")
+def compact_command(printer: Printer) -> None:
+    """Merge the files of arrival hours that are over, and the older ones of the running hour.
+
+    Dagster does this within minutes. If neither Dagster nor Airflow runs it, run it every few minutes.
+    """
+    from meterhouse.archive.compaction import compact
+    from meterhouse.configuration import open_checked
+
+    with progress("compacting") as update:
+        done = compact(open_checked(), progress=update)
+    printer.figures("compacted", {**vars(done), "seconds": round(done.seconds, 3)})
+
+
 @click.command()
 @click.argument("asset", type=Name("asset", assets))
 @span(to_alone=False)

@@ -38,6 +38,7 @@ def export(site: Site, name: str, day: date) -> Export:
     Raises:
         UnknownName: there is no such report.
     """
+    started = times.now()
     span = times.day_start(day), times.day_start(day) + times.DAY
     held = reports.holds_until(site, *span)
     columns = reports.columns(site, name, *span)
@@ -56,6 +57,7 @@ def export(site: Site, name: str, day: date) -> Export:
             ("json", json.dumps({"report": name, "day": str(day), "rows": rows.num_rows, **about}).encode()),
         )
     ]
+    site.warehouse.record_run("report", started, {"report": name, "day": day, "rows": rows.num_rows})
     return Export(uris, rows, held)
 
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from meterhouse.rollups.buckets import MICROS, Buckets, Tier, fold
+from meterhouse.rollups.tiers import Made, day_cadences, percentile_maps
 from meterhouse.sample_quality.reading import plain
 from meterhouse.sample_quality.series_table import CUMULATIVE, DELTA, GAUGE, Flags, Ints, Places, SeriesTable
 from meterhouse.stores.lake_tables import TIME, columns_of_files
@@ -15,10 +16,8 @@ from meterhouse.stores.lake_tables import TIME, columns_of_files
 SCHEMA = columns_of_files("rollups")
 """The columns of the table's files."""
 
-QUANTILES = (0.5, 0.95, 0.99)
-"""Of the columns p50, p95 and p99."""
-
 _DAY = Tier(86_400)
+_USUAL = ("p50", "p95", "p99")
 _COUNTS = ("count", "resets", "excluded")
 _FLOATS = ("sum", "min", "max", "sum_squares", "first", "last", "increase")
 
@@ -31,15 +30,16 @@ class Metadata:
     known: Flags
 
 
-def rows_of(made: Buckets, ids: Ints, kinds: "np.ndarray[Any, Any]", metadata: Metadata | None = None) -> pa.Table:
+def rows_of(rolled: Made, ids: Ints, kinds: "np.ndarray[Any, Any]", metadata: Metadata | None = None) -> pa.Table:
     """The rows of buckets, in their order, with the columns of the table's files.
 
     Args:
-        made: the buckets.
+        rolled: the buckets, with percentiles and cadence.
         ids: the ids of the series, by place.
         kinds: their kinds, by place.
         metadata: by bucket; None if there is none.
     """
+    made = rolled.buckets
     kind = kinds[made.place]
     none = made.count == 0
     columns: dict[str, pa.Array] = {
@@ -51,8 +51,11 @@ def rows_of(made: Buckets, ids: Ints, kinds: "np.ndarray[Any, Any]", metadata: M
         **{name: _masked(getattr(made, name), none | (kind == DELTA)) for name in ("first", "last")},
         **{name: _masked(getattr(made, name), none | (kind != CUMULATIVE)) for name in ("increase", "resets")},
         **{name: _time(getattr(made, name), none) for name in ("first_at", "last_at")},
-        **{name: _masked(values, none) for name, values in zip(("p50", "p95", "p99"), made.quantiles, strict=False)},
+        **{name: _masked(values, np.isnan(values)) for name, values in zip(_USUAL, made.quantiles, strict=False)},
+        "percentiles": percentile_maps(rolled),
     }
+    if rolled.cadence is not None:
+        columns["cadence_s"] = _masked(rolled.cadence, np.isnan(rolled.cadence))
     if metadata is not None:
         columns["metadata_id"] = pa.array(metadata.ids, mask=~metadata.known)
     missing = {field.name: pa.nulls(len(made), field.type) for field in SCHEMA if field.name not in columns}
@@ -103,7 +106,8 @@ def days_of(hourly: pa.Table, table: SeriesTable) -> pa.Table:
         column = hourly["metadata_id"].combine_chunks()
         described = ~_null(hourly, "metadata_id", order)
         metadata = last_described(np.flatnonzero(new), plain(pc.fill_null(column, 0))[order], described)
-    return rows_of(made, ids[ranked], kinds, metadata)
+    cadence = plain(hourly["cadence_s"].combine_chunks().cast(pa.float64()).fill_null(np.nan))[order]
+    return rows_of(Made(made, cadence=day_cadences(finer, cadence)), ids[ranked], kinds, metadata)
 
 
 def _buckets(hourly: pa.Table, place: Places, start: Ints, order: Ints) -> Buckets:

@@ -1,4 +1,4 @@
-"""The roll-up step: judges dirty event hours, and computes roll-ups of 5 minutes, 1 hour and 1 day.
+"""The roll-up step: judges dirty event hours, and computes roll-ups of 1 hour, 1 day and what the policies ask for.
 
 Points are read once, for verdicts and all tiers (see `sample_quality/judging.py`). What else is made of the good points
 of a series is made in `_Roller.rolled`, from each shard, in several threads; what needs many series, in `_roll_group`,
@@ -9,7 +9,7 @@ roll-ups of all tiers in one commit.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from string import Template
@@ -21,11 +21,13 @@ from sqlalchemy import bindparam, func, select, update
 
 from meterhouse import by_day, computed, sql_files, times
 from meterhouse.catalog import Snapshot, mark_dirty, snapshot_to_compute
+from meterhouse.definitions.archive_policies import Policies
 from meterhouse.errors import MeterhouseError
 from meterhouse.progress import Progress, no_progress
-from meterhouse.rollups.buckets import Buckets, Excluded, Tier, roll
+from meterhouse.rollups import policy_changes, tiers
+from meterhouse.rollups.buckets import Buckets, Excluded
 from meterhouse.rollups.made import Made, is_open
-from meterhouse.rollups.rows import QUANTILES, SCHEMA, Metadata, days_of, last_described, rows_of
+from meterhouse.rollups.rows import SCHEMA, Metadata, days_of, last_described, rows_of
 from meterhouse.sample_quality.groups import group_hours, points_by_day, present_hours
 from meterhouse.sample_quality.judging import JudgedShard, Judging, worker_threads
 from meterhouse.sample_quality.reading import Hours, plain
@@ -38,12 +40,6 @@ from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.lake_replace import replace
 from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import dirty_hours
-
-GRANULARITIES = {300: "5m", 3600: "1h", 86400: "1d"}
-"""Granularity in seconds → the name of its tier."""
-
-TIERS = [Tier(seconds, QUANTILES) for seconds in GRANULARITIES]
-FINER = [tier.seconds for tier in TIERS[:-1]]
 
 FEW_POINTS = 2_000_000
 """The rows of a day that is not over are made of all its points, percentiles too, up to about this many."""
@@ -97,7 +93,8 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
     """Roll up the dirty event hours, or those in `only`, after judging hours that are not judged yet.
 
     If the last point of a counter changes, the next hour of its series becomes dirty, because its increase starts from
-    that point. A backlog of old hours does not delay those of today: they come first, and again between its groups.
+    that point. A backlog, or a backfill of the hours in `only`, does not delay what becomes dirty meanwhile: hours of
+    today come first, and all that is dirty besides the backlog is rolled up between its groups.
 
     Raises:
         AlreadyRunning: another process is rolling up or judging.
@@ -111,8 +108,11 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
         for table in computed.TABLES:
             computed.reconcile(site, table)
         leases = _Leases(rollups, quality)
+        changed = only is None and policy_changes.outdated(site) > 0
         if only is None:
             _close_days(site)
+        if changed:
+            policy_changes.mark_outdated(site, rollups)
         rolled: set[datetime] = set()
         again: set[datetime] = set()  # became dirty by this run
 
@@ -126,6 +126,13 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
             done.hours += [hour for hour in hours if hour not in rolled]
             rolled.update(hours)
 
+        def roll_meanwhile(left: set[datetime]) -> None:
+            latest = snapshot_to_compute(site)
+            waiting = [hour for hour, state in latest.hours.items() if state.unrolled]
+            due = {*present_hours(waiting), *(hour for hour in waiting if hour not in left)}
+            for some in group_hours(site, latest.version, due):
+                roll(latest, some)
+
         @retried
         def roll_all() -> None:
             while True:
@@ -133,15 +140,17 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
                 hours = [hour for hour in hours if hour not in rolled or hour in again]
                 if not hours:
                     break
+                left = set(hours)
                 for number, group in enumerate(group_hours(site, seen.version, hours)):
                     if number:
-                        latest, waiting = dirty()
-                        if present := present_hours(waiting):
-                            roll(latest, present)
+                        roll_meanwhile(left)
                     roll(seen, group)
+                    left.difference_update(group)
                     progress(len(rolled), max(len(rolled), len(hours)))
 
         roll_all()
+        if changed:
+            policy_changes.mark_outdated(site, rollups)  # the next run takes these
         done.seconds = time.monotonic() - clock
         if done.hours:
             done.judged.seconds = done.seconds
@@ -184,16 +193,17 @@ class _Plan:
 
 def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledUp, leases: _Leases) -> list[datetime]:
     """Judge these hours and roll them up; return the other hours that became dirty."""
-    plan = _Plan.of(site, seen, hours)
+    plan, policies = _Plan.of(site, seen, hours), site.policies
+    granularities = _granularities(site, policies, plan.hours)
     with worker_threads() as threads:
-        made = Made.of(site.lake, threads, plan.hours, FINER)
+        made = Made.of(site.lake, threads, plan.hours, granularities)
         try:
             judging = Judging(site, seen.version, plan.hours, [*plan.read, *plan.context], threads)
             for day in plan.folded():
                 made.leave_open(day)
-            roller = _Roller(plan)
+            roller = _Roller(plan, tiers.Plan.of(policies, judging.table))
             for shards in judging.passes(roller.rolled):
-                for seconds in GRANULARITIES:
+                for seconds in granularities:
                     made.add(seconds, [shard[seconds] for shard in shards if seconds in shard])
             flagged = judging.flagged()
             if plan.folded():
@@ -208,7 +218,7 @@ def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledU
             raise
     replace(site.lake, "rollups", "bucket", made.parts, leases.rollups)
     hourly = pa.concat_tables([SCHEMA.empty_table(), *made.hourly])
-    _record(site, seen, plan.hours, hourly, leases.rollups)
+    _record(site, seen, plan.hours, hourly, policies, leases.rollups)
     done.judged.add(plan.hours, judging.points_by_hour(), flagged)
     done.add(plan.hours, hourly, made.rows)
     return next_hours
@@ -217,7 +227,8 @@ def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledU
 class _Roller:
     """Makes the rows of a shard: of the finer tiers for the hours of a plan, of its whole days for their days."""
 
-    def __init__(self, plan: _Plan) -> None:
+    def __init__(self, plan: _Plan, wanted: tiers.Plan) -> None:
+        self._tiers = wanted
         self._whole = [hour for hour in plan.read if hour.date() in set(plan.whole)]
         self._wanted, self._of_days = Hours(plan.hours), Hours(self._whole)
         self._at_once = self._whole == plan.hours
@@ -229,24 +240,29 @@ class _Roller:
         if self._at_once:
             if not self._all:
                 good, excluded = _within(good, excluded, self._of_days)
-            return self._rows(judged, good, excluded, TIERS)
-        rows = self._rows(judged, *_within(good, excluded, self._wanted), TIERS[:-1])
+            return self._rows(judged, good, excluded)
+        rows = self._rows(judged, *_within(good, excluded, self._wanted), days=False)
         if self._whole:
-            bare = [*(Tier(tier.seconds) for tier in TIERS[:-1]), TIERS[-1]]
-            of_days = self._rows(judged, *_within(good, excluded, self._of_days), bare)
-            rows[86400] = of_days[86400]
+            rows |= self._rows(judged, *_within(good, excluded, self._of_days), hours=False)
         return rows
 
-    @staticmethod
-    def _rows(judged: JudgedShard, good: Good, excluded: Excluded, tiers: Sequence[Tier]) -> dict[int, pa.Table]:
+    def _rows(
+        self, judged: JudgedShard, good: Good, excluded: Excluded, *, hours: bool = True, days: bool = True
+    ) -> dict[int, pa.Table]:
         described = judged.metadata(good) if len(good) else None
         rows = {}
-        for made in roll(good, excluded, tiers):
+        for made in tiers.roll(self._tiers, good, excluded, hours=hours, days=days):
             metadata = None
-            if described is not None and made.seconds >= 3600:
-                metadata = _metadata(good, made, *described)
-            rows[made.seconds] = rows_of(made, judged.table.ids, judged.table.kinds, metadata)
+            if described is not None and made.buckets.seconds >= 3600:
+                metadata = _metadata(good, made.buckets, *described)
+            rows[made.buckets.seconds] = rows_of(made, judged.table.ids, judged.table.kinds, metadata)
         return rows
+
+
+def _granularities(site: Site, policies: Policies, hours: list[datetime]) -> list[int]:
+    """Of all tiers that these hours may get, or have got by earlier policies, in seconds, the finest first."""
+    of_days = site.lake.matching("rollups", partitions={"event_day": {hour.date() for hour in hours}})
+    return sorted({*policies.granularities, *of_days["partition.granularity_s"].to_pylist()})
 
 
 def _excluded(judged: JudgedShard) -> Excluded:
@@ -322,7 +338,9 @@ def _none_later(files: pa.Table, hours: list[datetime]) -> bool:
     return number <= 0 or (number <= len(hours) and hours[number - 1] == times.hour_of(latest))
 
 
-def _record(site: Site, seen: Snapshot, hours: list[datetime], hourly: pa.Table, lease: Lease) -> None:
+def _record(
+    site: Site, seen: Snapshot, hours: list[datetime], hourly: pa.Table, policies: Policies, lease: Lease
+) -> None:
     """Note in the warehouse that these hours are rolled up. What they hold follows later: see `following.py`."""
     good, excluded = _sums(hourly, "count"), _sums(hourly, "excluded")
     with lease.begin() as connection:
@@ -332,6 +350,7 @@ def _record(site: Site, seen: Snapshot, hours: list[datetime], hourly: pa.Table,
             .values(
                 rolled_marks=bindparam("marks_seen"),
                 rolled_at=times.now(),
+                policies=policy_changes.recorded(connection, policies),
                 good_points=bindparam("good"),
                 excluded_points=bindparam("bad"),
             ),

@@ -54,11 +54,6 @@ class Plan:
             of_meter[number] = distinct[makes]
         return cls(tuple(found), of_meter[table.meters])
 
-    @property
-    def granularities(self) -> tuple[int, ...]:
-        """Of all tiers that may be made, in seconds, the finest first."""
-        return tuple(sorted({HOUR, DAY, *(seconds for policy in self.policies for seconds in policy.finer)}))
-
 
 @dataclass(frozen=True)
 class Made:
@@ -111,8 +106,7 @@ def _of_policy(policy: Policy, good: Good, excluded: Excluded, hours: bool, days
     if hours:
         for seconds in policy.finer:
             finer = made[seconds]
-            with np.errstate(invalid="ignore"):
-                holds = (policy.min_points <= 1) | (policy.min_points * cadence <= seconds)
+            holds = made_of(policy, seconds, cadence)
             kept = np.repeat(holds, np.diff(np.append(_hours(finer), len(finer))))
             yield _with_percentiles(finer, good.volume, policy.percentiles, kept)
         yield replace(_with_percentiles(hourly, good.volume, policy.percentiles), cadence=cadence)
@@ -224,6 +218,39 @@ def _mean_steps(hourly: Buckets, day: Ints, days: int) -> Floats:
     span = hourly.last_at[good[last]] - hourly.first_at[good[first]]
     found[which[steps > 0]] = _rounded(span[steps > 0] // steps[steps > 0]) / MICROS
     return found
+
+
+# -- readers ------------------------------------------------------------------------------------------------
+
+POINTS = 0
+"""In place of a granularity: read the points themselves."""
+
+
+def to_read(policy: Policy, period: int, cadence: Floats) -> Ints:
+    """From which tier the figures of periods come, for each hour of a series.
+
+    It holds for hours that were rolled up by this policy (`dirty_hours.policies`); of others read the points.
+
+    Args:
+        policy: that of the series.
+        period: in seconds, aligned to 1970, UTC.
+        cadence: of the hours, the column `cadence_s` of their hourly rows; NaN where it is null.
+
+    Returns:
+        The coarsest granularity in seconds whose rows are there and divide the period; POINTS if there is none.
+    """
+    found = np.full(len(cadence), POINTS, np.int64)
+    for tier in policy.tiers:
+        if period % tier.seconds == 0:
+            found[made_of(policy, tier.seconds, cadence)] = tier.seconds
+    return found
+
+
+def made_of(policy: Policy, seconds: int, cadence: Floats) -> Flags:
+    """Whether a tier of a policy is made, for each of these cadences in seconds, NaN for none."""
+    with np.errstate(invalid="ignore"):
+        often: Flags = policy.min_points * cadence <= seconds
+    return often | (seconds >= HOUR or policy.min_points <= 1)
 
 
 # -- rows ---------------------------------------------------------------------------------------------------

@@ -15,10 +15,12 @@ from sqlalchemy import update
 
 from meterhouse import settings as settings_module
 from meterhouse import times
+from meterhouse.archive.seal import archive
 from meterhouse.catalog import snapshot
 from meterhouse.demo.cloud import SimulatedCloud
 from meterhouse.demo.receiver import WebhookReceiver
 from meterhouse.doctor import findings_of
+from meterhouse.queries import report_exports
 from meterhouse.rollups.step import roll_up
 from meterhouse.sample_quality.step import judge_hours
 from meterhouse.settings import read_settings
@@ -265,6 +267,8 @@ def test_what_was_done_outside_dagster_is_reported_once(here: Site, instance: dg
     land_points(command, [point(2.0, at(9)), point(2.0, at(10)), point(float("nan"), at(days=-3, hours=1))])
     judge_hours(command)
     roll_up(command)
+    archive(command, at().date())
+    report_exports.export(command, "usage_by_project_and_day", at().date())
     reported = tick(within.cursor)
     made = {(event.asset_key.to_user_string(), event.partition): event.metadata for event in reported.asset_events}
     today, before = str(at().date()), str(at(days=-3).date())
@@ -273,6 +277,8 @@ def test_what_was_done_outside_dagster_is_reported_once(here: Site, instance: dg
     assert made["rollups", today]["points"].value == 3  # the hour's
     assert made["rollups", before]["excluded"].value == made["rollups", today]["excluded_of_run"].value == 1
     assert made["catalog", None]["dagster/row_count"].value == 3
+    assert made["archive", today]["dagster/row_count"].value > 0
+    assert ("usage_by_project_and_day", today) in made
     assert tick(reported.cursor).asset_events == []
 
 

@@ -48,7 +48,7 @@ def held(function):
 
 assets.archive.seal = held(assets.archive.seal)
 assets.intake.run = held(assets.intake.run)
-assets.event_days.judge_hours = held(assets.event_days.judge_hours)
+assets.event_days.roll_up = held(assets.event_days.roll_up)
 from definitions import defs
 """
 """A code location whose steps wait while there is a file `hold`."""

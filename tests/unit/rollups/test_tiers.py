@@ -196,3 +196,26 @@ def test_steps_that_are_not_punctual_give_a_cadence_in_whole_seconds() -> None:
     late = np.cumsum([0, 75_003_000, 74_996_000, 75_400_000, 80_000_000, 75_001_000])
     assert tiers.cadences(late, np.array([len(late)])).tolist() == [75.0]
     assert tiers.cadences(np.cumsum([0, 250_400, 250_300]), np.array([3])).tolist() == [0.25]
+
+
+def test_readers_take_the_coarsest_tier_that_is_there_or_the_points() -> None:
+    cadence = np.array([10.0, 15.0, 60.0, 76.0, math.nan])
+    read = {period: tiers.to_read(NAMED["fine"], period, cadence).tolist() for period in (60, 90, 300, 900, 5400, 7200)}
+    assert read == {
+        60: [60, 60, 0, 0, 0],
+        90: [0] * 5,
+        300: [300, 300, 300, 0, 0],
+        900: [300, 300, 300, 0, 0],
+        5400: [300, 300, 300, 0, 0],
+        7200: [3600] * 5,
+    }
+    assert tiers.to_read(NAMED["bare"], 300, cadence).tolist() == [0] * 5
+    assert tiers.to_read(NAMED["all"], 300, cadence).tolist() == [300] * 5
+    assert tiers.to_read(NAMED["bare"], 2 * 86400, cadence).tolist() == [86400] * 5
+
+
+@given(STEPS | st.integers(0, HOUR - 1))
+def test_a_tier_that_readers_take_is_one_that_the_policy_makes(step: int) -> None:
+    for one in NAMED.values():
+        (found,) = tiers.to_read(one, 300, np.array([step / 1e6])).tolist()
+        assert found == max((seconds for seconds in one.made(step / 1e6) if 300 % seconds == 0), default=0)
