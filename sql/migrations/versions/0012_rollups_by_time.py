@@ -13,8 +13,8 @@ from meterhouse import times
 from meterhouse.stores.warehouse_partitions import make_room
 from meterhouse.stores.warehouse_tables import Micros, UtcTime, daily, hourly
 
-revision = "0011"
-down_revision = "0010"
+revision = "0012"
+down_revision = "0011"
 
 _COLUMNS = ("count", "sum", "min", "max", "sum_squares", "first", "first_at", "last", "last_at", "increase", "resets")
 _MORE = ("p50", "p95", "p99", "excluded")
