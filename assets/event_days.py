@@ -38,8 +38,8 @@ SAMPLE_QUALITY, ROLLUPS = dg.AssetKey("sample_quality"), dg.AssetKey("rollups")
         dg.AssetSpec(
             ROLLUPS,
             deps=[SAMPLE_QUALITY],
-            description="Roll-ups of good points to 5 minutes, 1 hour and 1 day, in the lake; hours and days are also "
-            "in the warehouse.",
+            description="Roll-ups of good points to 1 hour, 1 day and what the archive policies ask for, in the lake; "
+            "hours and days are also in the warehouse.",
             group_name="rollups",
             kinds={"delta", "duckdb", "sql"},
             owners=["team:telemetry"],
