@@ -13,6 +13,7 @@ from assets.reports import usage_by_project_and_day
 from assets.resources import SiteResource
 from assets.stream import collection_keeps_up
 from sensors import jobs, schedules
+from sensors.compaction import compaction, compaction_sensor
 from sensors.dead_runs import dead_runs_sensor
 from sensors.dirty_hours import dirty_hours_sensor
 from sensors.other_runs import other_runs_sensor
@@ -31,8 +32,15 @@ defs = dg.Definitions(
         usage_by_project_and_day,
     ],
     asset_checks=[collection_keeps_up, few_points_are_flagged, health_checks],
-    jobs=[*jobs.ALL, upkeep],
-    sensors=[stream_sensor, dirty_hours_sensor, webhook_sensor, dead_runs_sensor, other_runs_sensor],
+    jobs=[*jobs.ALL, compaction, upkeep],
+    sensors=[
+        stream_sensor,
+        dirty_hours_sensor,
+        webhook_sensor,
+        dead_runs_sensor,
+        other_runs_sensor,
+        compaction_sensor,
+    ],
     schedules=schedules.ALL,
     resources={"site": SiteResource()},
     executor=executor,

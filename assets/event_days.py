@@ -51,10 +51,13 @@ SAMPLE_QUALITY, ROLLUPS = dg.AssetKey("sample_quality"), dg.AssetKey("rollups")
 def event_days(context: dg.AssetExecutionContext, site: SiteResource) -> Iterator[dg.MaterializeResult[None]]:
     here, wanted = site.get(), context.selected_asset_keys
     hours = hours_to_do(context, here, "sample_quality" if SAMPLE_QUALITY in wanted else "rollups")
-    if SAMPLE_QUALITY in wanted:
+    if ROLLUPS not in wanted:
         yield from _materialized(context, SAMPLE_QUALITY, here, vars(judge_hours(here, hours)))
-    if ROLLUPS in wanted:
-        yield from _materialized(context, ROLLUPS, here, vars(roll_up(here, hours)))
+        return
+    rolled = roll_up(here, hours)  # judges in the same pass
+    if SAMPLE_QUALITY in wanted:
+        yield from _materialized(context, SAMPLE_QUALITY, here, vars(rolled.judged))
+    yield from _materialized(context, ROLLUPS, here, vars(rolled))
 
 
 def of_days(site: Site, asset: dg.AssetKey, done: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -68,7 +71,7 @@ def of_days(site: Site, asset: dg.AssetKey, done: Mapping[str, Any]) -> Iterator
     shared = _of_run(site, asset, done)
     for day, of_day in done.get("days", {}).items():
         if has_partition(date.fromisoformat(day)):
-            yield day, {**shared, **_of_day(site, asset, day, of_day)}
+            yield day, {**_of_day(site, asset, day, of_day), **shared}
 
 
 def _materialized(

@@ -4,8 +4,8 @@
 
 `volumes` is a file of NumPy: a row for each series, a column for each minute. All columns but the last are posted in
 one batch straight into the incoming driver, which is Gnocchi's fastest way in, and aggregated by metricd with two
-workers; then the last column, one point on each series. The clock of an aggregation runs from the first measure that
-the workers took away until there is none left, so that their start and their waits do not count.
+workers; then the last column, one point on each series, while they run. The clock of the first runs from the first
+batch that the workers have taken away, so that their start does not count; that of the second from its posting.
 
 On stdout: a JSON object for each of the two: `what`, `points`, `posted` (seconds), `seconds` and `cpu` (seconds, of
 metricd's processes; PostgreSQL's do not count); and the `bytes` of the aggregates at the end.
@@ -71,26 +71,17 @@ def size(folder):
     return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
 
 
-def drained(inc, metricd, whole):
-    """Wait until metricd has taken all; return its seconds and CPU seconds from the first one on."""
+def drained(inc, metricd, wanted):
+    """Wait until no more than so many batches wait; return the clock and metricd's CPU seconds at that moment."""
     end = time.monotonic() + PATIENCE
-    while pending(inc) == whole:
-        check(metricd, end)
-        before, clock = cpu(metricd.pid), time.perf_counter()
-        time.sleep(0.05)
-    while pending(inc):
-        check(metricd, end)
+    while pending(inc) > wanted:
+        if metricd.poll() is not None:
+            raise SystemExit(f"gnocchi-metricd ended with {metricd.returncode}")
+        if time.monotonic() > end:
+            raise SystemExit(f"gnocchi-metricd has not aggregated everything within {PATIENCE} s")
         time.sleep(0.05)
     # A sack's batches are deleted after the aggregates are stored, so this is the end of the work.
-    return time.perf_counter() - clock, cpu(metricd.pid) - before
-
-
-def check(metricd, end):
-    """Raise if metricd has ended, or takes too long."""
-    if metricd.poll() is not None:
-        raise SystemExit(f"gnocchi-metricd ended with {metricd.returncode}")
-    if time.monotonic() > end:
-        raise SystemExit(f"gnocchi-metricd has not aggregated everything within {PATIENCE} s")
+    return time.perf_counter(), cpu(metricd.pid)
 
 
 def post(inc, metrics, volumes, moments):
@@ -125,18 +116,20 @@ def main(job):
         [str(Path(sys.executable).with_name("gnocchi-metricd")), "--config-file", str(config)], stdout=log, stderr=log
     )
     try:
-        seconds, used = drained(inc, metricd, len(metrics))
-        report("day", volumes[:, :-1].size, posted, seconds, used, size(folder / "storage"))
+        began = drained(inc, metricd, len(metrics) - 1)
+        report("day", volumes[:, :-1].size, posted, began, drained(inc, metricd, 0), folder)
+        began = time.perf_counter(), cpu(metricd.pid)
         posted = post(inc, metrics, volumes[:, -1:], moments[-1:])
-        seconds, used = drained(inc, metricd, len(metrics))
-        report("live", len(metrics), posted, seconds, used, size(folder / "storage"))
+        report("live", len(metrics), posted, began, drained(inc, metricd, 0), folder)
     finally:
         metricd.terminate()
         metricd.wait()
 
 
-def report(what, points, posted, seconds, used, stored):
+def report(what, points, posted, began, ended, folder):
     """Print one line of the result."""
+    seconds, used = (last - first for first, last in zip(began, ended, strict=True))
+    stored = size(folder / "storage")
     line = {"what": what, "points": points, "posted": posted, "seconds": seconds, "cpu": used, "bytes": stored}
     print(json.dumps(line), flush=True)
 

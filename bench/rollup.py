@@ -4,7 +4,7 @@
 
 Parts, in this order:
 
-- day: a day of points of 10,000 series, as landed and as compacted; the compaction; what follows in the warehouse.
+- day: a day of points of 10,000 series, as landed and as compacted; the compaction; the warehouse that follows.
 - live: one new point on each of 100,000 series while their hour is 59/60 full: landed, catalogued, rolled up.
 - size: the cost of days of 1, 10 and 100 million points.
 - gnocchi: Gnocchi 4.7 with a PostgreSQL indexer, files and the policy `medium`, two workers.
@@ -40,9 +40,10 @@ from _points import DAY_MINUTES, Fleet, land
 
 from meterhouse import history, times
 from meterhouse.catalog import FOLLOWER, TABLE, catalog, lock_catalog, mark_dirty
-from meterhouse.rollups.step import GRANULARITIES, roll_up
+from meterhouse.rollups.step import roll_up
 from meterhouse.settings import read_settings
 from meterhouse.site import Site
+from meterhouse.stores.warehouse_tables import resources
 from meterhouse.stores.warehouse_tables import series as series_table
 
 DAY = datetime(2026, 11, 1, tzinfo=UTC)
@@ -85,9 +86,9 @@ QUICK = Sizes(
 # -- what is measured, each in a process of its own ----------------------------------------------------------------
 
 
-def opened(home: Path) -> Site:
+def opened(home: Path, warehouse_url: str = "") -> Site:
     """The site in a folder, with its tables open, so that nothing of the set-up counts."""
-    site = Site.open(read_settings(home=home))
+    site = Site.open(read_settings(home=home, warehouse_url=warehouse_url))
     for table in ("samples", "rollups", "quarantine"):
         site.lake.table(table)
     return site
@@ -116,16 +117,15 @@ def take_rest(clock: Clock, home: Path, hours: list[datetime]) -> None:
 
 
 def group_by(clock: Clock, home: Path, start: datetime, end: datetime) -> None:
-    """The floor, over the files that hold points of this time."""
+    """The floor, over the files that hold points of this time, and no others."""
     site = opened(home)
     with site.lake.connect() as duck, clock:
         site.lake.view(duck, "samples", site.lake.files("samples", overlapping=("timestamp", [(start, end)])))
-        for seconds in GRANULARITIES:
+        for seconds in (300, 3_600, 86_400):
             duck.execute(
                 "CREATE OR REPLACE TEMP TABLE made AS "
                 f"SELECT series_id, epoch_us(timestamp) // {seconds * MICROS} AS bucket, "
-                "count(*), sum(volume), min(volume), max(volume), sum(volume * volume) FROM samples "
-                f"WHERE timestamp >= '{times.text(start)}' AND timestamp < '{times.text(end)}' GROUP BY ALL"
+                "count(*), sum(volume), min(volume), max(volume), sum(volume * volume) FROM samples GROUP BY ALL"
             )
 
 
@@ -134,6 +134,31 @@ def roll(clock: Clock, home: Path, now: datetime | None = None) -> dict[str, Any
     site = opened(home)
     with mock.patch.object(times, "now", (lambda: now) if now else times.now), clock:
         return vars(roll_up(site))
+
+
+def compacted(clock: Clock, home: Path) -> int:
+    """Compact all arrival hours; return how many rows that were."""
+    from meterhouse.archive.compaction import compact
+
+    site = opened(home)
+    with clock:
+        return compact(site).rows
+
+
+def followed(clock: Clock, home: Path, warehouse_url: str = "") -> int:
+    """Bring the lake's roll-ups to the warehouse; return how many rows that were."""
+    from meterhouse.rollups.following import follow
+
+    site = opened(home, warehouse_url)
+    with clock:
+        return follow(site).rows
+
+
+def take_series(clock: Clock, home: Path, warehouse_url: str) -> None:
+    """Give another warehouse the series and resources of a site's own one."""
+    with opened(home).warehouse.read() as own, opened(home, warehouse_url).warehouse.engine.begin() as other:
+        for table in (series_table, resources):
+            other.execute(table.insert(), [dict(row) for row in own.execute(table.select()).mappings()])
 
 
 def live_point(clock: Clock, home: Path, fleet: Fleet, first: datetime, minute: int) -> None:
@@ -264,6 +289,50 @@ def day(sizes: Sizes) -> None:
         line("judge and roll up, landed files", points, ours, floor)
         note_bytes("landed", landed, "samples", points)
         note_bytes("roll-ups, all tiers", spare, "rollups", points)
+        compaction(sizes, place, points)
+        following(spare)
+
+
+def compaction(sizes: Sizes, place: Path, points: int) -> None:
+    """The day's files compacted, and rolled up from these."""
+    packed, spare = copied(place / "landed", place / "packed"), place / "packed-spare"
+    title("The same day, compacted")
+    line("compact", points, measured(compacted, packed))
+    floor, ours = in_turn(packed, spare, sizes.rounds, DAY, DAY + times.DAY)
+    line("floor: three bare GROUP BYs, compacted files", points, floor)
+    line("judge and roll up, compacted files", points, ours, floor)
+    note_bytes("compacted", packed, "samples", points)
+    fleet, uneven = Fleet(sizes.series // 5, uneven=True), place / "uneven"
+    points = filled(uneven, fleet, DAY, list(range(DAY_MINUTES)), sizes.at_once)
+    measured(compacted, uneven)
+    note_bytes("compacted, uneven counters", uneven, "samples", points)
+
+
+def following(home: Path) -> None:
+    """The day's hourly and daily roll-ups, written to the warehouse."""
+    title("The warehouse follows the day's roll-ups (rows of 1 h and 1 d in place of points)")
+    if server := os.environ.get(SERVERS["gnocchi"]):
+        with database(server) as url:
+            measured(take_series, home, url)
+            cost = measured(followed, home, url)
+            line("PostgreSQL (without the server's CPU)", cost.answer, cost)
+    cost = measured(followed, home)
+    line("SQLite", cost.answer, cost)
+
+
+@contextmanager
+def database(server: str) -> Iterator[str]:
+    """The URL of a new database of a PostgreSQL server, for a while."""
+    from psycopg import connect
+
+    name = "meterhouse_bench"
+    with connect(server.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        connection.execute(f"CREATE DATABASE {name}")
+        try:
+            yield f"{server.rpartition('/')[0]}/{name}"
+        finally:
+            connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
 def live(sizes: Sizes) -> None:
@@ -274,7 +343,10 @@ def live(sizes: Sizes) -> None:
     now = first + timedelta(minutes=minute, seconds=20)
     before = [*range(0, full, 10), *range(full, minute)]
     with folder() as home:
-        filled(home, fleet, first, before, 45)
+        filled(home, fleet, first, before[:-14], 45)
+        measured(compacted, home)  # files as tidying leaves them
+        measured(land_hours, home, fleet, first, before[-14:], 1)
+        measured(take_rest, home, [LIVE_HOUR])
         measured(roll, home, now - timedelta(minutes=1))
         title(
             f"One new point on each of {sizes.live_series:,} series, their hour 59/60 full, {sizes.live_hours} h before"
@@ -288,6 +360,8 @@ def live(sizes: Sizes) -> None:
         for name, cost in (("land", landing), ("catalog", catalogued), ("judge and roll up", ours)):
             line(name, fleet.series, cost, floor)
         line("all three", fleet.series, total, floor)
+        cost = measured(followed, home)
+        line("the warehouse follows (SQLite)", cost.answer, cost)
 
 
 def size(sizes: Sizes) -> None:
@@ -366,7 +440,7 @@ def main(arguments: list[str]) -> None:
             continue
         try:
             PARTS[part](sizes)
-        except (RuntimeError, subprocess.CalledProcessError) as error:
+        except (ImportError, RuntimeError, subprocess.CalledProcessError) as error:
             print(f"\n{part}: not measured: {error}")
 
 

@@ -691,7 +691,7 @@ _MEANINGS = {
     "holder": "host, pid, start time and a random part; empty if nobody runs the step",
     "generation": "how often the lease was taken; a process that lost it writes nothing more",
     "figures": "JSON: what the step did",
-    "step": "collect, convert, catalog, sample_quality, rollups or archive",
+    "step": "collect, convert, catalog, sample_quality, rollups, archive, report or upkeep",
 }
 _OWN_MEANINGS = {
     ("alarms", "name"): "unique name",

@@ -39,7 +39,6 @@ def backfill(
     from meterhouse.catalog import hours_with_points, mark_for_recompute
     from meterhouse.queries import report_exports
     from meterhouse.rollups.step import roll_up
-    from meterhouse.sample_quality.step import judge_hours
 
     if asset not in assets():
         raise UnknownKeyword("asset", asset, assets())
@@ -49,9 +48,8 @@ def backfill(
     days = _arrival_days(site, start, end) if asset == "archive" else sorted({hour.date() for hour in hours})
     if asset in ("sample_quality", "rollups"):
         marked = mark_for_recompute(site, "rollups" if asset == "rollups" else "sample_quality", hours, why)
-        judged = judge_hours(site, hours, progress=progress)
         rolled = roll_up(site, hours, progress=progress)
-        return {"hours": marked, "points": rolled.points, "excluded": judged.excluded, "rollups": rolled.rows}
+        return {"hours": marked, "points": rolled.points, "excluded": rolled.judged.excluded, "rollups": rolled.rows}
     rows = 0
     for number, day in enumerate(days, 1):
         if asset == "archive":
@@ -64,7 +62,7 @@ def backfill(
 
 def _arrival_days(site: "Site", start: datetime, end: datetime) -> list[date]:
     """The days of the span on which messages arrived."""
-    from meterhouse.archive.seal import RECIPES
+    from meterhouse.archive.hours import RECIPES
 
     found = {
         date.fromisoformat(hour[:10])

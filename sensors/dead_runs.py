@@ -22,6 +22,8 @@ STATUS = dg.DagsterRunStatus
 WORKING = {STATUS.STARTED, STATUS.CANCELING}
 PATIENCE = timedelta(seconds=30)
 """Shortest time without a sign of life that ends a run: several attempts of a process to take its lease."""
+EVENT = timedelta(seconds=2)
+"""What the writing of one event may take on a machine that is busy."""
 GRPC_INFO = ".dagster/grpc_info"
 """Run tag in which Dagster's default launcher names the code server that starts the run's process."""
 
@@ -112,7 +114,7 @@ def end_dead_runs(
             continue
         text, certain = found
         since = min(doubted.get(run.run_id, present), present)
-        if not certain and present - since < patience:
+        if not certain and present - since < patience + _writing(instance, run):
             still[run.run_id] = since
         elif _end(instance, run, text):
             ended.append(f"{run.job_name} {run.run_id[:8]}: {text}")
@@ -120,6 +122,13 @@ def end_dead_runs(
     over = [run_id for run_id, beat in beats.items() if run_id not in active and (beat.died or beat.silent)]
     heartbeats.remove(site.warehouse, over)
     return ended, still
+
+
+def _writing(instance: dg.DagsterInstance, run: dg.DagsterRun) -> timedelta:
+    """How long the events may take that Dagster writes, several for each partition, before it queues a run."""
+    if run.status != STATUS.NOT_STARTED:
+        return timedelta(0)
+    return len(instance.get_records_for_run(run.run_id).records) * EVENT
 
 
 def _location(run: dg.DagsterRun) -> str | None:

@@ -7,6 +7,7 @@ from assets.resources import SiteResource
 from assets.runs import DIRTY
 from meterhouse import times
 from meterhouse.catalog import snapshot
+from meterhouse.rollups.policy_changes import outdated
 from meterhouse.stores import leases
 from sensors.active_runs import is_running
 from sensors.jobs import recompute
@@ -21,7 +22,7 @@ from sensors.jobs import recompute
 def dirty_hours_sensor(context: dg.SensorEvaluationContext, site: SiteResource) -> dg.SkipReason | dg.RunRequest:
     here = site.get()
     dirty = snapshot(here).hours
-    if not dirty:
+    if not dirty and not outdated(here):
         return dg.SkipReason("no event hour is dirty")
     if is_running(context, recompute.name):
         return dg.SkipReason("a run of recompute is already running")

@@ -16,6 +16,7 @@ from assets.archive import archive
 from assets.event_days import ROLLUPS, SAMPLE_QUALITY, of_days
 from assets.intake import CATALOG, EVENTS, NOTIFICATIONS, SAMPLES
 from assets.partitions import has_partition
+from assets.reports import usage_by_project_and_day
 from assets.resources import SiteResource
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import runs
@@ -54,6 +55,12 @@ def _of_archive(site: Site, done: Mapping[str, Any]) -> Events:
         yield archive.key, done["day"], {"dagster/row_count": done["rows"], "bytes": done["bytes"]}
 
 
+def _of_report(site: Site, done: Mapping[str, Any]) -> Events:
+    asset = usage_by_project_and_day.key
+    if done["report"] == asset.to_user_string() and has_partition(date.fromisoformat(done["day"])):
+        yield asset, done["day"], {"dagster/row_count": done["rows"]}
+
+
 STEPS: dict[str, Callable[[Site, Mapping[str, Any]], Events]] = {
     "collect": _of_collect,
     "convert": _of_convert,
@@ -61,6 +68,7 @@ STEPS: dict[str, Callable[[Site, Mapping[str, Any]], Events]] = {
     "sample_quality": _of_days(SAMPLE_QUALITY),
     "rollups": _of_days(ROLLUPS),
     "archive": _of_archive,
+    "report": _of_report,
 }
 """Step → the events of what it did."""
 

@@ -115,7 +115,21 @@ def rollups(points: list[dict[str, Any]], rules: Rules, seconds: int, carry_hour
     empty: dict[str, Any] = dict.fromkeys(name for name in COLUMNS[3:-1])
     for (series_id, start), group in bad.groupby(["series_id", bucket(bad["timestamp"])]) if len(bad) else ():
         answer.setdefault((series_id, start), {"count": 0, **empty})["excluded"] = len(group)
-    return [{"series_id": key[0], "bucket": key[1], **answer[key]} for key in sorted(answer)]
+    kept = sorted(answer)
+    if seconds < 3600:
+        often = often_enough(good, seconds)
+        kept = [key for key in kept if (key[0], key[1].floor("h")) in often]
+    return [{"series_id": key[0], "bucket": key[1], **answer[key]} for key in kept]
+
+
+def often_enough(good: pd.DataFrame, seconds: int) -> set[tuple[int, Any]]:
+    """The series and hours whose good points come so often that a bucket holds four: by the shipped archive policy."""
+    found = set()
+    for (series_id, hour), times_of in good.groupby(["series_id", good["timestamp"].dt.floor("h")])["timestamp"]:
+        steps = sorted(step.total_seconds() for step in times_of.diff().iloc[1:])
+        if steps and 4 * round(steps[(len(steps) - 1) // 2]) <= seconds:
+            found.add((series_id, hour))
+    return found
 
 
 def in_lake(site: Site, seconds: int) -> list[dict[str, Any]]:
@@ -162,9 +176,10 @@ def random_points(seed: int, hours: int = 60) -> list[dict[str, Any]]:
         kind = ("gauge", "delta", "cumulative")[number % 3]
         meter = ("cpu_util", "requests", "cpu")[number % 3]
         counter = 0.0
-        minute = rng.uniform(0, 30)
+        minute, often = rng.uniform(0, 30), 0
         while minute < hours * 60:
-            minute += rng.choice([5, 5, 5, 7, 31, 100, 400])
+            often = max(often - 1, 0) if often else rng.choice([0] * 9 + [12])
+            minute += 1 if often else rng.choice([5, 5, 5, 7, 31, 100, 400])
             if rng.random() < 0.03:
                 minute += rng.uniform(600, 1500)
             counter = rng.uniform(0, 5) if rng.random() < 0.08 else counter + rng.uniform(0, 50)

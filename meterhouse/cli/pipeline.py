@@ -235,22 +235,19 @@ def rollup(printer: Printer) -> None:
     from meterhouse.catalog import catalog
     from meterhouse.configuration import open_checked
     from meterhouse.rollups.step import roll_up
-    from meterhouse.sample_quality.step import judge_hours
 
     site = open_checked()
     with progress("cataloging"):
         catalog(site)
-    with progress("judging hours") as update:
-        judged = judge_hours(site, progress=update)
-    with progress("rolling up hours") as update:
+    with progress("judging and rolling up hours") as update:
         rolled = roll_up(site, progress=update)
     done = {
         "hours": len(rolled.hours),
-        "points_judged": judged.points,
-        "excluded": judged.excluded,
-        "flagged": dict(judged.flagged),
+        "points_judged": rolled.judged.points,
+        "excluded": rolled.judged.excluded,
+        "flagged": dict(rolled.judged.flagged),
         "rollups": rolled.rows,
-        "seconds": round(judged.seconds + rolled.seconds, 3),
+        "seconds": round(rolled.seconds, 3),
     }
     printer.figures("rolled up", done)
 
@@ -280,6 +277,21 @@ def archive(day: date | None, printer: Printer) -> None:
         f"deleted {done.deleted_files} replaced files, {done.seconds:.1f} s"
     )
     printer.rows(manifest(site, day))
+
+
+@click.command("compact")
+@prints("hours", "tidied", "files_before", "files", "rows", "duplicates", "bytes_before", "bytes", "left", "seconds")
+def compact_command(printer: Printer) -> None:
+    """Merge the files of arrival hours that are over, and the older ones of the running hour.
+
+    Dagster does this within minutes. If neither Dagster nor Airflow runs it, run it every few minutes.
+    """
+    from meterhouse.archive.compaction import compact
+    from meterhouse.configuration import open_checked
+
+    with progress("compacting") as update:
+        done = compact(open_checked(), progress=update)
+    printer.figures("compacted", {**vars(done), "seconds": round(done.seconds, 3)})
 
 
 @click.command()

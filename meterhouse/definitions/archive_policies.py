@@ -11,7 +11,7 @@ left out and reported, and its meters get the next rule's or the default policy.
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -163,6 +163,12 @@ class Policies:
         return self.of(meter).warehouse
 
     @property
+    def granularities(self) -> frozenset[int]:
+        """Of all tiers that any meter may get, in seconds."""
+        used = {self.default, *(rule.policy for rule in self.rules)}
+        return frozenset(tier.seconds for name in used for tier in self.named[name].tiers)
+
+    @property
     def meaning(self) -> str:
         """All that decides on rows, as JSON text that `meanings` reads."""
         rules = [[rule.glob, self.named[rule.policy].meaning] for rule in self.rules]
@@ -174,16 +180,19 @@ class Policies:
         return hashlib.sha256(self.meaning.encode()).hexdigest()[:16]
 
 
-def meaning_of(meaning: str, meter: str) -> dict[str, Any]:
-    """What policies of this meaning, which may be of the past, said of a meter.
+def meanings(meaning: str) -> Callable[[str], dict[str, Any]]:
+    """What policies of the past said of a meter, by its name; compare it with `Policy.meaning`.
 
     Args:
-        meaning: from `Policies.meaning`.
-        meter: its name.
+        meaning: what `Policies.meaning` was.
     """
     content = json.loads(meaning)
-    found: dict[str, Any] = content["default"]
-    return next((each for glob, each in content["rules"] if fnmatchcase(meter, glob)), found)
+
+    def of(meter: str) -> dict[str, Any]:
+        default: dict[str, Any] = content["default"]
+        return next((each for glob, each in content["rules"] if fnmatchcase(meter, glob)), default)
+
+    return of
 
 
 def load(config_dir: Path | None) -> Policies:

@@ -31,6 +31,7 @@ CHECKS = (
     Check("audits", audits, needs=WAREHOUSE + LAKE),
     Check("definition paths", intake.definition_paths, needs=WAREHOUSE),
     Check("dirty hours", steps.dirty, needs=WAREHOUSE),
+    Check("policy changes", steps.policy_changes, needs=WAREHOUSE),
     Check("runs", steps.steps, needs=WAREHOUSE),
     Check("evaluations", steps.evaluations, needs=WAREHOUSE),
     Check("deliveries", steps.outbox, needs=WAREHOUSE),

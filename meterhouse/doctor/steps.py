@@ -9,6 +9,7 @@ from sqlalchemy import Select, func, or_, select
 
 from meterhouse import times
 from meterhouse.doctor.findings import Finding, age
+from meterhouse.rollups.policy_changes import outdated
 from meterhouse.site import Site
 from meterhouse.stores.heartbeats import PREFIX, heartbeats
 from meterhouse.stores.lake_statistics import lacking
@@ -54,6 +55,17 @@ def dirty(site: Site) -> Iterator[Finding]:
     else:
         to_do = "see that Dagster's daemon and `dirty_hours_sensor` run, or run `meterhouse rollup`"
         yield Finding("dirty hours", "warning", said, to_do)
+
+
+def policy_changes(site: Site) -> Iterator[Finding]:
+    """Whether event hours were rolled up by archive policies of the past."""
+    hours = outdated(site)
+    if not hours:
+        yield Finding("policy changes", "ok", "no event hour waits for changed archive policies")
+        return
+    said = "1 event hour was" if hours == 1 else f"{hours} event hours were"
+    to_do = "the next roll-ups recompute those that the change concerns"
+    yield Finding("policy changes", "ok", f"{said} rolled up by earlier archive policies", to_do)
 
 
 def steps(site: Site) -> Iterator[Finding]:

@@ -28,6 +28,7 @@ def export(site: Site, name: str, day: date) -> Export:
     Raises:
         UnknownName: there is no such report.
     """
+    started = times.now()
     columns = reports.columns(site, name, times.day_start(day), times.day_start(day) + times.DAY)
     rows = pa.table(
         {name: pa.array(values, pa.date32() if name == "day" else None) for name, values in columns.items()}
@@ -39,6 +40,7 @@ def export(site: Site, name: str, day: date) -> Export:
         site.lake.put(f"exports/{name}/{day}.{ending}", content.getvalue())
         for ending, content in (("parquet", as_parquet), ("csv", as_csv))
     ]
+    site.warehouse.record_run("report", started, {"report": name, "day": day, "rows": rows.num_rows})
     return Export(uris, rows)
 
 

@@ -93,7 +93,7 @@ def roll(good: Good, excluded: Excluded, tiers: Sequence[Tier]) -> list[Buckets]
         if finer is None or tier.seconds % finer.seconds:
             finer, starts = _from_points(good, tier)
         else:
-            runs = _runs(finer.place, finer.start // (tier.seconds * MICROS))
+            runs = run_starts(finer.place, finer.start // (tier.seconds * MICROS))
             finer, starts = _folded(finer, runs, tier), starts[runs]
         finer = replace(finer, quantiles=tuple(quantiles(good.volume, starts, finer.count, tier.quantiles)))
         made.append(_with_excluded(finer, excluded))
@@ -102,8 +102,8 @@ def roll(good: Good, excluded: Excluded, tiers: Sequence[Tier]) -> list[Buckets]
 
 def fold(finer: Buckets, tier: Tier) -> Buckets:
     """The buckets of a coarser tier, made of all finer ones, which are in order; without quantiles."""
-    good = finer if finer.count.all() else _some(finer, finer.count > 0)
-    folded = _folded(good, _runs(good.place, good.start // (tier.seconds * MICROS)), tier)
+    good = finer if finer.count.all() else chosen(finer, finer.count > 0)
+    folded = _folded(good, run_starts(good.place, good.start // (tier.seconds * MICROS)), tier)
     some = np.flatnonzero(finer.excluded)
     return _with_excluded(folded, Excluded(finer.place[some], finer.start[some]), finer.excluded[some])
 
@@ -112,7 +112,7 @@ def _from_points(good: Good, tier: Tier) -> tuple[Buckets, Ints]:
     """The buckets of points, and where each begins."""
     span = tier.seconds * MICROS
     numbers = good.time // span
-    starts = _runs(good.place, numbers)
+    starts = run_starts(good.place, numbers)
     count = np.diff(np.append(starts, len(good)))
     ends = starts + count - 1
     volume = good.volume
@@ -144,7 +144,7 @@ def _folded(finer: Buckets, runs: Ints, tier: Tier) -> Buckets:
     """The buckets of runs of finer ones, all of which have points."""
     span = tier.seconds * MICROS
     if not len(runs):
-        return replace(_some(finer, np.zeros(len(finer), np.bool_)), seconds=tier.seconds, quantiles=())
+        return replace(chosen(finer, np.zeros(len(finer), np.bool_)), seconds=tier.seconds, quantiles=())
     ends = np.append(runs[1:], len(finer)) - 1
     return Buckets(
         tier.seconds,
@@ -165,7 +165,7 @@ def _folded(finer: Buckets, runs: Ints, tier: Tier) -> Buckets:
     )
 
 
-def _runs(place: Places, number: Ints) -> Ints:
+def run_starts(place: Places, number: Ints) -> Ints:
     """Where each run of equal place and number begins."""
     new = np.empty(len(place), np.bool_)
     new[:1] = True
@@ -186,7 +186,7 @@ def _with_excluded(made: Buckets, excluded: Excluded, counts: Ints | None = None
     starts = excluded.time // span * span
     order = np.lexsort((starts, excluded.place))
     place, start = excluded.place[order], starts[order]
-    runs = _runs(place, start)
+    runs = run_starts(place, start)
     number = np.ones(len(order), np.int64) if counts is None else counts[order]
     number, place, start = np.add.reduceat(number, runs), place[runs], start[runs]
     # Both are in order: after a merge, an excluded bucket comes right behind the bucket of its place and time.
@@ -221,7 +221,7 @@ def _inserted(made: Buckets, place: Places, start: Ints, excluded: Ints) -> Buck
     return _mapped(made, joined)
 
 
-def _some(made: Buckets, keep: Flags) -> Buckets:
+def chosen(made: Buckets, keep: Flags) -> Buckets:
     """Those of the buckets for which `keep` is true."""
     return _mapped(made, lambda name, column: column[keep])
 

@@ -7,23 +7,14 @@ So the hour of that point is marked, and the next roll-up reads the metadata fro
 """
 
 from datetime import date, datetime, timedelta
-from string import Template
 
 import pyarrow as pa
 from sqlalchemy import Connection, TextClause, bindparam, text, update
 
 from meterhouse import sql_files, times
 from meterhouse.catalog import lock_catalog
-from meterhouse.stores import duck
 from meterhouse.stores.bulk import bulk_insert
-from meterhouse.stores.point_identity import identified
 from meterhouse.stores.warehouse_tables import UtcTime, dirty_hours
-
-
-def seen_in_days(connection: duck.Connection) -> pa.Table:
-    """The first and last good point of each series in the days that are rolled up; see `sql/lake/seen.sql`."""
-    query = Template(sql_files.read("lake/seen.sql"))
-    return duck.arrow(connection, query.substitute(points=identified("points"), excluded=identified("excluded_points")))
 
 
 def note_series(connection: Connection, days: list[date]) -> None:
@@ -45,7 +36,7 @@ def record_seen(connection: Connection, seen: pa.Table, days: list[date]) -> lis
 
     Args:
         connection: the warehouse, in a transaction.
-        seen: from `seen_in_days`.
+        seen: series_id, first_at, last_at, metadata_id; times are null if a series has excluded points only.
         days: the days that were rolled up.
 
     Returns:

@@ -1,47 +1,59 @@
-"""The roll-up step: computes roll-ups of 5 minutes, 1 hour and 1 day from the good points of dirty event hours.
+"""The roll-up step: judges dirty event hours, and computes roll-ups of 1 hour, 1 day and what the policies ask for.
 
-The roll-ups go to the lake, the hourly and daily ones also to the warehouse, with what the good points say about series
-and resources. A run replaces whole hours and their days, so a second run changes nothing.
+Points are read once, for verdicts and all tiers (see `sample_quality/judging.py`). What else is made of the good points
+of a series is made in `_Roller.rolled`, from each shard, in several threads; what needs many series, in `_roll_group`,
+from the rows of all shards, before anything is stored.
+
+A run replaces whole hours and their days, so a second run changes nothing. First it stores the flagged points, then the
+roll-ups of all tiers in one commit.
 """
 
 import time
-from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from string import Template
-from typing import Any
 
+import numpy as np
 import pyarrow as pa
-from sqlalchemy import bindparam, delete, update
+import pyarrow.compute as pc
+from sqlalchemy import Connection, bindparam, delete, func, select, update
 
 from meterhouse import by_day, computed, sql_files, times
 from meterhouse.catalog import Snapshot, mark_dirty, snapshot_to_compute
+from meterhouse.definitions.archive_policies import Policies
+from meterhouse.errors import MeterhouseError
 from meterhouse.progress import Progress, no_progress
-from meterhouse.rollups.seen import note_series, record_seen, seen_in_days
-from meterhouse.sample_quality.groups import group_hours, present_hours
-from meterhouse.sample_quality.points import view_carried, view_points
-from meterhouse.sample_quality.spans import SpanTable, reaching, span_table
-from meterhouse.sample_quality.step import Judged, hours_to_judge, judge_snapshot
+from meterhouse.rollups import policy_changes, tiers
+from meterhouse.rollups.buckets import Buckets, Excluded
+from meterhouse.rollups.made import Made, is_open
+from meterhouse.rollups.rows import FOLDED, SCHEMA, Metadata, days_of, last_described, rows_of
+from meterhouse.rollups.seen import note_series, record_seen
+from meterhouse.sample_quality.groups import group_hours, points_by_day, present_hours
+from meterhouse.sample_quality.judging import JudgedShard, Judging, worker_threads
+from meterhouse.sample_quality.reading import Hours, plain
+from meterhouse.sample_quality.series_table import Flags, Ints, SeriesTable
+from meterhouse.sample_quality.spans import reaching, span_table
+from meterhouse.sample_quality.step import Judged, context_hours, store_flagged
+from meterhouse.sample_quality.verdicts import Good
 from meterhouse.site import Site
 from meterhouse.stores.bulk import bulk_insert
-from meterhouse.stores.duck import Connection, arrow
 from meterhouse.stores.lake_faults import retried
-from meterhouse.stores.lake_replace import replace_spans
+from meterhouse.stores.lake_replace import replace
 from meterhouse.stores.leases import Lease
-from meterhouse.stores.point_identity import identified
 from meterhouse.stores.warehouse_tables import dirty_hours, rollup_1d, rollup_1h
 
-GRANULARITIES = {300: "5m", 3600: "1h", 86400: "1d"}
-"""Granularity in seconds → the name of its tier."""
-
 WAREHOUSE_TIERS = {3600: rollup_1h, 86400: rollup_1d}
+
+FEW_POINTS = 2_000_000
+"""The rows of a day that is not over are made of all its points, percentiles too, up to about this many."""
 
 
 @dataclass
 class RolledUp:
     """What a roll-up run did, in the hours that it recomputed; `points` are the good ones.
 
-    `days` has hours, points, excluded and rows by event day.
+    `days` has hours, points, excluded and rows by event day; `judged` is what the same pass found.
     """
 
     hours: list[datetime] = field(default_factory=list)
@@ -50,6 +62,29 @@ class RolledUp:
     rows: int = 0
     excluded: int = 0
     seconds: float = 0.0
+    judged: Judged = field(default_factory=Judged)
+
+    def add(self, hours: list[datetime], hourly: pa.Table, rows: Mapping[date, int]) -> None:
+        """Count hours that were rolled up.
+
+        Args:
+            hours: which.
+            hourly: their rows of an hour each.
+            rows: how many rows of all tiers each of their days got.
+        """
+        points, excluded = _sums(hourly, "count"), _sums(hourly, "excluded")
+        for day in sorted({hour.date() for hour in hours}):
+            mine = [hour for hour in hours if hour.date() == day]
+            by_day.add(
+                self.days,
+                day,
+                hours=len(mine),
+                points=sum(points.get(hour, 0) for hour in mine),
+                excluded=sum(excluded.get(hour, 0) for hour in mine),
+                rows=rows.get(day, 0),
+            )
+        self.points, self.rows = by_day.total(self.days, "points"), by_day.total(self.days, "rows")
+        self.excluded = by_day.total(self.days, "excluded")
 
 
 @dataclass(frozen=True)
@@ -62,7 +97,8 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
     """Roll up the dirty event hours, or those in `only`, after judging hours that are not judged yet.
 
     If the last point of a counter changes, the next hour of its series becomes dirty, because its increase starts from
-    that point. A backlog of old hours does not delay those of today: they come first, and again between its groups.
+    that point. A backlog, or a backfill of the hours in `only`, does not delay what becomes dirty meanwhile: hours of
+    today come first, and all that is dirty besides the backlog is rolled up between its groups.
 
     Raises:
         AlreadyRunning: another process is rolling up or judging.
@@ -76,6 +112,11 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
         for table in computed.TABLES:
             computed.reconcile(site, table)
         leases = _Leases(rollups, quality)
+        changed = only is None and policy_changes.outdated(site) > 0
+        if only is None:
+            _close_days(site)
+        if changed:
+            policy_changes.mark_outdated(site, rollups)
         rolled: set[datetime] = set()
         again: set[datetime] = set()  # became dirty by this run
 
@@ -89,6 +130,13 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
             done.hours += [hour for hour in hours if hour not in rolled]
             rolled.update(hours)
 
+        def roll_meanwhile(left: set[datetime]) -> None:
+            latest = snapshot_to_compute(site)
+            waiting = [hour for hour, state in latest.hours.items() if state.unrolled]
+            due = {*present_hours(waiting), *(hour for hour in waiting if hour not in left)}
+            for some in group_hours(site, latest.version, due):
+                roll(latest, some)
+
         @retried
         def roll_all() -> None:
             while True:
@@ -96,133 +144,224 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
                 hours = [hour for hour in hours if hour not in rolled or hour in again]
                 if not hours:
                     break
+                left = set(hours)
                 for number, group in enumerate(group_hours(site, seen.version, hours)):
                     if number:
-                        latest, waiting = dirty()
-                        if present := present_hours(waiting):
-                            roll(latest, present)
+                        roll_meanwhile(left)
                     roll(seen, group)
+                    left.difference_update(group)
                     progress(len(rolled), max(len(rolled), len(hours)))
 
         roll_all()
+        if changed:
+            policy_changes.mark_outdated(site, rollups)  # the next run takes these
         done.seconds = time.monotonic() - clock
         if done.hours:
-            site.warehouse.record_run("rollups", started, {**vars(done), "hours": len(done.hours)})
+            done.judged.seconds = done.seconds
+            for step, figures in (("sample_quality", vars(done.judged)), ("rollups", vars(done))):
+                kept = {name: value for name, value in figures.items() if name != "judged"}
+                site.warehouse.record_run(step, started, {**kept, "hours": len(figures["hours"])})
     return done
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """What a group of hours needs.
+
+    Attributes:
+        hours: the hours to roll up, in order.
+        read: the hours whose points are counted: those, and the others of `whole`.
+        context: further hours that are read, only for their counters' last points.
+        whole: the days whose rows are made of their points. The others fold the hourly rows, and have no percentiles.
+    """
+
+    hours: list[datetime]
+    read: list[datetime]
+    context: list[datetime]
+    whole: list[date]
+
+    @classmethod
+    def of(cls, site: Site, seen: Snapshot, hours: list[datetime]) -> "_Plan":
+        """The plan for these hours."""
+        days = sorted({hour.date() for hour in hours})
+        points = points_by_day(site, seen.version, days)
+        present = times.now().date()
+        whole = [day for day in days if day < present or points[day] <= FEW_POINTS]
+        read = sorted({*hours, *(hour for day in whole for hour in times.hours_of(day))})
+        return cls(sorted(hours), read, [hour for hour in context_hours(seen, hours) if hour not in set(read)], whole)
+
+    def folded(self) -> list[date]:
+        """The days that fold hourly rows."""
+        return sorted({hour.date() for hour in self.hours} - set(self.whole))
+
+
 def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledUp, leases: _Leases) -> list[datetime]:
-    """Roll up these hours; return the other hours that became dirty."""
-    days = sorted({hour.date() for hour in hours})
-    whole_days = times.spans(hour for day in days for hour in times.hours_of(day))
-    of_days = set(days)
-    to_judge = [hour for hour in hours_to_judge(seen, site.settings.carry_hours) if hour.date() in of_days]
-    judge_snapshot(site, seen, to_judge, Judged(), leases.quality)
-    spans = times.spans(hours)
-    with site.lake.connect() as duck:
-        view_points(duck, site.lake, seen.version, whole_days)
-        view_carried(duck, site.lake, whole_days, site.settings.carry_hours)
-        site.lake.view(
-            duck,
-            "quarantine",
-            site.lake.files("quarantine", partitions={"event_day": days}),
-        )
-        duck.execute("CREATE TEMP TABLE excluded_points AS SELECT * FROM quarantine WHERE excluded")
-        steps = Template(sql_files.read("lake/steps.sql")).substitute(
-            carry_hours=site.settings.carry_hours,
-            points=identified("points"),
-            excluded=identified("excluded_points"),
-        )
-        duck.execute(f"CREATE TEMP TABLE steps AS {steps}")
-        wanted = span_table(duck, "wanted", spans)
-        wanted_days = span_table(duck, "wanted_days", whole_days)
-        tiers = {
-            seconds: _tier(duck, seconds, wanted_days if seconds == 86400 else wanted) for seconds in GRANULARITIES
-        }
-        next_hours = _next_hours(duck, site, tiers[3600], wanted)
-        points_seen = seen_in_days(duck)
-    with leases.rollups.begin() as connection:
-        # Before the lake changes: after a kill in between, the next run would find no change, and skip these hours.
-        mark_dirty(connection, next_hours, "a counter's previous point changed")
-    for seconds, rows in tiers.items():
-        replaced = whole_days if seconds == 86400 else spans
-        tier = {"granularity_s": seconds}
-        replace_spans(site.lake, "rollups", rows, "bucket", replaced, tier, leases.rollups)
-    newest_hours = _record(site, seen, hours, days, tiers, points_seen, leases.rollups)
-    of_hours, excluded = _sums(tiers[3600], "bucket", "count"), _sums(tiers[3600], "bucket", "excluded")
-    rows = sum((Counter(tier["event_day"].to_pylist()) for tier in tiers.values()), Counter[date]())
-    for day in days:
-        mine = [hour for hour in hours if hour.date() == day]
-        by_day.add(
-            done.days,
-            day,
-            hours=len(mine),
-            points=sum(of_hours.get(hour, 0) for hour in mine),
-            excluded=sum(excluded.get(hour, 0) for hour in mine),
-            rows=rows[day],
-        )
-    done.points, done.rows = by_day.total(done.days, "points"), by_day.total(done.days, "rows")
-    done.excluded = by_day.total(done.days, "excluded")
+    """Judge these hours and roll them up; return the other hours that became dirty."""
+    plan, policies = _Plan.of(site, seen, hours), site.policies
+    granularities = _granularities(site, policies, plan.hours)
+    with worker_threads() as threads:
+        made = Made.of(site.lake, threads, plan.hours, granularities)
+        try:
+            judging = Judging(site, seen.version, plan.hours, [*plan.read, *plan.context], threads)
+            for day in plan.folded():
+                made.leave_open(day)
+            roller = _Roller(plan, tiers.Plan.of(policies, judging.table))
+            for shards in judging.passes(roller.rolled):
+                for seconds in granularities:
+                    made.add(seconds, [shard[seconds] for shard in shards if seconds in shard])
+            flagged = judging.flagged()
+            if plan.folded():
+                made.add(86400, [_folded(site, plan, made.hourly, judging.table)])
+            next_hours = _next_hours(site, plan.hours, made.hourly)
+            store_flagged(site, seen, plan.hours, flagged, leases.quality)
+            with leases.rollups.begin() as connection:
+                # Before the lake changes: after a kill in between, the next run would find no change, and skip them.
+                mark_dirty(connection, next_hours, "a counter's previous point changed")
+        except MeterhouseError:
+            made.discard()
+            raise
+    replace(site.lake, "rollups", "bucket", made.parts, leases.rollups)
+    hourly, daily = (pa.concat_tables([SCHEMA.empty_table(), *rows]) for rows in (made.hourly, made.daily))
+    newest_hours = _record(site, seen, plan.hours, hourly, daily, policies, leases.rollups)
+    done.judged.add(plan.hours, judging.points_by_hour(), flagged)
+    done.add(plan.hours, hourly, made.rows)
     return next_hours + newest_hours
 
 
-def _sums(rows: pa.Table, by: str, column: str) -> dict[Any, int]:
-    found = rows.group_by(by).aggregate([(column, "sum")])
-    return dict(zip(found[by].to_pylist(), found[f"{column}_sum"].to_pylist(), strict=True))
+class _Roller:
+    """Makes the rows of a shard: of the finer tiers for the hours of a plan, of its whole days for their days."""
+
+    def __init__(self, plan: _Plan, wanted: tiers.Plan) -> None:
+        self._tiers = wanted
+        self._whole = [hour for hour in plan.read if hour.date() in set(plan.whole)]
+        self._wanted, self._of_days = Hours(plan.hours), Hours(self._whole)
+        self._at_once = self._whole == plan.hours
+        self._all = self._at_once and not plan.context
+
+    def rolled(self, judged: JudgedShard) -> dict[int, pa.Table]:
+        """The rows of each tier, in order of place."""
+        good, excluded = judged.verdicts.good, _excluded(judged)
+        if self._at_once:
+            if not self._all:
+                good, excluded = _within(good, excluded, self._of_days)
+            return self._rows(judged, good, excluded)
+        rows = self._rows(judged, *_within(good, excluded, self._wanted), days=False)
+        if self._whole:
+            rows |= self._rows(judged, *_within(good, excluded, self._of_days), hours=False)
+        return rows
+
+    def _rows(
+        self, judged: JudgedShard, good: Good, excluded: Excluded, *, hours: bool = True, days: bool = True
+    ) -> dict[int, pa.Table]:
+        described = judged.metadata(good) if len(good) else None
+        rows = {}
+        for made in tiers.roll(self._tiers, good, excluded, hours=hours, days=days):
+            metadata = None
+            if described is not None and made.buckets.seconds >= 3600:
+                metadata = _metadata(good, made.buckets, *described)
+            rows[made.buckets.seconds] = rows_of(made, judged.table.ids, judged.table.kinds, metadata)
+        return rows
 
 
-def _tier(duck: Connection, seconds: int, wanted: SpanTable) -> pa.Table:
-    query = Template(sql_files.read("lake/rollup.sql")).substitute(seconds=seconds, wanted=wanted.within("timestamp"))
-    return arrow(duck, query)
+def _granularities(site: Site, policies: Policies, hours: list[datetime]) -> list[int]:
+    """Of all tiers that these hours may get, or have got by earlier policies, in seconds, the finest first."""
+    of_days = site.lake.matching("rollups", partitions={"event_day": {hour.date() for hour in hours}})
+    return sorted({*policies.granularities, *of_days["partition.granularity_s"].to_pylist()})
 
 
-def _next_hours(duck: Connection, site: Site, hourly: pa.Table, wanted: SpanTable) -> list[datetime]:
-    """The later hours, outside the wanted ones, with counters whose increase starts from a point that is changed."""
+def _excluded(judged: JudgedShard) -> Excluded:
+    rows = judged.verdicts.flagged[judged.excluded]
+    return Excluded(judged.shard.points.place[rows], judged.shard.points.time[rows])
+
+
+def _within(good: Good, excluded: Excluded, hours: Hours) -> tuple[Good, Excluded]:
+    inside = hours.hold(excluded.time)
+    return good.within(hours.hold(good.time)), Excluded(excluded.place[inside], excluded.time[inside])
+
+
+def _metadata(good: Good, made: Buckets, ids: Ints, known: Flags) -> Metadata:
+    """The metadata of each bucket's last good point that has some."""
+    some = np.flatnonzero(made.count)
+    starts = np.cumsum(made.count[some]) - made.count[some]
+    found = last_described(starts, ids, known)
+    all_ids, all_known = np.zeros(len(made), np.int64), np.zeros(len(made), np.bool_)
+    all_ids[some], all_known[some] = found.ids, found.known
+    return Metadata(all_ids, all_known)
+
+
+def _folded(site: Site, plan: _Plan, hourly: list[pa.Table], table: SeriesTable) -> pa.Table:
+    """The rows of the days that fold hourly rows: new ones, and those that the lake has of the other hours."""
+    days = plan.folded()
+    wanted = Hours([hour for hour in plan.hours if hour.date() in set(days)])
+    new = [rows.filter(pa.array(wanted.hold(plain(rows["bucket"].combine_chunks())))) for rows in hourly]
+    files = site.lake.matching("rollups", partitions={"granularity_s": [3600], "event_day": days})
+    old = []
+    for action in files.select(["path", "partition.granularity_s", "partition.event_day"]).to_pylist():
+        values = {"granularity_s": 3600, "event_day": action["partition.event_day"]}
+        rows = site.lake.rows_of("rollups", action["path"], values, FOLDED).select(FOLDED)
+        old.append(rows.filter(pa.array(~wanted.hold(plain(rows["bucket"].combine_chunks())))))
+    return days_of(pa.concat_tables([rows.select(FOLDED) for rows in (SCHEMA.empty_table(), *new, *old)]), table)
+
+
+def _sums(hourly: pa.Table, column: str) -> dict[datetime, int]:
+    """The sum of a column in each hour."""
+    found = hourly.group_by("bucket").aggregate([(column, "sum")])
+    return dict(zip(found["bucket"].to_pylist(), found[f"{column}_sum"].to_pylist(), strict=True))
+
+
+def _next_hours(site: Site, hours: list[datetime], hourly: list[pa.Table]) -> list[datetime]:
+    """The later hours, outside of these, with counters whose increase starts from a point that is changed."""
     carry_hours = site.settings.carry_hours
-    reach = reaching(wanted.spans, ahead=carry_hours)
-    files = site.lake.files("rollups", overlapping=("bucket", reach), partitions={"granularity_s": [3600]})
-    site.lake.view(duck, "rollups", files)
-    inside = wanted.within("bucket")
-    duck.execute(
-        'CREATE OR REPLACE TEMP VIEW before AS SELECT series_id, bucket, "last", last_at FROM rollups '
-        f"WHERE granularity_s = 3600 AND {inside}"
-    )
-    duck.execute(
-        "CREATE OR REPLACE TEMP VIEW later AS SELECT series_id, bucket FROM rollups "
-        f"WHERE granularity_s = 3600 AND increase IS NOT NULL AND NOT {inside}"
-    )
-    duck.register("after", hourly)
-    query = Template(sql_files.read("lake/carry_changed.sql")).substitute(carry_hours=carry_hours)
-    return [row[0] for row in duck.execute(query).fetchall()]
+    spans = times.spans(hours)
+    reach = reaching(spans, ahead=carry_hours)
+    found = site.lake.matching("rollups", overlapping=("bucket", reach), partitions={"granularity_s": [3600]})
+    if not found.num_rows or _none_later(found, hours):
+        return []
+    with site.lake.connect() as duck:
+        site.lake.view(duck, "rollups", [f"{site.lake.uri('rollups')}/{path}" for path in found["path"].to_pylist()])
+        inside = span_table(duck, "wanted", spans).within("bucket")
+        duck.execute(
+            'CREATE TEMP VIEW before AS SELECT series_id, bucket, "last", last_at FROM rollups '
+            f"WHERE granularity_s = 3600 AND {inside}"
+        )
+        duck.execute(
+            "CREATE TEMP VIEW later AS SELECT series_id, bucket FROM rollups "
+            f"WHERE granularity_s = 3600 AND increase IS NOT NULL AND NOT {inside}"
+        )
+        duck.register("after", pa.concat_tables([SCHEMA.empty_table(), *hourly]))
+        query = Template(sql_files.read("lake/carry_changed.sql")).substitute(carry_hours=carry_hours)
+        return [row[0] for row in duck.execute(query).fetchall()]
+
+
+def _none_later(files: pa.Table, hours: list[datetime]) -> bool:
+    """Whether no file has rows after the first of these hours, but of these hours."""
+    latest = pc.max(files["max.bucket"]).as_py()
+    if files["max.bucket"].null_count:
+        return False
+    number = (times.hour_of(latest) - hours[0]) // times.HOUR + 1
+    return number <= 0 or (number <= len(hours) and hours[number - 1] == times.hour_of(latest))
 
 
 def _record(
     site: Site,
     seen: Snapshot,
     hours: list[datetime],
-    days: list[date],
-    tiers: dict[int, pa.Table],
-    points_seen: pa.Table,
+    hourly: pa.Table,
+    daily: pa.Table,
+    policies: Policies,
     lease: Lease,
 ) -> list[datetime]:
-    """Write the roll-ups and what follows from them to the warehouse; return the other hours that became dirty."""
-    buckets = {3600: hours, 86400: [times.day_start(day) for day in days]}
-    good, excluded = _sums(tiers[3600], "bucket", "count"), _sums(tiers[3600], "bucket", "excluded")
+    """Note in the warehouse that these hours are rolled up; return the other hours that became dirty."""
+    good, excluded = _sums(hourly, "count"), _sums(hourly, "excluded")
     with lease.begin() as connection:
-        note_series(connection, days)
-        for seconds, table in WAREHOUSE_TIERS.items():
-            connection.execute(
-                delete(table).where(table.c.bucket == bindparam("start")),
-                [{"start": start} for start in buckets[seconds]],
-            )
-            bulk_insert(connection, table.name, tiers[seconds].select(table.c.keys()))
-        newest_hours = record_seen(connection, points_seen, days)
+        newest_hours = _to_warehouse(connection, hours, hourly, daily)
         connection.execute(
             update(dirty_hours)
             .where(dirty_hours.c.hour == bindparam("rolled_hour"))
             .values(
                 rolled_marks=bindparam("marks_seen"),
                 rolled_at=times.now(),
+                policies=policy_changes.recorded(connection, policies),
                 good_points=bindparam("good"),
                 excluded_points=bindparam("bad"),
             ),
@@ -238,3 +377,40 @@ def _record(
         )
         computed.record(site, connection, "rollups")
     return newest_hours
+
+
+def _to_warehouse(connection: Connection, hours: list[datetime], hourly: pa.Table, daily: pa.Table) -> list[datetime]:
+    """Write the roll-ups and what follows from them to the warehouse; return the other hours that became dirty."""
+    days = sorted({hour.date() for hour in hours})
+    note_series(connection, days)
+    for table, buckets, rows in (
+        (rollup_1h, hours, hourly),
+        (rollup_1d, [times.day_start(day) for day in days], daily),
+    ):
+        connection.execute(
+            delete(table).where(table.c.bucket == bindparam("start")), [{"start": start} for start in buckets]
+        )
+        bulk_insert(connection, table.name, rows.select([column.name for column in table.columns]))
+    seen = daily.sort_by([("series_id", "ascending"), ("bucket", "ascending")]).group_by("series_id", use_threads=False)
+    seen = seen.aggregate([("first_at", "min"), ("last_at", "max"), ("metadata_id", "last")])
+    return record_seen(connection, seen.rename_columns(["series_id", "first_at", "last_at", "metadata_id"]), days)
+
+
+def _close_days(site: Site) -> None:
+    """Mark an hour of each day that is over and whose percentiles are not known: they are made with its roll-ups."""
+    daily = site.lake.matching("rollups", partitions={"granularity_s": [86400]})
+    listed = zip(daily["path"].to_pylist(), daily["partition.event_day"].to_pylist(), strict=True)
+    over = sorted({day for path, day in listed if is_open(path) and day < times.now().date()})
+    if not over:
+        return
+    with site.warehouse.begin() as connection:
+        for day in over:
+            start = times.day_start(day)
+            last = select(func.max(dirty_hours.c.hour)).where(
+                dirty_hours.c.hour >= start, dirty_hours.c.hour < start + times.DAY
+            )
+            connection.execute(
+                update(dirty_hours)
+                .where(dirty_hours.c.hour == last.scalar_subquery())
+                .values(rolled_marks=0, why="its day is over: percentiles of the day")
+            )

@@ -4,23 +4,20 @@ import json
 import time
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from string import Template
 
 import pyarrow as pa
 from sqlalchemy import bindparam, delete, select, update
 
-from meterhouse import by_day, computed, sql_files, times
+from meterhouse import by_day, computed, times
 from meterhouse.catalog import Snapshot, snapshot_to_compute
 from meterhouse.progress import Progress, no_progress
 from meterhouse.sample_quality.groups import group_hours
-from meterhouse.sample_quality.judge import judge, reason_names
-from meterhouse.sample_quality.points import view_carried, view_points
-from meterhouse.sample_quality.spans import span_table
+from meterhouse.sample_quality.judging import Judging, by_rule, worker_threads
 from meterhouse.site import Site
 from meterhouse.stores.bulk import bulk_insert
-from meterhouse.stores.duck import arrow
 from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.lake_replace import replace_spans
 from meterhouse.stores.leases import Lease
@@ -37,6 +34,24 @@ class Judged:
     excluded: int = 0
     flagged: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
+
+    def add(self, hours: list[datetime], points: Mapping[datetime, int], flagged: pa.Table) -> None:
+        """Count hours that were judged.
+
+        Args:
+            hours: which.
+            points: how many distinct points each has.
+            flagged: their rows of `quarantine`.
+        """
+        self.hours += hours
+        excluded = Counter(flagged.filter(flagged["excluded"])["event_day"].to_pylist())
+        for day, of_day in Counter(hour.date() for hour in hours).items():
+            mine = sum(points.get(hour, 0) for hour in hours if hour.date() == day)
+            by_day.add(self.days, day, hours=of_day, points=mine, excluded=excluded[day])
+        self.points = by_day.total(self.days, "points")
+        self.excluded = by_day.total(self.days, "excluded")
+        for counted in flagged["reason_names"].combine_chunks().flatten().value_counts().to_pylist():
+            self.flagged[counted["values"]] += counted["counts"]
 
 
 def judge_hours(site: Site, only: set[datetime] | None = None, *, progress: Progress = no_progress) -> Judged:
@@ -63,7 +78,10 @@ def judge_hours(site: Site, only: set[datetime] | None = None, *, progress: Prog
 def _judge_dirty(site: Site, only: set[datetime] | None, done: Judged, lease: Lease, progress: Progress) -> None:
     seen = snapshot_to_compute(site)
     hours = hours_to_judge(seen, site.settings.carry_hours, only)
-    judge_snapshot(site, seen, [hour for hour in hours if hour not in done.hours], done, lease, progress)
+    hours = [hour for hour in hours if hour not in done.hours]
+    for group in group_hours(site, seen.version, hours):
+        _judge_group(site, seen, group, done, lease)
+        progress(len(done.hours), len(hours))
 
 
 def hours_to_judge(seen: Snapshot, carry_hours: int, only: set[datetime] | None = None) -> list[datetime]:
@@ -99,62 +117,40 @@ def judged_last(site: Site) -> tuple[int, int, int]:
     return found.get("points", 0), found.get("excluded", 0), warned
 
 
-def judge_snapshot(
-    site: Site,
-    seen: Snapshot,
-    hours: list[datetime],
-    done: Judged,
-    lease: Lease,
-    progress: Progress = no_progress,
-) -> None:
-    """Judge these hours of a snapshot under the lease `sample_quality`."""
-    for group in group_hours(site, seen.version, hours):
-        _judge_group(site, seen, group, done, lease)
-        progress(len(done.hours), len(hours))
-
-
 def _judge_group(site: Site, seen: Snapshot, hours: list[datetime], done: Judged, lease: Lease) -> None:
-    spans = times.spans(hours)
-    rules = site.rules
-    # One more hour before each span, so that a counter's previous point is known even if it is not rolled up yet.
-    with_context = times.spans([*hours, *(start - times.HOUR for start, _ in spans)])
-    with site.lake.connect() as duck:
-        view_points(duck, site.lake, seen.version, with_context)
-        view_carried(duck, site.lake, with_context, site.settings.carry_hours)
-        judge(duck, rules, site.settings.carry_hours)
-        wanted = span_table(duck, "wanted", spans).within("v.timestamp")
-        query = Template(sql_files.read("lake/quarantine.sql")).substitute(
-            reason_names=reason_names(rules, "v.bits"), critical=rules.critical_bits, wanted=wanted
-        )
-        flagged = arrow(duck, query)
-        points = dict(
-            duck.execute(
-                f"SELECT v.timestamp::DATE, count(*) FROM verdicts AS v WHERE {wanted} GROUP BY ALL"
-            ).fetchall()
-        )
-        duck.register("flagged", flagged)
-        daily = arrow(
-            duck,
-            "SELECT timestamp::DATE AS day, date_trunc('hour', timestamp) AS hour, meter, rule, count(*) AS flagged "
-            "FROM (SELECT timestamp, meter, unnest(reason_names) AS rule FROM flagged) GROUP BY ALL",
-        )
-    replace_spans(site.lake, "quarantine", flagged, "timestamp", spans, lease=lease)
-    _record(site, seen, hours, daily, lease)
-    done.hours += hours
-    excluded = Counter(flagged.filter(flagged["excluded"])["event_day"].to_pylist())
-    for day, of_day in Counter(hour.date() for hour in hours).items():
-        by_day.add(done.days, day, hours=of_day, points=points.get(day, 0), excluded=excluded[day])
-    done.points += sum(points.values())
-    done.excluded += excluded.total()
-    for rule, count in zip(daily["rule"].to_pylist(), daily["flagged"].to_pylist(), strict=True):
-        done.flagged[rule] += count
+    with worker_threads() as threads:
+        judging = Judging(site, seen.version, hours, [*hours, *context_hours(seen, hours)], threads)
+        for _ in judging.passes(lambda shard: None):
+            pass
+        flagged = judging.flagged()
+    store_flagged(site, seen, hours, flagged, lease)
+    done.add(hours, judging.points_by_hour(), flagged)
+
+
+def context_hours(seen: Snapshot, hours: Sequence[datetime]) -> list[datetime]:
+    """The hours before spans of these that have to be read, to know the counters' previous points.
+
+    Those that are rolled up need not be: the roll-ups have their last points.
+    """
+    before = [start - times.HOUR for start, _ in times.spans(hours)]
+    return [hour for hour in before if hour in seen.hours and seen.hours[hour].unrolled]
+
+
+def store_flagged(site: Site, seen: Snapshot, hours: list[datetime], flagged: pa.Table, lease: Lease) -> None:
+    """Replace what `quarantine` has of these hours, and note that they are judged.
+
+    Args:
+        site: the site.
+        seen: the snapshot whose marks count.
+        hours: in order.
+        flagged: their rows of `quarantine`.
+        lease: of the step `sample_quality`.
+    """
+    replace_spans(site.lake, "quarantine", flagged, "timestamp", times.spans(hours), lease=lease)
+    _record(site, seen, hours, by_rule(flagged, site.rules), lease)
 
 
 def _record(site: Site, seen: Snapshot, hours: list[datetime], daily: pa.Table, lease: Lease) -> None:
-    severities = {rule.name: rule.severity for rule in site.rules.rules}
-    daily = daily.append_column(
-        "severity", pa.array([severities[name] for name in daily["rule"].to_pylist()], pa.string())
-    )
     with lease.begin() as connection:
         connection.execute(
             delete(quality_daily).where(

@@ -23,7 +23,8 @@ def bulk_insert(connection: Connection, table: str, rows: pa.Table) -> None:
 
     buffer = io.BytesIO()
     arrow_csv.write_csv(
-        rows.cast(pa.schema([_postgres_field(f) for f in rows.schema])),
+        # In one chunk: for an empty one, the writer writes memory that nobody has filled (pyarrow 26.0).
+        rows.cast(pa.schema([_postgres_field(f) for f in rows.schema])).combine_chunks(),
         buffer,
         arrow_csv.WriteOptions(include_header=False),
     )

@@ -30,7 +30,7 @@ from meterhouse.private_files import make_folder
 from meterhouse.settings import Settings
 from meterhouse.stores import duck, lake_commits, lake_faults, lake_log, lake_repair
 from meterhouse.stores.disk import sync
-from meterhouse.stores.lake_files import DataFile, write
+from meterhouse.stores.lake_files import PART, DataFile, write, write_part
 from meterhouse.stores.lake_statistics import has_bounds
 from meterhouse.stores.lake_tables import GROWN, LANDING_TABLES, TABLES
 from meterhouse.times import Span
@@ -323,6 +323,17 @@ class Lake:
             raise self.unreachable(name, error) from error
         self.wrote(name, *(file.path for file in files))
         return files
+
+    def write_part(self, name: str, values: Mapping[str, Any], rows: pa.Table, prefix: str = PART) -> DataFile:
+        """Write rows of one partition into one file, in their order; see `lake_files.write_part`.
+
+        Raises:
+            MeterhouseError: they cannot be written.
+        """
+        try:
+            return write_part(self.uri(name), name, values, rows, self.object_store, prefix)
+        except OSError as error:
+            raise self.unreachable(name, error) from error
 
     def written(self) -> list[Path]:
         """Files of the landing tables that were written since the last call, if the lake is a folder.
@@ -772,6 +783,29 @@ class Lake:
             except (OSError, pa.ArrowException) as error:
                 raise self.file_fault(name, path, error) from error
 
+    @contextlib.contextmanager
+    def parquet(self, name: str, path: str, dictionaries: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
+        """A data file, open for reading. It is not mapped: then the memory of what was read is free at once.
+
+        Args:
+            name: the table.
+            path: the file's, as Delta has it.
+            dictionaries: text columns to read as dictionaries.
+
+        Raises:
+            Replaced: the file is no longer in the table, and was deleted.
+            Damaged: the file cannot be read.
+        """
+        try:
+            with contextlib.ExitStack() as stack:
+                source: Any = f"{self.uri(name)}/{unquote(path)}"
+                if self.storage_options:
+                    source = stack.enter_context(self.filesystem.open(source))
+                far = bool(self.storage_options)
+                yield stack.enter_context(pq.ParquetFile(source, read_dictionary=list(dictionaries), pre_buffer=far))
+        except (OSError, pa.ArrowException) as error:
+            raise self.file_fault(name, path, error) from error
+
     def _opened(self, name: str, path: str) -> Any:
         place = f"{self.uri(name)}/{unquote(path)}"
         return self.filesystem.open(place) if self.storage_options else Path(place).open("rb")
@@ -793,10 +827,13 @@ class Lake:
             return MeterhouseError(f"a data file of the lake's table {name} cannot be read", where=where, hint=hint)
         return Damaged(f"a data file of the lake's table {name} cannot be read: {said}", where=where, hint=MEND)
 
-    def rows_of(self, name: str, path: str, partition: Mapping[str, Any]) -> pa.Table:
-        """All rows of a data file."""
+    def rows_of(
+        self, name: str, path: str, partition: Mapping[str, Any], columns: Iterable[str] | None = None
+    ) -> pa.Table:
+        """All rows of a data file; null in columns that are not among `columns`, which are all by default."""
         schema, partitions = TABLES[name]
-        rows = self.read_file(name, path, [column for column in schema.names if column not in partitions])
+        wanted = schema.names if columns is None else columns
+        rows = self.read_file(name, path, [column for column in wanted if column not in partitions])
         return self._completed(name, rows, partition)
 
     def _completed(self, name: str, rows: pa.Table, partition: Mapping[str, Any]) -> pa.Table:

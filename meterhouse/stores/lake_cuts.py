@@ -27,7 +27,9 @@ AFTER: Final = 1
 MAX_CUTS: Final = 30
 """Maximum number of files more, into which far rows are divided, at the widest gaps between them."""
 
-_MICROS: Final = 3_600_000_000
+MICROS: Final = 3_600_000_000
+"""Microseconds of an hour."""
+
 _NEAR: Final = 1
 
 Hours = npt.NDArray[np.int64]
@@ -51,7 +53,7 @@ def cuts(arrival_hour: str, hours: Hours) -> list[int]:
 
 def _zones(arrival_hour: str, hours: Hours) -> npt.NDArray[np.intp]:
     """0 for hours far before the arrival, 1 for near ones, 2 for hours far after it."""
-    arrival = times.micros(datetime.fromisoformat(f"{arrival_hour}:00+00:00")) // _MICROS
+    arrival = times.micros(datetime.fromisoformat(f"{arrival_hour}:00+00:00")) // MICROS
     return np.searchsorted([arrival - BEFORE, arrival + AFTER + 1], hours, side="right")
 
 
@@ -61,12 +63,17 @@ def divided(name: str, rows: pa.Table, arrival_hour: str) -> list[pa.Table]:
     if column is None or not rows.num_rows:
         return [rows]
     bounds = pc.min_max(rows[column].cast(pa.int64()))
-    ends = np.array([bounds["min"].as_py() or 0, bounds["max"].as_py() or 0], np.int64) // _MICROS
-    if (_zones(arrival_hour, ends) == _NEAR).all():
+    ends = np.array([bounds["min"].as_py() or 0, bounds["max"].as_py() or 0], np.int64) // MICROS
+    if all_near(arrival_hour, ends):
         return [rows]
-    hours = pc.fill_null(rows[column].cast(pa.int64()), int(ends[0]) * _MICROS).to_numpy() // _MICROS
+    hours = pc.fill_null(rows[column].cast(pa.int64()), int(ends[0]) * MICROS).to_numpy() // MICROS
     place = np.searchsorted(cuts(arrival_hour, hours), hours, side="right")
     return [rows.filter(pa.array(place == number)) for number in np.unique(place)]
+
+
+def all_near(arrival_hour: str, hours: Hours) -> bool:
+    """Whether these event hours are all near the arrival hour, so that one file holds all rows."""
+    return bool((_zones(arrival_hour, hours) == _NEAR).all())
 
 
 def stretched(name: str, files: pa.Table) -> bool:
@@ -86,7 +93,7 @@ def stretched(name: str, files: pa.Table) -> bool:
 def _is_stretched(arrival_hour: str, low: Any, high: Any) -> bool:
     if low is None or high is None:
         return False
-    first, last = _zones(arrival_hour, np.array([times.micros(low), times.micros(high)], np.int64) // _MICROS)
+    first, last = _zones(arrival_hour, np.array([times.micros(low), times.micros(high)], np.int64) // MICROS)
     return bool(first != last)
 
 

@@ -5,7 +5,7 @@ delta-rs's own writer takes two to four times as long, and writes everything aga
 
 import io
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +18,15 @@ import pyarrow.parquet as pq
 from meterhouse.stores.lake_cuts import divided
 from meterhouse.stores.lake_order import ordered, row_groups
 from meterhouse.stores.lake_statistics import statistics
-from meterhouse.stores.lake_tables import DICTIONARIES, TABLES
+from meterhouse.stores.lake_tables import DICTIONARIES, ENCODINGS, TABLES, columns_of_files
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 ROW_GROUP = 1 << 18
+
+PART = "part"
+"""How the name of a data file starts."""
 
 POINTS_IN_GROUP = 1 << 16
 """Maximum number of points of a row group: whoever reads some series reads few others."""
@@ -60,10 +63,34 @@ def write(uri: str, name: str, rows: pa.Table, filesystem: "AbstractFileSystem |
         values = {column: str(value) for column, value in partition.items()}
         folder = "/".join(f"{column}={value}" for column, value in values.items())
         for piece in divided(name, part.drop_columns(columns), values.get("arrival_hour", "")):
-            path = f"{folder}/part-{uuid.uuid4().hex}.zstd.parquet"
+            path = f"{folder}/{PART}-{uuid.uuid4().hex}.zstd.parquet"
             size = _store(f"{uri}/{path}", name, piece, filesystem)
             made.append(DataFile(path, size, values, statistics([piece])))
     return made
+
+
+def write_part(
+    uri: str, name: str, values: Mapping[str, Any], rows: pa.Table, filesystem: "AbstractFileSystem | None", prefix: str
+) -> DataFile:
+    """Write rows of one partition into one file, in their order.
+
+    Args:
+        uri: the table's folder, or `s3://` URL.
+        name: the table.
+        values: of the partition columns.
+        rows: columns as in the table's files.
+        filesystem: that of the object store; None for a folder.
+        prefix: how the file's name starts; PART but for a reason.
+
+    Raises:
+        OSError: as `write`.
+    """
+    rows = rows.cast(columns_of_files(name))
+    partition = {column: str(value) for column, value in values.items()}
+    folder = "/".join(f"{column}={value}" for column, value in partition.items())
+    path = f"{folder}/{prefix}-{uuid.uuid4().hex}.zstd.parquet"
+    size = _store(f"{uri}/{path}", name, rows, filesystem)
+    return DataFile(path, size, partition, statistics([rows]))
 
 
 def by_partition(rows: pa.Table, columns: list[str]) -> Iterator[tuple[dict[str, Any], pa.Table]]:
@@ -105,6 +132,7 @@ def _write_rows(handle: IO[bytes], name: str, rows: pa.Table) -> None:
         "compression": "zstd",
         "compression_level": 1,
         "use_dictionary": dictionaries,
+        "column_encoding": ENCODINGS.get(name),
         "write_statistics": dictionaries,
         "store_schema": False,
     }

@@ -8,7 +8,7 @@ tight. Columns of binary and nested types never have any.
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from math import inf
 from pathlib import Path
@@ -33,25 +33,43 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 def statistics(parts: Iterable[pa.Table]) -> str:
     """The statistics of a file that holds these rows, in any order. All parts have the same columns."""
-    rows = 0
-    columns: dict[str, _Column] = {}
+    known = Statistics()
     for part in parts:
-        rows += part.num_rows
-        for field in part.schema:
-            if has_bounds(field.type):
-                columns.setdefault(field.name, _Column()).add(part[field.name])
-    low = {name: column.low for name, column in columns.items() if column.low is not None}
-    high = {name: column.high for name, column in columns.items() if column.high is not None}
-    return json.dumps(
-        {
-            "numRecords": rows,
-            "minValues": {name: _below(value) for name, value in low.items()},
-            "maxValues": {name: _above(value) for name, value in high.items()},
-            "nullCount": {name: column.nulls for name, column in columns.items()},
-        },
-        separators=(",", ":"),
-        ensure_ascii=False,  # delta-rs misreads an escaped pair of surrogates
-    )
+        known.add(part)
+    return known.text()
+
+
+@dataclass
+class Statistics:
+    """The statistics of a file, whose rows are added in parts with the same columns.
+
+    Texts may be dictionaries, whose bounds are those of all their values, used or not.
+    """
+
+    rows: int = 0
+    columns: dict[str, "_Column"] = field(default_factory=dict)
+
+    def add(self, part: pa.Table) -> None:
+        """Add rows."""
+        self.rows += part.num_rows
+        for column in part.schema:
+            if has_bounds(column.type):
+                self.columns.setdefault(column.name, _Column()).add(part[column.name])
+
+    def text(self) -> str:
+        """Delta's JSON."""
+        low = {name: column.low for name, column in self.columns.items() if column.low is not None}
+        high = {name: column.high for name, column in self.columns.items() if column.high is not None}
+        return json.dumps(
+            {
+                "numRecords": self.rows,
+                "minValues": {name: _below(value) for name, value in low.items()},
+                "maxValues": {name: _above(value) for name, value in high.items()},
+                "nullCount": {name: column.nulls for name, column in self.columns.items()},
+            },
+            separators=(",", ":"),
+            ensure_ascii=False,  # delta-rs misreads an escaped pair of surrogates
+        )
 
 
 def of_file(uri: str, filesystem: "AbstractFileSystem | None", schema: pa.Schema) -> str:
@@ -97,12 +115,12 @@ def lacking(actions: pa.Table, schema: pa.Schema) -> pa.Table:
     """The files of `Lake.actions` whose statistics lack bounds of a column. `schema` is as in `of_file`."""
     rows = actions["num_records"]
     lack = pc.is_null(rows)
-    for field in schema:
-        if not has_bounds(field.type):
+    for column in schema:
+        if not has_bounds(column.type):
             continue
-        for bound in (f"min.{field.name}", f"max.{field.name}"):
+        for bound in (f"min.{column.name}", f"max.{column.name}"):
             unbounded = pc.is_null(actions[bound]) if bound in actions.column_names else pa.scalar(True)
-            nulls = f"null_count.{field.name}"
+            nulls = f"null_count.{column.name}"
             only_nulls = pc.equal(actions[nulls], rows) if nulls in actions.column_names else pa.scalar(False)
             lack = pc.or_(lack, pc.and_not(unbounded, pc.fill_null(only_nulls, False)))
     return actions.filter(lack)
@@ -118,6 +136,7 @@ def has_bounds(kind: pa.DataType) -> bool:
         or types.is_string(kind)
         or types.is_boolean(kind)
         or types.is_date(kind)
+        or (types.is_dictionary(kind) and has_bounds(kind.value_type))
     )
 
 
@@ -131,15 +150,22 @@ class _Column:
 
     def add(self, values: pa.ChunkedArray) -> None:
         self.nulls += values.null_count
+        if pa.types.is_dictionary(values.type):
+            values = pa.chunked_array([chunk.dictionary for chunk in values.chunks], values.type.value_type)
         bounds = pc.min_max(values)
         low, high = bounds["min"].as_py(), bounds["max"].as_py()
         if low is None:
             return
         # NaN has no place in the order that all readers agree on: infinite bounds let each of them look.
-        if pa.types.is_floating(values.type) and pc.any(pc.is_nan(values)).as_py():
+        if pa.types.is_floating(values.type) and _has_nan(values):
             low, high = -inf, inf
         self.low = low if self.low is None else min(self.low, low)
         self.high = high if self.high is None else max(self.high, high)
+
+
+def _has_nan(values: pa.ChunkedArray) -> bool:
+    total = pc.sum(values).as_py()  # a sum is quicker than a search, and not a number if one of them is none
+    return bool(total != total and pc.any(pc.is_nan(values)).as_py())
 
 
 def _below(value: Any) -> Any:

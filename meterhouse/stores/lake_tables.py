@@ -84,7 +84,7 @@ ROLLUPS = pa.schema(
         ("p95", pa.float64()),
         ("p99", pa.float64()),
         ("excluded", pa.int64()),
-        ("metadata_id", pa.int64()),  # of the newest good point that has one; rows of a day only
+        ("metadata_id", pa.int64()),  # of the newest good point that has one; rows of an hour or a day only
         ("percentiles", pa.map_(pa.string(), pa.float64())),  # others that its archive policy asks for: `p90`, `p99.9`
         ("cadence_s", pa.float64()),  # median step of the good points, in seconds; rows of an hour or a day only
     ]
@@ -142,10 +142,19 @@ DICTIONARIES: dict[str, list[str]] = {
         *["resource_id", "project_id", "user_id", "metadata_id", "origin"],
     ],
     "events": ["event_type", "traits.list.element.name", "traits.list.element.dtype", "traits.list.element.value"],
+    "rollups": ["series_id", "bucket", "count", "resets", "excluded", "metadata_id"],
     "quarantine": ["source", "meter", "type", "unit", "resource_id", "project_id", "user_id"],
     "dead_letters": ["received_at", "queue", "reason"],
 }
 """By table: columns whose values repeat within a file, and are dictionary-encoded."""
+
+ENCODINGS: dict[str, dict[str, str]] = {
+    "rollups": {
+        **{field.name: "BYTE_STREAM_SPLIT" for field in ROLLUPS if pa.types.is_floating(field.type)},
+        **dict.fromkeys(("first_at", "last_at"), "DELTA_BINARY_PACKED"),
+    }
+}
+"""By table: Parquet's encoding of columns that have no dictionary. By measurement, rows take the fewest bytes so."""
 
 
 def columns_of_files(name: str) -> pa.Schema:

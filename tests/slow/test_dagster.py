@@ -15,10 +15,12 @@ from sqlalchemy import update
 
 from meterhouse import settings as settings_module
 from meterhouse import times
+from meterhouse.archive.seal import archive
 from meterhouse.catalog import snapshot
 from meterhouse.demo.cloud import SimulatedCloud
 from meterhouse.demo.receiver import WebhookReceiver
 from meterhouse.doctor import findings_of
+from meterhouse.queries import report_exports
 from meterhouse.rollups.step import roll_up
 from meterhouse.sample_quality.step import judge_hours
 from meterhouse.settings import read_settings
@@ -186,6 +188,25 @@ def test_a_backfill_of_days_recomputes_them_although_nothing_new_came(here: Site
     assert not snapshot(here).hours
 
 
+def test_a_queued_run_of_hourly_partitions_recomputes_no_other_day(here: Site, instance: dg.DagsterInstance) -> None:
+    hours = {"start": "2026-11-10-11:00", "end": "2026-11-10-13:00"}
+    tags = {f"dagster/asset_partition_range_{name}": key for name, key in hours.items()}
+    job = definitions.defs.resolve_job_def("recompute")
+    done = job.execute_in_process(instance=instance, tags=tags, raise_on_error=False)
+    (failed,) = [event for event in done.all_events if event.is_step_failure]
+    assert "partitions are days now" in str(failed.event_specific_data.user_failure_data.description)
+    drop(here.settings.spool, "a.jsonl", [polling("b1", [polled(1.0, at())])])
+    run(instance, "collect")
+    done = job.execute_in_process(instance=instance, tags={DIRTY: "true", **tags})  # the sensor's works all the same
+    made = [
+        event.step_materialization_data.materialization.partition
+        for event in done.all_events
+        if event.is_step_materialization
+    ]
+    assert made.count("2026-11-10") == 2
+    assert not snapshot(here).hours
+
+
 def test_the_stream_sensor_starts_a_run_only_if_there_is_work_and_none_is_running(
     here: Site, instance: dg.DagsterInstance
 ) -> None:
@@ -246,6 +267,8 @@ def test_what_was_done_outside_dagster_is_reported_once(here: Site, instance: dg
     land_points(command, [point(2.0, at(9)), point(2.0, at(10)), point(float("nan"), at(days=-3, hours=1))])
     judge_hours(command)
     roll_up(command)
+    archive(command, at().date())
+    report_exports.export(command, "usage_by_project_and_day", at().date())
     reported = tick(within.cursor)
     made = {(event.asset_key.to_user_string(), event.partition): event.metadata for event in reported.asset_events}
     today, before = str(at().date()), str(at(days=-3).date())
@@ -254,6 +277,8 @@ def test_what_was_done_outside_dagster_is_reported_once(here: Site, instance: dg
     assert made["rollups", today]["points"].value == 3  # the hour's
     assert made["rollups", before]["excluded"].value == made["rollups", today]["excluded_of_run"].value == 1
     assert made["catalog", None]["dagster/row_count"].value == 3
+    assert made["archive", today]["dagster/row_count"].value > 0
+    assert ("usage_by_project_and_day", today) in made
     assert tick(reported.cursor).asset_events == []
 
 

@@ -37,7 +37,7 @@ HELD = """
 import os, time
 from pathlib import Path
 
-import assets.archive, assets.intake, assets.quality
+import assets.archive, assets.event_days, assets.intake
 
 def held(function):
     def waiting(*arguments, **options):
@@ -48,7 +48,7 @@ def held(function):
 
 assets.archive.seal = held(assets.archive.seal)
 assets.intake.run = held(assets.intake.run)
-assets.quality.judge_hours = held(assets.quality.judge_hours)
+assets.event_days.roll_up = held(assets.event_days.roll_up)
 from definitions import defs
 """
 """A code location whose steps wait while there is a file `hold`."""
@@ -209,6 +209,19 @@ def test_a_run_that_never_shows_a_sign_of_life_ends_after_a_while(
     ended, _ = end_dead_runs(instance, here, {run_id: PRESENT}, None, LATER)
     assert len(ended) == 1
     assert statuses(instance) == {"FAILURE"}
+
+
+def test_a_run_for_whose_many_partitions_events_are_still_written_is_alive(
+    here: Site, instance: dg.DagsterInstance
+) -> None:
+    run_id = a_run(instance, STATUS.NOT_STARTED)
+    (run,) = instance.get_runs()
+    for number in range(60):
+        instance.report_engine_event(f"partition {number}", run)
+    doubted = {run_id: PRESENT}
+    assert end_dead_runs(instance, here, doubted, None, PRESENT + timedelta(minutes=2)) == ([], doubted)
+    ended, _ = end_dead_runs(instance, here, doubted, None, PRESENT + timedelta(minutes=3))
+    assert len(ended) == 1
 
 
 def test_a_run_that_is_to_start_ends_if_its_code_server_has_ended(

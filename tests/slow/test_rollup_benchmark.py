@@ -9,13 +9,7 @@ pytestmark = pytest.mark.slow
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
 
-MEASURED = (
-    "floor: three bare GROUP BYs, landed files",
-    "judge and roll up, landed files",
-    "land",
-    "catalog",
-    "all three",
-)
+MEASURED = ("floor: three bare GROUP BYs, landed files", "judge and roll up, landed files")
 
 
 def test_the_rollup_benchmark_prints_points_seconds_and_memory_of_each_thing(
@@ -23,9 +17,8 @@ def test_the_rollup_benchmark_prints_points_seconds_and_memory_of_each_thing(
 ) -> None:
     import rollup
 
-    rollup.main(["--quick", "--only", "day,live"])
+    rollup.main(["--quick", "--only", "day"])
     printed = capsys.readouterr().out
-    assert "not measured" not in printed
     for name in MEASURED:
         (line,) = (each for each in printed.splitlines() if each[: rollup.NAMES].rstrip() == name)
         _, wall, cpu, *others = map(float, line[rollup.NAMES :].split())

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 IDS = ["meterhouse_archive", "meterhouse_upkeep", "meterhouse_usage_report"]
+"""The daily DAGs."""
 
 PROBE = """
 import json, sys
@@ -107,7 +108,13 @@ def probe(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_every_file_is_read_without_error(probe: dict[str, Any]) -> None:
     assert probe["import_errors"] == {}
-    assert sorted(probe["dags"]) == IDS
+    assert sorted(probe["dags"]) == sorted([*IDS, "meterhouse_compaction"])
+
+
+def test_the_compaction_is_no_partition_of_a_day(probe: dict[str, Any]) -> None:
+    dag = probe["dags"]["meterhouse_compaction"]
+    assert (dag["task"], dag["owner"], dag["documented"], dag["tags"]) == ("compact", "telemetry", True, ["meterhouse"])
+    assert (dag["catchup"], dag["max_active_runs"], dag["scheduled"][1]) == (False, 1, None)
 
 
 def test_reading_the_files_imports_nothing_heavy(probe: dict[str, Any]) -> None:

@@ -65,9 +65,9 @@ def test_from_the_spool_to_the_archive_on_every_kind_of_site(any_site: Site, tod
         (NOON.date(), "p1", 1, 8)
     ]
     assert usage[0]["cpu_hours"] == pytest.approx(7 * 60e9 / 3.6e12)
-    before = rows(any_site, "samples")
+    before = rows(any_site, "samples", "* EXCLUDE (sample_id)")
     assert {sealed.table_name for sealed in archive(any_site, today).sealed} >= {"samples", "events"}
-    assert rows(any_site, "samples") == before
+    assert rows(any_site, "samples", "* EXCLUDE (sample_id)") == before
     process(any_site)
     assert not snapshot(any_site).hours
 

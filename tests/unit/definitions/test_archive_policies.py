@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meterhouse.definitions import timespans
-from meterhouse.definitions.archive_policies import Policies, as_text, load, meaning_of, read
+from meterhouse.definitions.archive_policies import Policies, as_text, load, meanings, read
 from meterhouse.errors import DefinitionError
 
 OWN = {"name": "own", "tiers": [{"granularity": 60, "keep": "2 days"}], "percentiles": [90]}
@@ -232,7 +232,7 @@ def test_whatever_the_file_holds_every_meter_has_a_policy(
     except DefinitionError:
         return
     assert [tier.seconds for tier in found.of("cpu").tiers][-2:] == [3600, 86400]
-    assert meaning_of(found.meaning, "cpu") == found.of("cpu").meaning
+    assert meanings(found.meaning)("cpu") == found.of("cpu").meaning
 
 
 def test_a_fingerprint_is_that_of_the_meaning(tmp_path: Path) -> None:

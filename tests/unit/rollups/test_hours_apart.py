@@ -140,6 +140,24 @@ def test_hours_of_today_do_not_wait_for_a_backlog(site: Site, monkeypatch: pytes
     assert seen == [(1, 6), (2, 4), (3, 2), (4, 0)]
 
 
+def test_late_points_of_any_day_do_not_wait_for_a_backfill(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groups, "DAYS_AT_ONCE", 1)
+    land_points(site, [point(1.0, at(days=day)) for day in range(3)])
+    roll_up(site)
+    mark_for_recompute(site, "sample_quality", {at(days=day) for day in range(3)}, "a backfill")
+    late = at(days=-700)
+    waiting: list[set[datetime]] = []
+
+    def progress(done: int, total: int) -> None:
+        if not waiting:
+            land_points(site, [point(1.0, late, recorded_at=at()), point(2.0, at(1))])  # at() was just rolled up again
+        waiting.append(set(snapshot(site).hours))
+
+    done = roll_up(site, {at(days=day) for day in range(3)}, progress=progress)
+    assert waiting == [{late, at(), at(days=1), at(days=2)}, {at(days=2)}, set()]
+    assert set(done.hours) == {late, at(), at(days=1), at(days=2)}
+
+
 def test_rolling_up_a_few_hours_of_other_times_reads_no_file_in_between(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,14 +165,14 @@ def test_rolling_up_a_few_hours_of_other_times_reads_no_file_in_between(
         land_points(site, [point(float(day), at(days=day))])
     roll_up(site)
     read: list[str] = []
-    view = Lake.view
+    parquet = Lake.parquet
 
-    def counting(lake: Lake, connection: Connection, name: str, files: list[str], *more: Any) -> None:
+    def counting(lake: Lake, name: str, path: str, **more: Any) -> Any:
         if name == "samples":
-            read.extend(files)
-        view(lake, connection, name, files, *more)
+            read.append(path)
+        return parquet(lake, name, path, **more)
 
-    monkeypatch.setattr(Lake, "view", counting)
+    monkeypatch.setattr(Lake, "parquet", counting)
     land_points(site, [point(1.0, at(days=-9000), recorded_at=at(days=6))])
     land_points(site, [point(1.0, at(days=9000), recorded_at=at(days=6))])
     roll_up(site)
@@ -179,6 +197,6 @@ def test_a_day_that_is_rolled_up_hour_by_hour_has_one_small_file_a_tier(site: Si
         points.append(point(-1.0 if n % 2 else 1.0, at(hours=n), meter="cpu_util"))
         land_points(site, points[-1:])
         roll_up(site)
-    assert site.lake.actions("rollups").num_rows == 3
+    assert site.lake.actions("rollups").num_rows == 2
     assert site.lake.actions("quarantine").num_rows == 1
     assert_right(site, points)

@@ -43,7 +43,7 @@ def test_the_increases_of_all_buckets_add_up_to_the_total(site: Site) -> None:
     land_points(site, points)
     roll_up(site)
     whole = 5 + 0 + 25 + 3 + 6 + 0 + 1 + 99
-    for seconds in TIERS:
+    for seconds in TIERS[1:]:
         found = in_lake(site, seconds)
         assert sum(row["increase"] for row in found) == whole
         assert sum(row["resets"] for row in found) == 2

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from meterhouse import times
 from meterhouse.alarms.evaluate import evaluate
 from meterhouse.archive.seal import archive
+from meterhouse.catalog import snapshot
 from meterhouse.queries.events import events
+from meterhouse.queries.resources import resource_list
 from meterhouse.queries.samples import samples
 from meterhouse.queries.statistics import statistics
 from meterhouse.rollups.step import roll_up
@@ -52,7 +54,14 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             read.extend(files)
         view(lake, connection, name, files, *more)
 
+    parquet = Lake.parquet
+
+    def counting_opened(lake: Lake, name: str, path: str, **more: Any) -> Any:
+        read.append(path)
+        return parquet(lake, name, path, **more)
+
     monkeypatch.setattr(Lake, "view", counting)
+    monkeypatch.setattr(Lake, "parquet", counting_opened)
     return read
 
 
@@ -121,6 +130,21 @@ def test_far_events_are_apart_too(site: Site, reads: list[str]) -> None:
         assert len(set(reads)) == files
         archive(site, at().date())
         assert rows(site, "events") == before
+
+
+def test_a_resource_is_not_what_a_sample_of_a_wrong_clock_says_even_before_its_points_are_judged(site: Site) -> None:
+    ahead = point(1.0, FAR, recorded_at=at(), project="other")
+    land_points(site, [ahead, point(1.0, at(-5), project="shop")])
+    (found,) = resource_list(site)
+    assert found["project_id"] == "shop"
+
+
+def test_an_hour_of_a_wrong_clock_is_recomputed_once(site: Site) -> None:
+    land_points(site, [point(1.0, when, recorded_at=at(), type="cumulative") for when in (FAR, OLD)])
+    assert roll_up(site).hours == [OLD, FAR]
+    land_points(site, [point(2.0, at(), type="cumulative")])
+    assert roll_up(site).hours == [at()]
+    assert not snapshot(site).hours
 
 
 ARRIVAL = times.arrival_hour(at())

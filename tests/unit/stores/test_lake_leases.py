@@ -114,14 +114,14 @@ def test_a_late_commit_of_the_process_before_does_not_stop_the_new_holder(
     site: Site, open_site: OpenSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = open_site(home=site.settings.home_path)
-    write_files = type(site.lake).write_files
+    write_part = type(site.lake).write_part
 
-    def beaten(lake: Any, name: str, rows_of: pa.Table) -> Any:
+    def beaten(lake: Any, *given: Any) -> Any:
         monkeypatch.undo()
         replace_spans(other.lake, "quarantine", flagged(1), "timestamp", SPAN)
-        return write_files(lake, name, rows_of)
+        return write_part(lake, *given)
 
-    monkeypatch.setattr(type(site.lake), "write_files", beaten)
+    monkeypatch.setattr(type(site.lake), "write_part", beaten)
     with hold(site.warehouse, "sample_quality") as lease:
         replace_spans(site.lake, "quarantine", flagged(2), "timestamp", SPAN, lease=lease)
     assert reasons(site) == [2]

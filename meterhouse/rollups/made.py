@@ -1,0 +1,117 @@
+"""The roll-ups that a pass makes: rows of shards, gathered by tier and day, and written while the pass goes on."""
+
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+
+from meterhouse import times
+from meterhouse.rollups.rows import SCHEMA
+from meterhouse.sample_quality.judging import DAY
+from meterhouse.sample_quality.reading import plain
+from meterhouse.sample_quality.verdicts import HOUR
+from meterhouse.stores.lake import Lake
+from meterhouse.stores.lake_replace import Part
+
+ROWS_A_FILE = 400_000
+"""About how many rows a file gets. Files are written at the same time."""
+
+FEW_ROWS = 10_000
+"""Fewer rows of a tier and day are kept, and written together with the small files that are there."""
+
+OPEN = "open"
+"""How the names of files of days start that are not over, and whose percentiles are not known yet."""
+
+
+@dataclass
+class Made:
+    """What is made for some hours.
+
+    Attributes:
+        parts: by granularity in seconds and day.
+        hourly: all rows of an hour each.
+        daily: all rows of a day each.
+        rows: how many rows of all tiers each day gets.
+        running: days that are not over. Each of their hours gets files of its own, for it is replaced again and again.
+    """
+
+    lake: Lake
+    threads: ThreadPoolExecutor
+    parts: dict[tuple[int, date], Part] = field(default_factory=dict)
+    hourly: list[pa.Table] = field(default_factory=list)
+    daily: list[pa.Table] = field(default_factory=list)
+    rows: Counter[date] = field(default_factory=Counter)
+    running: set[date] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, lake: Lake, threads: ThreadPoolExecutor, hours: Sequence[datetime], finer: Sequence[int]) -> "Made":
+        """Nothing yet, in place of what there is of these hours in the finer tiers, and of their days."""
+        days: dict[date, list[datetime]] = {}
+        for hour in hours:
+            days.setdefault(hour.date(), []).append(hour)
+        parts = {(seconds, day): Part(of_day) for seconds in finer for day, of_day in days.items()}
+        parts |= {(86400, day): Part(times.hours_of(day)) for day in days}
+        return cls(lake, threads, parts)
+
+    def add(self, seconds: int, tables: Sequence[pa.Table]) -> None:
+        """Add rows of a tier, in order; many are written at once."""
+        rows = pa.concat_tables([SCHEMA.empty_table(), *tables])
+        if seconds == 3600:
+            self.hourly.append(rows)
+        elif seconds == 86400:
+            self.daily.append(rows)
+        jobs: list[tuple[Part, date, pa.Table]] = []
+        for day, of_day in _by_day(rows):
+            part = self.parts[seconds, day]
+            self.rows[day] += of_day.num_rows
+            if of_day.num_rows < FEW_ROWS:
+                part.rows.append(of_day)
+                continue
+            pieces = _apart(of_day, HOUR) if day in self.running and seconds < 86400 else [(0, of_day)]
+            for _, piece in pieces:
+                number = -(-piece.num_rows // ROWS_A_FILE)
+                edges = np.linspace(0, piece.num_rows, number + 1).astype(int)
+                jobs += [(part, day, piece.slice(a, b - a)) for a, b in pairwise(edges.tolist())]
+
+        def write(job: tuple[Part, date, pa.Table]) -> None:
+            part, day, piece = job
+            values = {"granularity_s": seconds, "event_day": day}
+            part.files.append(self.lake.write_part("rollups", values, piece, part.prefix))
+
+        list(self.threads.map(write, jobs))
+
+    def leave_open(self, day: date) -> None:
+        """Note that the percentiles of a day are not known yet. Nothing of the day is written so far."""
+        self.parts[86400, day].prefix = OPEN
+        self.running.add(day)
+
+    def discard(self) -> None:
+        """Delete what was written; nothing of it is committed."""
+        self.lake.discard("rollups", [file for part in self.parts.values() for file in part.files])
+
+
+def is_open(path: str) -> bool:
+    """Whether a file of days was written before the day was over, and lacks percentiles."""
+    return path.rsplit("/", 1)[-1].startswith(f"{OPEN}-")
+
+
+def _by_day(rows: pa.Table) -> list[tuple[date, pa.Table]]:
+    """The rows of each day, in their order."""
+    first = times.EPOCH.date()
+    return [(first + timedelta(days=number), piece) for number, piece in _apart(rows, DAY)]
+
+
+def _apart(rows: pa.Table, span: int) -> list[tuple[int, pa.Table]]:
+    """The rows of each span of so many µs since 1970, in their order, and the span's number."""
+    numbers = plain(rows["bucket"].combine_chunks()) // span
+    found = np.unique(numbers).tolist()
+    if len(found) > 1:
+        order = np.argsort(numbers, kind="stable")
+        rows, numbers = rows.take(pa.array(order)), numbers[order]
+    edges = [*np.searchsorted(numbers, found).tolist(), len(numbers)]
+    return [(number, rows.slice(edges[n], edges[n + 1] - edges[n])) for n, number in enumerate(found)]

@@ -1,0 +1,414 @@
+"""Reads the points of some event hours from the lake's files, in order of their series and times.
+
+Texts are read once a series, and ids once a run of equal ones. The points are read in passes over ranges of series, so
+that memory holds a bounded number of them; of a sorted file, a pass reads only the row groups that have some. A pass is
+cut into shards. Files may be sorted (by meter, series and time) or not, and may overlap in time.
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from meterhouse import times
+from meterhouse.definitions.quality_rules import TYPES
+from meterhouse.sample_quality.series_table import Flags, Floats, Ints, Places, SeriesTable
+from meterhouse.sample_quality.verdicts import HOUR, Points
+from meterhouse.stores.lake import Lake
+
+POINTS_A_PASS = 6_000_000
+"""About how many points memory holds; one takes some 40 bytes."""
+
+POINTS_A_SHARD = 130_000
+"""About how many points are computed together: their columns fit into a processor's cache."""
+
+NAME = "samples"
+
+_SOLE = ("series_id", "timestamp", "volume", "recorded_at")
+
+
+class Hours:
+    """A set of event hours, to find the times that lie in them."""
+
+    def __init__(self, hours: Sequence[datetime]) -> None:
+        self.spans = times.spans(hours)
+        self.numbers: Ints = np.unique(np.array([times.micros(hour) // HOUR for hour in hours], np.int64))
+        self._starts, self._ends = (np.array([times.micros(span[n]) for span in self.spans], np.int64) for n in (0, 1))
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def hold(self, time: Ints) -> Flags:
+        """Which of the times (µs since 1970) are in one of the hours."""
+        if len(self.spans) == 1:
+            return np.asarray((time >= self._starts[0]) & (time < self._ends[0]))
+        if not self.spans:
+            return np.zeros(len(time), np.bool_)
+        at = np.searchsorted(self._starts, time, side="right") - 1
+        return np.asarray((at >= 0) & (time < self._ends[at]))
+
+    def counted(self, time: Ints) -> Ints:
+        """How many of the times are in each of the hours, in order of `numbers`."""
+        hours = time // HOUR
+        starts = heads(hours)
+        counts = np.zeros(len(self.numbers), np.int64)
+        at = np.searchsorted(self.numbers, hours[starts])
+        lengths = np.diff(np.append(starts, len(hours)))
+        inside = at < len(counts)
+        inside[inside] = self.numbers[at[inside]] == hours[starts[inside]]
+        np.add.at(counts, at[inside], lengths[inside])
+        return counts
+
+
+@dataclass
+class _File:
+    """A data file: its runs of rows of one series.
+
+    Attributes:
+        path: in the table's folder.
+        described: whether any of its points has metadata.
+        rows: how many it has.
+        groups: the first row of each row group, and the number of rows.
+        starts: the first row of each run.
+        ids: of the runs' series; emptied when their places are known.
+        places: of the runs' series.
+        ordered: whether the runs are in order of place.
+    """
+
+    path: str
+    described: bool
+    rows: int
+    groups: Ints
+    starts: Ints
+    ids: Ints
+    places: Places = field(default_factory=lambda: np.zeros(0, np.int32))
+    ordered: bool = True
+
+    def lengths(self) -> Ints:
+        """The number of rows of each run."""
+        return np.diff(np.append(self.starts, self.rows))
+
+
+@dataclass
+class _Loaded:
+    """The points of a file that a pass has in memory, ordered by place.
+
+    Attributes:
+        file: where they are from.
+        groups: the row groups that were read.
+        rows: which rows of these groups they are; None for all of a slice that starts at `start`.
+        start: see `rows`.
+    """
+
+    file: _File
+    groups: list[int]
+    start: int
+    rows: Ints | None
+    place: Places
+    time: Ints
+    volume: Floats
+    recorded: Ints
+    more: dict[str, tuple[Ints, Flags]] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+Slices = list[tuple[_Loaded, int, int]]
+"""Loaded points, and the first and the last row of each (exclusive)."""
+
+
+class Shard:
+    """The points of a range of series.
+
+    Attributes:
+        points: ordered by place and time.
+        described: whether any of them may have metadata.
+    """
+
+    def __init__(self, reading: "Reading", sources: Slices) -> None:
+        """Put slices of loaded points together; each is ordered by place, and mostly by time."""
+
+        def joined(name: str) -> Any:
+            return np.concatenate([getattr(_NOTHING, name), *(getattr(each, name)[a:b] for each, a, b in sources)])
+
+        self._reading = reading
+        self._sources = sources
+        place, time = joined("place"), joined("time")
+        self._order = _order_of_runs(place)
+        if self._order is not None:
+            place, time = place[self._order], time[self._order]
+        mended = _order_of_times(place, time)
+        if mended is not None:
+            time = time[mended]
+            self._order = mended if self._order is None else self._order[mended]
+        volume, recorded = joined("volume"), joined("recorded")
+        if self._order is not None:
+            volume, recorded = volume[self._order], recorded[self._order]
+        self.points = Points(place, time, volume, recorded, lambda rows: self.column("sample_id", rows))
+        self.described = any(loaded.file.described for loaded, _, _ in sources)
+
+    def column(self, name: str, rows: Ints | None) -> tuple[Ints, Flags]:
+        """Integers that are read when they are needed, of some rows of the points (None: all), and which are there.
+
+        Args:
+            name: `sample_id` or `metadata_id`.
+            rows: in any order.
+        """
+        parts = [self._reading.more(loaded, name) for loaded, _, _ in self._sources]
+        values, there = (
+            np.concatenate([part[n][first:last] for part, (_, first, last) in zip(parts, self._sources, strict=True)])
+            for n in (0, 1)
+        )
+        if self._order is not None:
+            rows = self._order if rows is None else self._order[rows]
+        return (values, there) if rows is None else (values[rows], there[rows])
+
+
+class Reading:
+    """The points of some event hours in a version of the lake's `samples`.
+
+    Args:
+        lake: the lake.
+        version: of `samples`.
+        hours: the hours.
+        threads: how many to use.
+
+    Raises:
+        Replaced: a file was replaced and deleted meanwhile; here and in `passes`.
+        Damaged: a file cannot be read.
+    """
+
+    def __init__(self, lake: Lake, version: int, hours: Hours, threads: ThreadPoolExecutor) -> None:
+        self._lake = lake
+        self._hours = hours
+        self._threads = threads
+        found = lake.matching(NAME, version=version, overlapping=("timestamp", hours.spans)) if len(hours) else None
+        listed = found.sort_by("min.timestamp") if found is not None and found.num_rows else None
+        self._files = [] if listed is None else list(threads.map(self._scanned, _named(listed)))
+        self.table = self._table()
+        for file in self._files:
+            file.places = self.table.places(file.ids)
+            file.ids = file.ids[:0]
+            file.ordered = bool((file.places[1:] > file.places[:-1]).all())
+
+    def passes(self) -> Iterator[list[Slices]]:
+        """The points in passes, each a list of what makes a `Shard`, in order of place."""
+        counts = np.zeros(len(self.table), np.int64)
+        for file in self._files:
+            np.add.at(counts, file.places, file.lengths())
+        for first, last in _cuts(counts, POINTS_A_PASS, 0, len(counts)):
+            yield self._shards(first, last, counts)
+
+    def describe(self, ids: Ints, columns: Sequence[str]) -> pa.Table:
+        """Columns of the series with these ids, in their order, from one of each series' points.
+
+        They are looked up by place if `self.table` is there already.
+        """
+        return self._described(ids, [file.places for file in self._files], self.table.places(ids), columns)
+
+    def more(self, loaded: _Loaded, name: str) -> tuple[Ints, Flags]:
+        """A further column of loaded points, and where it has values."""
+        with loaded.lock:
+            if name not in loaded.more:
+                loaded.more[name] = self._more(loaded, name)
+            return loaded.more[name]
+
+    def _more(self, loaded: _Loaded, name: str) -> tuple[Ints, Flags]:
+        with self._lake.parquet(NAME, loaded.file.path) as file:
+            column = file.read_row_groups(loaded.groups, [name], use_threads=False)[name].combine_chunks()
+        there = np.ones(len(column), np.bool_) if not column.null_count else plain(column.is_valid())
+        values = plain(pc.fill_null(column, 0) if column.null_count else column)
+        if loaded.rows is not None:
+            return values[loaded.rows], there[loaded.rows]
+        end = loaded.start + len(loaded.place)
+        return values[loaded.start : end], there[loaded.start : end]
+
+    def _scanned(self, named: tuple[str, bool]) -> _File:
+        path, described = named
+        with self._lake.parquet(NAME, path) as file:
+            meta = file.metadata
+            counts = [meta.row_group(number).num_rows for number in range(meta.num_row_groups)]
+            groups = np.concatenate(([0], np.cumsum(counts, dtype=np.int64)))
+            ids = plain(file.read(["series_id"], use_threads=False)["series_id"].combine_chunks())
+        starts = heads(ids)
+        return _File(path, described, len(ids), groups, starts, ids[starts])
+
+    def _table(self) -> SeriesTable:
+        """The table of all series that the files have."""
+        ids = np.unique(np.concatenate([np.zeros(0, np.int64), *(file.ids for file in self._files)]))
+        found = self._described(ids, [file.ids for file in self._files], ids, ["meter", "type"])
+        (meters, names), (types, known) = (_coded(found[name]) for name in ("meter", "type"))
+        if unknown := set(known) - set(TYPES):
+            raise ValueError(f"unknown sample type: {min(unknown)!r}")
+        ranks = np.argsort(np.argsort(np.array(names, dtype=object))).astype(np.int32)
+        kinds = np.array([TYPES.index(name) for name in known], np.int8)
+        of_meter = ranks[meters]
+        order = np.argsort(of_meter, kind="stable")
+        return SeriesTable(ids[order], kinds[types][order], of_meter[order], tuple(sorted(names)))
+
+    def _described(self, ids: Ints, keys: Sequence[Any], wanted: Any, columns: Sequence[str]) -> pa.Table:
+        """Columns of series: `keys` has a key of each run's series for each file, `wanted` those of `ids`."""
+        order = np.argsort(wanted)
+        sorted_keys = wanted[order]
+        missing = np.ones(len(ids), np.bool_)
+        pieces: list[pa.Table] = []
+        of_rows: list[Ints] = []
+        for file, keys_of_file in zip(self._files, keys, strict=True):
+            if not missing.any():
+                break
+            at = np.minimum(np.searchsorted(sorted_keys, keys_of_file), len(order) - 1)
+            hit = np.flatnonzero((sorted_keys[at] == keys_of_file) & missing[order[at]])
+            if not len(hit):
+                continue
+            found, first = np.unique(order[at[hit]], return_index=True)
+            pieces.append(self._rows(file, file.starts[hit[first]], columns))
+            of_rows.append(found)
+            missing[found] = False
+        if not pieces:
+            return pa.table({name: pa.array([], pa.string()) for name in columns})
+        return pa.concat_tables(pieces).take(pa.array(np.argsort(np.concatenate(of_rows))))
+
+    def _rows(self, file: _File, rows: Ints, columns: Sequence[str]) -> pa.Table:
+        """Text columns of some rows of a file."""
+        of_group = np.searchsorted(file.groups, rows, side="right") - 1
+        groups = np.unique(of_group)
+        with self._lake.parquet(NAME, file.path) as opened:
+            dictionaries = _dictionaries(opened.metadata, columns)
+        with self._lake.parquet(NAME, file.path, dictionaries=dictionaries) as opened:
+            found = opened.read_row_groups(groups.tolist(), list(columns), use_threads=False)
+        sizes = np.diff(file.groups)[groups]
+        offset = np.cumsum(sizes) - sizes
+        taken = found.take(pa.array(rows - file.groups[of_group] + offset[np.searchsorted(groups, of_group)]))
+        return taken.cast(pa.schema([(name, pa.string()) for name in columns]))
+
+    def _shards(self, first: int, last: int, counts: Ints) -> list[Slices]:
+        def load(file: _File) -> _Loaded | None:
+            return self._load(file, first, last)
+
+        loaded = [each for each in self._threads.map(load, self._files) if each is not None]
+        cuts = list(_cuts(counts, POINTS_A_SHARD, first, last))
+        edges = np.array([cut[0] for cut in cuts] + [last], np.int32)
+        bounds = [np.searchsorted(each.place, edges).tolist() for each in loaded]
+        return [
+            [(each, at[n], at[n + 1]) for each, at in zip(loaded, bounds, strict=True) if at[n] < at[n + 1]]
+            for n in range(len(cuts))
+        ]
+
+    def _load(self, file: _File, first: int, last: int) -> _Loaded | None:
+        """The points of a file whose places are from `first` to before `last`."""
+        rows: Ints | None = None
+        if file.ordered:
+            run, end = np.searchsorted(file.places, (first, last)).tolist()
+            if run == end:
+                return None
+            start = int(file.starts[run])
+            stop = int(file.starts[end]) if end < len(file.starts) else file.rows
+            groups = list(range(*_overlapping(file.groups, start, stop)))
+            place = np.repeat(file.places[run:end], np.diff(np.append(file.starts[run:end], stop)))
+            start -= int(file.groups[groups[0]])
+        else:
+            place = np.repeat(file.places, file.lengths())
+            rows = np.flatnonzero((place >= first) & (place < last))
+            if not len(rows):
+                return None
+            rows = rows[np.argsort(place[rows], kind="stable")]
+            place, start, groups = place[rows], 0, list(range(len(file.groups) - 1))
+        with self._lake.parquet(NAME, file.path) as opened:
+            read = opened.read_row_groups(groups, list(_SOLE[1:]), use_threads=False)
+        take: Any = slice(start, start + len(place)) if rows is None else rows
+        time, volume, recorded = (plain(read[name].combine_chunks())[take] for name in _SOLE[1:])
+        inside = self._hours.hold(time)
+        if not inside.all():
+            kept = np.flatnonzero(inside)
+            rows = start + kept if rows is None else rows[kept]
+            place, time, volume, recorded = place[kept], time[kept], volume[kept], recorded[kept]
+        return _Loaded(file, groups, start, rows, place, time, volume, recorded) if len(place) else None
+
+
+def _order_of_runs(place: Places) -> Ints | None:
+    """A stable order by place, which consists of runs; None if it is in order."""
+    starts = heads(place)
+    of_run = place[starts]
+    if (of_run[1:] > of_run[:-1]).all():
+        return None
+    order = np.argsort(of_run, kind="stable")
+    lengths = np.diff(np.append(starts, len(place)))[order]
+    return np.repeat(starts[order] - (np.cumsum(lengths) - lengths), lengths) + np.arange(len(place))
+
+
+def _order_of_times(place: Places, time: Ints) -> Ints | None:
+    """An order by time within each place; None if it is in order. Only series that are not in order are sorted."""
+    wrong = np.flatnonzero((time[1:] < time[:-1]) & (place[1:] == place[:-1]))
+    if not len(wrong):
+        return None
+    order = np.arange(len(place))
+    rows = np.flatnonzero(np.isin(place, np.unique(place[wrong])))
+    order[rows] = rows[np.lexsort((time[rows], place[rows]))]
+    return order
+
+
+def _cuts(counts: Ints, size: int, first: int, last: int) -> Iterator[tuple[int, int]]:
+    """Ranges of the places from `first` to `last` that have about `size` points each."""
+    if first == last:
+        return
+    before = np.cumsum(counts[first:last]) - counts[first:last]
+    parts = max(round(float(counts[first:last].sum()) / size), 1)
+    wanted = np.arange(1, parts) * (float(counts[first:last].sum()) / parts)
+    edges = np.unique(np.concatenate(([0], np.searchsorted(before, wanted), [last - first])))
+    yield from pairwise((first + edges).tolist())
+
+
+def _overlapping(groups: Ints, start: int, stop: int) -> tuple[int, int]:
+    """The first row group that has one of the rows, and the one after the last."""
+    return int(np.searchsorted(groups, start, side="right")) - 1, int(np.searchsorted(groups, stop, side="left"))
+
+
+def heads(values: Any) -> Ints:
+    """Where each run of equal values begins."""
+    new = np.ones(len(values), np.bool_)
+    np.not_equal(values[1:], values[:-1], out=new[1:])
+    return np.flatnonzero(new)
+
+
+def plain(column: pa.Array) -> Any:
+    """A column without nulls as NumPy; times as µs."""
+    if pa.types.is_timestamp(column.type):
+        column = column.cast(pa.timestamp("us", column.type.tz)).view(pa.int64())
+    return column.to_numpy(zero_copy_only=False)
+
+
+def _dictionaries(meta: Any, columns: Sequence[str]) -> list[str]:
+    """Those of the columns that can be read as dictionaries: Arrow cannot do so with texts in a delta encoding."""
+    places = {meta.schema.column(n).path: n for n in range(meta.num_columns)}
+    groups = [meta.row_group(number) for number in range(meta.num_row_groups)]
+    return [
+        name
+        for name in columns
+        if not any("DELTA" in each for group in groups for each in group.column(places[name]).encodings)
+    ]
+
+
+def _coded(column: pa.ChunkedArray) -> tuple[Ints, list[str]]:
+    """A column of texts as places in a list of the distinct ones."""
+    encoded = column.combine_chunks().dictionary_encode()
+    return plain(encoded.indices), encoded.dictionary.to_pylist()
+
+
+def _named(actions: pa.Table) -> list[tuple[str, bool]]:
+    """Each file's path, and whether any of its points has metadata."""
+    counted = "null_count.metadata_id"
+    nulls = actions[counted] if counted in actions.column_names else pa.nulls(actions.num_rows, pa.int64())
+    described = pc.fill_null(pc.not_equal(nulls, actions["num_records"]), True)
+    return list(zip(actions["path"].to_pylist(), described.to_pylist(), strict=True))
+
+
+_INTS: Ints = np.zeros(0, np.int64)
+_NOTHING = _Loaded(
+    _File("", False, 0, _INTS, _INTS, _INTS), [], 0, None, np.zeros(0, np.int32), _INTS, np.zeros(0), _INTS
+)
