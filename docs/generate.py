@@ -582,6 +582,11 @@ _PURPOSES = {
     "events": "What happened to resources, with traits.",
     "rollups": "Roll-ups of good points to 5 minutes, 1 hour and 1 day.",
     "quarantine": "Points that break a quality rule, with the names of the rules.",
+    "derived": "Points of derived meters, computed with the roll-ups of their hour.",
+    "metadata_changes": "From when a series had which metadata. The view `resource_history` shows it by resource: "
+    "source, resource_id, valid_from, valid_to, project_id, user_id, metadata_id.",
+    "derived_meters": "What the derived meters are made of.",
+    "received_meters": "Samples that were received under the name of a derived meter.",
     "dead_letters": "Messages and rows that could not be read, and samples with a wrong signature, with the reason.",
     "series": "The series and their dimensions.",
     "resources": "The resources, as of their newest good sample.",
@@ -743,7 +748,7 @@ def tables_page() -> str:
         rows = []
         for column in columns:
             meaning = comments.get((name, column.name)) or _meaning(name, column.name)
-            if not meaning and name == "quarantine":
+            if not meaning and name in ("quarantine", "derived"):
                 meaning = comments.get(("samples", column.name), "")
             part = "partition; " if column.name in partitions else ""
             rows.append((code(column.name), code(column.type), part + meaning))

@@ -14,6 +14,7 @@ from meterhouse import times
 from meterhouse.rollups.rows import SCHEMA
 from meterhouse.sample_quality.judging import DAY
 from meterhouse.sample_quality.reading import plain
+from meterhouse.sample_quality.verdicts import HOUR
 from meterhouse.stores.lake import Lake
 from meterhouse.stores.lake_replace import Part
 
@@ -36,6 +37,7 @@ class Made:
         hourly: all rows of an hour each.
         daily: all rows of a day each.
         rows: how many rows of all tiers each day gets.
+        running: days that are not over. Each of their hours gets files of its own, for it is replaced again and again.
     """
 
     lake: Lake
@@ -44,6 +46,7 @@ class Made:
     hourly: list[pa.Table] = field(default_factory=list)
     daily: list[pa.Table] = field(default_factory=list)
     rows: Counter[date] = field(default_factory=Counter)
+    running: set[date] = field(default_factory=set)
 
     @classmethod
     def of(cls, lake: Lake, threads: ThreadPoolExecutor, hours: Sequence[datetime], finer: Sequence[int]) -> "Made":
@@ -69,9 +72,11 @@ class Made:
             if of_day.num_rows < FEW_ROWS:
                 part.rows.append(of_day)
                 continue
-            number = -(-of_day.num_rows // ROWS_A_FILE)
-            edges = np.linspace(0, of_day.num_rows, number + 1).astype(int)
-            jobs += [(part, day, of_day.slice(a, b - a)) for a, b in pairwise(edges.tolist())]
+            pieces = _apart(of_day, HOUR) if day in self.running and seconds < 86400 else [(0, of_day)]
+            for _, piece in pieces:
+                number = -(-piece.num_rows // ROWS_A_FILE)
+                edges = np.linspace(0, piece.num_rows, number + 1).astype(int)
+                jobs += [(part, day, piece.slice(a, b - a)) for a, b in pairwise(edges.tolist())]
 
         def write(job: tuple[Part, date, pa.Table]) -> None:
             part, day, piece = job
@@ -83,6 +88,7 @@ class Made:
     def leave_open(self, day: date) -> None:
         """Note that the percentiles of a day are not known yet. Nothing of the day is written so far."""
         self.parts[86400, day].prefix = OPEN
+        self.running.add(day)
 
     def discard(self) -> None:
         """Delete what was written; nothing of it is committed."""
@@ -96,11 +102,16 @@ def is_open(path: str) -> bool:
 
 def _by_day(rows: pa.Table) -> list[tuple[date, pa.Table]]:
     """The rows of each day, in their order."""
-    days = plain(rows["bucket"].combine_chunks()) // DAY
-    found = np.unique(days).tolist()
-    if len(found) > 1:
-        order = np.argsort(days, kind="stable")
-        rows, days = rows.take(pa.array(order)), days[order]
-    edges = [*np.searchsorted(days, found).tolist(), len(days)]
     first = times.EPOCH.date()
-    return [(first + timedelta(days=day), rows.slice(edges[n], edges[n + 1] - edges[n])) for n, day in enumerate(found)]
+    return [(first + timedelta(days=number), piece) for number, piece in _apart(rows, DAY)]
+
+
+def _apart(rows: pa.Table, span: int) -> list[tuple[int, pa.Table]]:
+    """The rows of each span of so many µs since 1970, in their order, and the span's number."""
+    numbers = plain(rows["bucket"].combine_chunks()) // span
+    found = np.unique(numbers).tolist()
+    if len(found) > 1:
+        order = np.argsort(numbers, kind="stable")
+        rows, numbers = rows.take(pa.array(order)), numbers[order]
+    edges = [*np.searchsorted(numbers, found).tolist(), len(numbers)]
+    return [(number, rows.slice(edges[n], edges[n + 1] - edges[n])) for n, number in enumerate(found)]

@@ -16,6 +16,9 @@ from meterhouse.stores.lake_tables import TIME, columns_of_files
 SCHEMA = columns_of_files("rollups")
 """The columns of the table's files."""
 
+FOLDED = [name for name in SCHEMA.names if name not in ("p50", "p95", "p99", "percentiles")]
+"""The columns that daily rows are made of."""
+
 _DAY = Tier(86_400)
 _USUAL = ("p50", "p95", "p99")
 _COUNTS = ("count", "resets", "excluded")
@@ -84,13 +87,14 @@ def days_of(hourly: pa.Table, table: SeriesTable) -> pa.Table:
         hourly: rows of the table's files of an hour each.
         table: series; those that it does not have come last.
     """
-    ids, of_row = np.unique(plain(hourly["series_id"].combine_chunks()), return_inverse=True)
+    encoded = hourly["series_id"].combine_chunks().dictionary_encode()
+    ids, of_row = plain(encoded.dictionary), plain(encoded.indices)
     known = table.places(ids)
-    ranked = np.argsort(np.where(known < 0, len(table), known), kind="stable")
+    ranked = np.lexsort((ids, np.where(known < 0, len(table), known)))
     place_of = np.empty(len(ids), np.int32)
     place_of[ranked] = np.arange(len(ids), dtype=np.int32)
     place, start = place_of[of_row], plain(hourly["bucket"].combine_chunks())
-    order = np.lexsort((start, place))
+    order = _order(place, start)
     finer = _buckets(hourly, place[order], start[order], order)
     kinds = np.full(len(ids), GAUGE, np.int8)
     there = plain(hourly["count"].combine_chunks())[order] > 0
@@ -108,6 +112,15 @@ def days_of(hourly: pa.Table, table: SeriesTable) -> pa.Table:
         metadata = last_described(np.flatnonzero(new), plain(pc.fill_null(column, 0))[order], described)
     cadence = plain(hourly["cadence_s"].combine_chunks().cast(pa.float64()).fill_null(np.nan))[order]
     return rows_of(Made(made, cadence=day_cadences(finer, cadence)), ids[ranked], kinds, metadata)
+
+
+def _order(place: Places, start: Ints) -> Ints:
+    """The order of hourly rows by place and time. Plain integers are sorted several times as fast as keys of two."""
+    hour = start // (3600 * MICROS)
+    hour -= hour.min(initial=np.iinfo(np.int64).max)
+    if len(hour) < 1 << 27 and hour.max(initial=0) < 1 << 5 and place.max(initial=0) < 1 << 31:
+        return np.sort(place.astype(np.int64) << 32 | hour << 27 | np.arange(len(hour))) & ((1 << 27) - 1)
+    return np.lexsort((start, place))
 
 
 def _buckets(hourly: pa.Table, place: Places, start: Ints, order: Ints) -> Buckets:

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from meterhouse import times
+from meterhouse.definitions.quality_rules import TYPES
 from meterhouse.sample_quality.series_table import Flags, Floats, Ints, Places, SeriesTable
 from meterhouse.sample_quality.verdicts import HOUR, Points
 from meterhouse.stores.lake import Lake
@@ -242,8 +243,14 @@ class Reading:
         """The table of all series that the files have."""
         ids = np.unique(np.concatenate([np.zeros(0, np.int64), *(file.ids for file in self._files)]))
         found = self._described(ids, [file.ids for file in self._files], ids, ["meter", "type"])
-        meters, types = found["meter"].combine_chunks(), found["type"].combine_chunks()
-        return SeriesTable.of(ids, meters.to_pylist(), types.to_pylist())
+        (meters, names), (types, known) = (_coded(found[name]) for name in ("meter", "type"))
+        if unknown := set(known) - set(TYPES):
+            raise ValueError(f"unknown sample type: {min(unknown)!r}")
+        ranks = np.argsort(np.argsort(np.array(names, dtype=object))).astype(np.int32)
+        kinds = np.array([TYPES.index(name) for name in known], np.int8)
+        of_meter = ranks[meters]
+        order = np.argsort(of_meter, kind="stable")
+        return SeriesTable(ids[order], kinds[types][order], of_meter[order], tuple(sorted(names)))
 
     def _described(self, ids: Ints, keys: Sequence[Any], wanted: Any, columns: Sequence[str]) -> pa.Table:
         """Columns of series: `keys` has a key of each run's series for each file, `wanted` those of `ids`."""
@@ -385,6 +392,12 @@ def _dictionaries(meta: Any, columns: Sequence[str]) -> list[str]:
         for name in columns
         if not any("DELTA" in each for group in groups for each in group.column(places[name]).encodings)
     ]
+
+
+def _coded(column: pa.ChunkedArray) -> tuple[Ints, list[str]]:
+    """A column of texts as places in a list of the distinct ones."""
+    encoded = column.combine_chunks().dictionary_encode()
+    return plain(encoded.indices), encoded.dictionary.to_pylist()
 
 
 def _named(actions: pa.Table) -> list[tuple[str, bool]]:

@@ -704,10 +704,13 @@ class Lake:
             return MeterhouseError(f"a data file of the lake's table {name} cannot be read", where=where, hint=hint)
         return Damaged(f"a data file of the lake's table {name} cannot be read: {said}", where=where, hint=MEND)
 
-    def rows_of(self, name: str, path: str, partition: Mapping[str, Any]) -> pa.Table:
-        """All rows of a data file."""
+    def rows_of(
+        self, name: str, path: str, partition: Mapping[str, Any], columns: Iterable[str] | None = None
+    ) -> pa.Table:
+        """All rows of a data file; null in columns that are not among `columns`, which are all by default."""
         schema, partitions = TABLES[name]
-        rows = self.read_file(name, path, [column for column in schema.names if column not in partitions])
+        wanted = schema.names if columns is None else columns
+        rows = self.read_file(name, path, [column for column in wanted if column not in partitions])
         return self._completed(name, rows, partition)
 
     def _completed(self, name: str, rows: pa.Table, partition: Mapping[str, Any]) -> pa.Table:

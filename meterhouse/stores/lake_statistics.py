@@ -157,10 +157,15 @@ class _Column:
         if low is None:
             return
         # NaN has no place in the order that all readers agree on: infinite bounds let each of them look.
-        if pa.types.is_floating(values.type) and pc.any(pc.is_nan(values)).as_py():
+        if pa.types.is_floating(values.type) and _has_nan(values):
             low, high = -inf, inf
         self.low = low if self.low is None else min(self.low, low)
         self.high = high if self.high is None else max(self.high, high)
+
+
+def _has_nan(values: pa.ChunkedArray) -> bool:
+    total = pc.sum(values).as_py()  # a sum is quicker than a search, and not a number if one of them is none
+    return bool(total != total and pc.any(pc.is_nan(values)).as_py())
 
 
 def _below(value: Any) -> Any:

@@ -86,6 +86,35 @@ resource_metadata = Table(
     Column("metadata", Text, nullable=False),
 )
 
+metadata_changes = Table(
+    "metadata_changes",
+    metadata,
+    Column("series_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("valid_from", UtcTime, primary_key=True),
+    Column("metadata_id", BigInteger, nullable=False),
+    Index("metadata_changes_by_time", "valid_from"),
+    comment="When the resource metadata of a series changed, by its good points; resource_history is made of it.",
+)
+
+derived_meters = Table(
+    "derived_meters",
+    metadata,
+    Column("meter", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("made_of", Text, nullable=False),
+    Column("computed_at", UtcTime, nullable=False),
+    comment="What each derived meter is made of, by the definition that last computed points of it.",
+)
+
+received_meters = Table(
+    "received_meters",
+    metadata,
+    Column("day", Date, primary_key=True),
+    Column("meter", Text, primary_key=True),
+    Column("resource_id", Text, primary_key=True),
+    comment="Days on which samples of a derived meter were received for a resource: nothing is derived there.",
+)
+
 followed = Table(
     "followed",
     metadata,

@@ -31,7 +31,7 @@ from meterhouse.site import Site
 from meterhouse.stores.lake_tables import SAMPLES
 
 DAY = at().date()
-TABLES = ("notifications", "samples", "events", "rollups", "quarantine", "dead_letters")
+TABLES = ("notifications", "samples", "events", "rollups", "quarantine", "derived", "dead_letters")
 
 
 def some(start: int, many: int = 12) -> list[dict[str, Any]]:
