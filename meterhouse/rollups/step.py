@@ -17,7 +17,7 @@ from string import Template
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import Connection, bindparam, delete, func, select, update
+from sqlalchemy import bindparam, func, select, update
 
 from meterhouse import by_day, computed, sql_files, times
 from meterhouse.catalog import Snapshot, mark_dirty, snapshot_to_compute
@@ -31,7 +31,6 @@ from meterhouse.rollups.deriving import Taken
 from meterhouse.rollups.described import Changes, may_change
 from meterhouse.rollups.made import Made, is_open
 from meterhouse.rollups.rows import FOLDED, SCHEMA, Metadata, days_of, last_described, rows_of
-from meterhouse.rollups.seen import note_series, record_seen
 from meterhouse.sample_quality.groups import group_hours, points_by_day, present_hours
 from meterhouse.sample_quality.judging import JudgedShard, Judging, worker_threads
 from meterhouse.sample_quality.reading import Hours, plain
@@ -40,13 +39,10 @@ from meterhouse.sample_quality.spans import reaching, span_table
 from meterhouse.sample_quality.step import Judged, context_hours, store_flagged
 from meterhouse.sample_quality.verdicts import Good
 from meterhouse.site import Site
-from meterhouse.stores.bulk import bulk_insert
 from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.lake_replace import replace
 from meterhouse.stores.leases import Lease
-from meterhouse.stores.warehouse_tables import dirty_hours, rollup_1d, rollup_1h
-
-WAREHOUSE_TIERS = {3600: rollup_1h, 86400: rollup_1d}
+from meterhouse.stores.warehouse_tables import dirty_hours
 
 FEW_POINTS = 2_000_000
 """The rows of a day that is not over are made of all its points, percentiles too, up to about this many."""
@@ -116,8 +112,7 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
             computed.reconcile(site, table)
         leases = _Leases(rollups, quality)
         changed = only is None and policy_changes.outdated(site) > 0
-        if only is None:
-            _close_days(site)
+        _close_days(site)
         if changed:
             policy_changes.mark_outdated(site, rollups)
         rolled: set[datetime] = set()
@@ -230,11 +225,10 @@ def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledU
             raise
     maker.deriving.store(leases.rollups)
     replace(site.lake, "rollups", "bucket", made.parts, leases.rollups)
-    hourly, daily = (pa.concat_tables([SCHEMA.empty_table(), *rows]) for rows in (made.hourly, made.daily))
-    newest_hours = _record(site, seen, plan.hours, received, hourly, daily, changes, policies, leases.rollups)
+    _record(site, seen, plan.hours, received, changes, policies, leases.rollups)
     done.judged.add(plan.hours, judging.points_by_hour(), flagged)
     done.add(plan.hours, received, made.rows)
-    return next_hours + newest_hours
+    return next_hours
 
 
 @dataclass
@@ -410,16 +404,13 @@ def _record(
     seen: Snapshot,
     hours: list[datetime],
     received: pa.Table,
-    hourly: pa.Table,
-    daily: pa.Table,
     changes: pa.Table,
     policies: Policies,
     lease: Lease,
-) -> list[datetime]:
-    """Note in the warehouse that these hours are rolled up; return the other hours that became dirty."""
+) -> None:
+    """Note in the warehouse that these hours are rolled up. What they hold follows later: see `following.py`."""
     good, excluded = _sums(received, "count"), _sums(received, "excluded")
     with lease.begin() as connection:
-        newest_hours = _to_warehouse(connection, hours, hourly, daily)
         described.record(connection, hours, changes)
         connection.execute(
             update(dirty_hours)
@@ -443,24 +434,6 @@ def _record(
         )
         computed.record(site, connection, "rollups")
         computed.record(site, connection, "derived")
-    return newest_hours
-
-
-def _to_warehouse(connection: Connection, hours: list[datetime], hourly: pa.Table, daily: pa.Table) -> list[datetime]:
-    """Write the roll-ups and what follows from them to the warehouse; return the other hours that became dirty."""
-    days = sorted({hour.date() for hour in hours})
-    note_series(connection, days)
-    for table, buckets, rows in (
-        (rollup_1h, hours, hourly),
-        (rollup_1d, [times.day_start(day) for day in days], daily),
-    ):
-        connection.execute(
-            delete(table).where(table.c.bucket == bindparam("start")), [{"start": start} for start in buckets]
-        )
-        bulk_insert(connection, table.name, rows.select([column.name for column in table.columns]))
-    seen = daily.sort_by([("series_id", "ascending"), ("bucket", "ascending")]).group_by("series_id", use_threads=False)
-    seen = seen.aggregate([("first_at", "min"), ("last_at", "max"), ("metadata_id", "last")])
-    return record_seen(connection, seen.rename_columns(["series_id", "first_at", "last_at", "metadata_id"]), days)
 
 
 def _close_days(site: Site) -> None:

@@ -4,13 +4,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from builders import count, warehouse_rows
+from builders import count, roll_up, warehouse_rows
 from conftest import OpenSite
 
 from meterhouse.catalog import catalog
 from meterhouse.collection.load import load
 from meterhouse.queries.statistics import statistics
-from meterhouse.rollups.step import roll_up
 
 pytestmark = pytest.mark.slow
 
