@@ -13,6 +13,7 @@ from assets.resources import RETRIES, SiteResource
 from assets.runs import DIRTY, hours_to_do
 from meterhouse import by_day, plots, times
 from meterhouse.catalog import points_by_hour
+from meterhouse.rollups.following import follow, keep_following
 from meterhouse.rollups.step import roll_up
 from meterhouse.sample_quality.step import judge_hours
 from meterhouse.site import Site
@@ -38,8 +39,8 @@ SAMPLE_QUALITY, ROLLUPS = dg.AssetKey("sample_quality"), dg.AssetKey("rollups")
         dg.AssetSpec(
             ROLLUPS,
             deps=[SAMPLE_QUALITY],
-            description="Roll-ups of good points to 5 minutes, 1 hour and 1 day, in the lake; hours and days are also "
-            "in the warehouse.",
+            description="Roll-ups of good points to 1 hour, 1 day and what the archive policies ask for, in the lake; "
+            "hours and days are also in the warehouse.",
             group_name="rollups",
             kinds={"delta", "duckdb", "sql"},
             owners=["team:telemetry"],
@@ -54,7 +55,8 @@ def event_days(context: dg.AssetExecutionContext, site: SiteResource) -> Iterato
     if ROLLUPS not in wanted:
         yield from _materialized(context, SAMPLE_QUALITY, here, vars(judge_hours(here, hours)))
         return
-    rolled = roll_up(here, hours)  # judges in the same pass
+    rolled = roll_up(here, hours, progress=keep_following(here))  # judges in the same pass
+    follow(here)
     if SAMPLE_QUALITY in wanted:
         yield from _materialized(context, SAMPLE_QUALITY, here, vars(rolled.judged))
     yield from _materialized(context, ROLLUPS, here, vars(rolled))

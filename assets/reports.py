@@ -26,6 +26,7 @@ def usage_by_project_and_day(context: dg.AssetExecutionContext, site: SiteResour
         metadata={
             "dagster/row_count": done.rows.num_rows,
             "usage": dg.MetadataValue.md(plots.table(done.rows.column_names, rows)),
+            "holds_until": times.text(done.holds_until),
             "files": dg.MetadataValue.json(done.uris),
         }
     )

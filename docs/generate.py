@@ -39,7 +39,7 @@ from meterhouse.setting_types import Declared
 from meterhouse.settings import FILED, Settings, declarations, file_variable, variable
 from meterhouse.shipped import DEFAULTS
 from meterhouse.stores import lake_tables as schema
-from meterhouse.stores.warehouse_tables import UtcTime, metadata
+from meterhouse.stores.warehouse_tables import UtcTime, metadata, views
 
 FOLDER = Path(__file__).parent / "reference"
 HEADER = "<!-- Written from the code by docs/generate.py. Do not edit: run `python docs/generate.py`. -->\n\n"
@@ -580,15 +580,20 @@ _PURPOSES = {
     "notifications": "The landed messages, unchanged, one row for each.",
     "samples": "Measurements: made from notifications, polled or loaded.",
     "events": "What happened to resources, with traits.",
-    "rollups": "Roll-ups of good points to 5 minutes, 1 hour and 1 day.",
+    "rollups": "Roll-ups of good points to 1 hour, 1 day, and what the archive policy asks for.",
     "quarantine": "Points that break a quality rule, with the names of the rules.",
+    "derived": "Points of derived meters, computed with the roll-ups of their hour.",
+    "metadata_changes": "From when a series had which metadata. The view `resource_history` shows it by resource: "
+    "source, resource_id, valid_from, valid_to, project_id, user_id, metadata_id.",
+    "derived_meters": "What the derived meters are made of.",
+    "received_meters": "Samples that were received under the name of a derived meter.",
     "dead_letters": "Messages and rows that could not be read, and samples with a wrong signature, with the reason.",
     "series": "The series and their dimensions.",
     "resources": "The resources, as of their newest good sample.",
     "resource_metadata": "Snapshots of the metadata of resources.",
     "quality_daily": "How many points of an event hour broke each rule.",
-    "rollup_1h": "Hourly roll-ups.",
-    "rollup_1d": "Daily roll-ups.",
+    "rollup_1h": "Hourly roll-ups: a view. Its rows are in the order of bucket and series.",
+    "rollup_1d": "Daily roll-ups: a view. Its rows are in the order of bucket and series, with an index of series.",
     "alarms": "The alarms and their states.",
     "alarm_history": "The history of alarms: creation, rule change, state transition, deletion.",
     "deliveries": "The outbox: notifications of alarms, and the state of each.",
@@ -694,6 +699,8 @@ _MEANINGS = {
     "step": "collect, convert, catalog, sample_quality, rollups, archive, report or upkeep",
 }
 _OWN_MEANINGS = {
+    ("warehouse_holds", "holds_until"): "event time up to which the warehouse shows everything that came",
+    ("warehouse_holds", "came_until"): "when the newest samples that it knows of came",
     ("alarms", "name"): "unique name",
     ("alarms", "type"): "threshold",
     ("alarms", "enabled"): "whether it is evaluated",
@@ -743,21 +750,21 @@ def tables_page() -> str:
         rows = []
         for column in columns:
             meaning = comments.get((name, column.name)) or _meaning(name, column.name)
-            if not meaning and name == "quarantine":
+            if not meaning and name in ("quarantine", "derived"):
                 meaning = comments.get(("samples", column.name), "")
             part = "partition; " if column.name in partitions else ""
             rows.append((code(column.name), code(column.type), part + meaning))
         lake.append(f"### Lake: {name}\n\n{_PURPOSES.get(name, '')}\n\n" + table(("column", "type", "meaning"), rows))
-    warehouse = [_warehouse_table(each) for each in metadata.tables.values()]
+    warehouse = [_warehouse_table(each) for each in (*views.tables.values(), *metadata.tables.values())]
     return (
         "# Tables\n\n"
         "Times are UTC. *Arrival* is when a message was landed. *Event time* is the points' own time.\n\n"
         "## The lake\n\n"
         "Delta tables, under `tables/` in the lake's folder or bucket prefix. You can read them with any engine that "
         "reads Delta. In `meterhouse sql`, each is a view of the same name. Types are Arrow's.\n\n"
-        "The lake also has `exports/REPORT/DAY.parquet` and `.csv` (reports) and `archive/DAY.json` (the manifest of "
-        "an arrival day).\n\n" + "\n".join(lake) + "\n## The warehouse\n\n"
-        "Tables of the SQL database. Types are PostgreSQL's. SQLite stores times as ISO text. "
+        "The lake also has `exports/REPORT/DAY.parquet`, `.csv` and `.json` (reports) and `archive/DAY.json` (the "
+        "manifest of an arrival day).\n\n" + "\n".join(lake) + "\n## The warehouse\n\n"
+        "Tables and views of the SQL database. Types are PostgreSQL's. SQLite stores times as ISO text. "
         "`meterhouse sql --on warehouse` reads them.\n\n" + "\n".join(warehouse)
     )
 
@@ -799,7 +806,8 @@ _POSTGRES = postgresql.dialect()
 
 def reports_page() -> str:
     engine = create_engine("sqlite://")
-    metadata.create_all(engine)
+    for made in (metadata, views):
+        made.create_all(engine)
     parts = [
         "# Reports\n\n"
         "A report is a SQL query on the warehouse, in a file that is named for the question it answers. Its parameters "

@@ -27,7 +27,7 @@ from meterhouse.stores.duck import arrow
 from meterhouse.stores.lake import Lake
 from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.leases import Lease
-from meterhouse.stores.warehouse_tables import dirty_hours, followed, quality_daily, resources, rollup_1h, series
+from meterhouse.stores.warehouse_tables import dirty_hours, followed, hourly, quality_daily, resources, series
 
 TABLE = FOLLOWER = "samples"
 """The lake's table, and the warehouse's name of what follows it."""
@@ -176,7 +176,7 @@ def _pieces(files: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 def _all_hours(connection: Connection) -> list[datetime]:
     """All event hours that the warehouse knows anything of."""
     found = set(connection.execute(select(dirty_hours.c.hour)).scalars())
-    found |= set(connection.execute(select(rollup_1h.c.bucket).distinct()).scalars())
+    found |= set(connection.execute(select(hourly.c.bucket).distinct()).scalars())
     found |= set(connection.execute(select(quality_daily.c.hour).distinct()).scalars())
     return sorted(found)
 

@@ -1,4 +1,4 @@
-"""The lake's computed tables against the warehouse: `quarantine` and `rollups`.
+"""The lake's computed tables against the warehouse: `quarantine`, `rollups` and `derived`.
 
 What a step computes goes to the lake and to the warehouse. If one of the two was restored, they no longer agree,
 although no hour is dirty. So the warehouse records with each result at which commit the lake's table was. If the table
@@ -16,9 +16,9 @@ from meterhouse.errors import AlreadyRunning, Replaced
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import dirty_hours
 
-Computed = Literal["quarantine", "rollups"]
+Computed = Literal["quarantine", "rollups", "derived"]
 
-TABLES: tuple[Computed, ...] = ("quarantine", "rollups")
+TABLES: tuple[Computed, ...] = ("quarantine", "rollups", "derived")
 
 WHY = "the lake and the warehouse were of different times"
 

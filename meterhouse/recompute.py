@@ -38,6 +38,7 @@ def backfill(
     from meterhouse.archive.seal import archive
     from meterhouse.catalog import hours_with_points, mark_for_recompute
     from meterhouse.queries import report_exports
+    from meterhouse.rollups.following import follow, keep_following
     from meterhouse.rollups.step import roll_up
 
     if asset not in assets():
@@ -48,7 +49,8 @@ def backfill(
     days = _arrival_days(site, start, end) if asset == "archive" else sorted({hour.date() for hour in hours})
     if asset in ("sample_quality", "rollups"):
         marked = mark_for_recompute(site, "rollups" if asset == "rollups" else "sample_quality", hours, why)
-        rolled = roll_up(site, hours, progress=progress)
+        rolled = roll_up(site, hours, progress=keep_following(site, progress=progress))
+        follow(site)
         return {"hours": marked, "points": rolled.points, "excluded": rolled.judged.excluded, "rollups": rolled.rows}
     rows = 0
     for number, day in enumerate(days, 1):

@@ -124,6 +124,11 @@ def micros(instant: datetime) -> int:
     return (instant - EPOCH) // timedelta(microseconds=1)
 
 
+def of_hour(number: int) -> datetime:
+    """The start of the hour with this number since 1970, UTC."""
+    return EPOCH + number * HOUR
+
+
 def spans(hours: Iterable[datetime]) -> list[Span]:
     """Contiguous half-open spans [start, end) that cover exactly these hours, in order."""
     joined: list[Span] = []

@@ -14,7 +14,10 @@ from meterhouse import identity, times
 from meterhouse.catalog import catalog
 from meterhouse.collection.collect import collect
 from meterhouse.conversion.step import convert
-from meterhouse.rollups.step import roll_up
+from meterhouse.progress import Progress, no_progress
+from meterhouse.rollups.following import follow, keep_following
+from meterhouse.rollups.step import RolledUp
+from meterhouse.rollups.step import roll_up as _roll_up
 from meterhouse.sample_quality.step import judge_hours
 from meterhouse.site import Site
 from meterhouse.stores.lake_tables import SAMPLES
@@ -126,6 +129,13 @@ def land_points(site: Site, points: Sequence[dict[str, Any]]) -> None:
     """Append points to the lake's `samples`, and catalog them."""
     site.lake.append("samples", pa.Table.from_pylist(list(points), schema=SAMPLES))
     catalog(site)
+
+
+def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress = no_progress) -> RolledUp:
+    """Roll up, and let the warehouse follow, as every command does."""
+    done = _roll_up(site, only, progress=keep_following(site, progress=progress))
+    follow(site)
+    return done
 
 
 def process(site: Site) -> None:

@@ -39,6 +39,14 @@ def shared() -> Path:
 
 
 @pytest.fixture(autouse=True)
+def _derives_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Derive no meters in this process, unless a test has a file of its own: tests of roll-ups know all points."""
+    monkeypatch.setattr(
+        "meterhouse.definitions.derived_meters.SHIPPED", Path(__file__).parent / "data/nothing_derived.yaml"
+    )
+
+
+@pytest.fixture(autouse=True)
 def _own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remove settings of the user's shell from the environment."""
     import os

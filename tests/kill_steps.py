@@ -15,6 +15,7 @@ from meterhouse.archive import seal as archive
 from meterhouse.collection import collect, landing
 from meterhouse.conversion import convert
 from meterhouse.conversion import step as conversion
+from meterhouse.rollups import following
 from meterhouse.rollups import step as rollups
 from meterhouse.sample_quality import step as sample_quality
 from meterhouse.settings import Settings, read_settings
@@ -39,6 +40,7 @@ def run(home: Path, warehouse_url: str, fault: str, set_back: timedelta) -> None
     catalog.catalog(site)
     sample_quality.judge_hours(site)
     rollups.roll_up(site)
+    following.follow(site)
     archive.archive(site, times.now().date())
 
 

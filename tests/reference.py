@@ -14,10 +14,11 @@ from sqlalchemy import select
 
 from meterhouse.catalog import snapshot
 from meterhouse.definitions.quality_rules import Rules
-from meterhouse.rollups.step import WAREHOUSE_TIERS
 from meterhouse.site import Site
+from meterhouse.stores.warehouse_tables import rollup_1d, rollup_1h
 
 TIERS = (300, 3600, 86400)
+WAREHOUSE_TIERS = {3600: rollup_1h, 86400: rollup_1d}
 FLOATS = ("sum", "min", "max", "sum_squares", "first", "last", "increase", "p50", "p95", "p99")
 COLUMNS = (
     "series_id",

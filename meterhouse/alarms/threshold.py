@@ -23,7 +23,7 @@ from meterhouse.alarms.definitions import UNKNOWN, Alarm
 from meterhouse.alarms.outcomes import Outcome
 from meterhouse.alarms.threshold_rule import COMPARE
 from meterhouse.sample_quality.judge import judge
-from meterhouse.sample_quality.points import view_points
+from meterhouse.sample_quality.points import view_all_points
 from meterhouse.site import Site
 from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.lake_tables import TIME
@@ -71,7 +71,7 @@ def windows(site: Site, definitions: Sequence[Alarm], moment: datetime) -> list[
         duck.register("conditions", _conditions(definitions))
         span = (min(starts), moment + timedelta(microseconds=1))
         duck.execute("CREATE TEMP TABLE watched AS SELECT series_id FROM dims")
-        view_points(
+        view_all_points(
             duck, site.lake, site.lake.version("samples"), [span], "series_id IN (SELECT series_id FROM watched)"
         )
         duck.execute("CREATE TEMP TABLE carried (series_id BIGINT, timestamp TIMESTAMPTZ, volume DOUBLE)")

@@ -229,25 +229,30 @@ def load(files: tuple[Path, ...], printer: Printer) -> None:
 
 
 @click.command()
-@prints("hours", "points_judged", "excluded", "flagged", "rollups", "seconds")
+@prints("hours", "points_judged", "excluded", "flagged", "rollups", "warehouse_rows", "seconds")
 def rollup(printer: Printer) -> None:
     """Judge the quality of dirty event hours and roll up their good points."""
     from meterhouse.catalog import catalog
     from meterhouse.configuration import open_checked
+    from meterhouse.rollups.following import Following, follow, keep_following
     from meterhouse.rollups.step import roll_up
 
     site = open_checked()
     with progress("cataloging"):
         catalog(site)
+    followed = Following()
     with progress("judging and rolling up hours") as update:
-        rolled = roll_up(site, progress=update)
+        rolled = roll_up(site, progress=keep_following(site, followed, progress=update))
+    with progress("following in the warehouse") as update:
+        follow(site, followed, progress=update)
     done = {
         "hours": len(rolled.hours),
         "points_judged": rolled.judged.points,
         "excluded": rolled.judged.excluded,
         "flagged": dict(rolled.judged.flagged),
         "rollups": rolled.rows,
-        "seconds": round(rolled.seconds, 3),
+        "warehouse_rows": followed.rows,
+        "seconds": round(rolled.seconds + followed.seconds, 3),
     }
     printer.figures("rolled up", done)
 

@@ -47,8 +47,13 @@ def report(
             columns = made.rows.to_pydict()
         else:
             first = start or times.day_start(day)
-            columns = reports.columns(site, name, first, end or first + times.DAY)
+            until = end or first + times.DAY
+            held = reports.holds_until(site, first, until)  # before the report: what follows meanwhile is in it
+            columns = reports.columns(site, name, first, until)
     if export_it:
         for uri in made.uris:
             note(f"wrote {uri}")
+        held, until = made.holds_until, times.day_start(day) + times.DAY
+    later = "; later points are not rolled up, or have not come" if held < until else ""
+    note(f"holds up to {times.text(held)}{later}")
     printer.rows([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)], list(columns))

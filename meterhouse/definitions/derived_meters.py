@@ -18,6 +18,9 @@ from meterhouse.yaml_lines import is_plain
 
 FILE: Final = "derived_meters.yaml"
 
+SHIPPED = DEFAULTS / FILE
+"""The file that is used if the site has none of its own."""
+
 Kind = Literal["rate", "delta", "convert", "arithmetic", "aggregate"]
 Function = Literal["sum", "mean", "count", "min", "max"]
 
@@ -165,7 +168,7 @@ def load(config_dir: Path | None) -> DerivedMeters:
         DefinitionError: the file as a whole cannot be read.
     """
     own = config_dir / FILE if config_dir else None
-    path = own if own is not None and own.exists() else DEFAULTS / FILE
+    path = own if own is not None and own.exists() else SHIPPED
     return _parse(path, path.stat().st_mtime_ns)
 
 

@@ -27,7 +27,11 @@ RECENT = timedelta(days=7)
 
 ATTEMPTS = 5
 
-LEASES = {"rollups": ("rollups", "sample_quality"), "quarantine": ("sample_quality",)}
+LEASES = {
+    "rollups": ("rollups", "sample_quality"),
+    "derived": ("rollups", "sample_quality"),
+    "quarantine": ("sample_quality",),
+}
 """Computed table → the leases of the steps that write it."""
 
 IDENTITY = {

@@ -8,6 +8,7 @@ from meterhouse.conversion import step as conversion
 from meterhouse.errors import Replaced, WentBack
 from meterhouse.mending.findings import Findings
 from meterhouse.mending.leases import WAIT_SECONDS
+from meterhouse.rollups.following import follow, keep_following
 from meterhouse.rollups.step import roll_up
 from meterhouse.site import Site
 from meterhouse.stores.lake import Lake
@@ -102,7 +103,8 @@ def compute(site: Site, findings: Findings) -> None:
         site.warehouse.lease("sample_quality", wait_seconds=WAIT_SECONDS),
     ):
         marked = sum(computed.reconcile(site, table) for table in computed.TABLES)
-    done = roll_up(site)
+    done = roll_up(site, progress=keep_following(site))
+    follow(site)
     if done.hours:
         why = f", {marked} of them because lake and warehouse were of different times" if marked else ""
         findings.fixed("roll-ups", f"{len(done.hours)} hours are recomputed{why}")

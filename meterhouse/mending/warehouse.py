@@ -10,15 +10,16 @@ from meterhouse import catalog, times
 from meterhouse.conversion import step as conversion
 from meterhouse.mending.findings import Findings
 from meterhouse.mending.leases import WAIT_SECONDS, held
+from meterhouse.rollups.following import follow
 from meterhouse.site import Site
 from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.warehouse_tables import (
+    daily,
     dirty_hours,
+    hourly,
     quality_daily,
     resource_metadata,
     resources,
-    rollup_1d,
-    rollup_1h,
     series,
 )
 
@@ -35,6 +36,7 @@ def mend_warehouse(site: Site, findings: Findings) -> None:
     catalogued = _catalog(site)
     metadata = _metadata(site)
     with held(site, ("rollups", "sample_quality")):
+        follow(site)
         differing = _mark(site)
     if catalogued:
         findings.fixed("warehouse", f"{catalogued} series, resources or hours of the lake's samples were missing")
@@ -105,8 +107,8 @@ def _mark(site: Site) -> int:
         lake.view(duck, "rollups", lake.files("rollups"))
         lake.view(duck, "quarantine", lake.files("quarantine"))
         totals = "SELECT bucket, count(*), sum(count)::BIGINT FROM rollups WHERE granularity_s = {} GROUP BY bucket"
-        hourly = {row[0]: row[1:] for row in duck.execute(totals.format(3600)).fetchall()}
-        daily = {row[0]: row[1:] for row in duck.execute(totals.format(86400)).fetchall()}
+        of_hours = {row[0]: row[1:] for row in duck.execute(totals.format(3600)).fetchall()}
+        of_days = {row[0]: row[1:] for row in duck.execute(totals.format(86400)).fetchall()}
         flagged = dict(
             duck.execute(
                 "SELECT date_trunc('hour', timestamp), sum(len(reason_names))::BIGINT FROM quarantine GROUP BY ALL"
@@ -122,7 +124,7 @@ def _mark(site: Site) -> int:
                     select(table.c.bucket, func.count(), func.sum(table.c.count)).group_by(table.c.bucket)
                 )
             }
-            for table in (rollup_1h, rollup_1d)
+            for table in (hourly, daily)
         )
         listed = {
             row[0]: int(row[1])
@@ -130,8 +132,8 @@ def _mark(site: Site) -> int:
                 select(quality_daily.c.hour, func.sum(quality_daily.c.flagged)).group_by(quality_daily.c.hour)
             )
         }
-        other_days = {day.date() for day in _differing(daily, in_days)}
-        other = set(_differing(hourly, in_hours)) | {hour for hour in rolled if hour.date() in other_days}
+        other_days = {day.date() for day in _differing(of_days, in_days)}
+        other = set(_differing(of_hours, in_hours)) | {hour for hour in rolled if hour.date() in other_days}
         unlisted = set(_differing(flagged, listed)) & rolled
         for hour in other & rolled:
             connection.execute(update(dirty_hours).where(dirty_hours.c.hour == hour).values(rolled_marks=0))

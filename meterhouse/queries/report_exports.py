@@ -1,8 +1,9 @@
 """Reports of a day, put beside the lake's tables as Parquet and CSV."""
 
 import io
+import json
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
@@ -16,32 +17,48 @@ from meterhouse.untrusted import csv_cell
 
 @dataclass(frozen=True)
 class Export:
-    """Where a day's report was put, and what it holds."""
+    """Where a day's report was put, and what it holds.
+
+    Attributes:
+        uris: the files.
+        rows: the report.
+        holds_until: up to which event time it shows everything that came; see `reports.holds_until`.
+    """
 
     uris: list[str]
     rows: pa.Table
+    holds_until: datetime
 
 
 def export(site: Site, name: str, day: date) -> Export:
     """Put a day's report beside the lake's tables, as `exports/NAME/DAY.parquet` and `.csv`; a second run replaces it.
 
+    `DAY.json` says up to which moment the report holds, and so do the metadata of the Parquet file.
+
     Raises:
         UnknownName: there is no such report.
     """
     started = times.now()
-    columns = reports.columns(site, name, times.day_start(day), times.day_start(day) + times.DAY)
+    span = times.day_start(day), times.day_start(day) + times.DAY
+    held = reports.holds_until(site, *span)
+    columns = reports.columns(site, name, *span)
     rows = pa.table(
         {name: pa.array(values, pa.date32() if name == "day" else None) for name, values in columns.items()}
     )
     as_parquet, as_csv = io.BytesIO(), io.BytesIO()
-    parquet.write_table(rows, as_parquet, compression="zstd")
+    about = {"holds_until": times.text(held), "made_at": times.text(times.now())}
+    parquet.write_table(rows.replace_schema_metadata(about), as_parquet, compression="zstd")
     arrow_csv.write_csv(_for_people(rows), as_csv)
     uris = [
-        site.lake.put(f"exports/{name}/{day}.{ending}", content.getvalue())
-        for ending, content in (("parquet", as_parquet), ("csv", as_csv))
+        site.lake.put(f"exports/{name}/{day}.{ending}", content)
+        for ending, content in (
+            ("parquet", as_parquet.getvalue()),
+            ("csv", as_csv.getvalue()),
+            ("json", json.dumps({"report": name, "day": str(day), "rows": rows.num_rows, **about}).encode()),
+        )
     ]
     site.warehouse.record_run("report", started, {"report": name, "day": day, "rows": rows.num_rows})
-    return Export(uris, rows)
+    return Export(uris, rows, held)
 
 
 def _for_people(rows: pa.Table) -> pa.Table:

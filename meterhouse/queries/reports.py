@@ -56,6 +56,24 @@ def columns(site: "Site", name: str, start: datetime, end: datetime) -> dict[str
         return {key: _column(key, [row[place] for row in rows]) for place, key in enumerate(found.keys())}
 
 
+def holds_until(site: "Site", start: datetime, end: datetime) -> datetime:
+    """The moment up to which a report over [start, end) shows everything that came: at best, its end.
+
+    That is the start of the first event hour of the span that is dirty, or rolled up and not in the warehouse yet. It
+    is never after the newest samples came that the warehouse knows of.
+    """
+    from sqlalchemy import func, select
+
+    from meterhouse import times
+    from meterhouse.stores.warehouse_tables import open_hours, warehouse_holds
+
+    within = open_hours.c.hour >= times.hour_of(start), open_hours.c.hour < end
+    with site.warehouse.read() as connection:
+        opened = connection.execute(select(func.min(open_hours.c.hour)).where(*within)).scalar()
+        came = connection.execute(select(warehouse_holds.c.came_until)).scalar()
+    return max(start, min(moment for moment in (end, opened, came) if moment is not None))
+
+
 def _column(name: str, values: list[Any]) -> list[Any]:
     """A column in one type: SQLite gives days as text, PostgreSQL sums as Decimal."""
     if name == "day":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from meterhouse.filters import Filter, on_lake
 from meterhouse.queries.meters import meter_span
 from meterhouse.sample_quality.judge import judge, reason_names
-from meterhouse.sample_quality.points import view_carried, view_points
+from meterhouse.sample_quality.points import view_all_points, view_carried
 from meterhouse.site import Site
 from meterhouse.stores.duck import quoted
 from meterhouse.stores.lake_faults import retried
@@ -41,7 +41,7 @@ def samples(
     span = (start or first, end or last + timedelta(microseconds=1))
     condition, values = on_lake(query)
     with site.lake.connect() as duck:
-        view_points(duck, site.lake, site.lake.version("samples"), [span], f"meter = {quoted(meter)}")
+        view_all_points(duck, site.lake, site.lake.version("samples"), [span], f"meter = {quoted(meter)}")
         view_carried(duck, site.lake, [span], site.settings.carry_hours)
         judge(duck, site.rules, site.settings.carry_hours)
         return duck.sql(

@@ -19,7 +19,7 @@ from meterhouse.filters import Filter, on_lake
 from meterhouse.queries.aggregates import AGGREGATES, GROUPS
 from meterhouse.queries.meters import meter_span
 from meterhouse.sample_quality.judge import judge
-from meterhouse.sample_quality.points import view_carried, view_points
+from meterhouse.sample_quality.points import view_all_points, view_carried
 from meterhouse.site import Site
 from meterhouse.stores.duck import one, quoted
 from meterhouse.stores.lake_faults import retried
@@ -70,7 +70,7 @@ def statistics(
     if first >= last:
         return []
     with site.lake.connect() as duck:
-        view_points(duck, site.lake, site.lake.version("samples"), [(first, last)], f"meter = {quoted(meter)}")
+        view_all_points(duck, site.lake, site.lake.version("samples"), [(first, last)], f"meter = {quoted(meter)}")
         view_carried(duck, site.lake, [(first, last)], site.settings.carry_hours)
         judge(duck, site.rules, site.settings.carry_hours)
         condition, values = on_lake(query)

@@ -9,7 +9,7 @@ roll-ups of all tiers in one commit.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from string import Template
@@ -17,18 +17,20 @@ from string import Template
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import Connection, bindparam, delete, func, select, update
+from sqlalchemy import bindparam, func, select, update
 
 from meterhouse import by_day, computed, sql_files, times
 from meterhouse.catalog import Snapshot, mark_dirty, snapshot_to_compute
 from meterhouse.definitions.archive_policies import Policies
 from meterhouse.errors import MeterhouseError
 from meterhouse.progress import Progress, no_progress
-from meterhouse.rollups import policy_changes, tiers
+from meterhouse.rollups import described, policy_changes, tiers
 from meterhouse.rollups.buckets import Buckets, Excluded
+from meterhouse.rollups.derive import Deriving
+from meterhouse.rollups.deriving import Taken
+from meterhouse.rollups.described import Changes, may_change
 from meterhouse.rollups.made import Made, is_open
 from meterhouse.rollups.rows import FOLDED, SCHEMA, Metadata, days_of, last_described, rows_of
-from meterhouse.rollups.seen import note_series, record_seen
 from meterhouse.sample_quality.groups import group_hours, points_by_day, present_hours
 from meterhouse.sample_quality.judging import JudgedShard, Judging, worker_threads
 from meterhouse.sample_quality.reading import Hours, plain
@@ -37,13 +39,10 @@ from meterhouse.sample_quality.spans import reaching, span_table
 from meterhouse.sample_quality.step import Judged, context_hours, store_flagged
 from meterhouse.sample_quality.verdicts import Good
 from meterhouse.site import Site
-from meterhouse.stores.bulk import bulk_insert
 from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.lake_replace import replace
 from meterhouse.stores.leases import Lease
-from meterhouse.stores.warehouse_tables import dirty_hours, rollup_1d, rollup_1h
-
-WAREHOUSE_TIERS = {3600: rollup_1h, 86400: rollup_1d}
+from meterhouse.stores.warehouse_tables import dirty_hours
 
 FEW_POINTS = 2_000_000
 """The rows of a day that is not over are made of all its points, percentiles too, up to about this many."""
@@ -107,14 +106,13 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
     done = RolledUp()
     started, clock = times.now(), time.monotonic()
     with site.warehouse.lease("rollups") as rollups, site.warehouse.lease("sample_quality") as quality:
-        site.lake.fence(rollups, "rollups")
+        site.lake.fence(rollups, "rollups", "derived")
         site.lake.fence(quality, "quarantine")
         for table in computed.TABLES:
             computed.reconcile(site, table)
         leases = _Leases(rollups, quality)
         changed = only is None and policy_changes.outdated(site) > 0
-        if only is None:
-            _close_days(site)
+        _close_days(site)
         if changed:
             policy_changes.mark_outdated(site, rollups)
         rolled: set[datetime] = set()
@@ -205,27 +203,79 @@ def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledU
             judging = Judging(site, seen.version, plan.hours, [*plan.read, *plan.context], threads)
             for day in plan.folded():
                 made.leave_open(day)
-            roller = _Roller(plan, tiers.Plan.of(policies, judging.table))
-            for shards in judging.passes(roller.rolled):
-                for seconds in granularities:
-                    made.add(seconds, [shard[seconds] for shard in shards if seconds in shard])
-            flagged = judging.flagged()
+            maker = _Maker(plan, policies, judging.table, Deriving(site, judging, plan.hours, plan.read))
+            for shards in judging.passes(maker.make):
+                maker.keep(made, shards, granularities)
+            received = pa.concat_tables([SCHEMA.empty_table(), *made.hourly])
+            maker.derive(made)
+            flagged = pa.concat_tables([judging.flagged(), *maker.deriving.flagged])
             if plan.folded():
                 made.add(86400, [_folded(site, plan, made.hourly, judging.table)])
             next_hours = _next_hours(site, plan.hours, made.hourly)
+            changes = described.changes(
+                site.lake, maker.changes(), Hours([*plan.read, *plan.context]), site.settings.carry_hours
+            )
             store_flagged(site, seen, plan.hours, flagged, leases.quality)
             with leases.rollups.begin() as connection:
                 # Before the lake changes: after a kill in between, the next run would find no change, and skip them.
-                mark_dirty(connection, next_hours, "a counter's previous point changed")
+                mark_dirty(connection, next_hours, "a series' previous point or metadata changed")
+                next_hours += maker.deriving.prepare(connection)
         except MeterhouseError:
             made.discard()
             raise
+    maker.deriving.store(leases.rollups)
     replace(site.lake, "rollups", "bucket", made.parts, leases.rollups)
-    hourly, daily = (pa.concat_tables([SCHEMA.empty_table(), *rows]) for rows in (made.hourly, made.daily))
-    newest_hours = _record(site, seen, plan.hours, hourly, daily, policies, leases.rollups)
+    _record(site, seen, plan.hours, received, changes, policies, leases.rollups)
     done.judged.add(plan.hours, judging.points_by_hour(), flagged)
-    done.add(plan.hours, hourly, made.rows)
-    return next_hours + newest_hours
+    done.add(plan.hours, received, made.rows)
+    return next_hours
+
+
+@dataclass
+class _Shard:
+    """What is made of the points of one shard: rows by tier, what meters are derived from, and changes of metadata."""
+
+    rows: dict[int, pa.Table]
+    taken: Taken | None
+    changes: Changes | None
+
+
+class _Maker:
+    """Makes all that a group of hours needs of the good points, in the one pass over them."""
+
+    def __init__(self, plan: _Plan, policies: Policies, table: SeriesTable, deriving: Deriving) -> None:
+        self.deriving = deriving
+        self._plan, self._policies = plan, policies
+        self._roller = _Roller(plan, tiers.Plan.of(policies, table))
+        self._wanted = Hours(plan.hours)
+        self._changes: list[Changes] = []
+
+    def make(self, judged: JudgedShard) -> _Shard:
+        """What one shard gives; called in several threads at once."""
+        good = judged.verdicts.good
+        metadata = judged.metadata(good) if len(good) else None
+        changes = None if metadata is None else may_change(judged.table, good, *metadata, self._wanted)
+        return _Shard(self._roller.rolled(judged), self.deriving.take(judged), changes)
+
+    def keep(self, made: Made, shards: Sequence[_Shard], granularities: Sequence[int]) -> None:
+        """Keep what the shards of a pass gave."""
+        for seconds in granularities:
+            made.add(seconds, [shard.rows[seconds] for shard in shards if seconds in shard.rows])
+        for shard in shards:
+            self.deriving.add(shard.taken)
+            if shard.changes is not None:
+                self._changes.append(shard.changes)
+
+    def derive(self, made: Made) -> None:
+        """Make the rows of derived meters, after all passes."""
+        for judged in self.deriving.finish():
+            roller = _Roller(self._plan, tiers.Plan.of(self._policies, judged.table))
+            for seconds, rows in roller.rolled(judged).items():
+                made.add(seconds, [rows])
+
+    def changes(self) -> Changes:
+        """Where the metadata may have changed."""
+        return Changes.together(self._changes)
 
 
 class _Roller:
@@ -310,7 +360,7 @@ def _sums(hourly: pa.Table, column: str) -> dict[datetime, int]:
 
 
 def _next_hours(site: Site, hours: list[datetime], hourly: list[pa.Table]) -> list[datetime]:
-    """The later hours, outside of these, with counters whose increase starts from a point that is changed."""
+    """The later hours, outside of these, that start from a counter's point or a series' metadata that has changed."""
     carry_hours = site.settings.carry_hours
     spans = times.spans(hours)
     reach = reaching(spans, ahead=carry_hours)
@@ -321,16 +371,23 @@ def _next_hours(site: Site, hours: list[datetime], hourly: list[pa.Table]) -> li
         site.lake.view(duck, "rollups", [f"{site.lake.uri('rollups')}/{path}" for path in found["path"].to_pylist()])
         inside = span_table(duck, "wanted", spans).within("bucket")
         duck.execute(
-            'CREATE TEMP VIEW before AS SELECT series_id, bucket, "last", last_at FROM rollups '
+            'CREATE TEMP VIEW before AS SELECT series_id, bucket, "last", last_at, metadata_id FROM rollups '
             f"WHERE granularity_s = 3600 AND {inside}"
+        )
+        duck.execute(
+            "CREATE TEMP VIEW described AS SELECT series_id, bucket FROM rollups "
+            f"WHERE granularity_s = 3600 AND metadata_id IS NOT NULL AND NOT {inside}"
         )
         duck.execute(
             "CREATE TEMP VIEW later AS SELECT series_id, bucket FROM rollups "
             f"WHERE granularity_s = 3600 AND increase IS NOT NULL AND NOT {inside}"
         )
         duck.register("after", pa.concat_tables([SCHEMA.empty_table(), *hourly]))
-        query = Template(sql_files.read("lake/carry_changed.sql")).substitute(carry_hours=carry_hours)
-        return [row[0] for row in duck.execute(query).fetchall()]
+        found = set[datetime]()
+        for name in ("carry_changed", "metadata_changed"):
+            query = Template(sql_files.read(f"lake/{name}.sql")).substitute(carry_hours=carry_hours)
+            found |= {row[0] for row in duck.execute(query).fetchall()}
+        return sorted(found)
 
 
 def _none_later(files: pa.Table, hours: list[datetime]) -> bool:
@@ -346,15 +403,15 @@ def _record(
     site: Site,
     seen: Snapshot,
     hours: list[datetime],
-    hourly: pa.Table,
-    daily: pa.Table,
+    received: pa.Table,
+    changes: pa.Table,
     policies: Policies,
     lease: Lease,
-) -> list[datetime]:
-    """Note in the warehouse that these hours are rolled up; return the other hours that became dirty."""
-    good, excluded = _sums(hourly, "count"), _sums(hourly, "excluded")
+) -> None:
+    """Note in the warehouse that these hours are rolled up. What they hold follows later: see `following.py`."""
+    good, excluded = _sums(received, "count"), _sums(received, "excluded")
     with lease.begin() as connection:
-        newest_hours = _to_warehouse(connection, hours, hourly, daily)
+        described.record(connection, hours, changes)
         connection.execute(
             update(dirty_hours)
             .where(dirty_hours.c.hour == bindparam("rolled_hour"))
@@ -376,24 +433,7 @@ def _record(
             ],
         )
         computed.record(site, connection, "rollups")
-    return newest_hours
-
-
-def _to_warehouse(connection: Connection, hours: list[datetime], hourly: pa.Table, daily: pa.Table) -> list[datetime]:
-    """Write the roll-ups and what follows from them to the warehouse; return the other hours that became dirty."""
-    days = sorted({hour.date() for hour in hours})
-    note_series(connection, days)
-    for table, buckets, rows in (
-        (rollup_1h, hours, hourly),
-        (rollup_1d, [times.day_start(day) for day in days], daily),
-    ):
-        connection.execute(
-            delete(table).where(table.c.bucket == bindparam("start")), [{"start": start} for start in buckets]
-        )
-        bulk_insert(connection, table.name, rows.select([column.name for column in table.columns]))
-    seen = daily.sort_by([("series_id", "ascending"), ("bucket", "ascending")]).group_by("series_id", use_threads=False)
-    seen = seen.aggregate([("first_at", "min"), ("last_at", "max"), ("metadata_id", "last")])
-    return record_seen(connection, seen.rename_columns(["series_id", "first_at", "last_at", "metadata_id"]), days)
+        computed.record(site, connection, "derived")
 
 
 def _close_days(site: Site) -> None:

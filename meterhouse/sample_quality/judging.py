@@ -129,7 +129,7 @@ class Judging:
         places, of_place = np.unique(place, return_inverse=True)
         described = self._reading.describe(self.table.ids[places], _DIMENSIONS).take(pa.array(of_place))
         codes, of_code = np.unique(bits, return_inverse=True)
-        names = pa.array([_names(self._rules, int(code)) for code in codes], pa.list_(pa.string()))
+        names = pa.array([rule_names(self._rules, int(code)) for code in codes], pa.list_(pa.string()))
         columns = {
             "event_day": pa.array((time // DAY).astype(np.int32)).cast(pa.date32()),
             "series_id": self.table.ids[place],
@@ -143,6 +143,10 @@ class Judging:
             "excluded": (bits & self._rules.critical_bits) != 0,
         }
         return pa.table([columns[name] for name in QUARANTINE.names], schema=QUARANTINE)
+
+    def describe(self, ids: Ints, columns: Sequence[str]) -> pa.Table:
+        """Columns of the series with these ids, see `Reading.describe`."""
+        return self._reading.describe(ids, columns)
 
     def _judged(self, slices: Slices, each: Callable[[JudgedShard], T]) -> tuple[T, _Flagged, Ints]:
         shard = Shard(self._reading, slices)
@@ -220,5 +224,6 @@ _BY_RULE = pa.schema(
 )
 
 
-def _names(rules: Rules, bits: int) -> list[str]:
+def rule_names(rules: Rules, bits: int) -> list[str]:
+    """The names of the rules of these bits."""
     return [rule.name for rule in rules.rules if bits & 1 << rule.bit]

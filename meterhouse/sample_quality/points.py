@@ -28,6 +28,24 @@ def view_points(connection: Connection, lake: "Lake", version: int, spans: Seque
     connection.execute(f"CREATE OR REPLACE TEMP VIEW points AS SELECT * FROM samples WHERE {within} AND {where}")
 
 
+def view_all_points(
+    connection: Connection, lake: "Lake", version: int, spans: Sequence[Span], where: str = "true"
+) -> None:
+    """As `view_points`, with the points of derived meters, as far as they were computed."""
+    view_points(connection, lake, version, spans, where)
+    files = lake.files("derived", overlapping=("timestamp", spans))
+    if not files:
+        return
+    lake.view(connection, "derived", files)
+    received = span_table(connection, "spans_of_points", spans).within("timestamp")
+    within = span_table(connection, "spans_of_derived", spans).within("timestamp")
+    connection.execute(
+        "CREATE OR REPLACE TEMP VIEW points AS "
+        f"SELECT * EXCLUDE (arrival_hour) FROM samples WHERE {received} AND {where} "
+        f"UNION ALL BY NAME SELECT * EXCLUDE (event_day) FROM derived WHERE {within} AND {where}"
+    )
+
+
 def view_carried(connection: Connection, lake: "Lake", spans: Sequence[Span], carry_hours: int) -> None:
     """Create the table `carried`: the last good point of each counter before the spans, from the hourly roll-ups.
 

@@ -1,15 +1,20 @@
 """Many rows at once into the warehouse, from Arrow tables."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from sqlalchemy import Connection, Table, text
 
 
 def bulk_insert(connection: Connection, table: str, rows: pa.Table) -> None:
-    """Insert an Arrow table's rows into a table of the same column names: COPY in PostgreSQL, executemany in SQLite."""
+    """Insert an Arrow table's rows into a table of the same column names: COPY in PostgreSQL, executemany in SQLite.
+
+    Texts and days go to PostgreSQL as CSV. Rows of whole and decimal numbers and times alone go in the binary format,
+    in any order, which takes both sides a fraction of the time.
+    """
     if rows.num_rows == 0:
         return
     columns = ", ".join(f'"{name}"' for name in rows.column_names)
@@ -19,11 +24,18 @@ def bulk_insert(connection: Connection, table: str, rows: pa.Table) -> None:
         lists = [_sqlite_values(rows[name]) for name in rows.column_names]
         driver.executemany(f"INSERT INTO {table} ({columns}) VALUES ({marks})", zip(*lists, strict=True))
         return
+    if all(_is_fixed(column.type) for column in rows.columns):
+        with driver.cursor() as cursor, cursor.copy(f"COPY {table} ({columns}) FROM STDIN (FORMAT binary)") as copy:
+            copy.write(_HEAD)
+            for part in _binary(rows):
+                copy.write(part)
+            copy.write(_END)
+        return
     from pyarrow import csv as arrow_csv
 
     buffer = io.BytesIO()
+    # Of a chunk without rows, pyarrow 26 writes whatever is in memory.
     arrow_csv.write_csv(
-        # In one chunk: for an empty one, the writer writes memory that nobody has filled (pyarrow 26.0).
         rows.cast(pa.schema([_postgres_field(f) for f in rows.schema])).combine_chunks(),
         buffer,
         arrow_csv.WriteOptions(include_header=False),
@@ -61,12 +73,67 @@ def upsert(connection: Connection, table: Table, rows: pa.Table, updates: Sequen
     connection.execute(text(f"DROP TABLE {stage}"))
 
 
-def _sqlite_values(column: pa.ChunkedArray) -> list[Any]:
+_HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+"""The head of PostgreSQL's binary format ("COPY", "Binary Format"): signature, no flags, no extension."""
+
+_END = b"\xff\xff"
+
+_POSTGRES_EPOCH = 946_684_800_000_000
+"""2000-01-01, from which PostgreSQL counts, in microseconds since 1970-01-01."""
+
+
+def _is_fixed(kind: pa.DataType) -> bool:
+    """Whether a value takes eight bytes in PostgreSQL's binary format: bigint, double precision, timestamptz."""
+    return bool(pa.types.is_int64(kind) or pa.types.is_float64(kind) or pa.types.is_timestamp(kind))
+
+
+def _binary(rows: pa.Table) -> Iterator[bytes]:
+    """The rows in PostgreSQL's binary format, those with nulls in the same columns together.
+
+    A row is the number of its fields (16 bits), then each field's length (32 bits, -1 for null) and its bytes, all in
+    network order.
+    """
+    columns = [rows.column(place).combine_chunks() for place in range(rows.num_columns)]
+    values = [_plain(column) for column in columns]
+    nulls = np.zeros(rows.num_rows, np.int64)
+    for place, column in enumerate(columns):
+        if column.null_count:
+            nulls |= np.asarray(column.is_null(), np.int64) << place
+    for pattern in np.unique(nulls):
+        chosen = np.flatnonzero(nulls == pattern)
+        empty = [bool(pattern >> place & 1) for place in range(len(columns))]
+        fields: list[tuple[str, str]] = [("fields", ">i2")]
+        for place, null in enumerate(empty):
+            fields.append((f"length{place}", ">i4"))
+            if not null:
+                fields.append((f"value{place}", values[place].dtype.newbyteorder(">").str))
+        made = np.empty(len(chosen), fields)
+        made["fields"] = len(columns)
+        for place, null in enumerate(empty):
+            made[f"length{place}"] = -1 if null else 8
+            if not null:
+                made[f"value{place}"] = values[place][chosen]
+        yield made.tobytes()
+
+
+def _plain(column: pa.Array) -> "np.ndarray[tuple[int], np.dtype[Any]]":
+    """The values as NumPy has them, anything where they are null; times as PostgreSQL counts them."""
     if pa.types.is_timestamp(column.type):
-        # SQLAlchemy's own text form of a DateTime in SQLite.
+        micros = column.cast(pa.timestamp("us", tz=column.type.tz)).cast(pa.int64()).fill_null(0)
+        return np.asarray(micros) - _POSTGRES_EPOCH
+    return np.asarray(column.fill_null(0))
+
+
+def _sqlite_values(column: pa.ChunkedArray) -> list[Any]:
+    if pa.types.is_float64(column.type):
+        return list(column.fill_null(float("nan")).to_numpy().tolist())  # SQLite stores NaN as null
+    if pa.types.is_timestamp(column.type):
+        # SQLAlchemy's own text form of a DateTime in SQLite. A bucket is the same in many rows.
         import pyarrow.compute as pc
 
-        return list(pc.strftime(column.cast(pa.timestamp("us")), "%Y-%m-%d %H:%M:%S").to_pylist())
+        encoded = column.cast(pa.timestamp("us")).combine_chunks().dictionary_encode()
+        texts = pc.strftime(encoded.dictionary, "%Y-%m-%d %H:%M:%S").to_pylist()
+        return [None if place is None else texts[place] for place in encoded.indices.to_pylist()]
     if pa.types.is_date(column.type):
         return [day and day.isoformat() for day in column.to_pylist()]
     return list(column.to_pylist())

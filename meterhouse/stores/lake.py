@@ -48,6 +48,12 @@ SWAPS = "swaps"
 REPLACE = "meterhouse.replace"
 """Commit metadata key of a replacement of rows. Followers of a table skip it."""
 
+SPANS = "meterhouse.spans"
+"""Commit metadata key of a replacement in `rollups`: the event hours whose rows it replaces, in any tier.
+
+JSON text: a list of spans, each the number of its first hour since 1970-01-01 UTC and its number of hours.
+"""
+
 SEAL = "meterhouse.seal"
 """Commit metadata key of a rewrite that changes no data. Followers of a table skip it."""
 

@@ -1,5 +1,6 @@
 """Replaces a lake table's rows of some event hours, whatever their number and however far they lie apart."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 
 from meterhouse import times
 from meterhouse.errors import Conflict, MeterhouseError
-from meterhouse.stores.lake import REPLACE, Lake
+from meterhouse.stores.lake import REPLACE, SPANS, Lake
 from meterhouse.stores.lake_files import PART, DataFile, by_partition
 from meterhouse.stores.lake_tables import TABLES, columns_of_files
 from meterhouse.times import Span
@@ -25,6 +26,9 @@ SMALL_BYTES = 256 << 10
 """Files up to this size are merged when their partition is rewritten."""
 
 _HOUR = 3_600_000_000
+
+_DAY = 86_400
+"""The granularity of days, the first partition value of their rows."""
 
 Place = tuple[Any, ...]
 """The values of a table's partition columns."""
@@ -128,7 +132,8 @@ def _replace(lake: Lake, name: str, column: str, parts: Mapping[Place, Part], le
         written = [*added, *(file for part in parts.values() for file in part.files)]
         if written or gone:
             removed = found.filter(pc.is_in(found["path"], pa.array(gone, pa.string())))
-            lake.swap(name, removed, written, {REPLACE: column}, same_rows=False, after=after, lease=lease)
+            note = {REPLACE: column, SPANS: _spans_note(parts)}
+            lake.swap(name, removed, written, note, same_rows=False, after=after, lease=lease)
         return bool(written or gone)
     except MeterhouseError as error:
         # An object store may still be processing the commit. On a full disk, each attempt would leave more files.
@@ -194,3 +199,11 @@ def _within(action: Mapping[str, Any], column: str, hours: "np.ndarray[Any, Any]
     if not count:
         return False
     return True if count == last - first + 1 else None
+
+
+def _spans_note(parts: Mapping[Place, Part]) -> str:
+    """What the commit says of the hours that it replaces; see `SPANS`. Rows of days are replaced with some hours."""
+    hours = {hour for place, part in parts.items() if place[0] != _DAY for hour in part.hours}
+    found = times.spans(hours or {hour for part in parts.values() for hour in part.hours})
+    listed = [[times.micros(start) // _HOUR, (end - start) // times.HOUR] for start, end in found]
+    return json.dumps(listed, separators=(",", ":"))

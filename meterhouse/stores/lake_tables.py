@@ -44,8 +44,9 @@ SAMPLES = pa.schema(
     ]
 )
 
-CONVERTED, LOADED, MEASURED = "notification", "loaded", "measured"
-"""Where a sample came from: a notification that was landed; a file of samples; a measurement of the stream itself.
+CONVERTED, LOADED, MEASURED, COMPUTED = "notification", "loaded", "measured", "derived"
+"""Where a sample came from: a notification that was landed; a file of samples; a measurement of the stream itself; or
+it was computed from others, and is in the table `derived`.
 
 Only the first can be converted again.
 """
@@ -100,6 +101,9 @@ QUARANTINE = pa.schema(
     ]
 )
 
+DERIVED = pa.schema([("event_day", pa.date32()), *[field for field in SAMPLES if field.name != "arrival_hour"]])
+"""Points of derived meters (see docs/derived-meters.md), as samples; `origin` is COMPUTED."""
+
 DEAD_LETTERS = pa.schema(
     [
         ("arrival_hour", pa.string()),
@@ -118,6 +122,7 @@ TABLES: dict[str, tuple[pa.Schema, list[str]]] = {
     "events": (EVENTS, ["arrival_hour"]),
     "rollups": (ROLLUPS, ["granularity_s", "event_day"]),
     "quarantine": (QUARANTINE, ["event_day"]),
+    "derived": (DERIVED, ["event_day"]),
     "dead_letters": (DEAD_LETTERS, ["arrival_hour"]),
 }
 
@@ -144,6 +149,10 @@ DICTIONARIES: dict[str, list[str]] = {
     "events": ["event_type", "traits.list.element.name", "traits.list.element.dtype", "traits.list.element.value"],
     "rollups": ["series_id", "bucket", "count", "resets", "excluded", "metadata_id"],
     "quarantine": ["source", "meter", "type", "unit", "resource_id", "project_id", "user_id"],
+    "derived": [
+        *["series_id", "source", "meter", "type", "unit", "resource_id", "project_id", "user_id", "metadata_id"],
+        "origin",
+    ],
     "dead_letters": ["received_at", "queue", "reason"],
 }
 """By table: columns whose values repeat within a file, and are dictionary-encoded."""

@@ -1,6 +1,6 @@
 """The warehouse's tables, as SQLAlchemy Core metadata. All times are UTC."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
@@ -19,7 +19,10 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
 )
+from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import TypeEngine
+
+from meterhouse.times import EPOCH
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -41,6 +44,28 @@ class UtcTime(TypeDecorator[datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Micros(UtcTime):
+    """An aware UTC datetime: `timestamptz` in PostgreSQL, microseconds since 1970-01-01 in SQLite.
+
+    Text takes SQLite twice as long to write. Views show it as `UtcTime` has it.
+    """
+
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(BigInteger() if dialect.name == "sqlite" else DateTime(timezone=True))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        if value is None or dialect.name != "sqlite":
+            return value
+        return (value - EPOCH) // timedelta(microseconds=1)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        if value is None or dialect.name != "sqlite":
+            return super().process_result_value(value, dialect)
+        return EPOCH + timedelta(microseconds=value)
 
 
 metadata = MetaData()
@@ -84,6 +109,35 @@ resource_metadata = Table(
     metadata,
     Column("metadata_id", BigInteger, primary_key=True, autoincrement=False),
     Column("metadata", Text, nullable=False),
+)
+
+metadata_changes = Table(
+    "metadata_changes",
+    metadata,
+    Column("series_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("valid_from", UtcTime, primary_key=True),
+    Column("metadata_id", BigInteger, nullable=False),
+    Index("metadata_changes_by_time", "valid_from"),
+    comment="When the resource metadata of a series changed, by its good points; resource_history is made of it.",
+)
+
+derived_meters = Table(
+    "derived_meters",
+    metadata,
+    Column("meter", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("made_of", Text, nullable=False),
+    Column("computed_at", UtcTime, nullable=False),
+    comment="What each derived meter is made of, by the definition that last computed points of it.",
+)
+
+received_meters = Table(
+    "received_meters",
+    metadata,
+    Column("day", Date, primary_key=True),
+    Column("meter", Text, primary_key=True),
+    Column("resource_id", Text, primary_key=True),
+    comment="Days on which samples of a derived meter were received for a resource: nothing is derived there.",
 )
 
 followed = Table(
@@ -164,33 +218,46 @@ quality_daily = Table(
 )
 
 
-def _rollup(name: str) -> Table:
+def _rollup_rows(name: str, *more: SchemaItem) -> Table:
     return Table(
         name,
         metadata,
-        Column("series_id", BigInteger, primary_key=True, autoincrement=False),
         Column("bucket", UtcTime, primary_key=True),
+        Column("series_id", BigInteger, primary_key=True, autoincrement=False),
+        *_aggregates(Micros),
+        *more,
+        sqlite_with_rowid=False,
+        postgresql_partition_by="RANGE (bucket)",
+        comment="Written when the warehouse follows the lake; to be read through the view.",
+    )
+
+
+def _aggregates(time: type[UtcTime] | type["Micros"]) -> list[Column[Any]]:
+    return [
         Column("count", BigInteger, nullable=False),
         Column("sum", Float(53)),
         Column("min", Float(53)),
         Column("max", Float(53)),
         Column("sum_squares", Float(53)),
         Column("first", Float(53)),
-        Column("first_at", UtcTime),
+        Column("first_at", time),
         Column("last", Float(53)),
-        Column("last_at", UtcTime),
+        Column("last_at", time),
         Column("increase", Float(53)),
         Column("resets", BigInteger),
         Column("p50", Float(53)),
         Column("p95", Float(53)),
         Column("p99", Float(53)),
         Column("excluded", BigInteger, nullable=False),
-        Index(f"{name}_by_bucket", "bucket"),
-    )
+    ]
 
 
-rollup_1h = _rollup("rollup_1h")
-rollup_1d = _rollup("rollup_1d")
+hourly = _rollup_rows("rollup_1h_rows")
+daily = _rollup_rows(
+    "rollup_1d_rows",
+    Column("metadata_id", BigInteger),
+    Index("rollup_1d_rows_by_series", "series_id", "bucket"),
+)
 
 alarms = Table(
     "alarms",
@@ -293,4 +360,36 @@ runs = Table(
     Column("dagster_run", Text),
     Index("runs_by_step", "step", "sequence"),
     Index("runs_in_order", "sequence"),
+)
+
+views = MetaData()
+"""What is only read: the views of the warehouse, made by migrations."""
+
+
+def _rollup(name: str) -> Table:
+    return Table(
+        name,
+        views,
+        Column("series_id", BigInteger, primary_key=True, autoincrement=False),
+        Column("bucket", UtcTime, primary_key=True),
+        *_aggregates(UtcTime),
+    )
+
+
+rollup_1h = _rollup("rollup_1h")
+rollup_1d = _rollup("rollup_1d")
+
+open_hours = Table(
+    "open_hours",
+    views,
+    Column("hour", UtcTime, primary_key=True),
+    comment="Event hours that the warehouse does not show as they are: dirty, or rolled up and not followed yet.",
+)
+
+warehouse_holds = Table(
+    "warehouse_holds",
+    views,
+    Column("holds_until", UtcTime),
+    Column("came_until", UtcTime),
+    comment="Up to which moment reports hold: one row.",
 )

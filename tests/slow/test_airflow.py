@@ -12,11 +12,11 @@ from typing import Any
 
 import pyarrow.parquet as parquet
 import pytest
+from builders import roll_up
 
 from meterhouse.archive.seal import manifest
 from meterhouse.catalog import catalog
 from meterhouse.collection.load import load
-from meterhouse.rollups.step import roll_up
 from meterhouse.settings import read_settings
 from meterhouse.site import Site
 

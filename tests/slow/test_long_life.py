@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import drop, notification, polled, polling
+from builders import drop, notification, polled, polling, roll_up
 from conftest import OpenSite
 
 from meterhouse import times
@@ -16,7 +16,6 @@ from meterhouse.alarms.evaluate import evaluate
 from meterhouse.archive.seal import archive
 from meterhouse.collection.collect import collect
 from meterhouse.collection.following import follow
-from meterhouse.rollups.step import roll_up
 from meterhouse.site import Site
 from meterhouse.stores.lake import PROPERTIES
 

@@ -4,13 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from builders import count, rows, warehouse_rows
+from builders import count, roll_up, rows, warehouse_rows
 from conftest import OpenSite
 
 from meterhouse.catalog import catalog, snapshot
 from meterhouse.collection.load import load
 from meterhouse.conversion.step import convert, unconverted
-from meterhouse.rollups.step import roll_up
 from meterhouse.sample_quality.step import judge_hours
 
 pytestmark = pytest.mark.slow

@@ -4,13 +4,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from builders import at, land_points, point
+from builders import at, land_points, point, roll_up
 from conftest import OpenSite
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reference import assert_right
 
-from meterhouse.rollups.step import roll_up
 from meterhouse.sample_quality import groups
 from meterhouse.sample_quality.step import judge_hours
 

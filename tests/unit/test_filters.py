@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from builders import at, land_points, point
+from builders import at, land_points, point, roll_up
 from sqlalchemy import insert, update
 
 from meterhouse import times
@@ -20,7 +20,6 @@ from meterhouse.queries.events import events
 from meterhouse.queries.resources import resource, resource_list
 from meterhouse.queries.samples import samples
 from meterhouse.queries.statistics import statistics
-from meterhouse.rollups.step import roll_up
 from meterhouse.site import Site
 from meterhouse.stores.lake_tables import EVENTS as EVENT_COLUMNS
 from meterhouse.stores.warehouse_tables import resource_metadata, resources

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from builders import at, count, drop, land_points, notification, point, polled, polling, rows, warehouse_rows
+from builders import at, count, drop, land_points, notification, point, polled, polling, roll_up, rows, warehouse_rows
 from conftest import OpenSite, bucket_settings
 from restores import copy_lake, copy_warehouse, expected, put_lake, put_warehouse, rolled_up
 
@@ -25,13 +25,12 @@ from meterhouse.mending.mend import mend
 from meterhouse.queries.sql import sql_on_lake
 from meterhouse.queries.statistics import statistics
 from meterhouse.recompute import backfill
-from meterhouse.rollups.step import roll_up
 from meterhouse.sample_quality.step import judge_hours
 from meterhouse.site import Site
 from meterhouse.stores.lake_tables import SAMPLES
 
 DAY = at().date()
-TABLES = ("notifications", "samples", "events", "rollups", "quarantine", "dead_letters")
+TABLES = ("notifications", "samples", "events", "rollups", "quarantine", "derived", "dead_letters")
 
 
 def some(start: int, many: int = 12) -> list[dict[str, Any]]:

@@ -1,15 +1,21 @@
 """How late points came is a statistic by event hour and meter, whatever else is right or wrong with them."""
 
+from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import pytest
 from builders import at, land_points, point
 from conftest import OpenSite
+from reference import in_lake
 from sqlalchemy import select, update
 
 from meterhouse import lateness, times
+from meterhouse.archive.compaction import compact
+from meterhouse.archive.seal import archive
 from meterhouse.queries import reports
+from meterhouse.rollups.step import roll_up
 from meterhouse.site import Site
 from meterhouse.stores import warehouse_tables
 from meterhouse.upkeep import upkeep
@@ -61,3 +67,18 @@ def test_lateness_is_deleted_when_nothing_was_counted_for_long(open_site: OpenSi
     upkeep(site)
     with site.warehouse.read() as connection:
         assert connection.execute(select(table)).all() == []
+
+
+@pytest.mark.parametrize("replace", [compact, lambda site: archive(site, at().date())], ids=["compacted", "sealed"])
+def test_a_late_point_merges_into_an_hour_whose_files_were_replaced(site: Site, replace: Callable[[Site], Any]) -> None:
+    for n in (1, 2):
+        land_points(site, [point(float(n), at(n), type="cumulative")])
+    roll_up(site)
+    before = site.lake.files("samples")
+    replace(site)
+    assert len(site.lake.files("samples")) < len(before)
+    again = point(2.0, at(2), type="cumulative", recorded_at=at(days=9))  # the same point, which is none
+    land_points(site, [point(7.0, at(3), type="cumulative", recorded_at=at(days=9)), again])
+    assert roll_up(site).hours == [at()]
+    (hour,) = in_lake(site, 3600)
+    assert (hour["count"], hour["increase"], hour["last"], hour["excluded"]) == (3, 6.0, 7.0, 0)

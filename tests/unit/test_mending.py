@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import at, drop, notification, polled, polling, rows, warehouse_rows
+from builders import at, drop, notification, polled, polling, roll_up, rows, warehouse_rows
 from restores import rolled_up
 
 from meterhouse.collection.intake import intake
 from meterhouse.collection.load import load
 from meterhouse.errors import WentBack
 from meterhouse.mending.mend import mend
-from meterhouse.rollups.step import roll_up
 from meterhouse.settings import read_settings
 from meterhouse.site import Site
 from meterhouse.stores.lake_tables import TABLES

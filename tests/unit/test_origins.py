@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
-from builders import at, count, drop, point, polled, polling, rows
+from builders import at, count, drop, point, polled, polling, roll_up, rows
 from deltalake import DeltaTable, write_deltalake
 
 from meterhouse import times
@@ -13,7 +13,6 @@ from meterhouse.catalog import catalog
 from meterhouse.collection import stream_meters
 from meterhouse.collection.intake import intake
 from meterhouse.collection.load import load
-from meterhouse.rollups.step import roll_up
 from meterhouse.site import Site
 from meterhouse.stores.lake_tables import SAMPLES
 

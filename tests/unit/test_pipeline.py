@@ -17,6 +17,7 @@ from builders import (
     polled,
     polling,
     process,
+    roll_up,
     rows,
     warehouse_rows,
 )
@@ -30,7 +31,6 @@ from meterhouse.conversion.step import convert, unconverted
 from meterhouse.errors import AlreadyRunning, UnknownName
 from meterhouse.queries import report_exports, reports
 from meterhouse.queries.statistics import statistics
-from meterhouse.rollups.step import roll_up
 from meterhouse.sample_quality.step import judge_hours
 from meterhouse.site import Site
 

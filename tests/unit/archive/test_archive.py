@@ -8,7 +8,20 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from builders import at, count, drop, land_points, notification, point, polled, polling, process, rows, warehouse_rows
+from builders import (
+    at,
+    count,
+    drop,
+    land_points,
+    notification,
+    point,
+    polled,
+    polling,
+    process,
+    roll_up,
+    rows,
+    warehouse_rows,
+)
 from conftest import OpenSite
 
 from meterhouse.archive import hours as hours_module
@@ -19,7 +32,6 @@ from meterhouse.collection.collect import collect
 from meterhouse.conversion.step import convert
 from meterhouse.errors import AlreadyRunning, MeterhouseError
 from meterhouse.queries.statistics import statistics
-from meterhouse.rollups.step import roll_up
 from meterhouse.site import Site
 from meterhouse.stores.lake_tables import SAMPLES
 

@@ -53,7 +53,11 @@ def test_load_takes_csv_and_answers_in_sql_on_both_stores(run: Any, tmp_path: Pa
     assert (usage["project_id"], usage["vcpu_hours"]) == ("p1", 3.0)
     exported = run("report", "usage_by_project_and_day", "--day", "2026-11-10", "--export")
     assert exported.exit_code == 0
-    assert {p.suffix for p in (tmp_path / "lake/exports/usage_by_project_and_day").iterdir()} == {".csv", ".parquet"}
+    assert {p.suffix for p in (tmp_path / "lake/exports/usage_by_project_and_day").iterdir()} == {
+        ".csv",
+        ".json",
+        ".parquet",
+    }
     assert [row["report"] for row in lines(run("report", "--json"))] == [
         "quality_by_day_and_rule",
         "usage_by_project_and_day",

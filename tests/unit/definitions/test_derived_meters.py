@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from command_line import Run
 
-from meterhouse.definitions.derived_meters import Derived, load, read
+from meterhouse.definitions.derived_meters import SHIPPED, Derived, load, read
 from meterhouse.definitions.transformers import imported
 from meterhouse.errors import DefinitionError
 
@@ -18,7 +18,7 @@ def definitions(tmp_path: Path, text: str) -> tuple[list[Derived], list[str]]:
 
 
 def test_the_shipped_file_has_cpu_util_and_every_rate_of_icehouse() -> None:
-    loaded = load(None)
+    loaded = read(SHIPPED)
     assert not loaded.faults
     made = {(each.named(meter), each.unit_of("B")) for each in loaded.definitions for meter in each.meters}
     assert ("cpu_util", "%") in made

@@ -3,14 +3,13 @@
 from datetime import timedelta
 
 import pytest
-from builders import at, drop, notification, polled, polling
+from builders import at, drop, notification, polled, polling, roll_up
 
 from meterhouse import times
 from meterhouse.catalog import catalog
 from meterhouse.collection.collect import collect
 from meterhouse.conversion.step import convert
 from meterhouse.doctor import findings_of
-from meterhouse.rollups.step import roll_up
 from meterhouse.site import Site
 
 

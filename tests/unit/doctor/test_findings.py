@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from builders import at, drop, land_points, point, polled, polling
+from builders import at, drop, land_points, point, polled, polling, roll_up
 from conftest import OpenSite, bucket_settings
 from services import Bucket
 from sqlalchemy import insert, update
@@ -13,7 +13,6 @@ from sqlalchemy import insert, update
 from meterhouse import doctor, times, upkeep
 from meterhouse.collection.intake import intake
 from meterhouse.doctor import CHECKS, findings_of, stores
-from meterhouse.rollups.step import roll_up
 from meterhouse.site import Site
 from meterhouse.stores.lake import SEAL
 from meterhouse.stores.lake_files import DataFile

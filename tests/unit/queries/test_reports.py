@@ -8,11 +8,10 @@ from typing import Any
 import orjson
 import pyarrow as pa
 import pytest
-from builders import at, land_points, point, rows, warehouse_rows
+from builders import at, land_points, point, roll_up, rows, warehouse_rows
 from conftest import OpenSite
 
 from meterhouse.queries import report_exports, reports
-from meterhouse.rollups.step import roll_up
 from meterhouse.site import Site
 
 ALWAYS = (at(days=-40_000), at(days=40_000))

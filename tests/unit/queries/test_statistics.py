@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from builders import at, land_points, point
+from builders import at, land_points, point, roll_up
 from conftest import OpenSite
 
 from meterhouse.errors import MeterhouseError, UnknownName
 from meterhouse.filters import Filter
 from meterhouse.queries.statistics import statistics
-from meterhouse.rollups.step import roll_up
 from meterhouse.site import Site
 
 

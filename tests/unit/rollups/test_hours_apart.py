@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from builders import at, land_points, point
+from builders import at, land_points, point, roll_up
 from conftest import OpenSite
 from reference import assert_right, in_lake
 from sqlalchemy import select
@@ -14,7 +14,7 @@ from sqlalchemy import select
 from meterhouse import times
 from meterhouse.catalog import mark_for_recompute, snapshot
 from meterhouse.recompute import backfill
-from meterhouse.rollups.step import roll_up
+from meterhouse.rollups import following
 from meterhouse.sample_quality import groups
 from meterhouse.sample_quality.step import judge_hours
 from meterhouse.site import Site
@@ -124,6 +124,7 @@ def test_groups_hold_about_as_many_points_and_days_as_are_allowed(site: Site, mo
 
 def test_hours_of_today_do_not_wait_for_a_backlog(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(groups, "DAYS_AT_ONCE", 2)
+    monkeypatch.setattr(following, "SECONDS", 0.0)
     present = times.now() - timedelta(minutes=1)
     hour = times.hour_of(present)
     land_points(site, [*lonely(6, first=present - timedelta(days=40)), point(1.0, present)])

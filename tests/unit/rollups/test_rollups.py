@@ -1,12 +1,11 @@
 """Roll-ups equal those that pandas computes from the same points, whatever the order in which the points came."""
 
 import pytest
-from builders import at, land_points, point
+from builders import at, land_points, point, roll_up
 from conftest import OpenSite
 from reference import TIERS, assert_right, assert_same, in_lake, random_points
 
 from meterhouse.catalog import mark_for_recompute, points_by_hour, snapshot
-from meterhouse.rollups.step import roll_up
 from meterhouse.sample_quality.step import judge_hours
 from meterhouse.site import Site
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import at, land_points, point, rows, warehouse_rows
+from builders import at, land_points, point, roll_up, rows, warehouse_rows
 from conftest import OpenSite
 from reference import judged, random_points
 from reference_points import same_point
@@ -17,7 +17,6 @@ from meterhouse.catalog import snapshot
 from meterhouse.definitions import quality_rules
 from meterhouse.definitions.quality_rules import Rule, Rules
 from meterhouse.errors import AlreadyRunning, DefinitionError
-from meterhouse.rollups.step import roll_up
 from meterhouse.sample_quality.step import judge_hours
 from meterhouse.site import Site
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from builders import at, land_points, point, rows
+from builders import at, land_points, point, roll_up, rows
 from conftest import OpenSite
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +20,6 @@ from meterhouse.queries.events import events
 from meterhouse.queries.resources import resource_list
 from meterhouse.queries.samples import samples
 from meterhouse.queries.statistics import statistics
-from meterhouse.rollups.step import roll_up
 from meterhouse.site import Site
 from meterhouse.stores import lake_cuts
 from meterhouse.stores.duck import Connection

@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from builders import at, count, drop, land_points, notification, point, polled, polling, process, rows
+from builders import at, count, drop, land_points, notification, point, polled, polling, process, roll_up, rows
 from conftest import OpenSite
 from deltalake import DeltaTable
 from sqlalchemy import delete, update
@@ -13,7 +13,6 @@ from sqlalchemy import delete, update
 from meterhouse import times
 from meterhouse.archive.seal import archive
 from meterhouse.errors import Conflict
-from meterhouse.rollups.step import roll_up
 from meterhouse.site import Site
 from meterhouse.stores.lake_replace import replace_spans
 from meterhouse.stores.lake_tables import QUARANTINE, SAMPLES

@@ -1,0 +1,296 @@
+"""Derived meters in the roll-up step: what is read for them, and what is stored.
+
+The points themselves are made by `deriving.py`. They go to the lake's table `derived`, replaced by hour like the
+roll-ups. Where samples of the same meter were received, nothing is derived, for that resource and day: the warehouse's
+`received_meters` keeps which, and hours of the day that were computed before are computed again.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+from sqlalchemy import Connection, select
+
+from meterhouse import times
+from meterhouse.catalog import lock_catalog, mark_dirty
+from meterhouse.definitions import derived_meters
+from meterhouse.definitions.quality_rules import Rules
+from meterhouse.rollups.deriving import DIMENSIONS, Derivation, Judged, Received, Source, Taken, values_of
+from meterhouse.sample_quality.carrying import carried_points
+from meterhouse.sample_quality.judging import JudgedShard, Judging, rule_names
+from meterhouse.sample_quality.reading import Hours, Shard, plain
+from meterhouse.sample_quality.series_table import Flags, Ints, SeriesTable
+from meterhouse.sample_quality.verdicts import HOUR, Carried
+from meterhouse.site import Site
+from meterhouse.stores.bulk import upsert
+from meterhouse.stores.lake_replace import replace_spans
+from meterhouse.stores.lake_tables import COMPUTED, DERIVED, QUARANTINE, TIME
+from meterhouse.stores.leases import Lease
+from meterhouse.stores.warehouse_tables import derived_meters as derived_meters_table
+from meterhouse.stores.warehouse_tables import received_meters, resource_metadata, series
+
+TABLE = "derived"
+
+METADATA_KEPT = 200_000
+"""How many texts of metadata a process keeps parsed."""
+
+WHY = "samples of a derived meter were received"
+
+_parsed: dict[int, Any] = {}
+
+
+class DerivedShard(Shard):
+    """Derived points in the place of received ones."""
+
+    def __init__(self, judged: Judged) -> None:
+        self.points = judged.points
+        self.described = False
+        self._sample = judged.sample
+
+    def column(self, name: str, rows: Ints | None) -> tuple[Ints, Flags]:
+        """As `Shard.column`; derived points have no metadata."""
+        count = len(self.points) if rows is None else len(rows)
+        if name != "sample_id":
+            return np.zeros(count, np.int64), np.zeros(count, np.bool_)
+        return self._sample if rows is None else self._sample[rows], np.ones(count, np.bool_)
+
+
+@dataclass
+class Deriving:
+    """What is derived in one computation.
+
+    Attributes:
+        site: the site.
+        judging: the judgement of the received points.
+        hours: the hours to roll up.
+        counted: these, and others whose points count in the roll-ups of their days.
+        rows: derived points of these hours, as rows of `derived`.
+        flagged: those that break a rule, as rows of `quarantine`.
+        new_received: received meters that the warehouse does not know.
+    """
+
+    site: Site
+    judging: Judging
+    hours: Sequence[datetime]
+    counted: Sequence[datetime]
+    rows: list[pa.Table] = field(default_factory=list)
+    flagged: list[pa.Table] = field(default_factory=list)
+    new_received: Received = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        """Decide which series meters are derived from."""
+        site, counted = self.site, Hours(self.counted)
+        self._hours = Hours(self.hours)
+        self.definitions = derived_meters.load(site.settings.config_dir).definitions
+
+        def carried(table: SeriesTable) -> Carried:
+            return carried_points(site.lake, table, counted, site.settings.carry_hours)
+
+        self._derivation = Derivation(
+            self.definitions,
+            site.rules,
+            self.judging.table,
+            lambda ids: self.judging.describe(ids, DIMENSIONS),
+            counted.hold,
+            self._metadata,
+            carried,
+            site.settings.carry_hours,
+        )
+        self._idle = not self._derivation
+
+    def take(self, judged: JudgedShard) -> Taken | None:
+        """What a shard gives; called in several threads at once."""
+        if self._idle:
+            return None
+        good, points = judged.verdicts.good, judged.shard.points
+        rows: Any = slice(None) if good.rows is None else good.rows
+
+        def sample(at: Ints) -> Ints:
+            return points.identify(at if good.rows is None else good.rows[at])[0]
+
+        return self._derivation.take(
+            Source(
+                judged.table,
+                good,
+                points.recorded[rows],
+                lambda: judged.metadata(good),
+                sample,
+                points.place,
+                points.time,
+            )
+        )
+
+    def add(self, taken: Taken | None) -> None:
+        """Keep what a shard gave."""
+        if taken is not None:
+            self._derivation.add(taken)
+
+    def finish(self) -> Iterator[JudgedShard]:
+        """The derived points, judged, as shards of their own; each has its own table of series."""
+        if self._idle:
+            return
+        days = {hour.date() for hour in self.counted}
+        with self.site.warehouse.read() as connection:
+            known = _received(connection, days)
+        self.new_received = self._derivation.received - known
+        critical = self.site.rules.critical_bits
+        for judged in self._derivation.finish(known | self._derivation.received):
+            excluded = (judged.verdicts.bits & critical) != 0
+            shard = JudgedShard(judged.table, DerivedShard(judged), judged.verdicts, excluded)
+            rows = self._derivation.rows(judged)
+            self.rows.append(rows.filter(pa.array(self._hours.hold(judged.points.time))))
+            self._flag(judged, rows)
+            yield shard
+
+    def _flag(self, judged: Judged, rows: pa.Table) -> None:
+        at, bits = judged.verdicts.flagged, judged.verdicts.bits
+        inside = self._hours.hold(judged.points.time[at])
+        if inside.any():
+            self.flagged.append(_quarantined(rows.take(pa.array(at[inside])), bits[inside], self.site.rules))
+
+    def prepare(self, connection: Connection) -> list[datetime]:
+        """Register the derived series, and mark hours where a derived meter must go; before the lake changes.
+
+        Returns:
+            The hours that were marked.
+        """
+        marked: list[datetime] = []
+        if self.new_received:
+            marked = self._hours_to_withdraw()
+            listed = [{"day": day, "meter": m, "resource_id": r} for day, m, r in _dated(self.new_received)]
+            upsert(
+                connection,
+                received_meters,
+                pa.Table.from_pylist(
+                    listed, pa.schema([("day", pa.date32()), ("meter", pa.string()), ("resource_id", pa.string())])
+                ),
+            )
+            mark_dirty(connection, marked, WHY)
+        self._register(connection)
+        return marked
+
+    def store(self, lease: Lease) -> None:
+        """Replace the derived points of the hours."""
+        found = [rows for rows in self.rows if rows.num_rows]
+        columns = [
+            rows.append_column("metadata_id", pa.nulls(rows.num_rows, pa.int64()))
+            .append_column("origin", pa.repeat(COMPUTED, rows.num_rows))
+            .select(DERIVED.names)
+            .cast(DERIVED)
+            for rows in found
+        ]
+        rows = pa.concat_tables([DERIVED.empty_table(), *columns])
+        replace_spans(self.site.lake, TABLE, rows, "timestamp", self._hours.spans, lease=lease)
+
+    def _hours_to_withdraw(self) -> list[datetime]:
+        """The other hours that have derived points of meters that were received now."""
+        lake = self.site.lake
+        found = _dated(self.new_received)
+        files = lake.files(TABLE, partitions={"event_day": sorted({day for day, _, _ in found})})
+        if not files:
+            return []
+        with lake.connect() as duck:
+            lake.view(duck, TABLE, files)
+            rows = [{"day": day, "meter": m, "resource": r} for day, m, r in found]
+            duck.register("received", pa.Table.from_pylist(rows))
+            hours = duck.execute(
+                "SELECT DISTINCT date_trunc('hour', timestamp) FROM derived AS d JOIN received AS r "
+                "ON d.event_day = r.day AND d.meter = r.meter AND coalesce(d.resource_id, '') = r.resource"
+            ).fetchall()
+        mine = set(self._hours.numbers.tolist())
+        return sorted(hour for (hour,) in hours if times.micros(hour) // HOUR not in mine)
+
+    def _register(self, connection: Connection) -> None:
+        """Put the derived series into the catalog, with the hours in which they have points."""
+        if not any(rows.num_rows for rows in self.rows):
+            return
+        rows = pa.concat_tables(self.rows)
+        spans = rows.group_by("series_id", use_threads=False).aggregate([("timestamp", "min"), ("timestamp", "max")])
+        ids = plain(spans["series_id"].combine_chunks())
+        first, last = (plain(spans[f"timestamp_{each}"].combine_chunks()) for each in ("min", "max"))
+        first, last = first // HOUR * HOUR, last // HOUR * HOUR + HOUR - 1_000_000
+        meters = rows["meter"].unique().to_pylist()
+        known = connection.execute(
+            select(series.c.series_id)
+            .where(series.c.meter.in_(meters))
+            .where(series.c.first_point_at <= _time(first.min()))
+            .where(series.c.last_point_at >= _time(last.max()))
+        )
+        fresh = np.flatnonzero(~np.isin(ids, np.fromiter((row[0] for row in known), np.int64)))
+        if not len(fresh):
+            return
+        lock_catalog(connection)
+        self._explain(connection, meters)
+        new = self._derivation.targets.describe(ids[fresh])
+        new = new.add_column(0, "series_id", pa.array(ids[fresh]))
+        new = new.append_column("first_point_at", pa.array(first[fresh]).cast(TIME))
+        new = new.append_column("last_point_at", pa.array(last[fresh]).cast(TIME))
+        upsert(
+            connection,
+            series,
+            new,
+            [
+                "first_point_at = CASE WHEN excluded.first_point_at < series.first_point_at"
+                " THEN excluded.first_point_at ELSE series.first_point_at END",
+                "last_point_at = CASE WHEN excluded.last_point_at > series.last_point_at"
+                " THEN excluded.last_point_at ELSE series.last_point_at END",
+            ],
+        )
+
+    def _explain(self, connection: Connection, meters: list[str]) -> None:
+        """Say in the warehouse what these meters are made of."""
+        made_by = [(meter, self._derivation.made_by[meter]) for meter in sorted(meters)]
+        rows = pa.table(
+            {
+                "meter": [meter for meter, _ in made_by],
+                "kind": [each.kind for _, each in made_by],
+                "made_of": [each.made_of() for _, each in made_by],
+                "computed_at": pa.array([times.now()] * len(made_by), TIME),
+            }
+        )
+        upsert(connection, derived_meters_table, rows, [f"{name} = excluded.{name}" for name in rows.column_names[1:]])
+
+    def _metadata(self, ids: Ints, path: tuple[str, ...]) -> list[Any]:
+        """The values at a path of the metadata with these ids."""
+        missing = [each for each in ids.tolist() if each not in _parsed]
+        if missing:
+            if len(_parsed) + len(missing) > METADATA_KEPT:
+                _parsed.clear()
+                missing = ids.tolist()
+            with self.site.warehouse.read() as connection:
+                for place in range(0, len(missing), 5_000):
+                    found = connection.execute(
+                        select(resource_metadata).where(
+                            resource_metadata.c.metadata_id.in_(missing[place : place + 5_000])
+                        )
+                    )
+                    _parsed.update((row[0], orjson.loads(row[1])) for row in found)
+        return values_of(_parsed, ids, path)
+
+
+def _quarantined(rows: pa.Table, bits: Any, rules: Rules) -> pa.Table:
+    """Derived points and the bits of the rules that they break, as rows of `quarantine`."""
+    return (
+        rows.append_column("reasons", pa.array(bits, pa.int32()))
+        .append_column("reason_names", pa.array([rule_names(rules, int(each)) for each in bits], pa.list_(pa.string())))
+        .append_column("excluded", pa.array((bits & rules.critical_bits) != 0))
+        .select(QUARANTINE.names)
+        .cast(QUARANTINE)
+    )
+
+
+def _received(connection: Connection, days: set[date]) -> Received:
+    found = connection.execute(select(received_meters).where(received_meters.c.day.in_(sorted(days))))
+    return {((row.day - times.EPOCH.date()).days, row.meter, row.resource_id) for row in found}
+
+
+def _time(micros: Any) -> datetime:
+    return times.EPOCH + timedelta(microseconds=int(micros))
+
+
+def _dated(received: Received) -> list[tuple[date, str, str]]:
+    return [(times.EPOCH.date() + timedelta(days=day), meter, resource) for day, meter, resource in sorted(received)]

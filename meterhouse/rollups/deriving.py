@@ -1,0 +1,741 @@
+"""Points of derived meters, from the good points of a computation, in columns.
+
+`rate`, `delta` and `convert` give one point for each good source point. `arithmetic` and `aggregate` give one for each
+bucket of BUCKET seconds, from one value a series: the mean of a gauge, the last volume of a counter, the sum of deltas.
+A derived point is judged like a received one; only good ones are the source of further meters.
+
+`Derivation.take` is called for each shard of received points, in several threads; `Derivation.finish` afterwards.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from meterhouse import identity
+from meterhouse.definitions.column_expressions import Expression, Input
+from meterhouse.definitions.derived_meters import OF_POINTS, Derived, path_of
+from meterhouse.definitions.quality_rules import Rules
+from meterhouse.sample_quality.series_table import (
+    CUMULATIVE,
+    DELTA,
+    GAUGE,
+    Flags,
+    Floats,
+    Ints,
+    Places,
+    SeriesRules,
+    SeriesTable,
+)
+from meterhouse.sample_quality.verdicts import HOUR, NOTHING_CARRIED, Carried, Good, Points, Verdicts, judge
+from meterhouse.stores.lake_tables import TIME
+
+BUCKET = 300
+"""Seconds of the buckets of `arithmetic` and `aggregate`."""
+
+DAY = 24 * HOUR
+
+DIMENSIONS = ("source", "meter", "type", "unit", "resource_id", "project_id", "user_id")
+
+MAX_ROUNDS = 8
+"""How long a chain of derived meters may be."""
+
+_BUCKET = BUCKET * 1_000_000
+
+Dimensions = tuple[str | None, ...]
+"""Of a series, in the order of DIMENSIONS."""
+
+Describe = Callable[[Ints], pa.Table]
+"""Ids of series → their DIMENSIONS, in the same order."""
+
+MetadataOf = Callable[[Ints, tuple[str, ...]], Sequence[Any]]
+"""Ids of metadata, and a path → the value there of each; None if it has none."""
+
+Received = set[tuple[int, str, str]]
+"""Days since 1970, meters and resources of which samples were received; the resource is empty if it has none."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Good points that meters are derived from, and how they are described.
+
+    Attributes:
+        table: of their series.
+        good: the points.
+        recorded: when each arrived, µs since 1970.
+        metadata: gives each point's metadata_id and whether it has one; None if none has.
+        identify: gives the sample ids of rows of `good`.
+        all_place: of all points, also of excluded ones.
+        all_time: µs since 1970.
+    """
+
+    table: SeriesTable
+    good: Good
+    recorded: Ints
+    metadata: Callable[[], tuple[Ints, Flags] | None]
+    identify: Callable[[Ints], Ints]
+    all_place: Places
+    all_time: Ints
+
+
+@dataclass(frozen=True)
+class _Made:
+    """Derived points, in any order. `target` is a number of `Targets`."""
+
+    target: npt.NDArray[np.int32]
+    time: Ints
+    volume: Floats
+    recorded: Ints
+    sample: Ints
+
+    @classmethod
+    def together(cls, parts: "Sequence[_Made]") -> "_Made":
+        columns = [np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__]
+        return cls(*columns)
+
+    def some(self, keep: Any) -> "_Made":
+        return _Made(*(getattr(self, name)[keep] for name in self.__dataclass_fields__))
+
+
+@dataclass(frozen=True)
+class _Values:
+    """One value a series and bucket. `series` is a number of `Targets`, `metadata` of the bucket's last point."""
+
+    series: npt.NDArray[np.int32]
+    bucket: Ints
+    last_at: Ints
+    value: Floats
+    recorded: Ints
+    metadata: Ints
+    described: Flags
+
+    @classmethod
+    def together(cls, parts: "Sequence[_Values]") -> "_Values":
+        columns = [np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__]
+        return cls(*columns)
+
+
+@dataclass
+class Taken:
+    """What one shard gives: derived points, values of buckets, and days on which a derived meter was received."""
+
+    made: list[_Made] = field(default_factory=list)
+    values: list[_Values] = field(default_factory=list)
+    received: Received = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Derived points of some series, judged.
+
+    Attributes:
+        table: of their series.
+        points: all of them, in order of place and time.
+        verdicts: on them.
+        sample: their sample ids; of meaning for deltas only.
+        targets: the number of each series in `Targets`, by place.
+    """
+
+    table: SeriesTable
+    points: Points
+    verdicts: Verdicts
+    sample: Ints
+    targets: npt.NDArray[np.int32]
+
+
+class Targets:
+    """Series by number, as they are met: their dimensions and ids."""
+
+    def __init__(self) -> None:
+        self.dimensions: list[Dimensions] = []
+        self.ids: list[int] = []
+        self._numbers: dict[Dimensions, int] = {}
+        self._by_id: dict[int, int] = {}
+
+    def number(self, dimensions: Dimensions) -> int:
+        found = self._numbers.get(dimensions)
+        if found is None:
+            found = self._numbers[dimensions] = len(self.ids)
+            self.dimensions.append(dimensions)
+            source, meter, type, unit, resource, project, user = dimensions
+            self.ids.append(identity.series_id(source, meter or "", type or "gauge", unit, resource, project, user))
+            self._by_id[self.ids[-1]] = found
+        return found
+
+    def describe(self, ids: Ints) -> pa.Table:
+        """The dimensions of the series with these ids."""
+        rows = [self.dimensions[self._by_id[each]] for each in ids.tolist()]
+        return pa.table({name: pa.array([row[i] for row in rows], pa.string()) for i, name in enumerate(DIMENSIONS)})
+
+    def table(self, numbers: npt.NDArray[np.int32]) -> tuple[SeriesTable, npt.NDArray[np.int32]]:
+        """The table of these distinct series, and the number of each by its place."""
+        ids = np.array([self.ids[n] for n in numbers.tolist()], np.int64)
+        meters, types = ([self.dimensions[n][i] or "" for n in numbers.tolist()] for i in (1, 2))
+        table = SeriesTable.of(ids, meters, types)
+        by_place = np.empty(len(numbers), np.int32)
+        by_place[table.places(ids)] = numbers
+        return table, by_place
+
+
+@dataclass(frozen=True)
+class _Applied:
+    """What is derived from the series of a table, by place: numbers of `Targets`, -1 for none."""
+
+    table: SeriesTable
+    of_points: tuple[tuple[Derived, npt.NDArray[np.int32]], ...]
+    in_buckets: npt.NDArray[np.int32] | None  # the series itself, if an arithmetic or aggregate takes it
+    received: npt.NDArray[np.int32] | None  # the series itself, if it has the name of a derived meter
+
+    def __bool__(self) -> bool:
+        return bool(self.of_points) or self.in_buckets is not None or self.received is not None
+
+
+class Derivation:
+    """The derivation of all meters from the points of one computation.
+
+    Args:
+        definitions: in the order of the file.
+        rules: the site's quality rules.
+        table: the series of the received points.
+        describe: gives their dimensions.
+        hold: which of the times (µs) are in the hours that are computed.
+        metadata_of: gives values of resource metadata.
+        carried: gives the points of derived counters before the hours.
+        carry_hours: how far a counter's previous point is carried.
+    """
+
+    def __init__(
+        self,
+        definitions: Sequence[Derived],
+        rules: Rules,
+        table: SeriesTable,
+        describe: Describe,
+        hold: Callable[[Ints], Flags],
+        metadata_of: MetadataOf,
+        carried: Callable[[SeriesTable], Carried] = lambda table: NOTHING_CARRIED,
+        carry_hours: int = 48,
+    ) -> None:
+        self.targets = Targets()
+        self.definitions = tuple(definitions)
+        self._rules, self._hold, self._metadata_of = rules, hold, metadata_of
+        self._carried, self._carry_hours = carried, carry_hours
+        self.made_by: dict[str, Derived] = {}
+        self._made: list[_Made] = []
+        self._values: list[_Values] = []
+        self.received: Received = set()
+        self._lock = threading.Lock()
+        self._of_received = self._applied(table, describe, received=True)
+
+    def __bool__(self) -> bool:
+        """Whether any series matters here; if not, `take` need not be called."""
+        return bool(self._of_received)
+
+    def take(self, source: Source) -> Taken:
+        """What the points of a shard give. May be called in several threads at once."""
+        return self._taken(self._of_received, source)
+
+    def add(self, taken: Taken) -> None:
+        """Keep what a shard gave."""
+        self._made += taken.made
+        self._values += taken.values
+        self.received |= taken.received
+
+    def finish(self, received: Received, points_at_once: int = 500_000) -> Iterator[Judged]:
+        """Judge what was derived, and derive further meters from it; yields all derived points, in parts.
+
+        Args:
+            received: days, meters and resources of which samples were received; nothing is derived for these.
+            points_at_once: about how many points a part has.
+        """
+        self._without = received
+        yield from self._rounds(points_at_once)
+        for definition in _in_order([each for each in self.definitions if each.kind not in OF_POINTS]):
+            made = self._of_buckets(definition)
+            if made is not None:
+                self.made_by.setdefault(definition.name, definition)
+                self._made.append(made)
+                yield from self._rounds(points_at_once)
+
+    def _rounds(self, points_at_once: int) -> Iterator[Judged]:
+        for _ in range(MAX_ROUNDS):
+            parts, self._made = self._made, []
+            if not parts:
+                return
+            for judged in self._judged(_Made.together(parts), points_at_once):
+                yield judged
+                self.add(
+                    self._taken(self._applied(judged.table, self.targets.describe, received=False), _source_of(judged))
+                )
+
+    def _applied(self, table: SeriesTable, describe: Describe, *, received: bool) -> _Applied:
+        """Which definitions take which series of a table."""
+        names = table.meter_names
+        taking = [[each for each in self.definitions if each.takes(name)] for name in names]
+        named = [received and any(_may_be(each, name) for each in self.definitions) for name in names]
+        wanted = np.array([bool(taking[n]) or named[n] for n in range(len(names))], np.bool_)
+        places = np.flatnonzero(wanted[table.meters]) if len(table) else np.zeros(0, np.int64)
+        if not len(places):
+            return _Applied(table, (), None, None)
+        columns = describe(table.ids[places])
+        rows: list[Dimensions] = list(zip(*(columns[name].to_pylist() for name in DIMENSIONS), strict=True))
+        meters = table.meters[places]
+        of_points = []
+        in_buckets, of_name = (np.full(len(table), -1, np.int32) for _ in range(2))
+        for definition in self.definitions:
+            takes = np.array([definition in each for each in taking], np.bool_)[meters]
+            if not takes.any():
+                continue
+            target = np.full(len(table), -1, np.int32)
+            for n in np.flatnonzero(takes).tolist():
+                source, meter, type, unit, resource, project, user = rows[n]
+                if not definition.takes(meter or "", unit):
+                    continue
+                if definition.kind not in OF_POINTS:
+                    in_buckets[places[n]] = self.targets.number(rows[n])
+                    continue
+                made = definition.named(meter or "")
+                self.made_by.setdefault(made, definition)
+                of = (source, made, definition.type or type, definition.unit_of(unit), resource, project, user)
+                target[places[n]] = self.targets.number(of)
+            if definition.kind in OF_POINTS:
+                of_points.append((definition, target))
+        for n in np.flatnonzero(np.array(named, np.bool_)[meters]).tolist():
+            of_name[places[n]] = self.targets.number(rows[n])
+        return _Applied(
+            table,
+            tuple(of_points),
+            in_buckets if (in_buckets >= 0).any() else None,
+            of_name if (of_name >= 0).any() else None,
+        )
+
+    def _taken(self, applied: _Applied, source: Source) -> Taken:
+        taken = Taken()
+        good = source.good
+        if applied.received is not None and len(source.all_place):
+            taken.received = self._days(applied.received[source.all_place], source.all_time)
+        if not len(good):
+            return taken
+        described: list[tuple[Ints, Flags] | None] = []
+
+        def metadata() -> tuple[Ints, Flags] | None:
+            if not described:
+                described.append(source.metadata())
+            return described[0]
+
+        first, last = int(good.place[0]), int(good.place[-1]) + 1
+        for definition, target in applied.of_points:
+            if (target[first:last] >= 0).any():
+                taken.made.append(self._of_points(definition, target, applied.table, source, metadata))
+        if applied.in_buckets is not None and (applied.in_buckets[first:last] >= 0).any():
+            taken.values.append(self._in_buckets(applied.in_buckets, applied.table, source, metadata))
+        return taken
+
+    def _days(self, series: npt.NDArray[np.int32], time: Ints) -> Received:
+        keep = (series >= 0) & self._hold(time)
+        series, day = series[keep], time[keep] // DAY
+        first = np.ones(len(series), np.bool_)
+        first[1:] = (series[1:] != series[:-1]) | (day[1:] != day[:-1])
+        return {
+            (d, self.targets.dimensions[n][1] or "", self.targets.dimensions[n][4] or "")
+            for n, d in zip(series[first].tolist(), day[first].tolist(), strict=True)
+        }
+
+    def _of_points(
+        self,
+        definition: Derived,
+        target_of: npt.NDArray[np.int32],
+        table: SeriesTable,
+        source: Source,
+        metadata: Callable[[], tuple[Ints, Flags] | None],
+    ) -> _Made:
+        """One point for each good point of the definition's sources in the computed hours, if it has a value."""
+        good = source.good
+        target = target_of[good.place]
+        keep = target >= 0
+        keep &= self._hold(good.time)
+        rows = np.flatnonzero(keep)
+        kind = table.kinds[good.place[rows]]
+        volume = good.volume[rows]
+        if definition.kind == "convert":
+            value = volume
+        else:
+            value, seconds = _changes(good, rows, kind)
+            if definition.growth_only:
+                value = np.where(value < 0, np.nan, value)
+            if definition.kind == "rate":
+                with np.errstate(all="ignore"):
+                    value = value / seconds
+        value = self._scaled(definition, value, volume, rows, metadata)
+        if definition.maximum is not None:
+            value = np.minimum(value, definition.maximum)
+        fine = np.isfinite(value)
+        rows, value = rows[fine], value[fine]
+        of = target[rows]
+        is_delta = table.kinds[good.place[rows]] == DELTA
+        sample = good.time[rows].copy()
+        if is_delta.any():
+            sample[is_delta] ^= source.identify(rows[is_delta])
+        return _Made(of, good.time[rows], value, source.recorded[rows], _mixed(sample))
+
+    def _scaled(
+        self,
+        definition: Derived,
+        value: Floats,
+        volume: Floats,
+        rows: Ints,
+        metadata: Callable[[], tuple[Ints, Flags] | None],
+    ) -> Floats:
+        """The values times the scale, or by the expression."""
+        how: Expression | float = definition.scale if definition.expression is None else definition.expression
+        if not isinstance(how, Expression):
+            return value if how == 1.0 else value * how
+        columns: dict[Input, Floats] = {}
+        for each in how.inputs:
+            columns[each] = volume if not each.path else self._numbers(each.path, rows, metadata)
+        factor = how.compute(columns, len(rows))
+        return factor if definition.expression is not None else value * factor
+
+    def _numbers(self, path: tuple[str, ...], rows: Ints, metadata: Callable[[], tuple[Ints, Flags] | None]) -> Floats:
+        found = metadata()
+        if found is None:
+            return np.full(len(rows), np.nan)
+        ids, there = found
+        return self._numbers_of(path, ids[rows], there[rows])
+
+    def _numbers_of(self, path: tuple[str, ...], ids: Ints, there: Flags) -> Floats:
+        """A number of the metadata with these ids; NaN if it has none."""
+        heads = np.ones(len(ids), np.bool_)
+        heads[1:] = ids[1:] != ids[:-1]  # points of a series mostly share theirs
+        distinct, of_run = np.unique(ids[heads], return_inverse=True)
+        with self._lock:
+            values = self._metadata_of(distinct, path)
+        numbers = np.array([_number(each) for each in values], np.float64)
+        return np.where(there, numbers[of_run[np.cumsum(heads) - 1]], np.nan) if len(ids) else np.zeros(0)
+
+    def _in_buckets(
+        self,
+        series_of: npt.NDArray[np.int32],
+        table: SeriesTable,
+        source: Source,
+        metadata: Callable[[], tuple[Ints, Flags] | None],
+    ) -> _Values:
+        """One value for each series and bucket."""
+        good = source.good
+        keep = series_of[good.place] >= 0
+        keep &= self._hold(good.time)
+        rows = np.flatnonzero(keep)
+        place, number = good.place[rows], good.time[rows] // _BUCKET
+        new = np.ones(len(rows), np.bool_)
+        new[1:] = (place[1:] != place[:-1]) | (number[1:] != number[:-1])
+        starts = np.flatnonzero(new)
+        ends = np.append(starts[1:], len(rows)) - 1
+        volume = good.volume[rows]
+        kind = table.kinds[place[starts]]
+        total = np.add.reduceat(volume, starts) if len(starts) else np.zeros(0)
+        value = np.where(kind == GAUGE, total / np.maximum(ends - starts + 1, 1), total)
+        value = np.where(kind == CUMULATIVE, volume[ends], value)
+        last = rows[ends]
+        found = metadata() if any(each.metadata for each in self.definitions if each.kind not in OF_POINTS) else None
+        ids, there = (
+            (np.zeros(len(last), np.int64), np.zeros(len(last), np.bool_))
+            if found is None
+            else (
+                found[0][last],
+                found[1][last],
+            )
+        )
+        return _Values(
+            series_of[place[starts]],
+            number[starts] * _BUCKET,
+            good.time[last],
+            value,
+            source.recorded[last],
+            ids,
+            there,
+        )
+
+    def _of_buckets(self, definition: Derived) -> _Made | None:
+        """The points of an arithmetic or aggregated meter, from all values that there are."""
+        if not self._values:
+            return None
+        values = self._values[0] if len(self._values) == 1 else _Values.together(self._values)
+        self._values = [values]
+        numbers, of = np.unique(values.series, return_inverse=True)
+        dimensions = [self.targets.dimensions[n] for n in numbers.tolist()]
+        if definition.kind == "arithmetic":
+            return self._arithmetic(definition, values, dimensions, of)
+        return self._aggregate(definition, values, dimensions, of)
+
+    def _arithmetic(self, definition: Derived, values: _Values, dimensions: list[Dimensions], of: Ints) -> _Made | None:
+        expression = definition.expression
+        assert expression is not None
+        resources = _codes([(each[0], each[4]) for each in dimensions])[of]
+        buckets, bucket_of = np.unique(values.bucket, return_inverse=True)
+        key = resources * len(buckets) + bucket_of
+        rows_of: dict[str, tuple[Ints, Ints]] = {}
+        for meter in expression.meters:
+            is_meter = np.array([each[1] == meter for each in dimensions], np.bool_)[of]
+            rows = np.flatnonzero(is_meter)
+            # If a resource has several series of the meter, the one with the latest point counts.
+            rows = rows[np.lexsort((values.value[rows], values.last_at[rows], key[rows]))]
+            last = np.ones(len(rows), np.bool_)
+            last[:-1] = key[rows[1:]] != key[rows[:-1]]
+            rows_of[meter] = key[rows[last]], rows[last]
+        common = rows_of[expression.meters[0]][0]
+        for keys, _ in rows_of.values():
+            common = np.intersect1d(common, keys, assume_unique=True)
+        if not len(common):
+            return None
+        taken = {meter: rows[np.searchsorted(keys, common)] for meter, (keys, rows) in rows_of.items()}
+        columns: dict[Input, Floats] = {}
+        for each in expression.inputs:
+            rows = taken[each.meter]
+            columns[each] = (
+                self._numbers_of(each.path, values.metadata[rows], values.described[rows])
+                if each.path
+                else values.value[rows]
+            )
+        first = taken[expression.meters[0]]
+        made = {}
+        for n in np.unique(of[first]).tolist():
+            source, _, _, _, resource, project, user = dimensions[n]
+            made[n] = self.targets.number(
+                (source, definition.name, definition.type, definition.unit, resource, project, user)
+            )
+        target = np.array([made[n] for n in of[first].tolist()], np.int32)
+        recorded = np.max([values.recorded[rows] for rows in taken.values()], axis=0)
+        time = values.bucket[first]
+        return _finite(_Made(target, time, expression.compute(columns, len(common)), recorded, _mixed(time)))
+
+    def _aggregate(self, definition: Derived, values: _Values, dimensions: list[Dimensions], of: Ints) -> _Made | None:
+        takes = np.array([definition.takes(each[1] or "", each[3]) for each in dimensions], np.bool_)[of]
+        rows = np.flatnonzero(takes)
+        if not len(rows):
+            return None
+        groups, of_group = self._groups(definition, values, dimensions, of, rows)
+        resources = _codes([(each[0], each[4]) for each in dimensions])[of[rows]]
+        bucket = values.bucket[rows]
+        # Order within a group and bucket: by resource, so that sums do not depend on the order of arrival.
+        order = np.lexsort((values.value[rows], values.last_at[rows], resources, bucket, of_group))
+        rows, of_group, resources, bucket = rows[order], of_group[order], resources[order], bucket[order]
+        last = np.ones(len(rows), np.bool_)  # of each resource, one value
+        last[:-1] = (resources[1:] != resources[:-1]) | (bucket[1:] != bucket[:-1]) | (of_group[1:] != of_group[:-1])
+        rows, of_group, bucket = rows[last], of_group[last], bucket[last]
+        new = np.ones(len(rows), np.bool_)
+        new[1:] = (bucket[1:] != bucket[:-1]) | (of_group[1:] != of_group[:-1])
+        starts = np.flatnonzero(new)
+        counts = np.diff(np.append(starts, len(rows)))
+        value = values.value[rows]
+        match definition.function:
+            case "count":
+                computed = counts.astype(np.float64)
+            case "min":
+                computed = np.minimum.reduceat(value, starts)
+            case "max":
+                computed = np.maximum.reduceat(value, starts)
+            case "sum" | "mean":
+                computed = np.add.reduceat(value, starts)
+                computed = computed / counts if definition.function == "mean" else computed
+        made = []
+        for source, unit, *parts in groups:
+            resource = "/".join("-" if part is None else str(part) for part in parts) or "all"
+            project = dict(zip(definition.by, parts, strict=True)).get("project_id")
+            unit = definition.unit if definition.unit is not None else unit
+            made.append(self.targets.number((source, definition.name, definition.type, unit, resource, project, None)))
+        target = np.array(made, np.int32)[of_group[starts]]
+        recorded = np.maximum.reduceat(values.recorded[rows], starts)
+        return _finite(_Made(target, bucket[starts], computed, recorded, _mixed(bucket[starts])))
+
+    def _groups(
+        self, definition: Derived, values: _Values, dimensions: list[Dimensions], of: Ints, rows: Ints
+    ) -> tuple[list[tuple[Any, ...]], Ints]:
+        """The groups of an aggregate (source, unit, and a text for each of `by`), and which one each row is of."""
+        key = of[rows]
+        texts: dict[str, list[str | None]] = {}
+        for by in definition.by:
+            if by != "project_id":
+                texts[by] = self._texts(path_of(by), values.metadata[rows], values.described[rows])
+                codes = {text: n for n, text in enumerate(dict.fromkeys(texts[by]))}
+                key = key * len(codes) + np.array([codes[text] for text in texts[by]], np.int64)
+        _, first, of_key = np.unique(key, return_index=True, return_inverse=True)
+        found = []
+        for n in first.tolist():
+            source, _, _, unit, _, project, _ = dimensions[of[rows[n]]]
+            found.append((source, unit, *(project if by == "project_id" else texts[by][n] for by in definition.by)))
+        number = {group: n for n, group in enumerate(dict.fromkeys(found))}
+        return list(number), np.array([number[group] for group in found], np.int64)[of_key]
+
+    def _texts(self, path: tuple[str, ...], ids: Ints, there: Flags) -> list[str | None]:
+        distinct, of = np.unique(ids, return_inverse=True)
+        with self._lock:
+            values = self._metadata_of(distinct, path)
+        texts = [None if each is None or isinstance(each, dict | list) else str(each) for each in values]
+        return [texts[n] if has else None for n, has in zip(of.tolist(), there.tolist(), strict=True)]
+
+    def _judged(self, made: _Made, points_at_once: int) -> Iterator[Judged]:
+        """The derived points that stay, judged."""
+        made = self._kept(made)
+        if not len(made.target):
+            return
+        numbers = np.unique(made.target)
+        table, targets = self.targets.table(numbers)
+        place_of = np.zeros(int(numbers[-1]) + 1, np.int32)
+        place_of[targets] = np.arange(len(targets), dtype=np.int32)
+        place = place_of[made.target]
+        order = np.lexsort((made.time, place))
+        place, made = place[order], made.some(order)
+        rules = SeriesRules.of(self._rules, table)
+        carried = self._carried(table) if (table.kinds == CUMULATIVE).any() else NOTHING_CARRIED
+        edges = _edges(place, points_at_once)
+        for first, last in pairwise(edges):
+            part, places = made.some(slice(first, last)), place[first:last]
+            is_delta = table.kinds[places] == DELTA
+
+            def identify(rows: Ints, part: _Made = part, is_delta: Flags = is_delta) -> tuple[Ints, Flags]:
+                return part.sample[rows], is_delta[rows]
+
+            points = Points(places, part.time, part.volume, part.recorded, identify)
+            inside = (carried.place >= places[0]) & (carried.place <= places[-1])
+            before = Carried(carried.place[inside], carried.time[inside], carried.volume[inside])
+            yield Judged(table, points, judge(table, rules, points, before, self._carry_hours), part.sample, targets)
+
+    def _kept(self, made: _Made) -> _Made:
+        """The points without those of a day, meter and resource of which samples were received."""
+        if not self._without:
+            return made
+        named = {(meter, resource) for _, meter, resource in self._without}
+        may = np.array([(each[1] or "", each[4] or "") in named for each in self.targets.dimensions], np.bool_)
+        rows = np.flatnonzero(may[made.target])
+        keep = np.ones(len(made.target), np.bool_)
+        for row, number, day in zip(
+            rows.tolist(), made.target[rows].tolist(), (made.time[rows] // DAY).tolist(), strict=True
+        ):
+            each = self.targets.dimensions[number]
+            keep[row] = (day, each[1] or "", each[4] or "") not in self._without
+        return made if keep.all() else made.some(keep)
+
+    def rows(self, judged: Judged) -> pa.Table:
+        """Derived points as rows of the lake's table `derived`; `metadata_id` and `origin` are left out."""
+        points = judged.points
+        described = [self.targets.dimensions[n] for n in judged.targets.tolist()]
+        at = pa.array(points.place)
+        columns: dict[str, Any] = {
+            "event_day": pa.array((points.time // DAY).astype(np.int32)).cast(pa.date32()),
+            "series_id": judged.table.ids[points.place],
+            "timestamp": pa.array(points.time).cast(TIME),
+            "volume": points.volume + 0.0,
+            "sample_id": pa.array(judged.sample, mask=judged.table.kinds[points.place] != DELTA),
+            "recorded_at": pa.array(points.recorded).cast(TIME),
+        }
+        for i, name in enumerate(DIMENSIONS):
+            columns[name] = pa.array([each[i] for each in described], pa.string()).take(at)
+        return pa.table(columns)
+
+
+def _source_of(judged: Judged) -> Source:
+    """Derived points as the source of further ones."""
+    good = judged.verdicts.good
+    rows = slice(None) if good.rows is None else good.rows
+    recorded, sample = judged.points.recorded[rows], judged.sample[rows]
+    nothing: Ints = np.zeros(0, np.int64)
+    return Source(judged.table, good, recorded, lambda: None, lambda at: sample[at], nothing.astype(np.int32), nothing)
+
+
+def _changes(good: Good, rows: Ints, kind: npt.NDArray[np.int8]) -> tuple[Floats, Floats]:
+    """By how much these points are above the previous ones of their series, and how many seconds these are before.
+
+    A counter's change is its increase. A gauge's is the difference, and a delta's its volume; these two are compared
+    within the hour. NaN where there is no previous point.
+    """
+    change, since = np.full(len(rows), np.nan), np.zeros(len(rows), np.int64)
+    counters = kind == CUMULATIVE
+    if good.increase is not None and good.since is not None:
+        at = rows[counters]
+        change[counters], since[counters] = good.increase[at], good.since[at]
+    others = np.flatnonzero(~counters & (rows > 0))
+    if len(others):
+        at = rows[others]
+        before = at - 1
+        same = good.place[at] == good.place[before]
+        same &= good.time[at] // HOUR == good.time[before] // HOUR
+        others, at, before = others[same], at[same], before[same]
+        volume = good.volume[at]
+        change[others] = np.where(kind[others] == DELTA, volume, volume - good.volume[before])
+        since[others] = good.time[at] - good.time[before]
+    nothing = since <= 0
+    change[nothing] = np.nan
+    return change, np.where(nothing, np.nan, since / 1e6)
+
+
+def _finite(made: _Made) -> _Made:
+    return made.some(np.isfinite(made.volume))
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value) if isinstance(value, int | float | str) else float("nan")
+    except (ValueError, OverflowError):
+        return float("nan")
+
+
+def _codes(keys: list[tuple[str | None, str | None]]) -> Ints:
+    """A number for each key, in the order of the keys, so that it does not depend on the order of arrival."""
+    numbers = {
+        key: n for n, key in enumerate(sorted(set(keys), key=lambda key: tuple((k is None, k or "") for k in key)))
+    }
+    return np.array([numbers[key] for key in keys], np.int64)
+
+
+def _edges(place: Places, size: int) -> list[int]:
+    """Cuts between series, about every `size` points."""
+    heads = np.flatnonzero(np.concatenate(([True], place[1:] != place[:-1])))
+    wanted = np.arange(size, len(place), size)
+    cuts = heads[np.minimum(np.searchsorted(heads, wanted), len(heads) - 1)]
+    return sorted({0, *cuts.tolist(), len(place)})
+
+
+def _mixed(values: Ints) -> Ints:
+    """Numbers that look random and are the same on every machine (splitmix64)."""
+    with np.errstate(over="ignore"):
+        z = values.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return (z ^ (z >> np.uint64(31))).view(np.int64)
+
+
+def _may_be(definition: Derived, meter: str) -> bool:
+    """Whether a definition may make a meter of this name."""
+    if "\\" not in definition.name:
+        return definition.name == meter
+    parts = definition.name.split("\\")
+    return meter.startswith(parts[0]) and meter.endswith(parts[-1][1:])
+
+
+def _in_order(definitions: Sequence[Derived]) -> list[Derived]:
+    """The definitions so that each comes after those that it is made of."""
+    ordered: list[Derived] = []
+    waiting = list(definitions)
+    while waiting:
+        ready = [each for each in waiting if not any(each.takes(other.name) for other in waiting if other is not each)]
+        ready = ready or waiting[:1]
+        ordered += ready
+        waiting = [each for each in waiting if each not in ready]
+    return ordered
+
+
+def values_of(texts: Mapping[int, Any], ids: Ints, path: tuple[str, ...]) -> list[Any]:
+    """The values at a path of the metadata with these ids, from parsed metadata by id; None if there is none."""
+    return [_at(texts.get(int(each)), path) for each in ids.tolist()]
+
+
+def _at(value: Any, path: tuple[str, ...]) -> Any:
+    """The value at a path; a key may hold the dots of several steps."""
+    for length in range(len(path), 0, -1):
+        if isinstance(value, dict) and ".".join(path[:length]) in value:
+            return _at(value[".".join(path[:length])], path[length:])
+    return value if not path else None
