@@ -18,7 +18,7 @@ import pyarrow as pa
 from sqlalchemy import Connection, and_, delete, or_, select, text, update
 
 from meterhouse import computed, history, lateness, sql_files, times
-from meterhouse.errors import MeterhouseError, Replaced
+from meterhouse.errors import Replaced
 from meterhouse.history import Position
 from meterhouse.site import Site
 from meterhouse.stores.bulk import upsert
@@ -155,12 +155,8 @@ def _take_files(site: Site, reached: Position | None, done: Catalogued, lease: L
 
 def _files_at(lake: Lake, reached: Position | None) -> set[str] | None:
     """The files that the table had at a position; None if that is no longer known."""
-    if reached is None:
-        return None
-    try:
-        return set(lake.actions(TABLE, lake.unchanged_until(TABLE, reached.version))["path"].to_pylist())
-    except MeterhouseError:
-        return None
+    known = None if reached is None else lake.known_files(TABLE, reached.version)
+    return None if known is None else set(known["path"].to_pylist())
 
 
 def _pieces(files: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

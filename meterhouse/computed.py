@@ -71,7 +71,15 @@ def _changed_days(site: Site, table: Computed, reached: history.Position, newest
             for action in (*commit.added, *commit.removed)
         }
     except (Replaced, KeyError, TypeError):  # the partition values of a removed file are optional in Delta
+        known = site.lake.known_files(table, reached.version)
+    if known is None:
         return None
+    live = site.lake.actions(table, newest)
+    before, now = (
+        dict(zip(*(files[name].to_pylist() for name in ("path", "partition.event_day")), strict=True))
+        for files in (known, live)
+    )
+    return {day for path, day in (before | now).items() if (path in before) != (path in now)}
 
 
 def _mark(connection: Connection, table: Computed, days: set[date] | None) -> int:

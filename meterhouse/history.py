@@ -45,6 +45,12 @@ def followed_position(site: Site, follower: str) -> Position:
     return Position() if row is None else Position(row.version, row.mark, row.committed_at)
 
 
+def followed_positions(site: Site) -> set[int]:
+    """The versions that the warehouse's followers of all tables have reached."""
+    with site.warehouse.read() as connection:
+        return set(connection.execute(select(followed.c.version)).scalars())
+
+
 def record_position(connection: Connection, follower: str, reached: Position) -> None:
     """Record a follower's position, in the transaction that stores what was read up to it."""
     connection.execute(delete(followed).where(followed.c.follower == follower))

@@ -264,6 +264,15 @@ class Settings:
             description="Number of hours for which replaced files of the lake stay, for running readers.",
         ),
     ] = 24
+    log_hours: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=24 * 3_660,
+            description="Number of hours for which the commits of the lake's tables stay in their logs. A step that is "
+            "further behind looks at the files instead.",
+        ),
+    ] = 72
     keep_runs_days: Annotated[
         int,
         Meta(

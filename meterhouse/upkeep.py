@@ -15,14 +15,14 @@ from pathlib import Path
 
 from sqlalchemy import ColumnElement, Table, delete, select, tuple_
 
-from meterhouse import catalog, computed, history, times
+from meterhouse import history, times
 from meterhouse.archive.restate import restate
 from meterhouse.conversion import step as conversion
 from meterhouse.dead_letters import Selection, purge
 from meterhouse.errors import MeterhouseError
 from meterhouse.progress import Progress, no_progress
 from meterhouse.site import Site
-from meterhouse.stores import heartbeats, lake_log
+from meterhouse.stores import heartbeats
 from meterhouse.stores.lake_tables import TABLES
 from meterhouse.stores.warehouse_tables import (
     alarm_history,
@@ -166,17 +166,14 @@ def _replaced_files(site: Site, done: Kept) -> int:
 
 
 def _commits(site: Site, done: Kept) -> int:
-    lake, hours = site.lake, site.settings.vacuum_hours
-    until = times.now() - timedelta(hours=hours)
-    followed: dict[str, int] = {
-        "notifications": min(lake.transaction(table, conversion.APP) or 0 for table in ("samples", "events")),
-        "samples": history.followed_position(site, catalog.FOLLOWER).version,
-        **{name: history.followed_position(site, name).version or lake.version(name) for name in computed.TABLES},
-    }
+    lake = site.lake
+    until = times.now() - timedelta(hours=site.settings.log_hours)
+    converted = {lake.transaction(table, conversion.APP) or 0 for table in conversion.TABLES}
+    reached = history.followed_positions(site)
     deleted = 0
     for table in TABLES:
-        lake.set_up(table, hours)
-        deleted += lake_log.clean(lake, table, followed.get(table, lake.version(table)), until)
+        lake.set_up(table, site.settings.vacuum_hours)
+        deleted += lake.clean_log(table, until, converted if table == "notifications" else reached)
     return deleted
 
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 from meterhouse import history, times
 from meterhouse.conversion import drift
 from meterhouse.dead_letters import Letter, store_letters
-from meterhouse.errors import MeterhouseError, Replaced
+from meterhouse.errors import Replaced
 from meterhouse.history import Position
 from meterhouse.site import Site
 from meterhouse.stores.bulk import upsert
@@ -202,10 +202,8 @@ def convert_hours_of(
 def _hours_since(lake: Lake, after: int, newest: int) -> set[str]:
     """The arrival hours of the files of `notifications` that were not there at a version; of all if that is unknown."""
     files = lake.actions("notifications", newest).select(["path", "partition.arrival_hour"]).to_pylist()
-    try:
-        known = set(lake.actions("notifications", lake.unchanged_until("notifications", after))["path"].to_pylist())
-    except MeterhouseError:
-        known = set()
+    before = lake.known_files("notifications", after)
+    known = set() if before is None else set(before["path"].to_pylist())
     return {str(file["partition.arrival_hour"]) for file in files if file["path"] not in known}
 
 

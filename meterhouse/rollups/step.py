@@ -112,8 +112,7 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
             computed.reconcile(site, table)
         leases = _Leases(rollups, quality)
         changed = only is None and policy_changes.outdated(site) > 0
-        if only is None:
-            _close_days(site)
+        _close_days(site)
         if changed:
             policy_changes.mark_outdated(site, rollups)
         rolled: set[datetime] = set()

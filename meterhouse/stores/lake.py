@@ -1,10 +1,12 @@
 """The lake: Delta tables on a local folder or S3, read by DuckDB, and plain files beside them."""
 
 import contextlib
+import json
 import logging
+import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,7 +28,7 @@ from meterhouse.errors import Conflict, Damaged, MeterhouseError, Replaced
 from meterhouse.extras import require
 from meterhouse.private_files import make_folder
 from meterhouse.settings import Settings
-from meterhouse.stores import duck, lake_commits, lake_faults, lake_repair
+from meterhouse.stores import duck, lake_commits, lake_faults, lake_log, lake_repair
 from meterhouse.stores.disk import sync
 from meterhouse.stores.lake_files import PART, DataFile, write, write_part
 from meterhouse.stores.lake_statistics import has_bounds
@@ -68,7 +70,7 @@ MEND = "Run `meterhouse doctor --mend`"
 
 PROPERTIES = {
     "delta.checkpointInterval": "100",
-    "delta.enableExpiredLogCleanup": "false",  # followers may need what is old: see lake_log.py
+    "delta.enableExpiredLogCleanup": "false",  # see lake_log.py
 }
 
 _HIVE_TYPES = {"arrival_hour": "VARCHAR", "event_day": "DATE", "granularity_s": "INTEGER"}
@@ -100,6 +102,7 @@ class Lake:
     spill: Path | None = None
     commit_lock: Callable[[str], AbstractContextManager[object]] = lambda name: contextlib.nullcontext()
     _open: dict[str, DeltaTable] = field(default_factory=dict, repr=False)
+    _rests_on: dict[str, tuple[int, int]] = field(default_factory=dict, repr=False)
     notes_written: bool = False
     compared: bool = False
     _written: list[Path] = field(default_factory=list, repr=False)
@@ -138,17 +141,59 @@ class Lake:
         """
         try:
             if version is not None:
-                return DeltaTable(self.uri(name), version=version, storage_options=self.storage_options)
+                return self._table_at(name, version)
             known = self._open.get(name)
             if known is not None:
-                known.update_incremental()
-                return known
+                if not self._is_newest(name, known.version()):
+                    known.update_incremental()
+                if not self._is_outdated(name, known.version()):
+                    return known
             known = self._opened_table(name)
             self._add_columns(name, known)
         except (OSError, DeltaError) as error:
             raise self.unreachable(name, error) from error
-        self._open[name] = known
+        self._open[name], self._rests_on[name] = known, self._start_of(name, known)
+        if self._holds(name, known.version() - lake_log.LONG):
+            self._shorten_log(name)
         return known
+
+    def _table_at(self, name: str, version: int) -> DeltaTable:
+        """The table as it was at a version, which may be among the older commits."""
+        try:
+            return DeltaTable(self.uri(name), version=version, storage_options=self.storage_options)
+        except DeltaError:
+            if version > self.version(name):
+                raise
+            older = f"{self.url}/{lake_commits.OLDER}/{name}"
+            with contextlib.suppress(DeltaError):
+                return DeltaTable(older, version=version, storage_options=self.storage_options)
+            raise
+
+    def _is_newest(self, name: str, version: int) -> bool:
+        """Whether this is the newest version of a table in a folder; false if only its whole log can tell.
+
+        Commits are numbered without a gap, and only the oldest are moved elsewhere.
+        """
+        return not self._holds(name, version + 1) and self._holds(name, version)
+
+    def _start_of(self, name: str, table: DeltaTable) -> tuple[int, int]:
+        """The version at which a table was opened, and the oldest commit that it rests on."""
+        start = 0
+        with contextlib.suppress(OSError, ValueError):
+            start = int(json.loads(self.get(f"tables/{name}/_delta_log/_last_checkpoint"))["version"]) + 1
+        return table.version(), min(start, table.version())
+
+    def _is_outdated(self, name: str, version: int) -> bool:
+        """Whether an open table has to be opened again: delta-rs reads some commits only when they are needed.
+
+        They may be moved by then. It also keeps all that it has listed, and so becomes slower with each commit.
+        """
+        opened, start = self._rests_on[name]
+        return version - opened >= lake_log.EVERY or not (self.storage_options or self._holds(name, start))
+
+    def _holds(self, name: str, version: int) -> bool:
+        """Whether the log of a table in a folder holds a commit."""
+        return not self.storage_options and os.path.exists(f"{self.url}/{lake_commits.path_of(name, version)}")
 
     def _opened_table(self, name: str) -> DeltaTable:
         """Open a table, without the end of its log if that was cut by a power failure; or create it."""
@@ -386,9 +431,13 @@ class Lake:
                     self.discard(name, files)  # otherwise each attempt leaves one more on a full disk
                 raise self.unreachable(name, error) from error
         reached = self.version(name)
+        if not self._is_committed(name, before, files):
+            raise overtaken
         commits = [f"_delta_log/{version:020}.json" for version in range(before + 1, reached + 1)]
         self.wrote(name, *commits)
         self._sync(name, commits)
+        if before // lake_log.EVERY != reached // lake_log.EVERY:
+            self._shorten_log(name)
         return reached
 
     def _sync(self, name: str, paths: Sequence[str]) -> None:
@@ -467,8 +516,57 @@ class Lake:
             if not added or added[0].path not in self.live(name):
                 raise self.unreachable(name, error) from error
         reached = self.version(name)
+        if not self._is_committed(name, before, added):
+            raise changed
         self._sync(name, [f"_delta_log/{version:020}.json" for version in range(before + 1, reached + 1)])
+        if before // lake_log.EVERY != reached // lake_log.EVERY:
+            self._shorten_log(name)
         return reached
+
+    def _is_committed(self, name: str, before: int, files: Sequence[DataFile]) -> bool:
+        """Whether a commit of files is part of the table's history, and not of a part of the log that was moved away.
+
+        A process that was paused within the commit may have written it in the place of one that was moved. Then its
+        file is deleted. `before` is the version that the commit stands on.
+        """
+        if self.storage_options or not files or self._holds(name, before):
+            return True
+        self.reopen(name)
+        if files[0].path in self.live(name):
+            return True
+        for commit in Path(self.uri(name), "_delta_log").glob("*.json"):
+            if files[0].path.encode() in commit.read_bytes():
+                commit.unlink()
+        return False
+
+    def _shorten_log(self, name: str) -> None:
+        """Shorten the log of a table in a folder; see `lake_log`."""
+        if not self.storage_options:
+            try:
+                lake_log.shorten(self.filesystem, *self._log_folders(name))
+            except OSError as error:  # the commit has succeeded
+                logger.warning("the log of the lake's table %s cannot be shortened: %s", name, error)
+
+    def _log_folders(self, name: str) -> tuple[str, str]:
+        """The folder of a table's log, and that of its older commits."""
+        return f"{self.uri(name)}/_delta_log", f"{self.url}/{lake_commits.OLDER}/{name}/_delta_log"
+
+    def clean_log(self, name: str, until: datetime, followed: Collection[int]) -> int:
+        """Shorten a table's log, and delete commits from before a time; return how many files. See `lake_log`.
+
+        Raises:
+            MeterhouseError: they cannot be deleted.
+        """
+        try:
+            if not self.storage_options:
+                lake_log.shorten(self.filesystem, *self._log_folders(name))
+            return lake_log.clean(self.filesystem, *self._log_folders(name), until, followed)
+        except OSError as error:
+            raise MeterhouseError(
+                f"commits of the lake's table {name} cannot be deleted: {error}",
+                where=self.url,
+                hint="Check the rights of this user",
+            ) from error
 
     def swaps(self, name: str) -> int:
         """How many swaps the table has seen."""
@@ -555,11 +653,11 @@ class Lake:
         """
         path = lake_commits.path_of(name, version)
         try:
-            text = self.get(path)
-        except FileNotFoundError:
-            return None
+            text = self._commit_text(name, version)
         except OSError as error:
             raise self.unreachable(name, error) from error
+        if text is None:
+            return None
         commit = lake_commits.commit_of(text, str(self.table(name).metadata().id), version)
         if commit is None:
             raise Damaged(
@@ -568,6 +666,18 @@ class Lake:
                 hint=MEND,
             )
         return commit
+
+    def _commit_text(self, name: str, version: int) -> bytes | None:
+        """A commit from the log or from the older ones; None if neither has it.
+
+        It may be moved from the one to the other between two looks. If the table went back, the older ones may be of
+        another history.
+        """
+        for folder in ("tables", lake_commits.OLDER, "tables"):
+            if folder == "tables" or version <= self.version(name):
+                with contextlib.suppress(FileNotFoundError):
+                    return self.get(lake_commits.path_of(name, version, folder))
+        return None
 
     def commits(self, name: str, after: int, until: int) -> Iterator[lake_commits.Commit]:
         """The commits after a version, up to and including `until`.
@@ -582,7 +692,7 @@ class Lake:
                 raise Replaced(
                     f"commit {version} of {name} is no longer in its log, so what it added is unknown",
                     where=self.uri(name),
-                    hint="A step has been behind for longer than the log is kept (30 days)",
+                    hint="A step has been behind for longer than METERHOUSE_LOG_HOURS",
                 )
             yield commit
 
@@ -611,6 +721,19 @@ class Lake:
                 break
             same = commit.version
         return same
+
+    def known_files(self, name: str, version: int) -> pa.Table | None:
+        """The rows of `actions` of a version, or of a later one with the same rows; None if they are no longer known.
+
+        What is live and not among them may hold newer rows. The state at versions that followers have reached is kept
+        for longer than the commits after it, see `lake_log`.
+        """
+        with contextlib.suppress(Replaced):
+            version = self.unchanged_until(name, version)
+        try:
+            return self.actions(name, version)
+        except MeterhouseError:
+            return None
 
     def same_rows(self, name: str, version: int) -> int:
         """A version that has the same rows as this one, and whose files are still there.

@@ -38,9 +38,13 @@ class Commit:
         return any(action.get("dataChange", True) for action in (*self.added, *self.removed))
 
 
-def path_of(name: str, version: int) -> str:
-    """Where the commit is, below the lake's URL."""
-    return f"tables/{name}/_delta_log/{version:020}.json"
+OLDER = "older"
+"""The folder, beside that of the tables, of commits that were moved out of their logs; see `lake_log`."""
+
+
+def path_of(name: str, version: int, folder: str = "tables") -> str:
+    """Where the commit is, below the lake's URL; `folder` is that of the tables, or OLDER."""
+    return f"{folder}/{name}/_delta_log/{version:020}.json"
 
 
 def commit_of(text: bytes, table_id: str, version: int) -> Commit | None:

@@ -9,7 +9,11 @@ pytestmark = pytest.mark.slow
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
 
-MEASURED = ("floor: three bare GROUP BYs, landed files", "judge and roll up, landed files")
+MEASURED = (
+    *("floor: three bare GROUP BYs, landed files", "judge and roll up, landed files", "compact"),
+    *("floor: three bare GROUP BYs, compacted files", "judge and roll up, compacted files"),
+    *("land", "catalog", "judge and roll up", "all three"),
+)
 
 
 def test_the_rollup_benchmark_prints_points_seconds_and_memory_of_each_thing(
@@ -17,7 +21,7 @@ def test_the_rollup_benchmark_prints_points_seconds_and_memory_of_each_thing(
 ) -> None:
     import rollup
 
-    rollup.main(["--quick", "--only", "day"])
+    rollup.main(["--quick", "--only", "day,live"])
     printed = capsys.readouterr().out
     for name in MEASURED:
         (line,) = (each for each in printed.splitlines() if each[: rollup.NAMES].rstrip() == name)

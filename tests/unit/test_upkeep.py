@@ -145,16 +145,15 @@ def test_a_year_leaves_no_more_behind_than_its_last_months(
     assert max(logs.values()) <= 2 * CHECKPOINT + COMMITS  # the commits after a checkpoint
 
 
-def test_a_follower_that_is_behind_still_finds_its_commits(open_site: Any, clock: Clock) -> None:
+def test_a_follower_that_is_behind_takes_the_new_files(open_site: Any, clock: Clock) -> None:
     site = open_site(vacuum_hours=0)
     lake = site.lake
     land_points(site, [point(1.0, at(1))])
     for minute in range(2, 35):
         lake.append("samples", pa.Table.from_pylist([point(1.0, at(minute))], schema=TABLES["samples"][0]))
     clock.now += 2 * MONTH
-    assert upkeep.upkeep(site).deleted["commits"] == 0
-    assert catalog(site).samples == 33
     assert upkeep.upkeep(site).deleted["commits"] >= 29
+    assert catalog(site).samples == 33
     log = Path(site.settings.lake, "tables", "samples", "_delta_log")
     assert len(list(log.glob("*.json"))) <= CHECKPOINT
     again = open_site(home=site.settings.home_path)
