@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import at, drop, land_points, notification, point, polled, polling
+from builders import at, drop, land_points, notification, point, polled, polling, roll_up
 from sqlalchemy import update
 
 from meterhouse import settings as settings_module
@@ -21,7 +21,6 @@ from meterhouse.demo.cloud import SimulatedCloud
 from meterhouse.demo.receiver import WebhookReceiver
 from meterhouse.doctor import findings_of
 from meterhouse.queries import report_exports
-from meterhouse.rollups.step import roll_up
 from meterhouse.sample_quality.step import judge_hours
 from meterhouse.settings import read_settings
 from meterhouse.site import Site

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders import at, land_points, point
+from builders import at, land_points, point, roll_up
 from conftest import OpenSite
 from reference import in_lake
 from sqlalchemy import select, update
@@ -15,7 +15,6 @@ from meterhouse import lateness, times
 from meterhouse.archive.compaction import compact
 from meterhouse.archive.seal import archive
 from meterhouse.queries import reports
-from meterhouse.rollups.step import roll_up
 from meterhouse.site import Site
 from meterhouse.stores import warehouse_tables
 from meterhouse.upkeep import upkeep

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from meterhouse.stores.warehouse_tables import UtcTime
+from meterhouse.stores.warehouse_tables import UtcTime, lateness
 
 revision = "0010"
 down_revision = "0009"
@@ -20,6 +20,7 @@ def upgrade() -> None:
         sa.Column("seconds", sa.Float(53), nullable=False),
         sa.Column("max_seconds", sa.Float(53), nullable=False),
         sa.Column("counted_at", UtcTime(), nullable=False),
+        comment=lateness.comment,
     )
     op.add_column("dirty_hours", sa.Column("good_points", sa.BigInteger(), nullable=True))
     op.add_column("dirty_hours", sa.Column("excluded_points", sa.BigInteger(), nullable=True))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from builders import NOON, at, count, land_points, point, rows
+from builders import NOON, at, count, land_points, point, roll_up, rows
 from conftest import OpenSite
 
 from meterhouse import times
@@ -16,7 +16,6 @@ from meterhouse.archive.seal import archive, manifest
 from meterhouse.catalog import catalog
 from meterhouse.errors import AlreadyRunning, Conflict
 from meterhouse.queries.statistics import statistics
-from meterhouse.rollups.step import roll_up
 from meterhouse.site import Site
 from meterhouse.stores.lake_tables import SAMPLES
 

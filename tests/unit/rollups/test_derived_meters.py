@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import NOON, at, land_points, point
+from builders import NOON, at, land_points, point, roll_up
 from conftest import OpenSite
 from sqlalchemy import text
 
@@ -16,7 +16,6 @@ from meterhouse.queries.meters import meter_list
 from meterhouse.queries.samples import samples
 from meterhouse.queries.sql import sql_on_lake
 from meterhouse.queries.statistics import statistics
-from meterhouse.rollups.step import roll_up
 from meterhouse.site import Site
 
 

@@ -5,14 +5,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from builders import at, land_points, point
+from builders import at, land_points, point, roll_up
 from conftest import OpenSite
 from reference import COLUMNS, assert_right, assert_same, in_lake, random_points, rollups
 
 from meterhouse import times
 from meterhouse.rollups import made, step
 from meterhouse.rollups.made import is_open
-from meterhouse.rollups.step import roll_up
 from meterhouse.sample_quality import reading
 from meterhouse.site import Site
 from meterhouse.stores import lake_files

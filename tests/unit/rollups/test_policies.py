@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 import yaml
-from builders import at, land_points, point, rows, warehouse_rows
+from builders import at, land_points, point, roll_up, rows, warehouse_rows
 from conftest import OpenSite
 
 from meterhouse.catalog import snapshot
 from meterhouse.doctor import findings_of
 from meterhouse.rollups import policy_changes
 from meterhouse.rollups.policy_changes import WHY, outdated
-from meterhouse.rollups.step import roll_up
 from meterhouse.site import Site
 
 
