@@ -624,6 +624,7 @@ _MEANINGS = {
     "marked_at": "when it last became dirty",
     "judged_at": "when it was last judged",
     "rolled_at": "when it was last rolled up",
+    "rolled_version": "version of the lake's `rollups` that has its rows",
     "day": "event day",
     "rule": "name of the quality rule",
     "severity": "critical or warning",

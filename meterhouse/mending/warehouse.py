@@ -10,7 +10,7 @@ from meterhouse import catalog, times
 from meterhouse.conversion import step as conversion
 from meterhouse.mending.findings import Findings
 from meterhouse.mending.leases import WAIT_SECONDS, held
-from meterhouse.rollups.following import follow
+from meterhouse.rollups.following import follow, left_out
 from meterhouse.site import Site
 from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.warehouse_tables import (
@@ -106,7 +106,11 @@ def _mark(site: Site) -> int:
     with lake.connect() as duck:
         lake.view(duck, "rollups", lake.files("rollups"))
         lake.view(duck, "quarantine", lake.files("quarantine"))
-        totals = "SELECT bucket, count(*), sum(count)::BIGINT FROM rollups WHERE granularity_s = {} GROUP BY bucket"
+        duck.register("left_out", pa.table({"series_id": left_out(site)}))
+        totals = (
+            "SELECT bucket, count(*), sum(count)::BIGINT FROM rollups ANTI JOIN left_out USING (series_id) "
+            "WHERE granularity_s = {} GROUP BY bucket"
+        )
         of_hours = {row[0]: row[1:] for row in duck.execute(totals.format(3600)).fetchall()}
         of_days = {row[0]: row[1:] for row in duck.execute(totals.format(86400)).fetchall()}
         flagged = dict(

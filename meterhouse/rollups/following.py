@@ -176,7 +176,7 @@ def _follow(site: Site, lease: Lease, done: Following, progress: Progress) -> bo
     else:  # a release before this one wrote the rows itself, until its migration: then there is no version, but a time
         since = reached.at - _CLOCKS if reached.version == 0 and reached.at is not None else times.EPOCH
         changed, upto = _everything(site, files, since), newest
-    replacing = _Replacing(site, lease, done, progress, len(changed.hours) + len(changed.days), _left_out(site))
+    replacing = _Replacing(site, lease, done, progress, len(changed.hours) + len(changed.days), left_out(site))
     for day in sorted(changed.days | {hour.date() for hour in changed.hours}, reverse=True):  # the present first
         hours = sorted(hour for hour in changed.hours if hour.date() == day)
         for hour, rows in zip(hours, _hourly(lake, files.get((HOURLY, day), []), hours), strict=True):
@@ -302,7 +302,7 @@ DAY_COLUMNS = pa.schema([*(ROLLUPS.field(column.name) for column in daily.column
 """What is read of the daily tier: the columns of its table, and the cadence, which belongs to the series."""
 
 
-def _left_out(site: Site) -> Integers:
+def left_out(site: Site) -> Integers:
     """The series whose archive policies keep them out of the warehouse, in order."""
     policies = site.policies
     with site.warehouse.read() as connection:

@@ -418,6 +418,7 @@ def _record(
             .values(
                 rolled_marks=bindparam("marks_seen"),
                 rolled_at=times.now(),
+                rolled_version=site.lake.version("rollups"),
                 policies=policy_changes.recorded(connection, policies),
                 good_points=bindparam("good"),
                 excluded_points=bindparam("bad"),

@@ -174,6 +174,7 @@ dirty_hours = Table(
     Column("marked_at", UtcTime, nullable=False),
     Column("judged_at", UtcTime),
     Column("rolled_at", UtcTime),
+    Column("rolled_version", BigInteger),
     Column("late", BigInteger, nullable=False, server_default="0"),
     Column("why", Text),
     Column("policies", Text),

@@ -23,14 +23,8 @@ _TIMES = ("first_at", "last_at")
 _OPEN_HOURS = """
 CREATE VIEW open_hours AS
 SELECT d.hour FROM dirty_hours AS d
-WHERE d.marks > d.rolled_marks OR d.rolled_at > (
-    SELECT CASE
-        WHEN w.version IS NULL OR w.committed_at IS NULL THEN '1970-01-01 00:00:00.000000'
-        ELSE w.committed_at
-    END
-    FROM followed AS r LEFT JOIN followed AS w ON w.follower = 'warehouse'
-    WHERE r.follower = 'rollups' AND (w.version IS NULL OR w.version <> r.version)
-)
+WHERE d.marks > d.rolled_marks
+OR d.rolled_version > coalesce((SELECT w.version FROM followed AS w WHERE w.follower = 'warehouse'), 0)
 """
 
 _HOLDS = """
@@ -45,6 +39,8 @@ LEFT JOIN (SELECT committed_at FROM followed WHERE follower = 'samples') AS s ON
 
 def upgrade() -> None:
     bind = op.get_bind()
+    if "rolled_version" not in {column["name"] for column in sa.inspect(bind).get_columns("dirty_hours")}:
+        op.add_column("dirty_hours", sa.Column("rolled_version", sa.BigInteger(), nullable=True))
     there, seen = set(sa.inspect(bind).get_table_names()), set(sa.inspect(bind).get_view_names())
     for old, table, piece in (
         ("rollup_1h", hourly, timedelta(days=1)),
