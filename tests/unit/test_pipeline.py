@@ -100,7 +100,7 @@ def test_an_exported_report_runs_no_formula_and_its_parquet_is_exact(site: Site)
 
 
 def test_reports_are_named_for_the_question_they_answer() -> None:
-    assert reports.names() == ["quality_by_day_and_rule", "usage_by_project_and_day"]
+    assert reports.names() == ["lateness", "quality_by_day_and_rule", "usage_by_project_and_day"]
     assert reports.question("usage_by_project_and_day") == "What did each project use each day?"
 
 

@@ -59,6 +59,7 @@ def test_load_takes_csv_and_answers_in_sql_on_both_stores(run: Any, tmp_path: Pa
         ".parquet",
     }
     assert [row["report"] for row in lines(run("report", "--json"))] == [
+        "lateness",
         "quality_by_day_and_rule",
         "usage_by_project_and_day",
     ]
