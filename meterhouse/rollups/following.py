@@ -166,7 +166,8 @@ def _follow(site: Site, lease: Lease, done: Following, progress: Progress) -> bo
     """Follow a bounded number of commits; return whether there were any."""
     lake = site.lake
     reached = history.followed_position(site, FOLLOWER)
-    known = reached.version > 0 and history.is_same_history(lake, TABLE, reached)
+    noted = reached.version > 0 or reached.mark is not None
+    known = noted and history.is_same_history(lake, TABLE, reached)
     newest = lake.version(TABLE)
     if known and reached.version == newest:
         return False

@@ -57,3 +57,7 @@ def test_a_run_that_dies_between_partitions_leaves_whole_ones_and_is_repeated(
     assert len(counts) == 2
     following.follow(site)
     assert rolled_up(site) == expected(some(0, 36))
+
+
+def test_a_site_without_roll_ups_is_followed_at_once(site: Site) -> None:
+    assert (following.follow(site).hours, following.follow(site).hours) == (0, 0)
