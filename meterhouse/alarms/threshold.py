@@ -15,7 +15,7 @@ from string import Template
 from typing import Any
 
 import pyarrow as pa
-from sqlalchemy import select
+from sqlalchemy import BigInteger, Text, select
 
 from meterhouse import sql_files
 from meterhouse.alarms import units
@@ -27,7 +27,7 @@ from meterhouse.sample_quality.points import view_all_points
 from meterhouse.site import Site
 from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.lake_tables import TIME
-from meterhouse.stores.warehouse_tables import UtcTime, series
+from meterhouse.stores.warehouse_tables import series
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def windows(site: Site, definitions: Sequence[Alarm], moment: datetime) -> list[
     starts = [moment - alarm.rule.window for alarm in definitions]
     with site.warehouse.read() as connection:
         meters = sorted({alarm.rule.meter_name for alarm in definitions})
-        wanted = [c for c in series.columns if not isinstance(c.type, UtcTime)]
+        wanted = [c for c in series.columns if isinstance(c.type, BigInteger | Text)]
         found = connection.execute(
             select(*wanted).where(series.c.meter.in_(meters), series.c.last_point_at >= min(starts))
         ).all()

@@ -500,7 +500,7 @@ def test_a_batch_costs_the_same_after_much_history(
         assert not index.known(ids).any()
         index.add(land(lake, ids), ids, HOUR)
     assert read == []
-    assert len(commits) == 63  # each commit is read once, by the next batch
+    assert sum(path.endswith(".json") for path in commits) == 63  # each commit is read once, by the next batch
     assert sum(moved) <= 64 * 100 * 6  # each id is moved at most log2(64) times
     assert len(index._index[HOUR].runs()) <= 7
     index.save()
