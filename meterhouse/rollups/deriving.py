@@ -608,16 +608,14 @@ class Derivation:
         """The points without those of a day, meter and resource of which samples were received."""
         if not self._without:
             return made
-        named = {(meter, resource) for _, meter, resource in self._without}
-        may = np.array([(each[1] or "", each[4] or "") in named for each in self.targets.dimensions], np.bool_)
-        rows = np.flatnonzero(may[made.target])
-        keep = np.ones(len(made.target), np.bool_)
-        for row, number, day in zip(
-            rows.tolist(), made.target[rows].tolist(), (made.time[rows] // DAY).tolist(), strict=True
-        ):
+        day = made.time // DAY
+        heads = np.ones(len(day), np.bool_)  # of runs of points of a series and day
+        heads[1:] = (made.target[1:] != made.target[:-1]) | (day[1:] != day[:-1])
+        kept = np.ones(int(heads.sum()), np.bool_)
+        for run, (number, of_day) in enumerate(zip(made.target[heads].tolist(), day[heads].tolist(), strict=True)):
             each = self.targets.dimensions[number]
-            keep[row] = (day, each[1] or "", each[4] or "") not in self._without
-        return made if keep.all() else made.some(keep)
+            kept[run] = (of_day, each[1] or "", each[4] or "") not in self._without
+        return made if kept.all() else made.some(kept[np.cumsum(heads) - 1])
 
     def rows(self, judged: Judged) -> pa.Table:
         """Derived points as rows of the lake's table `derived`; `metadata_id` and `origin` are left out."""

@@ -68,17 +68,17 @@ def may_change(table: SeriesTable, good: Good, ids: Ints, known: Flags, wanted: 
         known: whether it has some.
         wanted: the hours.
     """
-    rows = np.flatnonzero(known)
+    rows = slice(None) if known.all() else np.flatnonzero(known)
     place, time, found = good.place[rows], good.time[rows], ids[rows]
-    before = np.zeros(len(rows), np.int64)
-    hour_before = np.full(len(rows), _NEVER)
-    same = np.flatnonzero(place[1:] == place[:-1])
-    before[same + 1] = found[same]
-    hour_before[same + 1] = time[same] // HOUR
-    keep = (found != before) | (time // HOUR - hour_before > 1)
-    keep &= wanted.hold(time)
-    changes = Changes(table.ids[place], time, found, before, hour_before)
-    return changes if keep.all() else changes.some(keep)
+    hour = time // HOUR
+    head, keep = np.ones(len(place), np.bool_), np.ones(len(place), np.bool_)
+    head[1:] = place[1:] != place[:-1]
+    keep[1:] = head[1:] | (found[1:] != found[:-1]) | (hour[1:] - hour[:-1] > 1)
+    at = np.flatnonzero(keep)
+    at = at[wanted.hold(time[at])]
+    before = np.where(head[at], 0, found[at - 1])
+    hour_before = np.where(head[at], _NEVER, hour[at - 1])
+    return Changes(table.ids[place[at]], time[at], found[at], before, hour_before)
 
 
 def changes(lake: Lake, found: Changes, read: Hours, carry_hours: int) -> pa.Table:

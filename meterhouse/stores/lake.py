@@ -102,6 +102,7 @@ class Lake:
     spill: Path | None = None
     commit_lock: Callable[[str], AbstractContextManager[object]] = lambda name: contextlib.nullcontext()
     _open: dict[str, DeltaTable] = field(default_factory=dict, repr=False)
+    _listed: dict[str, tuple[DeltaTable, int, pa.Table]] = field(default_factory=dict, repr=False)
     _rests_on: dict[str, tuple[int, int]] = field(default_factory=dict, repr=False)
     notes_written: bool = False
     compared: bool = False
@@ -855,7 +856,13 @@ class Lake:
 
     def actions(self, name: str, version: int | None = None) -> pa.Table:
         """The table's live files with sizes, row counts and column statistics, one row a file."""
-        return pa.table(self.table(name, version).get_add_actions(flatten=True))
+        table = self.table(name, version)
+        if version is not None:
+            return pa.table(table.get_add_actions(flatten=True))
+        known = self._listed.get(name)
+        if known is None or known[0] is not table or known[1] != table.version():
+            known = self._listed[name] = (table, table.version(), pa.table(table.get_add_actions(flatten=True)))
+        return known[2]
 
     def files(
         self,
