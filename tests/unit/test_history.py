@@ -283,16 +283,24 @@ def test_a_backfill_after_a_seal_gives_the_same_figures(any_warehouse: Site, ass
 @contextmanager
 def replaced_while_reading(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Seal and vacuum after the files of a query are known, and before they are read."""
-    lake, listed, done = site.lake, site.lake.files, []
+    lake, listed, opened, done = site.lake, site.lake.files, site.lake.parquet, []
 
-    def files(name: str, **how: Any) -> list[str]:
-        found = listed(name, **how)
+    def replace_once(name: str) -> None:
         if name == "samples" and not done:
             done.append(True)
             seal_and_vacuum(replace(site))
+
+    def files(name: str, **how: Any) -> list[str]:
+        found = listed(name, **how)
+        replace_once(name)
         return found
 
-    monkeypatch.setattr(lake, "files", files)
+    def parquet(name: str, *how: Any, **more: Any) -> Any:
+        replace_once(name)
+        return opened(name, *how, **more)
+
+    monkeypatch.setattr(lake, "files", files)  # DuckDB reads these
+    monkeypatch.setattr(lake, "parquet", parquet)
     yield
     assert done
 
