@@ -46,7 +46,7 @@ def export(site: Site, name: str, day: date) -> Export:
         {name: pa.array(values, pa.date32() if name == "day" else None) for name, values in columns.items()}
     )
     as_parquet, as_csv = io.BytesIO(), io.BytesIO()
-    about = {"holds_until": times.text(held), "made_at": times.text(times.now())}
+    about = {"holds_until": times.text(held)}  # not when it was made: a second run changes nothing
     parquet.write_table(rows.replace_schema_metadata(about), as_parquet, compression="zstd")
     arrow_csv.write_csv(_for_people(rows), as_csv)
     uris = [

@@ -80,7 +80,7 @@ def test_reports_are_exported_beside_the_tables(any_warehouse: Site) -> None:
     assert done.rows.to_pylist() == [
         {"day": NOON.date(), "meter": "cpu_util", "rule": "out_of_range", "severity": "critical", "flagged": 4}
     ]
-    as_parquet, as_csv = (Path(uri) for uri in done.uris)
+    as_parquet, as_csv, _ = (Path(uri) for uri in done.uris)
     assert parquet.ParquetFile(as_parquet).read().equals(done.rows)
     assert as_csv.read_text() == (
         '"day","meter","rule","severity","flagged"\n2026-11-10,"cpu_util","out_of_range","critical",4\n'
@@ -94,7 +94,7 @@ def test_an_exported_report_runs_no_formula_and_its_parquet_is_exact(site: Site)
     drop(site.settings.spool, "a.jsonl", [polling("b1", [polled(1.0, at(1), project=project)])])
     process(site)
     done = report_exports.export(site, "usage_by_project_and_day", NOON.date())
-    as_parquet, as_csv = (Path(uri) for uri in done.uris)
+    as_parquet, as_csv, _ = (Path(uri) for uri in done.uris)
     assert parquet.ParquetFile(as_parquet).read()["project_id"].to_pylist() == [project]
     assert '"\'=HYPERLINK(1)\\x1b[2J"' in as_csv.read_text()
 
