@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from meterhouse import times
 from meterhouse.archive import sample_files
-from meterhouse.archive.hours import RECIPES, Written, files_by_hour, is_final, unconverted, write_hour
+from meterhouse.archive.hours import RECIPES, files_by_hour, is_final, unconverted, write_hour
 from meterhouse.archive.seal import listed_files
 from meterhouse.errors import Conflict, MeterhouseError
 from meterhouse.progress import Progress, no_progress
@@ -192,10 +192,10 @@ def _untidy(files: pa.Table, present: datetime) -> pa.Table | None:
     return pa.concat_tables([chosen, again.slice(0, taken)])
 
 
-def _written(site: Site, tasks: list[Task]) -> Iterator[tuple[Task, "Future[Written]"]]:
+def _written(site: Site, tasks: list[Task]) -> Iterator[tuple[Task, "Future[sample_files.Written]"]]:
     """The tasks with what was written for them, in order; as many at once as memory allows."""
     with ThreadPoolExecutor(THREADS) as pool:
-        running: list[tuple[Task, Future[Written]]] = []
+        running: list[tuple[Task, Future[sample_files.Written]]] = []
         for task in tasks:
             while running and (
                 len(running) >= THREADS or task.rows + sum(other.rows for other, _ in running) > ROWS_AT_ONCE
@@ -208,15 +208,14 @@ def _written(site: Site, tasks: list[Task]) -> Iterator[tuple[Task, "Future[Writ
         yield from running
 
 
-def _write(site: Site, task: Task) -> Written:
+def _write(site: Site, task: Task) -> sample_files.Written:
     paths = task.files["path"].to_pylist()
     if not task.tidies:
         return write_hour(site.lake, task.table, task.hour, paths)
-    made = sample_files.rewrite(site.lake, task.hour, paths, f"tidied-{uuid.uuid4().hex}")
-    return Written(made.files, made.rows, made.merged)
+    return sample_files.rewrite(site.lake, task.hour, paths, f"tidied-{uuid.uuid4().hex}")
 
 
-def _replace(site: Site, task: Task, written: Written, lease: Lease, done: Compacted) -> None:
+def _replace(site: Site, task: Task, written: sample_files.Written, lease: Lease, done: Compacted) -> None:
     note = {SEAL: f"{'tidied' if task.tidies else 'compacted'} {task.hour}"}
     try:
         site.lake.swap(task.table, task.files, written.files, note, same_rows=True, lease=lease)

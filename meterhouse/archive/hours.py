@@ -29,7 +29,7 @@ _NAME = re.compile(r"arrival_hour=[^/]*/(compacted|sealed)-([0-9a-f]{32})(?:-\d+
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a table is sealed.
+    """How a table is sealed; samples are written by `sample_files`, which needs no more than the column to sum.
 
     Attributes:
         identity: the columns that identify a row; empty if equal rows are all kept.
@@ -39,10 +39,10 @@ class Recipe:
         total: the column to sum.
     """
 
-    identity: tuple[str, ...]
-    moment: str
-    order: tuple[str, ...]
-    row_group: int
+    identity: tuple[str, ...] = ()
+    moment: str = ""
+    order: tuple[str, ...] = ()
+    row_group: int = 0
     total: str | None = None
 
 
@@ -53,13 +53,7 @@ RECIPES = {
         order=("event_type", "timestamp", "message_id"),
         row_group=2_048,
     ),
-    "samples": Recipe(
-        identity=("series_id", "timestamp", "sample_id"),
-        moment="recorded_at",
-        order=("series_id", "timestamp", "sample_id"),
-        row_group=1_000_000,
-        total="volume",
-    ),
+    "samples": Recipe(total="volume"),
     "events": Recipe(
         identity=("message_id",),
         moment="generated",
@@ -116,22 +110,7 @@ def files_by_hour(files: pa.Table) -> dict[str, pa.Table]:
     return {values[column]: part for values, part in by_partition(files, [column])}
 
 
-@dataclass(frozen=True)
-class Written:
-    """Files of an hour that are not committed yet.
-
-    Attributes:
-        files: the files.
-        rows: how many rows they have, all together.
-        duplicates: how many rows were copies of others.
-    """
-
-    files: list[DataFile]
-    rows: int
-    duplicates: int
-
-
-def write_hour(lake: Lake, table: str, hour: str, paths: list[str]) -> Written:
+def write_hour(lake: Lake, table: str, hour: str, paths: list[str]) -> sample_files.Written:
     """Write an arrival hour's rows anew, read them back, and compare them with the files that they replace.
 
     Args:
@@ -144,12 +123,11 @@ def write_hour(lake: Lake, table: str, hour: str, paths: list[str]) -> Written:
         MeterhouseError: a file cannot be read or written, or what was read back is not what was to be written.
     """
     if table == sample_files.TABLE:
-        made = sample_files.rewrite(lake, hour, paths, f"compacted-{uuid.uuid4().hex}")
-        return Written(made.files, made.rows, made.merged)
+        return sample_files.rewrite(lake, hour, paths, f"compacted-{uuid.uuid4().hex}")
     return _write_sorted(lake, table, hour, paths)
 
 
-def _write_sorted(lake: Lake, table: str, hour: str, paths: list[str]) -> Written:
+def _write_sorted(lake: Lake, table: str, hour: str, paths: list[str]) -> sample_files.Written:
     recipe = RECIPES[table]
     columns = ", ".join(columns_of_files(table).names)
     files: list[DataFile] = []
@@ -179,7 +157,7 @@ def _write_sorted(lake: Lake, table: str, hour: str, paths: list[str]) -> Writte
                 where=f"{lake.uri(table)}/{files[0].path}",
                 hint="Check the disk or object store, and archive the day again",
             )
-    return Written(files, found.rows, before - found.rows)
+    return sample_files.Written(files, found.rows, before - found.rows)
 
 
 def _divided(duck: Connection, table: str, hour: str) -> list[str]:

@@ -61,12 +61,12 @@ class Written:
     Attributes:
         files: the files.
         rows: how many rows they have, all together.
-        merged: how many rows were copies of others.
+        duplicates: how many rows were copies of others.
     """
 
     files: list[DataFile]
     rows: int
-    merged: int
+    duplicates: int
 
 
 def rewrite(lake: "Lake", hour: str, paths: list[str], name: str) -> Written:
@@ -90,7 +90,7 @@ def rewrite(lake: "Lake", hour: str, paths: list[str], name: str) -> Written:
             files.append(_write(lake, hour, f"arrival_hour={hour}/{name}-{number}.zstd.parquet", _groups(rows, order)))
             count += len(order)
     except BaseException:
-        with suppress(MeterhouseError):
+        with suppress(MeterhouseError):  # what is raised says why; upkeep deletes what no commit names
             lake.discard(TABLE, files)
         raise
     return Written(files, count, len(rows) - count)
@@ -251,7 +251,7 @@ def _write(lake: "Lake", hour: str, path: str, groups: Iterator[pa.Table]) -> Da
 
 
 def _delete(lake: "Lake", target: str) -> None:
-    with suppress(OSError):
+    with suppress(OSError):  # there may be no file, and the error on its way says more
         lake.filesystem.rm_file(target)
 
 

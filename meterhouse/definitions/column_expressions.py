@@ -43,6 +43,14 @@ class InvalidExpression(ValueError):
     """An expression that cannot work; the text says why."""
 
 
+class _Value(ast.expr):
+    """A node that stands for a value that the expression reads."""
+
+    def __init__(self, given: "Input") -> None:
+        super().__init__()
+        self.given = given
+
+
 @dataclass(frozen=True)
 class Input:
     """A value that an expression reads: a meter's volume, or a path in the resource metadata of its sample.
@@ -124,7 +132,7 @@ def parse(text: str, *, of_meters: bool) -> Expression:
 
 
 class _Reader:
-    """Checks a tree: replaces what names an input by a constant that holds it, and every number by its float."""
+    """Checks a tree: replaces what names an input by a node of its own, and every number by its float."""
 
     def __init__(self, meters: list[str], of_meters: bool) -> None:
         self.meters, self.of_meters = meters, of_meters
@@ -143,7 +151,7 @@ class _Reader:
             case ast.Constant(value=int() | float() as number):
                 return ast.Constant(_number(number))
             case ast.Name() | ast.Attribute():
-                return ast.Constant(self._input(node))  # type: ignore[arg-type]
+                return _Value(self._input(node))
             case ast.BinOp(op=ast.Add() | ast.Sub() | ast.Mult() | ast.Div() | ast.FloorDiv() | ast.Mod() | ast.Pow()):
                 return ast.BinOp(below(node.left), node.op, below(node.right))
             case ast.UnaryOp(op=ast.UAdd() | ast.USub() | ast.Not()):
@@ -242,11 +250,11 @@ class _Columns:
         import numpy as np
 
         match node:
-            case ast.Constant(value=Input() as given):
-                value = self.columns[given]
+            case _Value():
+                value = self.columns[node.given]
                 return _Column(value, np.isnan(value), self.none)
-            case ast.Constant():
-                return _Column(np.full(self.rows, float(node.value)), self.none, self.none)  # type: ignore[arg-type]
+            case ast.Constant(value=float() as number):
+                return _Column(np.full(self.rows, number), self.none, self.none)
             case ast.BinOp():
                 return self._computed(self.operations[type(node.op)], self.of(node.left), self.of(node.right))
             case ast.UnaryOp(op=ast.Not()):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from meterhouse import yaml_lines
 from meterhouse.definitions.column_expressions import Expression, Input, InvalidExpression, parse
@@ -21,13 +21,15 @@ FILE: Final = "derived_meters.yaml"
 SHIPPED = DEFAULTS / FILE
 """The file that is used if the site has none of its own."""
 
+_Text = TypeVar("_Text", bound=str)
+
 Kind = Literal["rate", "delta", "convert", "arithmetic", "aggregate"]
 Function = Literal["sum", "mean", "count", "min", "max"]
 
 OF_POINTS: Final = ("rate", "delta", "convert")
 """The kinds that give one point for each point of their source; the others give one a bucket."""
 
-KINDS: Final[dict[str, frozenset[str]]] = {
+KINDS: Final[dict[Kind, frozenset[str]]] = {
     "rate": frozenset({"from", "match", "match_unit", "source_unit", "scale", "maximum", "type"}),
     "delta": frozenset({"from", "match", "match_unit", "source_unit", "growth_only"}),
     "convert": frozenset({"from", "match", "match_unit", "source_unit", "scale", "expression", "maximum", "type"}),
@@ -36,7 +38,7 @@ KINDS: Final[dict[str, frozenset[str]]] = {
 }
 """Kind → the keys that it may have beside `name`, `kind`, `unit` and `description`."""
 
-FUNCTIONS: Final = ("sum", "mean", "count", "min", "max")
+FUNCTIONS: Final[tuple[Function, ...]] = ("sum", "mean", "count", "min", "max")
 TYPES: Final = ("gauge", "delta", "cumulative")
 MAX_TEXT: Final = 255
 MAX_ITEMS: Final = 1_000
@@ -258,9 +260,9 @@ def _derived(entry: Any, path: Path) -> Derived:
     name = entry.get("name")
     if not isinstance(name, str) or not _is_text(name):
         raise fault("a derived meter has no name", f"Add `name:`, at most {MAX_TEXT} printable characters")
-    kind = entry.get("kind")
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise fault(f"'{name}': kind is {shown(kind)}", f"Write one of {', '.join(KINDS)}")
+    kind = next((each for each in KINDS if each == entry.get("kind")), None)
+    if kind is None:
+        raise fault(f"'{name}': kind is {shown(entry.get('kind'))}", f"Write one of {', '.join(KINDS)}")
     known = KINDS[kind] | {"name", "kind", "unit", "description"}
     unknown = sorted(shown(key).strip("'") for key in set(entry) - known)
     if unknown:
@@ -278,7 +280,7 @@ def _derived(entry: Any, path: Path) -> Derived:
         raise fault(f"'{name}': convert needs scale or expression", "Write e.g. scale: 1024")
     made = Derived(
         name=name,
-        kind=kind,  # type: ignore[arg-type]
+        kind=kind,
         unit=given.text("unit"),
         type=given.one_of("type", TYPES) or {"delta": "delta", "convert": None}.get(kind, "gauge"),
         sources=() if kind == "arithmetic" else given.globs("from"),
@@ -289,7 +291,7 @@ def _derived(entry: Any, path: Path) -> Derived:
         expression=expression,
         maximum=given.number("maximum"),
         growth_only=given.flag("growth_only"),
-        function=given.one_of("function", FUNCTIONS) or "sum",  # type: ignore[arg-type]
+        function=given.one_of("function", FUNCTIONS) or "sum",
         by=given.groups(),
         description=description,
         line=line,
@@ -333,11 +335,12 @@ class _Given:
             raise self._refused(key, "Write a text, in quotes if it is not a word")
         return value
 
-    def one_of(self, key: str, known: tuple[str, ...]) -> str | None:
+    def one_of(self, key: str, known: "tuple[_Text, ...]") -> "_Text | None":
         value = self.entry.get(key)
-        if value is not None and value not in known:
+        found = next((each for each in known if each == value), None)
+        if value is not None and found is None:
             raise self._refused(key, f"Write one of {', '.join(known)}")
-        return value
+        return found
 
     def flag(self, key: str) -> bool:
         value = self.entry.get(key, False)

@@ -16,6 +16,7 @@ import pyarrow as pa
 from sqlalchemy import Connection, delete
 
 from meterhouse import times
+from meterhouse.sample_quality.carrying import newest_first
 from meterhouse.sample_quality.reading import Hours, plain
 from meterhouse.sample_quality.series_table import Flags, Ints, SeriesTable
 from meterhouse.sample_quality.spans import reaching
@@ -144,18 +145,6 @@ def _last_described(lake: Lake, series: Ints, hour: Ints, read: Hours, carry_hou
     ids, number, metadata = (np.concatenate(columns) for columns in zip(*pieces, strict=True))
     order = np.lexsort((number, ids))
     return ids[order], number[order], metadata[order]
-
-
-def newest_first(files: pa.Table) -> list[tuple[str, int]]:
-    """The files with the latest bucket that each may have, µs; the newest first."""
-    if not files.num_rows:
-        return []
-    latest = files["max.bucket"].cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_pylist()
-    unknown = np.iinfo(np.int64).max
-    listed = [
-        (path, unknown if last is None else last) for path, last in zip(files["path"].to_pylist(), latest, strict=True)
-    ]
-    return sorted(listed, key=lambda each: each[1], reverse=True)
 
 
 def record(connection: Connection, hours: Sequence[datetime], rows: pa.Table) -> None:

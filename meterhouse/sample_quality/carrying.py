@@ -34,7 +34,7 @@ def carried_points(lake: Lake, table: SeriesTable, hours: Hours, carry_hours: in
     files = lake.matching("rollups", overlapping=("bucket", before), partitions={"granularity_s": [3600]})
     newest = np.full(len(table), _NEVER)  # the bucket that was found, if there is one span
     pieces: list[tuple[Any, ...]] = []
-    for path, last in _newest_first(files):
+    for path, last in newest_first(files):
         if len(starts) == 1 and (newest[counters] > last).all():
             break
         place, bucket, volume, time = _rows(lake, path, table)
@@ -62,7 +62,7 @@ def carried_to(carried: Carried, places: npt.NDArray[np.int32]) -> Carried:
     return Carried(carried.place[first:last], carried.time[first:last], carried.volume[first:last])
 
 
-def _newest_first(files: pa.Table) -> list[tuple[str, int]]:
+def newest_first(files: pa.Table) -> list[tuple[str, int]]:
     """The files with the latest bucket that each may have, µs."""
     if not files.num_rows:
         return []

@@ -166,7 +166,7 @@ class Lake:
             if version > self.version(name):
                 raise
             older = f"{self.url}/{lake_commits.OLDER}/{name}"
-            with contextlib.suppress(DeltaError):
+            with contextlib.suppress(DeltaError):  # not there either: the first error stands
                 return DeltaTable(older, version=version, storage_options=self.storage_options)
             raise
 
@@ -180,7 +180,7 @@ class Lake:
     def _start_of(self, name: str, table: DeltaTable) -> tuple[int, int]:
         """The version at which a table was opened, and the oldest commit that it rests on."""
         start = 0
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):  # a table without a checkpoint rests on commit 0
             start = int(json.loads(self.get(f"tables/{name}/_delta_log/_last_checkpoint"))["version"]) + 1
         return table.version(), min(start, table.version())
 
@@ -676,7 +676,7 @@ class Lake:
         """
         for folder in ("tables", lake_commits.OLDER, "tables"):
             if folder == "tables" or version <= self.version(name):
-                with contextlib.suppress(FileNotFoundError):
+                with contextlib.suppress(FileNotFoundError):  # it is in the other folder, or nowhere
                     return self.get(lake_commits.path_of(name, version, folder))
         return None
 
@@ -729,7 +729,7 @@ class Lake:
         What is live and not among them may hold newer rows. The state at versions that followers have reached is kept
         for longer than the commits after it, see `lake_log`.
         """
-        with contextlib.suppress(Replaced):
+        with contextlib.suppress(Replaced):  # the state at the version itself tells as much
             version = self.unchanged_until(name, version)
         try:
             return self.actions(name, version)

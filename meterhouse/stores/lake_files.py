@@ -118,7 +118,7 @@ def _store(target: str, name: str, rows: pa.Table, filesystem: "AbstractFileSyst
             _write_rows(handle, name, rows)
             return handle.tell()
     except BaseException:
-        with suppress(OSError):
+        with suppress(OSError):  # there may be no file, and the error on its way says more
             Path(target).unlink()
         raise
 

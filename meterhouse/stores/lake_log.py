@@ -114,7 +114,7 @@ def clean(files: "AbstractFileSystem", log: str, older: str, until: datetime, fo
 
 def _names(folder: str) -> Iterable[str]:
     """The names in a local folder, without a look at each file."""
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError):  # nothing was moved there yet
         return [path.name for path in Path(folder).iterdir()]
     return []
 
@@ -124,7 +124,7 @@ def _listed(files: "AbstractFileSystem", folder: str) -> tuple[list[_File], list
     found: list[_File] = []
     left_behind: list[_File] = []
     entries: dict[str, Any] = {}
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError):  # nothing was moved there yet
         entries = files.find(folder, detail=True)
     for path, entry in entries.items():
         moment = entry.get("LastModified", entry.get("mtime"))
@@ -139,7 +139,7 @@ def _listed(files: "AbstractFileSystem", folder: str) -> tuple[list[_File], list
 def _copy(files: "AbstractFileSystem", paths: Iterable[str], folder: str) -> None:
     for path in paths:
         files.makedirs(folder, exist_ok=True)
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):  # another process has moved it
             files.cp_file(path, f"{folder}/{path.rpartition('/')[2]}")
 
 
@@ -150,7 +150,7 @@ def _remove(files: "AbstractFileSystem", paths: list[str]) -> None:
             Path(path).unlink(missing_ok=True)
         return
     for start in range(0, len(paths), 1000):  # as many as a request of S3 takes
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):  # another process has deleted them
             files.rm(paths[start : start + 1000])
 
 

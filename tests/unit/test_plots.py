@@ -25,8 +25,16 @@ def test_a_bar_stands_at_its_hour_and_an_hour_without_data_is_a_gap() -> None:
     assert full == 2 * half > none > 0
     assert round((seventh - first) / (second - first)) == 6
     assert re.findall(r">(\d\d:\d\d|\d\d-\d\d)<", svg) == [
-        "11-10", "03:00", "06:00", "09:00", "12:00", "15:00", "18:00", "21:00", "11-11",
-    ]  # fmt: skip
+        "11-10",
+        "03:00",
+        "06:00",
+        "09:00",
+        "12:00",
+        "15:00",
+        "18:00",
+        "21:00",
+        "11-11",
+    ]
     assert [each for each in (">0<", ">10<", ">20<") if each in svg] == [">0<", ">10<", ">20<"]
     assert "2026-11-10 00:00 to 2026-11-11 00:00 UTC" in svg
 

@@ -97,6 +97,9 @@ def test_hours_that_an_earlier_release_sealed_get_the_new_form_when_they_are_sea
     land_each_minute(site, range(3))
     before = rows(site, "samples", "* EXCLUDE (sample_id)")
     with monkeypatch.context() as older:
+        identity = ("series_id", "timestamp", "sample_id")
+        recipe = hours.Recipe(identity, "recorded_at", identity, row_group=1_000_000, total="volume")
+        older.setitem(hours.RECIPES, "samples", recipe)
         older.setattr(hours, "write_hour", hours._write_sorted)
         older.setattr(hours, "_is_newest", lambda table, prefix: True)
         archive(site, NOON.date())

@@ -39,8 +39,10 @@ def derive(
     received: Received | None = None,
 ) -> list[tuple[str, str, str, int, float]]:
     """What is derived from points: (meter, unit, resource, seconds, volume), in order."""
-    of = {(meter, type, resource): ("openstack", meter, type, "B", resource, f"p-{resource[0]}", "u")
-          for meter, type, resource, *_ in points}  # fmt: skip
+    of = {
+        (meter, type, resource): ("openstack", meter, type, "B", resource, f"p-{resource[0]}", "u")
+        for meter, type, resource, *_ in points
+    }
     ids = {key: identity.series_id(*each) for key, each in of.items()}
     by_id = {ids[key]: each for key, each in of.items()}
     table = SeriesTable.of(list(by_id), [e[1] for e in by_id.values()], [e[2] for e in by_id.values()])
