@@ -27,13 +27,17 @@ from meterhouse.sample_quality.series_table import Flags, Ints, SeriesTable
 from meterhouse.sample_quality.verdicts import HOUR, Carried
 from meterhouse.site import Site
 from meterhouse.stores.bulk import upsert
-from meterhouse.stores.lake_replace import replace_spans
-from meterhouse.stores.lake_tables import COMPUTED, DERIVED, QUARANTINE, TIME
+from meterhouse.stores.lake_files import by_partition
+from meterhouse.stores.lake_replace import Part, replace
+from meterhouse.stores.lake_tables import COMPUTED, QUARANTINE, TIME, columns_of_files
 from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import derived_meters as derived_meters_table
 from meterhouse.stores.warehouse_tables import received_meters, resource_metadata, series
 
 TABLE = "derived"
+
+FEW_ROWS = 10_000
+"""Fewer points of a day are kept, and written together with the small files that are there."""
 
 METADATA_KEPT = 200_000
 """How many texts of metadata a process keeps parsed."""
@@ -68,7 +72,7 @@ class Deriving:
         judging: the judgement of the received points.
         hours: the hours to roll up.
         counted: these, and others whose points count in the roll-ups of their days.
-        rows: derived points of these hours, as rows of `derived`.
+        parts: derived points of these hours, as rows of `derived`, by day; many are in files already.
         flagged: those that break a rule, as rows of `quarantine`.
         new_received: received meters that the warehouse does not know.
     """
@@ -77,7 +81,7 @@ class Deriving:
     judging: Judging
     hours: Sequence[datetime]
     counted: Sequence[datetime]
-    rows: list[pa.Table] = field(default_factory=list)
+    parts: dict[tuple[date], Part] = field(default_factory=dict)
     flagged: list[pa.Table] = field(default_factory=list)
     new_received: Received = field(default_factory=set)
 
@@ -85,11 +89,25 @@ class Deriving:
         """Decide which series meters are derived from."""
         site, counted = self.site, Hours(self.counted)
         self._hours = Hours(self.hours)
+        self._series: list[pa.Table] = []
+        hours: dict[tuple[date], list[datetime]] = {}
+        for hour in self.hours:
+            hours.setdefault((hour.date(),), []).append(hour)
+        self.parts = {place: Part(of_day) for place, of_day in hours.items()}
+        days = {hour.date() for hour in self.counted}
+        numbers = np.array(sorted((day - times.EPOCH.date()).days for day in days), np.int64)
         self.definitions = derived_meters.load(site.settings.config_dir).definitions
 
         def carried(table: SeriesTable) -> Carried:
             return carried_points(site.lake, table, counted, site.settings.carry_hours)
 
+        def received_on(wanted: Flags) -> tuple[Ints, Ints]:
+            place, day = self.judging.days(wanted)
+            inside = np.isin(day, numbers)
+            return place[inside], day[inside]
+
+        with site.warehouse.read() as connection:
+            known = _received(connection, days) if self.definitions else set()
         self._derivation = Derivation(
             self.definitions,
             site.rules,
@@ -97,9 +115,12 @@ class Deriving:
             lambda ids: self.judging.describe(ids, DIMENSIONS),
             counted.hold,
             self._metadata,
+            received_on,
+            known,
             carried,
             site.settings.carry_hours,
         )
+        self.new_received = self._derivation.received - known
         self._idle = not self._derivation
 
     def take(self, judged: JudgedShard) -> Taken | None:
@@ -119,8 +140,6 @@ class Deriving:
                 points.recorded[rows],
                 lambda: judged.metadata(good),
                 sample,
-                points.place,
-                points.time,
             )
         )
 
@@ -129,22 +148,42 @@ class Deriving:
         if taken is not None:
             self._derivation.add(taken)
 
-    def finish(self) -> Iterator[JudgedShard]:
-        """The derived points, judged, as shards of their own; each has its own table of series."""
+    def finish(self, *, all_passes: bool) -> Iterator[JudgedShard]:
+        """The derived points, judged, as shards of their own; each has its own table of series.
+
+        Args:
+            all_passes: whether all passes are over. After a pass, only what is complete by then is given.
+        """
         if self._idle:
             return
-        days = {hour.date() for hour in self.counted}
-        with self.site.warehouse.read() as connection:
-            known = _received(connection, days)
-        self.new_received = self._derivation.received - known
         critical = self.site.rules.critical_bits
-        for judged in self._derivation.finish(known | self._derivation.received):
+        for judged in self._derivation.finish() if all_passes else self._derivation.finish_some():
             excluded = (judged.verdicts.bits & critical) != 0
-            shard = JudgedShard(judged.table, DerivedShard(judged), judged.verdicts, excluded)
             rows = self._derivation.rows(judged)
-            self.rows.append(rows.filter(pa.array(self._hours.hold(judged.points.time))))
+            self._keep(rows.filter(pa.array(self._hours.hold(judged.points.time))))
             self._flag(judged, rows)
-            yield shard
+            yield JudgedShard(judged.table, DerivedShard(judged), judged.verdicts, excluded)
+
+    def _keep(self, rows: pa.Table) -> None:
+        """Keep derived points of the hours; write them if they are many."""
+        if not rows.num_rows:
+            return
+        self._series.append(
+            rows.select(["series_id", "meter", "timestamp"])
+            .group_by(["series_id", "meter"], use_threads=False)
+            .aggregate([("timestamp", "min"), ("timestamp", "max")])
+        )
+        for values, of_day in by_partition(rows, ["event_day"]):
+            part = self.parts[(values["event_day"],)]
+            of_day = _columns_of_files(of_day)
+            if of_day.num_rows < FEW_ROWS:
+                part.rows.append(of_day)
+            else:
+                part.files.append(self.site.lake.write_part(TABLE, values, of_day))
+
+    def discard(self) -> None:
+        """Delete what was written; nothing of it is committed."""
+        self.site.lake.discard(TABLE, [file for part in self.parts.values() for file in part.files])
 
     def _flag(self, judged: Judged, rows: pa.Table) -> None:
         at, bits = judged.verdicts.flagged, judged.verdicts.bits
@@ -175,16 +214,7 @@ class Deriving:
 
     def store(self, lease: Lease) -> None:
         """Replace the derived points of the hours."""
-        found = [rows for rows in self.rows if rows.num_rows]
-        columns = [
-            rows.append_column("metadata_id", pa.nulls(rows.num_rows, pa.int64()))
-            .append_column("origin", pa.repeat(COMPUTED, rows.num_rows))
-            .select(DERIVED.names)
-            .cast(DERIVED)
-            for rows in found
-        ]
-        rows = pa.concat_tables([DERIVED.empty_table(), *columns])
-        replace_spans(self.site.lake, TABLE, rows, "timestamp", self._hours.spans, lease=lease)
+        replace(self.site.lake, TABLE, "timestamp", self.parts, lease)
 
     def _hours_to_withdraw(self) -> list[datetime]:
         """The other hours that have derived points of meters that were received now."""
@@ -206,14 +236,16 @@ class Deriving:
 
     def _register(self, connection: Connection) -> None:
         """Put the derived series into the catalog, with the hours in which they have points."""
-        if not any(rows.num_rows for rows in self.rows):
+        if not self._series:
             return
-        rows = pa.concat_tables(self.rows)
-        spans = rows.group_by("series_id", use_threads=False).aggregate([("timestamp", "min"), ("timestamp", "max")])
+        listed = pa.concat_tables(self._series)
+        spans = listed.group_by("series_id", use_threads=False).aggregate(
+            [("timestamp_min", "min"), ("timestamp_max", "max")]
+        )
         ids = plain(spans["series_id"].combine_chunks())
-        first, last = (plain(spans[f"timestamp_{each}"].combine_chunks()) for each in ("min", "max"))
+        first, last = (plain(spans[f"timestamp_{each}_{each}"].combine_chunks()) for each in ("min", "max"))
         first, last = first // HOUR * HOUR, last // HOUR * HOUR + HOUR - 1_000_000
-        meters = rows["meter"].unique().to_pylist()
+        meters = listed["meter"].cast(pa.string()).unique().to_pylist()
         known = connection.execute(
             select(series.c.series_id)
             .where(series.c.meter.in_(meters))
@@ -270,6 +302,13 @@ class Deriving:
                     )
                     _parsed.update((row[0], orjson.loads(row[1])) for row in found)
         return values_of(_parsed, ids, path)
+
+
+def _columns_of_files(rows: pa.Table) -> pa.Table:
+    """Derived points with the columns that files have."""
+    schema = columns_of_files(TABLE)
+    rows = rows.append_column("metadata_id", pa.nulls(rows.num_rows, pa.int64()))
+    return rows.append_column("origin", pa.repeat(COMPUTED, rows.num_rows)).select(schema.names).cast(schema)
 
 
 def _quarantined(rows: pa.Table, bits: Any, rules: Rules) -> pa.Table:

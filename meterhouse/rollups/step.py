@@ -29,7 +29,7 @@ from meterhouse.rollups.buckets import Buckets, Excluded
 from meterhouse.rollups.derive import Deriving
 from meterhouse.rollups.deriving import Taken
 from meterhouse.rollups.described import Changes, may_change
-from meterhouse.rollups.made import Made, is_open
+from meterhouse.rollups.made import HOURLY, Made, is_open
 from meterhouse.rollups.rows import FOLDED, SCHEMA, Metadata, days_of, last_described, rows_of
 from meterhouse.sample_quality.groups import group_hours, points_by_day, present_hours
 from meterhouse.sample_quality.judging import JudgedShard, Judging, worker_threads
@@ -43,6 +43,8 @@ from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.lake_replace import replace
 from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import dirty_hours
+
+_COUNTED = ["bucket", "count", "excluded"]
 
 FEW_POINTS = 2_000_000
 """The rows of a day that is not over are made of all its points, percentiles too, up to about this many."""
@@ -206,8 +208,9 @@ def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledU
             maker = _Maker(plan, policies, judging.table, Deriving(site, judging, plan.hours, plan.read))
             for shards in judging.passes(maker.make):
                 maker.keep(made, shards, granularities)
-            received = pa.concat_tables([SCHEMA.empty_table(), *made.hourly])
-            maker.derive(made)
+                maker.derive(made, all_passes=False)
+            received = pa.concat_tables([SCHEMA.empty_table().select(_COUNTED), *maker.received])
+            maker.derive(made, all_passes=True)
             flagged = pa.concat_tables([judging.flagged(), *maker.deriving.flagged])
             if plan.folded():
                 made.add(86400, [_folded(site, plan, made.hourly, judging.table)])
@@ -222,6 +225,7 @@ def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledU
                 next_hours += maker.deriving.prepare(connection)
         except MeterhouseError:
             made.discard()
+            maker.deriving.discard()
             raise
     maker.deriving.store(leases.rollups)
     replace(site.lake, "rollups", "bucket", made.parts, leases.rollups)
@@ -249,6 +253,7 @@ class _Maker:
         self._roller = _Roller(plan, tiers.Plan.of(policies, table))
         self._wanted = Hours(plan.hours)
         self._changes: list[Changes] = []
+        self.received: list[pa.Table] = []  # of the hourly rows of received meters, the columns _COUNTED
 
     def make(self, judged: JudgedShard) -> _Shard:
         """What one shard gives; called in several threads at once."""
@@ -263,12 +268,14 @@ class _Maker:
             made.add(seconds, [shard.rows[seconds] for shard in shards if seconds in shard.rows])
         for shard in shards:
             self.deriving.add(shard.taken)
+            if 3600 in shard.rows:
+                self.received.append(shard.rows[3600].select(_COUNTED))
             if shard.changes is not None:
                 self._changes.append(shard.changes)
 
-    def derive(self, made: Made) -> None:
-        """Make the rows of derived meters, after all passes."""
-        for judged in self.deriving.finish():
+    def derive(self, made: Made, *, all_passes: bool) -> None:
+        """Make the rows of derived meters, as far as they can be made by now."""
+        for judged in self.deriving.finish(all_passes=all_passes):
             roller = _Roller(self._plan, tiers.Plan.of(self._policies, judged.table))
             for seconds, rows in roller.rolled(judged).items():
                 made.add(seconds, [rows])
@@ -382,7 +389,9 @@ def _next_hours(site: Site, hours: list[datetime], hourly: list[pa.Table]) -> li
             "CREATE TEMP VIEW later AS SELECT series_id, bucket FROM rollups "
             f"WHERE granularity_s = 3600 AND increase IS NOT NULL AND NOT {inside}"
         )
-        duck.register("after", pa.concat_tables([SCHEMA.empty_table(), *hourly]))
+        duck.register(
+            "after", pa.concat_tables([SCHEMA.empty_table().select(HOURLY), *(rows.select(HOURLY) for rows in hourly)])
+        )
         found = set[datetime]()
         for name in ("carry_changed", "metadata_changed"):
             query = Template(sql_files.read(f"lake/{name}.sql")).substitute(carry_hours=carry_hours)
