@@ -90,11 +90,17 @@ class Derived:
         return self.expression.meters if self.kind == "arithmetic" and self.expression else self.sources
 
     @property
+    def inputs(self) -> tuple[Input, ...]:
+        """The numbers in the resource metadata that it reads, each once."""
+        read = [self.scale] if self.expression is None else [self.expression]
+        inputs = [each for one in read if isinstance(one, Expression) for each in one.inputs if each.path]
+        return tuple(dict.fromkeys(inputs))
+
+    @property
     def metadata(self) -> tuple[tuple[str, ...], ...]:
-        """The paths in the resource metadata that it reads."""
-        read = [each.inputs for each in (self.scale, self.expression) if isinstance(each, Expression)]
-        grouped = [Input("", path_of(each)) for each in self.by if each != "project_id"]
-        return tuple(dict.fromkeys(each.path for inputs in [*read, grouped] for each in inputs if each.path))
+        """The paths in the resource metadata that it reads, each once."""
+        grouped = [path_of(each) for each in self.by if each != "project_id"]
+        return tuple(dict.fromkeys([*(each.path for each in self.inputs), *grouped]))
 
     def takes(self, meter: str, unit: str | None = None) -> bool:
         """Whether a meter is one of its sources; without a unit, in some unit."""

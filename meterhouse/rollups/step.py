@@ -9,7 +9,7 @@ roll-ups of all tiers in one commit.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from string import Template
@@ -201,33 +201,34 @@ def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledU
     granularities = _granularities(site, policies, plan.hours)
     with worker_threads() as threads:
         made = Made.of(site.lake, threads, plan.hours, granularities)
+        for day in plan.folded():
+            made.leave_open(day)
+        judging = Judging(site, seen.version, plan.hours, [*plan.read, *plan.context], threads)
+        deriving = Deriving(site, judging, plan.hours, plan.read, [*plan.read, *plan.context])
+        maker = _Maker(plan, policies, judging.table, deriving)
         try:
-            judging = Judging(site, seen.version, plan.hours, [*plan.read, *plan.context], threads)
-            for day in plan.folded():
-                made.leave_open(day)
-            maker = _Maker(plan, policies, judging.table, Deriving(site, judging, plan.hours, plan.read))
             for shards in judging.passes(maker.make):
                 maker.keep(made, shards, granularities)
-                maker.derive(made, all_passes=False)
+                maker.derive(made, deriving.finish_some())
             received = pa.concat_tables([SCHEMA.empty_table().select(_COUNTED), *maker.received])
-            maker.derive(made, all_passes=True)
-            flagged = pa.concat_tables([judging.flagged(), *maker.deriving.flagged])
-            if plan.folded():
-                made.add(86400, [_folded(site, plan, made.hourly, judging.table)])
-            next_hours = _next_hours(site, plan.hours, made.hourly)
             changes = described.changes(
                 site.lake, maker.changes(), Hours([*plan.read, *plan.context]), site.settings.carry_hours
             )
+            maker.derive(made, deriving.finish(changes))
+            flagged = pa.concat_tables([judging.flagged(), *deriving.flagged])
+            if plan.folded():
+                made.add(86400, [_folded(site, plan, made.hourly, judging.table)])
+            next_hours = _next_hours(site, plan.hours, made.hourly, deriving, changes)
             store_flagged(site, seen, plan.hours, flagged, leases.quality)
             with leases.rollups.begin() as connection:
                 # Before the lake changes: after a kill in between, the next run would find no change, and skip them.
                 mark_dirty(connection, next_hours, "a series' previous point or metadata changed")
-                next_hours += maker.deriving.prepare(connection)
+                next_hours += deriving.prepare(connection)
         except MeterhouseError:
             made.discard()
-            maker.deriving.discard()
+            deriving.discard()
             raise
-    maker.deriving.store(leases.rollups)
+    deriving.store(leases.rollups)
     replace(site.lake, "rollups", "bucket", made.parts, leases.rollups)
     _record(site, seen, plan.hours, received, changes, policies, leases.rollups)
     done.judged.add(plan.hours, judging.points_by_hour(), flagged)
@@ -248,7 +249,7 @@ class _Maker:
     """Makes all that a group of hours needs of the good points, in the one pass over them."""
 
     def __init__(self, plan: _Plan, policies: Policies, table: SeriesTable, deriving: Deriving) -> None:
-        self.deriving = deriving
+        self._deriving = deriving
         self._plan, self._policies = plan, policies
         self._roller = _Roller(plan, tiers.Plan.of(policies, table))
         self._wanted = Hours(plan.hours)
@@ -260,22 +261,22 @@ class _Maker:
         good = judged.verdicts.good
         metadata = judged.metadata(good) if len(good) else None
         changes = None if metadata is None else may_change(judged.table, good, *metadata, self._wanted)
-        return _Shard(self._roller.rolled(judged), self.deriving.take(judged), changes)
+        return _Shard(self._roller.rolled(judged), self._deriving.take(judged), changes)
 
     def keep(self, made: Made, shards: Sequence[_Shard], granularities: Sequence[int]) -> None:
         """Keep what the shards of a pass gave."""
         for seconds in granularities:
             made.add(seconds, [shard.rows[seconds] for shard in shards if seconds in shard.rows])
         for shard in shards:
-            self.deriving.add(shard.taken)
+            self._deriving.add(shard.taken)
             if 3600 in shard.rows:
                 self.received.append(shard.rows[3600].select(_COUNTED))
             if shard.changes is not None:
                 self._changes.append(shard.changes)
 
-    def derive(self, made: Made, *, all_passes: bool) -> None:
-        """Make the rows of derived meters, as far as they can be made by now."""
-        for judged in self.deriving.finish(all_passes=all_passes):
+    def derive(self, made: Made, points: Iterable[JudgedShard]) -> None:
+        """Make the rows of derived points."""
+        for judged in points:
             roller = _Roller(self._plan, tiers.Plan.of(self._policies, judged.table))
             for seconds, rows in roller.rolled(judged).items():
                 made.add(seconds, [rows])
@@ -366,14 +367,28 @@ def _sums(hourly: pa.Table, column: str) -> dict[datetime, int]:
     return dict(zip(found["bucket"].to_pylist(), found[f"{column}_sum"].to_pylist(), strict=True))
 
 
-def _next_hours(site: Site, hours: list[datetime], hourly: list[pa.Table]) -> list[datetime]:
-    """The later hours, outside of these, that start from a counter's point or a series' metadata that has changed."""
+def _next_hours(
+    site: Site, hours: list[datetime], hourly: list[pa.Table], deriving: Deriving, changes: pa.Table
+) -> list[datetime]:
+    """The later hours, outside of these, that depend on what has changed in these.
+
+    They start from the last point or metadata of a series, or have derived points that read metadata of their resource.
+    """
+    files = site.lake.matching("rollups", partitions={"granularity_s": [3600]}, at_least={"event_day": hours[0].date()})
+    if not files.num_rows or _none_later(files, hours):
+        return []
+    redescribed = deriving.hours_described_otherwise(changes)
+    return sorted({*redescribed, *_starting_otherwise(site, hours, hourly, deriving)})
+
+
+def _starting_otherwise(site: Site, hours: list[datetime], hourly: list[pa.Table], deriving: Deriving) -> set[datetime]:
+    """The later hours that start from a point that has changed, of a counter or for a rate, or from other metadata."""
     carry_hours = site.settings.carry_hours
     spans = times.spans(hours)
     reach = reaching(spans, ahead=carry_hours)
     found = site.lake.matching("rollups", overlapping=("bucket", reach), partitions={"granularity_s": [3600]})
     if not found.num_rows or _none_later(found, hours):
-        return []
+        return set()
     with site.lake.connect() as duck:
         site.lake.view(duck, "rollups", [f"{site.lake.uri('rollups')}/{path}" for path in found["path"].to_pylist()])
         inside = span_table(duck, "wanted", spans).within("bucket")
@@ -385,18 +400,22 @@ def _next_hours(site: Site, hours: list[datetime], hourly: list[pa.Table]) -> li
             "CREATE TEMP VIEW described AS SELECT series_id, bucket FROM rollups "
             f"WHERE granularity_s = 3600 AND metadata_id IS NOT NULL AND NOT {inside}"
         )
+        duck.register("after", pa.concat_tables(rows.select(HOURLY) for rows in [SCHEMA.empty_table(), *hourly]))
+        lost = "SELECT DISTINCT series_id FROM before ANTI JOIN after USING (series_id)"
+        compared = deriving.compared([row[0] for row in duck.execute(lost).fetchall()])
+        of_which = "increase IS NOT NULL"
+        if len(compared):
+            duck.register("compared", pa.table({"series_id": compared}))
+            of_which = f"({of_which} OR last_at IS NOT NULL AND series_id IN (SELECT series_id FROM compared))"
         duck.execute(
             "CREATE TEMP VIEW later AS SELECT series_id, bucket FROM rollups "
-            f"WHERE granularity_s = 3600 AND increase IS NOT NULL AND NOT {inside}"
-        )
-        duck.register(
-            "after", pa.concat_tables([SCHEMA.empty_table().select(HOURLY), *(rows.select(HOURLY) for rows in hourly)])
+            f"WHERE granularity_s = 3600 AND {of_which} AND NOT {inside}"
         )
         found = set[datetime]()
         for name in ("carry_changed", "metadata_changed"):
             query = Template(sql_files.read(f"lake/{name}.sql")).substitute(carry_hours=carry_hours)
             found |= {row[0] for row in duck.execute(query).fetchall()}
-        return sorted(found)
+        return found
 
 
 def _none_later(files: pa.Table, hours: list[datetime]) -> bool:
