@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 from sqlalchemy import Connection, Table, text
 
-
 SQLITE_VARIABLES = 999
 """How many variables a statement may have in any SQLite, by its SQLITE_MAX_VARIABLE_NUMBER."""
 
