@@ -128,25 +128,35 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
             done.hours += [hour for hour in hours if hour not in rolled]
             rolled.update(hours)
 
-        def roll_meanwhile(left: set[datetime]) -> None:
+        def roll_meanwhile(first: Snapshot, left: set[datetime]) -> Snapshot:
+            """Roll up what does not wait for the hours that are left; return the snapshot that the rest is made of.
+
+            Days are made of all their points. If the rest were made of the first snapshot, it would take from a day
+            the points that came meanwhile to its other hours.
+            """
             latest = snapshot_to_compute(site)
             waiting = [hour for hour, state in latest.hours.items() if state.unrolled]
-            due = {*present_hours(waiting), *(hour for hour in waiting if hour not in left)}
+            came = {h for h in left.intersection(waiting) - again if latest.hours[h].marks > first.hours[h].marks}
+            due = {*present_hours(waiting), *came, *(hour for hour in waiting if hour not in left)}
             for some in group_hours(site, latest.version, due):
                 roll(latest, some)
+            left.intersection_update(waiting)
+            left.difference_update(due)
+            return latest
 
         @retried
         def roll_all() -> None:
             while True:
-                seen, hours = dirty()
+                first, hours = dirty()
                 hours = [hour for hour in hours if hour not in rolled or hour in again]
                 if not hours:
                     break
-                left = set(hours)
-                for number, group in enumerate(group_hours(site, seen.version, hours)):
+                left, seen = set(hours), first
+                for number, group in enumerate(group_hours(site, first.version, hours)):
                     if number:
-                        roll_meanwhile(left)
-                    roll(seen, group)
+                        seen = roll_meanwhile(first, left)
+                    if some := [hour for hour in group if hour in left]:
+                        roll(seen, some)
                     left.difference_update(group)
                     progress(len(rolled), max(len(rolled), len(hours)))
 
