@@ -654,10 +654,10 @@ _MEANINGS = {
     "p99": "99th percentile",
     "excluded": "points that critical rules exclude",
     "cadence_s": "median step from a good point to the next, in seconds",
-    "policies": "the archive policies by which it was last rolled up: a fingerprint of `policy_meanings`; "
-    "null: by an earlier release",
+    "policies": "the archive policies and derived meters by which it was last rolled up: a fingerprint of "
+    "`policy_meanings`; null: by an earlier release",
     "fingerprint": "hash of the meaning",
-    "meaning": "JSON: rules and what each policy makes",
+    "meaning": "JSON: rules and what each policy makes, and the definitions of derived meters",
     "reason_names": "names of the rules that it breaks",
     "letter_id": "64-bit hash of queue and body",
     "queue": "where it came from: a queue, or file and line with `spool:` or `load:` before",

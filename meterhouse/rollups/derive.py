@@ -21,7 +21,7 @@ from sqlalchemy import Connection, select
 
 from meterhouse import times
 from meterhouse.catalog import lock_catalog, mark_dirty
-from meterhouse.definitions import derived_meters
+from meterhouse.definitions.derived_meters import Derived
 from meterhouse.definitions.quality_rules import Rules
 from meterhouse.rollups import described, redescribed
 from meterhouse.rollups.deriving import DIMENSIONS, Derivation, Judged, Received, Source, Taken, values_of
@@ -36,8 +36,7 @@ from meterhouse.stores.bulk import upsert
 from meterhouse.stores.lake_replace import replace_spans
 from meterhouse.stores.lake_tables import COMPUTED, DERIVED, QUARANTINE, TIME
 from meterhouse.stores.leases import Lease
-from meterhouse.stores.warehouse_tables import derived_meters as derived_meters_table
-from meterhouse.stores.warehouse_tables import received_meters, resource_metadata, series
+from meterhouse.stores.warehouse_tables import derived_meters, received_meters, resource_metadata, series
 
 TABLE = "derived"
 
@@ -72,6 +71,7 @@ class Deriving:
     Attributes:
         site: the site.
         judging: the judgement of the received points.
+        definitions: of the derived meters.
         hours: the hours to roll up.
         counted: these, and others whose points count in the roll-ups of their days.
         read: these, and others whose points are only compared with.
@@ -82,6 +82,7 @@ class Deriving:
 
     site: Site
     judging: Judging
+    definitions: Sequence[Derived]
     hours: Sequence[datetime]
     counted: Sequence[datetime]
     read: Sequence[datetime]
@@ -95,7 +96,6 @@ class Deriving:
         read = Hours(self.read)
         self._hours = Hours(self.hours)
         self._named: pa.Table | None = None
-        self.definitions = derived_meters.load(site.settings.config_dir).definitions
 
         def carried(table: SeriesTable, wanted: Flags, received: bool) -> Carried:
             hours = read if received else counted  # nothing is derived in the others
@@ -269,7 +269,7 @@ class Deriving:
                 "computed_at": pa.array([times.now()] * len(made_by), TIME),
             }
         )
-        upsert(connection, derived_meters_table, rows, [f"{name} = excluded.{name}" for name in rows.column_names[1:]])
+        upsert(connection, derived_meters, rows, [f"{name} = excluded.{name}" for name in rows.column_names[1:]])
 
     def compared(self, lost: Sequence[int]) -> Ints:
         """The ids of gauges and deltas whose last point is compared with the next one, by a rate or delta.

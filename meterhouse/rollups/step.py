@@ -195,7 +195,8 @@ class _Plan:
 
 def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledUp, leases: _Leases) -> list[datetime]:
     """Judge these hours and roll them up; return the other hours that became dirty."""
-    plan, policies = _Plan.of(site, seen, hours), site.policies
+    plan, declared = _Plan.of(site, seen, hours), policy_changes.Declared.of(site)
+    policies = declared.policies
     granularities = _granularities(site, policies, plan.hours)
     with worker_threads() as threads:
         made = Made.of(site.lake, threads, plan.hours, granularities)
@@ -203,7 +204,8 @@ def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledU
             judging = Judging(site, seen.version, plan.hours, [*plan.read, *plan.context], threads)
             for day in plan.folded():
                 made.leave_open(day)
-            deriving = Deriving(site, judging, plan.hours, plan.read, [*plan.read, *plan.context])
+            definitions = declared.derived.definitions
+            deriving = Deriving(site, judging, definitions, plan.hours, plan.read, [*plan.read, *plan.context])
             maker = _Maker(plan, policies, judging.table, deriving)
             for shards in judging.passes(maker.make):
                 maker.keep(made, shards, granularities)
@@ -226,7 +228,7 @@ def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledU
             raise
     deriving.store(leases.rollups)
     replace(site.lake, "rollups", "bucket", made.parts, leases.rollups)
-    _record(site, seen, plan.hours, received, changes, policies, leases.rollups)
+    _record(site, seen, plan.hours, received, changes, declared, leases.rollups)
     done.judged.add(plan.hours, judging.points_by_hour(), flagged)
     done.add(plan.hours, received, made.rows)
     return next_hours
@@ -426,7 +428,7 @@ def _record(
     hours: list[datetime],
     received: pa.Table,
     changes: pa.Table,
-    policies: Policies,
+    declared: policy_changes.Declared,
     lease: Lease,
 ) -> None:
     """Note in the warehouse that these hours are rolled up. What they hold follows later: see `following.py`."""
@@ -440,7 +442,7 @@ def _record(
                 rolled_marks=bindparam("marks_seen"),
                 rolled_at=times.now(),
                 rolled_version=site.lake.version("rollups"),
-                policies=policy_changes.recorded(connection, policies),
+                policies=policy_changes.recorded(connection, declared),
                 good_points=bindparam("good"),
                 excluded_points=bindparam("bad"),
             ),
