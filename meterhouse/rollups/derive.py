@@ -3,6 +3,10 @@
 The points themselves are made by `deriving.py`. They go to the lake's table `derived`, replaced by hour like the
 roll-ups. Where samples of the same meter were received, nothing is derived, for that resource and day: the warehouse's
 `received_meters` keeps which, and hours of the day that were computed before are computed again.
+
+Points depend on others of other hours, and their hours are computed again if these change: the previous point of a
+series of which a rate or delta is made (see `Deriving.compared`), and the metadata of the resource, if the sample has
+none of its own (see `Deriving.hours_described_otherwise`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,9 +21,11 @@ from sqlalchemy import Connection, select
 
 from meterhouse import times
 from meterhouse.catalog import lock_catalog, mark_dirty
-from meterhouse.definitions import derived_meters
+from meterhouse.definitions.derived_meters import Derived
 from meterhouse.definitions.quality_rules import Rules
+from meterhouse.rollups import described, redescribed
 from meterhouse.rollups.deriving import DIMENSIONS, Derivation, Judged, Received, Source, Taken, values_of
+from meterhouse.rollups.described import NAMED, History, Resource
 from meterhouse.sample_quality.carrying import carried_points
 from meterhouse.sample_quality.judging import JudgedShard, Judging, rule_names
 from meterhouse.sample_quality.reading import Hours, Shard, plain
@@ -30,8 +36,7 @@ from meterhouse.stores.bulk import upsert
 from meterhouse.stores.lake_replace import replace_spans
 from meterhouse.stores.lake_tables import COMPUTED, DERIVED, QUARANTINE, TIME
 from meterhouse.stores.leases import Lease
-from meterhouse.stores.warehouse_tables import derived_meters as derived_meters_table
-from meterhouse.stores.warehouse_tables import received_meters, resource_metadata, series
+from meterhouse.stores.warehouse_tables import derived_meters, received_meters, resource_metadata, series
 
 TABLE = "derived"
 
@@ -66,8 +71,10 @@ class Deriving:
     Attributes:
         site: the site.
         judging: the judgement of the received points.
+        definitions: of the derived meters.
         hours: the hours to roll up.
         counted: these, and others whose points count in the roll-ups of their days.
+        read: these, and others whose points are only compared with.
         rows: derived points of these hours, as rows of `derived`.
         flagged: those that break a rule, as rows of `quarantine`.
         new_received: received meters that the warehouse does not know.
@@ -75,8 +82,10 @@ class Deriving:
 
     site: Site
     judging: Judging
+    definitions: Sequence[Derived]
     hours: Sequence[datetime]
     counted: Sequence[datetime]
+    read: Sequence[datetime]
     rows: list[pa.Table] = field(default_factory=list)
     flagged: list[pa.Table] = field(default_factory=list)
     new_received: Received = field(default_factory=set)
@@ -84,11 +93,13 @@ class Deriving:
     def __post_init__(self) -> None:
         """Decide which series meters are derived from."""
         site, counted = self.site, Hours(self.counted)
+        read = Hours(self.read)
         self._hours = Hours(self.hours)
-        self.definitions = derived_meters.load(site.settings.config_dir).definitions
+        self._named: pa.Table | None = None
 
-        def carried(table: SeriesTable) -> Carried:
-            return carried_points(site.lake, table, counted, site.settings.carry_hours)
+        def carried(table: SeriesTable, wanted: Flags, received: bool) -> Carried:
+            hours = read if received else counted  # nothing is derived in the others
+            return carried_points(site.lake, table, hours, site.settings.carry_hours, wanted)
 
         self._derivation = Derivation(
             self.definitions,
@@ -97,6 +108,7 @@ class Deriving:
             lambda ids: self.judging.describe(ids, DIMENSIONS),
             counted.hold,
             self._metadata,
+            self._history,
             carried,
             site.settings.carry_hours,
         )
@@ -129,8 +141,13 @@ class Deriving:
         if taken is not None:
             self._derivation.add(taken)
 
-    def finish(self) -> Iterator[JudgedShard]:
-        """The derived points, judged, as shards of their own; each has its own table of series."""
+    def finish(self, changes: pa.Table) -> Iterator[JudgedShard]:
+        """The derived points, judged, as shards of their own; each has its own table of series.
+
+        Args:
+            changes: of metadata in the hours to roll up, as rows of `metadata_changes`.
+        """
+        self._changes = changes
         if self._idle:
             return
         days = {hour.date() for hour in self.counted}
@@ -252,7 +269,44 @@ class Deriving:
                 "computed_at": pa.array([times.now()] * len(made_by), TIME),
             }
         )
-        upsert(connection, derived_meters_table, rows, [f"{name} = excluded.{name}" for name in rows.column_names[1:]])
+        upsert(connection, derived_meters, rows, [f"{name} = excluded.{name}" for name in rows.column_names[1:]])
+
+    def compared(self, lost: Sequence[int]) -> Ints:
+        """The ids of gauges and deltas whose last point is compared with the next one, by a rate or delta.
+
+        Args:
+            lost: series that have no points here any more; those that would be compared are among the result.
+        """
+        found = self._derivation.compared
+        taking = [each for each in self.definitions if each.kind in ("rate", "delta")]
+        if lost and taking:
+            with self.site.warehouse.read() as connection:
+                known = redescribed.series_of(connection, series.c.series_id, list(lost))
+            ids = [each.series_id for each in known if any(one.takes(each.meter, each.unit) for one in taking)]
+            found = [*found, np.array(ids, np.int64)]
+        return np.unique(np.concatenate([np.zeros(0, np.int64), *found]))
+
+    def hours_described_otherwise(self, changes: pa.Table) -> list[datetime]:
+        """The other hours whose derived points read metadata of their resource that is another now.
+
+        Args:
+            changes: as for `finish`. The warehouse must still have those from before.
+        """
+        readers = [each for each in self.definitions if each.metadata]
+        if not readers:
+            return []
+        return redescribed.later_hours(
+            self.site, readers, self._hours, changes, self._history, self._derivation.answers
+        )
+
+    def _history(self, resources: Sequence[Resource]) -> History:
+        """When the metadata of these resources changed, by the warehouse and by what was found now."""
+        if self._named is None:
+            ids, of = np.unique(plain(self._changes["series_id"].combine_chunks()), return_inverse=True)
+            of_series = self.judging.describe(ids, NAMED.names[3:]).take(pa.array(of))
+            self._named = pa.table([*self._changes.columns, *of_series.columns], names=NAMED.names)
+        with self.site.warehouse.read() as connection:
+            return described.history(connection, resources, self._named, self._hours)
 
     def _metadata(self, ids: Ints, path: tuple[str, ...]) -> list[Any]:
         """The values at a path of the metadata with these ids."""

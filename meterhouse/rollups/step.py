@@ -205,7 +205,8 @@ class _Plan:
 
 def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledUp, leases: _Leases) -> list[datetime]:
     """Judge these hours and roll them up; return the other hours that became dirty."""
-    plan, policies = _Plan.of(site, seen, hours), site.policies
+    plan, declared = _Plan.of(site, seen, hours), policy_changes.Declared.of(site)
+    policies = declared.policies
     granularities = _granularities(site, policies, plan.hours)
     with worker_threads() as threads:
         made = Made.of(site.lake, threads, plan.hours, granularities)
@@ -213,29 +214,31 @@ def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledU
             judging = Judging(site, seen.version, plan.hours, [*plan.read, *plan.context], threads)
             for day in plan.folded():
                 made.leave_open(day)
-            maker = _Maker(plan, policies, judging.table, Deriving(site, judging, plan.hours, plan.read))
+            definitions = declared.derived.definitions
+            deriving = Deriving(site, judging, definitions, plan.hours, plan.read, [*plan.read, *plan.context])
+            maker = _Maker(plan, policies, judging.table, deriving)
             for shards in judging.passes(maker.make):
                 maker.keep(made, shards, granularities)
             received = pa.concat_tables([SCHEMA.empty_table(), *made.hourly])
-            maker.derive(made)
-            flagged = pa.concat_tables([judging.flagged(), *maker.deriving.flagged])
-            if plan.folded():
-                made.add(86400, [_folded(site, plan, made.hourly, judging.table)])
-            next_hours = _next_hours(site, plan.hours, made.hourly)
             changes = described.changes(
                 site.lake, maker.changes(), Hours([*plan.read, *plan.context]), site.settings.carry_hours
             )
+            maker.derive(made, changes)
+            flagged = pa.concat_tables([judging.flagged(), *deriving.flagged])
+            if plan.folded():
+                made.add(86400, [_folded(site, plan, made.hourly, judging.table)])
+            next_hours = _next_hours(site, plan.hours, made.hourly, deriving, changes)
             store_flagged(site, seen, plan.hours, flagged, leases.quality)
             with leases.rollups.begin() as connection:
                 # Before the lake changes: after a kill in between, the next run would find no change, and skip them.
                 mark_dirty(connection, next_hours, "a series' previous point or metadata changed")
-                next_hours += maker.deriving.prepare(connection)
+                next_hours += deriving.prepare(connection)
         except MeterhouseError:
             made.discard()
             raise
-    maker.deriving.store(leases.rollups)
+    deriving.store(leases.rollups)
     replace(site.lake, "rollups", "bucket", made.parts, leases.rollups)
-    _record(site, seen, plan.hours, received, changes, policies, leases.rollups)
+    _record(site, seen, plan.hours, received, changes, declared, leases.rollups)
     done.judged.add(plan.hours, judging.points_by_hour(), flagged)
     done.add(plan.hours, received, made.rows)
     return next_hours
@@ -254,7 +257,7 @@ class _Maker:
     """Makes all that a group of hours needs of the good points, in the one pass over them."""
 
     def __init__(self, plan: _Plan, policies: Policies, table: SeriesTable, deriving: Deriving) -> None:
-        self.deriving = deriving
+        self._deriving = deriving
         self._plan, self._policies = plan, policies
         self._roller = _Roller(plan, tiers.Plan.of(policies, table))
         self._wanted = Hours(plan.hours)
@@ -265,20 +268,20 @@ class _Maker:
         good = judged.verdicts.good
         metadata = judged.metadata(good) if len(good) else None
         changes = None if metadata is None else may_change(judged.table, good, *metadata, self._wanted)
-        return _Shard(self._roller.rolled(judged), self.deriving.take(judged), changes)
+        return _Shard(self._roller.rolled(judged), self._deriving.take(judged), changes)
 
     def keep(self, made: Made, shards: Sequence[_Shard], granularities: Sequence[int]) -> None:
         """Keep what the shards of a pass gave."""
         for seconds in granularities:
             made.add(seconds, [shard.rows[seconds] for shard in shards if seconds in shard.rows])
         for shard in shards:
-            self.deriving.add(shard.taken)
+            self._deriving.add(shard.taken)
             if shard.changes is not None:
                 self._changes.append(shard.changes)
 
-    def derive(self, made: Made) -> None:
-        """Make the rows of derived meters, after all passes."""
-        for judged in self.deriving.finish():
+    def derive(self, made: Made, changes: pa.Table) -> None:
+        """Make the rows of derived meters, after all passes, by the changes of metadata."""
+        for judged in self._deriving.finish(changes):
             roller = _Roller(self._plan, tiers.Plan.of(self._policies, judged.table))
             for seconds, rows in roller.rolled(judged).items():
                 made.add(seconds, [rows])
@@ -369,14 +372,28 @@ def _sums(hourly: pa.Table, column: str) -> dict[datetime, int]:
     return dict(zip(found["bucket"].to_pylist(), found[f"{column}_sum"].to_pylist(), strict=True))
 
 
-def _next_hours(site: Site, hours: list[datetime], hourly: list[pa.Table]) -> list[datetime]:
-    """The later hours, outside of these, that start from a counter's point or a series' metadata that has changed."""
+def _next_hours(
+    site: Site, hours: list[datetime], hourly: list[pa.Table], deriving: Deriving, changes: pa.Table
+) -> list[datetime]:
+    """The later hours, outside of these, that depend on what has changed in these.
+
+    They start from the last point or metadata of a series, or have derived points that read metadata of their resource.
+    """
+    files = site.lake.matching("rollups", partitions={"granularity_s": [3600]}, at_least={"event_day": hours[0].date()})
+    if not files.num_rows or _none_later(files, hours):
+        return []
+    redescribed = deriving.hours_described_otherwise(changes)
+    return sorted({*redescribed, *_starting_otherwise(site, hours, hourly, deriving)})
+
+
+def _starting_otherwise(site: Site, hours: list[datetime], hourly: list[pa.Table], deriving: Deriving) -> set[datetime]:
+    """The later hours that start from a point that has changed, of a counter or for a rate, or from other metadata."""
     carry_hours = site.settings.carry_hours
     spans = times.spans(hours)
     reach = reaching(spans, ahead=carry_hours)
     found = site.lake.matching("rollups", overlapping=("bucket", reach), partitions={"granularity_s": [3600]})
     if not found.num_rows or _none_later(found, hours):
-        return []
+        return set()
     with site.lake.connect() as duck:
         site.lake.view(duck, "rollups", [f"{site.lake.uri('rollups')}/{path}" for path in found["path"].to_pylist()])
         inside = span_table(duck, "wanted", spans).within("bucket")
@@ -388,16 +405,22 @@ def _next_hours(site: Site, hours: list[datetime], hourly: list[pa.Table]) -> li
             "CREATE TEMP VIEW described AS SELECT series_id, bucket FROM rollups "
             f"WHERE granularity_s = 3600 AND metadata_id IS NOT NULL AND NOT {inside}"
         )
+        duck.register("after", pa.concat_tables([SCHEMA.empty_table(), *hourly]))
+        lost = "SELECT DISTINCT series_id FROM before ANTI JOIN after USING (series_id)"
+        compared = deriving.compared([row[0] for row in duck.execute(lost).fetchall()])
+        of_which = "increase IS NOT NULL"
+        if len(compared):
+            duck.register("compared", pa.table({"series_id": compared}))
+            of_which = f"({of_which} OR last_at IS NOT NULL AND series_id IN (SELECT series_id FROM compared))"
         duck.execute(
             "CREATE TEMP VIEW later AS SELECT series_id, bucket FROM rollups "
-            f"WHERE granularity_s = 3600 AND increase IS NOT NULL AND NOT {inside}"
+            f"WHERE granularity_s = 3600 AND {of_which} AND NOT {inside}"
         )
-        duck.register("after", pa.concat_tables([SCHEMA.empty_table(), *hourly]))
         found = set[datetime]()
         for name in ("carry_changed", "metadata_changed"):
             query = Template(sql_files.read(f"lake/{name}.sql")).substitute(carry_hours=carry_hours)
             found |= {row[0] for row in duck.execute(query).fetchall()}
-        return sorted(found)
+        return found
 
 
 def _none_later(files: pa.Table, hours: list[datetime]) -> bool:
@@ -415,7 +438,7 @@ def _record(
     hours: list[datetime],
     received: pa.Table,
     changes: pa.Table,
-    policies: Policies,
+    declared: policy_changes.Declared,
     lease: Lease,
 ) -> None:
     """Note in the warehouse that these hours are rolled up. What they hold follows later: see `following.py`."""
@@ -429,7 +452,7 @@ def _record(
                 rolled_marks=bindparam("marks_seen"),
                 rolled_at=times.now(),
                 rolled_version=site.lake.version("rollups"),
-                policies=policy_changes.recorded(connection, policies),
+                policies=policy_changes.recorded(connection, declared),
                 good_points=bindparam("good"),
                 excluded_points=bindparam("bad"),
             ),

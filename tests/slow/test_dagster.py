@@ -171,6 +171,18 @@ def test_a_day_of_a_cloud_goes_through_every_asset(here: Site, instance: dg.Dags
     assert run(instance, "archive_day", partition_key=str(today))["archive"]["sealed_now"] == 0
 
 
+def test_rollups_say_what_each_derived_meter_is_made_of(
+    here: Site, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = "derived_meters:\n- {name: twice, kind: convert, from: [m], expression: volume or 2 * volume}\n"
+    (tmp_path / "derived.yaml").write_text(content)
+    monkeypatch.setattr("meterhouse.definitions.derived_meters.SHIPPED", tmp_path / "derived.yaml")
+    drop(here.settings.spool, "a.jsonl", [polling("b1", [polled(1.0, at(5), meter="m")])])
+    run(instance, "collect")
+    made = run(instance, "recompute", **of_sensor(at().date()))[f"rollups {at().date()}"]
+    assert made["derived_meters"].splitlines()[2:] == ["| `twice` | `convert` | `volume or 2 * volume of m` |"]
+
+
 def test_a_backfill_of_days_recomputes_them_although_nothing_new_came(here: Site, instance: dg.DagsterInstance) -> None:
     drop(here.settings.spool, "a.jsonl", [polling("b1", [polled(1.0, at(5)), polled(3.0, at(6)), polled(5.0, at(65))])])
     run(instance, "collect")
