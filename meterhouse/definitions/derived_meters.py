@@ -3,7 +3,9 @@
 A definition that cannot work is reported with file, line and reason; it never stops the others.
 """
 
+import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -124,6 +126,35 @@ class Derived:
             return unit if self.unit is None else self.unit
         return _filled(self.match_unit, self.unit, unit or "")
 
+    def may_make(self, meter: str) -> bool:
+        """Whether it may make a meter of this name, from some source."""
+        if "\\" not in self.name:
+            return self.name == meter
+        parts = self.name.split("\\")
+        return meter.startswith(parts[0]) and meter.endswith(parts[-1][1:])
+
+    @property
+    def meaning(self) -> dict[str, Any]:
+        """All that decides on points: an entry of the file that gives the same definition, whatever else it says."""
+        given: dict[str, Any] = {
+            "name": self.name,
+            "kind": self.kind,
+            "unit": self.unit,
+            "type": self.type,
+            "from": list(self.sources),
+            "match": self.match,
+            "match_unit": self.match_unit,
+            "source_unit": self.source_unit,
+            "scale": self.scale.text if isinstance(self.scale, Expression) else self.scale,
+            "expression": self.expression.text if self.expression else None,
+            "maximum": self.maximum,
+            "growth_only": self.growth_only,
+            "function": self.function,
+            "by": list(self.by),
+        }
+        has = KINDS[self.kind] | {"name", "kind", "unit"}
+        return {key: value for key, value in given.items() if key in has and value is not None}
+
     def made_of(self) -> str:
         """In words, what it is computed from."""
         meters = ", ".join(self.meters)
@@ -167,6 +198,20 @@ class DerivedMeters:
     definitions: tuple[Derived, ...]
     faults: tuple[DefinitionError, ...]
     path: str
+
+    @property
+    def meaning(self) -> list[dict[str, Any]]:
+        """All that decides on points, in an order that does not depend on the file; `meant` reads it."""
+        return sorted((each.meaning for each in self.definitions), key=lambda each: json.dumps(each, sort_keys=True))
+
+
+def meant(meaning: Iterable[dict[str, Any]]) -> tuple[Derived, ...]:
+    """The definitions that had this meaning, see `DerivedMeters.meaning`.
+
+    Raises:
+        DefinitionError: this release does not know such a definition.
+    """
+    return tuple(_derived(each, Path(FILE)) for each in meaning)
 
 
 def load(config_dir: Path | None) -> DerivedMeters:

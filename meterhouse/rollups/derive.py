@@ -21,7 +21,7 @@ from sqlalchemy import Connection, select
 
 from meterhouse import times
 from meterhouse.catalog import lock_catalog, mark_dirty
-from meterhouse.definitions import derived_meters
+from meterhouse.definitions.derived_meters import Derived
 from meterhouse.definitions.quality_rules import Rules
 from meterhouse.rollups import described, redescribed
 from meterhouse.rollups.deriving import DIMENSIONS, Derivation, Judged, Received, Source, Taken, values_of
@@ -37,8 +37,7 @@ from meterhouse.stores.lake_files import by_partition
 from meterhouse.stores.lake_replace import Part, replace
 from meterhouse.stores.lake_tables import COMPUTED, QUARANTINE, TIME, columns_of_files
 from meterhouse.stores.leases import Lease
-from meterhouse.stores.warehouse_tables import derived_meters as derived_meters_table
-from meterhouse.stores.warehouse_tables import received_meters, resource_metadata, series
+from meterhouse.stores.warehouse_tables import derived_meters, received_meters, resource_metadata, series
 
 TABLE = "derived"
 
@@ -76,6 +75,7 @@ class Deriving:
     Attributes:
         site: the site.
         judging: the judgement of the received points.
+        definitions: of the derived meters.
         hours: the hours to roll up.
         counted: these, and others whose points count in the roll-ups of their days.
         read: these, and others whose points are only compared with.
@@ -86,10 +86,11 @@ class Deriving:
 
     site: Site
     judging: Judging
+    definitions: Sequence[Derived]
     hours: Sequence[datetime]
     counted: Sequence[datetime]
     read: Sequence[datetime]
-    parts: dict[tuple[date], Part] = field(default_factory=dict)
+    parts: dict[tuple[date], Part] = field(init=False)
     flagged: list[pa.Table] = field(default_factory=list)
     new_received: Received = field(default_factory=set)
 
@@ -106,7 +107,6 @@ class Deriving:
         days = {hour.date() for hour in self.counted}
         numbers = np.array(sorted((day - times.EPOCH.date()).days for day in days), np.int64)
         self._named: pa.Table | None = None
-        self.definitions = derived_meters.load(site.settings.config_dir).definitions
 
         def carried(table: SeriesTable, wanted: Flags, received: bool) -> Carried:
             hours = read if received else counted  # nothing is derived in the others
@@ -304,7 +304,7 @@ class Deriving:
                 "computed_at": pa.array([times.now()] * len(made_by), TIME),
             }
         )
-        upsert(connection, derived_meters_table, rows, [f"{name} = excluded.{name}" for name in rows.column_names[1:]])
+        upsert(connection, derived_meters, rows, [f"{name} = excluded.{name}" for name in rows.column_names[1:]])
 
     def compared(self, lost: Sequence[int]) -> Ints:
         """The ids of gauges and deltas whose last point is compared with the next one, by a rate or delta.

@@ -407,7 +407,7 @@ class Derivation:
         """Which definitions take which series of a table."""
         names = table.meter_names
         taking = [[each for each in self.definitions if each.takes(name)] for name in names]
-        named = [received and any(_may_be(each, name) for each in self.definitions) for name in names]
+        named = [received and any(each.may_make(name) for each in self.definitions) for name in names]
         wanted = np.array([bool(taking[n]) or named[n] for n in range(len(names))], np.bool_)
         places = np.flatnonzero(wanted[table.meters]) if len(table) else np.zeros(0, np.int64)
         if not len(places):
@@ -461,7 +461,7 @@ class Derivation:
         if not compared.any():
             return None, None, NOTHING_CARRIED
         self.compared.append(table.ids[compared])
-        of_day = np.array([any(_may_be(each, name) for each in self.definitions) for name in table.meter_names])
+        of_day = np.array([any(each.may_make(name) for each in self.definitions) for name in table.meter_names])
         return compared, of_day[table.meters], self._carried(table, compared, received)
 
     def _taken(self, applied: _Applied, source: Source) -> Taken:
@@ -976,14 +976,6 @@ def _mixed(values: Ints) -> Ints:
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return (z ^ (z >> np.uint64(31))).view(np.int64)
-
-
-def _may_be(definition: Derived, meter: str) -> bool:
-    """Whether a definition may make a meter of this name."""
-    if "\\" not in definition.name:
-        return definition.name == meter
-    parts = definition.name.split("\\")
-    return meter.startswith(parts[0]) and meter.endswith(parts[-1][1:])
 
 
 def _in_order(definitions: Sequence[Derived]) -> list[Derived]:

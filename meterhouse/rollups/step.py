@@ -130,25 +130,35 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
             done.hours += [hour for hour in hours if hour not in rolled]
             rolled.update(hours)
 
-        def roll_meanwhile(left: set[datetime]) -> None:
+        def roll_meanwhile(first: Snapshot, left: set[datetime]) -> Snapshot:
+            """Roll up what does not wait for the hours that are left; return the snapshot that the rest is made of.
+
+            Days are made of all their points. If the rest were made of the first snapshot, it would take from a day
+            the points that came meanwhile to its other hours.
+            """
             latest = snapshot_to_compute(site)
             waiting = [hour for hour, state in latest.hours.items() if state.unrolled]
-            due = {*present_hours(waiting), *(hour for hour in waiting if hour not in left)}
+            came = {h for h in left.intersection(waiting) - again if latest.hours[h].marks > first.hours[h].marks}
+            due = {*present_hours(waiting), *came, *(hour for hour in waiting if hour not in left)}
             for some in group_hours(site, latest.version, due):
                 roll(latest, some)
+            left.intersection_update(waiting)
+            left.difference_update(due)
+            return latest
 
         @retried
         def roll_all() -> None:
             while True:
-                seen, hours = dirty()
+                first, hours = dirty()
                 hours = [hour for hour in hours if hour not in rolled or hour in again]
                 if not hours:
                     break
-                left = set(hours)
-                for number, group in enumerate(group_hours(site, seen.version, hours)):
+                left, seen = set(hours), first
+                for number, group in enumerate(group_hours(site, first.version, hours)):
                     if number:
-                        roll_meanwhile(left)
-                    roll(seen, group)
+                        seen = roll_meanwhile(first, left)
+                    if some := [hour for hour in group if hour in left]:
+                        roll(seen, some)
                     left.difference_update(group)
                     progress(len(rolled), max(len(rolled), len(hours)))
 
@@ -197,14 +207,16 @@ class _Plan:
 
 def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledUp, leases: _Leases) -> list[datetime]:
     """Judge these hours and roll them up; return the other hours that became dirty."""
-    plan, policies = _Plan.of(site, seen, hours), site.policies
+    plan, declared = _Plan.of(site, seen, hours), policy_changes.Declared.of(site)
+    policies = declared.policies
     granularities = _granularities(site, policies, plan.hours)
     with worker_threads() as threads:
         made = Made.of(site.lake, threads, plan.hours, granularities)
         for day in plan.folded():
             made.leave_open(day)
         judging = Judging(site, seen.version, plan.hours, [*plan.read, *plan.context], threads)
-        deriving = Deriving(site, judging, plan.hours, plan.read, [*plan.read, *plan.context])
+        definitions = declared.derived.definitions
+        deriving = Deriving(site, judging, definitions, plan.hours, plan.read, [*plan.read, *plan.context])
         maker = _Maker(plan, policies, judging.table, deriving)
         try:
             for shards in judging.passes(maker.make):
@@ -230,7 +242,7 @@ def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledU
             raise
     deriving.store(leases.rollups)
     replace(site.lake, "rollups", "bucket", made.parts, leases.rollups)
-    _record(site, seen, plan.hours, received, changes, policies, leases.rollups)
+    _record(site, seen, plan.hours, received, changes, declared, leases.rollups)
     done.judged.add(plan.hours, judging.points_by_hour(), flagged)
     done.add(plan.hours, received, made.rows)
     return next_hours
@@ -433,7 +445,7 @@ def _record(
     hours: list[datetime],
     received: pa.Table,
     changes: pa.Table,
-    policies: Policies,
+    declared: policy_changes.Declared,
     lease: Lease,
 ) -> None:
     """Note in the warehouse that these hours are rolled up. What they hold follows later: see `following.py`."""
@@ -447,7 +459,7 @@ def _record(
                 rolled_marks=bindparam("marks_seen"),
                 rolled_at=times.now(),
                 rolled_version=site.lake.version("rollups"),
-                policies=policy_changes.recorded(connection, policies),
+                policies=policy_changes.recorded(connection, declared),
                 good_points=bindparam("good"),
                 excluded_points=bindparam("bad"),
             ),

@@ -1,5 +1,6 @@
 """Derived meters and resource history in the roll-up step: the same, in whatever order points come."""
 
+import os
 import random
 from collections.abc import Sequence
 from datetime import timedelta
@@ -194,6 +195,47 @@ def test_points_of_a_meter_that_is_of_no_rate_make_no_other_hour_dirty(deriving:
     roll_up(deriving)
     land_points(deriving, [point(1.0, at(59))])
     assert roll_up(deriving).hours == [at(0)]
+
+
+def redefine(folder: Path, more: str) -> None:
+    """Write the file anew, with another time of change."""
+    path = configured(folder, more) / "derived_meters.yaml"
+    changed = path.stat().st_mtime_ns // 10**9 + len(more)
+    os.utime(path, (changed, changed))
+
+
+def test_a_change_of_a_definition_recomputes_the_hours_of_its_sources_and_no_others(
+    open_site: OpenSite, tmp_path: Path
+) -> None:
+    site = open_site(config_dir=configured(tmp_path / "c"))
+    land_points(site, [*(point(minute, at(minute)) for minute in (0, 70)), *(cpu(minute, 0) for minute in (150, 151))])
+    roll_up(site)
+    assert {row[0] for row in derived(site)} == {"cpu_util"}
+    redefine(tmp_path / "c", "  - {name: double, kind: convert, from: [m], scale: 2}\n")
+    assert set(roll_up(site).hours) == {at(0), at(60)}
+    assert [row[4] for row in derived(site) if row[0] == "double"] == [0.0, 140.0]
+    redefine(tmp_path / "c", "  - {name: double, kind: convert, from: [m], scale: 2, description: both}\n# Note\n")
+    assert roll_up(site).hours == []
+    redefine(tmp_path / "c", "  - {name: double, kind: convert, from: [m], scale: 3, description: thrice}\n")
+    assert set(roll_up(site).hours) == {at(0), at(60)}
+    assert [row[4] for row in derived(site) if row[0] == "double"] == [0.0, 210.0]
+    redefine(tmp_path / "c", "  - {name: double, kind: convert}\n")  # cannot work
+    assert roll_up(site).hours == []
+    redefine(tmp_path / "c", "")
+    assert set(roll_up(site).hours) == {at(0), at(60)}
+    assert {row[0] for row in derived(site)} == {"cpu_util"}
+    query = "SELECT count(DISTINCT series_id) AS series FROM rollups"
+    assert sql_on_lake(site, query).to_pylist() == [{"series": 3}]
+    assert roll_up(site).hours == []
+
+
+def test_a_new_definition_looks_for_samples_of_its_name_in_the_past(open_site: OpenSite, tmp_path: Path) -> None:
+    site = open_site(config_dir=configured(tmp_path / "c"))
+    land_points(site, [point(1.0, at(0), meter="double"), point(1.0, at(120)), point(1.0, at(120), resource="r2")])
+    roll_up(site)
+    redefine(tmp_path / "c", "  - {name: double, kind: convert, from: [m], scale: 2}\n")
+    roll_up(site)
+    assert [row[2] for row in derived(site)] == ["r2"]
 
 
 def test_rates_over_hours_and_cores_of_the_time_are_those_of_a_walk_in_any_order_of_arrival(
