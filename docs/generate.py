@@ -593,7 +593,8 @@ _PURPOSES = {
     "resource_metadata": "Snapshots of the metadata of resources.",
     "quality_daily": "How many points of an event hour broke each rule.",
     "rollup_1h": "Hourly roll-ups: a view. Its rows are in the order of bucket and series.",
-    "rollup_1d": "Daily roll-ups: a view. Its rows are in the order of bucket and series, with an index of series.",
+    "rollup_1d": "Daily roll-ups: a view. Its rows are in the order of bucket and series, with an index of series. A "
+    "day of more than 2 million points has no percentiles until it is over.",
     "alarms": "The alarms and their states.",
     "alarm_history": "The history of alarms: creation, rule change, state transition, deletion.",
     "deliveries": "The outbox: notifications of alarms, and the state of each.",
