@@ -16,6 +16,8 @@ def connect(memory_limit: str | None = None, spill: str | None = None) -> Connec
     connection = duckdb.connect(":memory:")
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET preserve_insertion_order = false")
+    # DuckDB takes a process that multiprocessing has spawned for a person's session, and draws bars on its stdout.
+    connection.execute("SET enable_progress_bar = false")
     if memory_limit:
         connection.execute(f"SET memory_limit = '{memory_limit}'")
     if spill:
