@@ -69,8 +69,7 @@ def series_of(rows: pa.Table) -> tuple[Integers, Integers, pa.Array]:
     """The code of each row's series; by code, the series' id and the meter that its first row names."""
     encoded = rows["series_id"].combine_chunks().fill_null(_LAST).dictionary_encode()
     codes = encoded.indices.to_numpy().astype(np.int64)
-    first = np.empty(len(encoded.dictionary), np.int64)
-    first[codes[::-1]] = np.arange(len(codes))[::-1]
+    first = np.flatnonzero(np.diff(np.maximum.accumulate(codes), prepend=-1))  # codes are in order of appearance
     meters = rows["meter"].combine_chunks().take(pa.array(first))
     return codes, encoded.dictionary.to_numpy(), meters
 
@@ -87,7 +86,8 @@ def ranks(texts: pa.Array) -> Integers:
 
 def integers(column: pa.ChunkedArray) -> Integers:
     """A column of integers or times as 64-bit integers; null is the largest."""
-    values: Integers = pc.fill_null(column.cast(pa.int64()), _LAST).to_numpy()
+    numbers = column.cast(pa.int64())
+    values: Integers = (pc.fill_null(numbers, _LAST) if column.null_count else numbers).to_numpy()
     return values
 
 
