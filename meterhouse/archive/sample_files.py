@@ -12,28 +12,24 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import unquote
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import xxhash
 
 from meterhouse import equal_points
+from meterhouse.archive.sample_reading import BY_SERIES, SCHEMA, TABLE, TEXTS, opened, parquet, read, row_group, whole
 from meterhouse.errors import MeterhouseError
 from meterhouse.stores import lake_cuts
 from meterhouse.stores.lake_files import DataFile
 from meterhouse.stores.lake_order import Integers, Places, integers, ranks, series_of
 from meterhouse.stores.lake_statistics import Statistics
-from meterhouse.stores.lake_tables import columns_of_files
 from meterhouse.stores.parquet_groups import GroupWriter, Runs, smallest
 
 if TYPE_CHECKING:
     from meterhouse.stores.lake import Lake
-
-TABLE: Final = "samples"
 
 MAX_IN_GROUP: Final = 1 << 19
 """Maximum number of rows of a row group. A group has its own dictionaries: many small ones would take room."""
@@ -41,8 +37,6 @@ MAX_IN_GROUP: Final = 1 << 19
 FEW: Final = 1 << 12
 """A meter with fewer rows shares a row group with its neighbours: a group costs some 2 kB."""
 
-_SCHEMA: Final = columns_of_files(TABLE)
-_TEXTS: Final = [column.name for column in _SCHEMA if pa.types.is_string(column.type)]
 _OTHERWISE: Final = {
     "volume": "BYTE_STREAM_SPLIT",
     "timestamp": "DELTA_BINARY_PACKED",
@@ -50,10 +44,7 @@ _OTHERWISE: Final = {
 }
 """By column: its encoding where a dictionary would be larger; PLAIN for others. Time steps by even distances."""
 
-_BY_SERIES: Final = {*_TEXTS, "series_id", "metadata_id", "sample_id"}
-"""Columns that are likely to have one value for each series."""
-
-_BOUNDED: Final = {*_SCHEMA.names} - {*_TEXTS} | {"meter"}
+_BOUNDED: Final = {*SCHEMA.names} - {*TEXTS} | {"meter"}
 """Columns whose bounds in a row group let readers skip it."""
 
 
@@ -88,7 +79,7 @@ def rewrite(lake: "Lake", hour: str, paths: list[str], name: str) -> Written:
     Raises:
         MeterhouseError: a file cannot be read or written, or what was written is not what is read back.
     """
-    rows = _read(lake, paths)
+    rows = read(lake, paths)
     files: list[DataFile] = []
     count = 0
     try:
@@ -101,87 +92,6 @@ def rewrite(lake: "Lake", hour: str, paths: list[str], name: str) -> Written:
             lake.discard(TABLE, files)
         raise
     return Written(files, count, len(rows) - count)
-
-
-def _read(lake: "Lake", paths: list[str]) -> pa.Table:
-    """The rows of files, with texts as dictionaries that all share."""
-    pieces = []
-    for path in paths:
-        try:
-            with _opened(lake, path) as handle:
-                pieces.append(_columns(_parquet(handle)))
-        except (OSError, pa.ArrowException) as error:
-            raise lake.file_fault(TABLE, path, error) from error
-    rows = pa.concat_tables(pieces)
-    return pa.table({name: whole(rows[name]) for name in _SCHEMA.names})
-
-
-def _parquet(handle: Any) -> pq.ParquetFile:
-    """An opened file, whose texts are read as dictionaries if Arrow can: it cannot read other writers' encodings so."""
-    known = pq.ParquetFile(handle)
-    if not known.metadata.created_by.startswith("parquet-cpp"):
-        return known
-    return pq.ParquetFile(handle, metadata=known.metadata, read_dictionary=_TEXTS)
-
-
-def _columns(file: pq.ParquetFile, group: int | None = None) -> pa.Table:
-    """All columns of a file or of a row group; those that it lacks are null."""
-    schema = file.schema_arrow
-    known = _constant(file) if group is None else {}
-    there = [name for name in _SCHEMA.names if name in schema.names and name not in known]
-    rows = (
-        file.read(there, use_threads=False) if group is None else file.read_row_group(group, there, use_threads=False)
-    )
-    columns = {}
-    for column in _SCHEMA:
-        kind = pa.dictionary(pa.int32(), column.type) if column.name in _TEXTS else column.type
-        if column.name not in schema.names:
-            columns[column.name] = pa.nulls(len(rows), kind)
-        elif column.name in known:
-            columns[column.name] = _repeated(known[column.name], len(rows), kind)
-        else:
-            found = rows[column.name]
-            columns[column.name] = found if found.type == kind else found.cast(kind)
-    return pa.table(columns)
-
-
-def _constant(file: pq.ParquetFile) -> dict[str, Any]:
-    """Columns that have one value, or only nulls, by their bounds: they need not be read."""
-    metadata = file.metadata
-    found: dict[str, Any] = {}
-    if not metadata.created_by.startswith("parquet-cpp"):  # other writers shorten bounds
-        return found
-    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-    for place, name in enumerate(metadata.schema.names):
-        if name not in _BY_SERIES:
-            continue
-        values = set[Any]()
-        for group in groups:
-            bounds = _bounds_of(group.column(place))
-            values |= bounds
-            if not bounds or len(values) > 1:
-                break
-        else:
-            found |= dict.fromkeys([name], *values)
-    return found
-
-
-def _bounds_of(chunk: pq.ColumnChunkMetaData) -> set[Any]:
-    """The lowest and the highest value of a chunk, or None if all are null; nothing if there is more to know."""
-    known = chunk.statistics
-    if known is None or not known.has_null_count:
-        return set()
-    if known.null_count == chunk.num_values:
-        return {None}
-    return {known.min, known.max} if known.has_min_max and not known.null_count else set()
-
-
-def _repeated(value: Any, rows: int, kind: pa.DataType) -> pa.Array:
-    if value is None:
-        return pa.nulls(rows, kind)
-    if not pa.types.is_dictionary(kind):
-        return pa.repeat(pa.scalar(value, kind), rows)
-    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([value], kind.value_type))
 
 
 def _parts(hour: str, rows: pa.Table) -> Iterator[pa.Table]:
@@ -331,16 +241,16 @@ class _Draft:
 
 
 def _write_groups(handle: Any, groups: Iterator[_Group]) -> _Draft:
-    writer, known = GroupWriter(handle, _SCHEMA), Statistics()
+    writer, known = GroupWriter(handle, SCHEMA), Statistics()
     prints = []
     for group in groups:
         chunks = smallest(group, _OTHERWISE, _BOUNDED)
         rows = pa.table(
             {name: column.array() if isinstance(column, Runs) else column for name, column in group.items()}
         )
-        writer.add([chunks[name] for name in _SCHEMA.names], len(rows))
+        writer.add([chunks[name] for name in SCHEMA.names], len(rows))
         known.add(rows)
-        prints.append([fingerprint(whole(rows[name]), chunks[name].has_dictionary) for name in _SCHEMA.names])
+        prints.append([fingerprint(whole(rows[name]), chunks[name].has_dictionary) for name in SCHEMA.names])
     return _Draft(writer.close(), known.text(), prints)
 
 
@@ -348,7 +258,7 @@ def _groups(rows: pa.Table, turn: _Turn) -> Iterator[_Group]:
     """The row groups of a file, with texts as compact dictionaries and ids of samples only where they are needed."""
     without = pc.if_else(pa.array(is_delta(rows["type"])), rows["sample_id"], None)
     rows = rows.set_column(rows.column_names.index("sample_id"), "sample_id", without)
-    columns = {name: _column(rows[name], turn, by_series=name in _BY_SERIES) for name in _SCHEMA.names}
+    columns = {name: _column(rows[name], turn, by_series=name in BY_SERIES) for name in SCHEMA.names}
     for start, end in _bounds(columns["meter"].codes(turn)):
         yield {name: column.part(turn, start, end) for name, column in columns.items()}
 
@@ -477,15 +387,14 @@ def _compare(lake: "Lake", path: str, prints: list[list[int]]) -> None:
         MeterhouseError: it is not what was written.
     """
     target = f"{lake.uri(TABLE)}/{path}"
-    with _opened(lake, path) as handle:
-        file = _parquet(handle)
+    with opened(lake, path) as handle:
+        file = parquet(handle)
         found = file.num_row_groups == len(prints)
         for number, expected in enumerate(prints if found else []):
-            rows = _columns(file, number)
-            chunks = file.metadata.row_group(number)
+            columns, chunks = row_group(file, number), file.metadata.row_group(number)
             if [
-                fingerprint(whole(rows[name]), chunks.column(place).has_dictionary_page)
-                for place, name in enumerate(_SCHEMA.names)
+                fingerprint(columns[name], chunks.column(place).has_dictionary_page)
+                for place, name in enumerate(SCHEMA.names)
             ] != expected:
                 found = False
                 break
@@ -495,22 +404,3 @@ def _compare(lake: "Lake", path: str, prints: list[list[int]]) -> None:
             where=target,
             hint="Check the disk or object store, and compact the hour again",
         )
-
-
-def _opened(lake: "Lake", path: str) -> Any:
-    """A data file, opened so that reading needs no Python."""
-    target = f"{lake.uri(TABLE)}/{unquote(path)}"
-    return lake.filesystem.open(target) if lake.object_store is not None else pa.OSFile(target)
-
-
-def whole(column: pa.ChunkedArray) -> pa.Array:
-    """A column in one piece, without a copy if it is in one already."""
-    if column.num_chunks == 1:
-        return column.chunk(0)
-    if not pa.types.is_dictionary(column.type):
-        return column.combine_chunks()
-    first, *others = [chunk.dictionary for chunk in column.chunks] or [pa.array([], column.type.value_type)]
-    if all(other.equals(first) for other in others):  # as the same series in each file have them
-        codes = pa.chunked_array([chunk.indices for chunk in column.chunks], column.type.index_type)
-        return pa.DictionaryArray.from_arrays(codes.combine_chunks(), first)
-    return column.unify_dictionaries().combine_chunks()

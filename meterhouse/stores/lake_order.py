@@ -65,11 +65,13 @@ def _places(rows: pa.Table) -> Integers:
     return by_row
 
 
-def series_of(rows: pa.Table) -> tuple[Integers, Integers, pa.Array]:
+def series_of(rows: pa.Table) -> tuple[npt.NDArray[np.int32], Integers, pa.Array]:
     """The code of each row's series; by code, the series' id and the meter that its first row names."""
     encoded = rows["series_id"].combine_chunks().fill_null(_LAST).dictionary_encode()
-    codes = encoded.indices.to_numpy().astype(np.int64)
-    first = np.flatnonzero(np.diff(np.maximum.accumulate(codes), prepend=-1))  # codes are in order of appearance
+    codes = encoded.indices.to_numpy()
+    highest = np.maximum.accumulate(codes)  # codes are in order of appearance
+    first = np.flatnonzero(highest[1:] != highest[:-1]) + 1
+    first = np.concatenate([[0], first]) if len(codes) else first
     meters = rows["meter"].combine_chunks().take(pa.array(first))
     return codes, encoded.dictionary.to_numpy(), meters
 
