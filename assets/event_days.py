@@ -109,7 +109,8 @@ def _of_run(site: Site, asset: dg.AssetKey, done: Mapping[str, Any]) -> dict[str
         by_rule = plots.table(["rule", "points"], sorted(done["flagged"].items()))
         return {**metadata, "flagged_of_run": dg.MetadataValue.md(by_rule), **figures.of_table(site, "quarantine")}
     lag = figures.lag_seconds(site, "rollups", "last_at")
-    return {**metadata, **figures.of_table(site, "rollups"), "lag_seconds": lag}
+    derived = {"derived_meters": dg.MetadataValue.md(figures.of_derived_meters(site))}
+    return {**metadata, **figures.of_table(site, "rollups"), "lag_seconds": lag, **derived}
 
 
 def _of_day(site: Site, asset: dg.AssetKey, day: str, done: Mapping[str, int]) -> dict[str, Any]:

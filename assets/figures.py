@@ -4,10 +4,13 @@ from typing import Any
 
 import dagster as dg
 import pyarrow.compute as pc
+from sqlalchemy import select
 
 from meterhouse import plots, times
 from meterhouse.collection.lag import Lag
+from meterhouse.definitions import derived_meters
 from meterhouse.site import Site
+from meterhouse.stores.warehouse_tables import derived_meters as made_of
 
 
 def of_table(site: Site, name: str) -> dict[str, int]:
@@ -26,6 +29,20 @@ def lag_seconds(site: Site, name: str, column: str) -> int:
         return 0
     newest = [value for value in actions[f"max.{column}"].to_pylist() if value is not None and value <= times.now()]
     return round((times.now() - max(newest)).total_seconds()) if newest else 0
+
+
+def of_derived_meters(site: Site) -> str:
+    """Markdown of what the derived meters of the site's file are made of, by the last points of each."""
+    definitions = derived_meters.load(site.settings.config_dir).definitions
+    query = select(made_of.c.meter, made_of.c.kind, made_of.c.made_of).order_by(made_of.c.meter)
+    with site.warehouse.read() as connection:
+        found = connection.execute(query).all()
+    rows = [
+        [f"`{text}`".replace("|", "\\|") for text in row]
+        for row in found
+        if any(each.may_make(row.meter) for each in definitions)
+    ]
+    return plots.table(["meter", "kind", "made of"], rows)
 
 
 def of_lag(found: Lag) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+import _processes
 import amqp
 from kombu.connection import Connection
 
@@ -123,11 +124,11 @@ class Spent:
 def measured(step: Callable[[], Made], url: str) -> tuple[Made, Spent]:
     """What a step gives, and what it takes."""
     pid = _process(url)
-    before = pid and _processor_seconds(pid)
+    before = pid and _processes.seconds(pid)
     wall, own = time.perf_counter(), sum(os.times()[:4])
     made = step()
     wall, own = time.perf_counter() - wall, sum(os.times()[:4]) - own
-    return made, Spent(wall, own, _processor_seconds(pid) - before if pid and before is not None else None)
+    return made, Spent(wall, own, _processes.seconds(pid) - before if pid and before is not None else None)
 
 
 def _process(url: str) -> int | None:
@@ -145,9 +146,3 @@ def _process(url: str) -> int | None:
                     if files & listening:
                         return int(command.parent.name)
     return None
-
-
-def _processor_seconds(pid: int) -> float:
-    """The seconds that a process has had of the processor."""
-    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")

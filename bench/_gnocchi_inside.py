@@ -12,7 +12,6 @@ metricd's processes; PostgreSQL's do not count); and the `bytes` of the aggregat
 """
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ import uuid
 from pathlib import Path
 
 import numpy
+from _processes import family, seconds
 from gnocchi import archive_policy, incoming, indexer, service, storage
 
 CONFIGURATION = """
@@ -48,24 +48,6 @@ def pending(inc):
     return inc.measures_report(details=False)["summary"]["measures"]
 
 
-def processes(parent):
-    """A process and all its descendants."""
-    found = [parent]
-    for task in found:
-        for line in Path(f"/proc/{task}/task").glob("*/children"):
-            found += [int(each) for each in line.read_text().split()]
-    return found
-
-
-def cpu(parent):
-    """CPU seconds of a process and its descendants so far."""
-    ticks = 0
-    for process in processes(parent):
-        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
 def size(folder):
     """The bytes of the files below a folder."""
     return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
@@ -81,7 +63,7 @@ def drained(inc, metricd, wanted):
             raise SystemExit(f"gnocchi-metricd has not aggregated everything within {PATIENCE} s")
         time.sleep(0.05)
     # A sack's batches are deleted after the aggregates are stored, so this is the end of the work.
-    return time.perf_counter(), cpu(metricd.pid)
+    return time.perf_counter(), seconds(*family(metricd.pid))
 
 
 def post(inc, metrics, volumes, moments):
@@ -118,7 +100,7 @@ def main(job):
     try:
         began = drained(inc, metricd, len(metrics) - 1)
         report("day", volumes[:, :-1].size, posted, began, drained(inc, metricd, 0), folder)
-        began = time.perf_counter(), cpu(metricd.pid)
+        began = time.perf_counter(), seconds(*family(metricd.pid))
         posted = post(inc, metrics, volumes[:, -1:], moments[-1:])
         report("live", len(metrics), posted, began, drained(inc, metricd, 0), folder)
     finally:
@@ -128,9 +110,9 @@ def main(job):
 
 def report(what, points, posted, began, ended, folder):
     """Print one line of the result."""
-    seconds, used = (last - first for first, last in zip(began, ended, strict=True))
+    took, used = (last - first for first, last in zip(began, ended, strict=True))
     stored = size(folder / "storage")
-    line = {"what": what, "points": points, "posted": posted, "seconds": seconds, "cpu": used, "bytes": stored}
+    line = {"what": what, "points": points, "posted": posted, "seconds": took, "cpu": used, "bytes": stored}
     print(json.dumps(line), flush=True)
 
 

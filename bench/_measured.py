@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from meterhouse.pandas_free import keep_pandas_out
+
 
 @dataclass
 class Clock:
@@ -66,6 +68,7 @@ def measured(function: Callable[..., Any], *given: Any) -> Cost:
 
 
 def _run(sender: Any, function: Callable[..., Any], given: tuple[Any, ...]) -> None:
+    keep_pandas_out()  # as commands do
     clock = Clock()
     answer = function(clock, *given)
     sender.send((clock.wall, clock.cpu, _peak_mb(), answer))

@@ -583,8 +583,8 @@ _PURPOSES = {
     "rollups": "Roll-ups of good points to 1 hour, 1 day, and what the archive policy asks for.",
     "quarantine": "Points that break a quality rule, with the names of the rules.",
     "derived": "Points of derived meters, computed with the roll-ups of their hour.",
-    "metadata_changes": "From when a series had which metadata. The view `resource_history` shows it by resource: "
-    "source, resource_id, valid_from, valid_to, project_id, user_id, metadata_id.",
+    "metadata_changes": "From when a series had which metadata. The view `resource_history` shows it by resource.",
+    "resource_history": "The project, user and metadata of the resources by time: a view.",
     "derived_meters": "What the derived meters are made of.",
     "received_meters": "Samples that were received under the name of a derived meter.",
     "dead_letters": "Messages and rows that could not be read, and samples with a wrong signature, with the reason.",
@@ -593,7 +593,8 @@ _PURPOSES = {
     "resource_metadata": "Snapshots of the metadata of resources.",
     "quality_daily": "How many points of an event hour broke each rule.",
     "rollup_1h": "Hourly roll-ups: a view. Its rows are in the order of bucket and series.",
-    "rollup_1d": "Daily roll-ups: a view. Its rows are in the order of bucket and series, with an index of series.",
+    "rollup_1d": "Daily roll-ups: a view. Its rows are in the order of bucket and series, with an index of series. A "
+    "day of more than 2 million points has no percentiles until it is over.",
     "alarms": "The alarms and their states.",
     "alarm_history": "The history of alarms: creation, rule change, state transition, deletion.",
     "deliveries": "The outbox: notifications of alarms, and the state of each.",
@@ -619,6 +620,8 @@ _MEANINGS = {
     "max": "highest volume",
     "first_at": "time of the first point",
     "last_at": "time of the last point",
+    "valid_from": "when it began, by a good point",
+    "valid_to": "when the next one began; null if there is none",
     "first_sample_at": "time of the first good sample; null until it is rolled up",
     "last_sample_at": "time of the newest good sample; null until it is rolled up",
     "marked_at": "when it last became dirty",
@@ -654,10 +657,10 @@ _MEANINGS = {
     "p99": "99th percentile",
     "excluded": "points that critical rules exclude",
     "cadence_s": "median step from a good point to the next, in seconds",
-    "policies": "the archive policies by which it was last rolled up: a fingerprint of `policy_meanings`; "
-    "null: by an earlier release",
+    "policies": "the archive policies and derived meters by which it was last rolled up: a fingerprint of "
+    "`policy_meanings`; null: by an earlier release",
     "fingerprint": "hash of the meaning",
-    "meaning": "JSON: rules and what each policy makes",
+    "meaning": "JSON: rules and what each policy makes, and the definitions of derived meters",
     "reason_names": "names of the rules that it breaks",
     "letter_id": "64-bit hash of queue and body",
     "queue": "where it came from: a queue, or file and line with `spool:` or `load:` before",

@@ -1,5 +1,7 @@
 """Looks up in Dagster's instance whether a job is already running."""
 
+from collections.abc import Mapping
+
 import dagster as dg
 
 ACTIVE = [
@@ -21,6 +23,6 @@ def running_steps(context: dg.SensorEvaluationContext, job: str) -> list[str]:
     return [run.tags.get(STEP, "") for run in runs]
 
 
-def is_running(context: dg.SensorEvaluationContext, job: str) -> bool:
-    """Whether a run of the job is queued or running."""
-    return context.instance.get_runs_count(dg.RunsFilter(job_name=job, statuses=ACTIVE)) > 0
+def is_running(context: dg.SensorEvaluationContext, job: str, tags: Mapping[str, str] | None = None) -> bool:
+    """Whether a run of the job, with these tags, is queued or running."""
+    return context.instance.get_runs_count(dg.RunsFilter(job_name=job, tags=tags, statuses=ACTIVE)) > 0

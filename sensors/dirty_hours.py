@@ -24,7 +24,7 @@ def dirty_hours_sensor(context: dg.SensorEvaluationContext, site: SiteResource) 
     dirty = snapshot(here).hours
     if not dirty and not outdated(here):
         return dg.SkipReason("no event hour is dirty")
-    if is_running(context, recompute.name):
+    if is_running(context, recompute.name, {DIRTY: "true"}):
         return dg.SkipReason("a run of recompute is already running")
     with here.warehouse.read() as connection:
         working = leases.holder(connection, "rollups", "sample_quality")

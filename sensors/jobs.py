@@ -10,6 +10,12 @@ AGAIN_SOON = {"dagster/max_retries": "0"}
 """Run tags of a job that a sensor or a schedule starts again within a minute, so that Dagster does not retry a run
 whose process has died."""
 
+FIRST = {"dagster/priority": "1"}
+"""Run tags of the jobs that process new and late points: they are the next to start, however many runs wait."""
+
+BACKGROUND = {"meterhouse/background": "true"}
+"""Run tags of the jobs that may wait: dagster.yaml lets one of them run at a time, so that they leave room."""
+
 
 def _one_at_a_time(step: str) -> dict[str, str]:
     """Run tags with which dagster.yaml lets one run of a step start, and others wait in the queue."""
@@ -30,14 +36,14 @@ CHECK_KEYS = {
 # there to tell that nothing moves.
 collect = dg.define_asset_job(
     "collect",
-    tags=_one_at_a_time("collect") | AGAIN_SOON,
+    tags=_one_at_a_time("collect") | AGAIN_SOON | FIRST,
     selection=dg.AssetSelection.assets("notifications", "samples", "events", "catalog").without_checks()
     | _checks("collection_keeps_up", "conversion_keeps_up", "definition_paths_find_values"),
     description="Drain the stream; meanwhile, convert what is landed and add it to the catalog.",
 )
 recompute = dg.define_asset_job(
     "recompute",
-    tags=_one_at_a_time("recompute") | AGAIN_SOON,
+    tags=_one_at_a_time("recompute") | AGAIN_SOON | FIRST,
     selection=dg.AssetSelection.assets("sample_quality", "rollups", "alarm_evaluations").without_checks()
     | _checks("few_points_are_flagged", "rollups_keep_up", "alarms_are_evaluated"),
     description="Judge and roll up dirty event hours, then evaluate the alarms.",
@@ -57,17 +63,19 @@ alarms = dg.define_asset_job(
 )
 archive_day = dg.define_asset_job(
     "archive_day",
-    tags=_one_at_a_time("archive_day"),
+    tags=_one_at_a_time("archive_day") | BACKGROUND,
     selection=dg.AssetSelection.assets("archive").without_checks() | _checks("past_days_are_sealed", "disks_have_room"),
     description="Seal an arrival day.",
 )
 report_day = dg.define_asset_job(
     "report_day",
+    tags=BACKGROUND,
     selection=["usage_by_project_and_day"],
     description="Export a day's usage report.",
 )
 quality_checks = dg.define_asset_job(
     "quality_checks",
+    tags=BACKGROUND,
     selection=dg.AssetSelection.assets("good_points") | _checks("past_days_are_sealed", "disks_have_room"),
     description="Check the latest good points with Great Expectations, and that there are seals and room on the disks.",
 )

@@ -21,6 +21,7 @@ from sqlalchemy import Connection, delete, func, inspect, select
 from assets.resources import SiteResource
 from meterhouse import times
 from meterhouse.upkeep import upkeep as keep_up
+from sensors.jobs import BACKGROUND
 
 ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
@@ -48,7 +49,7 @@ def upkeep_of_dagster(context: dg.OpExecutionContext, site: SiteResource) -> Non
     context.log.info(f"deleted {prune(context.instance, before)} runs")
 
 
-@dg.job(description="Delete what is older than it is kept for, in the site and in Dagster's storage.")
+@dg.job(tags=BACKGROUND, description="Delete what is older than it is kept for, in the site and in Dagster's storage.")
 def upkeep() -> None:
     upkeep_of_site()
     upkeep_of_dagster()

@@ -36,10 +36,18 @@ def list_resources(query: Sequence[Filter], limit: int, printer: Printer) -> Non
 @resources.command()
 @click.argument("resource_id", metavar="ID")
 @click.option("--source", help="Its source, if several have a resource of this ID; default that of the newest sample.")
-@prints(*_COLUMNS, "meters")
-def show(resource_id: str, source: str | None, printer: Printer) -> None:
-    """Show the resource ID: its project, user, times and metadata, and its meters with their first and last points."""
-    from meterhouse.queries.resources import resource
+@click.option("--history", is_flag=True, help="Show also what it was by time: project, user and metadata.")
+@prints(*_COLUMNS, "meters", "history")
+def show(resource_id: str, source: str | None, history: bool, printer: Printer) -> None:
+    """Show the resource ID: its project, user, times and metadata, and its meters with their first and last points.
+
+    With --history, also what it was by time. A span is from `valid_from` to before `valid_to`.
+    """
+    from meterhouse.queries.resources import history_of, resource
     from meterhouse.site import Site
 
-    printer.figures(resource_id, resource(Site.open(), resource_id, source))
+    site = Site.open()
+    found = resource(site, resource_id, source)
+    if history or "history" in printer.chosen:
+        found["history"] = history_of(site, resource_id, found["source"])
+    printer.figures(resource_id, found)

@@ -3,7 +3,9 @@
 A definition that cannot work is reported with file, line and reason; it never stops the others.
 """
 
+import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -90,11 +92,17 @@ class Derived:
         return self.expression.meters if self.kind == "arithmetic" and self.expression else self.sources
 
     @property
+    def inputs(self) -> tuple[Input, ...]:
+        """The numbers in the resource metadata that it reads, each once."""
+        read = [self.scale] if self.expression is None else [self.expression]
+        inputs = [each for one in read if isinstance(one, Expression) for each in one.inputs if each.path]
+        return tuple(dict.fromkeys(inputs))
+
+    @property
     def metadata(self) -> tuple[tuple[str, ...], ...]:
-        """The paths in the resource metadata that it reads."""
-        read = [each.inputs for each in (self.scale, self.expression) if isinstance(each, Expression)]
-        grouped = [Input("", path_of(each)) for each in self.by if each != "project_id"]
-        return tuple(dict.fromkeys(each.path for inputs in [*read, grouped] for each in inputs if each.path))
+        """The paths in the resource metadata that it reads, each once."""
+        grouped = [path_of(each) for each in self.by if each != "project_id"]
+        return tuple(dict.fromkeys([*(each.path for each in self.inputs), *grouped]))
 
     def takes(self, meter: str, unit: str | None = None) -> bool:
         """Whether a meter is one of its sources; without a unit, in some unit."""
@@ -117,6 +125,35 @@ class Derived:
         if self.unit is None or self.kind not in OF_POINTS:
             return unit if self.unit is None else self.unit
         return _filled(self.match_unit, self.unit, unit or "")
+
+    def may_make(self, meter: str) -> bool:
+        """Whether it may make a meter of this name, from some source."""
+        if "\\" not in self.name:
+            return self.name == meter
+        parts = self.name.split("\\")
+        return meter.startswith(parts[0]) and meter.endswith(parts[-1][1:])
+
+    @property
+    def meaning(self) -> dict[str, Any]:
+        """All that decides on points: an entry of the file that gives the same definition, whatever else it says."""
+        given: dict[str, Any] = {
+            "name": self.name,
+            "kind": self.kind,
+            "unit": self.unit,
+            "type": self.type,
+            "from": list(self.sources),
+            "match": self.match,
+            "match_unit": self.match_unit,
+            "source_unit": self.source_unit,
+            "scale": self.scale.text if isinstance(self.scale, Expression) else self.scale,
+            "expression": self.expression.text if self.expression else None,
+            "maximum": self.maximum,
+            "growth_only": self.growth_only,
+            "function": self.function,
+            "by": list(self.by),
+        }
+        has = KINDS[self.kind] | {"name", "kind", "unit"}
+        return {key: value for key, value in given.items() if key in has and value is not None}
 
     def made_of(self) -> str:
         """In words, what it is computed from."""
@@ -161,6 +198,20 @@ class DerivedMeters:
     definitions: tuple[Derived, ...]
     faults: tuple[DefinitionError, ...]
     path: str
+
+    @property
+    def meaning(self) -> list[dict[str, Any]]:
+        """All that decides on points, in an order that does not depend on the file; `meant` reads it."""
+        return sorted((each.meaning for each in self.definitions), key=lambda each: json.dumps(each, sort_keys=True))
+
+
+def meant(meaning: Iterable[dict[str, Any]]) -> tuple[Derived, ...]:
+    """The definitions that had this meaning, see `DerivedMeters.meaning`.
+
+    Raises:
+        DefinitionError: this release does not know such a definition.
+    """
+    return tuple(_derived(each, Path(FILE)) for each in meaning)
 
 
 def load(config_dir: Path | None) -> DerivedMeters:

@@ -58,14 +58,14 @@ def dirty(site: Site) -> Iterator[Finding]:
 
 
 def policy_changes(site: Site) -> Iterator[Finding]:
-    """Whether event hours were rolled up by archive policies of the past."""
+    """Whether event hours were rolled up by archive policies or derived meters of the past."""
     hours = outdated(site)
     if not hours:
-        yield Finding("policy changes", "ok", "no event hour waits for changed archive policies")
+        yield Finding("policy changes", "ok", "no event hour waits for changed archive policies or derived meters")
         return
     said = "1 event hour was" if hours == 1 else f"{hours} event hours were"
     to_do = "the next roll-ups recompute those that the change concerns"
-    yield Finding("policy changes", "ok", f"{said} rolled up by earlier archive policies", to_do)
+    yield Finding("policy changes", "ok", f"{said} rolled up by earlier archive policies or derived meters", to_do)
 
 
 def steps(site: Site) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from sqlalchemy import ARRAY, JSON, ColumnElement, Text, case, cast, exists, fun
 from meterhouse.errors import UnknownName
 from meterhouse.filters import Filter, on_warehouse
 from meterhouse.site import Site
-from meterhouse.stores.warehouse_tables import resource_metadata, resources, series
+from meterhouse.stores.warehouse_tables import resource_history, resource_metadata, resources, series
 
 _KNOWN = 1_000
 """How many resources an error looks at for near misses."""
@@ -105,6 +105,26 @@ def resource(site: Site, resource_id: str, source: str | None = None) -> dict[st
     with site.warehouse.read() as connection:
         meters = [dict(row._mapping) for row in connection.execute(query)]
     return {**found[0], "meters": meters}
+
+
+def history_of(site: Site, resource_id: str, source: str) -> list[dict[str, Any]]:
+    """What a resource was by time, by its good points that are rolled up, the oldest first.
+
+    Each row has valid_from, valid_to (UTC; the latter is not within, and None in the last row), project_id, user_id and
+    metadata, an object.
+    """
+    columns = [resource_history.c[name] for name in ("valid_from", "valid_to", "project_id", "user_id")]
+    query = (
+        select(*columns, resource_metadata.c.metadata)
+        .outerjoin_from(
+            resource_history, resource_metadata, resource_metadata.c.metadata_id == resource_history.c.metadata_id
+        )
+        .where(resource_history.c.resource_id == resource_id, resource_history.c.source == source)
+        .order_by(resource_history.c.valid_from)
+    )
+    with site.warehouse.read() as connection:
+        rows = [dict(row._mapping) for row in connection.execute(query)]
+    return [{**row, "metadata": json.loads(row["metadata"]) if row["metadata"] else None} for row in rows]
 
 
 def _near(site: Site, resource_id: str) -> list[str]:

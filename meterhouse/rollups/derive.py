@@ -3,6 +3,10 @@
 The points themselves are made by `deriving.py`. They go to the lake's table `derived`, replaced by hour like the
 roll-ups. Where samples of the same meter were received, nothing is derived, for that resource and day: the warehouse's
 `received_meters` keeps which, and hours of the day that were computed before are computed again.
+
+Points depend on others of other hours, and their hours are computed again if these change: the previous point of a
+series of which a rate or delta is made (see `Deriving.compared`), and the metadata of the resource, if the sample has
+none of its own (see `Deriving.hours_described_otherwise`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,9 +21,11 @@ from sqlalchemy import Connection, select
 
 from meterhouse import times
 from meterhouse.catalog import lock_catalog, mark_dirty
-from meterhouse.definitions import derived_meters
+from meterhouse.definitions.derived_meters import Derived
 from meterhouse.definitions.quality_rules import Rules
+from meterhouse.rollups import described, redescribed
 from meterhouse.rollups.deriving import DIMENSIONS, Derivation, Judged, Received, Source, Taken, values_of
+from meterhouse.rollups.described import NAMED, History, Resource
 from meterhouse.sample_quality.carrying import carried_points
 from meterhouse.sample_quality.judging import JudgedShard, Judging, rule_names
 from meterhouse.sample_quality.reading import Hours, Shard, plain
@@ -27,13 +33,16 @@ from meterhouse.sample_quality.series_table import Flags, Ints, SeriesTable
 from meterhouse.sample_quality.verdicts import HOUR, Carried
 from meterhouse.site import Site
 from meterhouse.stores.bulk import upsert
-from meterhouse.stores.lake_replace import replace_spans
-from meterhouse.stores.lake_tables import COMPUTED, DERIVED, QUARANTINE, TIME
+from meterhouse.stores.lake_files import by_partition
+from meterhouse.stores.lake_replace import Part, replace
+from meterhouse.stores.lake_tables import COMPUTED, QUARANTINE, TIME, columns_of_files
 from meterhouse.stores.leases import Lease
-from meterhouse.stores.warehouse_tables import derived_meters as derived_meters_table
-from meterhouse.stores.warehouse_tables import received_meters, resource_metadata, series
+from meterhouse.stores.warehouse_tables import derived_meters, received_meters, resource_metadata, series
 
 TABLE = "derived"
+
+FEW_ROWS = 10_000
+"""Fewer points of a day are kept, and written together with the small files that are there."""
 
 METADATA_KEPT = 200_000
 """How many texts of metadata a process keeps parsed."""
@@ -66,30 +75,50 @@ class Deriving:
     Attributes:
         site: the site.
         judging: the judgement of the received points.
+        definitions: of the derived meters.
         hours: the hours to roll up.
         counted: these, and others whose points count in the roll-ups of their days.
-        rows: derived points of these hours, as rows of `derived`.
+        read: these, and others whose points are only compared with.
+        parts: derived points of these hours, as rows of `derived`, by day; many are in files already.
         flagged: those that break a rule, as rows of `quarantine`.
         new_received: received meters that the warehouse does not know.
     """
 
     site: Site
     judging: Judging
+    definitions: Sequence[Derived]
     hours: Sequence[datetime]
     counted: Sequence[datetime]
-    rows: list[pa.Table] = field(default_factory=list)
+    read: Sequence[datetime]
+    parts: dict[tuple[date], Part] = field(init=False)
     flagged: list[pa.Table] = field(default_factory=list)
     new_received: Received = field(default_factory=set)
 
     def __post_init__(self) -> None:
         """Decide which series meters are derived from."""
         site, counted = self.site, Hours(self.counted)
+        read = Hours(self.read)
         self._hours = Hours(self.hours)
-        self.definitions = derived_meters.load(site.settings.config_dir).definitions
+        self._series: list[pa.Table] = []
+        hours: dict[tuple[date], list[datetime]] = {}
+        for hour in self.hours:
+            hours.setdefault((hour.date(),), []).append(hour)
+        self.parts = {place: Part(of_day) for place, of_day in hours.items()}
+        days = {hour.date() for hour in self.counted}
+        numbers = np.array(sorted((day - times.EPOCH.date()).days for day in days), np.int64)
+        self._named: pa.Table | None = None
 
-        def carried(table: SeriesTable) -> Carried:
-            return carried_points(site.lake, table, counted, site.settings.carry_hours)
+        def carried(table: SeriesTable, wanted: Flags, received: bool) -> Carried:
+            hours = read if received else counted  # nothing is derived in the others
+            return carried_points(site.lake, table, hours, site.settings.carry_hours, wanted)
 
+        def received_on(wanted: Flags) -> tuple[Ints, Ints]:
+            place, day = self.judging.days(wanted)
+            inside = np.isin(day, numbers)
+            return place[inside], day[inside]
+
+        with site.warehouse.read() as connection:
+            known = _received(connection, days) if self.definitions else set()
         self._derivation = Derivation(
             self.definitions,
             site.rules,
@@ -97,9 +126,13 @@ class Deriving:
             lambda ids: self.judging.describe(ids, DIMENSIONS),
             counted.hold,
             self._metadata,
+            received_on,
+            known,
+            self._history,
             carried,
             site.settings.carry_hours,
         )
+        self.new_received = self._derivation.received - known
         self._idle = not self._derivation
 
     def take(self, judged: JudgedShard) -> Taken | None:
@@ -119,8 +152,6 @@ class Deriving:
                 points.recorded[rows],
                 lambda: judged.metadata(good),
                 sample,
-                points.place,
-                points.time,
             )
         )
 
@@ -129,22 +160,50 @@ class Deriving:
         if taken is not None:
             self._derivation.add(taken)
 
-    def finish(self) -> Iterator[JudgedShard]:
-        """The derived points, judged, as shards of their own; each has its own table of series."""
-        if self._idle:
-            return
-        days = {hour.date() for hour in self.counted}
-        with self.site.warehouse.read() as connection:
-            known = _received(connection, days)
-        self.new_received = self._derivation.received - known
+    def finish_some(self) -> Iterator[JudgedShard]:
+        """After a pass, the derived points that are complete by then, judged; see `finish`."""
+        if not self._idle:
+            yield from self._finished(self._derivation.finish_some())
+
+    def finish(self, changes: pa.Table) -> Iterator[JudgedShard]:
+        """The other derived points, judged, as shards of their own; each has its own table of series.
+
+        Args:
+            changes: of metadata in the hours to roll up, as rows of `metadata_changes`.
+        """
+        self._changes = changes
+        if not self._idle:
+            yield from self._finished(self._derivation.finish())
+
+    def _finished(self, points: Iterator[Judged]) -> Iterator[JudgedShard]:
         critical = self.site.rules.critical_bits
-        for judged in self._derivation.finish(known | self._derivation.received):
+        for judged in points:
             excluded = (judged.verdicts.bits & critical) != 0
-            shard = JudgedShard(judged.table, DerivedShard(judged), judged.verdicts, excluded)
             rows = self._derivation.rows(judged)
-            self.rows.append(rows.filter(pa.array(self._hours.hold(judged.points.time))))
+            self._keep(rows.filter(pa.array(self._hours.hold(judged.points.time))))
             self._flag(judged, rows)
-            yield shard
+            yield JudgedShard(judged.table, DerivedShard(judged), judged.verdicts, excluded)
+
+    def _keep(self, rows: pa.Table) -> None:
+        """Keep derived points of the hours; write them if they are many."""
+        if not rows.num_rows:
+            return
+        self._series.append(
+            rows.select(["series_id", "meter", "timestamp"])
+            .group_by(["series_id", "meter"], use_threads=False)
+            .aggregate([("timestamp", "min"), ("timestamp", "max")])
+        )
+        for values, of_day in by_partition(rows, ["event_day"]):
+            part = self.parts[(values["event_day"],)]
+            of_day = _columns_of_files(of_day)
+            if of_day.num_rows < FEW_ROWS:
+                part.rows.append(of_day)
+            else:
+                part.files.append(self.site.lake.write_part(TABLE, values, of_day))
+
+    def discard(self) -> None:
+        """Delete what was written; nothing of it is committed."""
+        self.site.lake.discard(TABLE, [file for part in self.parts.values() for file in part.files])
 
     def _flag(self, judged: Judged, rows: pa.Table) -> None:
         at, bits = judged.verdicts.flagged, judged.verdicts.bits
@@ -175,16 +234,7 @@ class Deriving:
 
     def store(self, lease: Lease) -> None:
         """Replace the derived points of the hours."""
-        found = [rows for rows in self.rows if rows.num_rows]
-        columns = [
-            rows.append_column("metadata_id", pa.nulls(rows.num_rows, pa.int64()))
-            .append_column("origin", pa.repeat(COMPUTED, rows.num_rows))
-            .select(DERIVED.names)
-            .cast(DERIVED)
-            for rows in found
-        ]
-        rows = pa.concat_tables([DERIVED.empty_table(), *columns])
-        replace_spans(self.site.lake, TABLE, rows, "timestamp", self._hours.spans, lease=lease)
+        replace(self.site.lake, TABLE, "timestamp", self.parts, lease)
 
     def _hours_to_withdraw(self) -> list[datetime]:
         """The other hours that have derived points of meters that were received now."""
@@ -206,14 +256,16 @@ class Deriving:
 
     def _register(self, connection: Connection) -> None:
         """Put the derived series into the catalog, with the hours in which they have points."""
-        if not any(rows.num_rows for rows in self.rows):
+        if not self._series:
             return
-        rows = pa.concat_tables(self.rows)
-        spans = rows.group_by("series_id", use_threads=False).aggregate([("timestamp", "min"), ("timestamp", "max")])
+        listed = pa.concat_tables(self._series)
+        spans = listed.group_by("series_id", use_threads=False).aggregate(
+            [("timestamp_min", "min"), ("timestamp_max", "max")]
+        )
         ids = plain(spans["series_id"].combine_chunks())
-        first, last = (plain(spans[f"timestamp_{each}"].combine_chunks()) for each in ("min", "max"))
+        first, last = (plain(spans[f"timestamp_{each}_{each}"].combine_chunks()) for each in ("min", "max"))
         first, last = first // HOUR * HOUR, last // HOUR * HOUR + HOUR - 1_000_000
-        meters = rows["meter"].unique().to_pylist()
+        meters = listed["meter"].cast(pa.string()).unique().to_pylist()
         known = connection.execute(
             select(series.c.series_id)
             .where(series.c.meter.in_(meters))
@@ -252,7 +304,44 @@ class Deriving:
                 "computed_at": pa.array([times.now()] * len(made_by), TIME),
             }
         )
-        upsert(connection, derived_meters_table, rows, [f"{name} = excluded.{name}" for name in rows.column_names[1:]])
+        upsert(connection, derived_meters, rows, [f"{name} = excluded.{name}" for name in rows.column_names[1:]])
+
+    def compared(self, lost: Sequence[int]) -> Ints:
+        """The ids of gauges and deltas whose last point is compared with the next one, by a rate or delta.
+
+        Args:
+            lost: series that have no points here any more; those that would be compared are among the result.
+        """
+        found = self._derivation.compared
+        taking = [each for each in self.definitions if each.kind in ("rate", "delta")]
+        if lost and taking:
+            with self.site.warehouse.read() as connection:
+                known = redescribed.series_of(connection, series.c.series_id, list(lost))
+            ids = [each.series_id for each in known if any(one.takes(each.meter, each.unit) for one in taking)]
+            found = [*found, np.array(ids, np.int64)]
+        return np.unique(np.concatenate([np.zeros(0, np.int64), *found]))
+
+    def hours_described_otherwise(self, changes: pa.Table) -> list[datetime]:
+        """The other hours whose derived points read metadata of their resource that is another now.
+
+        Args:
+            changes: as for `finish`. The warehouse must still have those from before.
+        """
+        readers = [each for each in self.definitions if each.metadata]
+        if not readers:
+            return []
+        return redescribed.later_hours(
+            self.site, readers, self._hours, changes, self._history, self._derivation.answers
+        )
+
+    def _history(self, resources: Sequence[Resource]) -> History:
+        """When the metadata of these resources changed, by the warehouse and by what was found now."""
+        if self._named is None:
+            ids, of = np.unique(plain(self._changes["series_id"].combine_chunks()), return_inverse=True)
+            of_series = self.judging.describe(ids, NAMED.names[3:]).take(pa.array(of))
+            self._named = pa.table([*self._changes.columns, *of_series.columns], names=NAMED.names)
+        with self.site.warehouse.read() as connection:
+            return described.history(connection, resources, self._named, self._hours)
 
     def _metadata(self, ids: Ints, path: tuple[str, ...]) -> list[Any]:
         """The values at a path of the metadata with these ids."""
@@ -270,6 +359,13 @@ class Deriving:
                     )
                     _parsed.update((row[0], orjson.loads(row[1])) for row in found)
         return values_of(_parsed, ids, path)
+
+
+def _columns_of_files(rows: pa.Table) -> pa.Table:
+    """Derived points with the columns that files have."""
+    schema = columns_of_files(TABLE)
+    rows = rows.append_column("metadata_id", pa.nulls(rows.num_rows, pa.int64()))
+    return rows.append_column("origin", pa.repeat(COMPUTED, rows.num_rows)).select(schema.names).cast(schema)
 
 
 def _quarantined(rows: pa.Table, bits: Any, rules: Rules) -> pa.Table:

@@ -4,12 +4,15 @@
 bucket of BUCKET seconds, from one value a series: the mean of a gauge, the last volume of a counter, the sum of deltas.
 A derived point is judged like a received one; only good ones are the source of further meters.
 
-`Derivation.take` is called for each shard of received points, in several threads; `Derivation.finish` afterwards.
+`Derivation.take` is called for each shard of received points, in several threads. After each pass,
+`Derivation.finish_some` gives the points of series that are complete by then, so that memory need not hold them;
+`Derivation.finish` gives the others. Points without metadata of their own that is of use wait for `finish`: only then
+that of other series is known.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -21,6 +24,8 @@ from meterhouse import identity
 from meterhouse.definitions.column_expressions import Expression, Input
 from meterhouse.definitions.derived_meters import OF_POINTS, Derived, path_of
 from meterhouse.definitions.quality_rules import Rules
+from meterhouse.rollups.described import History, Resource
+from meterhouse.sample_quality.carrying import carried_to
 from meterhouse.sample_quality.series_table import (
     CUMULATIVE,
     DELTA,
@@ -32,7 +37,16 @@ from meterhouse.sample_quality.series_table import (
     SeriesRules,
     SeriesTable,
 )
-from meterhouse.sample_quality.verdicts import HOUR, NOTHING_CARRIED, Carried, Good, Points, Verdicts, judge
+from meterhouse.sample_quality.verdicts import (
+    HOUR,
+    NOTHING_CARRIED,
+    Carried,
+    Good,
+    Points,
+    Verdicts,
+    carried_before,
+    judge,
+)
 from meterhouse.stores.lake_tables import TIME
 
 BUCKET = 300
@@ -45,7 +59,20 @@ DIMENSIONS = ("source", "meter", "type", "unit", "resource_id", "project_id", "u
 MAX_ROUNDS = 8
 """How long a chain of derived meters may be."""
 
+POINTS_AT_ONCE = 500_000
+"""About how many derived points are judged together."""
+
 _BUCKET = BUCKET * 1_000_000
+
+_DAYS = 1 << 27
+"""More days than a time in µs can be from 1970."""
+
+_NO_INTS: Ints = np.zeros(0, np.int64)
+_FUTURE = 1 << 62
+"""A time after all others, µs."""
+
+Path = tuple[str, ...]
+"""Keys within each other in the resource metadata."""
 
 Dimensions = tuple[str | None, ...]
 """Of a series, in the order of DIMENSIONS."""
@@ -53,8 +80,14 @@ Dimensions = tuple[str | None, ...]
 Describe = Callable[[Ints], pa.Table]
 """Ids of series → their DIMENSIONS, in the same order."""
 
-MetadataOf = Callable[[Ints, tuple[str, ...]], Sequence[Any]]
+MetadataOf = Callable[[Ints, Path], Sequence[Any]]
 """Ids of metadata, and a path → the value there of each; None if it has none."""
+
+HistoryOf = Callable[[Sequence[Resource]], History]
+"""Resources → when their metadata changed, with their places in the sequence as numbers."""
+
+Carry = Callable[[SeriesTable, Flags, bool], Carried]
+"""A table of series, which of them are wanted, and whether they were received → their last points before the hours."""
 
 Received = set[tuple[int, str, str]]
 """Days since 1970, meters and resources of which samples were received; the resource is empty if it has none."""
@@ -70,8 +103,6 @@ class Source:
         recorded: when each arrived, µs since 1970.
         metadata: gives each point's metadata_id and whether it has one; None if none has.
         identify: gives the sample ids of rows of `good`.
-        all_place: of all points, also of excluded ones.
-        all_time: µs since 1970.
     """
 
     table: SeriesTable
@@ -79,8 +110,6 @@ class Source:
     recorded: Ints
     metadata: Callable[[], tuple[Ints, Flags] | None]
     identify: Callable[[Ints], Ints]
-    all_place: Places
-    all_time: Ints
 
 
 @dataclass(frozen=True)
@@ -120,13 +149,32 @@ class _Values:
         return cls(*columns)
 
 
+@dataclass(frozen=True)
+class _Waiting:
+    """Points that have no value yet: their metadata has nothing of what their definition reads.
+
+    Attributes:
+        definition: of a kind of OF_POINTS.
+        made: the points; their volume is what the scale is applied to.
+        volume: of the source points.
+        metadata: ids.
+        described: whether they have metadata.
+    """
+
+    definition: Derived
+    made: _Made
+    volume: Floats
+    metadata: Ints
+    described: Flags
+
+
 @dataclass
 class Taken:
-    """What one shard gives: derived points, values of buckets, and days on which a derived meter was received."""
+    """What one shard gives: derived points, and values of buckets."""
 
     made: list[_Made] = field(default_factory=list)
+    waiting: list[_Waiting] = field(default_factory=list)
     values: list[_Values] = field(default_factory=list)
-    received: Received = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -190,6 +238,10 @@ class _Applied:
     of_points: tuple[tuple[Derived, npt.NDArray[np.int32]], ...]
     in_buckets: npt.NDArray[np.int32] | None  # the series itself, if an arithmetic or aggregate takes it
     received: npt.NDArray[np.int32] | None  # the series itself, if it has the name of a derived meter
+    compared: Flags | None = None  # gauges and deltas of which a rate or delta is made
+    of_day: Flags | None = None  # those of them that are only compared within a day, see `_compared`
+    carried: Carried = NOTHING_CARRIED  # of `compared`
+    withheld: tuple[Ints, ...] = ()  # for each of `of_points`: where the meter was received, see `_at_day`; in order
 
     def __bool__(self) -> bool:
         return bool(self.of_points) or self.in_buckets is not None or self.received is not None
@@ -205,8 +257,15 @@ class Derivation:
         describe: gives their dimensions.
         hold: which of the times (µs) are in the hours that are computed.
         metadata_of: gives values of resource metadata.
-        carried: gives the points of derived counters before the hours.
-        carry_hours: how far a counter's previous point is carried.
+        received_on: gives, for series of the table (flags by place), the places and days since 1970 of their samples.
+        known: days, meters and resources of which samples were received, as far as it is known already.
+        history_of: gives the changes of metadata of resources; it is called by `finish`.
+        carried: gives the points of series before the hours.
+        carry_hours: how far a previous point is carried.
+
+    Attributes:
+        compared: ids of the gauges and deltas of which a rate or delta is made, also derived ones.
+        received: days, meters and resources of which samples are among the points.
     """
 
     def __init__(
@@ -217,19 +276,27 @@ class Derivation:
         describe: Describe,
         hold: Callable[[Ints], Flags],
         metadata_of: MetadataOf,
-        carried: Callable[[SeriesTable], Carried] = lambda table: NOTHING_CARRIED,
+        received_on: Callable[[Flags], tuple[Ints, Ints]],
+        known: Iterable[tuple[int, str, str]] = (),
+        history_of: HistoryOf = lambda resources: History.nothing(),
+        carried: Carry = lambda table, wanted, received: NOTHING_CARRIED,
         carry_hours: int = 48,
     ) -> None:
         self.targets = Targets()
         self.definitions = tuple(definitions)
         self._rules, self._hold, self._metadata_of = rules, hold, metadata_of
-        self._carried, self._carry_hours = carried, carry_hours
+        self._history_of, self._carried, self._carry_hours = history_of, carried, carry_hours
         self.made_by: dict[str, Derived] = {}
+        self.compared: list[Ints] = []
         self._made: list[_Made] = []
+        self._waiting: list[_Waiting] = []
         self._values: list[_Values] = []
-        self.received: Received = set()
         self._lock = threading.Lock()
-        self._of_received = self._applied(table, describe, received=True)
+        applied = self._applied(table, describe, received=True)
+        self.received = self._days(applied, received_on)
+        self._without = {*known, *self.received}
+        self._of_received = replace(applied, withheld=self._withheld(applied))
+        self._alone = self._complete_alone(applied)
 
     def __bool__(self) -> bool:
         """Whether any series matters here; if not, `take` need not be called."""
@@ -239,44 +306,108 @@ class Derivation:
         """What the points of a shard give. May be called in several threads at once."""
         return self._taken(self._of_received, source)
 
+    def answers(self, ids: Ints) -> list[Flags]:
+        """Which of these ids of metadata have what definitions read: one column for each thing that is read alone."""
+        there = np.ones(len(ids), np.bool_)
+        found = []
+        for definition in self.definitions:
+            paths = {each.meter: list[Path]() for each in definition.inputs}
+            for each in definition.inputs:
+                paths[each.meter].append(each.path)
+            for together in paths.values():
+                found.append(~_lacking({path: self._numbers_of(path, ids, there) for path in together}))
+            for by in definition.by:
+                if by != "project_id":
+                    texts = self._texts_of(path_of(by), ids, there)
+                    found.append(np.array([text is not None for text in texts], np.bool_))
+        return found
+
     def add(self, taken: Taken) -> None:
         """Keep what a shard gave."""
         self._made += taken.made
+        self._waiting += taken.waiting
+        for each in taken.waiting:  # the other points of their series wait with them
+            self._alone[np.minimum(each.made.target, len(self._alone) - 1)] = False
         self._values += taken.values
-        self.received |= taken.received
 
-    def finish(self, received: Received, points_at_once: int = 500_000) -> Iterator[Judged]:
-        """Judge what was derived, and derive further meters from it; yields all derived points, in parts.
+    def finish_some(self) -> Iterator[Judged]:
+        """Judge the derived points so far whose series are complete with them; yields these, in parts."""
+        parts, self._made = self._made, []
+        complete = []
+        for made in parts:
+            alone = self._alone[np.minimum(made.target, len(self._alone) - 1)]
+            if alone.all():
+                complete.append(made)
+                continue
+            complete.append(made.some(alone))
+            self._made.append(made.some(~alone))
+        if complete:
+            yield from self._judged_and_taken(_Made.together(complete))
 
-        Args:
-            received: days, meters and resources of which samples were received; nothing is derived for these.
-            points_at_once: about how many points a part has.
-        """
-        self._without = received
-        yield from self._rounds(points_at_once)
-        for definition in _in_order([each for each in self.definitions if each.kind not in OF_POINTS]):
+    def finish(self) -> Iterator[Judged]:
+        """Judge what else was derived, and derive further meters from it; yields these points, in parts."""
+        waiting = _in_order([each for each in self.definitions if each.kind not in OF_POINTS])
+        yield from self._rounds(waiting)
+        while waiting:
+            definition = waiting.pop(0)
             made = self._of_buckets(definition)
             if made is not None:
                 self.made_by.setdefault(definition.name, definition)
                 self._made.append(made)
-                yield from self._rounds(points_at_once)
+            yield from self._rounds(waiting)
 
-    def _rounds(self, points_at_once: int) -> Iterator[Judged]:
+    def _rounds(self, waiting: Sequence[Derived]) -> Iterator[Judged]:
+        """Judge derived points, and those that are derived from them; a series when all its points are there.
+
+        Args:
+            waiting: definitions that will make further points.
+        """
+        further = [each.name for each in waiting]
         for _ in range(MAX_ROUNDS):
-            parts, self._made = self._made, []
+            parts, self._made = [*self._made, *self._described()], []
             if not parts:
                 return
-            for judged in self._judged(_Made.together(parts), points_at_once):
-                yield judged
-                self.add(
-                    self._taken(self._applied(judged.table, self.targets.describe, received=False), _source_of(judged))
-                )
+            made = _Made.together(parts)
+            numbers = np.unique(made.target)
+            meters = {self.targets.dimensions[n][1] or "" for n in numbers.tolist()}
+            to_come = set(further).union(*(self._reached(name) - {name} for name in (*meters, *further)))
+            held = np.zeros(len(self.targets.ids), np.bool_)
+            held[numbers] = [self.targets.dimensions[n][1] in to_come for n in numbers.tolist()]
+            later = held[made.target]
+            if later.all():  # meters that are made of each other
+                if waiting:
+                    self._made.append(made)
+                    return
+                later[:] = False
+            if later.any():
+                self._made.append(made.some(later))
+                made = made.some(~later)
+            yield from self._judged_and_taken(made)
+
+    def _reached(self, meter: str) -> set[str]:
+        """The meters of which each point is made of one point of this meter, or of another one that is made so."""
+        found: set[str] = set()
+        names = {meter}
+        for _ in range(MAX_ROUNDS):
+            names = {e.named(name) for e in self.definitions if e.kind in OF_POINTS for name in names if e.takes(name)}
+            if names <= found:
+                break
+            found |= names
+        return found
+
+    def _judged_and_taken(self, made: _Made) -> Iterator[Judged]:
+        """Judge derived points, and derive further ones from them, which `_made` gets."""
+        for judged in self._judged(made):
+            yield judged
+            self.add(
+                self._taken(self._applied(judged.table, self.targets.describe, received=False), _source_of(judged))
+            )
 
     def _applied(self, table: SeriesTable, describe: Describe, *, received: bool) -> _Applied:
         """Which definitions take which series of a table."""
         names = table.meter_names
         taking = [[each for each in self.definitions if each.takes(name)] for name in names]
-        named = [received and any(_may_be(each, name) for each in self.definitions) for name in names]
+        named = [received and any(each.may_make(name) for each in self.definitions) for name in names]
         wanted = np.array([bool(taking[n]) or named[n] for n in range(len(names))], np.bool_)
         places = np.flatnonzero(wanted[table.meters]) if len(table) else np.zeros(0, np.int64)
         if not len(places):
@@ -311,13 +442,31 @@ class Derivation:
             tuple(of_points),
             in_buckets if (in_buckets >= 0).any() else None,
             of_name if (of_name >= 0).any() else None,
+            *self._compared(table, of_points, received=received),
         )
+
+    def _compared(
+        self, table: SeriesTable, of_points: Sequence[tuple[Derived, npt.NDArray[np.int32]]], *, received: bool
+    ) -> tuple[Flags | None, Flags | None, Carried]:
+        """The last fields of `_Applied`.
+
+        A series that may be received on one day and derived on another is only compared within a day: on each day it is
+        of one kind, whatever is computed together.
+        """
+        compared = np.zeros(len(table), np.bool_)
+        for definition, target in of_points:
+            if definition.kind != "convert":
+                compared |= target >= 0
+        compared &= table.kinds != CUMULATIVE
+        if not compared.any():
+            return None, None, NOTHING_CARRIED
+        self.compared.append(table.ids[compared])
+        of_day = np.array([any(each.may_make(name) for each in self.definitions) for name in table.meter_names])
+        return compared, of_day[table.meters], self._carried(table, compared, received)
 
     def _taken(self, applied: _Applied, source: Source) -> Taken:
         taken = Taken()
         good = source.good
-        if applied.received is not None and len(source.all_place):
-            taken.received = self._days(applied.received[source.all_place], source.all_time)
         if not len(good):
             return taken
         described: list[tuple[Ints, Flags] | None] = []
@@ -328,94 +477,177 @@ class Derivation:
             return described[0]
 
         first, last = int(good.place[0]), int(good.place[-1]) + 1
-        for definition, target in applied.of_points:
+        for n, (definition, target) in enumerate(applied.of_points):
             if (target[first:last] >= 0).any():
-                taken.made.append(self._of_points(definition, target, applied.table, source, metadata))
+                withheld = applied.withheld[n] if applied.withheld else _NO_INTS
+                a, b = np.searchsorted(withheld, (_at_day(first, -_DAYS), _at_day(last, -_DAYS)))
+                made, waiting = self._of_points(definition, target, applied, source, metadata, withheld[a:b])
+                taken.made.append(made)
+                if waiting is not None:
+                    taken.waiting.append(waiting)
         if applied.in_buckets is not None and (applied.in_buckets[first:last] >= 0).any():
             taken.values.append(self._in_buckets(applied.in_buckets, applied.table, source, metadata))
         return taken
 
-    def _days(self, series: npt.NDArray[np.int32], time: Ints) -> Received:
-        keep = (series >= 0) & self._hold(time)
-        series, day = series[keep], time[keep] // DAY
-        first = np.ones(len(series), np.bool_)
-        first[1:] = (series[1:] != series[:-1]) | (day[1:] != day[:-1])
-        return {
-            (d, self.targets.dimensions[n][1] or "", self.targets.dimensions[n][4] or "")
-            for n, d in zip(series[first].tolist(), day[first].tolist(), strict=True)
-        }
+    def _days(self, applied: _Applied, received_on: Callable[[Flags], tuple[Ints, Ints]]) -> Received:
+        """On which days samples of derived meters were received, of which resources."""
+        if applied.received is None:
+            return set()
+        places, days = received_on(applied.received >= 0)
+        described = [self.targets.dimensions[n] for n in applied.received[places].tolist()]
+        return {(day, each[1] or "", each[4] or "") for day, each in zip(days.tolist(), described, strict=True)}
+
+    def _withheld(self, applied: _Applied) -> tuple[Ints, ...]:
+        """Where no points are made of received ones, because the derived meter itself was received: by definition."""
+        days_of: dict[tuple[str, str], list[int]] = {}
+        for day, meter, resource in self._without:
+            days_of.setdefault((meter, resource), []).append(day)
+        found = []
+        for _, target in applied.of_points:
+            at: list[int] = []
+            places = np.flatnonzero(target >= 0)
+            for place, number in zip(places.tolist(), target[places].tolist(), strict=True) if days_of else ():
+                each = self.targets.dimensions[number]
+                at += [_at_day(place, day) for day in days_of.get((each[1] or "", each[4] or ""), ())]
+            found.append(np.sort(np.array(at, np.int64)))
+        return tuple(found)
+
+    def _complete_alone(self, applied: _Applied) -> Flags:
+        """Which targets, by number, get points of one received series only; the last one stands for all others."""
+        numbers = np.concatenate([_NO_INTS, *(target[target >= 0] for _, target in applied.of_points)])
+        alone = np.bincount(numbers, minlength=len(self.targets.ids) + 1) == 1
+        of_buckets = {each.name for each in self.definitions if each.kind not in OF_POINTS}
+        derived = of_buckets.union(*(self._reached(name) for name in applied.table.meter_names))
+        shared = of_buckets.union(*(self._reached(name) for name in derived))
+        meters = [each[1] for each in self.targets.dimensions]
+        found: Flags = alone & np.array([*(meter not in shared for meter in meters), False], np.bool_)
+        return found
 
     def _of_points(
         self,
         definition: Derived,
         target_of: npt.NDArray[np.int32],
-        table: SeriesTable,
+        applied: _Applied,
         source: Source,
         metadata: Callable[[], tuple[Ints, Flags] | None],
-    ) -> _Made:
+        withheld: Ints,
+    ) -> tuple[_Made, _Waiting | None]:
         """One point for each good point of the definition's sources in the computed hours, if it has a value."""
-        good = source.good
+        good, table = source.good, applied.table
         target = target_of[good.place]
         keep = target >= 0
         keep &= self._hold(good.time)
         rows = np.flatnonzero(keep)
-        kind = table.kinds[good.place[rows]]
-        volume = good.volume[rows]
+        if len(withheld):
+            at = _at_day(good.place[rows].astype(np.int64), good.time[rows] // DAY)
+            heads = np.flatnonzero(np.concatenate(([True], at[1:] != at[:-1]))[: len(at)])
+            rows = rows[np.repeat(~np.isin(at[heads], withheld), np.diff(np.append(heads, len(at))))]
         if definition.kind == "convert":
-            value = volume
+            value = good.volume[rows]
         else:
-            value, seconds = _changes(good, rows, kind)
+            value, seconds = _changes(good, rows, applied, self._carry_hours)
             if definition.growth_only:
                 value = np.where(value < 0, np.nan, value)
             if definition.kind == "rate":
                 with np.errstate(all="ignore"):
                     value = value / seconds
-        value = self._scaled(definition, value, volume, rows, metadata)
-        if definition.maximum is not None:
-            value = np.minimum(value, definition.maximum)
-        fine = np.isfinite(value)
-        rows, value = rows[fine], value[fine]
-        of = target[rows]
+            fine = np.isfinite(value)
+            rows, value = rows[fine], value[fine]
         is_delta = table.kinds[good.place[rows]] == DELTA
         sample = good.time[rows].copy()
         if is_delta.any():
             sample[is_delta] ^= source.identify(rows[is_delta])
-        return _Made(of, good.time[rows], value, source.recorded[rows], _mixed(sample))
-
-    def _scaled(
-        self,
-        definition: Derived,
-        value: Floats,
-        volume: Floats,
-        rows: Ints,
-        metadata: Callable[[], tuple[Ints, Flags] | None],
-    ) -> Floats:
-        """The values times the scale, or by the expression."""
-        how: Expression | float = definition.scale if definition.expression is None else definition.expression
-        if not isinstance(how, Expression):
-            return value if how == 1.0 else value * how
-        columns: dict[Input, Floats] = {}
-        for each in how.inputs:
-            columns[each] = volume if not each.path else self._numbers(each.path, rows, metadata)
-        factor = how.compute(columns, len(rows))
-        return factor if definition.expression is not None else value * factor
-
-    def _numbers(self, path: tuple[str, ...], rows: Ints, metadata: Callable[[], tuple[Ints, Flags] | None]) -> Floats:
+        made = _Made(target[rows], good.time[rows], value, source.recorded[rows], _mixed(sample))
+        volume = good.volume[rows]
+        if not definition.metadata:
+            return self._scaled(definition, made, volume, {}), None
         found = metadata()
-        if found is None:
-            return np.full(len(rows), np.nan)
-        ids, there = found
-        return self._numbers_of(path, ids[rows], there[rows])
+        none = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.bool_)
+        ids, there = none if found is None else (found[0][rows], found[1][rows])
+        columns = {path: self._numbers_of(path, ids, there) for path in definition.metadata}
+        lacking = _lacking(columns)
+        if not lacking.any():
+            return self._scaled(definition, made, volume, columns), None
+        waiting = _Waiting(definition, made.some(lacking), volume[lacking], ids[lacking], there[lacking])
+        columns = {path: column[~lacking] for path, column in columns.items()}
+        return self._scaled(definition, made.some(~lacking), volume[~lacking], columns), waiting
 
-    def _numbers_of(self, path: tuple[str, ...], ids: Ints, there: Flags) -> Floats:
+    def _described(self) -> Iterator[_Made]:
+        """The points that waited, with the metadata of their resources."""
+        waiting, self._waiting = self._waiting, []
+        for definition in dict.fromkeys(each.definition for each in waiting):
+            parts = [each for each in waiting if each.definition is definition]
+            made = _Made.together([each.made for each in parts])
+            volume, ids, there = (
+                np.concatenate([getattr(each, name) for each in parts]) for name in ("volume", "metadata", "described")
+            )
+            columns = self._numbers(definition.metadata, made.target, made.time, ids, there)
+            yield self._scaled(definition, made, volume, columns)
+
+    def _scaled(self, definition: Derived, made: _Made, volume: Floats, columns: Mapping[Path, Floats]) -> _Made:
+        """The points with their volumes times the scale, or by the expression of the source's volume and metadata."""
+        how: Expression | float = definition.scale if definition.expression is None else definition.expression
+        value = made.volume
+        if isinstance(how, Expression):
+            given = {each: columns[each.path] if each.path else volume for each in how.inputs}
+            factor = how.compute(given, len(value))
+            value = factor if definition.expression is not None else value * factor
+        elif how != 1.0:
+            value = value * how
+        if definition.maximum is not None:
+            value = np.minimum(value, definition.maximum)
+        return _finite(replace(made, volume=value))
+
+    def _numbers(
+        self, paths: Sequence[Path], series: npt.NDArray[np.int32], time: Ints, ids: Ints, there: Flags
+    ) -> dict[Path, Floats]:
+        """The numbers at these paths of the rows' own metadata, or if it has none of them, of their resource's.
+
+        Args:
+            paths: in the metadata.
+            series: numbers of `Targets`.
+            time: of the rows' points, µs.
+            ids: of their own metadata.
+            there: whether they have some.
+        """
+        columns = {path: self._numbers_of(path, ids, there) for path in paths}
+        lacking = np.flatnonzero(_lacking(columns)) if columns else np.zeros(0, np.int64)
+        if len(lacking):
+
+            def has(ids: Ints) -> Flags:
+                return ~_lacking({path: self._numbers_of(path, ids, np.ones(len(ids), np.bool_)) for path in paths})
+
+            found, known = self._at(series[lacking], time[lacking], has)
+            for path, column in columns.items():
+                column[lacking] = self._numbers_of(path, found, known)
+        return columns
+
+    def _at(self, series: npt.NDArray[np.int32], time: Ints, has: Callable[[Ints], Flags]) -> tuple[Ints, Flags]:
+        """The metadata of the resources of these series at a time, and whether there is some.
+
+        Args:
+            series: numbers of `Targets`.
+            time: µs.
+            has: tells of ids of metadata whether it is of use; other metadata does not count.
+        """
+        numbers, of = np.unique(series, return_inverse=True)
+        keys = [(self.targets.dimensions[n][0], self.targets.dimensions[n][4]) for n in numbers.tolist()]
+        known: dict[Resource, int] = {}
+        number = np.array([known.setdefault((s, r), len(known)) if s and r else -1 for s, r in keys], np.int64)[of]
+        history = self._history_of(list(known))
+        return history.some(has(history.metadata)).at(number, time)
+
+    def _numbers_of(self, path: Path, ids: Ints, there: Flags) -> Floats:
         """A number of the metadata with these ids; NaN if it has none."""
+        if not len(ids):
+            return np.zeros(0)
         heads = np.ones(len(ids), np.bool_)
         heads[1:] = ids[1:] != ids[:-1]  # points of a series mostly share theirs
         distinct, of_run = np.unique(ids[heads], return_inverse=True)
         with self._lock:
             values = self._metadata_of(distinct, path)
         numbers = np.array([_number(each) for each in values], np.float64)
-        return np.where(there, numbers[of_run[np.cumsum(heads) - 1]], np.nan) if len(ids) else np.zeros(0)
+        return np.where(there, numbers[of_run[np.cumsum(heads) - 1]], np.nan)
 
     def _in_buckets(
         self,
@@ -493,13 +725,12 @@ class Derivation:
             return None
         taken = {meter: rows[np.searchsorted(keys, common)] for meter, (keys, rows) in rows_of.items()}
         columns: dict[Input, Floats] = {}
-        for each in expression.inputs:
-            rows = taken[each.meter]
-            columns[each] = (
-                self._numbers_of(each.path, values.metadata[rows], values.described[rows])
-                if each.path
-                else values.value[rows]
+        for meter, rows in taken.items():
+            read = [each.path for each in expression.inputs if each.meter == meter and each.path]
+            numbers = self._numbers(
+                read, values.series[rows], values.last_at[rows], values.metadata[rows], values.described[rows]
             )
+            columns |= {Input(meter): values.value[rows], **{Input(meter, path): numbers[path] for path in read}}
         first = taken[expression.meters[0]]
         made = {}
         for n in np.unique(of[first]).tolist():
@@ -559,7 +790,7 @@ class Derivation:
         texts: dict[str, list[str | None]] = {}
         for by in definition.by:
             if by != "project_id":
-                texts[by] = self._texts(path_of(by), values.metadata[rows], values.described[rows])
+                texts[by] = self._texts(path_of(by), values, rows)
                 codes = {text: n for n, text in enumerate(dict.fromkeys(texts[by]))}
                 key = key * len(codes) + np.array([codes[text] for text in texts[by]], np.int64)
         _, first, of_key = np.unique(key, return_index=True, return_inverse=True)
@@ -570,14 +801,30 @@ class Derivation:
         number = {group: n for n, group in enumerate(dict.fromkeys(found))}
         return list(number), np.array([number[group] for group in found], np.int64)[of_key]
 
-    def _texts(self, path: tuple[str, ...], ids: Ints, there: Flags) -> list[str | None]:
+    def _texts(self, path: Path, values: _Values, rows: Ints) -> list[str | None]:
+        """The text at a path of the rows' own metadata, or if it has none there, of their resource's."""
+        texts = self._texts_of(path, values.metadata[rows], values.described[rows])
+        lacking = np.flatnonzero(np.array([each is None for each in texts], np.bool_))
+        if len(lacking):
+
+            def has(ids: Ints) -> Flags:
+                return np.array(
+                    [each is not None for each in self._texts_of(path, ids, np.ones(len(ids), np.bool_))], np.bool_
+                )
+
+            found, known = self._at(values.series[rows[lacking]], values.last_at[rows[lacking]], has)
+            for n, text in zip(lacking.tolist(), self._texts_of(path, found, known), strict=True):
+                texts[n] = text
+        return texts
+
+    def _texts_of(self, path: Path, ids: Ints, there: Flags) -> list[str | None]:
         distinct, of = np.unique(ids, return_inverse=True)
         with self._lock:
             values = self._metadata_of(distinct, path)
         texts = [None if each is None or isinstance(each, dict | list) else str(each) for each in values]
         return [texts[n] if has else None for n, has in zip(of.tolist(), there.tolist(), strict=True)]
 
-    def _judged(self, made: _Made, points_at_once: int) -> Iterator[Judged]:
+    def _judged(self, made: _Made) -> Iterator[Judged]:
         """The derived points that stay, judged."""
         made = self._kept(made)
         if not len(made.target):
@@ -590,8 +837,9 @@ class Derivation:
         order = np.lexsort((made.time, place))
         place, made = place[order], made.some(order)
         rules = SeriesRules.of(self._rules, table)
-        carried = self._carried(table) if (table.kinds == CUMULATIVE).any() else NOTHING_CARRIED
-        edges = _edges(place, points_at_once)
+        counters = table.kinds == CUMULATIVE
+        carried = self._carried(table, counters, False) if counters.any() else NOTHING_CARRIED
+        edges = _edges(place, POINTS_AT_ONCE)
         for first, last in pairwise(edges):
             part, places = made.some(slice(first, last)), place[first:last]
             is_delta = table.kinds[places] == DELTA
@@ -640,34 +888,58 @@ def _source_of(judged: Judged) -> Source:
     good = judged.verdicts.good
     rows = slice(None) if good.rows is None else good.rows
     recorded, sample = judged.points.recorded[rows], judged.sample[rows]
-    nothing: Ints = np.zeros(0, np.int64)
-    return Source(judged.table, good, recorded, lambda: None, lambda at: sample[at], nothing.astype(np.int32), nothing)
+    return Source(judged.table, good, recorded, lambda: None, lambda at: sample[at])
 
 
-def _changes(good: Good, rows: Ints, kind: npt.NDArray[np.int8]) -> tuple[Floats, Floats]:
+def _changes(good: Good, rows: Ints, applied: _Applied, carry_hours: int) -> tuple[Floats, Floats]:
     """By how much these points are above the previous ones of their series, and how many seconds these are before.
 
-    A counter's change is its increase. A gauge's is the difference, and a delta's its volume; these two are compared
-    within the hour. NaN where there is no previous point.
+    A counter's change is its increase. A gauge's is the difference, and a delta's its volume. NaN where there is no
+    previous point within the carry time, or where it has the same time.
     """
+    kind = applied.table.kinds[good.place[rows]]
     change, since = np.full(len(rows), np.nan), np.zeros(len(rows), np.int64)
     counters = kind == CUMULATIVE
     if good.increase is not None and good.since is not None:
         at = rows[counters]
         change[counters], since[counters] = good.increase[at], good.since[at]
-    others = np.flatnonzero(~counters & (rows > 0))
+    others = np.flatnonzero(~counters)
     if len(others):
         at = rows[others]
-        before = at - 1
-        same = good.place[at] == good.place[before]
-        same &= good.time[at] // HOUR == good.time[before] // HOUR
-        others, at, before = others[same], at[same], before[same]
-        volume = good.volume[at]
-        change[others] = np.where(kind[others] == DELTA, volume, volume - good.volume[before])
-        since[others] = good.time[at] - good.time[before]
+        volume, time = _previous(good, applied)
+        since[others] = good.time[at] - time[at]
+        since[others[since[others] > carry_hours * HOUR]] = 0
+        change[others] = np.where(kind[others] == DELTA, good.volume[at], good.volume[at] - volume[at])
     nothing = since <= 0
     change[nothing] = np.nan
     return change, np.where(nothing, np.nan, since / 1e6)
+
+
+def _at_day(place: Any, day: Any) -> Any:
+    """A number for a place and a day since 1970, in the order of places and then of days."""
+    return place * (2 * _DAYS) + day + _DAYS
+
+
+def _previous(good: Good, applied: _Applied) -> tuple[Floats, Ints]:
+    """Volume and time of the point before each one of its series; the time is in the future if there is none."""
+    place, time = good.place, good.time
+    volume, at = np.empty(len(good)), np.empty(len(good), np.int64)
+    head = np.concatenate(([True], place[1:] != place[:-1]))
+    volume[1:], at[1:] = good.volume[:-1], time[:-1]
+    volume[head], at[head] = np.nan, _FUTURE
+    carried = carried_to(applied.carried, place)
+    if len(carried.place):
+        rows, before = carried_before(place, time, head, carried)
+        volume[rows], at[rows] = carried.volume[before], carried.time[before]
+    if applied.of_day is not None:
+        at[applied.of_day[place] & (at // DAY != time // DAY)] = _FUTURE
+    return volume, at
+
+
+def _lacking(columns: Mapping[Path, Floats]) -> Flags:
+    """The rows that have a number in none of the columns, of which there is at least one."""
+    lacking: Flags = np.logical_and.reduce([np.isnan(column) for column in columns.values()])
+    return lacking
 
 
 def _finite(made: _Made) -> _Made:
@@ -706,14 +978,6 @@ def _mixed(values: Ints) -> Ints:
         return (z ^ (z >> np.uint64(31))).view(np.int64)
 
 
-def _may_be(definition: Derived, meter: str) -> bool:
-    """Whether a definition may make a meter of this name."""
-    if "\\" not in definition.name:
-        return definition.name == meter
-    parts = definition.name.split("\\")
-    return meter.startswith(parts[0]) and meter.endswith(parts[-1][1:])
-
-
 def _in_order(definitions: Sequence[Derived]) -> list[Derived]:
     """The definitions so that each comes after those that it is made of."""
     ordered: list[Derived] = []
@@ -726,12 +990,12 @@ def _in_order(definitions: Sequence[Derived]) -> list[Derived]:
     return ordered
 
 
-def values_of(texts: Mapping[int, Any], ids: Ints, path: tuple[str, ...]) -> list[Any]:
+def values_of(texts: Mapping[int, Any], ids: Ints, path: Path) -> list[Any]:
     """The values at a path of the metadata with these ids, from parsed metadata by id; None if there is none."""
     return [_at(texts.get(int(each)), path) for each in ids.tolist()]
 
 
-def _at(value: Any, path: tuple[str, ...]) -> Any:
+def _at(value: Any, path: Path) -> Any:
     """The value at a path; a key may hold the dots of several steps."""
     for length in range(len(path), 0, -1):
         if isinstance(value, dict) and ".".join(path[:length]) in value:

@@ -1,17 +1,26 @@
-"""Hours that were rolled up by other archive policies than those of now: the next roll-ups recompute them.
+"""Hours that were rolled up by other archive policies or derived meters than those of now: they are computed again.
 
-Each hour keeps the fingerprint of the policies by which it was rolled up, and the warehouse what each fingerprint
+Each hour keeps the fingerprint of what was declared when it was rolled up, and the warehouse what each fingerprint
 meant. An hour is out of date only if the meaning has changed for a meter that may have points in it: so neither another
-name or comment, nor a new release whose policies mean the same, recomputes anything. Nor does an hour of a release that
-kept no fingerprint.
+name or comment, nor a new release whose files mean the same, recomputes anything. Nor does an hour of a release that
+kept no fingerprint, or none of derived meters.
 """
 
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
+from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
 
 from meterhouse import times
+from meterhouse.definitions import derived_meters
 from meterhouse.definitions.archive_policies import Policies, meanings
+from meterhouse.definitions.derived_meters import DerivedMeters
+from meterhouse.errors import DefinitionError
 from meterhouse.site import Site
 from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import dirty_hours, policy_meanings, series
@@ -19,32 +28,88 @@ from meterhouse.stores.warehouse_tables import dirty_hours, policy_meanings, ser
 HOURS_AT_ONCE = 31 * 24
 """Maximum number of hours that become dirty at once, so that a change does not block a site of many years."""
 
-WHY = "the archive policies changed"
+WHY = "the archive policies or derived meters changed"
+
+_DERIVED = "derived_meters"
+"""The key of what derived meters mean, beside those of the policies."""
 
 
-def recorded(connection: Connection, policies: Policies) -> str:
-    """The fingerprint of these policies, to be kept with hours; what it means is kept in the same transaction."""
-    fingerprint = policies.fingerprint
+@dataclass(frozen=True)
+class Declared:
+    """What the site's files declare of roll-ups, at one moment."""
+
+    policies: Policies
+    derived: DerivedMeters
+
+    @classmethod
+    def of(cls, site: Site) -> "Declared":
+        """What they declare now.
+
+        Raises:
+            DefinitionError: a file as a whole cannot be read.
+        """
+        return cls(site.policies, derived_meters.load(site.settings.config_dir))
+
+    @cached_property
+    def meaning(self) -> str:
+        """All that decides on rows and derived points, as JSON text."""
+        return json.dumps({**json.loads(self.policies.meaning), _DERIVED: self.derived.meaning}, sort_keys=True)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the meaning."""
+        return hashlib.sha256(self.meaning.encode()).hexdigest()[:16]
+
+    def differs_from(self, meaning: str | None) -> Callable[[str], bool]:
+        """Whether another meaning gives a meter other roll-ups, or makes other meters of it, by its name.
+
+        Args:
+            meaning: the other one; None if it is not known.
+        """
+        if meaning is None:
+            return lambda meter: True
+        of_policies = meanings(meaning)
+        of_derived = self._derives_otherwise(json.loads(meaning))
+        return lambda meter: of_policies(meter) != self.policies.of(meter).meaning or of_derived(meter)
+
+    def _derives_otherwise(self, meaning: dict[str, Any]) -> Callable[[str], bool]:
+        if _DERIVED not in meaning:
+            return lambda meter: False
+        before, now = meaning[_DERIVED], self.derived.meaning
+        try:
+            changed = derived_meters.meant(
+                [*(each for each in before if each not in now), *(each for each in now if each not in before)]
+            )
+        except DefinitionError:  # of a release with other kinds: what it was made of is not known
+            return lambda meter: True
+        # Also where samples of its name may have been received: they decide on whole days.
+        return lambda meter: any(each.takes(meter) or each.may_make(meter) for each in changed)
+
+
+def recorded(connection: Connection, declared: Declared) -> str:
+    """The fingerprint of what is declared, to be kept with hours; what it means is kept in the same transaction."""
+    fingerprint = declared.fingerprint
     known = select(policy_meanings.c.fingerprint).where(policy_meanings.c.fingerprint == fingerprint)
     if connection.execute(known).first() is None:
-        connection.execute(insert(policy_meanings).values(fingerprint=fingerprint, meaning=policies.meaning))
+        connection.execute(insert(policy_meanings).values(fingerprint=fingerprint, meaning=declared.meaning))
     return fingerprint
 
 
 def outdated(site: Site) -> int:
-    """How many hours were rolled up by other policies than those of now; some of them may mean the same.
+    """How many hours were rolled up by other files than those of now; some of them may mean the same.
 
-    It is 0 while a policy or rule cannot work: the file is about to change again.
+    It is 0 while a policy, a rule or a derived meter cannot work: the file is about to change again.
     """
-    if site.policies.faults:
+    declared = Declared.of(site)
+    if declared.policies.faults or declared.derived.faults:
         return 0
-    of_others = dirty_hours.c.policies != site.policies.fingerprint
+    of_others = dirty_hours.c.policies != declared.fingerprint
     with site.warehouse.read() as connection:
         return int(connection.execute(select(func.count()).where(of_others)).scalar() or 0)
 
 
 def mark_outdated(site: Site, lease: Lease) -> int:
-    """Make hours dirty that were rolled up by policies which mean something else; the newest first, not all at once.
+    """Make hours dirty that were rolled up by files which mean something else; the newest first, not all at once.
 
     Args:
         site: the site.
@@ -53,9 +118,9 @@ def mark_outdated(site: Site, lease: Lease) -> int:
     Returns:
         How many hours became dirty.
     """
-    policies = site.policies
+    declared = Declared.of(site)
     with lease.begin() as connection:
-        of_others = dirty_hours.c.policies != policies.fingerprint
+        of_others = dirty_hours.c.policies != declared.fingerprint
         is_dirty = dirty_hours.c.rolled_marks < dirty_hours.c.marks
         waiting = int(
             connection.execute(select(func.count()).select_from(dirty_hours).where(of_others, is_dirty)).scalar() or 0
@@ -64,18 +129,18 @@ def mark_outdated(site: Site, lease: Lease) -> int:
         for fingerprint in (
             connection.execute(select(dirty_hours.c.policies).where(of_others).distinct()).scalars().all()
         ):
-            waiting += _mark(connection, policies, fingerprint, max(HOURS_AT_ONCE - waiting, 0))
+            waiting += _mark(connection, declared, fingerprint, max(HOURS_AT_ONCE - waiting, 0))
     return waiting - before
 
 
-def _mark(connection: Connection, policies: Policies, fingerprint: str, limit: int) -> int:
+def _mark(connection: Connection, declared: Declared, fingerprint: str, limit: int) -> int:
     """Mark up to `limit` hours of a fingerprint. Those that the change does not concern get the one of now."""
     of_it = dirty_hours.c.policies == fingerprint
-    span = _concerned(connection, policies, fingerprint)
+    span = _concerned(connection, declared, fingerprint)
     others = update(dirty_hours).where(of_it)
     if span is not None:
         others = others.where((dirty_hours.c.hour < span[0]) | (dirty_hours.c.hour > span[1]))
-    connection.execute(others.values(policies=recorded(connection, policies)))
+    connection.execute(others.values(policies=recorded(connection, declared)))
     if span is None or not limit:
         return 0
     is_rolled = dirty_hours.c.rolled_marks >= dirty_hours.c.marks
@@ -84,19 +149,16 @@ def _mark(connection: Connection, policies: Policies, fingerprint: str, limit: i
     return connection.execute(update(dirty_hours).where(newest).values(rolled_marks=0, why=WHY)).rowcount
 
 
-def _concerned(connection: Connection, policies: Policies, fingerprint: str) -> tuple[datetime, datetime] | None:
+def _concerned(connection: Connection, declared: Declared, fingerprint: str) -> tuple[datetime, datetime] | None:
     """From which hour to which one there may be points of meters for which the meaning changed; None if of none."""
     kept = select(policy_meanings.c.meaning).where(policy_meanings.c.fingerprint == fingerprint)
-    meaning = connection.execute(kept).scalar()
-    meant = meanings(meaning) if meaning is not None else None
+    differs = declared.differs_from(connection.execute(kept).scalar())
     spans = connection.execute(
         select(series.c.meter, func.min(series.c.first_point_at), func.max(series.c.last_point_at)).group_by(
             series.c.meter
         )
     ).all()
-    changed = [
-        (first, last) for meter, first, last in spans if meant is None or meant(meter) != policies.of(meter).meaning
-    ]
+    changed = [(first, last) for meter, first, last in spans if differs(meter)]
     if not changed:
         return None
     return times.hour_of(min(first for first, _ in changed)), times.hour_of(max(last for _, last in changed))

@@ -9,7 +9,7 @@ roll-ups of all tiers in one commit.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from string import Template
@@ -29,7 +29,7 @@ from meterhouse.rollups.buckets import Buckets, Excluded
 from meterhouse.rollups.derive import Deriving
 from meterhouse.rollups.deriving import Taken
 from meterhouse.rollups.described import Changes, may_change
-from meterhouse.rollups.made import Made, is_open
+from meterhouse.rollups.made import HOURLY, Made, is_open
 from meterhouse.rollups.rows import FOLDED, SCHEMA, Metadata, days_of, last_described, rows_of
 from meterhouse.sample_quality.groups import group_hours, points_by_day, present_hours
 from meterhouse.sample_quality.judging import JudgedShard, Judging, worker_threads
@@ -43,6 +43,8 @@ from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.lake_replace import replace
 from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import dirty_hours
+
+_COUNTED = ["bucket", "count", "excluded"]
 
 FEW_POINTS = 2_000_000
 """The rows of a day that is not over are made of all its points, percentiles too, up to about this many."""
@@ -128,25 +130,35 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
             done.hours += [hour for hour in hours if hour not in rolled]
             rolled.update(hours)
 
-        def roll_meanwhile(left: set[datetime]) -> None:
+        def roll_meanwhile(first: Snapshot, left: set[datetime]) -> Snapshot:
+            """Roll up what does not wait for the hours that are left; return the snapshot that the rest is made of.
+
+            Days are made of all their points. If the rest were made of the first snapshot, it would take from a day
+            the points that came meanwhile to its other hours.
+            """
             latest = snapshot_to_compute(site)
             waiting = [hour for hour, state in latest.hours.items() if state.unrolled]
-            due = {*present_hours(waiting), *(hour for hour in waiting if hour not in left)}
+            came = {h for h in left.intersection(waiting) - again if latest.hours[h].marks > first.hours[h].marks}
+            due = {*present_hours(waiting), *came, *(hour for hour in waiting if hour not in left)}
             for some in group_hours(site, latest.version, due):
                 roll(latest, some)
+            left.intersection_update(waiting)
+            left.difference_update(due)
+            return latest
 
         @retried
         def roll_all() -> None:
             while True:
-                seen, hours = dirty()
+                first, hours = dirty()
                 hours = [hour for hour in hours if hour not in rolled or hour in again]
                 if not hours:
                     break
-                left = set(hours)
-                for number, group in enumerate(group_hours(site, seen.version, hours)):
+                left, seen = set(hours), first
+                for number, group in enumerate(group_hours(site, first.version, hours)):
                     if number:
-                        roll_meanwhile(left)
-                    roll(seen, group)
+                        seen = roll_meanwhile(first, left)
+                    if some := [hour for hour in group if hour in left]:
+                        roll(seen, some)
                     left.difference_update(group)
                     progress(len(rolled), max(len(rolled), len(hours)))
 
@@ -195,37 +207,42 @@ class _Plan:
 
 def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledUp, leases: _Leases) -> list[datetime]:
     """Judge these hours and roll them up; return the other hours that became dirty."""
-    plan, policies = _Plan.of(site, seen, hours), site.policies
+    plan, declared = _Plan.of(site, seen, hours), policy_changes.Declared.of(site)
+    policies = declared.policies
     granularities = _granularities(site, policies, plan.hours)
     with worker_threads() as threads:
         made = Made.of(site.lake, threads, plan.hours, granularities)
+        for day in plan.folded():
+            made.leave_open(day)
+        judging = Judging(site, seen.version, plan.hours, [*plan.read, *plan.context], threads)
+        definitions = declared.derived.definitions
+        deriving = Deriving(site, judging, definitions, plan.hours, plan.read, [*plan.read, *plan.context])
+        maker = _Maker(plan, policies, judging.table, deriving)
         try:
-            judging = Judging(site, seen.version, plan.hours, [*plan.read, *plan.context], threads)
-            for day in plan.folded():
-                made.leave_open(day)
-            maker = _Maker(plan, policies, judging.table, Deriving(site, judging, plan.hours, plan.read))
             for shards in judging.passes(maker.make):
                 maker.keep(made, shards, granularities)
-            received = pa.concat_tables([SCHEMA.empty_table(), *made.hourly])
-            maker.derive(made)
-            flagged = pa.concat_tables([judging.flagged(), *maker.deriving.flagged])
-            if plan.folded():
-                made.add(86400, [_folded(site, plan, made.hourly, judging.table)])
-            next_hours = _next_hours(site, plan.hours, made.hourly)
+                maker.derive(made, deriving.finish_some())
+            received = pa.concat_tables([SCHEMA.empty_table().select(_COUNTED), *maker.received])
             changes = described.changes(
                 site.lake, maker.changes(), Hours([*plan.read, *plan.context]), site.settings.carry_hours
             )
+            maker.derive(made, deriving.finish(changes))
+            flagged = pa.concat_tables([judging.flagged(), *deriving.flagged])
+            if plan.folded():
+                made.add(86400, [_folded(site, plan, made.hourly, judging.table)])
+            next_hours = _next_hours(site, plan.hours, made.hourly, deriving, changes)
             store_flagged(site, seen, plan.hours, flagged, leases.quality)
             with leases.rollups.begin() as connection:
                 # Before the lake changes: after a kill in between, the next run would find no change, and skip them.
                 mark_dirty(connection, next_hours, "a series' previous point or metadata changed")
-                next_hours += maker.deriving.prepare(connection)
+                next_hours += deriving.prepare(connection)
         except MeterhouseError:
             made.discard()
+            deriving.discard()
             raise
-    maker.deriving.store(leases.rollups)
+    deriving.store(leases.rollups)
     replace(site.lake, "rollups", "bucket", made.parts, leases.rollups)
-    _record(site, seen, plan.hours, received, changes, policies, leases.rollups)
+    _record(site, seen, plan.hours, received, changes, declared, leases.rollups)
     done.judged.add(plan.hours, judging.points_by_hour(), flagged)
     done.add(plan.hours, received, made.rows)
     return next_hours
@@ -244,31 +261,34 @@ class _Maker:
     """Makes all that a group of hours needs of the good points, in the one pass over them."""
 
     def __init__(self, plan: _Plan, policies: Policies, table: SeriesTable, deriving: Deriving) -> None:
-        self.deriving = deriving
+        self._deriving = deriving
         self._plan, self._policies = plan, policies
         self._roller = _Roller(plan, tiers.Plan.of(policies, table))
         self._wanted = Hours(plan.hours)
         self._changes: list[Changes] = []
+        self.received: list[pa.Table] = []  # of the hourly rows of received meters, the columns _COUNTED
 
     def make(self, judged: JudgedShard) -> _Shard:
         """What one shard gives; called in several threads at once."""
         good = judged.verdicts.good
         metadata = judged.metadata(good) if len(good) else None
         changes = None if metadata is None else may_change(judged.table, good, *metadata, self._wanted)
-        return _Shard(self._roller.rolled(judged), self.deriving.take(judged), changes)
+        return _Shard(self._roller.rolled(judged), self._deriving.take(judged), changes)
 
     def keep(self, made: Made, shards: Sequence[_Shard], granularities: Sequence[int]) -> None:
         """Keep what the shards of a pass gave."""
         for seconds in granularities:
             made.add(seconds, [shard.rows[seconds] for shard in shards if seconds in shard.rows])
         for shard in shards:
-            self.deriving.add(shard.taken)
+            self._deriving.add(shard.taken)
+            if 3600 in shard.rows:
+                self.received.append(shard.rows[3600].select(_COUNTED))
             if shard.changes is not None:
                 self._changes.append(shard.changes)
 
-    def derive(self, made: Made) -> None:
-        """Make the rows of derived meters, after all passes."""
-        for judged in self.deriving.finish():
+    def derive(self, made: Made, points: Iterable[JudgedShard]) -> None:
+        """Make the rows of derived points."""
+        for judged in points:
             roller = _Roller(self._plan, tiers.Plan.of(self._policies, judged.table))
             for seconds, rows in roller.rolled(judged).items():
                 made.add(seconds, [rows])
@@ -359,14 +379,28 @@ def _sums(hourly: pa.Table, column: str) -> dict[datetime, int]:
     return dict(zip(found["bucket"].to_pylist(), found[f"{column}_sum"].to_pylist(), strict=True))
 
 
-def _next_hours(site: Site, hours: list[datetime], hourly: list[pa.Table]) -> list[datetime]:
-    """The later hours, outside of these, that start from a counter's point or a series' metadata that has changed."""
+def _next_hours(
+    site: Site, hours: list[datetime], hourly: list[pa.Table], deriving: Deriving, changes: pa.Table
+) -> list[datetime]:
+    """The later hours, outside of these, that depend on what has changed in these.
+
+    They start from the last point or metadata of a series, or have derived points that read metadata of their resource.
+    """
+    files = site.lake.matching("rollups", partitions={"granularity_s": [3600]}, at_least={"event_day": hours[0].date()})
+    if not files.num_rows or _none_later(files, hours):
+        return []
+    redescribed = deriving.hours_described_otherwise(changes)
+    return sorted({*redescribed, *_starting_otherwise(site, hours, hourly, deriving)})
+
+
+def _starting_otherwise(site: Site, hours: list[datetime], hourly: list[pa.Table], deriving: Deriving) -> set[datetime]:
+    """The later hours that start from a point that has changed, of a counter or for a rate, or from other metadata."""
     carry_hours = site.settings.carry_hours
     spans = times.spans(hours)
     reach = reaching(spans, ahead=carry_hours)
     found = site.lake.matching("rollups", overlapping=("bucket", reach), partitions={"granularity_s": [3600]})
     if not found.num_rows or _none_later(found, hours):
-        return []
+        return set()
     with site.lake.connect() as duck:
         site.lake.view(duck, "rollups", [f"{site.lake.uri('rollups')}/{path}" for path in found["path"].to_pylist()])
         inside = span_table(duck, "wanted", spans).within("bucket")
@@ -378,16 +412,22 @@ def _next_hours(site: Site, hours: list[datetime], hourly: list[pa.Table]) -> li
             "CREATE TEMP VIEW described AS SELECT series_id, bucket FROM rollups "
             f"WHERE granularity_s = 3600 AND metadata_id IS NOT NULL AND NOT {inside}"
         )
+        duck.register("after", pa.concat_tables(rows.select(HOURLY) for rows in [SCHEMA.empty_table(), *hourly]))
+        lost = "SELECT DISTINCT series_id FROM before ANTI JOIN after USING (series_id)"
+        compared = deriving.compared([row[0] for row in duck.execute(lost).fetchall()])
+        of_which = "increase IS NOT NULL"
+        if len(compared):
+            duck.register("compared", pa.table({"series_id": compared}))
+            of_which = f"({of_which} OR last_at IS NOT NULL AND series_id IN (SELECT series_id FROM compared))"
         duck.execute(
             "CREATE TEMP VIEW later AS SELECT series_id, bucket FROM rollups "
-            f"WHERE granularity_s = 3600 AND increase IS NOT NULL AND NOT {inside}"
+            f"WHERE granularity_s = 3600 AND {of_which} AND NOT {inside}"
         )
-        duck.register("after", pa.concat_tables([SCHEMA.empty_table(), *hourly]))
         found = set[datetime]()
         for name in ("carry_changed", "metadata_changed"):
             query = Template(sql_files.read(f"lake/{name}.sql")).substitute(carry_hours=carry_hours)
             found |= {row[0] for row in duck.execute(query).fetchall()}
-        return sorted(found)
+        return found
 
 
 def _none_later(files: pa.Table, hours: list[datetime]) -> bool:
@@ -405,7 +445,7 @@ def _record(
     hours: list[datetime],
     received: pa.Table,
     changes: pa.Table,
-    policies: Policies,
+    declared: policy_changes.Declared,
     lease: Lease,
 ) -> None:
     """Note in the warehouse that these hours are rolled up. What they hold follows later: see `following.py`."""
@@ -419,7 +459,7 @@ def _record(
                 rolled_marks=bindparam("marks_seen"),
                 rolled_at=times.now(),
                 rolled_version=site.lake.version("rollups"),
-                policies=policy_changes.recorded(connection, policies),
+                policies=policy_changes.recorded(connection, declared),
                 good_points=bindparam("good"),
                 excluded_points=bindparam("bad"),
             ),

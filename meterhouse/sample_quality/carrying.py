@@ -1,4 +1,4 @@
-"""The last good point of each counter before the hours of a computation, from the hourly roll-ups."""
+"""The last good point of series before the hours of a computation, from the hourly roll-ups."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from meterhouse import times
 from meterhouse.sample_quality.reading import Hours, plain
-from meterhouse.sample_quality.series_table import CUMULATIVE, Ints, SeriesTable
+from meterhouse.sample_quality.series_table import CUMULATIVE, Flags, Ints, SeriesTable
 from meterhouse.sample_quality.spans import reaching
 from meterhouse.sample_quality.verdicts import HOUR, NOTHING_CARRIED, Carried
 from meterhouse.stores.lake import Lake
@@ -17,17 +17,26 @@ _COLUMNS = ["series_id", "bucket", "last", "last_at"]
 _NEVER = np.iinfo(np.int64).min
 
 
-def carried_points(lake: Lake, table: SeriesTable, hours: Hours, carry_hours: int) -> Carried:
-    """The last good point of each counter before each span of the hours, ordered by place and time.
+def carried_points(
+    lake: Lake, table: SeriesTable, hours: Hours, carry_hours: int, wanted: Flags | None = None
+) -> Carried:
+    """The last good point of each wanted series before each span of the hours, ordered by place and time.
 
     It is at most `carry_hours` hours earlier, and outside all spans: between two spans, points are carried over gaps.
+
+    Args:
+        lake: the lake.
+        table: the series.
+        hours: of the computation.
+        carry_hours: how far back a point is looked for.
+        wanted: which series are, by place; default counters.
 
     Raises:
         Replaced: a file was replaced and deleted meanwhile.
         Damaged: a file cannot be read.
     """
-    counters = table.kinds == CUMULATIVE
-    if not counters.any() or not len(hours):
+    wanted = table.kinds == CUMULATIVE if wanted is None else wanted
+    if not wanted.any() or not len(hours):
         return NOTHING_CARRIED
     starts = np.array([times.micros(start) for start, _ in hours.spans], np.int64)
     before = reaching([(start, start) for start, _ in hours.spans], back=carry_hours)
@@ -35,9 +44,9 @@ def carried_points(lake: Lake, table: SeriesTable, hours: Hours, carry_hours: in
     newest = np.full(len(table), _NEVER)  # the bucket that was found, if there is one span
     pieces: list[tuple[Any, ...]] = []
     for path, last in newest_first(files):
-        if len(starts) == 1 and (newest[counters] > last).all():
+        if len(starts) == 1 and (newest[wanted] > last).all():
             break
-        place, bucket, volume, time = _rows(lake, path, table)
+        place, bucket, volume, time = _rows(lake, path, table, wanted)
         at = np.searchsorted(starts, bucket, side="right")
         keep = np.flatnonzero((at < len(starts)) & ~hours.hold(bucket))
         keep = keep[bucket[keep] >= starts[at[keep]] - carry_hours * HOUR]
@@ -74,12 +83,12 @@ def newest_first(files: pa.Table) -> list[tuple[str, int]]:
     return sorted(listed, key=lambda each: each[1], reverse=True)
 
 
-def _rows(lake: Lake, path: str, table: SeriesTable) -> tuple[Any, Ints, Any, Ints]:
-    """The rows of counters of the table that have good points: place, bucket, volume and time of the last one."""
+def _rows(lake: Lake, path: str, table: SeriesTable, wanted: Flags) -> tuple[Any, Ints, Any, Ints]:
+    """The rows of wanted series that have good points: place, bucket, volume and time of the last one."""
     with lake.parquet("rollups", path) as file:
         rows = file.read(_COLUMNS, use_threads=False)
     place = table.places(plain(rows["series_id"].combine_chunks()))
-    keep = (place >= 0) & (table.kinds[place] == CUMULATIVE) & plain(rows["last_at"].combine_chunks().is_valid())
+    keep = (place >= 0) & wanted[place] & plain(rows["last_at"].combine_chunks().is_valid())
     rows, place = rows.filter(pa.array(keep)), place[keep]
     bucket, volume, time = (plain(rows[name].combine_chunks()) for name in _COLUMNS[1:])
     return place, bucket, volume, time

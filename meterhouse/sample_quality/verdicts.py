@@ -52,7 +52,10 @@ class Points:
 
 @dataclass(frozen=True)
 class Carried:
-    """Earlier good points of counters, only to compare with, in hours that have none of the points; in any order."""
+    """Earlier good points of series, only to compare with, in hours that have none of the points; in any order.
+
+    The volume of a delta is of no meaning.
+    """
 
     place: Places
     time: Ints
@@ -269,7 +272,7 @@ def _counted(table: SeriesTable, good: Good, carried: Carried, carry_hours: int)
     np.subtract(time[1:], time[:-1], out=since[1:])
     unknown = head.copy()
     if len(carried.place):
-        rows, before = _carried_to(place, time, head, carried)
+        rows, before = carried_before(place, time, head, carried)
         increase[rows] = volume[rows] - carried.volume[before]
         since[rows] = time[rows] - carried.time[before]
         unknown[rows] = False
@@ -281,8 +284,8 @@ def _counted(table: SeriesTable, good: Good, carried: Carried, carry_hours: int)
     return Good(place, time, volume, good.rows, increase, reset, since)
 
 
-def _carried_to(place: Places, time: Ints, head: Flags, carried: Carried) -> tuple[Ints, Ints]:
-    """The points whose previous point is a carried one, and which that is.
+def carried_before(place: Places, time: Ints, head: Flags, carried: Carried) -> tuple[Ints, Ints]:
+    """The points, in order of place and time, whose previous point is a carried one, and which that is.
 
     A carried point lies in an hour without points of the computation. So only the first point of a series can follow
     it, or one that comes after such an hour.

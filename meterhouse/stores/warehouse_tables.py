@@ -380,6 +380,19 @@ def _rollup(name: str) -> Table:
 rollup_1h = _rollup("rollup_1h")
 rollup_1d = _rollup("rollup_1d")
 
+resource_history = Table(
+    "resource_history",
+    views,
+    Column("source", Text, primary_key=True),
+    Column("resource_id", Text, primary_key=True),
+    Column("valid_from", UtcTime, primary_key=True),
+    Column("valid_to", UtcTime),
+    Column("project_id", Text),
+    Column("user_id", Text),
+    Column("metadata_id", BigInteger, nullable=False),
+    comment="What each resource was by time, by the good points of all its series.",
+)
+
 open_hours = Table(
     "open_hours",
     views,

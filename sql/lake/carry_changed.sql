@@ -1,8 +1,8 @@
--- Hours with counters whose increase starts from a point that has changed: for each series whose last point of a
+-- Hours of series whose increase or rate starts from a point that has changed: for each series whose last point of a
 -- rolled-up hour has changed, the next hour of the series, if the point is carried that far.
 --
 -- In: before, after (series_id, bucket, "last", last_at: hourly roll-ups of the wanted hours),
---     later (series_id, bucket: hours of counters outside the wanted ones)
+--     later (series_id, bucket: hours outside the wanted ones, of counters and of what rates are made of)
 WITH changed AS (
     SELECT series_id, bucket
     FROM before FULL JOIN after USING (series_id, bucket)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from builders import at, drop, land_points, notification, point, polled, polling, roll_up
 from sqlalchemy import update
 
@@ -170,6 +171,18 @@ def test_a_day_of_a_cloud_goes_through_every_asset(here: Site, instance: dg.Dags
     assert run(instance, "archive_day", partition_key=str(today))["archive"]["sealed_now"] == 0
 
 
+def test_rollups_say_what_each_derived_meter_is_made_of(
+    here: Site, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = "derived_meters:\n- {name: twice, kind: convert, from: [m], expression: volume or 2 * volume}\n"
+    (tmp_path / "derived.yaml").write_text(content)
+    monkeypatch.setattr("meterhouse.definitions.derived_meters.SHIPPED", tmp_path / "derived.yaml")
+    drop(here.settings.spool, "a.jsonl", [polling("b1", [polled(1.0, at(5), meter="m")])])
+    run(instance, "collect")
+    made = run(instance, "recompute", **of_sensor(at().date()))[f"rollups {at().date()}"]
+    assert made["derived_meters"].splitlines()[2:] == ["| `twice` | `convert` | `volume or 2 * volume of m` |"]
+
+
 def test_a_backfill_of_days_recomputes_them_although_nothing_new_came(here: Site, instance: dg.DagsterInstance) -> None:
     drop(here.settings.spool, "a.jsonl", [polling("b1", [polled(1.0, at(5)), polled(3.0, at(6)), polled(5.0, at(65))])])
     run(instance, "collect")
@@ -248,6 +261,40 @@ def test_late_points_of_any_day_are_recomputed_by_one_run_with_one_event_for_eac
     assert {(each["hours"], each["points"]) for each in made.values()} == {(1, 1)}
     assert not snapshot(here).hours
     assert "no event hour" in str(tick().skip_message)
+
+
+def test_a_backfill_in_progress_delays_no_late_point(here: Site, instance: dg.DagsterInstance) -> None:
+    def tick() -> Any:
+        context = dg.build_sensor_context(instance=instance, resources={"site": resources.SiteResource()})
+        return dirty_hours.dirty_hours_sensor(context)
+
+    job = definitions.defs.resolve_job_def("recompute")
+    land_points(here, [point(1.0, at(days=-30), recorded_at=at())])
+    for state in (
+        dg.DagsterRunStatus.STARTED,
+        dg.DagsterRunStatus.NOT_STARTED,
+    ):  # each day of a backfill is a run of the job
+        instance.create_run_for_job(job, status=state, tags={"dagster/backfill": "b"})
+    request = tick()
+    assert request.partition_key == str(at(days=-30).date())
+    instance.create_run_for_job(job, status=dg.DagsterRunStatus.NOT_STARTED, tags=request.tags)
+    assert "already running" in str(tick().skip_message)
+
+
+def test_late_points_are_looked_for_every_few_seconds_and_their_runs_always_find_a_place() -> None:
+    for sensor in (stream.stream_sensor, dirty_hours.dirty_hours_sensor):
+        assert sensor.minimum_interval_seconds is not None
+        assert sensor.minimum_interval_seconds < 5
+        assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
+    queue = yaml.safe_load((ROOT / "dagster.yaml").read_text())["run_coordinator"]["config"]
+    assert queue["dequeue_interval_seconds"] == 1
+    limits = {each["key"]: each["limit"] for each in queue["tag_concurrency_limits"]}
+    slow = limits["dagster/backfill"] + limits["meterhouse/background"] + limits["meterhouse/step"]  # of `compact`
+    assert queue["max_concurrent_runs"] >= slow + settings_module.Settings.collect_runs + 1
+    for job in ("collect", "recompute"):
+        assert int(definitions.defs.resolve_job_def(job).tags["dagster/priority"]) > 0
+    for job in ("archive_day", "report_day", "quality_checks", "upkeep"):
+        assert "meterhouse/background" in definitions.defs.resolve_job_def(job).tags
 
 
 def test_what_was_done_outside_dagster_is_reported_once(here: Site, instance: dg.DagsterInstance) -> None:

@@ -1,4 +1,4 @@
-"""The benchmark of the roll-up runs, and prints a line for everything that it measures."""
+"""The benchmarks of the roll-up and of the warehouse run, and print a line for everything that they measure."""
 
 import sys
 from pathlib import Path
@@ -16,6 +16,12 @@ MEASURED = (
 )
 
 
+def figures(printed: str, name: str, width: int) -> list[list[float]]:
+    """The figures of each line of this name."""
+    lines = [line for line in printed.splitlines() if line[:width].rstrip() == name]
+    return [list(map(float, line[width:].split())) for line in lines]
+
+
 def test_the_rollup_benchmark_prints_points_seconds_and_memory_of_each_thing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -24,8 +30,22 @@ def test_the_rollup_benchmark_prints_points_seconds_and_memory_of_each_thing(
     rollup.main(["--quick", "--only", "day,live"])
     printed = capsys.readouterr().out
     for name in MEASURED:
-        (line,) = (each for each in printed.splitlines() if each[: rollup.NAMES].rstrip() == name)
-        _, wall, cpu, *others = map(float, line[rollup.NAMES :].split())
+        ((_, wall, cpu, *others),) = figures(printed, name, rollup.NAMES)
         assert wall > 0
         assert cpu > 0
         assert others[-1] > 50  # MB
+
+
+def test_the_warehouses_benchmark_writes_as_many_rows_as_its_floor(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import warehouse
+
+    monkeypatch.delenv(warehouse.POSTGRES, raising=False)
+    warehouse.main(["--quick"])
+    printed = capsys.readouterr().out
+    floors, ours = (
+        figures(printed, f"{name}, SQLite", warehouse.NAMES) for name in ("floor: bare tables", "the warehouse follows")
+    )
+    assert [line[0] for line in floors] == [line[0] for line in ours] == [30 * 25, 60 * 2]
+    assert all(line[4] > 0 and line[-1] > 50 for line in floors + ours)  # rows/s, MB

@@ -88,6 +88,26 @@ def test_a_resource_is_readable(alarmed: Run) -> None:
     ]
 
 
+def test_what_a_resource_was_by_time_is_shown(alarmed: Run, tmp_path: Path) -> None:
+    moved = [polled(5.0, at(minute), resource_metadata={"host": f"h{minute}"}) for minute in (7, 8)]
+    drop(tmp_path / "spool", "b.jsonl", [polling("b2", moved)])
+    assert alarmed("collect").exit_code == 0
+    assert alarmed("rollup").exit_code == 0
+    assert alarmed("resources", "show", "r1", "--history", "--columns", "history").stdout.splitlines()[1:] == [
+        "  history",
+        "    valid_from            valid_to              project_id  user_id  metadata",
+        "    2026-11-10T12:01:00Z  2026-11-10T12:07:00Z  p1          u1       host=h1",
+        "    2026-11-10T12:07:00Z  2026-11-10T12:08:00Z  p1          u1       host=h7",
+        "    2026-11-10T12:08:00Z                        p1          u1       host=h8",
+    ]
+    (found,) = lines(alarmed("resources", "show", "r1", "--history", "--json"))
+    assert [(each["metadata"], each["valid_to"] is None) for each in found["history"]] == [
+        *(({"host": "h1"}, False), ({"host": "h7"}, False), ({"host": "h8"}, True))
+    ]
+    (found,) = lines(alarmed("resources", "show", "r1", "--json"))
+    assert "history" not in found
+
+
 def test_resources_are_found_by_project_meter_and_metadata(alarmed: Run, tmp_path: Path) -> None:
     others = [polled(1.0, at(1), resource="r2", meter="memory"), polled(1.0, at(1), resource="r3", project="shop")]
     drop(tmp_path / "spool", "b.jsonl", [polling("b2", [*others])])

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from command_line import Run
 
-from meterhouse.definitions.derived_meters import SHIPPED, Derived, load, read
+from meterhouse.definitions.derived_meters import SHIPPED, Derived, load, meant, read
 from meterhouse.definitions.transformers import imported
 from meterhouse.errors import DefinitionError
 
@@ -50,6 +50,24 @@ def test_names_and_units_are_filled_from_the_source(tmp_path: Path) -> None:
         *(True, False, False, False)
     ]
     assert not only.takes("disk.read.bytes", "GB")
+
+
+def test_the_meaning_gives_the_definitions_without_what_is_for_people(tmp_path: Path) -> None:
+    text = r"""
+  - {name: '\1.d', kind: delta, from: [a, "!b"], match: '(.*)', growth_only: true, unit: '\1', description: x}
+  - {name: c, kind: convert, from: a, expression: volume or resource_metadata.x, maximum: 3, type: delta}
+  - {name: s, kind: convert, from: a, scale: 2, source_unit: B}
+  - {name: m, kind: arithmetic, expression: $(a) / $(b).resource_metadata.y}
+  - {name: g, kind: aggregate, from: a, function: mean, by: [project_id, resource_metadata.z]}
+"""
+    path = tmp_path / "derived_meters.yaml"
+    path.write_text(f"derived_meters:{text}" + SHIPPED.read_text().partition("derived_meters:")[2])
+    found = read(path)
+    assert not found.faults
+    again = meant(found.meaning)
+    assert [each.meaning for each in again] == found.meaning
+    assert {each.made_of() for each in again} == {each.made_of() for each in found.definitions}
+    assert "description" not in str(found.meaning)
 
 
 @pytest.mark.parametrize(

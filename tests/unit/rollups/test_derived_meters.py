@@ -1,8 +1,10 @@
 """Derived meters and resource history in the roll-up step: the same, in whatever order points come."""
 
+import os
 import random
 from collections.abc import Sequence
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +128,170 @@ def test_what_is_derived_does_not_depend_on_the_order_of_arrival(open_site: Open
         assert history(at_once) == history(in_pieces)
 
 
+def vcpus(minute: float, metadata: int | None, volume: float = 1.0, resource: str = "r1") -> dict[str, Any]:
+    return {**point(volume, at(minute), meter="vcpus", resource=resource), "metadata_id": metadata}
+
+
+CORES = {"m1": '{"vcpus": 1}', "m2": '{"vcpus": 2}', "m3": '{"host": "h"}', "m4": '{"cpu_number": 4}'}
+
+
+def loads(site: Site) -> list[tuple[float, float]]:
+    """Minutes after NOON, and `cpu_util` to one decimal."""
+    return [(round((row[3] - NOON) / timedelta(minutes=1), 1), round(row[4], 1)) for row in derived(site)]
+
+
+def test_cpu_util_divides_by_the_cores_that_other_series_name_at_that_time(deriving: Site) -> None:
+    known(deriving, **CORES)
+    resized = [vcpus(0, 4), vcpus(11, 3), vcpus(12.5, 2), vcpus(13, None)]
+    others = [vcpus(5, 1, resource="r2"), vcpus(11, 1, volume=-1.0)]
+    land_points(deriving, [*(cpu(minute, minute * 30) for minute in range(9, 15)), *resized, *others])
+    roll_up(deriving)
+    assert loads(deriving) == [(10, 12.5), (11, 12.5), (12, 12.5), (13, 25.0), (14, 25.0)]
+
+
+def test_the_samples_own_metadata_comes_first_and_without_any_there_is_one_core(deriving: Site) -> None:
+    known(deriving, **CORES)
+    points = [cpu(minute, minute * 30) for minute in range(5)]
+    land_points(
+        deriving, [*points[:3], vcpus(2.5, 4), {**points[3], "metadata_id": 2}, {**points[4], "metadata_id": 3}]
+    )
+    roll_up(deriving)
+    assert loads(deriving) == [(1, 50.0), (2, 50.0), (3, 25.0), (4, 25.0)]  # the last is that of minute 3
+
+
+def test_a_late_change_of_metadata_counts_up_to_the_next_one(deriving: Site) -> None:
+    known(deriving, **CORES)
+    land_points(deriving, [cpu(minute, minute * 30) for minute in range(0, 300, 50)])
+    land_points(deriving, [vcpus(200, 2), vcpus(100, 3)])
+    roll_up(deriving)
+    before = [(50, 50.0), (100, 50.0), (150, 50.0), (200, 25.0), (250, 25.0)]
+    assert loads(deriving) == before
+    land_points(deriving, [vcpus(70, 4)])
+    seen = roll_up(deriving)
+    assert loads(deriving) == [(50, 50.0), (100, 12.5), (150, 12.5), (200, 25.0), (250, 25.0)]
+    assert set(seen.hours) == {at(60), at(120), at(180)}  # nothing after the change of minute 200
+    land_points(deriving, [vcpus(70, 4, volume=-5.0)])  # of two volumes the last counts, and this one is excluded
+    land_points(deriving, [vcpus(75, 3)])
+    assert set(roll_up(deriving).hours) == {at(60)}  # this metadata has no cores
+
+
+def test_the_first_rate_of_an_hour_starts_from_the_last_point_before(open_site: OpenSite, tmp_path: Path) -> None:
+    site = open_site(config_dir=configured(tmp_path, "  - {name: change, kind: delta, from: [m]}\n"))
+    gauge = [point(volume, at(minute)) for minute, volume in ((10, 1.0), (70, 3.0), (190, 7.0), (191, 8.0))]
+    for piece in ([gauge[1]], [gauge[0], gauge[3]], [gauge[2]]):
+        land_points(site, piece)
+        roll_up(site)
+    assert loads(site) == [(70, 2.0), (190, 4.0), (191, 1.0)]
+    land_points(site, [point(2.5, at(100)), point(9.0, at(200), meter="unrelated")])
+    assert set(roll_up(site).hours) == {at(60), at(180)}
+    assert loads(site) == [(70, 2.0), (100, -0.5), (190, 4.5), (191, 1.0)]
+    land_points(site, [point(float("nan"), at(130)), point(5.0, at(191 + 49 * 60))])
+    roll_up(site)
+    assert loads(site) == [(70, 2.0), (100, -0.5), (190, 4.5), (191, 1.0)]  # too far apart
+
+
+def test_points_of_a_meter_that_is_of_no_rate_make_no_other_hour_dirty(deriving: Site) -> None:
+    land_points(deriving, [point(1.0, at(minute)) for minute in (10, 70, 130)])
+    roll_up(deriving)
+    land_points(deriving, [point(1.0, at(59))])
+    assert roll_up(deriving).hours == [at(0)]
+
+
+def redefine(folder: Path, more: str) -> None:
+    """Write the file anew, with another time of change."""
+    path = configured(folder, more) / "derived_meters.yaml"
+    changed = path.stat().st_mtime_ns // 10**9 + len(more)
+    os.utime(path, (changed, changed))
+
+
+def test_a_change_of_a_definition_recomputes_the_hours_of_its_sources_and_no_others(
+    open_site: OpenSite, tmp_path: Path
+) -> None:
+    site = open_site(config_dir=configured(tmp_path / "c"))
+    land_points(site, [*(point(minute, at(minute)) for minute in (0, 70)), *(cpu(minute, 0) for minute in (150, 151))])
+    roll_up(site)
+    assert {row[0] for row in derived(site)} == {"cpu_util"}
+    redefine(tmp_path / "c", "  - {name: double, kind: convert, from: [m], scale: 2}\n")
+    assert set(roll_up(site).hours) == {at(0), at(60)}
+    assert [row[4] for row in derived(site) if row[0] == "double"] == [0.0, 140.0]
+    redefine(tmp_path / "c", "  - {name: double, kind: convert, from: [m], scale: 2, description: both}\n# Note\n")
+    assert roll_up(site).hours == []
+    redefine(tmp_path / "c", "  - {name: double, kind: convert, from: [m], scale: 3, description: thrice}\n")
+    assert set(roll_up(site).hours) == {at(0), at(60)}
+    assert [row[4] for row in derived(site) if row[0] == "double"] == [0.0, 210.0]
+    redefine(tmp_path / "c", "  - {name: double, kind: convert}\n")  # cannot work
+    assert roll_up(site).hours == []
+    redefine(tmp_path / "c", "")
+    assert set(roll_up(site).hours) == {at(0), at(60)}
+    assert {row[0] for row in derived(site)} == {"cpu_util"}
+    query = "SELECT count(DISTINCT series_id) AS series FROM rollups"
+    assert sql_on_lake(site, query).to_pylist() == [{"series": 3}]
+    assert roll_up(site).hours == []
+
+
+def test_a_new_definition_looks_for_samples_of_its_name_in_the_past(open_site: OpenSite, tmp_path: Path) -> None:
+    site = open_site(config_dir=configured(tmp_path / "c"))
+    land_points(site, [point(1.0, at(0), meter="double"), point(1.0, at(120)), point(1.0, at(120), resource="r2")])
+    roll_up(site)
+    redefine(tmp_path / "c", "  - {name: double, kind: convert, from: [m], scale: 2}\n")
+    roll_up(site)
+    assert [row[2] for row in derived(site)] == ["r2"]
+
+
+def test_rates_over_hours_and_cores_of_the_time_are_those_of_a_walk_in_any_order_of_arrival(
+    open_site: OpenSite, tmp_path: Path
+) -> None:
+    config = configured(
+        tmp_path / "c",
+        "  - {name: r, kind: rate, from: [g, d]}\n"
+        "  - {name: change, kind: delta, from: [r]}\n"
+        "  - {name: cores, kind: arithmetic, expression: $(g).resource_metadata.vcpus}\n"
+        "  - {name: by, kind: aggregate, from: [g], function: count, by: [resource_metadata.vcpus]}\n",
+    )
+    for seed in range(2):
+        source = random.Random(seed)
+        times = [sorted(source.sample(range(240), 9)) for _ in range(4)]
+        volumes = {minute: float(source.randint(0, 9)) for minute in range(240)}
+        changes = {minute: source.randint(1, 4) for minute in times[3]}
+        points = [cpu(minute, volumes[minute] * 60) for minute in times[0]]
+        points += [point(volumes[minute], at(minute), meter="g") for minute in times[1]]
+        points += [point(volumes[minute], at(minute), meter="d", type="delta", sample_id=minute) for minute in times[2]]
+        points += [vcpus(minute, number) for minute, number in changes.items()]
+        site = open_site(config_dir=config)
+        known(site, **CORES)
+        source.shuffle(points)
+        for piece in range(0, len(points), 12):
+            land_points(site, points[piece : piece + 12])
+            roll_up(site)
+        cores = {1: 1, 2: 2, 4: 4}
+
+        def cores_at(minute: int, found: dict[int, int] = changes, cores: dict[int, int] = cores) -> int:
+            return next((cores[found[m]] for m in sorted(found, reverse=True) if m <= minute and found[m] != 3), 1)
+
+        pairs = [list(pairwise(each)) for each in times[:3]]
+        expected = []
+        for before, minute in pairs[0]:
+            grown = volumes[minute] - volumes[before] if volumes[minute] >= volumes[before] else volumes[minute]
+            load = 100 * grown / (minute - before) / cores_at(minute)
+            expected += [("cpu_util", minute, load)]
+        expected += [("r", b, (volumes[b] - volumes[a]) / (b - a) / 60) for a, b in pairs[1]]
+        expected += [("r", b, volumes[b] / (b - a) / 60) for a, b in pairs[2]]
+        found = sorted(
+            (row[0], round((row[3] - NOON) / timedelta(minutes=1)), row[4])
+            for row in derived(site)
+            if row[0] in ("cpu_util", "r")
+        )
+        assert found == [(name, minute, pytest.approx(volume)) for name, minute, volume in sorted(expected)]
+        at_once = open_site(config_dir=config)
+        known(at_once, **CORES)
+        land_points(at_once, points)
+        roll_up(at_once)
+        assert derived(site) == derived(at_once)
+        assert {row[0] for row in derived(site)} == {"cpu_util", "r", "change", "cores", "by"}
+        assert rollups(site) == rollups(at_once)
+        assert history(site) == history(at_once)
+
+
 def rollups(site: Site) -> list[dict[str, Any]]:
     return sql_on_lake(site, "SELECT * EXCLUDE (metadata_id) FROM rollups ORDER BY ALL").to_pylist()
 
@@ -153,29 +319,33 @@ def _time(value: Any) -> Any:
     return datetime.fromisoformat(value).replace(tzinfo=UTC) if isinstance(value, str) else value
 
 
-def described(minute: float, metadata: int | None, volume: float = 1.0, resource: str = "r1") -> dict[str, Any]:
-    return {**point(volume, at(minute), meter="vcpus", resource=resource), "metadata_id": metadata}
-
-
 def test_resource_history_has_the_exact_times_of_change_by_good_points(site: Site) -> None:
-    land_points(site, [described(minute, 1) for minute in (0, 10, 70)])
-    land_points(site, [described(80, 2), described(90, None), described(100, 2), described(110, 9, volume=-1.0)])
+    land_points(site, [vcpus(minute, 1) for minute in (0, 10, 70)])
+    land_points(site, [vcpus(80, 2), vcpus(90, None), vcpus(100, 2), vcpus(110, 9, volume=-1.0)])
     roll_up(site)
     assert minutes(history(site)) == [("r1", 1, 0, 80), ("r1", 2, 80, None)]
 
 
+def test_of_deltas_of_one_time_the_last_one_counts_in_the_history(site: Site) -> None:
+    deltas = [point(1.0, at(n // 2), type="delta", sample_id=5 - n) | {"metadata_id": n} for n in range(4)]
+    for order in (deltas, deltas[::-1]):
+        land_points(site, order)
+        roll_up(site)
+        assert minutes(history(site)) == [("r1", 0, 0, 1), ("r1", 2, 1, None)]
+
+
 def test_late_points_correct_the_history(site: Site) -> None:
-    for points in ([described(0, 1)], [described(120, 1)], [described(250, 3)]):
+    for points in ([vcpus(0, 1)], [vcpus(120, 1)], [vcpus(250, 3)]):
         land_points(site, points)
         roll_up(site)
     assert minutes(history(site)) == [("r1", 1, 0, 250), ("r1", 3, 250, None)]
-    land_points(site, [described(30, 2)])
+    land_points(site, [vcpus(30, 2)])
     roll_up(site)
     assert minutes(history(site)) == [("r1", 1, 0, 30), ("r1", 2, 30, 120), ("r1", 1, 120, 250), ("r1", 3, 250, None)]
 
 
 def test_two_series_with_metadata_of_their_own_do_not_make_a_change_at_each_point(site: Site) -> None:
     for minute in range(0, 120, 10):
-        land_points(site, [described(minute, 1), {**point(1.0, at(minute + 1), meter="cpu"), "metadata_id": 2}])
+        land_points(site, [vcpus(minute, 1), {**point(1.0, at(minute + 1), meter="cpu"), "metadata_id": 2}])
     roll_up(site)
     assert minutes(history(site)) == [("r1", 1, 0, 1), ("r1", 2, 1, None)]

@@ -159,6 +159,29 @@ def test_late_points_of_any_day_do_not_wait_for_a_backfill(site: Site, monkeypat
     assert set(done.hours) == {late, at(), at(days=1), at(days=2)}
 
 
+def test_late_points_of_days_that_a_backfill_will_reach_do_not_wait_for_it_either(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groups, "DAYS_AT_ONCE", 1)
+    points = [point(1.0, at(days=day, hours=hour)) for day in range(4) for hour in range(2)]
+    land_points(site, points)
+    roll_up(site)
+    chosen = {at(days=day) for day in range(4)}
+    mark_for_recompute(site, "sample_quality", chosen, "a backfill")
+    late = [point(2.0, at(20, days=3)), point(3.0, at(30, days=3, hours=1))]  # of an hour that is chosen, and not
+    waiting: list[set[datetime]] = []
+
+    def progress(done: int, total: int) -> None:
+        if not waiting:
+            land_points(site, late)
+        waiting.append(set(snapshot(site).hours))
+
+    roll_up(site, chosen, progress=progress)
+    assert waiting[:2] == [{at(days=1), at(days=2), at(days=3), at(days=3, hours=1)}, {at(days=2)}]
+    assert not snapshot(site).hours
+    assert_right(site, [*points, *late])
+
+
 def test_rolling_up_a_few_hours_of_other_times_reads_no_file_in_between(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
