@@ -33,12 +33,16 @@ from meterhouse.sample_quality.series_table import Flags, Ints, SeriesTable
 from meterhouse.sample_quality.verdicts import HOUR, Carried
 from meterhouse.site import Site
 from meterhouse.stores.bulk import upsert
-from meterhouse.stores.lake_replace import replace_spans
-from meterhouse.stores.lake_tables import COMPUTED, DERIVED, QUARANTINE, TIME
+from meterhouse.stores.lake_files import by_partition
+from meterhouse.stores.lake_replace import Part, replace
+from meterhouse.stores.lake_tables import COMPUTED, QUARANTINE, TIME, columns_of_files
 from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import derived_meters, received_meters, resource_metadata, series
 
 TABLE = "derived"
+
+FEW_ROWS = 10_000
+"""Fewer points of a day are kept, and written together with the small files that are there."""
 
 METADATA_KEPT = 200_000
 """How many texts of metadata a process keeps parsed."""
@@ -75,7 +79,7 @@ class Deriving:
         hours: the hours to roll up.
         counted: these, and others whose points count in the roll-ups of their days.
         read: these, and others whose points are only compared with.
-        rows: derived points of these hours, as rows of `derived`.
+        parts: derived points of these hours, as rows of `derived`, by day; many are in files already.
         flagged: those that break a rule, as rows of `quarantine`.
         new_received: received meters that the warehouse does not know.
     """
@@ -86,7 +90,7 @@ class Deriving:
     hours: Sequence[datetime]
     counted: Sequence[datetime]
     read: Sequence[datetime]
-    rows: list[pa.Table] = field(default_factory=list)
+    parts: dict[tuple[date], Part] = field(init=False)
     flagged: list[pa.Table] = field(default_factory=list)
     new_received: Received = field(default_factory=set)
 
@@ -95,12 +99,26 @@ class Deriving:
         site, counted = self.site, Hours(self.counted)
         read = Hours(self.read)
         self._hours = Hours(self.hours)
+        self._series: list[pa.Table] = []
+        hours: dict[tuple[date], list[datetime]] = {}
+        for hour in self.hours:
+            hours.setdefault((hour.date(),), []).append(hour)
+        self.parts = {place: Part(of_day) for place, of_day in hours.items()}
+        days = {hour.date() for hour in self.counted}
+        numbers = np.array(sorted((day - times.EPOCH.date()).days for day in days), np.int64)
         self._named: pa.Table | None = None
 
         def carried(table: SeriesTable, wanted: Flags, received: bool) -> Carried:
             hours = read if received else counted  # nothing is derived in the others
             return carried_points(site.lake, table, hours, site.settings.carry_hours, wanted)
 
+        def received_on(wanted: Flags) -> tuple[Ints, Ints]:
+            place, day = self.judging.days(wanted)
+            inside = np.isin(day, numbers)
+            return place[inside], day[inside]
+
+        with site.warehouse.read() as connection:
+            known = _received(connection, days) if self.definitions else set()
         self._derivation = Derivation(
             self.definitions,
             site.rules,
@@ -108,10 +126,13 @@ class Deriving:
             lambda ids: self.judging.describe(ids, DIMENSIONS),
             counted.hold,
             self._metadata,
+            received_on,
+            known,
             self._history,
             carried,
             site.settings.carry_hours,
         )
+        self.new_received = self._derivation.received - known
         self._idle = not self._derivation
 
     def take(self, judged: JudgedShard) -> Taken | None:
@@ -131,8 +152,6 @@ class Deriving:
                 points.recorded[rows],
                 lambda: judged.metadata(good),
                 sample,
-                points.place,
-                points.time,
             )
         )
 
@@ -141,27 +160,50 @@ class Deriving:
         if taken is not None:
             self._derivation.add(taken)
 
+    def finish_some(self) -> Iterator[JudgedShard]:
+        """After a pass, the derived points that are complete by then, judged; see `finish`."""
+        if not self._idle:
+            yield from self._finished(self._derivation.finish_some())
+
     def finish(self, changes: pa.Table) -> Iterator[JudgedShard]:
-        """The derived points, judged, as shards of their own; each has its own table of series.
+        """The other derived points, judged, as shards of their own; each has its own table of series.
 
         Args:
             changes: of metadata in the hours to roll up, as rows of `metadata_changes`.
         """
         self._changes = changes
-        if self._idle:
-            return
-        days = {hour.date() for hour in self.counted}
-        with self.site.warehouse.read() as connection:
-            known = _received(connection, days)
-        self.new_received = self._derivation.received - known
+        if not self._idle:
+            yield from self._finished(self._derivation.finish())
+
+    def _finished(self, points: Iterator[Judged]) -> Iterator[JudgedShard]:
         critical = self.site.rules.critical_bits
-        for judged in self._derivation.finish(known | self._derivation.received):
+        for judged in points:
             excluded = (judged.verdicts.bits & critical) != 0
-            shard = JudgedShard(judged.table, DerivedShard(judged), judged.verdicts, excluded)
             rows = self._derivation.rows(judged)
-            self.rows.append(rows.filter(pa.array(self._hours.hold(judged.points.time))))
+            self._keep(rows.filter(pa.array(self._hours.hold(judged.points.time))))
             self._flag(judged, rows)
-            yield shard
+            yield JudgedShard(judged.table, DerivedShard(judged), judged.verdicts, excluded)
+
+    def _keep(self, rows: pa.Table) -> None:
+        """Keep derived points of the hours; write them if they are many."""
+        if not rows.num_rows:
+            return
+        self._series.append(
+            rows.select(["series_id", "meter", "timestamp"])
+            .group_by(["series_id", "meter"], use_threads=False)
+            .aggregate([("timestamp", "min"), ("timestamp", "max")])
+        )
+        for values, of_day in by_partition(rows, ["event_day"]):
+            part = self.parts[(values["event_day"],)]
+            of_day = _columns_of_files(of_day)
+            if of_day.num_rows < FEW_ROWS:
+                part.rows.append(of_day)
+            else:
+                part.files.append(self.site.lake.write_part(TABLE, values, of_day))
+
+    def discard(self) -> None:
+        """Delete what was written; nothing of it is committed."""
+        self.site.lake.discard(TABLE, [file for part in self.parts.values() for file in part.files])
 
     def _flag(self, judged: Judged, rows: pa.Table) -> None:
         at, bits = judged.verdicts.flagged, judged.verdicts.bits
@@ -192,16 +234,7 @@ class Deriving:
 
     def store(self, lease: Lease) -> None:
         """Replace the derived points of the hours."""
-        found = [rows for rows in self.rows if rows.num_rows]
-        columns = [
-            rows.append_column("metadata_id", pa.nulls(rows.num_rows, pa.int64()))
-            .append_column("origin", pa.repeat(COMPUTED, rows.num_rows))
-            .select(DERIVED.names)
-            .cast(DERIVED)
-            for rows in found
-        ]
-        rows = pa.concat_tables([DERIVED.empty_table(), *columns])
-        replace_spans(self.site.lake, TABLE, rows, "timestamp", self._hours.spans, lease=lease)
+        replace(self.site.lake, TABLE, "timestamp", self.parts, lease)
 
     def _hours_to_withdraw(self) -> list[datetime]:
         """The other hours that have derived points of meters that were received now."""
@@ -223,14 +256,16 @@ class Deriving:
 
     def _register(self, connection: Connection) -> None:
         """Put the derived series into the catalog, with the hours in which they have points."""
-        if not any(rows.num_rows for rows in self.rows):
+        if not self._series:
             return
-        rows = pa.concat_tables(self.rows)
-        spans = rows.group_by("series_id", use_threads=False).aggregate([("timestamp", "min"), ("timestamp", "max")])
+        listed = pa.concat_tables(self._series)
+        spans = listed.group_by("series_id", use_threads=False).aggregate(
+            [("timestamp_min", "min"), ("timestamp_max", "max")]
+        )
         ids = plain(spans["series_id"].combine_chunks())
-        first, last = (plain(spans[f"timestamp_{each}"].combine_chunks()) for each in ("min", "max"))
+        first, last = (plain(spans[f"timestamp_{each}_{each}"].combine_chunks()) for each in ("min", "max"))
         first, last = first // HOUR * HOUR, last // HOUR * HOUR + HOUR - 1_000_000
-        meters = rows["meter"].unique().to_pylist()
+        meters = listed["meter"].cast(pa.string()).unique().to_pylist()
         known = connection.execute(
             select(series.c.series_id)
             .where(series.c.meter.in_(meters))
@@ -324,6 +359,13 @@ class Deriving:
                     )
                     _parsed.update((row[0], orjson.loads(row[1])) for row in found)
         return values_of(_parsed, ids, path)
+
+
+def _columns_of_files(rows: pa.Table) -> pa.Table:
+    """Derived points with the columns that files have."""
+    schema = columns_of_files(TABLE)
+    rows = rows.append_column("metadata_id", pa.nulls(rows.num_rows, pa.int64()))
+    return rows.append_column("origin", pa.repeat(COMPUTED, rows.num_rows)).select(schema.names).cast(schema)
 
 
 def _quarantined(rows: pa.Table, bits: Any, rules: Rules) -> pa.Table:

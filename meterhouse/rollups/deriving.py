@@ -4,12 +4,14 @@
 bucket of BUCKET seconds, from one value a series: the mean of a gauge, the last volume of a counter, the sum of deltas.
 A derived point is judged like a received one; only good ones are the source of further meters.
 
-`Derivation.take` is called for each shard of received points, in several threads; `Derivation.finish` afterwards.
-Points without metadata of their own that is of use wait for `finish`: only then that of other series is known.
+`Derivation.take` is called for each shard of received points, in several threads. After each pass,
+`Derivation.finish_some` gives the points of series that are complete by then, so that memory need not hold them;
+`Derivation.finish` gives the others. Points without metadata of their own that is of use wait for `finish`: only then
+that of other series is known.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
@@ -57,8 +59,15 @@ DIMENSIONS = ("source", "meter", "type", "unit", "resource_id", "project_id", "u
 MAX_ROUNDS = 8
 """How long a chain of derived meters may be."""
 
+POINTS_AT_ONCE = 500_000
+"""About how many derived points are judged together."""
+
 _BUCKET = BUCKET * 1_000_000
 
+_DAYS = 1 << 27
+"""More days than a time in µs can be from 1970."""
+
+_NO_INTS: Ints = np.zeros(0, np.int64)
 _FUTURE = 1 << 62
 """A time after all others, µs."""
 
@@ -94,8 +103,6 @@ class Source:
         recorded: when each arrived, µs since 1970.
         metadata: gives each point's metadata_id and whether it has one; None if none has.
         identify: gives the sample ids of rows of `good`.
-        all_place: of all points, also of excluded ones.
-        all_time: µs since 1970.
     """
 
     table: SeriesTable
@@ -103,8 +110,6 @@ class Source:
     recorded: Ints
     metadata: Callable[[], tuple[Ints, Flags] | None]
     identify: Callable[[Ints], Ints]
-    all_place: Places
-    all_time: Ints
 
 
 @dataclass(frozen=True)
@@ -165,12 +170,11 @@ class _Waiting:
 
 @dataclass
 class Taken:
-    """What one shard gives: derived points, values of buckets, and days on which a derived meter was received."""
+    """What one shard gives: derived points, and values of buckets."""
 
     made: list[_Made] = field(default_factory=list)
     waiting: list[_Waiting] = field(default_factory=list)
     values: list[_Values] = field(default_factory=list)
-    received: Received = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -237,6 +241,7 @@ class _Applied:
     compared: Flags | None = None  # gauges and deltas of which a rate or delta is made
     of_day: Flags | None = None  # those of them that are only compared within a day, see `_compared`
     carried: Carried = NOTHING_CARRIED  # of `compared`
+    withheld: tuple[Ints, ...] = ()  # for each of `of_points`: where the meter was received, see `_at_day`; in order
 
     def __bool__(self) -> bool:
         return bool(self.of_points) or self.in_buckets is not None or self.received is not None
@@ -252,12 +257,15 @@ class Derivation:
         describe: gives their dimensions.
         hold: which of the times (µs) are in the hours that are computed.
         metadata_of: gives values of resource metadata.
+        received_on: gives, for series of the table (flags by place), the places and days since 1970 of their samples.
+        known: days, meters and resources of which samples were received, as far as it is known already.
         history_of: gives the changes of metadata of resources; it is called by `finish`.
         carried: gives the points of series before the hours.
         carry_hours: how far a previous point is carried.
 
     Attributes:
         compared: ids of the gauges and deltas of which a rate or delta is made, also derived ones.
+        received: days, meters and resources of which samples are among the points.
     """
 
     def __init__(
@@ -268,6 +276,8 @@ class Derivation:
         describe: Describe,
         hold: Callable[[Ints], Flags],
         metadata_of: MetadataOf,
+        received_on: Callable[[Flags], tuple[Ints, Ints]],
+        known: Iterable[tuple[int, str, str]] = (),
         history_of: HistoryOf = lambda resources: History.nothing(),
         carried: Carry = lambda table, wanted, received: NOTHING_CARRIED,
         carry_hours: int = 48,
@@ -281,9 +291,12 @@ class Derivation:
         self._made: list[_Made] = []
         self._waiting: list[_Waiting] = []
         self._values: list[_Values] = []
-        self.received: Received = set()
         self._lock = threading.Lock()
-        self._of_received = self._applied(table, describe, received=True)
+        applied = self._applied(table, describe, received=True)
+        self.received = self._days(applied, received_on)
+        self._without = {*known, *self.received}
+        self._of_received = replace(applied, withheld=self._withheld(applied))
+        self._alone = self._complete_alone(applied)
 
     def __bool__(self) -> bool:
         """Whether any series matters here; if not, `take` need not be called."""
@@ -313,35 +326,82 @@ class Derivation:
         """Keep what a shard gave."""
         self._made += taken.made
         self._waiting += taken.waiting
+        for each in taken.waiting:  # the other points of their series wait with them
+            self._alone[np.minimum(each.made.target, len(self._alone) - 1)] = False
         self._values += taken.values
-        self.received |= taken.received
 
-    def finish(self, received: Received, points_at_once: int = 500_000) -> Iterator[Judged]:
-        """Judge what was derived, and derive further meters from it; yields all derived points, in parts.
+    def finish_some(self) -> Iterator[Judged]:
+        """Judge the derived points so far whose series are complete with them; yields these, in parts."""
+        parts, self._made = self._made, []
+        complete = []
+        for made in parts:
+            alone = self._alone[np.minimum(made.target, len(self._alone) - 1)]
+            if alone.all():
+                complete.append(made)
+                continue
+            complete.append(made.some(alone))
+            self._made.append(made.some(~alone))
+        if complete:
+            yield from self._judged_and_taken(_Made.together(complete))
 
-        Args:
-            received: days, meters and resources of which samples were received; nothing is derived for these.
-            points_at_once: about how many points a part has.
-        """
-        self._without = received
-        yield from self._rounds(points_at_once)
-        for definition in _in_order([each for each in self.definitions if each.kind not in OF_POINTS]):
+    def finish(self) -> Iterator[Judged]:
+        """Judge what else was derived, and derive further meters from it; yields these points, in parts."""
+        waiting = _in_order([each for each in self.definitions if each.kind not in OF_POINTS])
+        yield from self._rounds(waiting)
+        while waiting:
+            definition = waiting.pop(0)
             made = self._of_buckets(definition)
             if made is not None:
                 self.made_by.setdefault(definition.name, definition)
                 self._made.append(made)
-                yield from self._rounds(points_at_once)
+            yield from self._rounds(waiting)
 
-    def _rounds(self, points_at_once: int) -> Iterator[Judged]:
+    def _rounds(self, waiting: Sequence[Derived]) -> Iterator[Judged]:
+        """Judge derived points, and those that are derived from them; a series when all its points are there.
+
+        Args:
+            waiting: definitions that will make further points.
+        """
+        further = [each.name for each in waiting]
         for _ in range(MAX_ROUNDS):
             parts, self._made = [*self._made, *self._described()], []
             if not parts:
                 return
-            for judged in self._judged(_Made.together(parts), points_at_once):
-                yield judged
-                self.add(
-                    self._taken(self._applied(judged.table, self.targets.describe, received=False), _source_of(judged))
-                )
+            made = _Made.together(parts)
+            numbers = np.unique(made.target)
+            meters = {self.targets.dimensions[n][1] or "" for n in numbers.tolist()}
+            to_come = set(further).union(*(self._reached(name) - {name} for name in (*meters, *further)))
+            held = np.zeros(len(self.targets.ids), np.bool_)
+            held[numbers] = [self.targets.dimensions[n][1] in to_come for n in numbers.tolist()]
+            later = held[made.target]
+            if later.all():  # meters that are made of each other
+                if waiting:
+                    self._made.append(made)
+                    return
+                later[:] = False
+            if later.any():
+                self._made.append(made.some(later))
+                made = made.some(~later)
+            yield from self._judged_and_taken(made)
+
+    def _reached(self, meter: str) -> set[str]:
+        """The meters of which each point is made of one point of this meter, or of another one that is made so."""
+        found: set[str] = set()
+        names = {meter}
+        for _ in range(MAX_ROUNDS):
+            names = {e.named(name) for e in self.definitions if e.kind in OF_POINTS for name in names if e.takes(name)}
+            if names <= found:
+                break
+            found |= names
+        return found
+
+    def _judged_and_taken(self, made: _Made) -> Iterator[Judged]:
+        """Judge derived points, and derive further ones from them, which `_made` gets."""
+        for judged in self._judged(made):
+            yield judged
+            self.add(
+                self._taken(self._applied(judged.table, self.targets.describe, received=False), _source_of(judged))
+            )
 
     def _applied(self, table: SeriesTable, describe: Describe, *, received: bool) -> _Applied:
         """Which definitions take which series of a table."""
@@ -407,8 +467,6 @@ class Derivation:
     def _taken(self, applied: _Applied, source: Source) -> Taken:
         taken = Taken()
         good = source.good
-        if applied.received is not None and len(source.all_place):
-            taken.received = self._days(applied.received[source.all_place], source.all_time)
         if not len(good):
             return taken
         described: list[tuple[Ints, Flags] | None] = []
@@ -419,9 +477,11 @@ class Derivation:
             return described[0]
 
         first, last = int(good.place[0]), int(good.place[-1]) + 1
-        for definition, target in applied.of_points:
+        for n, (definition, target) in enumerate(applied.of_points):
             if (target[first:last] >= 0).any():
-                made, waiting = self._of_points(definition, target, applied, source, metadata)
+                withheld = applied.withheld[n] if applied.withheld else _NO_INTS
+                a, b = np.searchsorted(withheld, (_at_day(first, -_DAYS), _at_day(last, -_DAYS)))
+                made, waiting = self._of_points(definition, target, applied, source, metadata, withheld[a:b])
                 taken.made.append(made)
                 if waiting is not None:
                     taken.waiting.append(waiting)
@@ -429,15 +489,39 @@ class Derivation:
             taken.values.append(self._in_buckets(applied.in_buckets, applied.table, source, metadata))
         return taken
 
-    def _days(self, series: npt.NDArray[np.int32], time: Ints) -> Received:
-        keep = (series >= 0) & self._hold(time)
-        series, day = series[keep], time[keep] // DAY
-        first = np.ones(len(series), np.bool_)
-        first[1:] = (series[1:] != series[:-1]) | (day[1:] != day[:-1])
-        return {
-            (d, self.targets.dimensions[n][1] or "", self.targets.dimensions[n][4] or "")
-            for n, d in zip(series[first].tolist(), day[first].tolist(), strict=True)
-        }
+    def _days(self, applied: _Applied, received_on: Callable[[Flags], tuple[Ints, Ints]]) -> Received:
+        """On which days samples of derived meters were received, of which resources."""
+        if applied.received is None:
+            return set()
+        places, days = received_on(applied.received >= 0)
+        described = [self.targets.dimensions[n] for n in applied.received[places].tolist()]
+        return {(day, each[1] or "", each[4] or "") for day, each in zip(days.tolist(), described, strict=True)}
+
+    def _withheld(self, applied: _Applied) -> tuple[Ints, ...]:
+        """Where no points are made of received ones, because the derived meter itself was received: by definition."""
+        days_of: dict[tuple[str, str], list[int]] = {}
+        for day, meter, resource in self._without:
+            days_of.setdefault((meter, resource), []).append(day)
+        found = []
+        for _, target in applied.of_points:
+            at: list[int] = []
+            places = np.flatnonzero(target >= 0)
+            for place, number in zip(places.tolist(), target[places].tolist(), strict=True) if days_of else ():
+                each = self.targets.dimensions[number]
+                at += [_at_day(place, day) for day in days_of.get((each[1] or "", each[4] or ""), ())]
+            found.append(np.sort(np.array(at, np.int64)))
+        return tuple(found)
+
+    def _complete_alone(self, applied: _Applied) -> Flags:
+        """Which targets, by number, get points of one received series only; the last one stands for all others."""
+        numbers = np.concatenate([_NO_INTS, *(target[target >= 0] for _, target in applied.of_points)])
+        alone = np.bincount(numbers, minlength=len(self.targets.ids) + 1) == 1
+        of_buckets = {each.name for each in self.definitions if each.kind not in OF_POINTS}
+        derived = of_buckets.union(*(self._reached(name) for name in applied.table.meter_names))
+        shared = of_buckets.union(*(self._reached(name) for name in derived))
+        meters = [each[1] for each in self.targets.dimensions]
+        found: Flags = alone & np.array([*(meter not in shared for meter in meters), False], np.bool_)
+        return found
 
     def _of_points(
         self,
@@ -446,6 +530,7 @@ class Derivation:
         applied: _Applied,
         source: Source,
         metadata: Callable[[], tuple[Ints, Flags] | None],
+        withheld: Ints,
     ) -> tuple[_Made, _Waiting | None]:
         """One point for each good point of the definition's sources in the computed hours, if it has a value."""
         good, table = source.good, applied.table
@@ -453,6 +538,10 @@ class Derivation:
         keep = target >= 0
         keep &= self._hold(good.time)
         rows = np.flatnonzero(keep)
+        if len(withheld):
+            at = _at_day(good.place[rows].astype(np.int64), good.time[rows] // DAY)
+            heads = np.flatnonzero(np.concatenate(([True], at[1:] != at[:-1]))[: len(at)])
+            rows = rows[np.repeat(~np.isin(at[heads], withheld), np.diff(np.append(heads, len(at))))]
         if definition.kind == "convert":
             value = good.volume[rows]
         else:
@@ -735,7 +824,7 @@ class Derivation:
         texts = [None if each is None or isinstance(each, dict | list) else str(each) for each in values]
         return [texts[n] if has else None for n, has in zip(of.tolist(), there.tolist(), strict=True)]
 
-    def _judged(self, made: _Made, points_at_once: int) -> Iterator[Judged]:
+    def _judged(self, made: _Made) -> Iterator[Judged]:
         """The derived points that stay, judged."""
         made = self._kept(made)
         if not len(made.target):
@@ -750,7 +839,7 @@ class Derivation:
         rules = SeriesRules.of(self._rules, table)
         counters = table.kinds == CUMULATIVE
         carried = self._carried(table, counters, False) if counters.any() else NOTHING_CARRIED
-        edges = _edges(place, points_at_once)
+        edges = _edges(place, POINTS_AT_ONCE)
         for first, last in pairwise(edges):
             part, places = made.some(slice(first, last)), place[first:last]
             is_delta = table.kinds[places] == DELTA
@@ -799,8 +888,7 @@ def _source_of(judged: Judged) -> Source:
     good = judged.verdicts.good
     rows = slice(None) if good.rows is None else good.rows
     recorded, sample = judged.points.recorded[rows], judged.sample[rows]
-    nothing: Ints = np.zeros(0, np.int64)
-    return Source(judged.table, good, recorded, lambda: None, lambda at: sample[at], nothing.astype(np.int32), nothing)
+    return Source(judged.table, good, recorded, lambda: None, lambda at: sample[at])
 
 
 def _changes(good: Good, rows: Ints, applied: _Applied, carry_hours: int) -> tuple[Floats, Floats]:
@@ -825,6 +913,11 @@ def _changes(good: Good, rows: Ints, applied: _Applied, carry_hours: int) -> tup
     nothing = since <= 0
     change[nothing] = np.nan
     return change, np.where(nothing, np.nan, since / 1e6)
+
+
+def _at_day(place: Any, day: Any) -> Any:
+    """A number for a place and a day since 1970, in the order of places and then of days."""
+    return place * (2 * _DAYS) + day + _DAYS
 
 
 def _previous(good: Good, applied: _Applied) -> tuple[Floats, Ints]:

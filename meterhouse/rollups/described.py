@@ -95,6 +95,10 @@ def may_change(table: SeriesTable, good: Good, ids: Ints, known: Flags, wanted: 
     """
     rows = slice(None) if known.all() else np.flatnonzero(known)
     place, time, found = good.place[rows], good.time[rows], ids[rows]
+    last = np.ones(len(place), np.bool_)  # of deltas of one time, the last one counts
+    last[:-1] = (place[1:] != place[:-1]) | (time[1:] != time[:-1])
+    if not last.all():
+        place, time, found = place[last], time[last], found[last]
     hour = time // HOUR
     head, keep = np.ones(len(place), np.bool_), np.ones(len(place), np.bool_)
     head[1:] = place[1:] != place[:-1]

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from meterhouse import times
-from meterhouse.rollups.rows import SCHEMA
+from meterhouse.rollups.rows import FOLDED, SCHEMA
 from meterhouse.sample_quality.judging import DAY
 from meterhouse.sample_quality.reading import plain
 from meterhouse.sample_quality.verdicts import HOUR
@@ -24,6 +24,9 @@ ROWS_A_FILE = 400_000
 FEW_ROWS = 10_000
 """Fewer rows of a tier and day are kept, and written together with the small files that are there."""
 
+HOURLY = ["series_id", "bucket", "last", "last_at", "metadata_id"]
+"""The columns of hourly rows that memory keeps, to find the hours that start from them."""
+
 OPEN = "open"
 """How the names of files of days start that are not over, and whose percentiles are not known yet."""
 
@@ -34,8 +37,7 @@ class Made:
 
     Attributes:
         parts: by granularity in seconds and day.
-        hourly: all rows of an hour each.
-        daily: all rows of a day each.
+        hourly: all rows of an hour each; of their columns, HOURLY, or FOLDED if a day is running.
         rows: how many rows of all tiers each day gets.
         running: days that are not over. Each of their hours gets files of its own, for it is replaced again and again.
     """
@@ -44,7 +46,6 @@ class Made:
     threads: ThreadPoolExecutor
     parts: dict[tuple[int, date], Part] = field(default_factory=dict)
     hourly: list[pa.Table] = field(default_factory=list)
-    daily: list[pa.Table] = field(default_factory=list)
     rows: Counter[date] = field(default_factory=Counter)
     running: set[date] = field(default_factory=set)
 
@@ -62,9 +63,7 @@ class Made:
         """Add rows of a tier, in order; many are written at once."""
         rows = pa.concat_tables([SCHEMA.empty_table(), *tables])
         if seconds == 3600:
-            self.hourly.append(rows)
-        elif seconds == 86400:
-            self.daily.append(rows)
+            self.hourly.append(rows.select(FOLDED if self.running else HOURLY))
         jobs: list[tuple[Part, date, pa.Table]] = []
         for day, of_day in _by_day(rows):
             part = self.parts[seconds, day]

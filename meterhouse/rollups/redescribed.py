@@ -6,13 +6,15 @@ concerns the points of later hours, up to the resource's next change.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from sqlalchemy import Column, Connection, select
 
+from meterhouse import times
 from meterhouse.definitions.derived_meters import Derived
 from meterhouse.rollups import described
 from meterhouse.rollups.described import IDS_AT_ONCE, History, Resource
@@ -103,8 +105,9 @@ def _spans(number: Ints, time: Ints, history: History, answers: Answers) -> tupl
 
 def _hours_of(site: Site, affected: pa.Table, hours: Hours) -> list[datetime]:
     """The hours with roll-ups of these series in their spans, but for `hours`."""
-    first = hours.spans[0][0]
-    files = site.lake.matching("rollups", partitions={"granularity_s": [3600]}, at_least={"event_day": first.date()})
+    end = times.EPOCH + timedelta(microseconds=pc.max(affected["end_at"].cast(pa.int64())).as_py())
+    reach = [(hours.spans[0][0], end)]
+    files = site.lake.matching("rollups", overlapping=("bucket", reach), partitions={"granularity_s": [3600]})
     if not files.num_rows:
         return []
     with site.lake.connect() as duck:

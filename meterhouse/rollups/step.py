@@ -9,7 +9,7 @@ roll-ups of all tiers in one commit.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from string import Template
@@ -29,7 +29,7 @@ from meterhouse.rollups.buckets import Buckets, Excluded
 from meterhouse.rollups.derive import Deriving
 from meterhouse.rollups.deriving import Taken
 from meterhouse.rollups.described import Changes, may_change
-from meterhouse.rollups.made import Made, is_open
+from meterhouse.rollups.made import HOURLY, Made, is_open
 from meterhouse.rollups.rows import FOLDED, SCHEMA, Metadata, days_of, last_described, rows_of
 from meterhouse.sample_quality.groups import group_hours, points_by_day, present_hours
 from meterhouse.sample_quality.judging import JudgedShard, Judging, worker_threads
@@ -43,6 +43,8 @@ from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.lake_replace import replace
 from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import dirty_hours
+
+_COUNTED = ["bucket", "count", "excluded"]
 
 FEW_POINTS = 2_000_000
 """The rows of a day that is not over are made of all its points, percentiles too, up to about this many."""
@@ -210,20 +212,21 @@ def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledU
     granularities = _granularities(site, policies, plan.hours)
     with worker_threads() as threads:
         made = Made.of(site.lake, threads, plan.hours, granularities)
+        for day in plan.folded():
+            made.leave_open(day)
+        judging = Judging(site, seen.version, plan.hours, [*plan.read, *plan.context], threads)
+        definitions = declared.derived.definitions
+        deriving = Deriving(site, judging, definitions, plan.hours, plan.read, [*plan.read, *plan.context])
+        maker = _Maker(plan, policies, judging.table, deriving)
         try:
-            judging = Judging(site, seen.version, plan.hours, [*plan.read, *plan.context], threads)
-            for day in plan.folded():
-                made.leave_open(day)
-            definitions = declared.derived.definitions
-            deriving = Deriving(site, judging, definitions, plan.hours, plan.read, [*plan.read, *plan.context])
-            maker = _Maker(plan, policies, judging.table, deriving)
             for shards in judging.passes(maker.make):
                 maker.keep(made, shards, granularities)
-            received = pa.concat_tables([SCHEMA.empty_table(), *made.hourly])
+                maker.derive(made, deriving.finish_some())
+            received = pa.concat_tables([SCHEMA.empty_table().select(_COUNTED), *maker.received])
             changes = described.changes(
                 site.lake, maker.changes(), Hours([*plan.read, *plan.context]), site.settings.carry_hours
             )
-            maker.derive(made, changes)
+            maker.derive(made, deriving.finish(changes))
             flagged = pa.concat_tables([judging.flagged(), *deriving.flagged])
             if plan.folded():
                 made.add(86400, [_folded(site, plan, made.hourly, judging.table)])
@@ -235,6 +238,7 @@ def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledU
                 next_hours += deriving.prepare(connection)
         except MeterhouseError:
             made.discard()
+            deriving.discard()
             raise
     deriving.store(leases.rollups)
     replace(site.lake, "rollups", "bucket", made.parts, leases.rollups)
@@ -262,6 +266,7 @@ class _Maker:
         self._roller = _Roller(plan, tiers.Plan.of(policies, table))
         self._wanted = Hours(plan.hours)
         self._changes: list[Changes] = []
+        self.received: list[pa.Table] = []  # of the hourly rows of received meters, the columns _COUNTED
 
     def make(self, judged: JudgedShard) -> _Shard:
         """What one shard gives; called in several threads at once."""
@@ -276,12 +281,14 @@ class _Maker:
             made.add(seconds, [shard.rows[seconds] for shard in shards if seconds in shard.rows])
         for shard in shards:
             self._deriving.add(shard.taken)
+            if 3600 in shard.rows:
+                self.received.append(shard.rows[3600].select(_COUNTED))
             if shard.changes is not None:
                 self._changes.append(shard.changes)
 
-    def derive(self, made: Made, changes: pa.Table) -> None:
-        """Make the rows of derived meters, after all passes, by the changes of metadata."""
-        for judged in self._deriving.finish(changes):
+    def derive(self, made: Made, points: Iterable[JudgedShard]) -> None:
+        """Make the rows of derived points."""
+        for judged in points:
             roller = _Roller(self._plan, tiers.Plan.of(self._policies, judged.table))
             for seconds, rows in roller.rolled(judged).items():
                 made.add(seconds, [rows])
@@ -405,7 +412,7 @@ def _starting_otherwise(site: Site, hours: list[datetime], hourly: list[pa.Table
             "CREATE TEMP VIEW described AS SELECT series_id, bucket FROM rollups "
             f"WHERE granularity_s = 3600 AND metadata_id IS NOT NULL AND NOT {inside}"
         )
-        duck.register("after", pa.concat_tables([SCHEMA.empty_table(), *hourly]))
+        duck.register("after", pa.concat_tables(rows.select(HOURLY) for rows in [SCHEMA.empty_table(), *hourly]))
         lost = "SELECT DISTINCT series_id FROM before ANTI JOIN after USING (series_id)"
         compared = deriving.compared([row[0] for row in duck.execute(lost).fetchall()])
         of_which = "increase IS NOT NULL"

@@ -109,6 +109,9 @@ class Judging:
                     self._flagged.append(flagged)
             slices.clear()
             yield made
+            made.clear()
+            # Many arrays are too small for the system's allocator to give them back by itself.
+            pa.default_memory_pool().release_unused()
 
     def points_by_hour(self) -> dict[datetime, int]:
         """How many distinct points each of the wanted hours has. All passes have to be over."""
@@ -147,6 +150,10 @@ class Judging:
     def describe(self, ids: Ints, columns: Sequence[str]) -> pa.Table:
         """Columns of the series with these ids, see `Reading.describe`."""
         return self._reading.describe(ids, columns)
+
+    def days(self, wanted: Flags) -> tuple[Ints, Ints]:
+        """On which days some series have points, see `Reading.days`."""
+        return self._reading.days(wanted)
 
     def _judged(self, slices: Slices, each: Callable[[JudgedShard], T]) -> tuple[T, _Flagged, Ints]:
         shard = Shard(self._reading, slices)

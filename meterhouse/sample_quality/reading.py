@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -30,6 +31,8 @@ POINTS_A_SHARD = 130_000
 """About how many points are computed together: their columns fit into a processor's cache."""
 
 NAME = "samples"
+
+_DAY = 24 * HOUR
 
 _SOLE = ("series_id", "timestamp", "volume", "recorded_at")
 
@@ -74,6 +77,7 @@ class _File:
     Attributes:
         path: in the table's folder.
         described: whether any of its points has metadata.
+        day: since 1970, of all its points; None if they are of several days, or nobody knows.
         rows: how many it has.
         groups: the first row of each row group, and the number of rows.
         starts: the first row of each run.
@@ -84,6 +88,7 @@ class _File:
 
     path: str
     described: bool
+    day: int | None
     rows: int
     groups: Ints
     starts: Ints
@@ -123,6 +128,24 @@ Slices = list[tuple[_Loaded, int, int]]
 """Loaded points, and the first and the last row of each (exclusive)."""
 
 
+class _Columns:
+    """Columns of the points of a shard that are read when they are needed; they know nothing of the shard."""
+
+    def __init__(self, reading: "Reading", sources: Slices, order: Ints | None) -> None:
+        self._reading, self._sources, self._order = reading, sources, order
+
+    def of(self, name: str, rows: Ints | None) -> tuple[Ints, Flags]:
+        """See `Shard.column`."""
+        parts = [self._reading.more(loaded, name) for loaded, _, _ in self._sources]
+        values, there = (
+            np.concatenate([part[n][first:last] for part, (_, first, last) in zip(parts, self._sources, strict=True)])
+            for n in (0, 1)
+        )
+        if self._order is not None:
+            rows = self._order if rows is None else self._order[rows]
+        return (values, there) if rows is None else (values[rows], there[rows])
+
+
 class Shard:
     """The points of a range of series.
 
@@ -137,20 +160,20 @@ class Shard:
         def joined(name: str) -> Any:
             return np.concatenate([getattr(_NOTHING, name), *(getattr(each, name)[a:b] for each, a, b in sources)])
 
-        self._reading = reading
-        self._sources = sources
         place, time = joined("place"), joined("time")
-        self._order = _order_of_runs(place)
-        if self._order is not None:
-            place, time = place[self._order], time[self._order]
+        order = _order_of_runs(place)
+        if order is not None:
+            place, time = place[order], time[order]
         mended = _order_of_times(place, time)
         if mended is not None:
             time = time[mended]
-            self._order = mended if self._order is None else self._order[mended]
+            order = mended if order is None else order[mended]
         volume, recorded = joined("volume"), joined("recorded")
-        if self._order is not None:
-            volume, recorded = volume[self._order], recorded[self._order]
-        self.points = Points(place, time, volume, recorded, lambda rows: self.column("sample_id", rows))
+        if order is not None:
+            volume, recorded = volume[order], recorded[order]
+        # No circle of references: the points go as soon as nobody needs them, not when Python looks for circles.
+        self._columns = _Columns(reading, sources, order)
+        self.points = Points(place, time, volume, recorded, partial(self._columns.of, "sample_id"))
         self.described = any(loaded.file.described for loaded, _, _ in sources)
 
     def column(self, name: str, rows: Ints | None) -> tuple[Ints, Flags]:
@@ -160,14 +183,7 @@ class Shard:
             name: `sample_id` or `metadata_id`.
             rows: in any order.
         """
-        parts = [self._reading.more(loaded, name) for loaded, _, _ in self._sources]
-        values, there = (
-            np.concatenate([part[n][first:last] for part, (_, first, last) in zip(parts, self._sources, strict=True)])
-            for n in (0, 1)
-        )
-        if self._order is not None:
-            rows = self._order if rows is None else self._order[rows]
-        return (values, there) if rows is None else (values[rows], there[rows])
+        return self._columns.of(name, rows)
 
 
 class Reading:
@@ -212,6 +228,34 @@ class Reading:
         """
         return self._described(ids, [file.places for file in self._files], self.table.places(ids), columns)
 
+    def days(self, wanted: Flags) -> tuple[Ints, Ints]:
+        """The places of some series, and the days since 1970 of their points, whether excluded or not; each pair once.
+
+        Points outside of the hours may be among them. Times are read only of files that have several days.
+
+        Args:
+            wanted: by place.
+        """
+        pairs = [np.zeros((2, 0), np.int64), *self._threads.map(lambda file: self._days(file, wanted), self._files)]
+        place, day = np.unique(np.concatenate(pairs, axis=1), axis=1)
+        return place, day
+
+    def _days(self, file: _File, wanted: Flags) -> Ints:
+        runs = np.flatnonzero(wanted[file.places])
+        if not len(runs):
+            return np.zeros((2, 0), np.int64)
+        places = file.places[runs].astype(np.int64)
+        if file.day is not None:
+            return np.stack((places, np.full(len(places), file.day)))
+        with self._lake.parquet(NAME, file.path) as opened:
+            time = plain(opened.read(["timestamp"], use_threads=False)["timestamp"].combine_chunks())
+        lengths = file.lengths()[runs]
+        rows = np.repeat(file.starts[runs] - (np.cumsum(lengths) - lengths), lengths) + np.arange(lengths.sum())
+        pairs = np.stack((np.repeat(places, lengths), time[rows] // _DAY))
+        new = np.ones(pairs.shape[1], np.bool_)
+        new[1:] = (pairs[:, 1:] != pairs[:, :-1]).any(axis=0)
+        return pairs[:, new]
+
     def more(self, loaded: _Loaded, name: str) -> tuple[Ints, Flags]:
         """A further column of loaded points, and where it has values."""
         with loaded.lock:
@@ -229,15 +273,15 @@ class Reading:
         end = loaded.start + len(loaded.place)
         return values[loaded.start : end], there[loaded.start : end]
 
-    def _scanned(self, named: tuple[str, bool]) -> _File:
-        path, described = named
+    def _scanned(self, named: tuple[str, bool, int | None]) -> _File:
+        path, described, day = named
         with self._lake.parquet(NAME, path) as file:
             meta = file.metadata
             counts = [meta.row_group(number).num_rows for number in range(meta.num_row_groups)]
             groups = np.concatenate(([0], np.cumsum(counts, dtype=np.int64)))
             ids = plain(file.read(["series_id"], use_threads=False)["series_id"].combine_chunks())
         starts = heads(ids)
-        return _File(path, described, len(ids), groups, starts, ids[starts])
+        return _File(path, described, day, len(ids), groups, starts, ids[starts])
 
     def _table(self) -> SeriesTable:
         """The table of all series that the files have."""
@@ -400,15 +444,18 @@ def _coded(column: pa.ChunkedArray) -> tuple[Ints, list[str]]:
     return plain(encoded.indices), encoded.dictionary.to_pylist()
 
 
-def _named(actions: pa.Table) -> list[tuple[str, bool]]:
-    """Each file's path, and whether any of its points has metadata."""
+def _named(actions: pa.Table) -> list[tuple[str, bool, int | None]]:
+    """Each file's path, whether any of its points has metadata, and the day of all of them, if it is one."""
     counted = "null_count.metadata_id"
     nulls = actions[counted] if counted in actions.column_names else pa.nulls(actions.num_rows, pa.int64())
     described = pc.fill_null(pc.not_equal(nulls, actions["num_records"]), True)
-    return list(zip(actions["path"].to_pylist(), described.to_pylist(), strict=True))
+    # Delta truncates bounds of times to milliseconds: their days stay.
+    first, last = (pc.cast(actions[f"{each}.timestamp"], pa.date32(), safe=False) for each in ("min", "max"))
+    day = pc.if_else(pc.equal(first, last), first, None).cast(pa.int32())
+    return list(zip(actions["path"].to_pylist(), described.to_pylist(), day.to_pylist(), strict=True))
 
 
 _INTS: Ints = np.zeros(0, np.int64)
 _NOTHING = _Loaded(
-    _File("", False, 0, _INTS, _INTS, _INTS), [], 0, None, np.zeros(0, np.int32), _INTS, np.zeros(0), _INTS
+    _File("", False, None, 0, _INTS, _INTS, _INTS), [], 0, None, np.zeros(0, np.int32), _INTS, np.zeros(0), _INTS
 )

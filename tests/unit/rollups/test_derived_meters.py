@@ -326,6 +326,14 @@ def test_resource_history_has_the_exact_times_of_change_by_good_points(site: Sit
     assert minutes(history(site)) == [("r1", 1, 0, 80), ("r1", 2, 80, None)]
 
 
+def test_of_deltas_of_one_time_the_last_one_counts_in_the_history(site: Site) -> None:
+    deltas = [point(1.0, at(n // 2), type="delta", sample_id=5 - n) | {"metadata_id": n} for n in range(4)]
+    for order in (deltas, deltas[::-1]):
+        land_points(site, order)
+        roll_up(site)
+        assert minutes(history(site)) == [("r1", 0, 0, 1), ("r1", 2, 1, None)]
+
+
 def test_late_points_correct_the_history(site: Site) -> None:
     for points in ([vcpus(0, 1)], [vcpus(120, 1)], [vcpus(250, 3)]):
         land_points(site, points)

@@ -36,9 +36,11 @@ def derive(
     definitions: tuple[Derived, ...],
     points: list[Point],
     metadata: dict[str, Any] | None = None,
-    received: Received | None = None,
+    known: Received | None = None,
+    *,
+    in_passes: bool = False,
 ) -> list[tuple[str, str, str, int, float]]:
-    """What is derived from points: (meter, unit, resource, seconds, volume), in order."""
+    """What is derived from points: (meter, unit, resource, seconds, volume), in order; perhaps series by series."""
     of = {
         (meter, type, resource): ("openstack", meter, type, "B", resource, f"p-{resource[0]}", "u")
         for meter, type, resource, *_ in points
@@ -52,10 +54,6 @@ def derive(
     place, time, volume = place[order], time[order], volume[order]
     resources = {identity.metadata_id(name.encode()): name for name in metadata or {}}
     found_ids = np.array([identity.metadata_id(by_id[int(table.ids[at])][4].encode()) for at in place])
-    judged = judge(
-        table, SeriesRules.of(RULES, table), Points(place, time, volume, time, lambda rows: (rows, rows >= 0))
-    )
-    rows = slice(None) if judged.good.rows is None else judged.good.rows
 
     def described(wanted: Any) -> pa.Table:
         rows = [by_id[int(each)] for each in wanted]
@@ -65,18 +63,22 @@ def derive(
         *(definitions, RULES, table, described),
         lambda time: (time >= START) & (time < START + 3600 * SECOND),
         lambda wanted, path: values_of({k: (metadata or {})[v] for k, v in resources.items()}, wanted, path),
+        lambda wanted: np.unique(np.stack((place, time // (86400 * SECOND)))[:, wanted[place]], axis=1),
+        known or (),
     )
-    derivation.add(
-        derivation.take(
-            Source(
-                *(table, judged.good, time[rows]),
-                lambda: (found_ids[rows], np.isin(found_ids[rows], list(resources))),
-                *(lambda rows: rows, place, time),
-            )
-        )
-    )
-    made = [row for each in derivation.finish(received or derivation.received) for row in rows_of(derivation, each)]
-    return sorted(made)
+
+    def source(some: Any) -> Source:
+        points = Points(*(each[some] for each in (place, time, volume, time)), lambda rows: (rows, rows >= 0))
+        good = judge(table, SeriesRules.of(RULES, table), points).good
+        rows = slice(None) if good.rows is None else good.rows
+        ids = found_ids[some][rows]
+        return Source(*(table, good, time[some][rows]), lambda: (ids, np.isin(ids, list(resources))), lambda rows: rows)
+
+    made: list[Judged] = []
+    for some in np.split(np.arange(len(place)), np.flatnonzero(np.diff(place)) + 1) if in_passes else [slice(None)]:
+        derivation.add(derivation.take(source(some)))
+        made += derivation.finish_some() if in_passes else ()
+    return sorted(row for each in [*made, *derivation.finish()] for row in rows_of(derivation, each))
 
 
 def rows_of(derivation: Derivation, judged: Judged) -> list[tuple[str, str, str, int, float]]:
@@ -121,7 +123,7 @@ def test_nothing_is_derived_where_samples_of_the_name_were_received() -> None:
     points.append(("cpu_util", "gauge", "a", 7, 3.0))
     assert [each[2] for each in derive(SHIPPED, points)] == ["b"]
     day = START // (86400 * SECOND)
-    assert derive(SHIPPED, points[:4], received={(day, "cpu_util", "b"), (day + 1, "cpu_util", "a")}) == [
+    assert derive(SHIPPED, points[:4], known={(day, "cpu_util", "b"), (day + 1, "cpu_util", "a")}) == [
         ("cpu_util", "%", "a", 60, 50.0)
     ]
 
@@ -177,9 +179,41 @@ def test_aggregates_by_metadata(tmp_path: Path) -> None:
     assert [(each[2], each[4]) for each in found] == [("-", 1.0), ("one", 2.0)]
 
 
+CHAINS = """
+- {name: '\\1.rate', kind: rate, from: [v, w], match: '(.*)'}
+- {name: both, kind: convert, from: [w, v.rate], scale: 2}
+- {name: x, kind: convert, from: [v], scale: 3}
+- {name: x.delta, kind: delta, from: [x, w]}
+- {name: sum, kind: aggregate, from: [v.rate, x]}
+- {name: part, kind: arithmetic, expression: $(v) / $(x)}
+- {name: part.x, kind: convert, from: [part], scale: 10}
+"""
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            *(st.sampled_from("vwx"), st.sampled_from(["gauge", "cumulative"]), st.sampled_from("ab")),
+            *(st.integers(0, 12).map(lambda n: n * 100), st.sampled_from([0.0, 1.0, 7.5, 1e9])),
+        ),
+        max_size=20,
+        unique_by=lambda point: point[:4],
+    )
+)
+def test_passes_over_series_give_what_one_pass_gives(chains: tuple[Derived, ...], given: list[Point]) -> None:
+    assert derive(chains, given, in_passes=True) == derive(chains, given)
+
+
+@pytest.fixture(scope="module")
+def chains(tmp_path_factory: pytest.TempPathFactory) -> tuple[Derived, ...]:
+    return defined(tmp_path_factory.mktemp("chains"), CHAINS)
+
+
 def test_points_without_a_source_cost_nothing() -> None:
     table = SeriesTable.of([1], ["image.size"], ["gauge"])
-    assert not Derivation(SHIPPED, RULES, table, lambda ids: pytest.fail("described"), np.isfinite, lambda i, p: [])
+    never = (lambda ids: pytest.fail("described"), np.isfinite, lambda i, p: [], lambda wanted: pytest.fail("read"))
+    assert not Derivation(SHIPPED, RULES, table, *never)
 
 
 @settings(max_examples=40, deadline=None)
