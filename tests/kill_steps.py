@@ -11,6 +11,7 @@ from typing import Any
 from deltalake import DeltaTable
 
 from meterhouse import catalog, times
+from meterhouse.archive import compaction, sample_files
 from meterhouse.archive import seal as archive
 from meterhouse.collection import collect, landing
 from meterhouse.conversion import convert
@@ -42,6 +43,12 @@ def run(home: Path, warehouse_url: str, fault: str, set_back: timedelta) -> None
     rollups.roll_up(site)
     following.follow(site)
     archive.archive(site, times.now().date())
+
+
+def compact(home: Path, fault: str) -> None:
+    """Compact, with a fault as in `run`."""
+    exec(fault, globals())
+    compaction.compact(Site.open(read_settings(home=home)))
 
 
 def die() -> None:
@@ -96,4 +103,16 @@ def _wrap(owner: Any, name: str, nth: int, when: Callable[..., Any], *, first: b
     setattr(owner, name, dying)
 
 
-__all__ = ["DeltaTable", "after", "before", "convert", "die_after", "lake", "landing", "run", "spool"]
+__all__ = [
+    "DeltaTable",
+    "after",
+    "before",
+    "compact",
+    "convert",
+    "die_after",
+    "lake",
+    "landing",
+    "run",
+    "sample_files",
+    "spool",
+]

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from meterhouse import times
-from meterhouse.archive import sample_files
+from meterhouse.archive import sample_files, sample_reading
 from meterhouse.archive.hours import RECIPES, files_by_hour, is_final, unconverted, write_hour
 from meterhouse.archive.seal import listed_files
 from meterhouse.errors import Conflict, MeterhouseError
@@ -156,7 +156,7 @@ def due(site: Site) -> Due:
             if times.parse(f"{hour}:00") + times.HOUR + GRACE <= present:
                 if not is_final(table, files["path"].to_pylist()) or lake_cuts.stretched(table, files):
                     over.append(Task(table, hour, files, tidies=False))
-            elif table == sample_files.TABLE and (older := _untidy(files, present)) is not None:
+            elif table == sample_reading.TABLE and (older := _untidy(files, present)) is not None:
                 tasks.append(Task(table, hour, older, tidies=True))
     listed = listed_files(site, {times.parse_day(task.hour[:10]) for task in over})
     for task in over:
@@ -202,7 +202,7 @@ def _written(site: Site, tasks: list[Task]) -> Iterator[tuple[Task, "Future[samp
             ):
                 yield running.pop(0)
             running.append((task, pool.submit(_write, site, task)))
-            if task.table != sample_files.TABLE:  # DuckDB has threads of its own, and its memory limit
+            if task.table != sample_reading.TABLE:  # DuckDB has threads of its own, and its memory limit
                 yield from running
                 running = []
         yield from running

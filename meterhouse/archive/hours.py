@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from meterhouse import catalog, history
-from meterhouse.archive import sample_files
+from meterhouse.archive import sample_files, sample_reading
 from meterhouse.conversion import step as conversion
 from meterhouse.errors import MeterhouseError, Replaced
 from meterhouse.site import Site
@@ -101,7 +101,7 @@ def is_final(table: str, paths: Iterable[str]) -> bool:
 
 
 def _is_newest(table: str, prefix: str) -> bool:
-    return prefix == "compacted" or table != sample_files.TABLE
+    return prefix == "compacted" or table != sample_reading.TABLE
 
 
 def files_by_hour(files: pa.Table) -> dict[str, pa.Table]:
@@ -122,7 +122,7 @@ def write_hour(lake: Lake, table: str, hour: str, paths: list[str]) -> sample_fi
     Raises:
         MeterhouseError: a file cannot be read or written, or what was read back is not what was to be written.
     """
-    if table == sample_files.TABLE:
+    if table == sample_reading.TABLE:
         return sample_files.rewrite(lake, hour, paths, f"compacted-{uuid.uuid4().hex}")
     return _write_sorted(lake, table, hour, paths)
 

@@ -6,34 +6,30 @@ Every other value stays. Files are read back, and each column of each row group 
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import unquote
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import xxhash
 
 from meterhouse import equal_points
+from meterhouse.archive.sample_reading import BY_SERIES, SCHEMA, TABLE, TEXTS, opened, parquet, read, row_group, whole
 from meterhouse.errors import MeterhouseError
 from meterhouse.stores import lake_cuts
 from meterhouse.stores.lake_files import DataFile
 from meterhouse.stores.lake_order import Integers, Places, integers, ranks, series_of
 from meterhouse.stores.lake_statistics import Statistics
-from meterhouse.stores.lake_tables import columns_of_files
-from meterhouse.stores.parquet_groups import GroupWriter, smallest
+from meterhouse.stores.parquet_groups import GroupWriter, Runs, smallest
 
 if TYPE_CHECKING:
     from meterhouse.stores.lake import Lake
-
-TABLE: Final = "samples"
 
 MAX_IN_GROUP: Final = 1 << 19
 """Maximum number of rows of a row group. A group has its own dictionaries: many small ones would take room."""
@@ -41,8 +37,6 @@ MAX_IN_GROUP: Final = 1 << 19
 FEW: Final = 1 << 12
 """A meter with fewer rows shares a row group with its neighbours: a group costs some 2 kB."""
 
-_SCHEMA: Final = columns_of_files(TABLE)
-_TEXTS: Final = [column.name for column in _SCHEMA if pa.types.is_string(column.type)]
 _OTHERWISE: Final = {
     "volume": "BYTE_STREAM_SPLIT",
     "timestamp": "DELTA_BINARY_PACKED",
@@ -50,8 +44,12 @@ _OTHERWISE: Final = {
 }
 """By column: its encoding where a dictionary would be larger; PLAIN for others. Time steps by even distances."""
 
-_UNBOUNDED: Final = set(_TEXTS) - {"meter"}
-"""Columns whose bounds in a row group would let nobody skip it."""
+_BOUNDED: Final = {*SCHEMA.names} - {*TEXTS} | {"meter"}
+"""Columns whose bounds in a row group let readers skip it."""
+
+
+_Group = Mapping[str, pa.Array | Runs]
+"""The columns of a row group."""
 
 
 @dataclass(frozen=True)
@@ -81,14 +79,14 @@ def rewrite(lake: "Lake", hour: str, paths: list[str], name: str) -> Written:
     Raises:
         MeterhouseError: a file cannot be read or written, or what was written is not what is read back.
     """
-    rows = _read(lake, paths)
+    rows = read(lake, paths)
     files: list[DataFile] = []
     count = 0
     try:
         for number, part in enumerate(_parts(hour, rows)):
-            order = _order(rows, part)
-            files.append(_write(lake, hour, f"arrival_hour={hour}/{name}-{number}.zstd.parquet", _groups(rows, order)))
-            count += len(order)
+            turn = _turn(part)
+            files.append(_write(lake, hour, f"arrival_hour={hour}/{name}-{number}.zstd.parquet", _groups(part, turn)))
+            count += len(turn.order)
     except BaseException:
         with suppress(MeterhouseError):  # what is raised says why; upkeep deletes what no commit names
             lake.discard(TABLE, files)
@@ -96,75 +94,55 @@ def rewrite(lake: "Lake", hour: str, paths: list[str], name: str) -> Written:
     return Written(files, count, len(rows) - count)
 
 
-def _read(lake: "Lake", paths: list[str]) -> pa.Table:
-    """The rows of files, with texts as dictionaries that all share."""
-    pieces = []
-    for path in paths:
-        try:
-            with _opened(lake, path) as handle:
-                pieces.append(_columns(_parquet(handle)))
-        except (OSError, pa.ArrowException) as error:
-            raise lake.file_fault(TABLE, path, error) from error
-    return pa.concat_tables(pieces).unify_dictionaries().combine_chunks()
-
-
-def _parquet(handle: Any) -> pq.ParquetFile:
-    """An opened file, whose texts are read as dictionaries if Arrow can: it cannot read other writers' encodings so."""
-    known = pq.ParquetFile(handle)
-    if not known.metadata.created_by.startswith("parquet-cpp"):
-        return known
-    return pq.ParquetFile(handle, metadata=known.metadata, read_dictionary=_TEXTS)
-
-
-def _columns(file: pq.ParquetFile, group: int | None = None) -> pa.Table:
-    """All columns of a file or of a row group; those that it lacks are null."""
-    names = set(file.schema_arrow.names)
-    there = [name for name in _SCHEMA.names if name in names]
-    rows = (
-        file.read(there, use_threads=False) if group is None else file.read_row_group(group, there, use_threads=False)
-    )
-    columns = {}
-    for column in _SCHEMA:
-        kind = pa.dictionary(pa.int32(), column.type) if column.name in _TEXTS else column.type
-        if column.name not in names:
-            columns[column.name] = pa.nulls(len(rows), kind)
-        else:
-            found = rows[column.name]
-            columns[column.name] = found if found.type == kind else found.cast(kind)
-    return pa.table(columns)
-
-
-def _parts(hour: str, rows: pa.Table) -> Iterator[Places | None]:
-    """The places of the rows of each file: those whose time is far from their arrival are apart. None means all."""
+def _parts(hour: str, rows: pa.Table) -> Iterator[pa.Table]:
+    """The rows of each file: those whose time is far from their arrival are apart."""
     moments = rows["timestamp"].cast(pa.int64())
     bounds = pc.min_max(moments)
     if not len(rows) or bounds["min"].as_py() is None:
-        yield None
+        yield rows
         return
     ends = np.array([bounds["min"].as_py(), bounds["max"].as_py()], np.int64) // lake_cuts.MICROS
     if lake_cuts.all_near(hour, ends):
-        yield None
+        yield rows
         return
     hours = pc.fill_null(moments, bounds["min"]).to_numpy() // lake_cuts.MICROS
     place = np.searchsorted(lake_cuts.cuts(hour, hours), hours, side="right")
     for number in np.unique(place):
-        yield np.flatnonzero(place == number)
+        yield rows.filter(pa.array(place == number))
 
 
-def _order(rows: pa.Table, part: Places | None) -> Places:
-    """The places of the rows that stay, in order: by meter, series and time.
+@dataclass(frozen=True)
+class _Turn:
+    """The order of rows: by meter, series and time.
 
-    Raises:
-        MeterhouseError: a row would be lost.
+    Attributes:
+        place: for each row, the place of its series among those of the rows.
+        order: the places of the rows that stay, in order.
+        starts: where each series starts in `order`; shape (series + 1,), the last is the number of rows that stay.
     """
-    chosen = rows if part is None else rows.take(pa.array(part))
-    place, moment = series_places(chosen), integers(chosen["timestamp"])
+
+    place: Integers
+    order: Places
+    starts: Places
+
+    def series(self, start: int, end: int) -> tuple[slice, Integers]:
+        """The series whose rows are in a part of the order, and how many rows of each."""
+        first = int(np.searchsorted(self.starts, start, side="right")) - 1
+        last = int(np.searchsorted(self.starts, end, side="left"))
+        return slice(first, last), np.diff(np.clip(self.starts[first : last + 1], start, end)).astype(np.int64)
+
+
+def _turn(rows: pa.Table) -> _Turn:
+    """The order of the rows, without copies of points."""
+    place, moment = series_places(rows), integers(rows["timestamp"])
     order = _sorted_by(place, moment)
     in_turn, at = place[order], moment[order]
     repeated = (in_turn[1:] == in_turn[:-1]) & (at[1:] == at[:-1])
     if repeated.any():
-        order = _without_copies(chosen, order, place, moment, repeated)
-    return order if part is None else part[order]
+        order = _without_copies(rows, order, place, moment, repeated)
+        in_turn = place[order]
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(in_turn)) + 1, [len(order)]])
+    return _Turn(place, order, starts)
 
 
 def series_places(rows: pa.Table) -> Integers:
@@ -228,7 +206,7 @@ def is_delta(kinds: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
     return found
 
 
-def _write(lake: "Lake", hour: str, path: str, groups: Iterator[pa.Table]) -> DataFile:
+def _write(lake: "Lake", hour: str, path: str, groups: Iterator[_Group]) -> DataFile:
     """Write row groups into a file, and compare it with them."""
     target = f"{lake.uri(TABLE)}/{path}"
     try:
@@ -262,67 +240,88 @@ class _Draft:
     prints: list[list[int]]
 
 
-def _write_groups(handle: Any, groups: Iterator[pa.Table]) -> _Draft:
-    writer, known = GroupWriter(handle, _SCHEMA), Statistics()
+def _write_groups(handle: Any, groups: Iterator[_Group]) -> _Draft:
+    writer, known = GroupWriter(handle, SCHEMA), Statistics()
     prints = []
-    for rows in groups:
-        columns = {name: whole(rows[name]) for name in _SCHEMA.names}
-        chunks = [
-            smallest(name, column, _OTHERWISE.get(name, "PLAIN"), bounds=name not in _UNBOUNDED)
-            for name, column in columns.items()
-        ]
-        writer.add(chunks, len(rows))
+    for group in groups:
+        chunks = smallest(group, _OTHERWISE, _BOUNDED)
+        rows = pa.table(
+            {name: column.array() if isinstance(column, Runs) else column for name, column in group.items()}
+        )
+        writer.add([chunks[name] for name in SCHEMA.names], len(rows))
         known.add(rows)
-        prints.append([fingerprint(column) for column in columns.values()])
+        prints.append([fingerprint(whole(rows[name]), chunks[name].has_dictionary) for name in SCHEMA.names])
     return _Draft(writer.close(), known.text(), prints)
 
 
-def _groups(rows: pa.Table, order: Places) -> Iterator[pa.Table]:
+def _groups(rows: pa.Table, turn: _Turn) -> Iterator[_Group]:
     """The row groups of a file, with texts as compact dictionaries and ids of samples only where they are needed."""
-    columns = {name: _Column.of(rows[name]) for name in _SCHEMA.names}
-    deltas = is_delta(rows["type"])
-    for start, end in _bounds(columns["meter"].values[order]):
-        places = order[start:end]
-        taken = {name: column.taken(places) for name, column in columns.items()}
-        without = ~deltas[places]
-        taken["sample_id"] = taken["sample_id"].without(without)
-        yield pa.table({name: column.array() for name, column in taken.items()})
+    without = pc.if_else(pa.array(is_delta(rows["type"])), rows["sample_id"], None)
+    rows = rows.set_column(rows.column_names.index("sample_id"), "sample_id", without)
+    columns = {name: _column(rows[name], turn, by_series=name in BY_SERIES) for name in SCHEMA.names}
+    for start, end in _bounds(columns["meter"].codes(turn)):
+        yield {name: column.part(turn, start, end) for name, column in columns.items()}
 
 
 @dataclass(frozen=True)
 class _Column:
-    """A column as NumPy arrays: its values or a dictionary's codes, and which are null, or None."""
+    """A column as NumPy arrays.
+
+    Attributes:
+        kind: its type in Arrow.
+        values: the values or a dictionary's codes, by row.
+        null: which of them are null; None if none is.
+        dictionary: the dictionary, or None.
+        by_series: whether `values` and `null` are by series instead: each series has one value.
+    """
 
     kind: pa.DataType
     values: npt.NDArray[Any]
     null: npt.NDArray[np.bool_] | None
-    dictionary: pa.Array | None = None
+    dictionary: pa.Array | None
+    by_series: bool
 
-    @classmethod
-    def of(cls, column: pa.ChunkedArray) -> "_Column":
-        array = whole(column)
-        null = array.is_null().to_numpy(zero_copy_only=False) if array.null_count else None
-        if pa.types.is_dictionary(array.type):
-            return cls(array.type, array.indices.fill_null(0).to_numpy(), null, array.dictionary)
-        kind = array.type if pa.types.is_floating(array.type) else pa.int64()
-        return cls(array.type, array.view(kind).fill_null(0).to_numpy(), null)
+    def codes(self, turn: _Turn) -> npt.NDArray[Any]:
+        """The values of all rows, in order."""
+        return np.repeat(self.values, np.diff(turn.starts)) if self.by_series else self.values[turn.order]
 
-    def taken(self, places: Places) -> "_Column":
-        null = None if self.null is None else self.null[places]
-        return _Column(self.kind, self.values[places], null, self.dictionary)
+    def part(self, turn: _Turn, start: int, end: int) -> pa.Array | Runs:
+        """Some rows, in order, as Arrow has them; a dictionary is compact."""
+        if self.by_series:
+            places, counts = turn.series(start, end)
+            return Runs(self._array(places), counts)
+        return self._array(turn.order[start:end])
 
-    def without(self, gone: npt.NDArray[np.bool_]) -> "_Column":
-        """The same with nulls in some places."""
-        return _Column(self.kind, np.where(gone, 0, self.values), gone if self.null is None else gone | self.null)
-
-    def array(self) -> pa.Array:
-        """As Arrow has it; a dictionary is compact."""
+    def _array(self, places: Places | slice) -> pa.Array:
+        values, null = self.values[places], None if self.null is None else self.null[places]
         if self.dictionary is None:
-            return pa.array(self.values, mask=self.null).view(self.kind)
+            return pa.array(values, mask=null).view(self.kind)
         used = np.zeros(len(self.dictionary), np.bool_)
-        used[self.values if self.null is None else self.values[~self.null]] = True
-        codes = (np.cumsum(used, dtype=np.int32) - 1)[self.values] if len(used) else self.values
-        return pa.DictionaryArray.from_arrays(pa.array(codes, mask=self.null), self.dictionary.filter(pa.array(used)))
+        used[values if null is None else values[~null]] = True
+        codes = (np.cumsum(used, dtype=np.int32) - 1)[values] if len(used) else values
+        return pa.DictionaryArray.from_arrays(pa.array(codes, mask=null), self.dictionary.filter(pa.array(used)))
+
+
+def _column(column: pa.ChunkedArray, turn: _Turn, *, by_series: bool) -> _Column:
+    """A column; `by_series` says to find out whether each series has one value."""
+    array = whole(column)
+    null = array.is_null().to_numpy(zero_copy_only=False) if array.null_count else None
+    dictionary = array.dictionary if pa.types.is_dictionary(array.type) else None
+    numbers = array.indices if dictionary is not None else array
+    values = _filled(numbers if pa.types.is_floating(numbers.type) else numbers.view(_integer(numbers.type)))
+    first = turn.order[turn.starts[:-1]]
+    if by_series and _same(values, turn.place, first) and (null is None or _same(null, turn.place, first)):
+        return _Column(array.type, values[first], null if null is None else null[first], dictionary, True)
+    return _Column(array.type, values, null, dictionary, False)
+
+
+def _integer(kind: pa.DataType) -> pa.DataType:
+    return pa.int32() if kind.bit_width == 32 else pa.int64()
+
+
+def _same(values: npt.NDArray[Any], place: Integers, first: Places) -> bool:
+    """Whether each row has the value of the first one of its series."""
+    return bool((values[first][place] == values).all())
 
 
 def _bounds(meters: npt.NDArray[np.int32]) -> Iterator[tuple[int, int]]:
@@ -344,16 +343,41 @@ def _bounds(meters: npt.NDArray[np.int32]) -> Iterator[tuple[int, int]]:
         yield shared, len(meters)
 
 
-def fingerprint(column: pa.Array) -> int:
-    """A hash of a column's values, in order. Nulls differ from all values, and each NaN from the others."""
-    if pa.types.is_dictionary(column.type):
-        hashes = [xxhash.xxh3_64_intdigest(text) for text in column.dictionary.cast(pa.binary()).to_pylist()]
-        by_code = np.array([*hashes, 0], np.uint64)
-        return xxhash.xxh3_64_intdigest(memoryview(by_code[column.indices.fill_null(len(hashes)).to_numpy()]))
+def fingerprint(column: pa.Array, has_dictionary: bool) -> int:
+    """A hash of a column's values, in order. Nulls differ from all values, and each NaN from the others.
+
+    Args:
+        column: the column. A dictionary's hash depends on the order of its values.
+        has_dictionary: whether the column is in the file as a dictionary, so that it is read back in the same order.
+    """
+    if column.null_count == len(column):
+        return len(column)
     nulls = b"" if not column.null_count else np.packbits(column.is_null().to_numpy(zero_copy_only=False)).tobytes()
-    numbers = column if pa.types.is_floating(column.type) else column.view(pa.int64())
-    values = memoryview(numbers.fill_null(0).to_numpy())
-    return xxhash.xxh3_64_intdigest(values) ^ xxhash.xxh3_64_intdigest(nulls, seed=1)
+    if pa.types.is_dictionary(column.type):
+        if not has_dictionary:
+            return fingerprint(column.cast(column.type.value_type), has_dictionary)
+        return _hash(nulls, _filled(column.indices), *_texts(column.dictionary))
+    if pa.types.is_string(column.type):
+        return _hash(nulls, *_texts(column.fill_null("")))
+    return _hash(nulls, _filled(column if pa.types.is_floating(column.type) else column.view(pa.int64())))
+
+
+def _hash(*parts: Any) -> int:
+    found = xxhash.xxh3_64()
+    for part in parts:
+        found.update(part)
+    return found.intdigest()
+
+
+def _texts(column: pa.Array) -> tuple[memoryview, bytes]:
+    """The lengths of texts, none of which is null, and all their bytes."""
+    return memoryview(pc.binary_length(column).to_numpy()), b"".join(column.cast(pa.binary()).to_pylist())
+
+
+def _filled(column: pa.Array) -> npt.NDArray[Any]:
+    """Numbers, with 0 for null; without a copy if there is no null."""
+    filled: npt.NDArray[Any] = (column.fill_null(0) if column.null_count else column).to_numpy()
+    return filled
 
 
 def _compare(lake: "Lake", path: str, prints: list[list[int]]) -> None:
@@ -363,12 +387,15 @@ def _compare(lake: "Lake", path: str, prints: list[list[int]]) -> None:
         MeterhouseError: it is not what was written.
     """
     target = f"{lake.uri(TABLE)}/{path}"
-    with _opened(lake, path) as handle:
-        file = _parquet(handle)
+    with opened(lake, path) as handle:
+        file = parquet(handle)
         found = file.num_row_groups == len(prints)
         for number, expected in enumerate(prints if found else []):
-            rows = _columns(file, number)
-            if [fingerprint(whole(rows[name])) for name in _SCHEMA.names] != expected:
+            columns, chunks = row_group(file, number), file.metadata.row_group(number)
+            if [
+                fingerprint(columns[name], chunks.column(place).has_dictionary_page)
+                for place, name in enumerate(SCHEMA.names)
+            ] != expected:
                 found = False
                 break
     if not found:
@@ -377,18 +404,3 @@ def _compare(lake: "Lake", path: str, prints: list[list[int]]) -> None:
             where=target,
             hint="Check the disk or object store, and compact the hour again",
         )
-
-
-def _opened(lake: "Lake", path: str) -> Any:
-    """A data file, opened so that reading needs no Python."""
-    target = f"{lake.uri(TABLE)}/{unquote(path)}"
-    return lake.filesystem.open(target) if lake.object_store is not None else pa.OSFile(target)
-
-
-def whole(column: pa.ChunkedArray) -> pa.Array:
-    """A column in one piece, without a copy if it is in one already."""
-    if column.num_chunks == 1:
-        return column.chunk(0)
-    return (
-        column.unify_dictionaries().combine_chunks() if pa.types.is_dictionary(column.type) else column.combine_chunks()
-    )

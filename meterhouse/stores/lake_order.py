@@ -65,12 +65,13 @@ def _places(rows: pa.Table) -> Integers:
     return by_row
 
 
-def series_of(rows: pa.Table) -> tuple[Integers, Integers, pa.Array]:
+def series_of(rows: pa.Table) -> tuple[npt.NDArray[np.int32], Integers, pa.Array]:
     """The code of each row's series; by code, the series' id and the meter that its first row names."""
     encoded = rows["series_id"].combine_chunks().fill_null(_LAST).dictionary_encode()
-    codes = encoded.indices.to_numpy().astype(np.int64)
-    first = np.empty(len(encoded.dictionary), np.int64)
-    first[codes[::-1]] = np.arange(len(codes))[::-1]
+    codes = encoded.indices.to_numpy()
+    highest = np.maximum.accumulate(codes)  # codes are in order of appearance
+    first = np.flatnonzero(highest[1:] != highest[:-1]) + 1
+    first = np.concatenate([[0], first]) if len(codes) else first
     meters = rows["meter"].combine_chunks().take(pa.array(first))
     return codes, encoded.dictionary.to_numpy(), meters
 
@@ -87,7 +88,8 @@ def ranks(texts: pa.Array) -> Integers:
 
 def integers(column: pa.ChunkedArray) -> Integers:
     """A column of integers or times as 64-bit integers; null is the largest."""
-    values: Integers = pc.fill_null(column.cast(pa.int64()), _LAST).to_numpy()
+    numbers = column.cast(pa.int64())
+    values: Integers = (pc.fill_null(numbers, _LAST) if column.null_count else numbers).to_numpy()
     return values
 
 

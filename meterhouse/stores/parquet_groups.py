@@ -1,19 +1,21 @@
 """Parquet files in which each column of each row group has the encoding that makes it smallest.
 
-pyarrow chooses encodings for a whole file. So each column of a row group is written here as a file of its own, in
-memory, by pyarrow. Its pages are copied as they are, and one footer names them all. Pages do not know where they are;
-only the offsets in the footer change. Source: https://parquet.apache.org/docs/file-format/metadata/
+pyarrow chooses encodings for a whole file. So the columns of a row group that have the same kind of encoding are
+written here as a file of their own, in memory, by pyarrow. Pages are copied as they are, and one footer names them all.
+Pages do not know where they are; only the offsets in the footer change. Source: https://parquet.apache.org/docs/file-format/metadata/
 """
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from meterhouse.stores import thrift
-from meterhouse.stores.thrift import I64, Items, Struct, Value
+from meterhouse.stores.thrift import I32, I64, Items, Struct, Value
 
 MAGIC: Final = b"PAR1"
 
@@ -23,14 +25,21 @@ LEVEL: Final = 3
 SAMPLE: Final = 1 << 14
 """Number of neighbouring values, by whose repeats the encodings to try are chosen."""
 
+LONG: Final = 16
+"""From this mean length of its runs, a column is written by runs: a shorter run would take more than packed values."""
+
 _SOME, _MANY = 0.02, 0.9
 """Shares of distinct values: up to the first only a dictionary is tried, from the second on none."""
 
 # Fields of the footer's structs.
 _ROWS, _GROUPS = 3, 4
 _CHUNK_FILE_OFFSET, _CHUNK_META = 2, 3
-_PLAIN_SIZE, _SIZE = 6, 7
+_VALUES, _PLAIN_SIZE, _SIZE = 5, 6, 7
 _DATA_PAGE, _INDEX_PAGE, _DICTIONARY_PAGE = 9, 10, 11
+_STATISTICS, _NULLS, _SIZE_STATISTICS = 12, 3, 16
+# Those of a page's header.
+_PLAIN_PAGE_SIZE, _PAGE_SIZE = 2, 3
+_RLE, _RLE_DICTIONARY = 3, 8
 
 _HOW: Final[dict[str, Any]] = {
     "compression": "zstd",
@@ -44,37 +53,158 @@ _HOW: Final[dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
+class Runs:
+    """A column whose values come in runs.
+
+    Attributes:
+        values: the value of each run. A dictionary is compact.
+        lengths: how many rows each run has; shape (runs,).
+    """
+
+    values: pa.Array
+    lengths: npt.NDArray[np.int64]
+
+    def array(self) -> pa.Array:
+        """The column, value by value."""
+        values, rows = self.values, int(self.lengths.sum())
+        if values.null_count == len(values):
+            return pa.nulls(rows, values.type)
+        if pa.types.is_dictionary(values.type):
+            return pa.DictionaryArray.from_arrays(Runs(values.indices, self.lengths).array(), values.dictionary)
+        null = np.repeat(values.is_null().to_numpy(zero_copy_only=False), self.lengths) if values.null_count else None
+        filled = (values.fill_null(0) if values.null_count else values).to_numpy()
+        return pa.array(np.repeat(filled, self.lengths), values.type, mask=null)
+
+    @property
+    def long(self) -> bool:
+        """Whether runs are so long that nothing is gained by packing their values."""
+        return bool(self.lengths.sum() >= LONG * len(self.lengths))
+
+
+@dataclass(frozen=True)
 class Chunk:
-    """The pages of a column of a row group, and the footer's `ColumnChunk`, whose offsets count from 4."""
+    """The pages of a column of a row group, and the footer's `ColumnChunk`, by which they start at `start`."""
 
     pages: pa.Buffer
     footer: Struct
+    start: int
+
+    @property
+    def has_dictionary(self) -> bool:
+        """Whether its values are in a dictionary."""
+        return _DICTIONARY_PAGE in self.footer[_CHUNK_META].value
 
 
-def smallest(name: str, column: pa.Array, otherwise: str, *, bounds: bool) -> Chunk:
-    """A column's chunk, with a dictionary or in another encoding, whichever is smaller.
+def smallest(
+    columns: Mapping[str, pa.Array | Runs], otherwise: Mapping[str, str], bounds: Collection[str]
+) -> dict[str, Chunk]:
+    """The chunks of a row group, each with a dictionary or in another encoding, whichever is smaller.
+
+    Columns whose encoding is clear are written together: to write a file takes longer than to write a column more.
 
     Args:
-        name: the column's.
-        column: its values in the row group. A dictionary's values are written as they are, so it should be compact.
-        otherwise: the other encoding.
-        bounds: whether to write the lowest and the highest value, by which readers skip row groups.
+        columns: by name, the values in the row group. A dictionary's values are written as they are, so it should be
+            compact. All `Runs` have the same lengths.
+        otherwise: by column, the other encoding.
+        bounds: the columns of which to write the lowest and the highest value, by which readers skip row groups.
     """
-    share = _distinct_share(column)
-    known = None
-    if share < _MANY:
-        known = _chunk(name, column, write_statistics=bounds, use_dictionary=True)
-        if share <= _SOME:
-            return known
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    how = {"use_dictionary": False, "column_encoding": {name: otherwise}}
-    if known is not None:
-        some = _middle(column)
-        if _chunk(name, some, write_statistics=False, **how).pages.size * len(column) > known.pages.size * len(some):
-            return known
-    other = _chunk(name, column, write_statistics=bounds, **how)
-    return other if known is None or other.pages.size < known.pages.size else known
+    runs = {name: column for name, column in columns.items() if isinstance(column, Runs) and column.long}
+    others = {
+        name: column.array() if isinstance(column, Runs) else column
+        for name, column in columns.items()
+        if name not in runs
+    }
+    shares = {name: _distinct_share(column) for name, column in others.items()}
+    known = _chunks({name: column for name, column in others.items() if shares[name] < _MANY}, bounds, True)
+    known |= _of_runs(runs, bounds)
+    unclear = {
+        name: column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+        for name, column in others.items()
+        if shares[name] > _SOME
+    }
+    some = {name: _middle(column) for name, column in unclear.items() if name in known}
+    tried = _chunks(some, (), otherwise)
+    for name, chunk in tried.items():
+        if chunk.pages.size * len(unclear[name]) > known[name].pages.size * len(some[name]):
+            del unclear[name]
+    for name, chunk in _chunks(unclear, bounds, otherwise).items():
+        if name not in known or chunk.pages.size < known[name].pages.size:
+            known[name] = chunk
+    return {name: known[name] for name in columns}
+
+
+def _of_runs(columns: Mapping[str, Runs], bounds: Collection[str]) -> dict[str, Chunk]:
+    """The chunks of columns of runs: of pyarrow's, with one value for each run, all but the data page stays."""
+    made = {}
+    for name, chunk in _chunks({name: runs.values for name, runs in columns.items()}, bounds, True).items():
+        runs, meta = columns[name], chunk.footer[_CHUNK_META].value
+        size = meta[_DATA_PAGE].value - chunk.start
+        page, plain_size = _data_page(runs)
+        pages = chunk.pages.slice(0, size).to_pybytes() + page
+        head = thrift.read(pages)
+        dictionary_size = size - head[_PAGE_SIZE].value + head[_PLAIN_PAGE_SIZE].value
+        changed = {
+            **meta,
+            _VALUES: Value(I64, int(runs.lengths.sum())),
+            _PLAIN_SIZE: Value(I64, dictionary_size + plain_size),
+            _SIZE: Value(I64, len(pages)),
+        }
+        if _STATISTICS in meta and runs.values.null_count:
+            nulls = Value(I64, int(runs.lengths[runs.values.is_null().to_numpy(zero_copy_only=False)].sum()))
+            changed[_STATISTICS] = Value(thrift.STRUCT, {**meta[_STATISTICS].value, _NULLS: nulls})
+        changed.pop(_SIZE_STATISTICS, None)  # optional, and of one value a run
+        footer = {**chunk.footer, _CHUNK_META: Value(thrift.STRUCT, changed)}
+        made[name] = Chunk(pa.py_buffer(pages), footer, chunk.start)
+    return made
+
+
+def _data_page(runs: Runs) -> tuple[bytes, int]:
+    """A data page with its header, and its size without compression."""
+    values = runs.values if pa.types.is_dictionary(runs.values.type) else runs.values.dictionary_encode()
+    there = values.is_valid().to_numpy(zero_copy_only=False)
+    levels = _packed(there.astype(np.int64), runs.lengths, 1)
+    codes = values.indices.drop_null().to_numpy().astype(np.int64)
+    width = max((len(values.dictionary) - 1).bit_length(), 1)
+    body = b"".join(
+        [len(levels).to_bytes(4, "little"), levels, bytes([width]), _packed(codes, runs.lengths[there], width)]
+    )
+    packed = pa.Codec("zstd", LEVEL).compress(body, asbytes=True)
+    page: Struct = {
+        1: Value(I32, int(runs.lengths.sum())),
+        2: Value(I32, _RLE_DICTIONARY),
+        3: Value(I32, _RLE),
+        4: Value(I32, _RLE),
+    }
+    header = thrift.written(
+        {
+            1: Value(I32, 0),
+            _PLAIN_PAGE_SIZE: Value(I32, len(body)),
+            _PAGE_SIZE: Value(I32, len(packed)),
+            5: Value(thrift.STRUCT, page),
+        }
+    )
+    return header + packed, len(header) + len(body)
+
+
+def _packed(codes: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], width: int) -> bytes:
+    """Runs of codes of so many bits each in Parquet's RLE encoding; neighbours of one code become one run."""
+    if not len(codes):
+        return b""
+    starts = np.flatnonzero(np.diff(codes, prepend=codes[0] - 1))
+    codes, headers = codes[starts], np.add.reduceat(lengths, starts) << 1
+    size = -(-width // 8)
+    # A header is a varint: seven bits a byte, and the highest bit says that another one follows.
+    taken = 1 + np.searchsorted([1 << 7, 1 << 14, 1 << 21, 1 << 28], headers, side="right")
+    ends = np.cumsum(taken + size)
+    out = np.zeros(int(ends[-1]), np.uint8)
+    begins = ends - taken - size
+    for number in range(int(taken.max())):
+        some = taken > number
+        follows = (taken[some] > number + 1).astype(np.int64) << 7
+        out[begins[some] + number] = headers[some] >> 7 * number & 0x7F | follows
+    for number in range(size):
+        out[ends - size + number] = codes >> 8 * number & 0xFF
+    return out.tobytes()
 
 
 def _middle(column: pa.Array) -> pa.Array:
@@ -91,14 +221,27 @@ def _distinct_share(column: pa.Array) -> float:
     return len(np.unique(values.to_numpy(zero_copy_only=False))) / len(values)
 
 
-def _chunk(name: str, column: pa.Array, **how: Any) -> Chunk:
+def _chunks(
+    columns: Mapping[str, pa.Array], bounds: Collection[str], encodings: Mapping[str, str] | Literal[True]
+) -> dict[str, Chunk]:
+    """The chunks of columns in these encodings; True means with dictionaries."""
+    if not columns:
+        return {}
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.table({name: column}), sink, **_HOW, **how)
+    how = {} if encodings is True else {"column_encoding": {name: encodings.get(name, "PLAIN") for name in columns}}
+    with_bounds = [name for name in columns if name in bounds]
+    pq.write_table(
+        pa.table(dict(columns)), sink, use_dictionary=encodings is True, write_statistics=with_bounds, **how, **_HOW
+    )
     file = sink.getvalue()
-    footer, start = _footer(file)
+    footer, _ = _footer(file)
     (group,) = footer[_GROUPS].value.items
-    (chunk,) = group[1].value.items
-    return Chunk(file.slice(len(MAGIC), start - len(MAGIC)), chunk)
+    made = {}
+    for name, chunk in zip(columns, group[1].value.items, strict=True):
+        meta = chunk[_CHUNK_META].value
+        start = min(meta[field].value for field in (_DATA_PAGE, _DICTIONARY_PAGE) if field in meta)
+        made[name] = Chunk(file.slice(start, meta[_SIZE].value), chunk, start)
+    return made
 
 
 def _footer(file: pa.Buffer) -> tuple[Struct, int]:
@@ -130,7 +273,7 @@ class GroupWriter:
         """Write a row group, whose columns are in the order of the schema."""
         start, columns = self._at, []
         for chunk in chunks:
-            columns.append(_moved(chunk.footer, self._at - len(MAGIC)))
+            columns.append(_moved(chunk.footer, self._at - chunk.start))
             self._put(chunk.pages)
         sizes = [[column[_CHUNK_META].value[number].value for column in columns] for number in (_PLAIN_SIZE, _SIZE)]
         group: Struct = {

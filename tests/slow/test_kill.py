@@ -11,11 +11,12 @@ from typing import Any
 import kill_steps
 import pytest
 from brokers import wait_for
-from builders import at, count, drop, notification, polled, polling, rows, warehouse_rows
+from builders import at, count, drop, land_points, notification, point, polled, polling, rows, warehouse_rows
 from conftest import OpenSite
 from reference import TIERS, assert_same, in_lake, in_warehouse
 
 from meterhouse import times
+from meterhouse.archive.compaction import compact
 from meterhouse.catalog import snapshot
 from meterhouse.site import Site
 
@@ -61,6 +62,16 @@ MOMENTS = {
 STARTED = times.now()
 SET_BACK = STARTED - times.day_start(STARTED.date())
 """All processes live in the first hours of a day, so that no midnight divides what they archive."""
+
+
+COMPACTION = {
+    "before an hour's files are read": "before(sample_files, 'read', nth=2)",
+    "between a file's rows and its footer": "before(sample_files.GroupWriter, 'close')",
+    "before the written file is read back": "before(sample_files, '_compare')",
+    "between the compacted file and the swap": SWAP.format(place="before", name="samples"),
+    "between the swap and its record": SWAP.format(place="after", name="samples"),
+    "between the last swap and the record of the run": "before(Warehouse, 'record_run')",
+}
 
 
 def work(site: Site, fault: str = "") -> int:
@@ -191,6 +202,28 @@ def test_a_kill_changes_nothing(
         assert work(site, MOMENTS[moment]) == -signal.SIGKILL
         assert work(site) == 0
     assert_undisturbed(site, undisturbed)
+
+
+@pytest.mark.parametrize("moment", COMPACTION)
+def test_a_kill_of_compaction_changes_nothing_and_the_next_run_ends_it(open_site: OpenSite, moment: str) -> None:
+    site = open_site()
+    for minute in (0, 1, 60, 61):
+        points = [point(minute * 1.5 + n, at(minute), resource=f"r{n}", meter=f"m{n % 2}") for n in range(4)]
+        land_points(site, [*points, point(0.25, at(minute), type="delta", sample_id=minute)])
+    before = rows(site, "samples", "* EXCLUDE (sample_id)")
+    process = PROCESSES.Process(target=kill_steps.compact, args=(site.settings.home_path, COMPACTION[moment]))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    assert rows(site, "samples", "* EXCLUDE (sample_id)") == before
+    compact(site)
+    site.lake.vacuum("samples", 0)
+    files = [file.name for file in Path(site.lake.uri("samples")).glob("*/*.parquet")]
+    assert [name.partition("-")[0] for name in files if "checkpoint" not in name] == ["compacted"] * 2
+    (found,) = rows(site, "samples", "count(*) AS count, sum(volume) AS sum")
+    assert (found["count"], found["sum"]) == (len(before), sum(row["volume"] for row in before))
+    assert rows(site, "samples", "* EXCLUDE (sample_id)") == before
+    assert compact(site).files == 0
 
 
 @pytest.mark.service

@@ -212,6 +212,18 @@ def test_followers_that_are_behind_miss_nothing_although_the_files_are_gone(open
     assert count(site, "samples") == 7
 
 
+def test_hours_are_compacted_on_any_lake(any_site: Site) -> None:
+    land_each_minute(any_site, range(3))
+    land_each_minute(any_site, range(60, 63))
+    before = rows(any_site, "samples", "* EXCLUDE (sample_id)")
+    done = compact(any_site)
+    assert (done.hours, done.files_before, done.files) == (2, 6, 2)
+    any_site.lake.vacuum("samples", 0)
+    assert live(any_site) == ["compacted"] * 2
+    assert rows(any_site, "samples", "* EXCLUDE (sample_id)") == before
+    assert roll_up(any_site).hours != []
+
+
 def test_compaction_and_sealing_exclude_each_other(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     from meterhouse.archive import seal
 

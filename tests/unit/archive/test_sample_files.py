@@ -156,6 +156,34 @@ def test_each_meter_has_its_row_groups_and_the_encodings_that_suit_it(
     assert {row[1] for row in read_by_duck} == {None}
 
 
+def test_a_file_of_an_earlier_release_may_lack_columns(site: Site) -> None:
+    new, old = land(site, [point(1.0, recorded_at=at(1))], [point(2.0, at(1), recorded_at=at(1))])
+    kept = pq.ParquetFile(found_path(site, old)).read().drop_columns(["origin", "user_id"])
+    pq.write_table(kept, found_path(site, old), store_schema=False)
+    (file,) = rewrite(site.lake, HOUR, [new, old], "compacted-x").files
+    found = [(row["volume"], row["meter"], row["user_id"]) for row in read(site, file.path)]
+    assert found == [(1.0, "m", "u1"), (2.0, "m", None)]
+
+
+@pytest.mark.parametrize("changed", ["resource", "project", "meter", "metadata_id", "type"])
+def test_files_of_the_same_series_may_differ_in_any_column(site: Site, changed: str) -> None:
+    def points(minute: int, value: dict[str, Any]) -> list[dict[str, Any]]:
+        some = [
+            point(float(minute + n), at(minute), resource=f"r{n}", project=f"p{n % 3}", recorded_at=at(59))
+            | {"meter": f"m{n % 2}", "type": ["gauge", "delta"][n % 2], "metadata_id": n % 3}
+            for n in range(40)
+        ]
+        return [row | value if n == 7 else row for n, row in enumerate(some)]
+
+    column = f"{changed}_id" if changed in ("resource", "project") else changed
+    value: dict[str, Any] = {column: {"metadata_id": 9, "type": "gauge"}.get(changed, "other")}
+    batches = [points(minute, value if minute == 2 else {}) for minute in range(4)]
+    (file,) = rewrite(site.lake, HOUR, land(site, *batches), "compacted-x").files
+    assert comparable(read(site, file.path)) == comparable(
+        [{**row, "sample_id": row["sample_id"] if row["type"] == "delta" else None} for b in batches for row in b]
+    )
+
+
 def found_path(site: Site, path: str) -> str:
     return f"{site.lake.uri('samples')}/{path}"
 
