@@ -246,7 +246,8 @@ def test_after_upkeep_every_reader_finds_the_rows_of_an_older_site(open_site: Op
     assert letters.delete("queue = 'no such queue' OR reason LIKE 'not JSON%'")["num_deleted_rows"] > 0
     done = upkeep(site)
     assert (done.failed, done.left) == ({}, 0)
-    assert done.deleted["statistics"] == 10
+    # 10 of these tables, and the files of other tables: they lack columns that came later.
+    assert done.deleted["statistics"] == 39
     assert differing(site, LANDED) == []
     for table in LANDED:  # followers pass over it
         passed = site.lake.appended(table, versions[table])
