@@ -24,8 +24,10 @@ from meterhouse.catalog import lock_catalog, mark_dirty
 from meterhouse.definitions.derived_meters import Derived
 from meterhouse.definitions.quality_rules import Rules
 from meterhouse.rollups import described, redescribed
-from meterhouse.rollups.deriving import DIMENSIONS, Derivation, Judged, Received, Source, Taken, values_of
+from meterhouse.rollups.derived_points import DIMENSIONS, Judged, Source, Taken
+from meterhouse.rollups.deriving import Derivation, Received
 from meterhouse.rollups.described import NAMED, History, Resource
+from meterhouse.rollups.described_values import values_of
 from meterhouse.sample_quality.carrying import carried_points
 from meterhouse.sample_quality.judging import JudgedShard, Judging, rule_names
 from meterhouse.sample_quality.reading import Hours, Shard, plain

@@ -1,8 +1,7 @@
 """Points of derived meters, from the good points of a computation, in columns.
 
-`rate`, `delta` and `convert` give one point for each good source point. `arithmetic` and `aggregate` give one for each
-bucket of BUCKET seconds, from one value a series: the mean of a gauge, the last volume of a counter, the sum of deltas.
-A derived point is judged like a received one; only good ones are the source of further meters.
+`rate`, `delta` and `convert` give one point for each good source point; for the other kinds see `bucket_meters`. A
+derived point is judged like a received one; only good ones are the source of further meters.
 
 `Derivation.take` is called for each shard of received points, in several threads. After each pass,
 `Derivation.finish_some` gives the points of series that are complete by then, so that memory need not hold them;
@@ -10,9 +9,8 @@ A derived point is judged like a received one; only good ones are the source of 
 that of other series is known.
 """
 
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -20,16 +18,31 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from meterhouse import identity
-from meterhouse.definitions.column_expressions import Expression, Input
+from meterhouse.definitions.column_expressions import Expression
 from meterhouse.definitions.derived_meters import OF_POINTS, Derived, path_of
 from meterhouse.definitions.quality_rules import Rules
-from meterhouse.rollups.described import History, Resource
+from meterhouse.rollups.bucket_meters import BucketMeters, values_of_buckets
+from meterhouse.rollups.derived_points import (
+    DIMENSIONS,
+    Dimensions,
+    Judged,
+    NewPoints,
+    Source,
+    Taken,
+    Targets,
+    Values,
+    Waiting,
+    finite,
+    mixed,
+    some,
+    together,
+)
+from meterhouse.rollups.described import History
+from meterhouse.rollups.described_values import DescribedValues, HistoryOf, MetadataOf, Path, without_any
 from meterhouse.sample_quality.carrying import carried_to
 from meterhouse.sample_quality.series_table import (
     CUMULATIVE,
     DELTA,
-    GAUGE,
     Flags,
     Floats,
     Ints,
@@ -43,26 +56,18 @@ from meterhouse.sample_quality.verdicts import (
     Carried,
     Good,
     Points,
-    Verdicts,
     carried_before,
     judge,
 )
 from meterhouse.stores.lake_tables import TIME
 
-BUCKET = 300
-"""Seconds of the buckets of `arithmetic` and `aggregate`."""
-
 DAY = 24 * HOUR
-
-DIMENSIONS = ("source", "meter", "type", "unit", "resource_id", "project_id", "user_id")
 
 MAX_ROUNDS = 8
 """How long a chain of derived meters may be."""
 
 POINTS_AT_ONCE = 500_000
 """About how many derived points are judged together."""
-
-_BUCKET = BUCKET * 1_000_000
 
 _DAYS = 1 << 27
 """More days than a time in µs can be from 1970."""
@@ -71,163 +76,14 @@ _NO_INTS: Ints = np.zeros(0, np.int64)
 _FUTURE = 1 << 62
 """A time after all others, µs."""
 
-Path = tuple[str, ...]
-"""Keys within each other in the resource metadata."""
-
-Dimensions = tuple[str | None, ...]
-"""Of a series, in the order of DIMENSIONS."""
-
 Describe = Callable[[Ints], pa.Table]
 """Ids of series → their DIMENSIONS, in the same order."""
-
-MetadataOf = Callable[[Ints, Path], Sequence[Any]]
-"""Ids of metadata, and a path → the value there of each; None if it has none."""
-
-HistoryOf = Callable[[Sequence[Resource]], History]
-"""Resources → when their metadata changed, with their places in the sequence as numbers."""
 
 Carry = Callable[[SeriesTable, Flags, bool], Carried]
 """A table of series, which of them are wanted, and whether they were received → their last points before the hours."""
 
 Received = set[tuple[int, str, str]]
 """Days since 1970, meters and resources of which samples were received; the resource is empty if it has none."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """Good points that meters are derived from, and how they are described.
-
-    Attributes:
-        table: of their series.
-        good: the points.
-        recorded: when each arrived, µs since 1970.
-        metadata: gives each point's metadata_id and whether it has one; None if none has.
-        identify: gives the sample ids of rows of `good`.
-    """
-
-    table: SeriesTable
-    good: Good
-    recorded: Ints
-    metadata: Callable[[], tuple[Ints, Flags] | None]
-    identify: Callable[[Ints], Ints]
-
-
-@dataclass(frozen=True)
-class _Made:
-    """Derived points, in any order. `target` is a number of `Targets`."""
-
-    target: npt.NDArray[np.int32]
-    time: Ints
-    volume: Floats
-    recorded: Ints
-    sample: Ints
-
-    @classmethod
-    def together(cls, parts: "Sequence[_Made]") -> "_Made":
-        columns = [np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__]
-        return cls(*columns)
-
-    def some(self, keep: Any) -> "_Made":
-        return _Made(*(getattr(self, name)[keep] for name in self.__dataclass_fields__))
-
-
-@dataclass(frozen=True)
-class _Values:
-    """One value a series and bucket. `series` is a number of `Targets`, `metadata` of the bucket's last point."""
-
-    series: npt.NDArray[np.int32]
-    bucket: Ints
-    last_at: Ints
-    value: Floats
-    recorded: Ints
-    metadata: Ints
-    described: Flags
-
-    @classmethod
-    def together(cls, parts: "Sequence[_Values]") -> "_Values":
-        columns = [np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__]
-        return cls(*columns)
-
-
-@dataclass(frozen=True)
-class _Waiting:
-    """Points that have no value yet: their metadata has nothing of what their definition reads.
-
-    Attributes:
-        definition: of a kind of OF_POINTS.
-        made: the points; their volume is what the scale is applied to.
-        volume: of the source points.
-        metadata: ids.
-        described: whether they have metadata.
-    """
-
-    definition: Derived
-    made: _Made
-    volume: Floats
-    metadata: Ints
-    described: Flags
-
-
-@dataclass
-class Taken:
-    """What one shard gives: derived points, and values of buckets."""
-
-    made: list[_Made] = field(default_factory=list)
-    waiting: list[_Waiting] = field(default_factory=list)
-    values: list[_Values] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Judged:
-    """Derived points of some series, judged.
-
-    Attributes:
-        table: of their series.
-        points: all of them, in order of place and time.
-        verdicts: on them.
-        sample: their sample ids; of meaning for deltas only.
-        targets: the number of each series in `Targets`, by place.
-    """
-
-    table: SeriesTable
-    points: Points
-    verdicts: Verdicts
-    sample: Ints
-    targets: npt.NDArray[np.int32]
-
-
-class Targets:
-    """Series by number, as they are met: their dimensions and ids."""
-
-    def __init__(self) -> None:
-        self.dimensions: list[Dimensions] = []
-        self.ids: list[int] = []
-        self._numbers: dict[Dimensions, int] = {}
-        self._by_id: dict[int, int] = {}
-
-    def number(self, dimensions: Dimensions) -> int:
-        found = self._numbers.get(dimensions)
-        if found is None:
-            found = self._numbers[dimensions] = len(self.ids)
-            self.dimensions.append(dimensions)
-            source, meter, type, unit, resource, project, user = dimensions
-            self.ids.append(identity.series_id(source, meter or "", type or "gauge", unit, resource, project, user))
-            self._by_id[self.ids[-1]] = found
-        return found
-
-    def describe(self, ids: Ints) -> pa.Table:
-        """The dimensions of the series with these ids."""
-        rows = [self.dimensions[self._by_id[each]] for each in ids.tolist()]
-        return pa.table({name: pa.array([row[i] for row in rows], pa.string()) for i, name in enumerate(DIMENSIONS)})
-
-    def table(self, numbers: npt.NDArray[np.int32]) -> tuple[SeriesTable, npt.NDArray[np.int32]]:
-        """The table of these distinct series, and the number of each by its place."""
-        ids = np.array([self.ids[n] for n in numbers.tolist()], np.int64)
-        meters, types = ([self.dimensions[n][i] or "" for n in numbers.tolist()] for i in (1, 2))
-        table = SeriesTable.of(ids, meters, types)
-        by_place = np.empty(len(numbers), np.int32)
-        by_place[table.places(ids)] = numbers
-        return table, by_place
 
 
 @dataclass(frozen=True)
@@ -284,14 +140,15 @@ class Derivation:
     ) -> None:
         self.targets = Targets()
         self.definitions = tuple(definitions)
-        self._rules, self._hold, self._metadata_of = rules, hold, metadata_of
-        self._history_of, self._carried, self._carry_hours = history_of, carried, carry_hours
+        self._rules, self._hold = rules, hold
+        self._carried, self._carry_hours = carried, carry_hours
+        self._read = DescribedValues(self.targets, metadata_of, history_of)
+        self._of_buckets = BucketMeters(self.targets, self._read)
         self.made_by: dict[str, Derived] = {}
         self.compared: list[Ints] = []
-        self._made: list[_Made] = []
-        self._waiting: list[_Waiting] = []
-        self._values: list[_Values] = []
-        self._lock = threading.Lock()
+        self._made: list[NewPoints] = []
+        self._waiting: list[Waiting] = []
+        self._values: list[Values] = []
         applied = self._applied(table, describe, received=True)
         self.received = self._days(applied, received_on)
         self._without = {*known, *self.received}
@@ -314,11 +171,11 @@ class Derivation:
             paths = {each.meter: list[Path]() for each in definition.inputs}
             for each in definition.inputs:
                 paths[each.meter].append(each.path)
-            for together in paths.values():
-                found.append(~_lacking({path: self._numbers_of(path, ids, there) for path in together}))
+            for alternatives in paths.values():
+                found.append(~without_any({path: self._read.numbers_of(path, ids, there) for path in alternatives}))
             for by in definition.by:
                 if by != "project_id":
-                    texts = self._texts_of(path_of(by), ids, there)
+                    texts = self._read.texts_of(path_of(by), ids, there)
                     found.append(np.array([text is not None for text in texts], np.bool_))
         return found
 
@@ -339,10 +196,10 @@ class Derivation:
             if alone.all():
                 complete.append(made)
                 continue
-            complete.append(made.some(alone))
-            self._made.append(made.some(~alone))
+            complete.append(some(made, alone))
+            self._made.append(some(made, ~alone))
         if complete:
-            yield from self._judged_and_taken(_Made.together(complete))
+            yield from self._judged_and_taken(together(complete))
 
     def finish(self) -> Iterator[Judged]:
         """Judge what else was derived, and derive further meters from it; yields these points, in parts."""
@@ -350,7 +207,7 @@ class Derivation:
         yield from self._rounds(waiting)
         while waiting:
             definition = waiting.pop(0)
-            made = self._of_buckets(definition)
+            made = self._made_of_buckets(definition)
             if made is not None:
                 self.made_by.setdefault(definition.name, definition)
                 self._made.append(made)
@@ -367,7 +224,7 @@ class Derivation:
             parts, self._made = [*self._made, *self._described()], []
             if not parts:
                 return
-            made = _Made.together(parts)
+            made = together(parts)
             numbers = np.unique(made.target)
             meters = {self.targets.dimensions[n][1] or "" for n in numbers.tolist()}
             to_come = set(further).union(*(self._reached(name) - {name} for name in (*meters, *further)))
@@ -380,8 +237,8 @@ class Derivation:
                     return
                 later[:] = False
             if later.any():
-                self._made.append(made.some(later))
-                made = made.some(~later)
+                self._made.append(some(made, later))
+                made = some(made, ~later)
             yield from self._judged_and_taken(made)
 
     def _reached(self, meter: str) -> set[str]:
@@ -395,7 +252,7 @@ class Derivation:
             found |= names
         return found
 
-    def _judged_and_taken(self, made: _Made) -> Iterator[Judged]:
+    def _judged_and_taken(self, made: NewPoints) -> Iterator[Judged]:
         """Judge derived points, and derive further ones from them, which `_made` gets."""
         for judged in self._judged(made):
             yield judged
@@ -486,7 +343,8 @@ class Derivation:
                 if waiting is not None:
                     taken.waiting.append(waiting)
         if applied.in_buckets is not None and (applied.in_buckets[first:last] >= 0).any():
-            taken.values.append(self._in_buckets(applied.in_buckets, applied.table, source, metadata))
+            found = metadata() if any(e.metadata for e in self.definitions if e.kind not in OF_POINTS) else None
+            taken.values.append(values_of_buckets(applied.in_buckets, applied.table, source, found, self._hold))
         return taken
 
     def _days(self, applied: _Applied, received_on: Callable[[Flags], tuple[Ints, Ints]]) -> Received:
@@ -531,7 +389,7 @@ class Derivation:
         source: Source,
         metadata: Callable[[], tuple[Ints, Flags] | None],
         withheld: Ints,
-    ) -> tuple[_Made, _Waiting | None]:
+    ) -> tuple[NewPoints, Waiting | None]:
         """One point for each good point of the definition's sources in the computed hours, if it has a value."""
         good, table = source.good, applied.table
         target = target_of[good.place]
@@ -557,34 +415,43 @@ class Derivation:
         sample = good.time[rows].copy()
         if is_delta.any():
             sample[is_delta] ^= source.identify(rows[is_delta])
-        made = _Made(target[rows], good.time[rows], value, source.recorded[rows], _mixed(sample))
+        made = NewPoints(target[rows], good.time[rows], value, source.recorded[rows], mixed(sample))
         volume = good.volume[rows]
         if not definition.metadata:
             return self._scaled(definition, made, volume, {}), None
         found = metadata()
         none = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.bool_)
         ids, there = none if found is None else (found[0][rows], found[1][rows])
-        columns = {path: self._numbers_of(path, ids, there) for path in definition.metadata}
-        lacking = _lacking(columns)
+        columns = {path: self._read.numbers_of(path, ids, there) for path in definition.metadata}
+        lacking = without_any(columns)
         if not lacking.any():
             return self._scaled(definition, made, volume, columns), None
-        waiting = _Waiting(definition, made.some(lacking), volume[lacking], ids[lacking], there[lacking])
+        waiting = Waiting(definition, some(made, lacking), volume[lacking], ids[lacking], there[lacking])
         columns = {path: column[~lacking] for path, column in columns.items()}
-        return self._scaled(definition, made.some(~lacking), volume[~lacking], columns), waiting
+        return self._scaled(definition, some(made, ~lacking), volume[~lacking], columns), waiting
 
-    def _described(self) -> Iterator[_Made]:
+    def _made_of_buckets(self, definition: Derived) -> NewPoints | None:
+        """The points of an arithmetic or aggregated meter, from all values that there are."""
+        if not self._values:
+            return None
+        self._values = [together(self._values)]
+        return self._of_buckets.made(definition, self._values[0])
+
+    def _described(self) -> Iterator[NewPoints]:
         """The points that waited, with the metadata of their resources."""
         waiting, self._waiting = self._waiting, []
         for definition in dict.fromkeys(each.definition for each in waiting):
             parts = [each for each in waiting if each.definition is definition]
-            made = _Made.together([each.made for each in parts])
+            made = together([each.made for each in parts])
             volume, ids, there = (
                 np.concatenate([getattr(each, name) for each in parts]) for name in ("volume", "metadata", "described")
             )
-            columns = self._numbers(definition.metadata, made.target, made.time, ids, there)
+            columns = self._read.numbers(definition.metadata, made.target, made.time, ids, there)
             yield self._scaled(definition, made, volume, columns)
 
-    def _scaled(self, definition: Derived, made: _Made, volume: Floats, columns: Mapping[Path, Floats]) -> _Made:
+    def _scaled(
+        self, definition: Derived, made: NewPoints, volume: Floats, columns: Mapping[Path, Floats]
+    ) -> NewPoints:
         """The points with their volumes times the scale, or by the expression of the source's volume and metadata."""
         how: Expression | float = definition.scale if definition.expression is None else definition.expression
         value = made.volume
@@ -596,235 +463,9 @@ class Derivation:
             value = value * how
         if definition.maximum is not None:
             value = np.minimum(value, definition.maximum)
-        return _finite(replace(made, volume=value))
+        return finite(replace(made, volume=value))
 
-    def _numbers(
-        self, paths: Sequence[Path], series: npt.NDArray[np.int32], time: Ints, ids: Ints, there: Flags
-    ) -> dict[Path, Floats]:
-        """The numbers at these paths of the rows' own metadata, or if it has none of them, of their resource's.
-
-        Args:
-            paths: in the metadata.
-            series: numbers of `Targets`.
-            time: of the rows' points, µs.
-            ids: of their own metadata.
-            there: whether they have some.
-        """
-        columns = {path: self._numbers_of(path, ids, there) for path in paths}
-        lacking = np.flatnonzero(_lacking(columns)) if columns else np.zeros(0, np.int64)
-        if len(lacking):
-
-            def has(ids: Ints) -> Flags:
-                return ~_lacking({path: self._numbers_of(path, ids, np.ones(len(ids), np.bool_)) for path in paths})
-
-            found, known = self._at(series[lacking], time[lacking], has)
-            for path, column in columns.items():
-                column[lacking] = self._numbers_of(path, found, known)
-        return columns
-
-    def _at(self, series: npt.NDArray[np.int32], time: Ints, has: Callable[[Ints], Flags]) -> tuple[Ints, Flags]:
-        """The metadata of the resources of these series at a time, and whether there is some.
-
-        Args:
-            series: numbers of `Targets`.
-            time: µs.
-            has: tells of ids of metadata whether it is of use; other metadata does not count.
-        """
-        numbers, of = np.unique(series, return_inverse=True)
-        keys = [(self.targets.dimensions[n][0], self.targets.dimensions[n][4]) for n in numbers.tolist()]
-        known: dict[Resource, int] = {}
-        number = np.array([known.setdefault((s, r), len(known)) if s and r else -1 for s, r in keys], np.int64)[of]
-        history = self._history_of(list(known))
-        return history.some(has(history.metadata)).at(number, time)
-
-    def _numbers_of(self, path: Path, ids: Ints, there: Flags) -> Floats:
-        """A number of the metadata with these ids; NaN if it has none."""
-        if not len(ids):
-            return np.zeros(0)
-        heads = np.ones(len(ids), np.bool_)
-        heads[1:] = ids[1:] != ids[:-1]  # points of a series mostly share theirs
-        distinct, of_run = np.unique(ids[heads], return_inverse=True)
-        with self._lock:
-            values = self._metadata_of(distinct, path)
-        numbers = np.array([_number(each) for each in values], np.float64)
-        return np.where(there, numbers[of_run[np.cumsum(heads) - 1]], np.nan)
-
-    def _in_buckets(
-        self,
-        series_of: npt.NDArray[np.int32],
-        table: SeriesTable,
-        source: Source,
-        metadata: Callable[[], tuple[Ints, Flags] | None],
-    ) -> _Values:
-        """One value for each series and bucket."""
-        good = source.good
-        keep = series_of[good.place] >= 0
-        keep &= self._hold(good.time)
-        rows = np.flatnonzero(keep)
-        place, number = good.place[rows], good.time[rows] // _BUCKET
-        new = np.ones(len(rows), np.bool_)
-        new[1:] = (place[1:] != place[:-1]) | (number[1:] != number[:-1])
-        starts = np.flatnonzero(new)
-        ends = np.append(starts[1:], len(rows)) - 1
-        volume = good.volume[rows]
-        kind = table.kinds[place[starts]]
-        total = np.add.reduceat(volume, starts) if len(starts) else np.zeros(0)
-        value = np.where(kind == GAUGE, total / np.maximum(ends - starts + 1, 1), total)
-        value = np.where(kind == CUMULATIVE, volume[ends], value)
-        last = rows[ends]
-        found = metadata() if any(each.metadata for each in self.definitions if each.kind not in OF_POINTS) else None
-        ids, there = (
-            (np.zeros(len(last), np.int64), np.zeros(len(last), np.bool_))
-            if found is None
-            else (
-                found[0][last],
-                found[1][last],
-            )
-        )
-        return _Values(
-            series_of[place[starts]],
-            number[starts] * _BUCKET,
-            good.time[last],
-            value,
-            source.recorded[last],
-            ids,
-            there,
-        )
-
-    def _of_buckets(self, definition: Derived) -> _Made | None:
-        """The points of an arithmetic or aggregated meter, from all values that there are."""
-        if not self._values:
-            return None
-        values = self._values[0] if len(self._values) == 1 else _Values.together(self._values)
-        self._values = [values]
-        numbers, of = np.unique(values.series, return_inverse=True)
-        dimensions = [self.targets.dimensions[n] for n in numbers.tolist()]
-        if definition.kind == "arithmetic":
-            return self._arithmetic(definition, values, dimensions, of)
-        return self._aggregate(definition, values, dimensions, of)
-
-    def _arithmetic(self, definition: Derived, values: _Values, dimensions: list[Dimensions], of: Ints) -> _Made | None:
-        expression = definition.expression
-        assert expression is not None
-        resources = _codes([(each[0], each[4]) for each in dimensions])[of]
-        buckets, bucket_of = np.unique(values.bucket, return_inverse=True)
-        key = resources * len(buckets) + bucket_of
-        rows_of: dict[str, tuple[Ints, Ints]] = {}
-        for meter in expression.meters:
-            is_meter = np.array([each[1] == meter for each in dimensions], np.bool_)[of]
-            rows = np.flatnonzero(is_meter)
-            # If a resource has several series of the meter, the one with the latest point counts.
-            rows = rows[np.lexsort((values.value[rows], values.last_at[rows], key[rows]))]
-            last = np.ones(len(rows), np.bool_)
-            last[:-1] = key[rows[1:]] != key[rows[:-1]]
-            rows_of[meter] = key[rows[last]], rows[last]
-        common = rows_of[expression.meters[0]][0]
-        for keys, _ in rows_of.values():
-            common = np.intersect1d(common, keys, assume_unique=True)
-        if not len(common):
-            return None
-        taken = {meter: rows[np.searchsorted(keys, common)] for meter, (keys, rows) in rows_of.items()}
-        columns: dict[Input, Floats] = {}
-        for meter, rows in taken.items():
-            read = [each.path for each in expression.inputs if each.meter == meter and each.path]
-            numbers = self._numbers(
-                read, values.series[rows], values.last_at[rows], values.metadata[rows], values.described[rows]
-            )
-            columns |= {Input(meter): values.value[rows], **{Input(meter, path): numbers[path] for path in read}}
-        first = taken[expression.meters[0]]
-        made = {}
-        for n in np.unique(of[first]).tolist():
-            source, _, _, _, resource, project, user = dimensions[n]
-            made[n] = self.targets.number(
-                (source, definition.name, definition.type, definition.unit, resource, project, user)
-            )
-        target = np.array([made[n] for n in of[first].tolist()], np.int32)
-        recorded = np.max([values.recorded[rows] for rows in taken.values()], axis=0)
-        time = values.bucket[first]
-        return _finite(_Made(target, time, expression.compute(columns, len(common)), recorded, _mixed(time)))
-
-    def _aggregate(self, definition: Derived, values: _Values, dimensions: list[Dimensions], of: Ints) -> _Made | None:
-        takes = np.array([definition.takes(each[1] or "", each[3]) for each in dimensions], np.bool_)[of]
-        rows = np.flatnonzero(takes)
-        if not len(rows):
-            return None
-        groups, of_group = self._groups(definition, values, dimensions, of, rows)
-        resources = _codes([(each[0], each[4]) for each in dimensions])[of[rows]]
-        bucket = values.bucket[rows]
-        # Order within a group and bucket: by resource, so that sums do not depend on the order of arrival.
-        order = np.lexsort((values.value[rows], values.last_at[rows], resources, bucket, of_group))
-        rows, of_group, resources, bucket = rows[order], of_group[order], resources[order], bucket[order]
-        last = np.ones(len(rows), np.bool_)  # of each resource, one value
-        last[:-1] = (resources[1:] != resources[:-1]) | (bucket[1:] != bucket[:-1]) | (of_group[1:] != of_group[:-1])
-        rows, of_group, bucket = rows[last], of_group[last], bucket[last]
-        new = np.ones(len(rows), np.bool_)
-        new[1:] = (bucket[1:] != bucket[:-1]) | (of_group[1:] != of_group[:-1])
-        starts = np.flatnonzero(new)
-        counts = np.diff(np.append(starts, len(rows)))
-        value = values.value[rows]
-        match definition.function:
-            case "count":
-                computed = counts.astype(np.float64)
-            case "min":
-                computed = np.minimum.reduceat(value, starts)
-            case "max":
-                computed = np.maximum.reduceat(value, starts)
-            case "sum" | "mean":
-                computed = np.add.reduceat(value, starts)
-                computed = computed / counts if definition.function == "mean" else computed
-        made = []
-        for source, unit, *parts in groups:
-            resource = "/".join("-" if part is None else str(part) for part in parts) or "all"
-            project = dict(zip(definition.by, parts, strict=True)).get("project_id")
-            unit = definition.unit if definition.unit is not None else unit
-            made.append(self.targets.number((source, definition.name, definition.type, unit, resource, project, None)))
-        target = np.array(made, np.int32)[of_group[starts]]
-        recorded = np.maximum.reduceat(values.recorded[rows], starts)
-        return _finite(_Made(target, bucket[starts], computed, recorded, _mixed(bucket[starts])))
-
-    def _groups(
-        self, definition: Derived, values: _Values, dimensions: list[Dimensions], of: Ints, rows: Ints
-    ) -> tuple[list[tuple[Any, ...]], Ints]:
-        """The groups of an aggregate (source, unit, and a text for each of `by`), and which one each row is of."""
-        key = of[rows]
-        texts: dict[str, list[str | None]] = {}
-        for by in definition.by:
-            if by != "project_id":
-                texts[by] = self._texts(path_of(by), values, rows)
-                codes = {text: n for n, text in enumerate(dict.fromkeys(texts[by]))}
-                key = key * len(codes) + np.array([codes[text] for text in texts[by]], np.int64)
-        _, first, of_key = np.unique(key, return_index=True, return_inverse=True)
-        found = []
-        for n in first.tolist():
-            source, _, _, unit, _, project, _ = dimensions[of[rows[n]]]
-            found.append((source, unit, *(project if by == "project_id" else texts[by][n] for by in definition.by)))
-        number = {group: n for n, group in enumerate(dict.fromkeys(found))}
-        return list(number), np.array([number[group] for group in found], np.int64)[of_key]
-
-    def _texts(self, path: Path, values: _Values, rows: Ints) -> list[str | None]:
-        """The text at a path of the rows' own metadata, or if it has none there, of their resource's."""
-        texts = self._texts_of(path, values.metadata[rows], values.described[rows])
-        lacking = np.flatnonzero(np.array([each is None for each in texts], np.bool_))
-        if len(lacking):
-
-            def has(ids: Ints) -> Flags:
-                return np.array(
-                    [each is not None for each in self._texts_of(path, ids, np.ones(len(ids), np.bool_))], np.bool_
-                )
-
-            found, known = self._at(values.series[rows[lacking]], values.last_at[rows[lacking]], has)
-            for n, text in zip(lacking.tolist(), self._texts_of(path, found, known), strict=True):
-                texts[n] = text
-        return texts
-
-    def _texts_of(self, path: Path, ids: Ints, there: Flags) -> list[str | None]:
-        distinct, of = np.unique(ids, return_inverse=True)
-        with self._lock:
-            values = self._metadata_of(distinct, path)
-        texts = [None if each is None or isinstance(each, dict | list) else str(each) for each in values]
-        return [texts[n] if has else None for n, has in zip(of.tolist(), there.tolist(), strict=True)]
-
-    def _judged(self, made: _Made) -> Iterator[Judged]:
+    def _judged(self, made: NewPoints) -> Iterator[Judged]:
         """The derived points that stay, judged."""
         made = self._kept(made)
         if not len(made.target):
@@ -835,16 +476,16 @@ class Derivation:
         place_of[targets] = np.arange(len(targets), dtype=np.int32)
         place = place_of[made.target]
         order = np.lexsort((made.time, place))
-        place, made = place[order], made.some(order)
+        place, made = place[order], some(made, order)
         rules = SeriesRules.of(self._rules, table)
         counters = table.kinds == CUMULATIVE
         carried = self._carried(table, counters, False) if counters.any() else NOTHING_CARRIED
         edges = _edges(place, POINTS_AT_ONCE)
         for first, last in pairwise(edges):
-            part, places = made.some(slice(first, last)), place[first:last]
+            part, places = some(made, slice(first, last)), place[first:last]
             is_delta = table.kinds[places] == DELTA
 
-            def identify(rows: Ints, part: _Made = part, is_delta: Flags = is_delta) -> tuple[Ints, Flags]:
+            def identify(rows: Ints, part: NewPoints = part, is_delta: Flags = is_delta) -> tuple[Ints, Flags]:
                 return part.sample[rows], is_delta[rows]
 
             points = Points(places, part.time, part.volume, part.recorded, identify)
@@ -852,7 +493,7 @@ class Derivation:
             before = Carried(carried.place[inside], carried.time[inside], carried.volume[inside])
             yield Judged(table, points, judge(table, rules, points, before, self._carry_hours), part.sample, targets)
 
-    def _kept(self, made: _Made) -> _Made:
+    def _kept(self, made: NewPoints) -> NewPoints:
         """The points without those of a day, meter and resource of which samples were received."""
         if not self._without:
             return made
@@ -863,7 +504,7 @@ class Derivation:
         for run, (number, of_day) in enumerate(zip(made.target[heads].tolist(), day[heads].tolist(), strict=True)):
             each = self.targets.dimensions[number]
             kept[run] = (of_day, each[1] or "", each[4] or "") not in self._without
-        return made if kept.all() else made.some(kept[np.cumsum(heads) - 1])
+        return made if kept.all() else some(made, kept[np.cumsum(heads) - 1])
 
     def rows(self, judged: Judged) -> pa.Table:
         """Derived points as rows of the lake's table `derived`; `metadata_id` and `origin` are left out."""
@@ -936,46 +577,12 @@ def _previous(good: Good, applied: _Applied) -> tuple[Floats, Ints]:
     return volume, at
 
 
-def _lacking(columns: Mapping[Path, Floats]) -> Flags:
-    """The rows that have a number in none of the columns, of which there is at least one."""
-    lacking: Flags = np.logical_and.reduce([np.isnan(column) for column in columns.values()])
-    return lacking
-
-
-def _finite(made: _Made) -> _Made:
-    return made.some(np.isfinite(made.volume))
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value) if isinstance(value, int | float | str) else float("nan")
-    except (ValueError, OverflowError):
-        return float("nan")
-
-
-def _codes(keys: list[tuple[str | None, str | None]]) -> Ints:
-    """A number for each key, in the order of the keys, so that it does not depend on the order of arrival."""
-    numbers = {
-        key: n for n, key in enumerate(sorted(set(keys), key=lambda key: tuple((k is None, k or "") for k in key)))
-    }
-    return np.array([numbers[key] for key in keys], np.int64)
-
-
 def _edges(place: Places, size: int) -> list[int]:
     """Cuts between series, about every `size` points."""
     heads = np.flatnonzero(np.concatenate(([True], place[1:] != place[:-1])))
     wanted = np.arange(size, len(place), size)
     cuts = heads[np.minimum(np.searchsorted(heads, wanted), len(heads) - 1)]
     return sorted({0, *cuts.tolist(), len(place)})
-
-
-def _mixed(values: Ints) -> Ints:
-    """Numbers that look random and are the same on every machine (splitmix64)."""
-    with np.errstate(over="ignore"):
-        z = values.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return (z ^ (z >> np.uint64(31))).view(np.int64)
 
 
 def _in_order(definitions: Sequence[Derived]) -> list[Derived]:
@@ -988,16 +595,3 @@ def _in_order(definitions: Sequence[Derived]) -> list[Derived]:
         ordered += ready
         waiting = [each for each in waiting if each not in ready]
     return ordered
-
-
-def values_of(texts: Mapping[int, Any], ids: Ints, path: Path) -> list[Any]:
-    """The values at a path of the metadata with these ids, from parsed metadata by id; None if there is none."""
-    return [_at(texts.get(int(each)), path) for each in ids.tolist()]
-
-
-def _at(value: Any, path: Path) -> Any:
-    """The value at a path; a key may hold the dots of several steps."""
-    for length in range(len(path), 0, -1):
-        if isinstance(value, dict) and ".".join(path[:length]) in value:
-            return _at(value[".".join(path[:length])], path[length:])
-    return value if not path else None

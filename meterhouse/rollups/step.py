@@ -27,7 +27,7 @@ from meterhouse.progress import Progress, no_progress
 from meterhouse.rollups import described, policy_changes, tiers
 from meterhouse.rollups.buckets import Buckets, Excluded
 from meterhouse.rollups.derive import Deriving
-from meterhouse.rollups.deriving import Taken
+from meterhouse.rollups.derived_points import Taken
 from meterhouse.rollups.described import Changes, may_change
 from meterhouse.rollups.made import HOURLY, Made, is_open
 from meterhouse.rollups.rows import FOLDED, SCHEMA, Metadata, days_of, last_described, rows_of

@@ -14,7 +14,9 @@ from meterhouse import identity
 from meterhouse.definitions.derived_meters import SHIPPED as FILE
 from meterhouse.definitions.derived_meters import Derived, read
 from meterhouse.definitions.quality_rules import load as load_rules
-from meterhouse.rollups.deriving import DIMENSIONS, Derivation, Judged, Received, Source, values_of
+from meterhouse.rollups.derived_points import DIMENSIONS, Judged, Source
+from meterhouse.rollups.deriving import Derivation, Received
+from meterhouse.rollups.described_values import values_of
 from meterhouse.sample_quality.series_table import SeriesRules, SeriesTable
 from meterhouse.sample_quality.verdicts import Points, judge
 
