@@ -15,7 +15,6 @@ duplicate, knows no counter, has no percentile and writes nothing. Each line is 
 several runs, in turn with the floor's, the least seconds are given. Times the floor: by the clock, and by CPU seconds.
 """
 
-import argparse
 import os
 import platform
 import subprocess
@@ -35,7 +34,7 @@ import _measured
 import numpy as np
 import pyarrow.parquet as pq
 from _measured import Clock, Cost, best, copied, measured, together
-from _peers import ROOT
+from _parts import again_with, parsed
 from _points import DAY_MINUTES, Fleet, land
 
 from meterhouse import history, times
@@ -49,7 +48,6 @@ from meterhouse.stores.warehouse_tables import series as series_table
 DAY = datetime(2026, 11, 1, tzinfo=UTC)
 LIVE_HOUR = DAY + timedelta(days=1, hours=22)
 SERVERS = {"gnocchi": "METERHOUSE_TEST_POSTGRES_URL", "victoria": "METERHOUSE_TEST_VICTORIA_URL"}
-STARTED = "METERHOUSE_TEST_SERVICES_DIR"
 MICROS = 1_000_000
 NAMES = 44
 """Characters of a line before its figures."""
@@ -417,23 +415,14 @@ PARTS: dict[str, Callable[[Sizes], None]] = {
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--only", default=",".join(PARTS), help=f"parts, separated by commas: {', '.join(PARTS)}")
-    parser.add_argument("--series", type=int, default=Sizes.series, help="series of the day (default %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
-    given = parser.parse_args(arguments)
-    chosen = given.only.split(",")
-    if unknown := set(chosen) - set(PARTS):
-        parser.error(f"there is no part {min(unknown)}: choose from {', '.join(PARTS)}")
-    if set(chosen) & set(SERVERS) and STARTED not in os.environ:
-        names = "postgres,victoria"
-        services = [str(ROOT / "deploy" / "services"), "run", "--only", names, "--optional", names, "--"]
-        sys.exit(subprocess.run([sys.executable, *services, sys.executable, __file__, *arguments]).returncode)
+    given = parsed((__doc__ or "").split("\n")[0], PARTS, Sizes.series, arguments)
+    if set(given.only) & set(SERVERS):
+        again_with("postgres,victoria", __file__, arguments)
     _measured.fresh = not given.quick
     sizes = QUICK if given.quick else Sizes(series=given.series)
     print(machine())
     for part in PARTS:
-        if part not in chosen:
+        if part not in given.only:
             continue
         if part in SERVERS and SERVERS[part] not in os.environ:
             print(f"\n{part}: not measured, because its server cannot be had ({SERVERS[part]} is not set)")

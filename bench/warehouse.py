@@ -17,10 +17,8 @@ The processes of a PostgreSQL server of this machine are in the CPU seconds, and
 the floor: by the clock, and by CPU seconds.
 """
 
-import argparse
 import math
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -32,14 +30,13 @@ from typing import Any
 import _measured
 import _processes
 from _measured import Clock, Cost, best, copied, measured
-from _peers import ROOT
+from _parts import again_with, parsed
 from _points import DAY_MINUTES, Fleet
 from rollup import (
     DAY,
     LIVE_HOUR,
     NAMES,
     SERVERS,
-    STARTED,
     catalogue,
     database,
     filled,
@@ -250,22 +247,14 @@ PARTS: dict[str, Callable[[Sizes], None]] = {"day": day, "live": live}
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--only", default=",".join(PARTS), help=f"parts, separated by commas: {', '.join(PARTS)}")
-    parser.add_argument("--series", type=int, default=Sizes.series, help="series of the day (default %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
-    given = parser.parse_args(arguments)
-    chosen = given.only.split(",")
-    if unknown := set(chosen) - set(PARTS):
-        parser.error(f"there is no part {min(unknown)}: choose from {', '.join(PARTS)}")
-    if STARTED not in os.environ and not given.quick:
-        services = [str(ROOT / "deploy" / "services"), "run", "--only", "postgres", "--optional", "postgres", "--"]
-        sys.exit(subprocess.run([sys.executable, *services, sys.executable, __file__, *arguments]).returncode)
+    given = parsed((__doc__ or "").split("\n")[0], PARTS, Sizes.series, arguments)
+    if not given.quick:
+        again_with("postgres", __file__, arguments)
     _measured.fresh = not given.quick
     sizes = QUICK if given.quick else Sizes(series=given.series)
     print(machine())
     for part in PARTS:
-        if part in chosen:
+        if part in given.only:
             PARTS[part](sizes)
 
 
