@@ -102,6 +102,7 @@ class Deriving:
         read = Hours(self.read)
         self._hours = Hours(self.hours)
         self._series: list[pa.Table] = []
+        self._meters = set[str]()
         hours: dict[tuple[date], list[datetime]] = {}
         for hour in self.hours:
             hours.setdefault((hour.date(),), []).append(hour)
@@ -191,15 +192,18 @@ class Deriving:
         if not rows.num_rows:
             return
         self._series.append(
-            rows.select(["series_id", "meter", "timestamp"])
-            .group_by(["series_id", "meter"], use_threads=False)
+            rows.select(["series_id", "timestamp"])
+            .group_by(["series_id"], use_threads=False)
             .aggregate([("timestamp", "min"), ("timestamp", "max")])
         )
+        self._meters.update(rows["meter"].unique().to_pylist())
         for values, of_day in by_partition(rows, ["event_day"]):
             part = self.parts[(values["event_day"],)]
-            of_day = _columns_of_files(of_day)
+            of_day = of_day.append_column("metadata_id", pa.nulls(of_day.num_rows, pa.int64()))
+            of_day = of_day.append_column("origin", pa.repeat(COMPUTED, of_day.num_rows).dictionary_encode())
+            of_day = of_day.select(columns_of_files(TABLE).names)
             if of_day.num_rows < FEW_ROWS:
-                part.rows.append(of_day)
+                part.rows.append(of_day.cast(columns_of_files(TABLE)))
             else:
                 part.files.append(self.site.lake.write_part(TABLE, values, of_day))
 
@@ -267,7 +271,7 @@ class Deriving:
         ids = plain(spans["series_id"].combine_chunks())
         first, last = (plain(spans[f"timestamp_{each}_{each}"].combine_chunks()) for each in ("min", "max"))
         first, last = first // HOUR * HOUR, last // HOUR * HOUR + HOUR - 1_000_000
-        meters = listed["meter"].cast(pa.string()).unique().to_pylist()
+        meters = sorted(self._meters)
         known = connection.execute(
             select(series.c.series_id)
             .where(series.c.meter.in_(meters))
@@ -361,13 +365,6 @@ class Deriving:
                     )
                     _parsed.update((row[0], orjson.loads(row[1])) for row in found)
         return values_of(_parsed, ids, path)
-
-
-def _columns_of_files(rows: pa.Table) -> pa.Table:
-    """Derived points with the columns that files have."""
-    schema = columns_of_files(TABLE)
-    rows = rows.append_column("metadata_id", pa.nulls(rows.num_rows, pa.int64()))
-    return rows.append_column("origin", pa.repeat(COMPUTED, rows.num_rows)).select(schema.names).cast(schema)
 
 
 def _quarantined(rows: pa.Table, bits: Any, rules: Rules) -> pa.Table:

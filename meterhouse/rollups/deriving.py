@@ -507,7 +507,10 @@ class Derivation:
         return made if kept.all() else some(made, kept[np.cumsum(heads) - 1])
 
     def rows(self, judged: Judged) -> pa.Table:
-        """Derived points as rows of the lake's table `derived`; `metadata_id` and `origin` are left out."""
+        """Derived points as rows of the lake's table `derived`; `metadata_id` and `origin` are left out.
+
+        Texts are dictionaries.
+        """
         points = judged.points
         described = [self.targets.dimensions[n] for n in judged.targets.tolist()]
         at = pa.array(points.place)
@@ -520,7 +523,8 @@ class Derivation:
             "recorded_at": pa.array(points.recorded).cast(TIME),
         }
         for i, name in enumerate(DIMENSIONS):
-            columns[name] = pa.array([each[i] for each in described], pa.string()).take(at)
+            texts = pa.array([each[i] for each in described], pa.string()).dictionary_encode()
+            columns[name] = pa.DictionaryArray.from_arrays(texts.indices.take(at), texts.dictionary)
         return pa.table(columns)
 
 
