@@ -379,8 +379,12 @@ def _quarantined(rows: pa.Table, bits: Any, rules: Rules) -> pa.Table:
 
 
 def _received(connection: Connection, days: set[date]) -> Received:
-    found = connection.execute(select(received_meters).where(received_meters.c.day.in_(sorted(days))))
-    return {((row.day - times.EPOCH.date()).days, row.meter, row.resource_id) for row in found}
+    columns = received_meters.c
+    found = connection.execute(
+        select(columns.day, columns.meter, columns.resource_id).where(columns.day.in_(sorted(days)))
+    )
+    numbers = {day: (day - times.EPOCH.date()).days for day in days}
+    return {(numbers[day], meter, resource) for day, meter, resource in found}
 
 
 def _time(micros: Any) -> datetime:

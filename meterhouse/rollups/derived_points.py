@@ -117,28 +117,34 @@ class Targets:
 
     def __init__(self) -> None:
         self.dimensions: list[Dimensions] = []
-        self.ids: list[int] = []
+        self._ids: dict[int, int] = {}  # of those that were asked for
         self._numbers: dict[Dimensions, int] = {}
         self._by_id: dict[int, int] = {}
 
     def number(self, dimensions: Dimensions) -> int:
         found = self._numbers.get(dimensions)
         if found is None:
-            found = self._numbers[dimensions] = len(self.ids)
+            found = self._numbers[dimensions] = len(self.dimensions)
             self.dimensions.append(dimensions)
-            source, meter, type, unit, resource, project, user = dimensions
-            self.ids.append(identity.series_id(source, meter or "", type or "gauge", unit, resource, project, user))
-            self._by_id[self.ids[-1]] = found
+        return found
+
+    def _id(self, number: int) -> int:
+        found = self._ids.get(number)
+        if found is None:
+            source, meter, type, unit, resource, project, user = self.dimensions[number]
+            found = identity.series_id(source, meter or "", type or "gauge", unit, resource, project, user)
+            self._ids[number] = found
+            self._by_id[found] = number
         return found
 
     def describe(self, ids: Ints) -> pa.Table:
-        """The dimensions of the series with these ids."""
+        """The dimensions of the series with these ids, each of a table."""
         rows = [self.dimensions[self._by_id[each]] for each in ids.tolist()]
         return pa.table({name: pa.array([row[i] for row in rows], pa.string()) for i, name in enumerate(DIMENSIONS)})
 
     def table(self, numbers: npt.NDArray[np.int32]) -> tuple[SeriesTable, npt.NDArray[np.int32]]:
         """The table of these distinct series, and the number of each by its place."""
-        ids = np.array([self.ids[n] for n in numbers.tolist()], np.int64)
+        ids = np.array([self._id(n) for n in numbers.tolist()], np.int64)
         meters, types = ([self.dimensions[n][i] or "" for n in numbers.tolist()] for i in (1, 2))
         table = SeriesTable.of(ids, meters, types)
         by_place = np.empty(len(numbers), np.int32)

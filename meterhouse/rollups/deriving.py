@@ -228,7 +228,7 @@ class Derivation:
             numbers = np.unique(made.target)
             meters = {self.targets.dimensions[n][1] or "" for n in numbers.tolist()}
             to_come = set(further).union(*(self._reached(name) - {name} for name in (*meters, *further)))
-            held = np.zeros(len(self.targets.ids), np.bool_)
+            held = np.zeros(len(self.targets.dimensions), np.bool_)
             held[numbers] = [self.targets.dimensions[n][1] in to_come for n in numbers.tolist()]
             later = held[made.target]
             if later.all():  # meters that are made of each other
@@ -279,16 +279,20 @@ class Derivation:
             if not takes.any():
                 continue
             target = np.full(len(table), -1, np.int32)
+            made_of: dict[tuple[str | None, str | None], tuple[str, str | None] | None] = {}  # by meter and unit
             for n in np.flatnonzero(takes).tolist():
                 source, meter, type, unit, resource, project, user = rows[n]
-                if not definition.takes(meter or "", unit):
+                if (meter, unit) not in made_of:
+                    taken = definition.takes(meter or "", unit)
+                    made_of[meter, unit] = (definition.named(meter or ""), definition.unit_of(unit)) if taken else None
+                made = made_of[meter, unit]
+                if made is None:
                     continue
                 if definition.kind not in OF_POINTS:
                     in_buckets[places[n]] = self.targets.number(rows[n])
                     continue
-                made = definition.named(meter or "")
-                self.made_by.setdefault(made, definition)
-                of = (source, made, definition.type or type, definition.unit_of(unit), resource, project, user)
+                self.made_by.setdefault(made[0], definition)
+                of = (source, made[0], definition.type or type, made[1], resource, project, user)
                 target[places[n]] = self.targets.number(of)
             if definition.kind in OF_POINTS:
                 of_points.append((definition, target))
@@ -373,7 +377,7 @@ class Derivation:
     def _complete_alone(self, applied: _Applied) -> Flags:
         """Which targets, by number, get points of one received series only; the last one stands for all others."""
         numbers = np.concatenate([_NO_INTS, *(target[target >= 0] for _, target in applied.of_points)])
-        alone = np.bincount(numbers, minlength=len(self.targets.ids) + 1) == 1
+        alone = np.bincount(numbers, minlength=len(self.targets.dimensions) + 1) == 1
         of_buckets = {each.name for each in self.definitions if each.kind not in OF_POINTS}
         derived = of_buckets.union(*(self._reached(name) for name in applied.table.meter_names))
         shared = of_buckets.union(*(self._reached(name) for name in derived))

@@ -34,6 +34,9 @@ NAME = "samples"
 
 _DAY = 24 * HOUR
 
+_MAX_DAY = 1 << 27
+"""More days than a time in µs can be from 1970."""
+
 _SOLE = ("series_id", "timestamp", "volume", "recorded_at")
 
 
@@ -207,11 +210,16 @@ class Reading:
         found = lake.matching(NAME, version=version, overlapping=("timestamp", hours.spans)) if len(hours) else None
         listed = found.sort_by("min.timestamp") if found is not None and found.num_rows else None
         self._files = [] if listed is None else list(threads.map(self._scanned, _named(listed)))
+        _share(self._files)
         self.table = self._table()
+        placed: dict[int, tuple[Places, bool]] = {}
         for file in self._files:
-            file.places = self.table.places(file.ids)
+            if id(file.ids) not in placed:
+                places = self.table.places(file.ids)
+                placed[id(file.ids)] = places, bool((places[1:] > places[:-1]).all())
+            file.places, file.ordered = placed[id(file.ids)]
+        for file in self._files:
             file.ids = file.ids[:0]
-            file.ordered = bool((file.places[1:] > file.places[:-1]).all())
 
     def passes(self) -> Iterator[list[Slices]]:
         """The points in passes, each a list of what makes a `Shard`, in order of place."""
@@ -236,25 +244,25 @@ class Reading:
         Args:
             wanted: by place.
         """
-        pairs = [np.zeros((2, 0), np.int64), *self._threads.map(lambda file: self._days(file, wanted), self._files)]
-        place, day = np.unique(np.concatenate(pairs, axis=1), axis=1)
-        return place, day
+        alike = {(id(file.places), file.day): file for file in self._files if file.day is not None}
+        files = [*alike.values(), *(file for file in self._files if file.day is None)]
+        keys = np.unique(np.concatenate([_INTS, *self._threads.map(lambda file: self._days(file, wanted), files)]))
+        return keys // (2 * _MAX_DAY), keys % (2 * _MAX_DAY) - _MAX_DAY
 
     def _days(self, file: _File, wanted: Flags) -> Ints:
+        """Numbers of places and days, see `days`."""
         runs = np.flatnonzero(wanted[file.places])
         if not len(runs):
-            return np.zeros((2, 0), np.int64)
-        places = file.places[runs].astype(np.int64)
+            return _INTS
+        places: Ints = file.places[runs].astype(np.int64) * (2 * _MAX_DAY) + _MAX_DAY
         if file.day is not None:
-            return np.stack((places, np.full(len(places), file.day)))
+            return places + file.day
         with self._lake.parquet(NAME, file.path) as opened:
             time = plain(opened.read(["timestamp"], use_threads=False)["timestamp"].combine_chunks())
         lengths = file.lengths()[runs]
         rows = np.repeat(file.starts[runs] - (np.cumsum(lengths) - lengths), lengths) + np.arange(lengths.sum())
-        pairs = np.stack((np.repeat(places, lengths), time[rows] // _DAY))
-        new = np.ones(pairs.shape[1], np.bool_)
-        new[1:] = (pairs[:, 1:] != pairs[:, :-1]).any(axis=0)
-        return pairs[:, new]
+        keys: Ints = np.repeat(places, lengths) + time[rows] // _DAY
+        return keys[heads(keys)]
 
     def more(self, loaded: _Loaded, name: str) -> tuple[Ints, Flags]:
         """A further column of loaded points, and where it has values."""
@@ -285,7 +293,8 @@ class Reading:
 
     def _table(self) -> SeriesTable:
         """The table of all series that the files have."""
-        ids = np.unique(np.concatenate([np.zeros(0, np.int64), *(file.ids for file in self._files)]))
+        different = {id(file.ids): file.ids for file in self._files}
+        ids = np.unique(np.concatenate([_INTS, *different.values()]))
         found = self._described(ids, [file.ids for file in self._files], ids, ["meter", "type"])
         (meters, names), (types, known) = (_coded(found[name]) for name in ("meter", "type"))
         if unknown := set(known) - set(TYPES):
@@ -373,6 +382,18 @@ class Reading:
             rows = start + kept if rows is None else rows[kept]
             place, time, volume, recorded = place[kept], time[kept], volume[kept], recorded[kept]
         return _Loaded(file, groups, start, rows, place, time, volume, recorded) if len(place) else None
+
+
+def _share(files: Sequence[_File]) -> None:
+    """Let files with the same series in the same order, as those of a poll are, share the array of their ids."""
+    known: list[Ints] = []
+    for file in files:
+        for ids in known[-3:]:
+            if np.array_equal(ids, file.ids):
+                file.ids = ids
+                break
+        else:
+            known.append(file.ids)
 
 
 def _order_of_runs(place: Places) -> Ints | None:
