@@ -203,10 +203,12 @@ def test_a_broker_killed_under_load_loses_and_duplicates_nothing(
     url = own_broker.url
     site, queue = stage(kind, url, stream_prefetch=400)
     made = traffic(5, notifications=1900, polling=100, samples=20)
-    publisher = Publisher(url, queue, made.bodies, per_second=400)
-    publisher.start()
+    publish(url, "", queue, made.bodies[:10])
     collector = collect(site, "--follow")
-    wait_for(lambda: count(site, "notifications") > 100, "the first landings")
+    wait_for(lambda: count(site, "notifications") >= 10, "the first landings")
+    publisher = Publisher(url, queue, made.bodies[10:], per_second=400)
+    publisher.start()
+    wait_for(lambda: count(site, "notifications") > 100, "landings under load")
     assert publisher.is_running, "the kill comes too late"
     own_broker.kill()
     own_broker.restart()
