@@ -50,7 +50,7 @@ MOMENTS = {
     "before the rollups": REPLACE.format(name="rollups", nth=1),
     "between marking the next hours and the rollups": "after(rollups, 'mark_dirty')",
     "between rollups and their record": "before(rollups, '_record')",
-    "within the record of rollups": "after(rollups, 'bulk_insert')",
+    "within the record of rollups": "after(rollups.described, 'bulk_insert')",
     "between the sealed file and the swap": SWAP.format(place="before", name="samples"),
     "between the swap and its manifest": SWAP.format(place="after", name="samples"),
     "between the manifest and its file": "before(archive, '_write_manifest')",
