@@ -132,4 +132,5 @@ def test_a_long_collection_at_full_speed_counts_exactly_in_flat_memory(
     assert rows(site, "dead_letters", "count(*) AS n") == [{"n": 0}]
     assert depth(amqp_url, queue) == 0
     assert flat(own), [round(each) for each in own]
+    its = its[next(second for second, each in enumerate(its) if each) :]  # it starts when much has come
     assert flat(its), [round(each) for each in its]
