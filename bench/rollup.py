@@ -149,14 +149,18 @@ def followed(clock: Clock, home: Path, warehouse_url: str = "") -> int:
 
     site = opened(home, warehouse_url)
     with clock:
-        return follow(site).rows
+        rows = follow(site).rows
+    site.warehouse.engine.dispose()
+    return rows
 
 
 def take_series(clock: Clock, home: Path, warehouse_url: str) -> None:
     """Give another warehouse the series and resources of a site's own one."""
-    with opened(home).warehouse.read() as own, opened(home, warehouse_url).warehouse.engine.begin() as other:
+    engine = opened(home, warehouse_url).warehouse.engine
+    with opened(home).warehouse.read() as own, engine.begin() as other:
         for table in (series_table, resources):
             other.execute(table.insert(), [dict(row) for row in own.execute(table.select()).mappings()])
+    engine.dispose()
 
 
 def live_point(clock: Clock, home: Path, fleet: Fleet, first: datetime, minute: int) -> None:

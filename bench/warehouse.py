@@ -115,6 +115,7 @@ def followed(clock: Clock, home: Path, url: str) -> Written:
     server = Server(site)
     with clock:
         rows = follow(site).rows
+    site.warehouse.engine.dispose()
     return Written(rows, server.used())
 
 
@@ -142,6 +143,7 @@ def bare(clock: Clock, home: Path, url: str, hour: datetime | None) -> Written:
             if replaces:
                 connection.execute(text(f"DELETE FROM {name} {chosen}"))
             _put_in(connection, name, ready)
+    engine.dispose()
     return Written(count, server.used())
 
 
