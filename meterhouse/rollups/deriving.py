@@ -203,7 +203,7 @@ class Derivation:
 
     def finish(self) -> Iterator[Judged]:
         """Judge what else was derived, and derive further meters from it; yields these points, in parts."""
-        waiting = _in_order([each for each in self.definitions if each.kind not in OF_POINTS])
+        waiting = self._in_order([each for each in self.definitions if each.kind not in OF_POINTS])
         yield from self._rounds(waiting)
         while waiting:
             definition = waiting.pop(0)
@@ -251,6 +251,22 @@ class Derivation:
                 break
             found |= names
         return found
+
+    def _in_order(self, definitions: Sequence[Derived]) -> list[Derived]:
+        """Definitions of buckets so that each comes after those that it is made of, also by way of points."""
+        ordered: list[Derived] = []
+        waiting = list(definitions)
+        makes = {id(each): {each.name, *self._reached(each.name)} for each in definitions}
+        while waiting:
+            ready = [
+                each
+                for each in waiting
+                if not any(each.takes(name) for other in waiting if other is not each for name in makes[id(other)])
+            ]
+            ready = ready or waiting[:1]
+            ordered += ready
+            waiting = [each for each in waiting if each not in ready]
+        return ordered
 
     def _judged_and_taken(self, made: NewPoints) -> Iterator[Judged]:
         """Judge derived points, and derive further ones from them, which `_made` gets."""
@@ -591,15 +607,3 @@ def _edges(place: Places, size: int) -> list[int]:
     wanted = np.arange(size, len(place), size)
     cuts = heads[np.minimum(np.searchsorted(heads, wanted), len(heads) - 1)]
     return sorted({0, *cuts.tolist(), len(place)})
-
-
-def _in_order(definitions: Sequence[Derived]) -> list[Derived]:
-    """The definitions so that each comes after those that it is made of."""
-    ordered: list[Derived] = []
-    waiting = list(definitions)
-    while waiting:
-        ready = [each for each in waiting if not any(each.takes(other.name) for other in waiting if other is not each)]
-        ready = ready or waiting[:1]
-        ordered += ready
-        waiting = [each for each in waiting if each not in ready]
-    return ordered

@@ -212,6 +212,20 @@ def chains(tmp_path_factory: pytest.TempPathFactory) -> tuple[Derived, ...]:
     return defined(tmp_path_factory.mktemp("chains"), CHAINS)
 
 
+def test_an_aggregate_waits_for_all_that_its_sources_are_made_of(tmp_path: Path) -> None:
+    definitions = defined(
+        tmp_path,
+        """
+- {name: total, kind: aggregate, from: [x]}
+- {name: x, kind: convert, from: [v, part], scale: 2}
+- {name: part, kind: arithmetic, expression: $(a) + $(b), unit: B}
+""",
+    )
+    points: list[Point] = [("v", "gauge", "r1", 0, 1.0), ("a", "gauge", "r2", 0, 3.0), ("b", "gauge", "r2", 0, 4.0)]
+    found = {(meter, resource): volume for meter, _, resource, _, volume in derive(definitions, points)}
+    assert found == {("part", "r2"): 7.0, ("x", "r1"): 2.0, ("x", "r2"): 14.0, ("total", "all"): 16.0}
+
+
 def test_points_without_a_source_cost_nothing() -> None:
     table = SeriesTable.of([1], ["image.size"], ["gauge"])
     never = (lambda ids: pytest.fail("described"), np.isfinite, lambda i, p: [], lambda wanted: pytest.fail("read"))
