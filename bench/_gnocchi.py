@@ -58,7 +58,7 @@ def measure(postgres_url: str, folder: Path, fleet: Fleet, first: datetime, minu
         connection.execute(f"DROP DATABASE IF EXISTS {DATABASE}")
         connection.execute(f"CREATE DATABASE {DATABASE}")
         try:
-            command = [str(python), "-I", "-W", "ignore", str(INSIDE), json.dumps(job)]
+            command = [str(python), "-sE", "-W", "ignore", str(INSIDE), json.dumps(job)]
             done = subprocess.run(command, check=False, capture_output=True, text=True)
         finally:
             connection.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")

@@ -2,7 +2,8 @@
 
 The order of adding is fixed, so the same points give the same bits, in whatever order they arrived: the points of a
 bucket of the finest tier by time, deltas of one time by sample id; a coarser tier adds the buckets of the finer one, in
-order. Runs are added by `numpy.add.reduceat`.
+order. Runs are added by `numpy.add.reduceat`. The hours of a day are added one after the other, because a day that is
+not over is made so, see `running_day`.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from meterhouse.definitions.archive_policies import DAY
 from meterhouse.rollups.quantiles import quantiles
 from meterhouse.sample_quality.series_table import Flags, Floats, Ints, Places
 from meterhouse.sample_quality.verdicts import Good
@@ -100,14 +102,6 @@ def roll(good: Good, excluded: Excluded, tiers: Sequence[Tier]) -> list[Buckets]
     return made
 
 
-def fold(finer: Buckets, tier: Tier) -> Buckets:
-    """The buckets of a coarser tier, made of all finer ones, which are in order; without quantiles."""
-    good = finer if finer.count.all() else chosen(finer, finer.count > 0)
-    folded = _folded(good, run_starts(good.place, good.start // (tier.seconds * MICROS)), tier)
-    some = np.flatnonzero(finer.excluded)
-    return _with_excluded(folded, Excluded(finer.place[some], finer.start[some]), finer.excluded[some])
-
-
 def _from_points(good: Good, tier: Tier) -> tuple[Buckets, Ints]:
     """The buckets of points, and where each begins."""
     span = tier.seconds * MICROS
@@ -146,20 +140,21 @@ def _folded(finer: Buckets, runs: Ints, tier: Tier) -> Buckets:
     if not len(runs):
         return replace(chosen(finer, np.zeros(len(finer), np.bool_)), seconds=tier.seconds, quantiles=())
     ends = np.append(runs[1:], len(finer)) - 1
+    added = _added_one_by_one if tier.seconds >= DAY else _added
     return Buckets(
         tier.seconds,
         finer.place[runs],
         finer.start[runs] // span * span,
         np.add.reduceat(finer.count, runs),
-        _added(finer.sum, runs),
+        added(finer.sum, runs),
         np.minimum.reduceat(finer.min, runs),
         np.maximum.reduceat(finer.max, runs),
-        _added(finer.sum_squares, runs),
+        added(finer.sum_squares, runs),
         finer.first[runs],
         finer.first_at[runs],
         finer.last[ends],
         finer.last_at[ends],
-        _added(finer.increase, runs),
+        added(finer.increase, runs),
         np.add.reduceat(finer.resets, runs),
         np.zeros(len(runs), np.int64),
     )
@@ -178,7 +173,17 @@ def _added(values: Floats, starts: Ints) -> Floats:
     return np.add.reduceat(values, starts) if len(starts) else np.zeros(0)
 
 
-def _with_excluded(made: Buckets, excluded: Excluded, counts: Ints | None = None) -> Buckets:
+def _added_one_by_one(values: Floats, starts: Ints) -> Floats:
+    """The sums of short runs."""
+    lengths = np.diff(np.append(starts, len(values)))
+    made = values[starts]
+    for n in range(1, int(lengths.max(initial=0))):
+        longer = np.flatnonzero(lengths > n)
+        made[longer] += values[starts[longer] + n]
+    return made
+
+
+def _with_excluded(made: Buckets, excluded: Excluded) -> Buckets:
     """The buckets with their numbers of excluded points, and new ones where there are only excluded points."""
     if not len(excluded.place):
         return made
@@ -187,8 +192,8 @@ def _with_excluded(made: Buckets, excluded: Excluded, counts: Ints | None = None
     order = np.lexsort((starts, excluded.place))
     place, start = excluded.place[order], starts[order]
     runs = run_starts(place, start)
-    number = np.ones(len(order), np.int64) if counts is None else counts[order]
-    number, place, start = np.add.reduceat(number, runs), place[runs], start[runs]
+    number = np.diff(np.append(runs, len(order)))
+    place, start = place[runs], start[runs]
     # Both are in order: after a merge, an excluded bucket comes right behind the bucket of its place and time.
     both = np.lexsort((np.concatenate((made.start, start)), np.concatenate((made.place, place))))
     where = np.empty(len(both), np.int64)

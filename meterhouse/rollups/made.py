@@ -71,7 +71,7 @@ class Made:
             if of_day.num_rows < FEW_ROWS:
                 part.rows.append(of_day)
                 continue
-            pieces = _apart(of_day, HOUR) if day in self.running and seconds < 86400 else [(0, of_day)]
+            pieces = apart(of_day, HOUR) if day in self.running and seconds < 86400 else [(0, of_day)]
             for _, piece in pieces:
                 number = -(-piece.num_rows // ROWS_A_FILE)
                 edges = np.linspace(0, piece.num_rows, number + 1).astype(int)
@@ -102,10 +102,10 @@ def is_open(path: str) -> bool:
 def _by_day(rows: pa.Table) -> list[tuple[date, pa.Table]]:
     """The rows of each day, in their order."""
     first = times.EPOCH.date()
-    return [(first + timedelta(days=number), piece) for number, piece in _apart(rows, DAY)]
+    return [(first + timedelta(days=number), piece) for number, piece in apart(rows, DAY)]
 
 
-def _apart(rows: pa.Table, span: int) -> list[tuple[int, pa.Table]]:
+def apart(rows: pa.Table, span: int) -> list[tuple[int, pa.Table]]:
     """The rows of each span of so many µs since 1970, in their order, and the span's number."""
     numbers = plain(rows["bucket"].combine_chunks()) // span
     found = np.unique(numbers).tolist()

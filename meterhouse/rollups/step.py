@@ -30,10 +30,11 @@ from meterhouse.rollups.derive import Deriving
 from meterhouse.rollups.derived_points import Taken
 from meterhouse.rollups.described import Changes, may_change
 from meterhouse.rollups.made import HOURLY, Made, is_open
-from meterhouse.rollups.rows import FOLDED, SCHEMA, Metadata, days_of, last_described, rows_of
+from meterhouse.rollups.rows import SCHEMA, Metadata, last_described, rows_of
+from meterhouse.rollups.running_day import rows_of_day
 from meterhouse.sample_quality.groups import group_hours, points_by_day, present_hours
 from meterhouse.sample_quality.judging import JudgedShard, Judging, worker_threads
-from meterhouse.sample_quality.reading import Hours, plain
+from meterhouse.sample_quality.reading import Hours
 from meterhouse.sample_quality.series_table import Flags, Ints, SeriesTable
 from meterhouse.sample_quality.spans import reaching, span_table
 from meterhouse.sample_quality.step import Judged, context_hours, store_flagged
@@ -228,8 +229,8 @@ def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledU
             )
             maker.derive(made, deriving.finish(changes))
             flagged = pa.concat_tables([judging.flagged(), *deriving.flagged])
-            if plan.folded():
-                made.add(86400, [_folded(site, plan, made.hourly, judging.table)])
+            for day in plan.folded():
+                made.add(86400, [rows_of_day(site.lake, day, made.hourly, Hours(plan.hours), judging.table)])
             next_hours = _next_hours(site, plan.hours, made.hourly, deriving, changes)
             store_flagged(site, seen, plan.hours, flagged, leases.quality)
             with leases.rollups.begin() as connection:
@@ -357,20 +358,6 @@ def _metadata(good: Good, made: Buckets, ids: Ints, known: Flags) -> Metadata:
     all_ids, all_known = np.zeros(len(made), np.int64), np.zeros(len(made), np.bool_)
     all_ids[some], all_known[some] = found.ids, found.known
     return Metadata(all_ids, all_known)
-
-
-def _folded(site: Site, plan: _Plan, hourly: list[pa.Table], table: SeriesTable) -> pa.Table:
-    """The rows of the days that fold hourly rows: new ones, and those that the lake has of the other hours."""
-    days = plan.folded()
-    wanted = Hours([hour for hour in plan.hours if hour.date() in set(days)])
-    new = [rows.filter(pa.array(wanted.hold(plain(rows["bucket"].combine_chunks())))) for rows in hourly]
-    files = site.lake.matching("rollups", partitions={"granularity_s": [3600], "event_day": days})
-    old = []
-    for action in files.select(["path", "partition.granularity_s", "partition.event_day"]).to_pylist():
-        values = {"granularity_s": 3600, "event_day": action["partition.event_day"]}
-        rows = site.lake.rows_of("rollups", action["path"], values, FOLDED).select(FOLDED)
-        old.append(rows.filter(pa.array(~wanted.hold(plain(rows["bucket"].combine_chunks())))))
-    return days_of(pa.concat_tables([rows.select(FOLDED) for rows in (SCHEMA.empty_table(), *new, *old)]), table)
 
 
 def _sums(hourly: pa.Table, column: str) -> dict[datetime, int]:

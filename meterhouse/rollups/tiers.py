@@ -112,7 +112,7 @@ def _of_policy(policy: Policy, good: Good, excluded: Excluded, hours: bool, days
         yield replace(_with_percentiles(hourly, good.volume, policy.percentiles), cadence=cadence)
     if days:
         daily = _with_percentiles(made[DAY], good.volume, policy.percentiles)
-        yield replace(daily, cadence=day_cadences(hourly, cadence))
+        yield replace(daily, cadence=day_cadences(hourly, cadence, made[DAY]))
 
 
 def _hours(finer: Buckets) -> Ints:
@@ -178,7 +178,7 @@ def _rounded(steps: Ints) -> Ints:
     return rounded
 
 
-def day_cadences(hourly: Buckets, cadence: Floats) -> Floats:
+def day_cadences(hourly: Buckets, cadence: Floats, daily: Buckets) -> Floats:
     """The cadence of each series and day: the lower median of those of its hours, each with the weight of its steps.
 
     If no hour has two points, it is the mean step from the first point of the day to the last.
@@ -186,37 +186,48 @@ def day_cadences(hourly: Buckets, cadence: Floats) -> Floats:
     Args:
         hourly: the hours of whole days, ordered by place and time.
         cadence: of each hour, in seconds; NaN if it has none.
+        daily: the days, in the same order.
 
     Returns:
-        A value for each run of hours of one place and day; NaN if it has fewer than two points.
+        A value for each day; NaN if it has fewer than two points.
     """
     starts = buckets.run_starts(hourly.place, hourly.start // (DAY * MICROS))
     day = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(hourly))))
-    found = _mean_steps(hourly, day, len(starts))
+    found = mean_steps(daily.count, daily.first_at, daily.last_at)
     known = np.flatnonzero(~np.isnan(cadence))
-    if not len(known):
-        return found
-    order = known[np.lexsort((cadence[known], day[known]))]
-    weight = hourly.count[order] - 1
-    days, first = np.unique(day[order], return_index=True)
+    days, medians = median_cadences(day[known], cadence[known], hourly.count[known] - 1)
+    found[days] = medians
+    return found
+
+
+def median_cadences(of: Ints, cadence: Floats, steps: Ints) -> tuple[Ints, Floats]:
+    """The lower median of cadences, each with the weight of its steps.
+
+    Args:
+        of: the number of what has this cadence.
+        cadence: in seconds.
+        steps: how many steps have it.
+
+    Returns:
+        The distinct numbers, and the median of each.
+    """
+    if not len(of):
+        return of, cadence
+    order = np.lexsort((cadence, of))
+    weight = steps[order]
+    which, first = np.unique(of[order], return_index=True)
     last = np.append(first[1:], len(order)) - 1
     reached = np.cumsum(weight)
     before = reached[first] - weight[first]
     half = before + (reached[last] - before + 1) // 2
-    found[days] = cadence[order][np.searchsorted(reached, half)]
-    return found
+    return which, cadence[order][np.searchsorted(reached, half)]
 
 
-def _mean_steps(hourly: Buckets, day: Ints, days: int) -> Floats:
-    found = np.full(days, np.nan)
-    good = np.flatnonzero(hourly.count)
-    if not len(good):
-        return found
-    which, first = np.unique(day[good], return_index=True)
-    last = np.append(first[1:], len(good)) - 1
-    steps = np.add.reduceat(hourly.count[good], first) - 1
-    span = hourly.last_at[good[last]] - hourly.first_at[good[first]]
-    found[which[steps > 0]] = _rounded(span[steps > 0] // steps[steps > 0]) / MICROS
+def mean_steps(count: Ints, first_at: Ints, last_at: Ints) -> Floats:
+    """The mean step in seconds between so many points, from the first to the last; NaN if there are fewer than two."""
+    found = np.full(len(count), np.nan)
+    some = count > 1
+    found[some] = _rounded((last_at[some] - first_at[some]) // (count[some] - 1)) / MICROS
     return found
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from reference_rollup import HOUR, Point, buckets, steps
 
 from meterhouse.definitions.quality_rules import Rules, load
-from meterhouse.rollups.buckets import Buckets, Excluded, Tier, fold, roll
+from meterhouse.rollups.buckets import Buckets, Excluded, Tier, roll
 from meterhouse.sample_quality.series_table import CUMULATIVE, DELTA, SeriesRules, SeriesTable
 from meterhouse.sample_quality.verdicts import Carried, Points, Verdicts, judge, order_of
 
@@ -155,25 +155,3 @@ def as_bits(made: Buckets) -> list[bytes]:
         value.tobytes()
         for value in (made.place, made.start, made.sum, made.sum_squares, made.increase, *made.quantiles)
     ]
-
-
-@given(points(), carried())
-@settings(max_examples=60, deadline=None)
-def test_a_day_folded_from_hours_is_the_day_from_points(some: list[Point], before: list[Point]) -> None:
-    made, _, _ = computed(some, before, load(None))
-    hourly, daily = made[1], made[2]
-    folded = fold(hourly, Tier(86400))
-    for name in (
-        "place",
-        "start",
-        "count",
-        "sum",
-        "min",
-        "max",
-        "sum_squares",
-        "first",
-        "last_at",
-        "increase",
-        "excluded",
-    ):
-        assert getattr(folded, name).tobytes() == getattr(daily, name).tobytes(), name

@@ -1,0 +1,202 @@
+"""The rows of a day that is not over, from its hourly rows.
+
+They are added hour by hour, and mostly without sorting: hours of the same series have them in the same order.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from meterhouse import times
+from meterhouse.definitions.archive_policies import DAY
+from meterhouse.rollups.buckets import MICROS, Buckets
+from meterhouse.rollups.made import apart
+from meterhouse.rollups.rows import FOLDED, Metadata, rows_of
+from meterhouse.rollups.tiers import Made, mean_steps, median_cadences
+from meterhouse.sample_quality.reading import Hours, plain
+from meterhouse.sample_quality.series_table import CUMULATIVE, DELTA, GAUGE, Floats, Ints, SeriesTable
+from meterhouse.sample_quality.verdicts import HOUR
+from meterhouse.stores.lake import Lake
+from meterhouse.stores.lake_tables import TIME
+
+_FIRST: dict[str, Any] = {
+    "count": 0,
+    "excluded": 0,
+    "resets": 0,
+    "sum": -0.0,  # which changes no number that is added to it, not even -0.0
+    "sum_squares": -0.0,
+    "increase": -0.0,
+    "min": np.inf,
+    "max": -np.inf,
+    "first": 0.0,
+    "last": 0.0,
+    "first_at": 0,
+    "last_at": 0,
+    "metadata": 0,
+    "described": False,
+    "kind": np.int8(GAUGE),
+}
+"""What a series has before its first hour."""
+
+
+@dataclass
+class _Hour:
+    """Of the series of one hour that have good points: where they are, how many points, and the cadence."""
+
+    at: Any
+    count: Ints
+    cadence: Floats
+
+
+def rows_of_day(lake: Lake, day: date, made: Sequence[pa.Table], replaced: Hours, table: SeriesTable) -> pa.Table:
+    """The daily rows of a day, without percentiles.
+
+    Args:
+        lake: has the rows of the other hours. A file of one hour is read when it is that hour's turn.
+        day: the day.
+        made: new hourly rows, maybe of other hours too.
+        replaced: the hours that they replace.
+        table: see `RunningDay.rows`.
+    """
+    tables: dict[int, list[pa.Table]] = {}
+    paths: dict[int, list[str]] = {}
+    start = times.micros(times.day_start(day))
+
+    def keep(rows: pa.Table, *, new: bool) -> None:
+        bucket = plain(rows["bucket"].combine_chunks())
+        mine = (replaced.hold(bucket) == new) & (bucket >= start) & (bucket < start + DAY * MICROS)
+        for number, piece in apart(rows if mine.all() else rows.filter(pa.array(mine)), HOUR):
+            tables.setdefault(number, []).append(piece)
+
+    def read(path: str) -> pa.Table:
+        return lake.rows_of("rollups", path, {"granularity_s": 3600, "event_day": day}, FOLDED).select(FOLDED)
+
+    for rows in made:
+        keep(rows, new=True)
+    files = lake.matching("rollups", partitions={"granularity_s": [3600], "event_day": [day]})
+    for file in files.select(["path", "min.bucket", "max.bucket"]).to_pylist():
+        first, last = file["min.bucket"], file["max.bucket"]
+        if first is None or first != last:
+            keep(read(file["path"]), new=False)
+        elif not replaced.hold(np.array([times.micros(first)])).any():
+            paths.setdefault(times.micros(first) // HOUR, []).append(file["path"])
+    so_far = RunningDay(start)
+    for number in sorted({*tables, *paths}):
+        pieces = [*(read(path) for path in paths.get(number, ())), *tables.pop(number, ())]
+        so_far.add(pa.concat_tables(pieces))
+    return so_far.rows(table)
+
+
+class RunningDay:
+    """A day so far, of series in the order in which they come.
+
+    Args:
+        start: of the day, µs since 1970, UTC.
+    """
+
+    def __init__(self, start: int) -> None:
+        self._start = start
+        self._ids = np.zeros(0, np.int64)
+        self._columns = {name: np.full(0, value) for name, value in _FIRST.items()}
+        self._order = np.zeros(0, np.int64)
+        self._hours: list[_Hour] = []
+
+    def add(self, hourly: pa.Table) -> None:
+        """Add an hour, later than those before: rows of the table's files, one for each series."""
+        if not hourly.num_rows:
+            return
+        columns = {name: hourly[name].combine_chunks() for name in hourly.column_names}
+        at = self._places(plain(columns["series_id"]))
+        self._columns["excluded"][at] += plain(columns["excluded"])
+        count = plain(columns["count"])
+        good = count > 0
+        if not good.all():
+            kept = np.flatnonzero(good)
+            at, count = (kept if isinstance(at, slice) else at[kept]), count[kept]
+            columns = {name: column.take(pa.array(kept)) for name, column in columns.items()}
+        if len(count):
+            self._add_good(at, count, columns)
+
+    def _add_good(self, at: Any, count: Ints, columns: dict[str, pa.Array]) -> None:
+        mine = self._columns
+        new = mine["count"][at] == 0
+        mine["count"][at] += count
+        for name in ("sum", "sum_squares", "increase", "resets"):
+            mine[name][at] += _filled(columns[name])
+        for name, smaller in (("min", np.minimum), ("max", np.maximum)):
+            mine[name][at] = smaller(mine[name][at], plain(columns[name]))
+        for name in ("first", "first_at"):
+            values = _filled(columns[name])
+            mine[name][at] = values if new.all() else np.where(new, values, mine[name][at])
+        for name in ("last", "last_at"):
+            mine[name][at] = _filled(columns[name])
+        metadata, known = columns["metadata_id"], plain(columns["metadata_id"].is_valid())
+        mine["metadata"][at] = np.where(known, _filled(metadata), mine["metadata"][at])
+        mine["described"][at] |= known
+        kind = np.where(plain(columns["first"].is_null()), DELTA, GAUGE)
+        mine["kind"][at] = np.where(plain(columns["increase"].is_valid()), CUMULATIVE, kind)
+        cadence = plain(columns["cadence_s"].cast(pa.float64()).fill_null(np.nan))
+        self._hours.append(_Hour(at, count, cadence))
+
+    def _places(self, ids: Ints) -> Any:
+        """Where these series are; new ones get a place."""
+        if np.array_equal(ids, self._ids):
+            return slice(0, len(ids))
+        if len(self._ids):
+            at = self._order[np.minimum(np.searchsorted(self._ids, ids, sorter=self._order), len(self._ids) - 1)]
+            new = self._ids[at] != ids
+        else:
+            at, new = np.zeros(len(ids), np.int64), np.ones(len(ids), np.bool_)
+        if new.any():
+            number = int(new.sum())
+            at[new] = len(self._ids) + np.arange(number)
+            self._ids = np.concatenate((self._ids, ids[new]))
+            self._order = np.argsort(self._ids)
+            for name, column in self._columns.items():
+                self._columns[name] = np.concatenate((column, np.full(number, _FIRST[name], column.dtype)))
+        return at
+
+    def rows(self, table: SeriesTable) -> pa.Table:
+        """The daily rows, without percentiles, in order of place; series that the table does not have come last."""
+        place = table.places(self._ids)
+        order = np.lexsort((self._ids, np.where(place < 0, len(table), place)))
+        of = {name: column[order] for name, column in self._columns.items()}
+        none = of["count"] == 0
+        for name in ("min", "max"):
+            of[name][none] = 0.0
+        given: dict[str, Any] = {each.name: of[each.name] for each in fields(Buckets) if each.name in of}
+        made = Buckets(DAY, np.arange(len(order), dtype=np.int32), np.full(len(order), self._start), **given)
+        rolled = Made(made, cadence=self._cadence()[order])
+        return rows_of(rolled, self._ids[order], of["kind"], Metadata(of["metadata"], of["described"]))
+
+    def _cadence(self) -> Floats:
+        """The cadence of each series in seconds, see `tiers.day_cadences`."""
+        found = mean_steps(*(self._columns[name] for name in ("count", "first_at", "last_at")))
+        least, most = (np.full(len(self._ids), np.nan) for _ in range(2))
+        for hour in self._hours:
+            least[hour.at] = np.fmin(least[hour.at], hour.cadence)
+            most[hour.at] = np.fmax(most[hour.at], hour.cadence)
+        even = least == most
+        found[even] = least[even]
+        uneven = least < most
+        if uneven.any():
+            parts: list[tuple[Ints, Floats, Ints]] = []
+            for hour in self._hours:
+                place = np.arange(len(uneven))[hour.at]
+                some = np.flatnonzero(uneven[place] & ~np.isnan(hour.cadence))
+                parts.append((place[some], hour.cadence[some], hour.count[some] - 1))
+            places, cadence, steps = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+            which, medians = median_cadences(places, cadence, steps)
+            found[which] = medians
+        return found
+
+
+def _filled(column: pa.Array) -> Any:
+    if pa.types.is_timestamp(column.type):
+        column = column.cast(TIME).view(pa.int64())
+    return plain(pc.fill_null(column, 0) if column.null_count else column)
