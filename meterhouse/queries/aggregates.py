@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Sequence
+from typing import Final
 
-from meterhouse.errors import UnknownKeyword
+from meterhouse.errors import UnknownKeyword, UsageError
 
 AGGREGATES = ("count", "sum", "avg", "min", "max", "stddev", "first", "last", "increase", "rate", "cardinality")
 """All but the percentiles, which are `p` and a number from 0 to 100: `p95`, `p99.9`."""
@@ -15,6 +16,12 @@ GROUPS = ("resource_id", "project_id", "user_id", "source")
 """Columns to group by; besides, there is `metadata.KEY`."""
 
 METADATA = "metadata."
+
+CALENDAR = ("day", "week", "month", "quarter", "year")
+"""Periods of the calendar. A week starts on Monday."""
+
+MAX_PERIOD: Final = 10 * 366 * 86_400
+"""Maximum length of a period in seconds."""
 
 COUNTED = ("resource_id", "project_id", "user_id", "source")
 """What `cardinality` can count the distinct values of: `cardinality/project_id`. Default resource_id."""
@@ -64,3 +71,18 @@ def counted_by(name: str) -> str | None:
     """The column whose distinct values an aggregate counts; None if it is none of cardinality."""
     kind, _, what = name.partition("/")
     return (what or "resource_id") if kind == "cardinality" else None
+
+
+def checked_period(period: str) -> int | str:
+    """A period as it was written: a number of seconds, or one of CALENDAR.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if period in CALENDAR:
+        return period
+    if period.isascii() and period.isdecimal() and int(period) <= MAX_PERIOD:
+        return int(period)
+    if period.lstrip("-").isdecimal():
+        raise UsageError(f"the period is {period} seconds", hint=f"Give 0 to {MAX_PERIOD}")
+    raise UnknownKeyword("period", period, ["a number of seconds", *CALENDAR])

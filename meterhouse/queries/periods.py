@@ -9,10 +9,8 @@ import numpy as np
 
 from meterhouse import times
 from meterhouse.errors import UnknownKeyword, UsageError
+from meterhouse.queries.aggregates import CALENDAR
 from meterhouse.sample_quality.series_table import Ints
-
-CALENDAR = ("day", "week", "month", "quarter", "year")
-"""Periods of the calendar. A week starts on Monday."""
 
 MAX_CALENDAR = 200_000
 """Maximum number of periods of the calendar in one question."""

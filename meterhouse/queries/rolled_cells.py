@@ -113,7 +113,7 @@ class _Reader:
     ) -> None:
         self._site, self._selection, self._periods, self._plan = site, selection, periods, plan
         self._columns, self._wanted = columns, percentiles
-        self._version = site.lake.version("rollups")
+        self._files = site.lake.actions("rollups")
         self._cells: list[Cells] = []
         self._percentiles: dict[float, list[Floats]] = {number: [] for number in percentiles}
         self._lacking: list[Pairs] = []
@@ -179,7 +179,7 @@ class _Reader:
         days = np.unique(numbers * unit // _DAY).tolist()
         files = lake.matching(
             "rollups",
-            version=self._version,
+            among=self._files,
             partitions={
                 "granularity_s": [seconds],
                 "event_day": [times.EPOCH.date() + timedelta(days=day) for day in days],

@@ -8,6 +8,7 @@ rest, see `planner.py`. What roll-ups cannot say is computed from points: percen
 series, and a standard deviation that their sums of squares have too few digits for.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -27,7 +28,7 @@ from meterhouse.queries.periods import Fixed, Periods, calendar
 from meterhouse.queries.planner import NO_PAIRS, Pairs, Plan, all_from_points, fresh_samples, plan
 from meterhouse.queries.point_cells import PointsRead, good_points
 from meterhouse.queries.rolled_cells import Read, rolled_cells
-from meterhouse.queries.selection import Group, Selection, select_series
+from meterhouse.queries.selection import Selection, select_series
 from meterhouse.rollups.quantiles import quantiles
 from meterhouse.sample_quality.series_table import DELTA, Flags, Floats, Ints
 from meterhouse.sample_quality.verdicts import HOUR, Good
@@ -79,11 +80,38 @@ class Explained:
         rolled: what was read of roll-ups, by granularity.
         points: what was read of points.
         why: how many hours were read from points for which reason.
+        seconds: how long it took.
     """
 
     rolled: list[Read] = field(default_factory=list)
     points: PointsRead = field(default_factory=PointsRead)
     why: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A mapping for each source: source, rows, files and why."""
+        found: dict[int, Read] = {}
+        for each in self.rolled:
+            known = found.setdefault(each.seconds, Read(each.seconds))
+            known.rows += each.rows
+            known.files += each.files
+        listed: list[dict[str, Any]] = [
+            {"source": f"roll-ups of {_length(seconds)}", "rows": each.rows, "files": each.files, "why": None}
+            for seconds, each in sorted(found.items(), reverse=True)
+        ]
+        if self.points.files or self.why:
+            why = "; ".join(f"{count} hour{'s' * (count != 1)}: {reason}" for reason, count in self.why.items())
+            listed.append(
+                {"source": "points", "rows": self.points.points, "files": self.points.files, "why": why or None}
+            )
+        return listed
+
+
+def _length(seconds: int) -> str:
+    for name, length in (("day", 86_400), ("hour", 3600), ("minute", 60)):
+        if seconds % length == 0:
+            return f"{seconds // length} {name}{'s' * (seconds != length)}"
+    return f"{seconds} seconds"
 
 
 def statistics(site: Site, meter: str, **asked: Any) -> list[dict[str, Any]]:
@@ -105,7 +133,10 @@ def statistics(site: Site, meter: str, **asked: Any) -> list[dict[str, Any]]:
 @retried
 def explained(site: Site, asked: Question) -> tuple[list[dict[str, Any]], Explained]:
     """As `statistics`, and where the answer came from."""
-    return _Asked(site, asked).answered()
+    clock = time.monotonic()
+    rows, found = _Asked(site, asked).answered()
+    found.seconds = time.monotonic() - clock
+    return rows, found
 
 
 class _Asked:
@@ -302,53 +333,65 @@ class _Asked:
 
     def _rows(self, found: Answers, periods: Periods) -> list[dict[str, Any]]:
         """The answers as mappings, by group, period, unit and type."""
-        groups = self._selection.groups
-        number_of: dict[Group, int] = {}
-        of_group = np.array([number_of.setdefault(group[:-2], len(number_of)) for group in groups], np.int64)
+        groups = [each[:-2] for each in self._selection.groups]
+        ranks = {group: n for n, group in enumerate(dict.fromkeys(groups))}  # groups are in order
+        of_group = np.array([ranks[group] for group in groups], np.int64)
         order = np.lexsort((found.group, found.period, of_group[found.group]))
-        bounds = {number: periods.bounds(number) for number in np.unique(found.period).tolist()}
-        lengths = {
+        group, period = found.group[order].tolist(), found.period[order].tolist()
+        firsts, lasts = _instants(found.first_at[order]), _instants(found.last_at[order])
+        starts, ends, seconds = self._bounds(period, periods, firsts, lasts)
+        values = {name: _listed(column[order]) for name, column in found.figures.items()}
+        types = [self._selection.groups[n][-1] for n in group]
+        if {"increase", "rate"} & set(self._aggregates):
+            grown = [None if type == "gauge" else each for each, type in zip(values["increase"], types, strict=True)]
+            values["increase"] = grown
+            values["rate"] = [
+                None if each is None or not length else each / length
+                for each, length in zip(grown, seconds, strict=True)
+            ]
+        given = [dict(zip(self._groupby, each, strict=True)) or None for each in groups]
+        length = self._asked.period
+        columns: dict[str, Sequence[Any]] = {
+            **{name: values[name] for name in self._aggregates},
+            "unit": [self._selection.groups[n][-2] for n in group],
+            "type": types,
+            "period": [length] * len(group)
+            if isinstance(length, int)
+            else [(end - start).total_seconds() for start, end in zip(starts, ends, strict=True)],
+            "period_start": starts,
+            "period_end": ends,
+            "duration": ((found.last_at - found.first_at)[order] / 1e6).tolist(),
+            "duration_start": firsts,
+            "duration_end": lasts,
+            "groupby": [given[n] and dict(given[n]) for n in group],
+        }
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+    def _bounds(
+        self, numbers: Sequence[int], periods: Periods, firsts: Sequence[datetime], lasts: Sequence[datetime]
+    ) -> tuple[list[datetime], list[datetime], list[float]]:
+        """The start and end of the period of each answer, and how many seconds of it lie in the span."""
+        if not self._asked.period:
+            start = self._asked.start or min(firsts, default=self._start)
+            return [start] * len(lasts), list(lasts), [(last - start).total_seconds() for last in lasts]
+        bounds = {number: periods.bounds(number) for number in set(numbers)}
+        inside = {
             number: (min(end, self._end) - max(start, self._start)).total_seconds()
             for number, (start, end) in bounds.items()
         }
-        columns = {name: found.figures[name][order].tolist() for name in found.figures}
-        firsts, lasts = (_instants(column[order]) for column in (found.first_at, found.last_at))
-        rows = []
-        whole = not self._asked.period
-        for n, (group, period) in enumerate(
-            zip(found.group[order].tolist(), found.period[order].tolist(), strict=True)
-        ):
-            start, end = bounds[period]
-            if whole:
-                start = self._asked.start or min(firsts)
-                end = lasts[n]
-            row: dict[str, Any] = {
-                name: _number(columns[name][n]) if name != "rate" else None for name in self._aggregates
-            }
-            values = groups[group]
-            if {"increase", "rate"} & row.keys() and values[-1] == "gauge":
-                row |= {name: None for name in ("increase", "rate") if name in row}
-            elif "rate" in row:
-                seconds = (end - start).total_seconds() if whole else lengths[period]
-                row["rate"] = columns["increase"][n] / seconds if seconds else None
-            row |= {
-                "unit": values[-2],
-                "type": values[-1],
-                "period": self._asked.period if isinstance(self._asked.period, int) else (end - start).total_seconds(),
-                "period_start": start,
-                "period_end": end,
-                "duration": (lasts[n] - firsts[n]).total_seconds(),
-                "duration_start": firsts[n],
-                "duration_end": lasts[n],
-                "groupby": dict(zip(self._groupby, values[:-2], strict=True)) or None,
-            }
-            rows.append(row)
-        return rows
+        starts, ends = ([bounds[number][side] for number in numbers] for side in range(2))
+        return starts, ends, [inside[number] for number in numbers]
 
 
-def _number(value: Any) -> Any:
-    return None if isinstance(value, float) and value != value else value
+def _listed(column: Any) -> list[Any]:
+    """A column as a list; None for NaN."""
+    found: list[Any] = column.tolist()
+    if column.dtype.kind == "f" and np.isnan(column).any():
+        return [None if value != value else value for value in found]
+    return found
 
 
 def _instants(micros: Ints) -> list[datetime]:
-    return [times.EPOCH + timedelta(microseconds=each) for each in micros.tolist()]
+    distinct, of = np.unique(micros, return_inverse=True)
+    found = [times.EPOCH + timedelta(microseconds=each) for each in distinct.tolist()]
+    return [found[n] for n in of.tolist()]

@@ -244,7 +244,7 @@ def test_the_parts_come_from_where_they_should(open_site: OpenSite) -> None:
     half = timedelta(minutes=33)
     _, ragged = explained(site, Question("m", start=day - half, end=day + times.DAY + half))
     assert sum(each.rows for each in ragged.rolled) == 1
-    assert (ragged.points.good, ragged.why) == (6, {"at the start or end of the question": 2})
+    assert (ragged.points.good, ragged.why) == (7, {"at the start or end of the question": 2})
     land_points(site, [point(1, at(days=1, minutes=5))])
     _, dirty = explained(site, Question("m", period=86_400, start=day, end=day + times.DAY))
     assert dirty.why == {"dirty": 1}
