@@ -8,14 +8,14 @@ it has not followed are no longer there (sealed and vacuumed, or cleaned up), it
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from string import Template
 from typing import Any, Literal
 
 import pyarrow as pa
-from sqlalchemy import Connection, and_, delete, or_, select, text, update
+from sqlalchemy import Connection, and_, delete, func, or_, select, text, update
 
 from meterhouse import computed, history, lateness, sql_files, times
 from meterhouse.errors import Replaced
@@ -24,7 +24,7 @@ from meterhouse.site import Site
 from meterhouse.stores.bulk import upsert
 from meterhouse.stores.duck import Connection as DuckConnection
 from meterhouse.stores.duck import arrow
-from meterhouse.stores.lake import Lake
+from meterhouse.stores.lake_commits import Commit
 from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import dirty_hours, followed, hourly, quality_daily, resources, series
@@ -115,11 +115,37 @@ def _follow(site: Site, reached: Position, done: Catalogued, lease: Lease) -> Po
     if fresh is None:
         return None
     now_at = history.position(lake, TABLE, fresh.version)
+    try:
+        for commit in fresh.replaced:
+            _follow_replacement(site, commit, done, lease)
+    except Replaced:
+        return _take_files(site, reached, done, lease, "files that hold new points")
     with lake.connect() as duck:
         duck.register("fresh", fresh.rows)
         _add_samples(site, duck, done, lease, now_at, "new points")
     done.samples += fresh.rows.num_rows
     return now_at
+
+
+def _follow_replacement(site: Site, commit: Commit, done: Catalogued, lease: Lease) -> None:
+    """Add the series and resources of samples in the place of others, and mark the event hours that changed.
+
+    These samples did not come now, so they do not count as late. Those that are no longer there have left their hours.
+
+    Raises:
+        Replaced: its files were replaced and deleted since.
+    """
+    lake, hours = site.lake, commit.hours or set()
+    with lake.connect() as duck:
+        lake.view(duck, TABLE, [f"{lake.uri(TABLE)}/{each['path']}" for each in commit.added], view="fresh")
+        new_series = arrow(duck, sql_files.read("lake/catalog_series.sql"))
+        new_resources = arrow(duck, sql_files.read("lake/catalog_resources.sql"))
+    with lease.begin() as connection:
+        _add_series(connection, new_series, new_resources)
+        mark_dirty(connection, sorted(hours), "samples were converted again")
+    done.series += new_series.num_rows
+    done.resources += new_resources.num_rows
+    done.hours += len(hours)
 
 
 @retried
@@ -132,12 +158,15 @@ def _take_files(site: Site, reached: Position | None, done: Catalogued, lease: L
     lake = site.lake
     now_at = history.position(lake, TABLE, lake.version(TABLE))
     files = lake.actions(TABLE, now_at.version).select(["path", "num_records"]).to_pylist()
-    known = _files_at(lake, reached)
+    before = None if reached is None else lake.known_files(TABLE, reached.version)
+    known = set() if before is None else set(before["path"].to_pylist())
     sources, resource_ids = set[int](), set[tuple[str, str]]()
     with lease.begin() as connection:
-        if reached is None or known is None:
+        if before is None:
             mark_dirty(connection, _all_hours(connection), why)
-    for piece in _pieces([file for file in files if file["path"] not in (known or ())]):
+        else:
+            _mark_hours_of(connection, before, {file["path"] for file in files}, why)
+    for piece in _pieces([file for file in files if file["path"] not in known]):
         with lake.connect() as duck:
             lake.view(duck, TABLE, [f"{lake.uri(TABLE)}/{file['path']}" for file in piece], view="fresh")
             _add_samples(site, duck, done, lease, None, why)
@@ -153,10 +182,17 @@ def _take_files(site: Site, reached: Position | None, done: Catalogued, lease: L
     return now_at
 
 
-def _files_at(lake: Lake, reached: Position | None) -> set[str] | None:
-    """The files that the table had at a position; None if that is no longer known."""
-    known = None if reached is None else lake.known_files(TABLE, reached.version)
-    return None if known is None else set(known["path"].to_pylist())
+def _mark_hours_of(connection: Connection, before: pa.Table, live: set[str], why: str) -> None:
+    """Mark the known hours of files (rows of `Lake.actions`) that are no longer live: their rows may have changed."""
+    if "min.timestamp" not in before.column_names:
+        return
+    for file in before.select(["path", "min.timestamp", "max.timestamp"]).to_pylist():
+        first, last = file["min.timestamp"], file["max.timestamp"]
+        if file["path"] in live or first is None or last is None:
+            continue
+        within = and_(dirty_hours.c.hour >= times.hour_of(first), dirty_hours.c.hour <= last)
+        change = {"marks": dirty_hours.c.marks + 1, "marked_at": times.now(), "why": why}
+        connection.execute(update(dirty_hours).where(within).values(**change))
 
 
 def _pieces(files: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
@@ -203,19 +239,7 @@ def _add_samples(
     hours = duck.execute(query.substitute(lateness_seconds=site.settings.lateness_seconds)).fetchall()
     came = lateness.of_samples(duck, site.settings.lateness_seconds) if reached is not None else None
     with lease.begin() as connection:
-        lock_catalog(connection)
-        upsert(
-            connection,
-            series,
-            new_series,
-            [
-                "first_point_at = CASE WHEN excluded.first_point_at < series.first_point_at"
-                " THEN excluded.first_point_at ELSE series.first_point_at END",
-                "last_point_at = CASE WHEN excluded.last_point_at > series.last_point_at"
-                " THEN excluded.last_point_at ELSE series.last_point_at END",
-            ],
-        )
-        upsert(connection, resources, new_resources)
+        _add_series(connection, new_series, new_resources)
         if came is not None:  # samples that were counted before are taken again with their files
             done.late += _count_late(connection, hours)
             lateness.add(connection, came)
@@ -225,6 +249,22 @@ def _add_samples(
     done.series += new_series.num_rows
     done.resources += new_resources.num_rows
     done.hours += len(hours)
+
+
+def _add_series(connection: Connection, new_series: pa.Table, new_resources: pa.Table) -> None:
+    lock_catalog(connection)
+    upsert(
+        connection,
+        series,
+        new_series,
+        [
+            "first_point_at = CASE WHEN excluded.first_point_at < series.first_point_at"
+            " THEN excluded.first_point_at ELSE series.first_point_at END",
+            "last_point_at = CASE WHEN excluded.last_point_at > series.last_point_at"
+            " THEN excluded.last_point_at ELSE series.last_point_at END",
+        ],
+    )
+    upsert(connection, resources, new_resources)
 
 
 def lock_catalog(connection: Connection) -> None:
@@ -255,6 +295,21 @@ def mark_dirty(connection: Connection, hours: list[datetime], why: str) -> None:
         rows,
         ["marks = dirty_hours.marks + 1", "marked_at = excluded.marked_at", "why = excluded.why"],
     )
+
+
+def hours_of_meters(connection: Connection, wanted: Callable[[str], bool]) -> tuple[datetime, datetime] | None:
+    """From which event hour to which one meters may have points; None if no series is of such a meter.
+
+    Args:
+        connection: the warehouse.
+        wanted: whether a meter is one of them, by its name.
+    """
+    first, last = func.min(series.c.first_point_at), func.max(series.c.last_point_at)
+    by_meter = connection.execute(select(series.c.meter, first, last).group_by(series.c.meter)).all()
+    spans = [(first, last) for meter, first, last in by_meter if wanted(meter)]
+    if not spans:
+        return None
+    return times.hour_of(min(first for first, _ in spans)), times.hour_of(max(last for _, last in spans))
 
 
 def hours_with_points(site: Site, start: datetime, end: datetime) -> set[datetime]:

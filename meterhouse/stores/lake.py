@@ -48,12 +48,6 @@ SWAPS = "swaps"
 REPLACE = "meterhouse.replace"
 """Commit metadata key of a replacement of rows. Followers of a table skip it."""
 
-SPANS = "meterhouse.spans"
-"""Commit metadata key of a replacement in `rollups`: the event hours whose rows it replaces, in any tier.
-
-JSON text: a list of spans, each the number of its first hour since 1970-01-01 UTC and its number of hours.
-"""
-
 SEAL = "meterhouse.seal"
 """Commit metadata key of a rewrite that changes no data. Followers of a table skip it."""
 
@@ -78,10 +72,14 @@ _HIVE_TYPES = {"arrival_hour": "VARCHAR", "event_day": "DATE", "granularity_s": 
 
 @dataclass(frozen=True)
 class Appended:
-    """Rows that were appended to a table after some version, up to and including `version`."""
+    """Rows that were appended to a table after some version, up to and including `version`.
+
+    `replaced` has the commits in between that replaced rows and say of which event hours, in order.
+    """
 
     rows: pa.Table
     version: int
+    replaced: tuple[lake_commits.Commit, ...] = ()
 
 
 @dataclass
@@ -316,8 +314,8 @@ class Lake:
             self.discard(name, files)
             raise
 
-    def write_files(self, name: str, rows: pa.Table) -> list[DataFile]:
-        """Write rows into files of the table. No reader sees them before they are committed.
+    def write_files(self, name: str, rows: pa.Table, prefix: str = PART) -> list[DataFile]:
+        """Write rows into files of the table, whose names start with `prefix`. No reader sees them before a commit.
 
         Raises:
             MeterhouseError: they cannot be written.
@@ -325,7 +323,7 @@ class Lake:
         if name not in self._open:
             self.table(name)
         try:
-            files = write(self.uri(name), name, rows, self.object_store)
+            files = write(self.uri(name), name, rows, self.object_store, prefix)
         except OSError as error:
             raise self.unreachable(name, error) from error
         self.wrote(name, *(file.path for file in files))
@@ -614,9 +612,9 @@ class Lake:
     ) -> Appended | None:
         """The rows that were appended after a version (and not after `until`); None if there are none.
 
-        Seals, which change no data, and replacements are skipped. At most about `max_rows` rows and `max_bytes` (as
-        the commits say of themselves) are returned, and one commit at least, so that a backlog is taken in bounded
-        pieces: call again from the returned version.
+        Seals, which change no data, are skipped, and so are replacements, which are only named. At most about
+        `max_rows` rows and `max_bytes` (as the commits say of themselves) are returned, and one commit at least, so
+        that a backlog is taken in bounded pieces: call again from the returned version.
 
         Raises:
             Replaced: a commit after the version is no longer in the table's log, or its files were replaced since.
@@ -627,6 +625,7 @@ class Lake:
         if newest <= after:
             return None
         wanted: list[dict[str, Any]] = []
+        replaced: list[lake_commits.Commit] = []
         rows = size = 0
         upto = after
         for commit in self.commits(name, after, newest):
@@ -640,10 +639,12 @@ class Lake:
                 wanted += commit.added
                 rows += more_rows
                 size += more_bytes
+            elif commit.hours is not None:
+                replaced.append(commit)
             upto = commit.version
         schema, _ = TABLES[name]
         pieces = [self.rows_of(name, add["path"], add["partitionValues"]) for add in wanted]
-        return Appended(pa.concat_tables([schema.empty_table(), *pieces]), upto)
+        return Appended(pa.concat_tables([schema.empty_table(), *pieces]), upto, tuple(replaced))
 
     def read_commit(self, name: str, version: int) -> lake_commits.Commit | None:
         """A commit of a table; None if the log does not have it, or no longer.
@@ -773,8 +774,14 @@ class Lake:
         except (OSError, pa.ArrowException) as error:
             raise self.file_fault(name, path, error) from error
 
-    def pieces(self, name: str, partitions: Mapping[str, Iterable[Any]], max_rows: int) -> Iterator[pa.Table]:
-        """The rows of some partitions, in tables of at most `max_rows` rows.
+    def pieces(
+        self,
+        name: str,
+        partitions: Mapping[str, Iterable[Any]],
+        max_rows: int,
+        without: Collection[str] = (),
+    ) -> Iterator[pa.Table]:
+        """The rows of some partitions, in tables of at most `max_rows` rows; not those of the files `without`.
 
         Raises:
             Replaced: a file was replaced and deleted meanwhile.
@@ -782,6 +789,8 @@ class Lake:
         """
         for uri in self.files(name, partitions=partitions):
             path = uri.removeprefix(f"{self.uri(name)}/")
+            if path in without:
+                continue
             partition = dict(part.split("=", 1) for part in unquote(path).split("/")[:-1])
             try:
                 with self._opened(name, path) as handle:

@@ -25,7 +25,7 @@ from meterhouse.stores.warehouse_tables import metadata, runs
 
 log = logging.getLogger(__name__)
 
-HEAD_REVISION = "0012"
+HEAD_REVISION = "0013"
 """The newest migration in `sql/migrations/versions`; a test holds the two equal."""
 
 
