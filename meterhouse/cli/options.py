@@ -109,7 +109,14 @@ class Checked(click.ParamType[Any]):
         self.name, self._check, self._known = kind, check, known
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return self._check(value) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._check(value)
+        except UnknownKeyword:
+            raise
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         return _completions(self._known, incomplete)

@@ -38,9 +38,13 @@ class Answers:
     def __len__(self) -> int:
         return len(self.group)
 
-    def at(self, group: Ints, period: Ints) -> Ints:
-        """The row of each of these groups and periods, which are among them."""
-        return np.searchsorted(self._keys(self.group, self.period), self._keys(group, period))
+    def at(self, group: Ints, period: Ints) -> tuple[Ints, Flags]:
+        """The row of each of these groups and periods, and whether it is among them; if not, the row is any."""
+        if not len(self):
+            return np.zeros(len(group), np.int64), np.zeros(len(group), np.bool_)
+        wanted = self._keys(group, period)
+        rows = np.minimum(np.searchsorted(self._keys(self.group, self.period), wanted), len(self) - 1)
+        return rows, (self.group[rows] == group) & (self.period[rows] == period)
 
     def _keys(self, group: Ints, period: Ints) -> Ints:
         low = int(self.period.min(initial=0))
@@ -52,7 +56,7 @@ def answers(cells: Cells, selection: Selection, aggregates: Collection[str]) -> 
     """The answers that cells give; without percentiles and rates."""
     found = Answers(cells.group, cells.period, cells.first_at, cells.last_at)
     if not len(cells):
-        found.figures = {name: np.zeros(0) for name in aggregates}
+        found.figures = {name: np.zeros(0) for name in (*aggregates, "increase")}
         return found
     key = found._keys(cells.group, cells.period)
     order = np.lexsort((cells.first_at, cells.place, key))

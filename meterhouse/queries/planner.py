@@ -1,12 +1,12 @@
 """From where the parts of an answer come: roll-ups where they say it exactly, points for the rest.
 
-An hour is read from points if it is dirty (its points changed since it was rolled up), or if the question or a period
-starts or ends within it. Of a series, it is read from points if the series changes its group within it, and if the
-increase of a counter starts from a point in a dirty hour. The hours of a day that is whole are read as the day. So an
-answer is never older than the points, and never holds a bad one.
+An hour is read from points if it is dirty (its points, or the quality rules of the meter, changed since it was rolled
+up), or if the question or a period starts or ends within it. Of a series, it is read from points if the series changes
+its group within it, and if the increase of a counter starts from a point in a dirty hour. The hours of a day that is
+whole are read as the day. So an answer is never older than the points, and never holds a bad one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import select
 
-from meterhouse import times
+from meterhouse import meanings, times
 from meterhouse.catalog import FOLLOWER, TABLE
+from meterhouse.definitions.quality_rules import differ
 from meterhouse.errors import Replaced
 from meterhouse.history import followed_position
 from meterhouse.queries.periods import Periods
@@ -148,9 +149,11 @@ def plan(
     cut = periods.numbers(np.maximum(start, first)) != periods.numbers(np.minimum(start + HOUR, last) - 1)
     ragged = (start < first) | (start + HOUR > last)
     why = why or ("" if fresh.hours is not None else "the catalog is far behind")
-    all_dirty = np.zeros(0, np.int64)
+    all_dirty = others = np.zeros(0, np.int64)
     if fresh.hours is not None:
-        all_dirty = np.union1d(_dirty(site, first - reach * HOUR, last), fresh.hours)
+        marked, others = _dirty(site, meter, first - reach * HOUR, last)
+        others = np.setdiff1d(others, marked)
+        all_dirty = np.unique(np.concatenate((marked, others, fresh.hours)))
         why = why or ("many hours are dirty" if reach and len(all_dirty) > MAX_DIRTY else "")
     if why:
         return all_from_points(first, last, hours, all_dirty, why)
@@ -171,7 +174,8 @@ def plan(
     of_change = len(np.unique(changed.number))
     changed = Pairs(np.concatenate((changed.place, after.place)), np.concatenate((changed.number, after.number)))
     reasons = {
-        "dirty": int(dirty.sum()),
+        "dirty": int((dirty & ~np.isin(hours, others)).sum()),
+        "the quality rules changed": int(np.isin(hours, others).sum()),
         "at the start or end of the question": int((ragged & ~dirty & ~of_fine).sum()),
         "a period starts within": int((cut & ~ragged & ~dirty & ~of_fine).sum()),
         "a series changes its group within": of_change,
@@ -217,14 +221,29 @@ def _after_dirty(site: Site, selection: Selection, dirty: Ints, reach: int, hour
     return Pairs(place[follows], number[follows])
 
 
-def _dirty(site: Site, first: int, last: int) -> Ints:
-    """The numbers of the hours of a span that are dirty."""
-    columns = dirty_hours.c
-    query = select(columns.hour).where(
-        columns.hour >= _time(first // HOUR * HOUR), columns.hour < _time(last), columns.marks > columns.rolled_marks
-    )
+def _dirty(site: Site, meter: str, first: int, last: int) -> tuple[Ints, Ints]:
+    """The numbers of the hours of a span that are dirty, and of those that were judged by other rules for the meter."""
+    columns, rules = dirty_hours.c, site.rules.meaning
+    of_span = (columns.hour >= _time(first // HOUR * HOUR), columns.hour < _time(last))
     with site.warehouse.read() as connection:
-        return np.array([times.micros(hour) // HOUR for hour in connection.execute(query).scalars()], np.int64)
+        dirty = connection.execute(select(columns.hour).where(*of_span, columns.marks > columns.rolled_marks)).scalars()
+        found = _numbers(dirty)
+        others = connection.execute(
+            select(columns.rules, columns.hour).where(*of_span, columns.rules != rules.fingerprint)
+        )
+        hours_of: dict[str, list[datetime]] = {}
+        for fingerprint, hour in others:
+            hours_of.setdefault(fingerprint, []).append(hour)
+        judged = [np.zeros(0, np.int64)]
+        for fingerprint, hours in hours_of.items():
+            kept = meanings.of(connection, fingerprint)
+            if kept is None or differ(kept.text, rules.text)(meter):
+                judged.append(_numbers(hours))
+    return found, np.unique(np.concatenate(judged))
+
+
+def _numbers(hours: Iterable[datetime]) -> Ints:
+    return np.array(sorted(times.micros(hour) // HOUR for hour in hours), np.int64)
 
 
 def _fine(site: Site, meter: str, first: int, last: int, periods: Periods, hours: Ints) -> dict[int, Ints]:
@@ -251,7 +270,7 @@ def _fine(site: Site, meter: str, first: int, last: int, periods: Periods, hours
             columns.hour < _time(last),
             columns.policies == Declared.of(site).fingerprint,
         )
-        known = np.array([times.micros(hour) // HOUR for hour in connection.execute(query).scalars()], np.int64)
+        known = _numbers(connection.execute(query).scalars())
     return {seconds: kept for seconds, some in found.items() if len(kept := some[np.isin(some, known)])}
 
 

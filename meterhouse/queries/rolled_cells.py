@@ -225,7 +225,7 @@ class _Reader:
                 low,
                 high,
                 spread,
-                np.where(spread > 0, squares, 0.0),
+                np.where(low != high, squares, 0.0),
                 column("first"),
                 column("first_at"),
                 column("last"),

@@ -42,6 +42,11 @@ _EXCLUDED = "excluded points are asked for"
 _COARSE = "a series has too few points for the finer tier"
 _LOST = "sums of squares have lost digits"
 
+_Volumes = tuple[Ints, Ints, Floats]
+"""Groups, numbers of periods, and volumes of points."""
+
+_NO_VOLUMES = (np.zeros(0, np.int64), np.zeros(0))
+
 
 @dataclass
 class Question:
@@ -162,6 +167,8 @@ class _Asked:
         self._last = last + 1 if asked.end is None else times.micros(asked.end)
         self._start, self._end = _instants(np.array([self._first, self._last]))
         self.explained = Explained()
+        self._volumes: list[_Volumes] = []
+        self._of_rows = 0
 
     def answered(self) -> tuple[list[dict[str, Any]], Explained]:
         if self._first >= self._last:
@@ -239,8 +246,13 @@ class _Asked:
             np.concatenate([planned.changed.number, rolled.lacking.number]),
         )
         parts = [rolled.cells]
-        parts += [of_points(good, self._selection, periods) for good in self._good(planned, pairs, aggregates)]
+        for good in self._good(planned, pairs, aggregates):
+            parts.append(of_points(good, self._selection, periods))
+            if percentiles:
+                self._volumes.append(self._volumes_of(good, periods))
+                _check_volumes(sum(len(each[0]) for each in self._volumes))
         cells = Cells.together(parts)
+        self._of_rows = len(rolled.cells)
         unknown = np.full(len(cells) - len(rolled.cells), np.nan)
         return cells, {number: np.concatenate([part, unknown]) for number, part in rolled.percentiles.items()}
 
@@ -274,8 +286,8 @@ class _Asked:
         planned = self._only(found, which, periods, why)
         cells = Cells.together([of_points(g, self._selection, periods) for g in self._good(planned, NO_PAIRS, [])])
         again = answers(cells, self._selection, aggregates)
-        at = found.at(again.group, again.period)
-        mine = which[at]
+        at, there = found.at(again.group, again.period)
+        mine = there & which[at]
         kept = {name: column[mine] for name, column in again.figures.items()}
         return at[mine], replace(again, figures=kept)
 
@@ -294,7 +306,7 @@ class _Asked:
 
     def _add_percentiles(self, found: Answers, cells: Cells, known: dict[float, Floats], periods: Periods) -> None:
         """Add the percentiles: of rows where an answer is one row, else of points."""
-        at = found.at(cells.group, cells.period)
+        at, _ = found.at(cells.group, cells.period)
         alone = np.bincount(at, minlength=len(found)) == 1
         for name, number in self._percentiles.items():
             figures = np.full(len(found), np.nan)
@@ -302,34 +314,33 @@ class _Asked:
             figures[~alone] = np.nan
             found.figures[name] = figures
         unknown = np.logical_or.reduce([np.isnan(found.figures[name]) for name in self._percentiles])
-        if not unknown.any():
-            return
-        planned = self._only(found, unknown, periods, "percentiles of several rows")
-        rows, volumes = self._volumes(found, unknown, planned, periods)
+        of_rows = unknown & (np.bincount(at[: self._of_rows], minlength=len(found)) > 0)
+        parts = [self._chosen(found, unknown & ~of_rows, each) for each in self._volumes]
+        if of_rows.any():
+            planned = self._only(found, of_rows, periods, "percentiles of several rows")
+            for good in self._good(planned, NO_PAIRS, []):
+                parts.append(self._chosen(found, of_rows, self._volumes_of(good, periods)))
+                _check_volumes(sum(len(rows) for rows, _ in parts))
+        rows, volumes = (np.concatenate(columns) for columns in zip(_NO_VOLUMES, *parts, strict=True))
         order = np.argsort(rows, kind="stable")
         which, starts, count = np.unique(rows[order], return_index=True, return_counts=True)
         numbers = [number / 100 for number in self._percentiles.values()]
         for name, values in zip(self._percentiles, quantiles(volumes[order], starts, count, numbers), strict=True):
             found.figures[name][which] = values
 
-    def _volumes(self, found: Answers, which: Flags, planned: Plan, periods: Periods) -> tuple[Ints, Floats]:
-        """The finite volumes of all points of some answers, and the answer of each."""
-        parts = [(np.zeros(0, np.int64), np.zeros(0))]
-        count = 0
-        for good in self._good(planned, NO_PAIRS, []):
-            group = self._selection.group[self._selection.spans(good.place, good.time)]
-            mine = (group >= 0) & np.isfinite(good.volume)
-            rows = found.at(group[mine], periods.numbers(good.time[mine]))
-            chosen = which[rows]
-            parts.append((rows[chosen], good.volume[mine][chosen]))
-            count += len(parts[-1][0])
-            if count > MAX_VOLUMES:
-                raise UsageError(
-                    f"the percentiles are of more than {MAX_VOLUMES:,} points",
-                    hint="Narrow the question by --from and --to, or by a filter",
-                )
-        rows, volumes = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-        return rows, volumes
+    def _volumes_of(self, good: Good, periods: Periods) -> _Volumes:
+        """The finite volumes of points, with their groups and periods."""
+        group = self._selection.group[self._selection.spans(good.place, good.time)]
+        mine = (group >= 0) & np.isfinite(good.volume)
+        return group[mine], periods.numbers(good.time[mine]), good.volume[mine]
+
+    @staticmethod
+    def _chosen(found: Answers, which: Flags, volumes: _Volumes) -> tuple[Ints, Floats]:
+        """The volumes of some answers, and the answer of each."""
+        group, period, volume = volumes
+        rows, there = found.at(group, period)
+        mine = there & which[rows]
+        return rows[mine], volume[mine]
 
     def _rows(self, found: Answers, periods: Periods) -> list[dict[str, Any]]:
         """The answers as mappings, by group, period, unit and type."""
@@ -381,6 +392,14 @@ class _Asked:
         }
         starts, ends = ([bounds[number][side] for number in numbers] for side in range(2))
         return starts, ends, [inside[number] for number in numbers]
+
+
+def _check_volumes(count: int) -> None:
+    if count > MAX_VOLUMES:
+        raise UsageError(
+            f"the percentiles are of more than {MAX_VOLUMES:,} points",
+            hint="Narrow the question by --from and --to, or by a filter",
+        )
 
 
 def _listed(column: Any) -> list[Any]:

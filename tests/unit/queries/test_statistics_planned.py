@@ -5,6 +5,7 @@ import math
 import random
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -16,7 +17,9 @@ from reference_rollup import Point, Step, quantile, steps
 from sqlalchemy import insert
 
 from meterhouse import times
+from meterhouse.catalog import mark_for_recompute
 from meterhouse.definitions.quality_rules import load
+from meterhouse.errors import UsageError
 from meterhouse.filters import Filter
 from meterhouse.queries.statistics import Question, explained, statistics
 from meterhouse.site import Site
@@ -258,3 +261,44 @@ def test_a_small_spread_of_large_volumes_is_computed_from_points(open_site: Open
     rows, found = explained(site, Question("m", period=3600, start=at(), end=at(60), aggregate=["stddev", "count"]))
     assert rows[0]["stddev"] == pytest.approx(math.sqrt(2 / 3), rel=1e-9)
     assert found.why == {"sums of squares have lost digits": 1}
+
+
+def test_new_quality_rules_apply_at_once_to_hours_that_are_rolled_up(open_site: OpenSite, tmp_path: Path) -> None:
+    rules = tmp_path / "quality.yaml"
+    rules.write_text("rules: []\n")
+    site = open_site(config_dir=tmp_path)
+    land_points(site, [point(n, at(n), meter=meter) for n in range(60) for meter in ("m", "other")])
+    roll_up(site)
+    rules.write_text("rules:\n  - {name: big, bit: 9, check: range, severity: critical, max: 10, meters: [m]}\n")
+    site = open_site(home=site.settings.home, config_dir=tmp_path)
+    asked = {"start": at(), "end": at(60), "aggregate": ["max", "count"]}
+    (row,), found = explained(site, Question("m", **asked))
+    assert (row["max"], row["count"]) == (10, 11)
+    assert found.why == {"the quality rules changed": 1}
+    (row,), found = explained(site, Question("other", **asked))
+    assert (row["max"], row["count"], found.why) == (59, 60, {})
+    mark_for_recompute(site, "sample_quality", {at()}, "the rules changed")
+    roll_up(site)
+    (row,), found = explained(site, Question("m", **asked))
+    assert (row["max"], found.why) == (10, {})
+
+
+def test_a_percentile_of_one_series_and_bucket_comes_from_roll_ups(open_site: OpenSite) -> None:
+    site = open_site()
+    land_points(site, [point(n * n, at(n)) for n in range(120)])
+    roll_up(site)
+    hourly = {"start": at(), "end": at(120), "period": 3600, "aggregate": ["p50", "p95"]}
+    rows, found = explained(site, Question("m", **hourly))
+    assert [row["p50"] for row in rows] == [(29**2 + 30**2) / 2, (89**2 + 90**2) / 2]
+    assert found.points.points == 0
+    (row,), found = explained(site, Question("m", **{**hourly, "period": 0}))
+    assert (row["p50"], found.points.points) == ((59**2 + 60**2) / 2, 120)
+
+
+def test_calendar_days_may_be_asked_for_over_centuries_in_a_known_time_zone(open_site: OpenSite) -> None:
+    site = open_site()
+    land_points(site, [point(1, at())])
+    span = {"start": datetime(1970, 1, 1, tzinfo=UTC), "end": datetime(2261, 1, 1, tzinfo=UTC)}
+    assert len(statistics(site, "m", period="day", **span)) == 1
+    with pytest.raises(UsageError, match="no time zone 'Mars/Olympus'"):
+        statistics(site, "m", period="day", timezone="Mars/Olympus")
