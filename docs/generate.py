@@ -33,7 +33,7 @@ from meterhouse.definitions.loading import ICEHOUSE_METERS
 from meterhouse.definitions.meters import compile_meter
 from meterhouse.definitions.quality_rules import CHECKS, SEVERITIES, Rule
 from meterhouse.definitions.quality_rules import load as load_rules
-from meterhouse.filters import SERIES
+from meterhouse.filters import DIMENSIONS
 from meterhouse.queries import reports
 from meterhouse.setting_types import Declared
 from meterhouse.settings import FILED, Settings, declarations, file_variable, variable
@@ -498,6 +498,11 @@ _RULE_FIELDS = {
         "list of `{field, op, value}`",
         "Conditions that the series have to meet, all of them. The series are evaluated together.",
     ),
+    "where": (
+        "text",
+        "A further condition that the series have to meet, such as `project = shop and not resource in (a, b)`; "
+        "[the guide](../user-guide.md#filter-with-conditions) has all of it.",
+    ),
     "statistic": (codes(threshold_rule.STATISTICS), "The statistic of the good points of each period."),
     "comparison_operator": (codes(COMPARE), "How the statistic is compared with the threshold."),
     "period": (f"seconds, 1 to {threshold_rule.MAX_PERIOD:,}", "The length of a period."),
@@ -523,8 +528,8 @@ def alarms_page() -> str:
         "that delivers it.\n"
         "\n## Fields of a threshold_rule\n\n"
         + _fields(threshold_rule.ThresholdRule, _RULE_FIELDS, {})
-        + f"\nA condition of the query has a `field` ({codes(sorted(SERIES))}), an `op` ({codes(COMPARE)}; default "
-        "`eq`) and a `value`.\n"
+        + f"\nA condition of the query has a `field` ({codes(sorted(DIMENSIONS))}), an `op` ({codes(COMPARE)}; default "
+        "`eq`) and a `value`. `where` has the same fields.\n"
         "\n## States\n\n"
         + table(
             ("state", "when"),
@@ -551,7 +556,7 @@ def alarms_page() -> str:
                 ("a list of actions or conditions", f"{checker.MAX_LIST} items"),
                 ("a name, a meter or a value of a condition", f"{checker.MAX_NAME} characters"),
                 ("a URL", f"{checker.MAX_URL:,} characters"),
-                ("a description", f"{checker.MAX_TEXT:,} characters"),
+                ("a description or a `where`", f"{checker.MAX_TEXT:,} characters"),
             ],
         )
         + "\nAn alarm that cannot work, or that reads series with different units, is left as the warehouse has it. "

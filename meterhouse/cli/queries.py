@@ -11,7 +11,7 @@ import click
 from meterhouse.cli.options import TIMES, Checked, Instant, limit, prints, query, span
 from meterhouse.cli.output import Printer, note
 from meterhouse.cli.progress import progress
-from meterhouse.filters import EVENTS, SAMPLES, SERIES, Filter
+from meterhouse.filters import EVENTS, SAMPLES, SERIES, Condition
 from meterhouse.queries.aggregates import (
     AGGREGATES,
     CALENDAR,
@@ -68,7 +68,7 @@ _PERIODS = (
 @prints()
 def statistics(
     meter: str,
-    query: Sequence[Filter],
+    query: Sequence[Condition],
     start: datetime | None,
     end: datetime | None,
     period: int | str,
@@ -130,7 +130,7 @@ def statistics(
 )
 def samples(
     meter: str,
-    query: Sequence[Filter],
+    query: Sequence[Condition],
     start: datetime | None,
     end: datetime | None,
     limit: int,
@@ -153,7 +153,7 @@ def samples(
 @prints("message_id", "event_type", "generated", "traits", shown=("generated", "event_type", "message_id", "traits"))
 def events(
     event_type: str | None,
-    query: Sequence[Filter],
+    query: Sequence[Condition],
     start: datetime | None,
     end: datetime | None,
     limit: int,

@@ -144,8 +144,10 @@ class _Reader:
             if keep is not None:
                 inside &= keep(place[chosen], bucket_of)
             at = np.flatnonzero(chosen)[inside]
+            group = self._selection.group[self._selection.spans(place[at], bucket[at])]
+            at, group = at[group >= 0], group[group >= 0]
             if len(at):
-                self._add(seconds, rows, place[at], bucket[at], at)
+                self._add(seconds, rows, place[at], group, bucket[at], at)
 
     def without(self, seconds: int, hours: Ints, policy: Policy) -> Pairs:
         """The series that have points but no rows of a finer tier, and the hour."""
@@ -195,7 +197,9 @@ class _Reader:
             columns = {name: rows[name].combine_chunks() for name in there}
             yield {name: columns.get(name, pa.nulls(rows.num_rows, pa.float64())) for name in names}
 
-    def _add(self, seconds: int, rows: Mapping[str, pa.Array], place: Places, bucket: Ints, at: Ints) -> None:
+    def _add(
+        self, seconds: int, rows: Mapping[str, pa.Array], place: Places, group: Ints, bucket: Ints, at: Ints
+    ) -> None:
         taken = pa.array(at)
         read = self._read[seconds]
         read.rows += len(at)
@@ -217,7 +221,7 @@ class _Reader:
         self._cells.append(
             Cells(
                 place,
-                self._selection.group[self._selection.spans(place, bucket)],
+                group,
                 self._periods.numbers(bucket),
                 count,
                 count,

@@ -1,7 +1,7 @@
 """The series that a question is about, and the group of each at each time."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,7 +96,8 @@ def select_series(
     meter: str,
     groupby: Sequence[str],
     condition: Callable[[pa.Table], Flags] | None = None,
-    keys: Iterable[str] = (),
+    *,
+    by_metadata: bool = False,
     fresh: pa.Table | None = None,
 ) -> Selection:
     """The series of a meter that meet a condition, by group.
@@ -106,7 +107,7 @@ def select_series(
         meter: the meter.
         groupby: columns, or `metadata.KEY`.
         condition: tells of rows with the columns DIMENSIONS and `metadata` (JSON text or null) which meet it.
-        keys: the keys of metadata that the condition reads.
+        by_metadata: whether the condition reads the metadata.
         fresh: DIMENSIONS of series that the catalog may not know yet.
     """
     rows = _series(site, meter, fresh)
@@ -115,10 +116,10 @@ def select_series(
     wanted = [name.removeprefix(METADATA) for name in groupby if name.startswith(METADATA)]
     owner, since = np.arange(rows.num_rows, dtype=np.int32), np.full(rows.num_rows, np.iinfo(np.int64).min)
     spans = rows
-    if wanted or keys:
+    if wanted or by_metadata:
         owner, since, metadata = _described(site, rows)
         spans = rows.take(pa.array(owner))
-        spans = _with_metadata(site, spans, metadata, sorted({*wanted, *keys}))
+        spans = _with_metadata(site, spans, metadata, wanted)
     met = np.ones(spans.num_rows, np.bool_) if condition is None else condition(spans)
     codes, groups = _grouped(spans, [*groupby, "unit", "type"], met)
     kept = _merged(owner, codes)

@@ -19,7 +19,8 @@ import pyarrow as pa
 
 from meterhouse import times
 from meterhouse.errors import UsageError
-from meterhouse.filters import Filter, on_lake
+from meterhouse.filters import Condition, all_of, fields_of, on_lake
+from meterhouse.filters.fields import METADATA
 from meterhouse.queries.aggregates import checked_aggregates, checked_groups
 from meterhouse.queries.answers import Answers, answers, percentiles_of
 from meterhouse.queries.cells import Cells, of_points
@@ -54,7 +55,7 @@ class Question:
 
     Attributes:
         meter: its name.
-        query: conditions on series; all of them have to hold.
+        query: conditions on SERIES; all of them have to hold. Metadata is that of the resource at the time.
         period: length of a period in seconds, 0 for one period of all, or one of periods.CALENDAR.
         timezone: IANA name of the time zone whose calendar counts.
         anchor: a start of a period of a fixed length; default the start of the question, or else the first point.
@@ -66,7 +67,7 @@ class Question:
     """
 
     meter: str
-    query: Sequence[Filter] = ()
+    query: Sequence[Condition] = ()
     period: int | str = 0
     timezone: str = "UTC"
     anchor: datetime | None = None
@@ -185,7 +186,8 @@ class _Asked:
         return self._rows(found, periods), self.explained
 
     def _selected(self) -> Selection:
-        condition, values = on_lake(self._asked.query)
+        wanted = all_of(self._asked.query)
+        condition, values = on_lake(wanted)
 
         def met(rows: pa.Table) -> Flags:
             with self._site.lake.connect() as duck:
@@ -200,6 +202,7 @@ class _Asked:
             self._asked.meter,
             self._groupby,
             met if self._asked.query else None,
+            by_metadata=any(each.column == METADATA for each in fields_of(wanted)),
             fresh=self._fresh.series,
         )
 

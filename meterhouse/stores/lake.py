@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -28,7 +29,7 @@ from meterhouse.errors import Conflict, Damaged, MeterhouseError, Replaced
 from meterhouse.extras import require
 from meterhouse.private_files import make_folder
 from meterhouse.settings import Settings
-from meterhouse.stores import duck, lake_commits, lake_faults, lake_log, lake_repair
+from meterhouse.stores import duck, lake_commits, lake_faults, lake_log, lake_repair, lake_vacuum
 from meterhouse.stores.disk import sync
 from meterhouse.stores.lake_files import PART, DataFile, write, write_part
 from meterhouse.stores.lake_statistics import has_bounds
@@ -57,15 +58,26 @@ ROWS = "meterhouse.rows"
 BYTES = "meterhouse.bytes"
 """Commit metadata key for the number of bytes of an append's rows, if its writer gives it."""
 
+REOPENED = 20
+"""An open table is opened again after this many commits: delta-rs keeps all that it has listed since."""
+
+CLOCKS = 600
+"""By how many seconds the clocks of processes that commit may differ."""
+
 NOTHING: Mapping[str, int] = {}
 
 MEND = "Run `meterhouse doctor --mend`"
 """What to do about a damaged file, or a table that went back."""
 
 PROPERTIES = {
-    "delta.checkpointInterval": "100",
+    "delta.checkpointInterval": "10",  # a commit after the checkpoint costs an opening 0.4 ms, a checkpoint costs 4 ms
     "delta.enableExpiredLogCleanup": "false",  # see lake_log.py
 }
+
+RETENTION = "delta.deletedFileRetentionDuration"
+
+FORGOTTEN = "interval 1 minutes"
+"""For how long the checkpoints of a table in a folder name replaced files. `lake_vacuum` finds them in the commits."""
 
 _HIVE_TYPES = {"arrival_hour": "VARCHAR", "event_day": "DATE", "granularity_s": "INTEGER"}
 
@@ -188,7 +200,7 @@ class Lake:
         They may be moved by then. It also keeps all that it has listed, and so becomes slower with each commit.
         """
         opened, start = self._rests_on[name]
-        return version - opened >= lake_log.EVERY or not (self.storage_options or self._holds(name, start))
+        return version - opened >= REOPENED or not (self.storage_options or self._holds(name, start))
 
     def _holds(self, name: str, version: int) -> bool:
         """Whether the log of a table in a folder holds a commit."""
@@ -232,7 +244,7 @@ class Lake:
                 mode="ignore",
                 partition_by=partitions,
                 storage_options=self.storage_options,
-                configuration=PROPERTIES,
+                configuration=PROPERTIES | ({} if self.storage_options else {RETENTION: FORGOTTEN}),
             )
 
     def _add_columns(self, name: str, table: DeltaTable) -> None:
@@ -585,10 +597,11 @@ class Lake:
 
         Args:
             name: the table.
-            hours: for how long checkpoints name replaced files, by which a vacuum knows them.
+            hours: for how long checkpoints in an object store name replaced files, by which a vacuum knows them.
         """
         table = self.table(name)
-        wanted = {**PROPERTIES, "delta.deletedFileRetentionDuration": f"interval {max(hours, 1)} hours"}
+        kept = f"interval {max(hours, 1)} hours" if self.storage_options else FORGOTTEN
+        wanted = {**PROPERTIES, RETENTION: kept}
         if table.metadata().configuration.items() >= wanted.items():
             return
         try:
@@ -598,8 +611,34 @@ class Lake:
             raise self.unreachable(name, error) from error
 
     def vacuum(self, name: str, hours: int) -> int:
-        """Delete files that were replaced, or left by a killed process, more than `hours` ago; return how many."""
-        return len(self.table(name).vacuum(hours, dry_run=False, enforce_retention_duration=False, full=True))
+        """Delete files that were replaced, or left by a killed process, more than `hours` ago; return how many.
+
+        Raises:
+            MeterhouseError: they cannot be deleted.
+        """
+        if self.storage_options:
+            return len(self.table(name).vacuum(hours, dry_run=False, enforce_retention_duration=False, full=True))
+        before = time.time() - hours * 3600
+        old = lake_vacuum.written_before(self.uri(name), before)  # listed first: what is committed later is newer
+        live = {unquote(path) for path in self.live(name)}
+        unused = sorted(old - live - self._replaced_since(name, before))
+        self.remove([f"{self.uri(name)}/{path}" for path in unused])
+        return len(unused)
+
+    def _replaced_since(self, name: str, moment: float) -> set[str]:
+        """The files that were replaced since a time. Commits that are no longer in the log are from before it."""
+        found: set[str] = set()
+        for version in range(self.version(name), -1, -1):
+            text = self._commit_text(name, version)
+            if text is None:
+                break
+            actions = lake_commits.parse(text) or []
+            removed = [action["remove"] for action in actions if "remove" in action]
+            found |= {unquote(each["path"]) for each in removed if each.get("deletionTimestamp", inf) >= moment * 1000}
+            made = next((action["commitInfo"].get("timestamp") for action in actions if "commitInfo" in action), None)
+            if made is not None and made < (moment - CLOCKS) * 1000:
+                break
+        return found
 
     def appended(
         self,
