@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from string import Template
 from typing import Any, Literal
+from urllib.parse import unquote
 
 import pyarrow as pa
 from sqlalchemy import Connection, and_, delete, or_, select, text, update
@@ -109,16 +110,17 @@ def _follow(site: Site, reached: Position, done: Catalogued, lease: Lease) -> Po
     """Follow a bounded number of commits; return the new position, or None if there are none."""
     lake = site.lake
     try:
-        fresh = lake.appended(TABLE, reached.version)
+        fresh = lake.appended_files(TABLE, reached.version, max_rows=POINTS_AT_ONCE)
+        if fresh is None:
+            return None
+        now_at = history.position(lake, TABLE, fresh.version)
+        with lake.connect() as duck:
+            files = [f"{lake.uri(TABLE)}/{unquote(file['path'])}" for file in fresh.files]
+            lake.view(duck, TABLE, files, view="fresh")
+            _add_samples(site, duck, done, lease, now_at, "new points")
     except Replaced:
         return _take_files(site, reached, done, lease, "files that hold new points")
-    if fresh is None:
-        return None
-    now_at = history.position(lake, TABLE, fresh.version)
-    with lake.connect() as duck:
-        duck.register("fresh", fresh.rows)
-        _add_samples(site, duck, done, lease, now_at, "new points")
-    done.samples += fresh.rows.num_rows
+    done.samples += fresh.rows
     return now_at
 
 

@@ -84,6 +84,21 @@ class Appended:
     version: int
 
 
+@dataclass(frozen=True)
+class AppendedFiles:
+    """Files that were appended to a table after some version, up to and including `version`.
+
+    Attributes:
+        files: Delta's add actions.
+        rows: how many rows they have.
+        version: the version.
+    """
+
+    files: list[dict[str, Any]]
+    rows: int
+    version: int
+
+
 @dataclass
 class Lake:
     """The lake under one URL.
@@ -622,6 +637,21 @@ class Lake:
             Replaced: a commit after the version is no longer in the table's log, or its files were replaced since.
             Damaged: a file cannot be read.
         """
+        found = self.appended_files(name, after, until=until, max_rows=max_rows, max_bytes=max_bytes)
+        if found is None:
+            return None
+        schema, _ = TABLES[name]
+        pieces = [self.rows_of(name, add["path"], add["partitionValues"]) for add in found.files]
+        return Appended(pa.concat_tables([schema.empty_table(), *pieces]), found.version)
+
+    def appended_files(
+        self, name: str, after: int, *, until: int | None = None, max_rows: int, max_bytes: int = 1 << 62
+    ) -> AppendedFiles | None:
+        """The files that were appended after a version; see `appended`.
+
+        Raises:
+            Replaced: a commit after the version is no longer in the table's log.
+        """
         table = self.table(name)
         newest = table.version() if until is None else min(until, table.version())
         if newest <= after:
@@ -641,9 +671,7 @@ class Lake:
                 rows += more_rows
                 size += more_bytes
             upto = commit.version
-        schema, _ = TABLES[name]
-        pieces = [self.rows_of(name, add["path"], add["partitionValues"]) for add in wanted]
-        return Appended(pa.concat_tables([schema.empty_table(), *pieces]), upto)
+        return AppendedFiles(wanted, rows, upto)
 
     def read_commit(self, name: str, version: int) -> lake_commits.Commit | None:
         """A commit of a table; None if the log does not have it, or no longer.
