@@ -11,19 +11,17 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from string import Template
 from typing import Any, Literal
-from urllib.parse import unquote
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from sqlalchemy import Connection, and_, delete, or_, select, text, update
 
-from meterhouse import computed, history, lateness, sql_files, times
+from meterhouse import arrivals, computed, history, lateness, sql_files, times
 from meterhouse.errors import Replaced
 from meterhouse.history import Position
 from meterhouse.site import Site
 from meterhouse.stores.bulk import upsert
-from meterhouse.stores.duck import Connection as DuckConnection
 from meterhouse.stores.duck import arrow
 from meterhouse.stores.lake import Lake
 from meterhouse.stores.lake_faults import retried
@@ -113,13 +111,11 @@ def _follow(site: Site, reached: Position, done: Catalogued, lease: Lease) -> Po
         fresh = lake.appended_files(TABLE, reached.version, max_rows=POINTS_AT_ONCE)
         if fresh is None:
             return None
-        now_at = history.position(lake, TABLE, fresh.version)
-        with lake.connect() as duck:
-            files = [f"{lake.uri(TABLE)}/{unquote(file['path'])}" for file in fresh.files]
-            lake.view(duck, TABLE, files, view="fresh")
-            _add_samples(site, duck, done, lease, now_at, "new points")
+        came = arrivals.runs(lake, [file["path"] for file in fresh.files], site.settings.lateness_seconds)
     except Replaced:
         return _take_files(site, reached, done, lease, "files that hold new points")
+    now_at = history.position(lake, TABLE, fresh.version)
+    _add_samples(site, came, done, lease, now_at, "new points")
     done.samples += fresh.rows
     return now_at
 
@@ -140,13 +136,12 @@ def _take_files(site: Site, reached: Position | None, done: Catalogued, lease: L
         if reached is None or known is None:
             mark_dirty(connection, _all_hours(connection), why)
     for piece in _pieces([file for file in files if file["path"] not in (known or ())]):
-        with lake.connect() as duck:
-            lake.view(duck, TABLE, [f"{lake.uri(TABLE)}/{file['path']}" for file in piece], view="fresh")
-            _add_samples(site, duck, done, lease, None, why)
-            if reached is None:
-                sources |= {row[0] for row in duck.execute("SELECT DISTINCT series_id FROM fresh").fetchall()}
-                found = "SELECT DISTINCT source, resource_id FROM fresh WHERE resource_id IS NOT NULL"
-                resource_ids |= {(row[0], row[1]) for row in duck.execute(found).fetchall()}
+        came = arrivals.runs(lake, [file["path"] for file in piece], site.settings.lateness_seconds)
+        _add_samples(site, came, done, lease, None, why)
+        if reached is None:
+            sources |= set(pc.unique(came["series_id"]).to_pylist())
+            found = came.select(["source", "resource_id"]).group_by(["source", "resource_id"]).aggregate([])
+            resource_ids |= {(row["source"], row["resource_id"]) for row in found.to_pylist() if row["resource_id"]}
         done.samples += sum(int(file["num_records"]) for file in piece)
     with lease.begin() as connection:
         if reached is None:
@@ -196,14 +191,15 @@ def _forget_others(connection: Connection, series_ids: set[int], resource_ids: s
 
 
 def _add_samples(
-    site: Site, duck: DuckConnection, done: Catalogued, lease: Lease, reached: Position | None, why: str
+    site: Site, samples: pa.Table, done: Catalogued, lease: Lease, reached: Position | None, why: str
 ) -> None:
-    """Add the samples of the view `fresh` to the catalog, and record the position with them."""
-    new_series = arrow(duck, sql_files.read("lake/catalog_series.sql"))
-    new_resources = arrow(duck, sql_files.read("lake/catalog_resources.sql"))
-    query = Template(sql_files.read("lake/catalog_hours.sql"))
-    hours = duck.execute(query.substitute(lateness_seconds=site.settings.lateness_seconds)).fetchall()
-    came = lateness.of_samples(duck, site.settings.lateness_seconds) if reached is not None else None
+    """Add samples to the catalog, as `arrivals.runs` sums them up, and record the position with them."""
+    with site.lake.connect() as duck:
+        duck.register("runs", samples)
+        new_series = arrow(duck, sql_files.read("lake/catalog_series.sql"))
+        new_resources = arrow(duck, sql_files.read("lake/catalog_resources.sql"))
+        hours = duck.execute(sql_files.read("lake/catalog_hours.sql")).fetchall()
+        came = arrow(duck, sql_files.read("lake/catalog_lateness.sql")) if reached is not None else None
     with lease.begin() as connection:
         lock_catalog(connection)
         upsert(

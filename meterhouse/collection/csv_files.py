@@ -22,7 +22,7 @@ from meterhouse.collection.text_blocks import TextBlocks
 from meterhouse.stream import HEAD_BYTES
 from meterhouse.stream.files import Damaged, Line
 
-BLOCK_BYTES: Final = 8 << 20
+BLOCK_BYTES: Final = 16 << 20
 
 LINES_BYTES: Final = 1 << 16
 """A block of this size is read line by line if Arrow cannot read it."""

@@ -49,7 +49,8 @@ class Judged:
     """What a piece of a file has.
 
     Attributes:
-        series: by DIMENSIONS, the values of each series, None if missing; shape (m,) each.
+        series: by DIMENSIONS, the texts that series have, None for none; and the place of each series' text in them,
+            shape (m,).
         codes: the place of each sample's series in `series`; shape (n,), as the next two, in the order of the file.
         micros: the times, µs since 1970, UTC.
         volumes: the volumes.
@@ -58,7 +59,7 @@ class Judged:
         columns: those of TEXTS that the file names.
     """
 
-    series: dict[str, list[str | None]]
+    series: dict[str, tuple[list[str | None], Codes]]
     codes: Codes
     micros: Integers
     volumes: Floats
@@ -81,21 +82,24 @@ def judge(piece: SampleRows, path: Path, *, meter_needed: bool) -> Judged:
     texts = {name: _Texts.of(rows, name) for name in (*DIMENSIONS, GRANULARITY)}
     outside = (micros < _FIRST) | (micros >= _END)
     wrong = [no_time, bad_time, outside, no_volume, bad_volume, texts["type"].is_none_of(TYPES)]
-    reason = np.select(wrong, range(1, len(wrong) + 1), 0)
+    reason = np.zeros(len(micros), np.int8)
+    for number in reversed(range(len(wrong))):  # the first one counts
+        if np.any(wrong[number]):
+            reason[wrong[number]] = number + 1
     granularities = texts[GRANULARITY].among(reason == 0)
     if meter_needed:
         reason[(reason == 0) & texts["meter"].missing()] = len(_REASONS) - 1
+    bad = np.flatnonzero(reason)
     letters = piece.letters + [
-        Raw(piece.text(place), queue(path, piece.line_of(place)), _REASONS[reason[place]])
-        for place in np.flatnonzero(reason).tolist()
+        Raw(piece.text(place), queue(path, piece.line_of(place)), _REASONS[reason[place]]) for place in bad.tolist()
     ]
-    if reason.any():
+    if len(bad):
         good = np.flatnonzero(reason == 0)
         micros, volumes = micros[good], volumes[good]
         for each in texts.values():
             each.keep(good)
     codes, firsts = _combined([texts[name] for name in DIMENSIONS], len(micros))
-    series = {name: texts[name].at(firsts) for name in DIMENSIONS}
+    series = {name: (texts[name].values, texts[name].at(firsts)) for name in DIMENSIONS}
     return Judged(series, codes, micros, volumes, letters, granularities, piece.columns)
 
 
@@ -149,11 +153,9 @@ class _Texts:
         if self.codes is not None:
             self.codes = self.codes[places]
 
-    def at(self, places: npt.NDArray[np.intp]) -> list[str | None]:
-        """The texts of these rows."""
-        if self.codes is None:
-            return [None] * len(places)
-        return [self.values[code] for code in self.codes[places].tolist()]
+    def at(self, places: npt.NDArray[np.intp]) -> Codes:
+        """The places of these rows' texts."""
+        return np.zeros(len(places), np.int32) if self.codes is None else self.codes[places]
 
 
 def _plain(texts: pa.Array, name: str) -> list[str | None]:

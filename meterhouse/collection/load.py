@@ -31,7 +31,7 @@ from meterhouse.collection.sample_rows import BadFile, Task, queue
 from meterhouse.errors import MeterhouseError
 from meterhouse.progress import Progress, no_progress
 from meterhouse.site import Site
-from meterhouse.stores.lake_cuts import divided
+from meterhouse.stores.lake_cuts import cuts, divided
 from meterhouse.stores.lake_files import DataFile
 from meterhouse.stores.leases import Lease
 from meterhouse.stream import Raw, too_long
@@ -261,16 +261,13 @@ def _append(site: Site, pool: ThreadPoolExecutor, points: LoadedPoints, series: 
         for bucket in points.buckets(POINTS_AT_ONCE)
     ]
 
-    def write(bucket: Bucket, files: list[str]) -> list[DataFile]:
+    def write(bucket: Bucket, files: list[str]) -> list[tuple[DataFile, int]]:
         moment = times.now()
         fresh = new_points(lake, points.of(bucket), series, moment, files)
         hour = times.arrival_hour(moment)
+        parts = divided("samples", fresh, hour) if cuts(hour, points.hours(bucket)) else [fresh]
         values = {"arrival_hour": hour}
-        return [
-            (lake.write_part("samples", values, part), len(part))
-            for part in divided("samples", fresh, hour)
-            if len(part)
-        ]
+        return [(lake.write_part("samples", values, part, in_order=True), len(part)) for part in parts if len(part)]
 
     written: list[tuple[DataFile, int]] = []
     total = 0

@@ -25,8 +25,6 @@ RUN_ROWS: Final = 1 << 22
 HELD_ROWS: Final = 3 * RUN_ROWS
 """Points that are held in memory: 20 bytes each."""
 
-_KINDS: Final = (np.int32, np.int64, np.float64)
-
 
 @dataclass
 class Points:
@@ -44,7 +42,7 @@ class Points:
         """The three columns."""
         return self.series, self.micros, self.volumes
 
-    def take(self, places: npt.NDArray[Any]) -> "Points":
+    def take(self, places: npt.NDArray[Any] | slice) -> "Points":
         """The points at these places, or where this is true."""
         return Points(self.series[places], self.micros[places], self.volumes[places])
 
@@ -102,13 +100,17 @@ class _Run:
         """The points of a bucket's hours. `spilled` is the descriptor of the file."""
         start, end = (int(self.starts[n]) for n in np.searchsorted(self.hours, [bucket.first, bucket.last + 1]))
         if self.points is not None:
-            return Points(*(column[start:end] for column in self.points.columns))
-        columns, offset = [], self.offset
-        for kind in _KINDS:
+            return self.points.take(slice(start, end))
+        at = self.offset
+
+        def column(kind: type[Any]) -> npt.NDArray[Any]:
+            nonlocal at
             size = np.dtype(kind).itemsize
-            columns.append(np.frombuffer(os.pread(spilled, (end - start) * size, offset + start * size), kind))
-            offset += int(self.starts[-1]) * size
-        return Points(*columns)
+            read = os.pread(spilled, (end - start) * size, at + start * size)
+            at += int(self.starts[-1]) * size
+            return np.frombuffer(read, kind)
+
+        return Points(column(np.int32), column(np.int64), column(np.float64))
 
 
 class LoadedPoints:
@@ -164,6 +166,11 @@ class LoadedPoints:
         spilled = self._file.fileno() if self._file else -1
         points = joined([run.of(bucket, spilled) for run in self._runs])
         return points if bucket.parts == 1 else points.take(points.series % bucket.parts == bucket.part)
+
+    def hours(self, bucket: Bucket) -> Integers:
+        """The event hours of a bucket, since 1970, in order."""
+        hours = np.unique(np.concatenate([run.hours for run in self._runs]))
+        return hours[(hours >= bucket.first) & (hours <= bucket.last)]
 
     def close(self) -> None:
         """Delete what was written."""

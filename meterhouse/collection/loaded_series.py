@@ -30,25 +30,25 @@ class LoadedSeries:
 
     def numbers(self, piece: Judged) -> Codes:
         """The number of each sample's series; shape (n,)."""
-        count = len(piece.series["meter"])
-        texts = np.empty((count, len(DIMENSIONS)), np.int32)
-        for place, name in enumerate(DIMENSIONS):
+        columns = []
+        for name, (texts, places) in piece.series.items():
             known, default = self._texts[name], self.defaults.get(name)
-            texts[:, place] = [
-                known.setdefault(default if text is None else text, len(known)) for text in piece.series[name]
-            ]
-        width, raw = texts.itemsize * len(DIMENSIONS), texts.tobytes()
+            numbered = [known.setdefault(default if text is None else text, len(known)) for text in texts]
+            columns.append(np.array(numbered, np.int32)[places])
+        texts_of_series = np.stack(columns, axis=1)
+        width, raw = 4 * len(DIMENSIONS), texts_of_series.tobytes()
         numbers, new = self._numbers, len(self._numbers)
         found = [numbers.setdefault(raw[at : at + width], len(numbers)) for at in range(0, len(raw), width)]
         by_place = np.array(found, np.int32)
         if len(numbers) > new:
             _, first = np.unique(by_place, return_index=True)
-            self._codes.append(texts[first[by_place[first] >= new]])
+            self._codes.append(texts_of_series[first[by_place[first] >= new]])
         return by_place[piece.codes]
 
     def lack(self, name: str) -> bool:
         """Whether a series has no value of this dimension."""
-        return None in self._texts[name]
+        none = self._texts[name].get(None, -1)
+        return any((codes[:, DIMENSIONS.index(name)] == none).any() for codes in self._codes)
 
     def ordered(self, defaults: Mapping[str, str]) -> "OrderedSeries":
         """All series, in the order of points in files.

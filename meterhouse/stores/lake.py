@@ -346,14 +346,16 @@ class Lake:
         self.wrote(name, *(file.path for file in files))
         return files
 
-    def write_part(self, name: str, values: Mapping[str, Any], rows: pa.Table, prefix: str = PART) -> DataFile:
+    def write_part(
+        self, name: str, values: Mapping[str, Any], rows: pa.Table, prefix: str = PART, *, in_order: bool = False
+    ) -> DataFile:
         """Write rows of one partition into one file, in their order; see `lake_files.write_part`.
 
         Raises:
             MeterhouseError: they cannot be written.
         """
         try:
-            return write_part(self.uri(name), name, values, rows, self.object_store, prefix)
+            return write_part(self.uri(name), name, values, rows, self.object_store, prefix, in_order=in_order)
         except OSError as error:
             raise self.unreachable(name, error) from error
 
