@@ -70,7 +70,7 @@ class JsonText:
             raise self.fault(f"there is no {character.decode()}")
         self._at += 1
 
-    def more(self, end: bytes) -> bool:
+    def _more(self, end: bytes) -> bool:
         """Whether another value follows in an array or object; its comma is taken, or its end."""
         if self.peek() == b",":
             self._at += 1
@@ -78,8 +78,29 @@ class JsonText:
         self.take(end)
         return False
 
-    def key(self) -> str:
-        """Take a key and its colon."""
+    def members(self) -> Iterator[str]:
+        """Take an object: its keys. Take the value of each before the next one."""
+        self.take(b"{")
+        if self.peek() == b"}":
+            self.take(b"}")
+            return
+        while True:
+            yield self._key()
+            if not self._more(b"}"):
+                return
+
+    def elements(self) -> Iterator[None]:
+        """Take an array: once for each element. Take it before the next one."""
+        self.take(b"[")
+        if self.peek() == b"]":
+            self.take(b"]")
+            return
+        while True:
+            yield None
+            if not self._more(b"]"):
+                return
+
+    def _key(self) -> str:
         self.peek()
         found = _STRING.match(self._text, self._at, self._at + SMALL)
         if found is None:

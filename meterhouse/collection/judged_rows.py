@@ -29,6 +29,13 @@ TYPES: Final = ("gauge", "delta", "cumulative")
 
 _FIRST, _END = 0, times.micros(times.parse("2261-12-31T23:59:59.999999")) + 1
 
+# DuckDB also accepts words such as epoch, and names of time zones. It does not accept a time without minutes.
+_TIME: Final = """
+    epoch_us(CASE WHEN NOT regexp_matches(text, '[A-SU-Ya-su-y]') THEN try_cast(
+        regexp_replace(text, '^(\\d{4}-\\d\\d-\\d\\d[ T]\\d\\d)(Z|[-+].*)?$', '\\1:00\\2') AS TIMESTAMPTZ
+    ) END)
+"""
+
 METER_MISSING: Final = "the meter is missing"
 
 _REASONS: Final = (
@@ -198,12 +205,7 @@ def _micros(rows: pa.Table) -> tuple[Integers, Any, Any]:
         missing = column.is_null().to_numpy(zero_copy_only=False) if column.null_count else False
         found = column.view(pa.int64())
         return (pc.fill_null(found, 0) if found.null_count else found).to_numpy(), missing, False
-    # DuckDB also accepts words such as epoch, and names of time zones.
-    return _understood(
-        column,
-        "epoch_us(CASE WHEN NOT regexp_matches(text, '[A-SU-Ya-su-y]') THEN try_cast(text AS TIMESTAMPTZ) END)",
-        np.int64,
-    )
+    return _understood(column, _TIME, np.int64)
 
 
 def _volumes(rows: pa.Table) -> tuple[Floats, Any, Any]:

@@ -8,7 +8,7 @@ A file is read to its end before any of its samples is appended. Parts of it are
 points are put in order and written, some event hours at a time. Memory is bounded, apart from what the series take.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -19,6 +19,8 @@ from typing import Final
 from meterhouse import times
 from meterhouse.collection.collect import INDEX
 from meterhouse.collection.csv_files import read_csv
+from meterhouse.collection.file_formats import Format, format_of
+from meterhouse.collection.gnocchi_files import Listings, read_gnocchi
 from meterhouse.collection.in_order import in_order, processors
 from meterhouse.collection.json_files import read_json
 from meterhouse.collection.judged_rows import METER_MISSING, Judged, judge
@@ -26,7 +28,8 @@ from meterhouse.collection.landing import Landing, Tally
 from meterhouse.collection.loaded_points import Bucket, LoadedPoints, Points
 from meterhouse.collection.loaded_series import LoadedSeries, OrderedSeries
 from meterhouse.collection.new_points import new_points
-from meterhouse.collection.parquet_files import MAGIC, read_parquet
+from meterhouse.collection.parquet_files import read_parquet
+from meterhouse.collection.prometheus_files import read_prometheus
 from meterhouse.collection.sample_rows import BadFile, Task, queue
 from meterhouse.errors import MeterhouseError
 from meterhouse.progress import Progress, no_progress
@@ -47,7 +50,8 @@ COMMIT_POINTS: Final = 2_000_000
 """About how many points are appended in one commit."""
 
 
-ENDINGS = (".csv", ".jsonl", ".json", ".ndjson", ".parquet")
+Parts = Callable[[], Iterable[Task]]
+"""Begins to read a file: its parts in order."""
 
 
 @dataclass
@@ -71,10 +75,27 @@ class Loaded:
         return self.samples + self.known + self.collected.messages
 
 
-def load(site: Site, paths: list[Path], *, progress: Progress = no_progress) -> Loaded:
-    """Load files (`.jsonl`, `.json`, `.ndjson`, `.csv`, each also `.gz`) into the lake.
+@dataclass(frozen=True)
+class Names:
+    """Whose the points are of files that do not say so in Meterhouse's words.
 
-    A file that cannot be read or has columns that are not known is refused, and the others are loaded.
+    Attributes:
+        listings: of Gnocchi's metrics and resources.
+        labels: by dimension, the labels of Prometheus that it is made of.
+    """
+
+    listings: Listings = field(default_factory=Listings)
+    labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+def load(site: Site, paths: list[Path], *, names: Names | None = None, progress: Progress = no_progress) -> Loaded:
+    """Load files into the lake; see `file_formats`. A file that cannot be used is refused, and the others are loaded.
+
+    Args:
+        site: the site.
+        paths: the files.
+        names: whose the points of Gnocchi's and Prometheus's exports are.
+        progress: is called after each file.
 
     Raises:
         AlreadyRunning: another process is loading files.
@@ -86,7 +107,7 @@ def load(site: Site, paths: list[Path], *, progress: Progress = no_progress) -> 
         try:
             with site.warehouse.lease("load") as lease:
                 site.lake.fence(lease, "samples")
-                _load(site, landing, path, done, lease)
+                _load(site, landing, path, names or Names(), done, lease)
             done.files += 1
         except BadFile as fault:
             done.refused.append(fault)
@@ -97,25 +118,31 @@ def load(site: Site, paths: list[Path], *, progress: Progress = no_progress) -> 
     return done
 
 
-def _load(site: Site, landing: Landing, path: Path, done: Loaded, lease: Lease) -> None:
-    name, longest = path.name.removesuffix(".gz"), site.settings.message_bytes
+def _load(site: Site, landing: Landing, path: Path, names: Names, done: Loaded, lease: Lease) -> None:
     if not path.is_file():
-        raise BadFile("is not a file", where=str(path), hint="Give paths of .jsonl or .csv files")
-    with path.open("rb") as file:
-        start = file.read(len(MAGIC))
-    if start == MAGIC:
-        _load_samples(site, landing, path, partial(read_parquet, path), done, lease)
-        return
-    if not name.endswith(ENDINGS):
-        raise BadFile(
-            "has an unknown ending", where=str(path), hint=f"Use {', '.join(ENDINGS)}, or one of these with .gz"
-        )
-    if name.endswith(".csv"):
-        _load_samples(site, landing, path, partial(read_csv, path, longest), done, lease)
-    elif (parts := read_json(path, longest)) is not None:
-        _load_samples(site, landing, path, parts, done, lease, meters_vary=True)
-    else:
-        _load_notifications(landing, path, longest, done)
+        raise BadFile("is not a file", where=str(path), hint="Give paths of files of samples or notifications")
+    longest, spill = site.settings.message_bytes, site.lake.spill
+    stem = path.name.removesuffix(".gz").rpartition(".")[0] or path.name
+    meters_vary = False
+    parts: Parts
+    match format_of(path):
+        case Format.CSV:
+            parts = partial(read_csv, path, longest)
+        case Format.PARQUET:
+            parts = partial(read_parquet, path)
+        case Format.PROMETHEUS:
+            parts = partial(read_prometheus, path, spill, names.labels, stem)
+        case Format.GNOCCHI:
+            parts = partial(read_gnocchi, path, spill, names.listings)
+        case Format.JSON:
+            found = read_json(path, longest)
+            if found is None:
+                _load_notifications(landing, path, longest, done)
+                return
+            parts, meters_vary = found, True
+    listed = {name: text for name, text in (names.listings.of_metric(stem) or {}).items() if text}
+    usual = {"meter": stem, "resource_id": stem, "type": "gauge", "source": site.settings.sample_source}
+    _load_samples(site, landing, path, parts, {**usual, **listed}, done, lease, meters_vary=meters_vary)
 
 
 def _load_notifications(landing: Landing, path: Path, longest: int, done: Loaded) -> None:
@@ -141,12 +168,16 @@ def _load_notifications(landing: Landing, path: Path, longest: int, done: Loaded
     land_batch()
 
 
-Parts = Callable[[], Iterable[Task]]
-"""Begins to read a file: its parts in order."""
-
-
 def _load_samples(
-    site: Site, landing: Landing, path: Path, parts: Parts, done: Loaded, lease: Lease, *, meters_vary: bool = False
+    site: Site,
+    landing: Landing,
+    path: Path,
+    parts: Parts,
+    defaults: dict[str, str],
+    done: Loaded,
+    lease: Lease,
+    *,
+    meters_vary: bool,
 ) -> None:
     """Load the samples of a file.
 
@@ -155,12 +186,12 @@ def _load_samples(
         landing: for what is not a sample.
         path: the file.
         parts: begins to read the file.
+        defaults: by dimension, the value of samples that have none; that of the meter only if the file names no meters.
         done: the figures to add to.
         lease: that of this step.
         meters_vary: whether only the whole file tells if it names meters.
     """
-    stem = path.name.removesuffix(".gz").rpartition(".")[0]
-    defaults = {"resource_id": stem, "type": "gauge", "source": site.settings.sample_source}
+    meter = {"meter": defaults.pop("meter")}
     with ThreadPoolExecutor(processors(), "load") as pool, closing(_Letters(landing, done)) as letters:
         found = _read(site, pool, path, parts, defaults, letters.add, meter_needed=not meters_vary)
         if meters_vary and "meter" in found.columns and found.series.lack("meter"):
@@ -168,7 +199,7 @@ def _load_samples(
             found = _read(site, pool, path, parts, defaults, letters.add_without_meter, meter_needed=True)
         with closing(found.points) as points:
             _check_granularity(path, found.granularities)
-            fresh = _append(site, pool, points, found.series.ordered({"meter": stem}), lease)
+            fresh = _append(site, pool, points, found.series.ordered(meter), lease)
             done.samples += fresh
             done.known += len(points) - fresh
 

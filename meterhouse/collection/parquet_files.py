@@ -14,9 +14,6 @@ import pyarrow.parquet as pq
 from meterhouse.collection.column_names import COLUMNS, GRANULARITY, BadColumns, understood
 from meterhouse.collection.sample_rows import BadFile, SampleRows, Task
 
-MAGIC: Final = b"PAR1"
-"""How a Parquet file starts."""
-
 BATCH_ROWS: Final = 1 << 19
 """Maximum number of rows of a part, unless it is a row group."""
 
@@ -45,7 +42,7 @@ def read_parquet(path: Path) -> Iterator[Task]:
         else:
             at = row
             with _readable(path):
-                for batch in pq.ParquetFile(path, file.metadata, read_dictionary=texts).iter_batches(
+                for batch in pq.ParquetFile(path, metadata=file.metadata, read_dictionary=texts).iter_batches(
                     BATCH_ROWS, [number]
                 ):
                     yield partial(_rows, path, pa.table(batch), names, at)
@@ -104,10 +101,17 @@ def _rows(path: Path, rows: pa.Table, names: Sequence[str], row: int) -> list[Sa
         columns = {name: _column(rows[place].combine_chunks(), name) for place, name in enumerate(names) if name}
 
     def text(place: int) -> bytes:
-        (found,) = rows.slice(place, 1).to_pylist()
+        found = {name: _value(rows[name], place) for name in rows.column_names}
         return orjson.dumps(found, default=str, option=orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z)
 
     return [SampleRows(pa.table(columns), row, text, set(columns), [])]
+
+
+def _value(column: pa.ChunkedArray, place: int) -> Any:
+    try:
+        return column[place].as_py()
+    except (OverflowError, ValueError):  # a time that Python does not have
+        return column[place].cast(pa.int64()).as_py()
 
 
 def _column(values: pa.Array, name: str) -> pa.Array:

@@ -54,10 +54,11 @@ class TextBlocks:
             end = len(self._held)
         while not end and self._ahead <= self._longest:
             end = self._held.find(b"\n", self._at) + 1
-            if self._ended:
-                end = end or (0 if self._damage else len(self._held))
+            if not end and self._ended:
+                end = 0 if self._damage else len(self._held)
                 break
-            self._read(self._ahead + READ_BYTES)
+            if not end:
+                self._read(self._ahead + READ_BYTES)
         if not end:
             return b"", self.number
         taken, number = self._held[self._at : end], self.number
@@ -81,12 +82,12 @@ class TextBlocks:
         if end < 0 and self._ahead > self._longest and not self._ended:
             return self._long_line()
         if end < 0 and self._damage:
-            raise Damaged(self.number, self._damage, self._held[self._at : self._at + HEAD_BYTES])
+            raise Damaged(self.number, self._damage, self._held[self._at :][:HEAD_BYTES])
         if end < 0 and not self._ahead:
             return None
         stop = len(self._held) if end < 0 else end
         size = stop - self._at
-        text = self._held[self._at : stop if size <= self._longest else self._at + HEAD_BYTES]
+        text = self._held[self._at : stop if size <= self._longest else min(stop, self._at + HEAD_BYTES)]
         self._at = min(stop + 1, len(self._held))
         self.number += 1
         return Line(self.number - 1, text, size)
@@ -101,17 +102,15 @@ class TextBlocks:
 
     def _long_line(self) -> Line:
         """The next line, whose end is not read yet, and which is too long already."""
-        head, size = self._held[self._at : self._at + HEAD_BYTES], 0
-        while True:
+        head, size, end = b"", 0, -1
+        while end < 0 and (self._ahead or not self._ended):
             end = self._held.find(b"\n", self._at)
-            if end >= 0 or self._ended:
-                break
-            size += self._ahead
-            self._at = len(self._held)
-            self._read(READ_BYTES)
-        stop = len(self._held) if end < 0 else end
-        size += stop - self._at
-        self._at = min(stop + 1, len(self._held))
+            stop = len(self._held) if end < 0 else end
+            head += self._held[self._at : min(stop, self._at + HEAD_BYTES - len(head))]
+            size += stop - self._at
+            self._at = stop if end < 0 else end + 1
+            if end < 0:
+                self._read(READ_BYTES)
         self.number += 1
         return Line(self.number - 1, head, size)
 
