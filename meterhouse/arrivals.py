@@ -49,7 +49,7 @@ def runs(lake: Lake, paths: Iterable[str], lateness_seconds: int) -> pa.Table:
 
 
 def _parts(lake: Lake, path: str) -> Iterator[pa.Table]:
-    with lake.parquet("samples", path, _TEXTS) as file:
+    with lake.parquet("samples", path, dictionaries=_TEXTS) as file:
         for batch in file.iter_batches(BATCH_ROWS, columns=list(_COLUMNS)):
             yield pa.table(batch)
 
