@@ -69,10 +69,11 @@ def forge(lake: Lake) -> None:
     actions = [json.loads(line) for line in (log / f"{1:020}.json").read_text().splitlines()]
     info = next(action for action in actions if "commitInfo" in action)
     add = next(action["add"] for action in actions if "add" in action)
-    gone = time.time_ns() // 1_000_000
+    now = time.time_ns() // 1_000_000
     for version in range(2, FORGED):
         made = [info, {"add": {**add, "path": f"{add['path']}-{version}"}}]
         if version > LIVE:
+            gone = now - (FORGED - version) * 60_000
             old = {"path": f"{add['path']}-{version - LIVE + 1}", "dataChange": False, "deletionTimestamp": gone}
             made.append({"remove": old})
         (log / f"{version:020}.json").write_text("\n".join(json.dumps(action) for action in made) + "\n")

@@ -33,7 +33,7 @@ from meterhouse.definitions.loading import ICEHOUSE_METERS
 from meterhouse.definitions.meters import compile_meter
 from meterhouse.definitions.quality_rules import CHECKS, SEVERITIES, Rule
 from meterhouse.definitions.quality_rules import load as load_rules
-from meterhouse.filters import SERIES
+from meterhouse.filters import DIMENSIONS
 from meterhouse.queries import reports
 from meterhouse.setting_types import Declared
 from meterhouse.settings import FILED, Settings, declarations, file_variable, variable
@@ -498,6 +498,11 @@ _RULE_FIELDS = {
         "list of `{field, op, value}`",
         "Conditions that the series have to meet, all of them. The series are evaluated together.",
     ),
+    "where": (
+        "text",
+        "A further condition that the series have to meet, such as `project = shop and not resource in (a, b)`; "
+        "[the guide](../user-guide.md#filter-with-conditions) has all of it.",
+    ),
     "statistic": (codes(threshold_rule.STATISTICS), "The statistic of the good points of each period."),
     "comparison_operator": (codes(COMPARE), "How the statistic is compared with the threshold."),
     "period": (f"seconds, 1 to {threshold_rule.MAX_PERIOD:,}", "The length of a period."),
@@ -523,8 +528,8 @@ def alarms_page() -> str:
         "that delivers it.\n"
         "\n## Fields of a threshold_rule\n\n"
         + _fields(threshold_rule.ThresholdRule, _RULE_FIELDS, {})
-        + f"\nA condition of the query has a `field` ({codes(sorted(SERIES))}), an `op` ({codes(COMPARE)}; default "
-        "`eq`) and a `value`.\n"
+        + f"\nA condition of the query has a `field` ({codes(sorted(DIMENSIONS))}), an `op` ({codes(COMPARE)}; default "
+        "`eq`) and a `value`. `where` has the same fields.\n"
         "\n## States\n\n"
         + table(
             ("state", "when"),
@@ -551,7 +556,7 @@ def alarms_page() -> str:
                 ("a list of actions or conditions", f"{checker.MAX_LIST} items"),
                 ("a name, a meter or a value of a condition", f"{checker.MAX_NAME} characters"),
                 ("a URL", f"{checker.MAX_URL:,} characters"),
-                ("a description", f"{checker.MAX_TEXT:,} characters"),
+                ("a description or a `where`", f"{checker.MAX_TEXT:,} characters"),
             ],
         )
         + "\nAn alarm that cannot work, or that reads series with different units, is left as the warehouse has it. "
@@ -598,6 +603,9 @@ _PURPOSES = {
     "alarms": "The alarms and their states.",
     "alarm_history": "The history of alarms: creation, rule change, state transition, deletion.",
     "deliveries": "The outbox: notifications of alarms, and the state of each.",
+    "meanings": "What definitions, quality rules and archive policies meant, by fingerprint.",
+    "conversions": "By which definitions the rows of an arrival hour were made.",
+    "backfills": "How far backfills are that have not ended.",
     "archive_manifest": "What was sealed: counts, sums, digests and files of each arrival day.",
     "leases": "Which process is running a step.",
     "runs": "What each run of a step did.",
@@ -658,9 +666,10 @@ _MEANINGS = {
     "excluded": "points that critical rules exclude",
     "cadence_s": "median step from a good point to the next, in seconds",
     "policies": "the archive policies and derived meters by which it was last rolled up: a fingerprint of "
-    "`policy_meanings`; null: by an earlier release",
+    "`meanings`; null: by an earlier release",
+    "rules": "the quality rules by which it was last judged: a fingerprint of `meanings`; null: by an earlier release",
     "fingerprint": "hash of the meaning",
-    "meaning": "JSON: rules and what each policy makes, and the definitions of derived meters",
+    "meaning": "JSON: all that decides on rows, without comments and descriptions",
     "reason_names": "names of the rules that it breaks",
     "letter_id": "64-bit hash of queue and body",
     "queue": "where it came from: a queue, or file and line with `spool:` or `load:` before",
@@ -741,6 +750,17 @@ _OWN_MEANINGS = {
     ("deliveries", "state"): "pending, delivered or dead",
     ("notifications", "timestamp"): "",
     ("notifications", "body"): "",
+    ("meanings", "files"): "JSON: file or setting → hash of what it says; null: of an earlier release",
+    ("meanings", "since"): "when it was first used; null: by an earlier release",
+    ("conversions", "table_name"): "`samples` or `events`",
+    ("conversions", "fingerprint"): "of the definitions, see `meanings`; `unknown` after the lake went back",
+    ("conversions", "version"): "the version of `notifications` up to which they were converted by it",
+    ("backfills", "asset"): "what is recomputed",
+    ("backfills", "start_at"): "from when",
+    ("backfills", "end_at"): "until when",
+    ("backfills", "meaning"): "fingerprint of what it recomputes by; a backfill by another one starts over",
+    ("backfills", "reached"): "what is not before this is done",
+    ("backfills", "worked_at"): "when it last recorded this",
     ("archive_manifest", "version"): "the table's version that sealed the day",
     ("followed", "version"): "the last version that is in the catalog",
     ("dead_letters", "body"): "the message or row as it came",

@@ -8,14 +8,14 @@ it has not followed are no longer there (sealed and vacuumed, or cleaned up), it
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import Connection, and_, delete, or_, select, text, update
+from sqlalchemy import Connection, and_, delete, func, or_, select, text, update
 
 from meterhouse import arrivals, computed, history, lateness, sql_files, times
 from meterhouse.errors import Replaced
@@ -23,7 +23,7 @@ from meterhouse.history import Position
 from meterhouse.site import Site
 from meterhouse.stores.bulk import upsert
 from meterhouse.stores.duck import arrow
-from meterhouse.stores.lake import Lake
+from meterhouse.stores.lake_commits import Commit
 from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import dirty_hours, followed, hourly, quality_daily, resources, series
@@ -111,13 +111,41 @@ def _follow(site: Site, reached: Position, done: Catalogued, lease: Lease) -> Po
         fresh = lake.appended_files(TABLE, reached.version, max_rows=POINTS_AT_ONCE)
         if fresh is None:
             return None
-        came = arrivals.runs(lake, [file["path"] for file in fresh.files], site.settings.lateness_seconds)
+        for commit in fresh.replaced:
+            _follow_replacement(site, commit, done, lease)
+        came = _summed(site, fresh.files)
     except Replaced:
         return _take_files(site, reached, done, lease, "files that hold new points")
     now_at = history.position(lake, TABLE, fresh.version)
     _add_samples(site, came, done, lease, now_at, "new points")
     done.samples += fresh.rows
     return now_at
+
+
+def _summed(site: Site, files: Iterable[Mapping[str, Any]]) -> pa.Table:
+    """The samples of files (with their `path`), summed up; see `arrivals.runs`."""
+    return arrivals.runs(site.lake, [file["path"] for file in files], site.settings.lateness_seconds)
+
+
+def _follow_replacement(site: Site, commit: Commit, done: Catalogued, lease: Lease) -> None:
+    """Add the series and resources of samples in the place of others, and mark the event hours that changed.
+
+    These samples did not come now, so they do not count as late. Those that are no longer there have left their hours.
+
+    Raises:
+        Replaced: its files were replaced and deleted since.
+    """
+    hours, runs = commit.hours or set(), _summed(site, commit.added)
+    with site.lake.connect() as duck:
+        duck.register("runs", runs)
+        new_series = arrow(duck, sql_files.read("lake/catalog_series.sql"))
+        new_resources = arrow(duck, sql_files.read("lake/catalog_resources.sql"))
+    with lease.begin() as connection:
+        _add_series(connection, new_series, new_resources)
+        mark_dirty(connection, sorted(hours), "samples were converted again")
+    done.series += new_series.num_rows
+    done.resources += new_resources.num_rows
+    done.hours += len(hours)
 
 
 @retried
@@ -130,18 +158,22 @@ def _take_files(site: Site, reached: Position | None, done: Catalogued, lease: L
     lake = site.lake
     now_at = history.position(lake, TABLE, lake.version(TABLE))
     files = lake.actions(TABLE, now_at.version).select(["path", "num_records"]).to_pylist()
-    known = _files_at(lake, reached)
+    before = None if reached is None else lake.known_files(TABLE, reached.version)
+    known = set() if before is None else set(before["path"].to_pylist())
     sources, resource_ids = set[int](), set[tuple[str, str]]()
     with lease.begin() as connection:
-        if reached is None or known is None:
+        if before is None:
             mark_dirty(connection, _all_hours(connection), why)
-    for piece in _pieces([file for file in files if file["path"] not in (known or ())]):
-        came = arrivals.runs(lake, [file["path"] for file in piece], site.settings.lateness_seconds)
+        else:
+            _mark_hours_of(connection, before, {file["path"] for file in files}, why)
+    for piece in _pieces([file for file in files if file["path"] not in known]):
+        came = _summed(site, piece)
         _add_samples(site, came, done, lease, None, why)
         if reached is None:
             sources |= set(pc.unique(came["series_id"]).to_pylist())
             found = came.select(["source", "resource_id"]).group_by(["source", "resource_id"]).aggregate([])
-            resource_ids |= {(row["source"], row["resource_id"]) for row in found.to_pylist() if row["resource_id"]}
+            rows = (tuple(row.values()) for row in found.to_pylist())
+            resource_ids |= {(source, resource_id) for source, resource_id in rows if resource_id is not None}
         done.samples += sum(int(file["num_records"]) for file in piece)
     with lease.begin() as connection:
         if reached is None:
@@ -150,10 +182,17 @@ def _take_files(site: Site, reached: Position | None, done: Catalogued, lease: L
     return now_at
 
 
-def _files_at(lake: Lake, reached: Position | None) -> set[str] | None:
-    """The files that the table had at a position; None if that is no longer known."""
-    known = None if reached is None else lake.known_files(TABLE, reached.version)
-    return None if known is None else set(known["path"].to_pylist())
+def _mark_hours_of(connection: Connection, before: pa.Table, live: set[str], why: str) -> None:
+    """Mark the known hours of files (rows of `Lake.actions`) that are no longer live: their rows may have changed."""
+    if "min.timestamp" not in before.column_names:
+        return
+    for file in before.select(["path", "min.timestamp", "max.timestamp"]).to_pylist():
+        first, last = file["min.timestamp"], file["max.timestamp"]
+        if file["path"] in live or first is None or last is None:
+            continue
+        within = and_(dirty_hours.c.hour >= times.hour_of(first), dirty_hours.c.hour <= last)
+        change = {"marks": dirty_hours.c.marks + 1, "marked_at": times.now(), "why": why}
+        connection.execute(update(dirty_hours).where(within).values(**change))
 
 
 def _pieces(files: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
@@ -201,19 +240,7 @@ def _add_samples(
         hours = duck.execute(sql_files.read("lake/catalog_hours.sql")).fetchall()
         came = arrow(duck, sql_files.read("lake/catalog_lateness.sql")) if reached is not None else None
     with lease.begin() as connection:
-        lock_catalog(connection)
-        upsert(
-            connection,
-            series,
-            new_series,
-            [
-                "first_point_at = CASE WHEN excluded.first_point_at < series.first_point_at"
-                " THEN excluded.first_point_at ELSE series.first_point_at END",
-                "last_point_at = CASE WHEN excluded.last_point_at > series.last_point_at"
-                " THEN excluded.last_point_at ELSE series.last_point_at END",
-            ],
-        )
-        upsert(connection, resources, new_resources)
+        _add_series(connection, new_series, new_resources)
         if came is not None:  # samples that were counted before are taken again with their files
             done.late += _count_late(connection, hours)
             lateness.add(connection, came)
@@ -223,6 +250,22 @@ def _add_samples(
     done.series += new_series.num_rows
     done.resources += new_resources.num_rows
     done.hours += len(hours)
+
+
+def _add_series(connection: Connection, new_series: pa.Table, new_resources: pa.Table) -> None:
+    lock_catalog(connection)
+    upsert(
+        connection,
+        series,
+        new_series,
+        [
+            "first_point_at = CASE WHEN excluded.first_point_at < series.first_point_at"
+            " THEN excluded.first_point_at ELSE series.first_point_at END",
+            "last_point_at = CASE WHEN excluded.last_point_at > series.last_point_at"
+            " THEN excluded.last_point_at ELSE series.last_point_at END",
+        ],
+    )
+    upsert(connection, resources, new_resources)
 
 
 def lock_catalog(connection: Connection) -> None:
@@ -253,6 +296,21 @@ def mark_dirty(connection: Connection, hours: list[datetime], why: str) -> None:
         rows,
         ["marks = dirty_hours.marks + 1", "marked_at = excluded.marked_at", "why = excluded.why"],
     )
+
+
+def hours_of_meters(connection: Connection, wanted: Callable[[str], bool]) -> tuple[datetime, datetime] | None:
+    """From which event hour to which one meters may have points; None if no series is of such a meter.
+
+    Args:
+        connection: the warehouse.
+        wanted: whether a meter is one of them, by its name.
+    """
+    first, last = func.min(series.c.first_point_at), func.max(series.c.last_point_at)
+    by_meter = connection.execute(select(series.c.meter, first, last).group_by(series.c.meter)).all()
+    spans = [(first, last) for meter, first, last in by_meter if wanted(meter)]
+    if not spans:
+        return None
+    return times.hour_of(min(first for first, _ in spans)), times.hour_of(max(last for _, last in spans))
 
 
 def hours_with_points(site: Site, start: datetime, end: datetime) -> set[datetime]:

@@ -167,7 +167,8 @@ def _replaced_files(site: Site, done: Kept) -> int:
 
 def _commits(site: Site, done: Kept) -> int:
     lake = site.lake
-    until = times.now() - timedelta(hours=site.settings.log_hours)
+    # A vacuum looks into the commits for what was replaced lately.
+    until = times.now() - timedelta(hours=max(site.settings.log_hours, site.settings.vacuum_hours))
     converted = {lake.transaction(table, conversion.APP) or 0 for table in conversion.TABLES}
     reached = history.followed_positions(site)
     deleted = 0

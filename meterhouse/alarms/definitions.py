@@ -62,7 +62,10 @@ class Alarm:
 
     def as_json(self) -> str:
         """The definition as the warehouse stores it."""
-        return json.dumps(asdict(self), sort_keys=True)
+        definition = asdict(self)
+        if not self.rule.where:  # as releases stored it that had no `where`: the alarm has not changed
+            del definition["rule"]["where"]
+        return json.dumps(definition, sort_keys=True)
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,11 @@ from meterhouse.alarms import units
 from meterhouse.alarms.definitions import UNKNOWN, Alarm
 from meterhouse.alarms.outcomes import Outcome
 from meterhouse.alarms.threshold_rule import COMPARE
+from meterhouse.filters import DIMENSIONS, And, Filter, on_lake, parse
 from meterhouse.sample_quality.judge import judge
 from meterhouse.sample_quality.points import view_all_points
 from meterhouse.site import Site
+from meterhouse.stores.duck import Connection
 from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.lake_tables import TIME
 from meterhouse.stores.warehouse_tables import series
@@ -69,6 +71,7 @@ def windows(site: Site, definitions: Sequence[Alarm], moment: datetime) -> list[
         duck.register("dims", dims)
         duck.register("rules", _rules(definitions, starts, moment))
         duck.register("conditions", _conditions(definitions))
+        _find_chosen(duck, definitions)
         span = (min(starts), moment + timedelta(microseconds=1))
         duck.execute("CREATE TEMP TABLE watched AS SELECT series_id FROM dims")
         view_all_points(
@@ -83,10 +86,7 @@ def windows(site: Site, definitions: Sequence[Alarm], moment: datetime) -> list[
 
 
 def _rules(definitions: Sequence[Alarm], starts: list[datetime], moment: datetime) -> pa.Table:
-    def equal_to(alarm: Alarm, field: str) -> str | None:
-        return next((c.value for c in alarm.rule.query if c.field == field and c.op == "eq"), None)
-
-    count = len(definitions)
+    count, numbers = len(definitions), _numbers(definitions)
     return pa.table(
         {
             "number": pa.array(range(count), pa.int64()),
@@ -97,10 +97,34 @@ def _rules(definitions: Sequence[Alarm], starts: list[datetime], moment: datetim
             "period": pa.array([alarm.rule.period for alarm in definitions], pa.int64()),
             "keep": pa.array([alarm.rule.evaluation_periods for alarm in definitions], pa.int64()),
             "exclude_outliers": [alarm.rule.exclude_outliers for alarm in definitions],
-            "resource_id": pa.array([equal_to(alarm, "resource_id") for alarm in definitions], pa.string()),
-            "project_id": pa.array([equal_to(alarm, "project_id") for alarm in definitions], pa.string()),
+            "resource_id": pa.array([_equal_to(alarm, "resource_id") for alarm in definitions], pa.string()),
+            "project_id": pa.array([_equal_to(alarm, "project_id") for alarm in definitions], pa.string()),
+            "chosen_by": pa.array([numbers.get(alarm.rule.where) for alarm in definitions], pa.int64()),
         }
     )
+
+
+def _equal_to(alarm: Alarm, column: str) -> str | None:
+    """What the query or `where` demand that a dimension equals."""
+    condition = alarm.rule.condition if alarm.rule.where else None
+    parts = condition.parts if isinstance(condition, And) else () if condition is None else (condition,)
+    demanded = [(c.field, c.op, c.value) for c in alarm.rule.query]
+    demanded += [(part.target.column, part.op, part.value) for part in parts if isinstance(part, Filter)]
+    return next((value for name, op, value in demanded if name == column and op == "eq"), None)
+
+
+def _numbers(definitions: Sequence[Alarm]) -> dict[str, int]:
+    """The texts of `where`, numbered: alarms often share one."""
+    texts = dict.fromkeys(alarm.rule.where for alarm in definitions if alarm.rule.where)
+    return {text: number for number, text in enumerate(texts)}
+
+
+def _find_chosen(duck: Connection, definitions: Sequence[Alarm]) -> None:
+    """Create the table `chosen`: by the number of a `where`, the series that meet it."""
+    duck.execute("CREATE TEMP TABLE chosen (number BIGINT, series_id BIGINT)")
+    for text, number in _numbers(definitions).items():
+        condition, values = on_lake(parse(text, DIMENSIONS))
+        duck.execute(f"INSERT INTO chosen SELECT {number}, series_id FROM dims WHERE {condition}", values)
 
 
 def _conditions(definitions: Sequence[Alarm]) -> pa.Table:

@@ -4,10 +4,13 @@ import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from typing import Any, Final
 
+from meterhouse import filters
 from meterhouse.alarms.checker import Checker
-from meterhouse.filters import SERIES
+from meterhouse.errors import UsageError
+from meterhouse.filters import DIMENSIONS, Filter, all_of, parse
 
 COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "lt": operator.lt,
@@ -33,6 +36,7 @@ MAX_WINDOW: Final = 2 * MAX_PERIOD
 _KEYS = {
     "meter_name",
     "query",
+    "where",
     "statistic",
     "comparison_operator",
     "threshold",
@@ -63,6 +67,13 @@ class ThresholdRule:
     period: int = 60
     evaluation_periods: int = 1
     exclude_outliers: bool = False
+    where: str = ""
+
+    @cached_property
+    def condition(self) -> filters.Condition:
+        """What the series have to meet by `query` and `where` together."""
+        compared = [Filter(each.field, each.op, each.value, DIMENSIONS) for each in self.query]
+        return all_of([*compared, parse(self.where, DIMENSIONS)] if self.where else compared)
 
     @property
     def window(self) -> timedelta:
@@ -89,7 +100,14 @@ class ThresholdRule:
             period=check.whole("period", 60, MAX_PERIOD),
             evaluation_periods=check.whole("evaluation_periods", 1, MAX_PERIODS),
             exclude_outliers=check.flag("exclude_outliers", False),
+            where=check.prose("where"),
         )
+        if rule.where:
+            try:
+                rule.condition  # noqa: B018
+            except UsageError as error:
+                what = ": ".join(each for each in (error.where, error.what) if each)
+                raise check.fault(f"has a `where` that is not a condition: {what}", error.hint) from None
         seconds = int(rule.window.total_seconds())
         if seconds > MAX_WINDOW:
             raise check.fault(
@@ -102,5 +120,5 @@ class ThresholdRule:
 
 def _condition(check: Checker) -> Condition:
     check.keys({"field", "op", "value", "type"})
-    field = check.one_of("field", tuple(SERIES), "")
-    return Condition(SERIES[field].column, check.one_of("op", tuple(COMPARE), "eq"), check.operand("value"))
+    field = check.one_of("field", tuple(DIMENSIONS), "")
+    return Condition(DIMENSIONS[field].column, check.one_of("op", tuple(COMPARE), "eq"), check.operand("value"))

@@ -3,15 +3,14 @@
 from sqlalchemy import Connection, select
 
 from meterhouse.alarms.definitions import Alarm
-from meterhouse.alarms.threshold_rule import COMPARE
+from meterhouse.filters import on_warehouse
 from meterhouse.stores.warehouse_tables import series
 
 
 def refusal(connection: Connection, alarm: Alarm) -> tuple[str, str] | None:
     """Why the warehouse's series cannot be evaluated together, and what to do; None if they can."""
-    query = select(series.c.unit).where(series.c.meter == alarm.rule.meter_name).distinct()
-    for condition in alarm.rule.query:
-        query = query.where(COMPARE[condition.op](series.c[condition.field], condition.value))
+    met = on_warehouse(alarm.rule.condition, lambda field: series.c[field.column])
+    query = select(series.c.unit).where(series.c.meter == alarm.rule.meter_name, met).distinct()
     units = sorted(unit or "" for unit in connection.execute(query).scalars())
     return mixed(units[0], units[-1]) if len(units) > 1 else None
 

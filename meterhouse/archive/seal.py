@@ -8,6 +8,7 @@ Replaced files are deleted later, when no reader can be using them.
 import json
 import math
 import time
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
 from typing import Any
@@ -99,6 +100,35 @@ def archive(site: Site, day: date) -> Archived:
             figures = {"day": day, "rows": sum(s.rows for s in done.sealed), "bytes": sum(s.bytes for s in done.sealed)}
             site.warehouse.record_run("archive", started, figures)
     return done
+
+
+def seal_again(site: Site, table: str, days: Collection[date]) -> list[Sealed]:
+    """Seal a table's days again of which rows were replaced since they were sealed; of other days, nothing.
+
+    Raises:
+        AlreadyRunning: another process is archiving or compacting for longer than COMPACTION_SECONDS.
+        Conflict: another process has taken the step over, because this one was paused.
+        MeterhouseError: as of `archive`.
+    """
+    live: dict[date, set[str]] = {}
+    for hour, files in hours.files_by_hour(site.lake.actions(table)).items():
+        live.setdefault(times.parse_day(hour[:10]), set()).update(files["path"].to_pylist())
+    over = [day for day in sorted(days) if times.day_start(day) + times.DAY <= times.now()]
+    due = [day for day in over if (listed := manifest_files(site, day, table)) and listed != live.get(day, set())]
+    sealed: list[Sealed] = []
+    if not due:
+        return sealed
+    with (
+        site.warehouse.lease("archive", wait_seconds=COMPACTION_SECONDS) as lease,
+        site.warehouse.lease("compact", wait_seconds=COMPACTION_SECONDS),
+    ):
+        site.lake.fence(lease, table)
+        for day in due:
+            _must_be_converted(site, day)
+            if (entry := _seal(site, table, day, lease)) is not None:
+                sealed.append(entry)
+                _write_manifest(site, day)
+    return sealed
 
 
 def manifest(site: Site, day: date | None = None) -> list[dict[str, Any]]:

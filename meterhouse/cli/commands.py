@@ -21,6 +21,7 @@ SECTIONS = {
         "convert": Entry("pipeline", "convert", "Convert notifications from standard input; stores nothing."),
         "rollup": Entry("pipeline", "rollup", "Judge and roll up the hours that have new points."),
         "backfill": Entry("pipeline", "backfill", "Recompute an asset over a span of the past."),
+        "stale": Entry("pipeline", "stale_command", "List what definitions of the past have made."),
         "compact": Entry("pipeline", "compact_command", "Merge the small files of arrival hours."),
         "archive": Entry("pipeline", "archive", "Seal an arrival day."),
     },

@@ -13,7 +13,7 @@ from meterhouse.cli.output import FORMATS, Printer
 from meterhouse.errors import UnknownKeyword, UsageError
 
 if TYPE_CHECKING:
-    from meterhouse.filters import Fields, Filter
+    from meterhouse.filters import Condition, Fields, Filter
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -160,24 +160,49 @@ def span(*, to_alone: bool = True) -> Callable[[F], F]:
 
 
 def query(fields: "Fields") -> Callable[[F], F]:
-    """`-q FIELD OP VALUE`, on fields of one kind of thing; the command gets a list of filters as `query`."""
+    """`-q FIELD OP VALUE` and `--where CONDITION`, on fields of one kind of thing.
 
-    from meterhouse.filters import OPERATORS, Filter, names
+    The command gets a list of conditions as `query`; all of them have to hold.
+    """
 
-    def filters(ctx: click.Context, param: click.Parameter, given: Sequence[tuple[str, str, str]]) -> "list[Filter]":
-        return [Filter(*condition, fields) for condition in given]
+    from meterhouse.filters import OPERATORS, Filter, names, parse
 
-    return click.option(
-        "-q",
-        "--query",
-        "query",
-        type=(str, str, str),
-        metavar="FIELD OP VALUE",
-        multiple=True,
-        callback=filters,
-        help=f"A condition. Repeat it to combine conditions; all must match. FIELD: {', '.join(names(fields))}. "
-        f"OP: {', '.join(OPERATORS)}.",
-    )
+    def comparisons(
+        ctx: click.Context, param: click.Parameter, given: Sequence[tuple[str, str, str]]
+    ) -> "list[Filter]":
+        return [Filter(*each, fields) for each in given]
+
+    def condition(ctx: click.Context, param: click.Parameter, given: str | None) -> "list[Condition]":
+        return [] if given is None else [parse(given, fields)]
+
+    def decorate(command: F) -> F:
+        @functools.wraps(command)
+        def run(*args: Any, query: "list[Condition]", where: "list[Condition]", **options: Any) -> Any:
+            return command(*args, query=[*query, *where], **options)
+
+        return _with_options(
+            run,
+            click.option(
+                "-q",
+                "--query",
+                "query",
+                type=(str, str, str),
+                metavar="FIELD OP VALUE",
+                multiple=True,
+                callback=comparisons,
+                help="A condition. Repeat it to combine conditions; all must match. "
+                f"FIELD: {', '.join(names(fields))}. OP: {', '.join(OPERATORS)}.",
+            ),
+            click.option(
+                "--where",
+                metavar="CONDITION",
+                callback=condition,
+                help="Conditions on the same fields, joined by and, or, not: FIELD = VALUE (or !=, <, <=, >, >=, =~, "
+                "!~), FIELD in (VALUE, VALUE). It must match too.",
+            ),
+        )
+
+    return decorate
 
 
 def prints(

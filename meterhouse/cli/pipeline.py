@@ -1,6 +1,7 @@
 """Commands of the pipeline's steps: convert, collect, load, rollup, archive, backfill."""
 
 import sys
+from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import date, datetime, timedelta
 from io import BufferedReader
@@ -14,13 +15,14 @@ from meterhouse.cli.options import Day, Name, Seconds, as_json, prints, span
 from meterhouse.cli.output import Printer, dumps, line, note
 from meterhouse.cli.progress import progress
 from meterhouse.cli.signals import ended_by_signal
-from meterhouse.recompute import assets
+from meterhouse.recompute import KEEPABLE, assets
 from meterhouse.untrusted import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from meterhouse.definitions.loading import Definitions
+    from meterhouse.progress import Progress
     from meterhouse.site import Site
 
 
@@ -334,21 +336,72 @@ def compact_command(printer: Printer) -> None:
 
 
 @click.command()
-@click.argument("asset", type=Name("asset", assets))
+@click.argument("asset", type=Name("asset", assets), required=False)
 @span(to_alone=False)
+@click.option("--stale", "of_stale", is_flag=True, help="Recompute exactly what `meterhouse stale` lists.")
 @click.option("--why", default="backfill by hand", show_default=True, help="The reason, kept with the hours.")
-@prints("hours", "points", "excluded", "rollups", "days", "rows")
-def backfill(asset: str, start: datetime | None, end: datetime | None, why: str, printer: Printer) -> None:
-    """Recompute ASSET over a span: sample_quality, rollups, archive or a report. If stopped, it continues next time."""
+@prints(
+    *("asset", "hours", "changed_hours", "notifications", "rows", "errors", "event_hours"),
+    *("points", "excluded", "rollups", "days"),
+)
+def backfill(
+    asset: str | None, start: datetime | None, end: datetime | None, of_stale: bool, why: str, printer: Printer
+) -> None:
+    """Recompute ASSET over a span: samples, events, sample_quality, rollups, archive or a report.
+
+    Samples and events are converted again from what was landed, by the definitions of now; their span is of arrival
+    time, as that of `archive`. If it is stopped, the same command continues it. With --stale, and without a span,
+    exactly the hours are recomputed that were made by definitions, rules or policies of the past.
+    """
     from meterhouse.configuration import open_checked
     from meterhouse.recompute import backfill as recompute
+    from meterhouse.recompute import backfill_stale
 
+    if of_stale:
+        if start is not None:
+            raise click.UsageError("--stale takes no --from and no --to: it recomputes what is stale")
+        with ExitStack() as shown:
+
+            def bar(name: str) -> "Progress":
+                shown.close()  # one at a time
+                return shown.enter_context(progress(f"recomputing {name}"))
+
+            found = backfill_stale(open_checked(), asset, progress=bar)
+        printer.rows([{"asset": name, **done} for name, done in found.items()])
+        return
+    if asset is None:
+        raise click.UsageError("name an ASSET, or give --stale")
     if start is None or end is None:
         raise click.UsageError("--from is needed: the start of the span to recompute")
     site = open_checked()
     with progress(f"recomputing {asset}") as update:
         done = recompute(site, asset, start, end, why=why, progress=update)
     printer.figures("backfilled", done)
+
+
+SHOWN = 4
+"""How many changes a table lists."""
+
+
+@click.command("stale")
+@click.argument("asset", type=Name("asset", lambda: list(KEEPABLE)), required=False)
+@prints("asset", "from", "to", "hours", "why", "files", "since", prose=("why", "files"))
+def stale_command(asset: str | None, printer: Printer) -> None:
+    """List the hours that definitions, quality rules, archive policies or derived meters of the past have made.
+
+    Hours of samples and events are those of arrival. `meterhouse backfill --stale` recomputes exactly these.
+    """
+    from meterhouse.configuration import open_checked
+    from meterhouse.stale import stale
+
+    rows = []
+    for each in stale(open_checked(), asset):
+        why: Sequence[str] = each.changed
+        if not printer.is_json and len(why) > SHOWN:
+            why = [*why[:SHOWN], f"and {len(why) - SHOWN} more"]
+        listed = {"asset": each.asset, "from": each.start, "to": each.end, "hours": each.hours}
+        rows.append({**listed, "why": list(why), "files": list(each.files), "since": each.since})
+    printer.rows(rows)
 
 
 @click.command("upkeep")

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from meterhouse.progress import Progress
@@ -61,9 +62,21 @@ class _LateBar(threading.Thread):
             bar.tasks[0].start_time = self._began
             while not self._stopped.wait(0.1):
                 done, total = self._figures
-                counted = "" if total is None else f"{done:,}/{total:,}"
+                seconds = time.monotonic() - self._began
+                counted = "" if total is None else f"{done:,}/{total:,}{_pace(done, total, seconds)}"
                 bar.update(task, completed=done, total=total, counted=counted)
                 bar.refresh()
+
+
+def _pace(done: int, total: int, seconds: float) -> str:
+    """The rate so far and, by it, the time that is left; empty text until something is done."""
+    if done <= 0 or seconds <= 0:
+        return ""
+    rate, unit = done / seconds, "s"
+    if rate < 1:
+        rate, unit = rate * 60, "min"
+    left = timedelta(seconds=round(max(total - done, 0) * seconds / done))
+    return f", {rate:,.0f}/{unit}, {left} left" if rate >= 10 else f", {rate:.1f}/{unit}, {left} left"
 
 
 def _bar() -> "Bar":

@@ -10,7 +10,7 @@ import click
 from meterhouse.cli.options import limit, prints, query, span
 from meterhouse.cli.output import Printer
 from meterhouse.cli.progress import progress
-from meterhouse.filters import EVENTS, SAMPLES, SERIES, Filter
+from meterhouse.filters import EVENTS, SAMPLES, SERIES, Condition
 from meterhouse.queries.aggregates import AGGREGATES, GROUPS
 
 _PERIODS = (
@@ -52,7 +52,7 @@ _PERIODS = (
 )
 def statistics(
     meter: str,
-    query: Sequence[Filter],
+    query: Sequence[Condition],
     start: datetime | None,
     end: datetime | None,
     period: int,
@@ -103,7 +103,7 @@ def statistics(
 )
 def samples(
     meter: str,
-    query: Sequence[Filter],
+    query: Sequence[Condition],
     start: datetime | None,
     end: datetime | None,
     limit: int,
@@ -126,7 +126,7 @@ def samples(
 @prints("message_id", "event_type", "generated", "traits", shown=("generated", "event_type", "message_id", "traits"))
 def events(
     event_type: str | None,
-    query: Sequence[Filter],
+    query: Sequence[Condition],
     start: datetime | None,
     end: datetime | None,
     limit: int,

@@ -7,7 +7,7 @@ import click
 from meterhouse.cli.groups import ListsByDefault
 from meterhouse.cli.options import limit, prints, query
 from meterhouse.cli.output import Printer
-from meterhouse.filters import RESOURCES, Filter
+from meterhouse.filters import RESOURCES, Condition
 
 _COLUMNS = ("source", "resource_id", "project_id", "user_id", "first_sample_at", "last_sample_at", "metadata")
 
@@ -21,7 +21,7 @@ def resources() -> None:
 @query(RESOURCES)
 @limit
 @prints(*_COLUMNS, shown=("resource_id", "last_sample_at", "project_id", "user_id", "source", "first_sample_at"))
-def list_resources(query: Sequence[Filter], limit: int, printer: Printer) -> None:
+def list_resources(query: Sequence[Condition], limit: int, printer: Printer) -> None:
     """List resources, those with the newest samples first.
 
     A table leaves out the metadata: use --json, or choose the column. `-q meter eq cpu` finds the resources that have

@@ -7,7 +7,7 @@ letters before these commits. A resumed conversion finds them there.
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from meterhouse import history, times
-from meterhouse.conversion import drift
+from meterhouse.conversion import drift, used
 from meterhouse.dead_letters import Letter, store_letters
+from meterhouse.definitions.meanings import Meaning
 from meterhouse.errors import Replaced
 from meterhouse.history import Position
 from meterhouse.site import Site
@@ -27,6 +28,7 @@ from meterhouse.stores.warehouse_tables import resource_metadata
 
 if TYPE_CHECKING:
     from meterhouse.conversion.convert import Converted, Converter
+    from meterhouse.definitions.loading import Definitions
 
 APP = "notifications"
 """The application transaction by which `samples` and `events` record the version that they have converted."""
@@ -74,6 +76,34 @@ class Conversion:
         self.first_errors += other.first_errors[: ERRORS_SHOWN - len(self.first_errors)]
 
 
+@dataclass(frozen=True)
+class Work:
+    """What a run converts by: the definitions at its start, compiled, and what they mean for each table."""
+
+    definitions: "Definitions"
+    converter: "Converter"
+    meanings: Mapping[str, Meaning]
+
+    @classmethod
+    def of(cls, site: Site) -> "Work":
+        """The work by the definitions of now.
+
+        Raises:
+            DefinitionError: the definitions cannot be read.
+        """
+        from meterhouse.conversion.convert import Converter
+
+        definitions = site.definitions
+        said = {table: used.meaning_of(table, definitions, site.settings) for table in TABLES}
+        return cls(definitions, Converter.from_settings(site.settings, definitions), said)
+
+    def record(self, lease: Lease, tables: Collection[str], hours: Iterable[str], version: int) -> None:
+        """Record by what the notifications of arrival hours up to a version are converted, before rows are appended."""
+        with lease.begin() as connection:
+            for table in tables:
+                used.record(connection, table, hours, self.meanings[table], version)
+
+
 def convert(site: Site, *, wait_seconds: float = 0.0, record: bool = True) -> Conversion:
     """Convert what was landed since the last run.
 
@@ -88,17 +118,15 @@ def convert(site: Site, *, wait_seconds: float = 0.0, record: bool = True) -> Co
         WentBack: the lake's notifications are older than what was converted, or others; nothing was converted.
         MeterhouseError: the lake or the warehouse cannot be reached; the next run converts the rest.
     """
-    from meterhouse.conversion.convert import Converter
-
     done = Conversion()
     started, clock = times.now(), time.monotonic()
     with site.warehouse.lease("convert", wait_seconds=wait_seconds) as lease:
         site.lake.fence(lease, *TABLES)
         check_history(site)
-        converter = Converter.from_settings(site.settings, site.definitions)
-        while _convert_some(site, converter, done, lease):
+        work = Work.of(site)
+        while _convert_some(site, work, done, lease):
             pass
-        done.meters_left_out = len(site.definitions.faults)
+        done.meters_left_out = len(work.definitions.faults)
         done.seconds = time.monotonic() - clock
         if done.notifications and record:
             site.warehouse.record_run("convert", started, vars(done))
@@ -136,7 +164,7 @@ def numbers(reached: Position) -> dict[str, int]:
     return found if reached.at is None else {**found, AT: (reached.at - times.EPOCH) // timedelta(milliseconds=1)}
 
 
-def _convert_some(site: Site, converter: "Converter", done: Conversion, lease: Lease) -> bool:
+def _convert_some(site: Site, work: Work, done: Conversion, lease: Lease) -> bool:
     """Convert one bounded piece. Returns False if there is none."""
     lake = site.lake
     reached = {name: lake.transaction(name, APP) or 0 for name in TABLES}
@@ -145,17 +173,19 @@ def _convert_some(site: Site, converter: "Converter", done: Conversion, lease: L
     try:
         landed = lake.appended("notifications", after, until=ahead if ahead > after else None, max_rows=100_000)
     except Replaced:
-        _convert_files(site, converter, done, lease)
+        _convert_files(site, work, done, lease)
         return True
     if landed is None:
         return False
     if landed.rows.num_rows == 0 and landed.version == after:
         return False
-    made = converter.convert(landed.rows)
+    made = work.converter.convert(landed.rows)
+    behind = [name for name in TABLES if reached[name] < landed.version]
+    work.record(lease, behind, landed.rows["arrival_hour"].unique().to_pylist(), landed.version)
     _keep(site, lease, landed.rows, made, done)
     beside = numbers(history.position(lake, "notifications", landed.version))
     for name, rows in (("samples", made.samples), ("events", made.events)):
-        if reached[name] < landed.version:
+        if name in behind:
             lake.append(name, rows, transaction=(APP, landed.version), after=reached[name], beside=beside, lease=lease)
     drift.record(lease, made.uses)
     done.samples += made.samples.num_rows
@@ -163,7 +193,7 @@ def _convert_some(site: Site, converter: "Converter", done: Conversion, lease: L
     return True
 
 
-def _convert_files(site: Site, converter: "Converter", done: Conversion, lease: Lease) -> None:
+def _convert_files(site: Site, work: Work, done: Conversion, lease: Lease) -> None:
     """Convert the files in the place of commits that are no longer there: sealed and vacuumed, or cleaned up.
 
     These files may also hold notifications that are converted already; see `again`.
@@ -172,15 +202,15 @@ def _convert_files(site: Site, converter: "Converter", done: Conversion, lease: 
     newest = lake.version("notifications")
     hours = {name: _hours_since(lake, lake.transaction(name, APP) or 0, newest) for name in TABLES}
     for name in TABLES:
-        convert_hours_of(site, lease, converter, name, hours[name], newest, done)
+        convert_hours_of(site, lease, work, name, hours[name], newest, done)
 
 
 def convert_hours_of(
     site: Site,
     lease: Lease,
-    converter: "Converter",
+    work: Work,
     table: str,
-    hours: Iterable[str],
+    hours: Collection[str],
     version: int,
     done: Conversion,
 ) -> None:
@@ -190,8 +220,9 @@ def convert_hours_of(
     """
     from meterhouse.conversion.again import convert_hours
 
+    work.record(lease, [table], hours, version)
     added = convert_hours(
-        site, lease, converter, hours, [table], lambda landed, made: _keep(site, lease, landed, made, done)
+        site, lease, work.converter, hours, [table], lambda landed, made: _keep(site, lease, landed, made, done)
     )
     beside = numbers(history.position(site.lake, "notifications", version))
     site.lake.commit(table, [], 0, transactions={}, beside={APP: version, **beside}, lease=lease)

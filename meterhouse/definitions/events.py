@@ -6,7 +6,7 @@ default traits.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import translate
 from functools import lru_cache
@@ -53,6 +53,7 @@ class EventDefinition:
     catch_all: bool = False
     globs: tuple[str, ...] = ()  # as written
     where: str = ""  # file:line
+    content: Mapping[str, Any] = field(default_factory=dict, repr=False)  # the traits, as written
     _readers: list[tuple[int, Callable[[list[Any]], list[str | None]] | None, Value]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -198,6 +199,7 @@ def compile_event(entry: object, where: str = "") -> EventDefinition:
         catch_all="*" in included and not excluded,
         globs=tuple(globs),
         where=where,
+        content=given_traits,
     )
 
 

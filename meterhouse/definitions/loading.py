@@ -28,12 +28,17 @@ _loaded: dict[tuple[Path | None, bool, bool], tuple[Signature, "Definitions"]] =
 
 @dataclass(frozen=True)
 class Fault:
-    """A meter that was left out, as in Ceilometer, and why."""
+    """A meter that was left out, as in Ceilometer, and why.
+
+    Attributes:
+        hidden: whether it is valid, but an earlier one has its name.
+    """
 
     file: str
     line: int
     name: str
     reason: str
+    hidden: bool = False
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}: meter '{self.name}' is left out: {self.reason}"
@@ -230,7 +235,7 @@ def _load_meters(path: Path, loaded: dict[str, Meter], faults: list[Fault], iceh
         name = str(entry.get("name")) if isinstance(entry, dict) else "?"
         if name in loaded and isinstance(entry, dict) and "name" in entry:
             first = loaded[name].where
-            faults.append(Fault(str(path), line_of(node), name, f"the meter of this name at {first} hides it"))
+            faults.append(Fault(str(path), line_of(node), name, f"the meter of this name at {first} hides it", True))
             continue
         try:
             meter = compile_meter(entry, f"{path}:{line_of(node)}")

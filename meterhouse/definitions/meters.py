@@ -53,6 +53,7 @@ class Meter:
     user_metadata: Value | None
     lookup: tuple[str, ...]
     where: str = ""  # file:line
+    content: Mapping[str, Any] = field(default_factory=dict, repr=False)  # the entry, as far as it decides on samples
 
     def values(self) -> Iterator[Value]:
         """All values that it reads from a notification."""
@@ -121,6 +122,11 @@ def compile_meter(entry: object, where: str = "") -> Meter:
         user_metadata=tags,
         lookup=lookup,
         where=where,
+        content={
+            **{key: entry[key] for key in (*ATTRIBUTES, "metadata", "user_metadata") if entry.get(key)},
+            "event_type": [entry["event_type"]] if isinstance(entry["event_type"], str) else entry["event_type"],
+            "lookup": lookup,
+        },
     )
 
 

@@ -4,13 +4,17 @@ Whatever the file says, points whose volume cannot be computed with are excluded
 `too_large` are added to a file that does not exclude them.
 """
 
+import json
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
 from meterhouse import yaml_lines
+from meterhouse.definitions.meanings import Meaning, of_parts
 from meterhouse.errors import DefinitionError, shown
 from meterhouse.shipped import QUALITY_RULES
 from meterhouse.yaml_lines import is_plain
@@ -72,6 +76,15 @@ class Rules:
     path: str
 
     @property
+    def meaning(self) -> Meaning:
+        """All that decides on verdicts. Descriptions and the order of the file do not."""
+        parts = (
+            (Path(self.path).name, f"rule {rule.name}", {**asdict(rule), "description": None})
+            for rule in sorted(self.rules, key=lambda rule: rule.bit)
+        )
+        return of_parts(parts)
+
+    @property
     def critical_bits(self) -> int:
         """The bits that exclude a point."""
         return sum(1 << rule.bit for rule in self.rules if rule.severity == "critical")
@@ -92,6 +105,17 @@ class Rules:
     def of(self, check: str) -> list[Rule]:
         """The rules of one kind of check."""
         return [rule for rule in self.rules if rule.check == check]
+
+
+def differ(before: str, now: str) -> Callable[[str], bool]:
+    """Whether two meanings of rules, by `Meaning.text`, differ for a meter, by its name."""
+    rules = [[json.loads(content) for _, content in json.loads(text)] for text in (before, now)]
+
+    def of(meter: str, among: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        applying = (rule for rule in among if any(fnmatchcase(meter, glob) for glob in rule["meters"]))
+        return [{**rule, "meters": None} for rule in applying]
+
+    return lambda meter: of(meter, rules[0]) != of(meter, rules[1])
 
 
 def _excludes_everywhere(rule: Rule) -> bool:

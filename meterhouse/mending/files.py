@@ -12,6 +12,7 @@ from sqlalchemy import update
 
 from meterhouse import dead_letters, times
 from meterhouse.collection import landing
+from meterhouse.conversion import redefine
 from meterhouse.conversion.again import missing_rows
 from meterhouse.errors import Conflict, MeterhouseError
 from meterhouse.mending.findings import Findings
@@ -126,16 +127,17 @@ def _mark(site: Site, first: datetime | None, last: datetime | None) -> None:
 def salvage(site: Site, name: str, *, suspect: bool) -> Counter[str]:
     """Add the rows that files of the table's folder have and the table lacks; return how many, by arrival hour.
 
-    Such files are those of a commit that was lost, or of a process that was killed before its commit. If the table is
-    suspect, also those that a seal has replaced and that are not deleted yet. A collector that is about to commit such
-    a file looks its messages up again, because of the transaction. The caller holds the leases of the steps.
+    Such files are those of a commit that was lost, or of a process that was killed before its commit. Those of a
+    redefinition are left out: their rows were to take the place of others. If the table is suspect, also those that a
+    seal has replaced and that are not deleted yet. A collector that is about to commit such a file looks its messages
+    up again, because of the transaction. The caller holds the leases of the steps.
     """
     lake, found = site.lake, Counter[str]()
     marker = f"/tables/{name}/"
     out = lake.live(name) | {path for path, same_rows in _tombstones(lake, name).items() if not (same_rows and suspect)}
     for place in sorted(lake.filesystem.find(lake.uri(name))):
         path = place[place.index(marker) + len(marker) :]
-        if not path.endswith(".parquet") or path.startswith("_") or path in out:
+        if not path.endswith(".parquet") or path.startswith("_") or path in out or f"/{redefine.PREFIX}-" in path:
             continue
         hour = path.partition("arrival_hour=")[2].partition("/")[0]
         try:

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from meterhouse import catalog, computed, history, times
 from meterhouse.conversion import step as conversion
+from meterhouse.conversion import used
 from meterhouse.errors import Replaced, WentBack
 from meterhouse.mending.findings import Findings
 from meterhouse.mending.leases import WAIT_SECONDS
@@ -28,8 +29,6 @@ def convert_what_came_since(site: Site, salvage: Callable[[], set[str]], finding
     Raises:
         AlreadyRunning: another process is still converting.
     """
-    from meterhouse.conversion.convert import Converter
-
     lake, done = site.lake, conversion.Conversion()
     with site.warehouse.lease("convert", wait_seconds=WAIT_SECONDS) as lease:
         before = lake.version("notifications")
@@ -48,8 +47,7 @@ def convert_what_came_since(site: Site, salvage: Callable[[], set[str]], finding
                     "conversion",
                     f"notifications went back since they were converted to {table}; what came since is converted",
                 )
-            converter = Converter.from_settings(site.settings, site.definitions)
-            conversion.convert_hours_of(site, lease, converter, table, hours | salvaged, newest, done)
+            conversion.convert_hours_of(site, lease, conversion.Work.of(site), table, hours | salvaged, newest, done)
     conversion.convert(site, wait_seconds=WAIT_SECONDS)
     if not findings.found("conversion"):
         findings.ok("conversion", "everything that was landed is converted")
@@ -83,6 +81,9 @@ def follow_samples(site: Site, findings: Findings) -> None:
         try:
             history.check(site, catalog.FOLLOWER, catalog.TABLE, catalog.READER)
         except WentBack as error:
+            with site.warehouse.begin() as connection:
+                for table in conversion.TABLES:
+                    used.forget(connection, table)
             done = catalog.start_over(site, lease, "the lake went back")
             findings.fixed(
                 "catalog", f"{error.what}; {done.samples} samples are followed again, and all hours are recomputed"

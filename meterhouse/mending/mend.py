@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from meterhouse.conversion import step as conversion
+from meterhouse.conversion import used
 from meterhouse.errors import MeterhouseError
 from meterhouse.mending import derived, files, histories, logs, warehouse
 from meterhouse.mending.findings import Findings
@@ -63,7 +64,9 @@ def _mend_rows(site: Site, lake: _LakeState, findings: Findings) -> None:
     # After the conversion, which adds what a lost commit had converted.
     with held(site, ("convert", "load")):
         for name in conversion.TABLES:
-            _salvage(site, lake, name, findings)
+            found = _salvage(site, lake, name, findings)
+            with site.warehouse.begin() as connection:
+                used.forget(connection, name, found)  # they may be of definitions of the past
     derived.recompute(site, lake.lost, lake.salvaged, findings)
     for name in lake.suspects:
         logs.dealt_with(site.lake, name)

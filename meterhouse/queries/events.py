@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from meterhouse import times
-from meterhouse.filters import Filter, on_lake
+from meterhouse.filters import Condition, all_of, on_lake
 from meterhouse.site import Site
 from meterhouse.stores.lake_faults import retried
 
@@ -18,13 +18,13 @@ def events(
     site: Site,
     *,
     event_type: str | None = None,
-    query: Sequence[Filter] = (),
+    query: Sequence[Condition] = (),
     start: datetime | None = None,
     end: datetime | None = None,
     limit: int = 100,
 ) -> "pa.Table":
-    """Events of a half-open span, newest first; `event_type` is a glob."""
-    condition, values = on_lake(query)
+    """Events of a half-open span, newest first; `event_type` is a glob, and all conditions of `query` have to hold."""
+    condition, values = on_lake(all_of(query))
     conditions = [condition]
     if event_type:
         conditions.append("event_type GLOB ?")

@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Sequence
-from itertools import product
 from typing import Any
 
-from sqlalchemy import ARRAY, JSON, ColumnElement, Text, case, cast, exists, func, select
+from sqlalchemy import ColumnElement, exists, func, select
 
 from meterhouse.errors import UnknownName
-from meterhouse.filters import Filter, on_warehouse
+from meterhouse.filters import Condition, Filter, Leaf, Match, all_of
+from meterhouse.filters.warehouse import compared, joined, metadata_value
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import resource_history, resource_metadata, resources, series
 
@@ -16,7 +16,7 @@ _KNOWN = 1_000
 """How many resources an error looks at for near misses."""
 
 
-def resource_list(site: Site, limit: int = 100, query: Sequence[Filter] = ()) -> list[dict[str, Any]]:
+def resource_list(site: Site, limit: int = 100, query: Sequence[Condition] = ()) -> list[dict[str, Any]]:
     """Resources as their newest good sample shows them, the latest first; `metadata` is an object, or None.
 
     A resource has no times until its points were rolled up, nor as long as all of them are excluded.
@@ -24,10 +24,10 @@ def resource_list(site: Site, limit: int = 100, query: Sequence[Filter] = ()) ->
     Args:
         site: the site.
         limit: maximum number of resources.
-        query: filters on RESOURCES; all of them have to hold.
+        query: conditions on RESOURCES; all of them have to hold.
     """
-    conditions = [_condition(each, site.warehouse.is_sqlite) for each in query]
-    return _resources(site, conditions, limit)
+    wanted = joined(all_of(query), lambda leaf: _compared(leaf, site.warehouse.is_sqlite))
+    return _resources(site, [wanted], limit)
 
 
 def _resources(site: Site, conditions: Sequence[ColumnElement[bool]], limit: int) -> list[dict[str, Any]]:
@@ -43,38 +43,23 @@ def _resources(site: Site, conditions: Sequence[ColumnElement[bool]], limit: int
     return [{**row, "metadata": json.loads(row["metadata"]) if row["metadata"] else None} for row in rows]
 
 
-def _condition(given: Filter, sqlite: bool) -> ColumnElement[bool]:
-    """A filter as a condition on `resources` and `resource_metadata`.
+def _compared(leaf: Leaf, sqlite: bool) -> ColumnElement[bool]:
+    """When a comparison is met by `resources` and `resource_metadata`.
 
-    A resource has many meters: `ne` means that it has not this one, the other operators that it has such a one.
+    A resource has many meters: `ne` and `!~` mean that it has no such one, the others that it has such a one.
     """
-    if given.target.column == "metadata":
-        return on_warehouse(given, _metadata(given.target.key, sqlite))
-    if given.target.column != "meter":
-        return on_warehouse(given, resources.c[given.target.column])
+    target = leaf.target
+    if target.column == "metadata":
+        return compared(leaf, metadata_value(resource_metadata.c.metadata, target.key, sqlite))
+    if target.column != "meter":
+        return compared(leaf, resources.c[target.column])
     same = (series.c.source == resources.c.source, series.c.resource_id == resources.c.resource_id)
-    if given.op == "ne":
-        return ~exists().where(*same, series.c.meter == given.operand)
-    return exists().where(*same, on_warehouse(given, series.c.meter))
-
-
-def _metadata(key: str, sqlite: bool) -> ColumnElement[Any]:
-    """The text of a value of the metadata: of the key as it is, or else of keys within each other, by its dots."""
-    text = resource_metadata.c.metadata
-    paths = [[key], key.split(".")] if "." in key else [[key]]
-    found: list[ColumnElement[Any]]
-    if sqlite:
-        steps = [[f'."{name}"'] + ([f"[{name}]"] if name.isdecimal() and name.isascii() else []) for name in paths[-1]]
-        marks = [f'$."{key}"', *("$" + "".join(mark) for mark in product(*steps))]
-        values = [text.op("->")(mark) for mark in marks]
-        # `->>` alone would give 1 for true
-        found = [
-            case((func.json_type(value) == "text", value.op("->>")("$")), (func.json_type(value) != "null", value))
-            for value in values
-        ]
-    else:
-        found = [cast(text, JSON).op("#>>", return_type=Text())(cast(path, ARRAY(Text))) for path in paths]
-    return func.coalesce(*found) if len(found) > 1 else found[0]
+    match leaf:
+        case Filter(op="ne"):
+            return ~exists().where(*same, series.c.meter == leaf.operand)
+        case Match(found=False):
+            return ~exists().where(*same, series.c.meter.regexp_match(leaf.expression))
+    return exists().where(*same, compared(leaf, series.c.meter))
 
 
 def resource(site: Site, resource_id: str, source: str | None = None) -> dict[str, Any]:

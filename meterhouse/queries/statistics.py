@@ -15,7 +15,7 @@ from typing import Any
 from meterhouse import sql_files, times
 from meterhouse.definitions.quality_rules import LARGEST_VOLUME
 from meterhouse.errors import UnknownKeyword, UsageError
-from meterhouse.filters import Filter, on_lake
+from meterhouse.filters import Condition, all_of, fields_of, on_lake
 from meterhouse.queries.aggregates import AGGREGATES, GROUPS
 from meterhouse.queries.meters import meter_span
 from meterhouse.sample_quality.judge import judge
@@ -30,7 +30,7 @@ def statistics(
     site: Site,
     meter: str,
     *,
-    query: Sequence[Filter] = (),
+    query: Sequence[Condition] = (),
     period: int = 0,
     groupby: Sequence[str] = (),
     aggregate: Sequence[str] = (),
@@ -41,6 +41,7 @@ def statistics(
     """Statistics of a meter.
 
     Args:
+        query: conditions on SERIES; all of them have to hold.
         period: length of a period in seconds; 0 for one period of all.
         groupby: columns of GROUPS.
         aggregate: which of AGGREGATES to give; all but stddev where none is named.
@@ -55,12 +56,15 @@ def statistics(
     Raises:
         UnknownName: no such meter; names near misses.
         UnknownKeyword: no such group or aggregate.
-        UsageError: the period is negative or the span ends before it starts.
+        UsageError: the period is negative, the span ends before it starts, or a condition is on metadata.
     """
     for kind, names, known in (("group", groupby, GROUPS), ("aggregate", aggregate, AGGREGATES)):
         for name in names:
             if name not in known:
                 raise UnknownKeyword(kind, name, known)
+    conditions = all_of(query)
+    if any(field.column == "metadata" for field in fields_of(conditions)):
+        raise UsageError("statistics cannot be filtered by metadata", hint="`meterhouse samples` can")
     if period < 0:
         raise UsageError(f"the period is {period} seconds", hint="Give 0 or more")
     span = meter_span(site, meter)
@@ -73,7 +77,7 @@ def statistics(
         view_all_points(duck, site.lake, site.lake.version("samples"), [(first, last)], f"meter = {quoted(meter)}")
         view_carried(duck, site.lake, [(first, last)], site.settings.carry_hours)
         judge(duck, site.rules, site.settings.carry_hours)
-        condition, values = on_lake(query)
+        condition, values = on_lake(conditions)
         duck.execute(  # a table, because a view takes no parameters
             "CREATE TEMP TABLE dims AS SELECT * FROM (SELECT series_id, any_value(type) AS type, "
             "any_value(unit) AS unit, any_value(source) AS source, any_value(resource_id) AS resource_id, "

@@ -9,7 +9,6 @@ If commits are no longer in the log, the files that came since are taken. If the
 or nothing was, all files are taken, and what the lake does not have is deleted.
 """
 
-import json
 import logging
 import time
 from collections import defaultdict
@@ -30,7 +29,7 @@ from meterhouse.progress import Progress, no_progress
 from meterhouse.rollups.seen import note_series, record_seen
 from meterhouse.site import Site
 from meterhouse.stores.bulk import bulk_insert
-from meterhouse.stores.lake import SPANS, Lake
+from meterhouse.stores.lake import Lake
 from meterhouse.stores.lake_commits import Commit
 from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.lake_tables import ROLLUPS
@@ -230,11 +229,10 @@ def _add(found: _Changed, commit: Commit) -> None:
     for action in (*commit.added, *commit.removed):
         values = action["partitionValues"]
         touched.setdefault(int(values["granularity_s"]), set()).add(date.fromisoformat(values["event_day"]))
-    if (noted := commit.info.get(SPANS)) is None:
+    if (hours := commit.hours) is None:
         found.hours.update(hour for day in touched[HOURLY] for hour in times.hours_of(day))
         found.days |= touched[DAILY]
         return
-    hours = {times.EPOCH + n * times.HOUR for first, many in json.loads(noted) for n in range(first, first + many)}
     found.hours |= {hour for hour in hours if hour.date() in touched[HOURLY]}
     found.days |= {hour.date() for hour in hours} & touched[DAILY]
 

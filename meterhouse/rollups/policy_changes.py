@@ -6,7 +6,6 @@ name or comment, nor a new release whose files mean the same, recomputes anythin
 kept no fingerprint, or none of derived meters.
 """
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,16 +13,18 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, func, select, update
 
-from meterhouse import times
-from meterhouse.definitions import derived_meters
-from meterhouse.definitions.archive_policies import Policies, meanings
+from meterhouse import meanings
+from meterhouse.catalog import hours_of_meters
+from meterhouse.definitions import archive_policies, derived_meters
+from meterhouse.definitions.archive_policies import Policies
 from meterhouse.definitions.derived_meters import DerivedMeters
+from meterhouse.definitions.meanings import changes, fingerprint
 from meterhouse.errors import DefinitionError
 from meterhouse.site import Site
 from meterhouse.stores.leases import Lease
-from meterhouse.stores.warehouse_tables import dirty_hours, policy_meanings, series
+from meterhouse.stores.warehouse_tables import dirty_hours
 
 HOURS_AT_ONCE = 31 * 24
 """Maximum number of hours that become dirty at once, so that a change does not block a site of many years."""
@@ -51,14 +52,32 @@ class Declared:
         return cls(site.policies, derived_meters.load(site.settings.config_dir))
 
     @cached_property
-    def meaning(self) -> str:
+    def text(self) -> str:
         """All that decides on rows and derived points, as JSON text."""
         return json.dumps({**json.loads(self.policies.meaning), _DERIVED: self.derived.meaning}, sort_keys=True)
 
     @cached_property
     def fingerprint(self) -> str:
         """A hash of the meaning."""
-        return hashlib.sha256(self.meaning.encode()).hexdigest()[:16]
+        return fingerprint(self.text)
+
+    @cached_property
+    def files(self) -> dict[str, str]:
+        """File → hash of what it says."""
+        of_derived = json.dumps(self.derived.meaning, sort_keys=True)
+        return {archive_policies.FILE: self.policies.fingerprint, derived_meters.FILE: fingerprint(of_derived)}
+
+    @property
+    def has_faults(self) -> bool:
+        """Whether a policy, a rule or a derived meter cannot work: the file is about to change again."""
+        return bool(self.policies.faults or self.derived.faults)
+
+    def changes_since(self, text: str) -> list[str]:
+        """What has changed since another text, such as `derived meter cpu_util changed`."""
+        before, now = json.loads(text), json.loads(self.text)
+        if _DERIVED not in before:  # an earlier release did not keep it
+            now = {key: value for key, value in now.items() if key != _DERIVED}
+        return changes(_labelled(before), _labelled(now)) or ["the order of the rules changed"]
 
     def differs_from(self, meaning: str | None) -> Callable[[str], bool]:
         """Whether another meaning gives a meter other roll-ups, or makes other meters of it, by its name.
@@ -68,7 +87,7 @@ class Declared:
         """
         if meaning is None:
             return lambda meter: True
-        of_policies = meanings(meaning)
+        of_policies = archive_policies.meanings(meaning)
         of_derived = self._derives_otherwise(json.loads(meaning))
         return lambda meter: of_policies(meter) != self.policies.of(meter).meaning or of_derived(meter)
 
@@ -86,13 +105,12 @@ class Declared:
         return lambda meter: any(each.takes(meter) or each.may_make(meter) for each in changed)
 
 
-def recorded(connection: Connection, declared: Declared) -> str:
-    """The fingerprint of what is declared, to be kept with hours; what it means is kept in the same transaction."""
-    fingerprint = declared.fingerprint
-    known = select(policy_meanings.c.fingerprint).where(policy_meanings.c.fingerprint == fingerprint)
-    if connection.execute(known).first() is None:
-        connection.execute(insert(policy_meanings).values(fingerprint=fingerprint, meaning=declared.meaning))
-    return fingerprint
+def _labelled(content: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "the default policy": content["default"],
+        **{f"policy of {glob}": meaning for glob, meaning in content["rules"]},
+        **{f"derived meter {each['name']}": each for each in content.get(_DERIVED, ())},
+    }
 
 
 def outdated(site: Site) -> int:
@@ -101,7 +119,7 @@ def outdated(site: Site) -> int:
     It is 0 while a policy, a rule or a derived meter cannot work: the file is about to change again.
     """
     declared = Declared.of(site)
-    if declared.policies.faults or declared.derived.faults:
+    if declared.has_faults:
         return 0
     of_others = dirty_hours.c.policies != declared.fingerprint
     with site.warehouse.read() as connection:
@@ -136,11 +154,11 @@ def mark_outdated(site: Site, lease: Lease) -> int:
 def _mark(connection: Connection, declared: Declared, fingerprint: str, limit: int) -> int:
     """Mark up to `limit` hours of a fingerprint. Those that the change does not concern get the one of now."""
     of_it = dirty_hours.c.policies == fingerprint
-    span = _concerned(connection, declared, fingerprint)
+    span = concerned(connection, declared, fingerprint)
     others = update(dirty_hours).where(of_it)
     if span is not None:
         others = others.where((dirty_hours.c.hour < span[0]) | (dirty_hours.c.hour > span[1]))
-    connection.execute(others.values(policies=recorded(connection, declared)))
+    connection.execute(others.values(policies=meanings.record(connection, declared)))
     if span is None or not limit:
         return 0
     is_rolled = dirty_hours.c.rolled_marks >= dirty_hours.c.marks
@@ -149,16 +167,7 @@ def _mark(connection: Connection, declared: Declared, fingerprint: str, limit: i
     return connection.execute(update(dirty_hours).where(newest).values(rolled_marks=0, why=WHY)).rowcount
 
 
-def _concerned(connection: Connection, declared: Declared, fingerprint: str) -> tuple[datetime, datetime] | None:
+def concerned(connection: Connection, declared: Declared, fingerprint: str) -> tuple[datetime, datetime] | None:
     """From which hour to which one there may be points of meters for which the meaning changed; None if of none."""
-    kept = select(policy_meanings.c.meaning).where(policy_meanings.c.fingerprint == fingerprint)
-    differs = declared.differs_from(connection.execute(kept).scalar())
-    spans = connection.execute(
-        select(series.c.meter, func.min(series.c.first_point_at), func.max(series.c.last_point_at)).group_by(
-            series.c.meter
-        )
-    ).all()
-    changed = [(first, last) for meter, first, last in spans if differs(meter)]
-    if not changed:
-        return None
-    return times.hour_of(min(first for first, _ in changed)), times.hour_of(max(last for _, last in changed))
+    kept = meanings.of(connection, fingerprint)
+    return hours_of_meters(connection, declared.differs_from(kept.text if kept else None))

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import bindparam, func, select, update
 
-from meterhouse import by_day, computed, sql_files, times
+from meterhouse import by_day, computed, meanings, sql_files, times
 from meterhouse.catalog import Snapshot, mark_dirty, snapshot_to_compute
 from meterhouse.definitions.archive_policies import Policies
 from meterhouse.errors import MeterhouseError
@@ -232,7 +232,7 @@ def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledU
             for day in plan.folded():
                 made.add(86400, [rows_of_day(site.lake, day, made.hourly, Hours(plan.hours), judging.table)])
             next_hours = _next_hours(site, plan.hours, made.hourly, deriving, changes)
-            store_flagged(site, seen, plan.hours, flagged, leases.quality)
+            store_flagged(site, seen, plan.hours, flagged, judging.rules, leases.quality)
             with leases.rollups.begin() as connection:
                 # Before the lake changes: after a kill in between, the next run would find no change, and skip them.
                 mark_dirty(connection, next_hours, "a series' previous point or metadata changed")
@@ -446,7 +446,7 @@ def _record(
                 rolled_marks=bindparam("marks_seen"),
                 rolled_at=times.now(),
                 rolled_version=site.lake.version("rollups"),
-                policies=policy_changes.recorded(connection, declared),
+                policies=meanings.record(connection, declared),
                 good_points=bindparam("good"),
                 excluded_points=bindparam("bad"),
             ),

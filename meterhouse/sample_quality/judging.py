@@ -80,7 +80,7 @@ class Judging:
     def __init__(
         self, site: Site, version: int, told: Sequence[datetime], read: Sequence[datetime], threads: ThreadPoolExecutor
     ) -> None:
-        self._rules = site.rules
+        self.rules = site.rules
         self._carry_hours = site.settings.carry_hours
         self._threads = threads
         self._told = Hours(told)
@@ -88,7 +88,7 @@ class Judging:
         self._alike = len(hours) == len(self._told)
         self._reading = Reading(site.lake, version, hours, threads)
         self.table = self._reading.table
-        self._compiled = SeriesRules.of(self._rules, self.table)
+        self._compiled = SeriesRules.of(self.rules, self.table)
         self._carried = carried_points(site.lake, self.table, hours, self._carry_hours)
         self._flagged: list[_Flagged] = []
         self._points = np.zeros(len(self._told), np.int64)
@@ -132,7 +132,7 @@ class Judging:
         places, of_place = np.unique(place, return_inverse=True)
         described = self._reading.describe(self.table.ids[places], _DIMENSIONS).take(pa.array(of_place))
         codes, of_code = np.unique(bits, return_inverse=True)
-        names = pa.array([rule_names(self._rules, int(code)) for code in codes], pa.list_(pa.string()))
+        names = pa.array([rule_names(self.rules, int(code)) for code in codes], pa.list_(pa.string()))
         columns = {
             "event_day": pa.array((time // DAY).astype(np.int32)).cast(pa.date32()),
             "series_id": self.table.ids[place],
@@ -143,7 +143,7 @@ class Judging:
             **{name: described[name] for name in _DIMENSIONS},
             "reasons": bits,
             "reason_names": names.take(pa.array(of_code)),
-            "excluded": (bits & self._rules.critical_bits) != 0,
+            "excluded": (bits & self.rules.critical_bits) != 0,
         }
         return pa.table([columns[name] for name in QUARANTINE.names], schema=QUARANTINE)
 
@@ -160,7 +160,7 @@ class Judging:
         points = shard.points
         carried = carried_to(self._carried, points.place)
         verdicts = judge(self.table, self._compiled, points, carried, self._carry_hours)
-        excluded = (verdicts.bits & self._rules.critical_bits) != 0
+        excluded = (verdicts.bits & self.rules.critical_bits) != 0
         result = each(JudgedShard(self.table, shard, verdicts, excluded))
         rows, bits = verdicts.flagged, verdicts.bits
         if not self._alike:

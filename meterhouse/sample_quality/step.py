@@ -11,8 +11,9 @@ from datetime import datetime
 import pyarrow as pa
 from sqlalchemy import bindparam, delete, select, update
 
-from meterhouse import by_day, computed, times
+from meterhouse import by_day, computed, meanings, times
 from meterhouse.catalog import Snapshot, snapshot_to_compute
+from meterhouse.definitions.quality_rules import Rules
 from meterhouse.progress import Progress, no_progress
 from meterhouse.sample_quality.groups import group_hours
 from meterhouse.sample_quality.judging import Judging, by_rule, worker_threads
@@ -123,7 +124,7 @@ def _judge_group(site: Site, seen: Snapshot, hours: list[datetime], done: Judged
         for _ in judging.passes(lambda shard: None):
             pass
         flagged = judging.flagged()
-    store_flagged(site, seen, hours, flagged, lease)
+    store_flagged(site, seen, hours, flagged, judging.rules, lease)
     done.add(hours, judging.points_by_hour(), flagged)
 
 
@@ -136,7 +137,9 @@ def context_hours(seen: Snapshot, hours: Sequence[datetime]) -> list[datetime]:
     return [hour for hour in before if hour in seen.hours and seen.hours[hour].unrolled]
 
 
-def store_flagged(site: Site, seen: Snapshot, hours: list[datetime], flagged: pa.Table, lease: Lease) -> None:
+def store_flagged(
+    site: Site, seen: Snapshot, hours: list[datetime], flagged: pa.Table, rules: Rules, lease: Lease
+) -> None:
     """Replace what `quarantine` has of these hours, and note that they are judged.
 
     Args:
@@ -144,13 +147,14 @@ def store_flagged(site: Site, seen: Snapshot, hours: list[datetime], flagged: pa
         seen: the snapshot whose marks count.
         hours: in order.
         flagged: their rows of `quarantine`.
+        rules: by which they were judged.
         lease: of the step `sample_quality`.
     """
     replace_spans(site.lake, "quarantine", flagged, "timestamp", times.spans(hours), lease=lease)
-    _record(site, seen, hours, by_rule(flagged, site.rules), lease)
+    _record(site, seen, hours, by_rule(flagged, rules), rules, lease)
 
 
-def _record(site: Site, seen: Snapshot, hours: list[datetime], daily: pa.Table, lease: Lease) -> None:
+def _record(site: Site, seen: Snapshot, hours: list[datetime], daily: pa.Table, rules: Rules, lease: Lease) -> None:
     with lease.begin() as connection:
         connection.execute(
             delete(quality_daily).where(
@@ -162,7 +166,11 @@ def _record(site: Site, seen: Snapshot, hours: list[datetime], daily: pa.Table, 
         connection.execute(
             update(dirty_hours)
             .where(dirty_hours.c.hour == bindparam("judged_hour"))
-            .values(judged_marks=bindparam("marks_seen"), judged_at=times.now()),
+            .values(
+                judged_marks=bindparam("marks_seen"),
+                judged_at=times.now(),
+                rules=meanings.record(connection, rules.meaning),
+            ),
             [{"judged_hour": hour, "marks_seen": seen.hours[hour].marks} for hour in hours],
         )
         computed.record(site, connection, "quarantine")

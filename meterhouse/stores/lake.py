@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -28,7 +29,7 @@ from meterhouse.errors import Conflict, Damaged, MeterhouseError, Replaced
 from meterhouse.extras import require
 from meterhouse.private_files import make_folder
 from meterhouse.settings import Settings
-from meterhouse.stores import duck, lake_commits, lake_faults, lake_log, lake_repair
+from meterhouse.stores import duck, lake_commits, lake_faults, lake_log, lake_repair, lake_vacuum
 from meterhouse.stores.disk import sync
 from meterhouse.stores.lake_files import PART, DataFile, write, write_part
 from meterhouse.stores.lake_statistics import has_bounds
@@ -48,12 +49,6 @@ SWAPS = "swaps"
 REPLACE = "meterhouse.replace"
 """Commit metadata key of a replacement of rows. Followers of a table skip it."""
 
-SPANS = "meterhouse.spans"
-"""Commit metadata key of a replacement in `rollups`: the event hours whose rows it replaces, in any tier.
-
-JSON text: a list of spans, each the number of its first hour since 1970-01-01 UTC and its number of hours.
-"""
-
 SEAL = "meterhouse.seal"
 """Commit metadata key of a rewrite that changes no data. Followers of a table skip it."""
 
@@ -63,15 +58,26 @@ ROWS = "meterhouse.rows"
 BYTES = "meterhouse.bytes"
 """Commit metadata key for the number of bytes of an append's rows, if its writer gives it."""
 
+REOPENED = 20
+"""An open table is opened again after this many commits: delta-rs keeps all that it has listed since."""
+
+CLOCKS = 600
+"""By how many seconds the clocks of processes that commit may differ."""
+
 NOTHING: Mapping[str, int] = {}
 
 MEND = "Run `meterhouse doctor --mend`"
 """What to do about a damaged file, or a table that went back."""
 
 PROPERTIES = {
-    "delta.checkpointInterval": "100",
+    "delta.checkpointInterval": "10",  # a commit after the checkpoint costs an opening 0.4 ms, a checkpoint costs 4 ms
     "delta.enableExpiredLogCleanup": "false",  # see lake_log.py
 }
+
+RETENTION = "delta.deletedFileRetentionDuration"
+
+FORGOTTEN = "interval 1 minutes"
+"""For how long the checkpoints of a table in a folder name replaced files. `lake_vacuum` finds them in the commits."""
 
 _HIVE_TYPES = {"arrival_hour": "VARCHAR", "event_day": "DATE", "granularity_s": "INTEGER"}
 
@@ -92,11 +98,13 @@ class AppendedFiles:
         files: Delta's add actions.
         rows: how many rows they have.
         version: the version.
+        replaced: the commits in between that replaced rows and say of which event hours, in order.
     """
 
     files: list[dict[str, Any]]
     rows: int
     version: int
+    replaced: tuple[lake_commits.Commit, ...]
 
 
 @dataclass
@@ -205,7 +213,7 @@ class Lake:
         They may be moved by then. It also keeps all that it has listed, and so becomes slower with each commit.
         """
         opened, start = self._rests_on[name]
-        return version - opened >= lake_log.EVERY or not (self.storage_options or self._holds(name, start))
+        return version - opened >= REOPENED or not (self.storage_options or self._holds(name, start))
 
     def _holds(self, name: str, version: int) -> bool:
         """Whether the log of a table in a folder holds a commit."""
@@ -249,7 +257,7 @@ class Lake:
                 mode="ignore",
                 partition_by=partitions,
                 storage_options=self.storage_options,
-                configuration=PROPERTIES,
+                configuration=PROPERTIES | ({} if self.storage_options else {RETENTION: FORGOTTEN}),
             )
 
     def _add_columns(self, name: str, table: DeltaTable) -> None:
@@ -331,8 +339,8 @@ class Lake:
             self.discard(name, files)
             raise
 
-    def write_files(self, name: str, rows: pa.Table) -> list[DataFile]:
-        """Write rows into files of the table. No reader sees them before they are committed.
+    def write_files(self, name: str, rows: pa.Table, prefix: str = PART) -> list[DataFile]:
+        """Write rows into files of the table, whose names start with `prefix`. No reader sees them before a commit.
 
         Raises:
             MeterhouseError: they cannot be written.
@@ -340,7 +348,7 @@ class Lake:
         if name not in self._open:
             self.table(name)
         try:
-            files = write(self.uri(name), name, rows, self.object_store)
+            files = write(self.uri(name), name, rows, self.object_store, prefix)
         except OSError as error:
             raise self.unreachable(name, error) from error
         self.wrote(name, *(file.path for file in files))
@@ -604,10 +612,11 @@ class Lake:
 
         Args:
             name: the table.
-            hours: for how long checkpoints name replaced files, by which a vacuum knows them.
+            hours: for how long checkpoints in an object store name replaced files, by which a vacuum knows them.
         """
         table = self.table(name)
-        wanted = {**PROPERTIES, "delta.deletedFileRetentionDuration": f"interval {max(hours, 1)} hours"}
+        kept = f"interval {max(hours, 1)} hours" if self.storage_options else FORGOTTEN
+        wanted = {**PROPERTIES, RETENTION: kept}
         if table.metadata().configuration.items() >= wanted.items():
             return
         try:
@@ -617,8 +626,34 @@ class Lake:
             raise self.unreachable(name, error) from error
 
     def vacuum(self, name: str, hours: int) -> int:
-        """Delete files that were replaced, or left by a killed process, more than `hours` ago; return how many."""
-        return len(self.table(name).vacuum(hours, dry_run=False, enforce_retention_duration=False, full=True))
+        """Delete files that were replaced, or left by a killed process, more than `hours` ago; return how many.
+
+        Raises:
+            MeterhouseError: they cannot be deleted.
+        """
+        if self.storage_options:
+            return len(self.table(name).vacuum(hours, dry_run=False, enforce_retention_duration=False, full=True))
+        before = time.time() - hours * 3600
+        old = lake_vacuum.written_before(self.uri(name), before)  # listed first: what is committed later is newer
+        live = {unquote(path) for path in self.live(name)}
+        unused = sorted(old - live - self._replaced_since(name, before))
+        self.remove([f"{self.uri(name)}/{path}" for path in unused])
+        return len(unused)
+
+    def _replaced_since(self, name: str, moment: float) -> set[str]:
+        """The files that were replaced since a time. Commits that are no longer in the log are from before it."""
+        found: set[str] = set()
+        for version in range(self.version(name), -1, -1):
+            text = self._commit_text(name, version)
+            if text is None:
+                break
+            actions = lake_commits.parse(text) or []
+            removed = [action["remove"] for action in actions if "remove" in action]
+            found |= {unquote(each["path"]) for each in removed if each.get("deletionTimestamp", inf) >= moment * 1000}
+            made = next((action["commitInfo"].get("timestamp") for action in actions if "commitInfo" in action), None)
+            if made is not None and made < (moment - CLOCKS) * 1000:
+                break
+        return found
 
     def appended(
         self,
@@ -631,9 +666,9 @@ class Lake:
     ) -> Appended | None:
         """The rows that were appended after a version (and not after `until`); None if there are none.
 
-        Seals, which change no data, and replacements are skipped. At most about `max_rows` rows and `max_bytes` (as
-        the commits say of themselves) are returned, and one commit at least, so that a backlog is taken in bounded
-        pieces: call again from the returned version.
+        Seals, which change no data, are skipped, and so are replacements, which are only named. At most about
+        `max_rows` rows and `max_bytes` (as the commits say of themselves) are returned, and one commit at least, so
+        that a backlog is taken in bounded pieces: call again from the returned version.
 
         Raises:
             Replaced: a commit after the version is no longer in the table's log, or its files were replaced since.
@@ -659,6 +694,7 @@ class Lake:
         if newest <= after:
             return None
         wanted: list[dict[str, Any]] = []
+        replaced: list[lake_commits.Commit] = []
         rows = size = 0
         upto = after
         for commit in self.commits(name, after, newest):
@@ -672,8 +708,10 @@ class Lake:
                 wanted += commit.added
                 rows += more_rows
                 size += more_bytes
+            elif commit.hours is not None:
+                replaced.append(commit)
             upto = commit.version
-        return AppendedFiles(wanted, rows, upto)
+        return AppendedFiles(wanted, rows, upto, tuple(replaced))
 
     def read_commit(self, name: str, version: int) -> lake_commits.Commit | None:
         """A commit of a table; None if the log does not have it, or no longer.
@@ -803,8 +841,14 @@ class Lake:
         except (OSError, pa.ArrowException) as error:
             raise self.file_fault(name, path, error) from error
 
-    def pieces(self, name: str, partitions: Mapping[str, Iterable[Any]], max_rows: int) -> Iterator[pa.Table]:
-        """The rows of some partitions, in tables of at most `max_rows` rows.
+    def pieces(
+        self,
+        name: str,
+        partitions: Mapping[str, Iterable[Any]],
+        max_rows: int,
+        without: Collection[str] = (),
+    ) -> Iterator[pa.Table]:
+        """The rows of some partitions, in tables of at most `max_rows` rows; not those of the files `without`.
 
         Raises:
             Replaced: a file was replaced and deleted meanwhile.
@@ -812,6 +856,8 @@ class Lake:
         """
         for uri in self.files(name, partitions=partitions):
             path = uri.removeprefix(f"{self.uri(name)}/")
+            if path in without:
+                continue
             partition = dict(part.split("=", 1) for part in unquote(path).split("/")[:-1])
             try:
                 with self._opened(name, path) as handle:

@@ -4,12 +4,22 @@ A commit's mark is a hash of the table's id, the version and the commit's text, 
 in every copy of the table, and it differs if the table was restored and then written again.
 """
 
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 import xxhash
+
+from meterhouse import times
+
+SPANS = "meterhouse.spans"
+"""Commit metadata key of a replacement: the event hours whose rows it changes; in `rollups`, in any tier.
+
+JSON text: a list of spans, each the number of its first hour since 1970-01-01 UTC and its number of hours.
+"""
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,19 @@ class Commit:
     def changes_data(self) -> bool:
         """Whether rows came or went, and did not only move to other files."""
         return any(action.get("dataChange", True) for action in (*self.added, *self.removed))
+
+    @property
+    def hours(self) -> set[datetime] | None:
+        """The event hours that it says it changes; None if it says nothing, see SPANS."""
+        if (noted := self.info.get(SPANS)) is None:
+            return None
+        return {times.of_hour(n) for first, many in json.loads(noted) for n in range(first, first + many)}
+
+
+def spans_text(hours: Iterable[datetime]) -> str:
+    """Event hours as a commit notes them; see SPANS."""
+    listed = [[(start - times.EPOCH) // times.HOUR, (end - start) // times.HOUR] for start, end in times.spans(hours)]
+    return json.dumps(listed, separators=(",", ":"))
 
 
 OLDER = "older"

@@ -42,7 +42,9 @@ class DataFile:
     statistics: str
 
 
-def write(uri: str, name: str, rows: pa.Table, filesystem: "AbstractFileSystem | None") -> list[DataFile]:
+def write(
+    uri: str, name: str, rows: pa.Table, filesystem: "AbstractFileSystem | None", prefix: str = PART
+) -> list[DataFile]:
     """Write rows into files below the table's folder `uri`, one for each combination of its partition columns' values.
 
     Rows of `samples` and `events` whose time is far from their arrival are in files of their own. Samples are in the
@@ -53,6 +55,7 @@ def write(uri: str, name: str, rows: pa.Table, filesystem: "AbstractFileSystem |
         name: the table.
         rows: columns as in its schema.
         filesystem: that of the object store; None for a folder.
+        prefix: how the names of the files start; PART but for a reason.
 
     Raises:
         OSError: a file cannot be written; what was written of it is deleted.
@@ -63,7 +66,7 @@ def write(uri: str, name: str, rows: pa.Table, filesystem: "AbstractFileSystem |
         values = {column: str(value) for column, value in partition.items()}
         folder = "/".join(f"{column}={value}" for column, value in values.items())
         for piece in divided(name, part.drop_columns(columns), values.get("arrival_hour", "")):
-            path = f"{folder}/{PART}-{uuid.uuid4().hex}.zstd.parquet"
+            path = f"{folder}/{prefix}-{uuid.uuid4().hex}.zstd.parquet"
             size = _store(f"{uri}/{path}", name, piece, filesystem)
             made.append(DataFile(path, size, values, statistics([piece])))
     return made

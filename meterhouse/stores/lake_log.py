@@ -5,6 +5,9 @@ log of a table in a folder keeps its newest IN_LOG commits. Older ones are moved
 a log itself (Delta protocol, "Checkpoints" and "Metadata Cleanup"): a reader of an older version finds it there. An
 object store lists from a given name on, so its logs stay where they are.
 
+An opening reads each commit since the last checkpoint, so checkpoints are written often. Most of them go when they are
+moved, or when the log is cleaned.
+
 Delta's own clean-up goes by age only, and needs a process that commits with it; the tables have it turned off.
 """
 
@@ -30,6 +33,9 @@ LONG = 1_000
 
 EVERY = 100
 """A log is shortened after this many commits."""
+
+CHECKPOINT = "checkpoint.parquet"
+"""How the name of a checkpoint ends."""
 
 MAX_FILES = 100_000
 """Maximum number of files that one call deletes, oldest first."""
@@ -60,15 +66,25 @@ def shorten(files: "AbstractFileSystem", log: str, older: str, in_log: int = IN_
     names = [(int(found[1]), found[0], found[2]) for found in map(_NAME.fullmatch, _names(log)) if found]
     newest = max((version for version, _, kind in names if kind == "json"), default=0)
     last = newest if len(names) > LONG else newest - in_log
-    checkpoints = sorted((v, name) for v, name, kind in names if kind == "checkpoint.parquet" and v <= last)
+    checkpoints = sorted((v, name) for v, name, kind in names if kind == CHECKPOINT and v <= last)
     start = next((v for v, name in reversed(checkpoints) if _is_whole(files, f"{log}/{name}")), 0)
     moved = sorted((version, name) for version, name, _ in names if version < start)
+    needless = _needless(version for version, name in checkpoints if version < start)
     if moved:
         Path(older).mkdir(parents=True, exist_ok=True)
-    for _, name in moved:  # oldest first, so that the log never has a gap
+    for version, name in moved:  # oldest first, so that the log never has a gap
         with suppress(FileNotFoundError):  # another process has moved it
-            Path(log, name).replace(Path(older, name))
+            if version in needless and name.endswith(CHECKPOINT):
+                Path(log, name).unlink()
+            else:
+                Path(log, name).replace(Path(older, name))
     return len(moved)
+
+
+def _needless(checkpoints: Iterable[int]) -> set[int]:
+    """All but the first checkpoint of each EVERY versions: a reader of an older version finds one before it."""
+    first: dict[int, int] = {}
+    return {version for version in sorted(checkpoints) if first.setdefault(version // EVERY, version) != version}
 
 
 def clean(files: "AbstractFileSystem", log: str, older: str, until: datetime, followed: Collection[int] = ()) -> int:
@@ -101,10 +117,13 @@ def clean(files: "AbstractFileSystem", log: str, older: str, until: datetime, fo
                 needed.update(range(next(before, 0), version + 1))
         if folder == log:
             _copy(files, (file.path for file in found if file.version in needed), older)
+        end = max((file.version for file in found), default=0) - IN_LOG
+        needless = _needless(file.version for file in checkpoints if file.version < end) - {start} - needed
         chosen = [file.path for file in left_behind if file.written <= until] + [
             file.path
             for file in sorted(found)
-            if file.version < start and (folder == log or file.version not in needed)
+            if (file.is_checkpoint and file.version in needless)
+            or (file.version < start and (folder == log or file.version not in needed))
         ]
         chosen = chosen[:MAX_FILES]
         _remove(files, chosen)
@@ -130,7 +149,7 @@ def _listed(files: "AbstractFileSystem", folder: str) -> tuple[list[_File], list
         moment = entry.get("LastModified", entry.get("mtime"))
         written = moment if isinstance(moment, datetime) else datetime.fromtimestamp(float(moment or 0), UTC)
         if name := _NAME.fullmatch(path.rpartition("/")[2]):
-            found.append(_File(int(name[1]), path, name[2] == "checkpoint.parquet", written))
+            found.append(_File(int(name[1]), path, name[2] == CHECKPOINT, written))
         elif path.endswith(".tmp"):
             left_behind.append(_File(0, path, False, written))
     return found, left_behind

@@ -1,6 +1,5 @@
 """Replaces a lake table's rows of some event hours, whatever their number and however far they lie apart."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -12,7 +11,8 @@ import pyarrow.compute as pc
 
 from meterhouse import times
 from meterhouse.errors import Conflict, MeterhouseError
-from meterhouse.stores.lake import REPLACE, SPANS, Lake
+from meterhouse.stores.lake import REPLACE, Lake
+from meterhouse.stores.lake_commits import SPANS, spans_text
 from meterhouse.stores.lake_files import PART, DataFile, by_partition
 from meterhouse.stores.lake_tables import TABLES, columns_of_files
 from meterhouse.times import Span
@@ -204,6 +204,4 @@ def _within(action: Mapping[str, Any], column: str, hours: "np.ndarray[Any, Any]
 def _spans_note(parts: Mapping[Place, Part]) -> str:
     """What the commit says of the hours that it replaces; see `SPANS`. Rows of days are replaced with some hours."""
     hours = {hour for place, part in parts.items() if place[0] != _DAY for hour in part.hours}
-    found = times.spans(hours or {hour for part in parts.values() for hour in part.hours})
-    listed = [[times.micros(start) // _HOUR, (end - start) // times.HOUR] for start, end in found]
-    return json.dumps(listed, separators=(",", ":"))
+    return spans_text(hours or {hour for part in parts.values() for hour in part.hours})

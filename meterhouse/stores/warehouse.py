@@ -21,11 +21,12 @@ from meterhouse.errors import MeterhouseError, Unavailable
 from meterhouse.private_files import FILE_MODE, make_file, make_folder
 from meterhouse.settings import Settings, without_password
 from meterhouse.stores.leases import Lease, hold
+from meterhouse.stores.sqlite_functions import add_functions
 from meterhouse.stores.warehouse_tables import metadata, runs
 
 log = logging.getLogger(__name__)
 
-HEAD_REVISION = "0012"
+HEAD_REVISION = "0013"
 """The newest migration in `sql/migrations/versions`; a test holds the two equal."""
 
 
@@ -83,6 +84,7 @@ class Warehouse:
                 cursor.execute("PRAGMA synchronous = NORMAL")
                 cursor.execute("PRAGMA busy_timeout = 60000")
                 cursor.close()
+                add_functions(connection)
 
             @event.listens_for(engine, "begin")
             def _begin(connection: Connection) -> None:

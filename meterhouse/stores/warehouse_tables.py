@@ -178,18 +178,44 @@ dirty_hours = Table(
     Column("late", BigInteger, nullable=False, server_default="0"),
     Column("why", Text),
     Column("policies", Text),
+    Column("rules", Text),
     Column("good_points", BigInteger),
     Column("excluded_points", BigInteger),
     Index("dirty_hours_by_policies", "policies", "hour"),
+    Index("dirty_hours_by_rules", "rules", "hour"),
     comment="Every event hour that has points; dirty while it has more marks than were judged or rolled up.",
 )
 
-policy_meanings = Table(
-    "policy_meanings",
+meanings = Table(
+    "meanings",
     metadata,
     Column("fingerprint", Text, primary_key=True),
     Column("meaning", Text, nullable=False),
-    comment="What the archive policies meant, by which hours were rolled up.",
+    Column("files", Text),
+    Column("since", UtcTime),
+    comment="What definitions, quality rules and archive policies meant, by fingerprint.",
+)
+
+conversions = Table(
+    "conversions",
+    metadata,
+    Column("table_name", Text, primary_key=True),
+    Column("fingerprint", Text, primary_key=True),
+    Column("arrival_hour", Text, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    comment="By which definitions the rows of an arrival hour of samples and events were made.",
+)
+
+backfills = Table(
+    "backfills",
+    metadata,
+    Column("asset", Text, primary_key=True),
+    Column("start_at", UtcTime, primary_key=True),
+    Column("end_at", UtcTime, nullable=False),
+    Column("meaning", Text, nullable=False),
+    Column("reached", UtcTime),
+    Column("worked_at", UtcTime, nullable=False),
+    comment="Backfills that have not ended: the same command continues them.",
 )
 
 lateness = Table(

@@ -1,7 +1,8 @@
 -- Threshold alarms: the statistic of the good points of each alarm by period, for all alarms together.
 --
 -- In:  rules (number, meter, statistic, start, until, period, keep, exclude_outliers, and resource_id, project_id:
---      the value that the query compares it with by eq, or null), conditions (number, field, op, value: the queries),
+--      the value that the query or `where` compare it with by eq, or null; chosen_by: the number of its `where`, or
+--      null), conditions (number, field, op, value: the queries), chosen (number, series_id: what meets each `where`),
 --      dims (series_id, meter, source, type, unit, resource_id, project_id, user_id), verdicts (judge.sql)
 -- Out: number, series: the values of the last `keep` periods that have points, oldest first,
 --      first_unit, last_unit: of all points of the window, by name; they differ if there are several units
@@ -32,7 +33,12 @@ failing AS (
     END, false)
 ),
 pairs AS (
-    SELECT * FROM candidates ANTI JOIN failing USING (number, series_id)
+    SELECT c.number, c.series_id
+    FROM candidates AS c
+    ANTI JOIN failing USING (number, series_id)
+    JOIN rules AS r USING (number)
+    LEFT JOIN chosen AS w ON w.number = r.chosen_by AND w.series_id = c.series_id
+    WHERE r.chosen_by IS NULL OR w.series_id IS NOT NULL
 ),
 buckets AS (
     SELECT

@@ -54,6 +54,23 @@ def test_a_log_stays_short_and_every_version_can_be_read(tmp_path: Path) -> None
     assert lake.version("samples") == 28
 
 
+def test_of_many_checkpoints_a_few_are_kept_and_every_version_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PROPERTIES, "delta.checkpointInterval", "2")
+    for name, number in (("EVERY", 10), ("IN_LOG", 5)):
+        monkeypatch.setattr(lake_log, name, number)
+    monkeypatch.setattr(lake_log.shorten, "__defaults__", (5,))
+    lake = Lake(str(tmp_path))
+    append(lake, 45)
+    older = [path.name for path in (tmp_path / "older" / "samples" / "_delta_log").glob("*.checkpoint.parquet")]
+    assert len(older) <= 2 * 4  # of 20
+    assert len(list(Path(lake.uri("samples"), "_delta_log").glob("*.checkpoint.parquet"))) <= 8
+    lake.clean_log("samples", at(), [])  # which deletes no commit: none is so old
+    reader = Lake(str(tmp_path))
+    assert [reader.actions("samples", version).num_rows for version in range(46)] == list(range(46))
+
+
 @pytest.mark.usefixtures("short")
 def test_a_kill_while_a_log_is_shortened_leaves_all_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lake = Lake(str(tmp_path))

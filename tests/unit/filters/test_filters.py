@@ -74,7 +74,7 @@ def test_no_value_is_part_of_a_statement() -> None:
             for op in OPERATORS:
                 kind = find(fields, name).type
                 value = {"number": "987654321", "time": "2026-11-10T12:34:56Z"}.get(kind, "987654321' OR true --")
-                condition, values = on_lake([Filter(name, op, value, fields)])
+                condition, values = on_lake(Filter(name, op, value, fields))
                 assert "987654321" not in condition
                 assert "12:34" not in condition
                 assert condition.count("?") == len(values) > 0
