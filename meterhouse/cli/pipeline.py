@@ -15,7 +15,7 @@ from meterhouse.cli.options import Day, Name, Seconds, as_json, prints, span
 from meterhouse.cli.output import Printer, dumps, line, note
 from meterhouse.cli.progress import progress
 from meterhouse.cli.signals import ended_by_signal
-from meterhouse.recompute import KEEPABLE, assets
+from meterhouse.recompute import DEFINED, assets
 from meterhouse.untrusted import printable
 
 if TYPE_CHECKING:
@@ -384,7 +384,7 @@ SHOWN = 4
 
 
 @click.command("stale")
-@click.argument("asset", type=Name("asset", lambda: list(KEEPABLE)), required=False)
+@click.argument("asset", type=Name("asset", lambda: list(DEFINED)), required=False)
 @prints("asset", "from", "to", "hours", "why", "files", "since", prose=("why", "files"))
 def stale_command(asset: str | None, printer: Printer) -> None:
     """List the hours that definitions, quality rules, archive policies or derived meters of the past have made.

@@ -1,12 +1,10 @@
 """Which rows of a piece are samples, of which series, and what is wrong with the others."""
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -221,22 +219,10 @@ def _understood(column: pa.Array, expression: str, kind: Any) -> tuple[Any, Any,
     """What DuckDB makes of texts; which are missing, and of which it makes nothing."""
     texts = pc.utf8_trim_whitespace(column)
     missing = pc.fill_null(pc.equal(texts, ""), True).to_numpy(zero_copy_only=False)
-    connection = _connection()
-    connection.register("given", pa.table({"text": texts}))
-    found = duck.arrow(connection, f"SELECT {expression} AS found FROM given")["found"].combine_chunks()
-    connection.unregister("given")
+    with duck.connect() as connection:
+        connection.execute("SET preserve_insertion_order = true")
+        connection.execute("SET threads = 1")  # other pieces are understood at the same time
+        connection.register("given", pa.table({"text": texts}))
+        found = duck.arrow(connection, f"SELECT {expression} AS found FROM given")["found"].combine_chunks()
     bad = found.is_null().to_numpy(zero_copy_only=False) & ~missing
     return pc.fill_null(found, 0).to_numpy().astype(kind), missing, bad
-
-
-_local = threading.local()
-
-
-def _connection() -> duck.Connection:
-    """This thread's DuckDB, which keeps the order of rows."""
-    known: duckdb.DuckDBPyConnection | None = getattr(_local, "duck", None)
-    if known is None:
-        known = _local.duck = duck.connect()
-        known.execute("SET preserve_insertion_order = true")
-        known.execute("SET threads = 1")
-    return known

@@ -962,6 +962,7 @@ class Lake:
         overlapping: tuple[str, Sequence[Span]] | None = None,
         partitions: Mapping[str, Iterable[Any]] | None = None,
         at_least: Mapping[str, Any] | None = None,
+        among: pa.Table | None = None,
     ) -> pa.Table:
         """The rows of `actions` of the live files that may have matching rows.
 
@@ -971,8 +972,9 @@ class Lake:
             overlapping: (column, spans): only files whose statistics overlap one of the spans, which are in order.
             partitions: partition column → wanted values.
             at_least: partition column → lowest wanted value.
+            among: rows of `actions` to choose from, in place of a version, so that several choices are of one.
         """
-        actions = self.actions(name, version)
+        actions = self.actions(name, version) if among is None else among
         keep = pa.array([True] * actions.num_rows, pa.bool_())
         for column, values in (partitions or {}).items():
             found = actions[f"partition.{column}"]
