@@ -191,7 +191,7 @@ def collect(follow: bool, max_messages: int | None, max_seconds: float | None, p
     "listings",
     multiple=True,
     metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     help="Gnocchi's metrics or resources, as its client lists them with `-f json`. Repeatable.",
 )
 @click.option(
