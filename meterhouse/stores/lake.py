@@ -84,14 +84,27 @@ _HIVE_TYPES = {"arrival_hour": "VARCHAR", "event_day": "DATE", "granularity_s": 
 
 @dataclass(frozen=True)
 class Appended:
-    """Rows that were appended to a table after some version, up to and including `version`.
-
-    `replaced` has the commits in between that replaced rows and say of which event hours, in order.
-    """
+    """Rows that were appended to a table after some version, up to and including `version`."""
 
     rows: pa.Table
     version: int
-    replaced: tuple[lake_commits.Commit, ...] = ()
+
+
+@dataclass(frozen=True)
+class AppendedFiles:
+    """Files that were appended to a table after some version, up to and including `version`.
+
+    Attributes:
+        files: Delta's add actions.
+        rows: how many rows they have.
+        version: the version.
+        replaced: the commits in between that replaced rows and say of which event hours, in order.
+    """
+
+    files: list[dict[str, Any]]
+    rows: int
+    version: int
+    replaced: tuple[lake_commits.Commit, ...]
 
 
 @dataclass
@@ -341,14 +354,16 @@ class Lake:
         self.wrote(name, *(file.path for file in files))
         return files
 
-    def write_part(self, name: str, values: Mapping[str, Any], rows: pa.Table, prefix: str = PART) -> DataFile:
+    def write_part(
+        self, name: str, values: Mapping[str, Any], rows: pa.Table, prefix: str = PART, *, in_order: bool = False
+    ) -> DataFile:
         """Write rows of one partition into one file, in their order; see `lake_files.write_part`.
 
         Raises:
             MeterhouseError: they cannot be written.
         """
         try:
-            return write_part(self.uri(name), name, values, rows, self.object_store, prefix)
+            return write_part(self.uri(name), name, values, rows, self.object_store, prefix, in_order=in_order)
         except OSError as error:
             raise self.unreachable(name, error) from error
 
@@ -659,6 +674,21 @@ class Lake:
             Replaced: a commit after the version is no longer in the table's log, or its files were replaced since.
             Damaged: a file cannot be read.
         """
+        found = self.appended_files(name, after, until=until, max_rows=max_rows, max_bytes=max_bytes)
+        if found is None:
+            return None
+        schema, _ = TABLES[name]
+        pieces = [self.rows_of(name, add["path"], add["partitionValues"]) for add in found.files]
+        return Appended(pa.concat_tables([schema.empty_table(), *pieces]), found.version)
+
+    def appended_files(
+        self, name: str, after: int, *, until: int | None = None, max_rows: int, max_bytes: int = 1 << 62
+    ) -> AppendedFiles | None:
+        """The files that were appended after a version; see `appended`.
+
+        Raises:
+            Replaced: a commit after the version is no longer in the table's log.
+        """
         table = self.table(name)
         newest = table.version() if until is None else min(until, table.version())
         if newest <= after:
@@ -681,9 +711,7 @@ class Lake:
             elif commit.hours is not None:
                 replaced.append(commit)
             upto = commit.version
-        schema, _ = TABLES[name]
-        pieces = [self.rows_of(name, add["path"], add["partitionValues"]) for add in wanted]
-        return Appended(pa.concat_tables([schema.empty_table(), *pieces]), upto, tuple(replaced))
+        return AppendedFiles(wanted, rows, upto, tuple(replaced))
 
     def read_commit(self, name: str, version: int) -> lake_commits.Commit | None:
         """A commit of a table; None if the log does not have it, or no longer.
