@@ -95,6 +95,7 @@ def backfill_stale(
         DefinitionError: the definitions cannot work; nothing was recomputed.
         AlreadyRunning: another process is doing this.
     """
+    from meterhouse.archive.seal import seal_again
     from meterhouse.catalog import mark_for_recompute, snapshot
     from meterhouse.rollups.policy_changes import outdated
     from meterhouse.stale import RULES_CHANGED, stale_hours
@@ -105,6 +106,8 @@ def backfill_stale(
     for name in CONVERTED:
         if asset in (None, name) and (hours := stale_hours(site, name)):
             done[name] = convert_again(site, name, hours, progress=progress(name))
+        elif asset in (None, name):
+            seal_again(site, name)  # days that a killed backfill has left
     if asset in (None, "sample_quality") and (judged := set(stale_hours(site, "sample_quality"))):
         mark_for_recompute(site, "sample_quality", judged, RULES_CHANGED)
         done["sample_quality"] = _rolled_up(site, judged, progress("sample_quality"))
@@ -178,7 +181,7 @@ def convert_again(
                 end_day(hour.date())
                 changed = False
             progress(number, len(wanted))
-        seal_again(site, table, {hour.date() for hour in wanted})  # of days that a killed backfill has left
+        seal_again(site, table)  # days that a killed backfill has left
         figures = {**done, "event_hours": len(event_hours)}
         site.warehouse.record_run(f"{LEASE} {table}", started, figures)
     return figures

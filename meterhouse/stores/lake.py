@@ -117,6 +117,7 @@ class Lake:
         commit_lock: a lock by table name, taken around each commit if the object store itself cannot keep two
             racing commits apart.
         compared: whether this process has compared the computed tables with what the warehouse has recorded of them.
+        agrees: whether it has seen that samples and roll-ups are those that the warehouse has followed and recorded.
     """
 
     url: str
@@ -129,6 +130,7 @@ class Lake:
     _rests_on: dict[str, tuple[int, int]] = field(default_factory=dict, repr=False)
     notes_written: bool = False
     compared: bool = False
+    agrees: bool = False
     _written: list[Path] = field(default_factory=list, repr=False)
 
     @classmethod
