@@ -58,12 +58,13 @@ def check(site: Site, hours: int = 24) -> Gate:
         ).scalars()
         spans = times.spans(list(known))
     with site.lake.connect() as duck:
-        view_points(duck, site.lake, site.lake.version("samples"), spans)
+        view_points(duck, site, site.lake.version("samples"), spans)
         view_carried(duck, site.lake, spans, site.settings.carry_hours)
         span = (spans[0][0], spans[-1][1])
         site.lake.view(duck, "quarantine", site.lake.files("quarantine", overlapping=("timestamp", [span])))
         query = Template(_GOOD).substitute(
-            points=identified("points"), excluded=identified("quarantine WHERE excluded")
+            points=identified("(SELECT * FROM points WHERE NOT accepted)"),
+            excluded=identified("quarantine WHERE excluded"),
         )
         good = duck.sql(f"SELECT * FROM ({query}) USING SAMPLE reservoir({MAX_POINTS} ROWS) REPEATABLE (7)").df()
     found = validate(good, site.rules)

@@ -13,7 +13,7 @@ from reference_points import distinct_points
 from sqlalchemy import select
 
 from meterhouse.catalog import snapshot
-from meterhouse.definitions.quality_rules import Rules
+from meterhouse.definitions.quality_rules import LARGEST_VOLUME, Rules
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import rollup_1d, rollup_1h
 
@@ -40,7 +40,10 @@ def frame(points: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def judged(points: list[dict[str, Any]], rules: Rules) -> pd.DataFrame:
-    """The distinct points with `reasons` (names of the critical rules and of `duplicate`) and `good`."""
+    """The distinct points with `reasons` (names of the critical rules and of `duplicate`) and `good`.
+
+    Points may have `accepted`: whether a correction accepts them.
+    """
     from fnmatch import fnmatchcase
 
     made = frame(points)
@@ -58,8 +61,12 @@ def judged(points: list[dict[str, Any]], rules: Rules) -> pd.DataFrame:
             }
             if broken.get(rule.check):
                 reasons[n].add(rule.name)
-    made["reasons"] = reasons
     critical = {rule.name for rule in rules.rules if rule.severity == "critical"}
+    if "accepted" in made.columns:
+        for found, accepted, volume in zip(reasons, made["accepted"], made["volume"], strict=True):
+            if accepted is True and abs(volume) <= LARGEST_VOLUME:
+                found -= critical
+    made["reasons"] = reasons
     made["alone"] = [not (found & critical) for found in reasons]
     duplicates = [rule for rule in rules.rules if rule.check == "duplicate"]
     for _, group in made[made["type"] != "delta"].groupby(["series_id", "timestamp"]):

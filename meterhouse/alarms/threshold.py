@@ -74,11 +74,11 @@ def windows(site: Site, definitions: Sequence[Alarm], moment: datetime) -> list[
         _find_chosen(duck, definitions)
         span = (min(starts), moment + timedelta(microseconds=1))
         duck.execute("CREATE TEMP TABLE watched AS SELECT series_id FROM dims")
-        view_all_points(
-            duck, site.lake, site.lake.version("samples"), [span], "series_id IN (SELECT series_id FROM watched)"
+        accepts = view_all_points(
+            duck, site, site.lake.version("samples"), [span], "series_id IN (SELECT series_id FROM watched)"
         )
         duck.execute("CREATE TEMP TABLE carried (series_id BIGINT, timestamp TIMESTAMPTZ, volume DOUBLE)")
-        judge(duck, site.rules, site.settings.carry_hours)
+        judge(duck, site.rules, site.settings.carry_hours, accepts=accepts)
         query = Template(sql_files.read("lake/alarm_windows.sql")).substitute(critical=site.rules.critical_bits)
         rows = duck.execute(query).fetchall()
     made = {number: Window(tuple(values), (one, other)) for number, values, one, other in rows}

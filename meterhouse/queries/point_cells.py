@@ -1,13 +1,17 @@
 """The good points of some series in some hours, judged as they are read."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from meterhouse import times
+from meterhouse.corrections.applying import COLUMNS, change
+from meterhouse.corrections.recorded import Correction, active
 from meterhouse.definitions.quality_rules import Rules
 from meterhouse.queries.planner import Pairs, Plan
 from meterhouse.queries.selection import Selection
@@ -76,7 +80,8 @@ def good_points(
             counters = increases and bool((table.kinds == CUMULATIVE).any())
             context = _context(some, plan.before, carry_hours) if counters else some[:0]
             spanned = Hours([times.of_hour(number) for number in np.union1d(some, context).tolist()])
-            points = _points(site, meter, version, spanned, selection, threads, read)
+            corrections = active(site, spanned.spans)
+            points = _points(site, meter, version, spanned, selection, threads, read, corrections)
             carried = carried_points(site.lake, table, spanned, carry_hours) if counters else NOTHING_CARRIED
             good = judge(table, compiled, points, carried, carry_hours).good
             inside = wanted.hold(good.time) & (good.time >= plan.first) & (good.time < plan.last)
@@ -116,13 +121,14 @@ def _points(
     selection: Selection,
     threads: ThreadPoolExecutor,
     read: PointsRead,
+    corrections: Sequence[Correction],
 ) -> Points:
-    """All points of the series in these hours, in order."""
+    """All points of the series in these hours, as corrected, in order."""
     files = [("samples", path) for path in _paths(site, "samples", version, hours.spans)]
     files += [("derived", path) for path in _paths(site, "derived", None, hours.spans)]
 
     def rows_of(file: tuple[str, str]) -> dict[str, Any]:
-        return _rows(site, *file, meter, hours, selection)
+        return _rows(site, *file, meter, hours, selection, corrections if file[0] == "samples" else ())
 
     parts = list(threads.map(rows_of, files))
     read.files += len(files)
@@ -132,13 +138,20 @@ def _points(
 
     place, time = joined("place", "i4"), joined("timestamp", "i8")
     volume, recorded = joined("volume", "f8"), joined("recorded_at", "i8")
-    sample, known = joined("sample_id", "i8"), joined("known", "?")
+    sample, known, accepted = joined("sample_id", "i8"), joined("known", "?"), joined("accepted", "?")
     read.points += len(place)
     order = order_of(place, time)
     if order is not None:
         place, time, volume, recorded = place[order], time[order], volume[order], recorded[order]
-        sample, known = sample[order], known[order]
-    return Points(place, time, volume, recorded, lambda rows: (sample[rows], known[rows]))
+        sample, known, accepted = sample[order], known[order], accepted[order]
+    return Points(
+        place,
+        time,
+        volume,
+        recorded,
+        lambda rows: (sample[rows], known[rows]),
+        accepted if accepted.any() else None,
+    )
 
 
 def _paths(site: Site, table: str, version: int | None, spans: list[Span]) -> list[str]:
@@ -146,13 +159,22 @@ def _paths(site: Site, table: str, version: int | None, spans: list[Span]) -> li
     return found
 
 
-def _rows(site: Site, table: str, path: str, meter: str, hours: Hours, selection: Selection) -> dict[str, Any]:
+def _rows(
+    site: Site,
+    table: str,
+    path: str,
+    meter: str,
+    hours: Hours,
+    selection: Selection,
+    corrections: Sequence[Correction],
+) -> dict[str, Any]:
     """The columns of a file's points of the series in these hours; empty if there are none."""
     with site.lake.parquet(table, path) as opened:
         groups = [n for n in range(opened.metadata.num_row_groups) if _may_have(opened.metadata.row_group(n), meter)]
         if not groups:
             return {}
-        rows = opened.read_row_groups(groups, _COLUMNS, use_threads=False)
+        columns = [*_COLUMNS, *COLUMNS] if corrections else _COLUMNS
+        rows = opened.read_row_groups(groups, columns, use_threads=False)
     place: Places = selection.table.places(plain(rows["series_id"].combine_chunks()))
     keep: Flags = place >= 0
     if not keep.any():
@@ -161,15 +183,27 @@ def _rows(site: Site, table: str, path: str, meter: str, hours: Hours, selection
     keep &= hours.hold(time)
     sample = rows["sample_id"].combine_chunks()
     volume: Floats = plain(rows["volume"].combine_chunks())
-    columns = {
+    found = {
         "place": place,
         "timestamp": time,
         "volume": volume,
         "recorded_at": plain(rows["recorded_at"].combine_chunks()),
         "sample_id": plain(sample.fill_null(0) if sample.null_count else sample),
         "known": plain(sample.is_valid()) if sample.null_count else np.ones(len(sample), np.bool_),
+        "accepted": np.zeros(len(sample), np.bool_),
     }
-    return columns if keep.all() else {name: column[keep] for name, column in columns.items()}
+    if corrections:
+        changed = change(
+            corrections,
+            lambda name: plain(pc.equal(rows["meter"].combine_chunks(), name)) & keep,
+            time,
+            volume,
+            lambda at: rows.take(pa.array(at)),
+        )
+        if changed is not None:
+            keep &= changed.kept
+            found |= {"volume": changed.volume, "accepted": changed.accepted}
+    return found if keep.all() else {name: column[keep] for name, column in found.items()}
 
 
 def _may_have(group: Any, meter: str) -> bool:

@@ -46,9 +46,9 @@ def samples(
     condition, values = on_lake(wanted)
     by_metadata = any(field.column == "metadata" for field in fields_of(wanted))
     with site.lake.connect() as duck:
-        view_all_points(duck, site.lake, site.lake.version("samples"), [span], f"meter = {quoted(meter)}")
+        accepts = view_all_points(duck, site, site.lake.version("samples"), [span], f"meter = {quoted(meter)}")
         view_carried(duck, site.lake, [span], site.settings.carry_hours)
-        judge(duck, site.rules, site.settings.carry_hours)
+        judge(duck, site.rules, site.settings.carry_hours, accepts=accepts)
         described = ""
         if by_metadata:
             describe_points(site, duck)

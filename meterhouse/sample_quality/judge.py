@@ -4,38 +4,51 @@ import math
 from string import Template
 
 from meterhouse import sql_files
-from meterhouse.definitions.quality_rules import Rule, Rules
+from meterhouse.definitions.quality_rules import LARGEST_VOLUME, Rule, Rules
 from meterhouse.stores.duck import Connection, quoted
 from meterhouse.stores.point_identity import identified
 
 
-def judge(connection: Connection, rules: Rules, carry_hours: int) -> None:
+def judge(connection: Connection, rules: Rules, carry_hours: int, *, accepts: bool = False) -> None:
     """Create the table `verdicts` from the view `points` and the earlier points of counters in the view `carried`.
 
     See `sql/lake/judge.sql` for the columns.
+
+    Args:
+        connection: of the lake.
+        rules: the rules.
+        carry_hours: how far back a counter's previous point is looked for.
+        accepts: whether points may be accepted: then `points` has a column `accepted`.
     """
+    point_bits, accepted = _bits(rules, ("finite", "range", "future")), ""
+    if accepts:
+        accepted = ", accepted"
+        summable = f"isfinite(volume) AND abs(volume) <= {LARGEST_VOLUME!r}::DOUBLE"
+        pardoned = f"{point_bits} & {~rules.critical_bits}"
+        point_bits = f"CASE WHEN accepted AND {summable} THEN {pardoned} ELSE {point_bits} END"
     query = Template(sql_files.read("lake/judge.sql")).substitute(
         applies=", ".join(f"{_applies(rule)} AS applies_{rule.bit}" for rule in rules.rules) or "true AS applies_none",
-        point_bits=_bits(rules, ("finite", "range", "future")),
+        point_bits=point_bits,
+        accepted=accepted,
         duplicate_bits=_bits(rules, ("duplicate",)),
         reset_bits=_bits(rules, ("reset",)),
         critical=rules.critical_bits,
         carry_hours=carry_hours,
     )
-    merge_copies(connection)
+    merge_copies(connection, accepted)
     connection.execute(f"CREATE OR REPLACE TEMP TABLE verdicts AS {query}")
 
 
-def merge_copies(connection: Connection) -> None:
+def merge_copies(connection: Connection, more: str = "") -> None:
     """Create the tables `crowded`, the series and times that several rows of the view `points` have, and `merged`.
 
-    See `sql/lake/merged.sql`.
+    See `sql/lake/merged.sql`. `more` is a further column with a comma before it.
     """
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE crowded AS "
         "SELECT series_id, timestamp FROM points GROUP BY series_id, timestamp HAVING count(*) > 1"
     )
-    query = Template(sql_files.read("lake/merged.sql")).substitute(points=identified("points"))
+    query = Template(sql_files.read("lake/merged.sql")).substitute(points=identified("points"), more=more)
     connection.execute(f"CREATE OR REPLACE TEMP TABLE merged AS {query}")
 
 

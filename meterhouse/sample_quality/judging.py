@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from meterhouse import times
+from meterhouse.corrections.recorded import active
 from meterhouse.definitions.quality_rules import Rules
 from meterhouse.sample_quality.carrying import carried_points, carried_to
 from meterhouse.sample_quality.reading import Hours, Reading, Shard, Slices
@@ -86,7 +87,7 @@ class Judging:
         self._told = Hours(told)
         hours = Hours(read)
         self._alike = len(hours) == len(self._told)
-        self._reading = Reading(site.lake, version, hours, threads)
+        self._reading = Reading(site.lake, version, hours, threads, active(site, hours.spans))
         self.table = self._reading.table
         self._compiled = SeriesRules.of(self.rules, self.table)
         self._carried = carried_points(site.lake, self.table, hours, self._carry_hours)

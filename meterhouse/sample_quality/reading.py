@@ -19,6 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from meterhouse import times
+from meterhouse.corrections.applying import COLUMNS, change
+from meterhouse.corrections.recorded import Correction
 from meterhouse.definitions.quality_rules import TYPES
 from meterhouse.sample_quality.series_table import Flags, Floats, Ints, Places, SeriesTable
 from meterhouse.sample_quality.verdicts import HOUR, Points
@@ -113,6 +115,7 @@ class _Loaded:
         groups: the row groups that were read.
         rows: which rows of these groups they are; None for all of a slice that starts at `start`.
         start: see `rows`.
+        accepted: which of them a correction accepts; None for none.
     """
 
     file: _File
@@ -123,6 +126,7 @@ class _Loaded:
     time: Ints
     volume: Floats
     recorded: Ints
+    accepted: Flags | None = None
     more: dict[str, tuple[Ints, Flags]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -176,7 +180,10 @@ class Shard:
             volume, recorded = volume[order], recorded[order]
         # No circle of references: the points go as soon as nobody needs them, not when Python looks for circles.
         self._columns = _Columns(reading, sources, order)
-        self.points = Points(place, time, volume, recorded, partial(self._columns.of, "sample_id"))
+        accepted = _accepted(sources)
+        if accepted is not None and order is not None:
+            accepted = accepted[order]
+        self.points = Points(place, time, volume, recorded, partial(self._columns.of, "sample_id"), accepted)
         self.described = any(loaded.file.described for loaded, _, _ in sources)
 
     def column(self, name: str, rows: Ints | None) -> tuple[Ints, Flags]:
@@ -197,14 +204,23 @@ class Reading:
         version: of `samples`.
         hours: the hours.
         threads: how many to use.
+        corrections: of these hours, in the order in which they take effect.
 
     Raises:
         Replaced: a file was replaced and deleted meanwhile; here and in `passes`.
         Damaged: a file cannot be read.
     """
 
-    def __init__(self, lake: Lake, version: int, hours: Hours, threads: ThreadPoolExecutor) -> None:
+    def __init__(
+        self,
+        lake: Lake,
+        version: int,
+        hours: Hours,
+        threads: ThreadPoolExecutor,
+        corrections: Sequence[Correction] = (),
+    ) -> None:
         self._lake = lake
+        self._corrections = corrections
         self._hours = hours
         self._threads = threads
         found = lake.matching(NAME, version=version, overlapping=("timestamp", hours.spans)) if len(hours) else None
@@ -381,7 +397,48 @@ class Reading:
             kept = np.flatnonzero(inside)
             rows = start + kept if rows is None else rows[kept]
             place, time, volume, recorded = place[kept], time[kept], volume[kept], recorded[kept]
-        return _Loaded(file, groups, start, rows, place, time, volume, recorded) if len(place) else None
+        found = _Loaded(file, groups, start, rows, place, time, volume, recorded)
+        if self._corrections:
+            self._correct(found)
+        return found if len(found.place) else None
+
+    def _correct(self, loaded: _Loaded) -> None:
+        """Apply the corrections to loaded points."""
+        rows = np.arange(loaded.start, loaded.start + len(loaded.place)) if loaded.rows is None else loaded.rows
+        first = int(loaded.file.groups[loaded.groups[0]])
+
+        def of_meter(name: str) -> Flags:
+            known = [code for code, meter in enumerate(self.table.meter_names) if meter == name]
+            return np.isin(self.table.meters[loaded.place], known)
+
+        changed = change(
+            self._corrections,
+            of_meter,
+            loaded.time,
+            loaded.volume,
+            lambda at: self._rows(loaded.file, rows[at] + first, COLUMNS),
+        )
+        if changed is None:
+            return
+        loaded.volume = changed.volume
+        loaded.accepted = changed.accepted if changed.accepted.any() else None
+        if not changed.kept.all():
+            kept = changed.kept
+            loaded.rows = rows[kept]
+            loaded.place, loaded.time = loaded.place[kept], loaded.time[kept]
+            loaded.volume, loaded.recorded = loaded.volume[kept], loaded.recorded[kept]
+            loaded.accepted = None if loaded.accepted is None else loaded.accepted[kept]
+
+
+def _accepted(sources: Slices) -> Flags | None:
+    """Which points of some slices, one after the other, are accepted; None for none."""
+    if all(loaded.accepted is None for loaded, _, _ in sources):
+        return None
+    parts = [
+        np.zeros(last - first, np.bool_) if loaded.accepted is None else loaded.accepted[first:last]
+        for loaded, first, last in sources
+    ]
+    return np.concatenate(parts)
 
 
 def _share(files: Sequence[_File]) -> None:

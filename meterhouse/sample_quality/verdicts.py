@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from meterhouse.definitions.quality_rules import LARGEST_VOLUME
 from meterhouse.sample_quality.series_table import (
     CUMULATIVE,
     DELTA,
@@ -38,6 +39,8 @@ class Points:
         volume: in the meter's unit.
         recorded: when they arrived, µs since 1970.
         identify: gives the sample ids of some rows; it is called only for rows that share series and time.
+        accepted: which of them a correction accepts: no critical rule about a point by itself excludes these, unless
+            no sum can hold them. None if it accepts none.
     """
 
     place: Places
@@ -45,6 +48,7 @@ class Points:
     volume: Floats
     recorded: Ints
     identify: Identify
+    accepted: Flags | None = None
 
     def __len__(self) -> int:
         return len(self.place)
@@ -149,9 +153,7 @@ def judge(
     """
     critical = rules.rules.critical_bits
     flagged = np.flatnonzero(_suspects(rules, points))
-    bits = rules.of_points(
-        points.place[flagged], points.time[flagged], points.volume[flagged], points.recorded[flagged]
-    )
+    bits = _broken(rules, points, flagged)
     order, gone = None, np.zeros(0, np.int64)
     together = (points.place[1:] == points.place[:-1]) & (points.time[1:] == points.time[:-1])
     if together.any():
@@ -182,6 +184,16 @@ def _suspects(rules: SeriesRules, points: Points) -> Flags:
     if len(ahead) and ahead.max() > rules.tolerance.min():
         suspects |= ahead > rules.tolerance[place]
     return suspects
+
+
+def _broken(rules: SeriesRules, points: Points, rows: Ints) -> npt.NDArray[np.int32]:
+    """The bits of the rules that each of some points breaks by itself."""
+    volume = points.volume[rows]
+    bits = rules.of_points(points.place[rows], points.time[rows], volume, points.recorded[rows])
+    if points.accepted is not None:
+        summable = np.abs(volume) <= LARGEST_VOLUME  # false for what is not a number
+        bits[points.accepted[rows] & summable] &= ~np.int32(rules.rules.critical_bits)
+    return bits
 
 
 @dataclass(frozen=True)
@@ -223,7 +235,7 @@ class _Crowd:
         again = _follows(place[order], time[order], same[order])
         copies, kept = order[again], order[~again]
         rivals = np.where(is_delta, sample, 0)
-        broken = rules.of_points(place[kept], time[kept], volume[kept], recorded[kept])
+        broken = _broken(rules, points, rows[kept])
         place, time, volume, recorded, rivals = place[kept], time[kept], volume[kept], recorded[kept], rivals[kept]
         # Of different volumes, the good one that arrived last counts.
         rank = np.lexsort((-volume, -recorded, (broken & critical) != 0, rivals, time, place))

@@ -26,7 +26,7 @@ from meterhouse.stores.warehouse_tables import metadata, runs
 
 log = logging.getLogger(__name__)
 
-HEAD_REVISION = "0013"
+HEAD_REVISION = "0014"
 """The newest migration in `sql/migrations/versions`; a test holds the two equal."""
 
 

@@ -353,6 +353,27 @@ archive_manifest = Table(
     Column("sealed_at", UtcTime, nullable=False),
 )
 
+corrections = Table(
+    "corrections",
+    metadata,
+    Column("correction_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("action", Text, nullable=False),
+    Column("meter", Text, nullable=False),
+    Column("start_at", UtcTime, nullable=False),
+    Column("end_at", UtcTime, nullable=False),
+    Column("condition", Text, nullable=False),
+    Column("volume", Float(53)),
+    Column("factor", Float(53)),
+    Column("reason", Text, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("recorded_at", UtcTime, nullable=False),
+    Column("points", BigInteger, nullable=False),
+    Column("revoked_at", UtcTime),
+    Column("revoked_by", Text),
+    Column("revoked_reason", Text),
+    comment="Points that people deleted, replaced or accepted; a revoked correction has no effect.",
+)
+
 leases = Table(
     "leases",
     metadata,

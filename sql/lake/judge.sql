@@ -10,6 +10,7 @@
 -- itself, if there is one, and of these it arrived last; if several did, it is the largest.
 --
 -- $applies: one boolean column for each rule, by series. $point_bits: bits of the checks that only need the point.
+-- $accepted: empty, or `, accepted`: whether a correction accepts the point, which decides on $point_bits.
 -- $duplicate_bits: bits of a superseded point. $reset_bits: bits of a counter that is below its previous point.
 -- $critical: the bits that exclude a point.
 WITH dims AS MATERIALIZED (
@@ -21,7 +22,7 @@ alone AS (
     FROM (
         SELECT
             series_id, timestamp, CASE WHEN volume = 0 THEN 0.0 ELSE volume END AS volume,
-            CASE WHEN type = 'delta' THEN sample_id END AS sample_id, recorded_at, type
+            CASE WHEN type = 'delta' THEN sample_id END AS sample_id, recorded_at, type$accepted
         FROM points ANTI JOIN crowded USING (series_id, timestamp)
     ) AS p JOIN dims USING (series_id)
 ),
