@@ -75,7 +75,6 @@ def _corrects(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--where",
             "condition",
-            default="",
             type=Checked("condition", _condition, ()),
             help="Only points that meet this condition on resource, project, user, source, type, unit and volume.",
         ),
@@ -124,7 +123,7 @@ def _record(
     meter: str,
     start: datetime,
     end: datetime,
-    condition: str,
+    condition: str | None,
     reason: str,
     author: str | None,
     dry_run: bool,
@@ -138,7 +137,7 @@ def _record(
 
     site, author = Site.open(), author or _login_name()
     with progress("reading samples"):
-        found = propose(site, action, meter, start, end, condition=condition, volume=volume, factor=factor)
+        found = propose(site, action, meter, start, end, condition=condition or "", volume=volume, factor=factor)
     if not (dry_run or yes) and sys.stdin.isatty():
         click.confirm(f"{action} {found.points:,} points in {len(found.hours):,} hours?", abort=True, err=True)
     if not dry_run:
