@@ -17,6 +17,7 @@ from meterhouse.archive import seal as archive
 from meterhouse.collection import collect, landing
 from meterhouse.conversion import convert, redefine, used
 from meterhouse.conversion import step as conversion
+from meterhouse.corrections import changing
 from meterhouse.queries import report_exports
 from meterhouse.rollups import following
 from meterhouse.rollups import step as rollups
@@ -63,6 +64,16 @@ def backfill(home: Path, config: Path, asset: str, fault: str) -> None:
         recompute.backfill_stale(site)
     else:
         recompute.backfill(site, asset, NOON - times.DAY, NOON + 2 * times.DAY)
+
+
+def correct(home: Path, fault: str) -> None:
+    """Delete the points of the first half of the hour after noon, and roll up, with a fault as in `run`."""
+    exec(fault, globals())
+    site = Site.open(read_settings(home=home))
+    proposed = changing.propose(site, "delete", "cpu", NOON, NOON + times.HOUR / 2).correction
+    changing.record(site, proposed, reason="a test", author="nobody")
+    rollups.roll_up(site)
+    following.follow(site)
 
 
 def die() -> None:

@@ -11,7 +11,7 @@ import click
 
 from meterhouse.cli.groups import ListsByDefault
 from meterhouse.cli.options import TIMES, Checked, Instant, limit, prints
-from meterhouse.cli.output import Printer, note
+from meterhouse.cli.output import Printer
 from meterhouse.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -156,8 +156,6 @@ def _login_name() -> str:
 def _print(printer: Printer, what: str, found: "Reach", *, dry_run: bool = False) -> None:
     row = {**_row(found.correction), "points": found.points, "hours": len(found.hours), "dry_run": dry_run}
     printer.figures(what, {name: row[name] for name in _DONE})
-    if found.hours and not dry_run:
-        note("Statistics are right at once; roll-ups and reports after the next `meterhouse rollup`")
 
 
 def _row(one: "Correction") -> dict[str, Any]:
