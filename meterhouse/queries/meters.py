@@ -34,11 +34,10 @@ def meter_span(site: Site, meter: str) -> tuple[datetime, datetime]:
     Raises:
         UnknownName: no series has this meter.
     """
+    bounds = select(func.min(series.c.first_point_at), func.max(series.c.last_point_at)).where(series.c.meter == meter)
     with site.warehouse.read() as connection:
-        rows = connection.execute(
-            select(series.c.first_point_at, series.c.last_point_at).where(series.c.meter == meter)
-        ).all()
-        if not rows:
+        first, last = connection.execute(bounds).one()
+        if first is None:
             known = list(connection.execute(select(series.c.meter).distinct()).scalars())
             raise UnknownName("meter", meter, known)
-    return min(row[0] for row in rows), max(row[1] for row in rows)
+    return first, last
