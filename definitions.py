@@ -9,6 +9,7 @@ from assets.executor import executor
 from assets.health import health_checks
 from assets.intake import intake
 from assets.quality import few_points_are_flagged, good_points
+from assets.redefinition import definitions_are_applied, redefinition
 from assets.reports import usage_by_project_and_day
 from assets.resources import SiteResource
 from assets.stream import collection_keeps_up
@@ -24,6 +25,7 @@ from sensors.webhooks import webhook_sensor
 defs = dg.Definitions(
     assets=[
         intake,
+        redefinition,
         event_days,
         good_points,
         alarm_evaluations,
@@ -31,7 +33,7 @@ defs = dg.Definitions(
         archive,
         usage_by_project_and_day,
     ],
-    asset_checks=[collection_keeps_up, few_points_are_flagged, health_checks],
+    asset_checks=[collection_keeps_up, few_points_are_flagged, health_checks, definitions_are_applied],
     jobs=[*jobs.ALL, compaction, upkeep],
     sensors=[
         stream_sensor,

@@ -51,12 +51,15 @@ SAMPLE_QUALITY, ROLLUPS = dg.AssetKey("sample_quality"), dg.AssetKey("rollups")
 )
 def event_days(context: dg.AssetExecutionContext, site: SiteResource) -> Iterator[dg.MaterializeResult[None]]:
     here, wanted = site.get(), context.selected_asset_keys
-    hours = hours_to_do(context, here, "sample_quality" if SAMPLE_QUALITY in wanted else "rollups")
+    with hours_to_do(context, here, "sample_quality" if SAMPLE_QUALITY in wanted else "rollups") as hours:
+        if ROLLUPS not in wanted:
+            judged = judge_hours(here, hours)
+        else:
+            rolled = roll_up(here, hours, progress=keep_following(here))  # judges in the same pass
+            follow(here)
     if ROLLUPS not in wanted:
-        yield from _materialized(context, SAMPLE_QUALITY, here, vars(judge_hours(here, hours)))
+        yield from _materialized(context, SAMPLE_QUALITY, here, vars(judged))
         return
-    rolled = roll_up(here, hours, progress=keep_following(here))  # judges in the same pass
-    follow(here)
     if SAMPLE_QUALITY in wanted:
         yield from _materialized(context, SAMPLE_QUALITY, here, vars(rolled.judged))
     yield from _materialized(context, ROLLUPS, here, vars(rolled))

@@ -4,16 +4,22 @@ import http.client
 import threading
 import time
 import uuid
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
 import numpy as np
+from _measured import Cost
 from _points import CADENCE, DAY_MINUTES, Fleet
 
 AT_ONCE = 500
 """Series in one request of the import."""
+
+CSV_BYTES = 8 << 20
+"""Bytes of CSV in one request."""
 
 FUNCTIONS = ("avg", "min", "max", "count")
 
@@ -62,13 +68,65 @@ class Victoria:
             last["process_resident_memory_peak_bytes"] / 1e6,
         )
 
-    def _bodies(self, fleet: Fleet, day: datetime) -> list[bytes]:
+    def import_json(self, fleet: Fleet, start: datetime, minutes: int) -> Cost:
+        """What it takes to import points as JSON lines."""
+        bodies = self._bodies(fleet, start, minutes)
+        return self._cost(lambda: self._import(bodies))
+
+    def import_csv(self, path: Path, form: str) -> Cost:
+        """What it takes to import a CSV file, which is read in parts of whole lines.
+
+        Args:
+            path: the file; its header is left out.
+            form: what its columns are, in the server's words.
+        """
+
+        def parts() -> Iterator[bytes]:
+            with path.open("rb") as file:
+                file.readline()
+                while part := file.read(CSV_BYTES):
+                    yield part + file.readline()
+
+        query = urlencode({"format": form, "extra_label": f"run={self._run}"})
+        return self._cost(lambda: self._import(parts(), f"/api/v1/import/csv?{query}"))
+
+    def _cost(self, work: Callable[[], None]) -> Cost:
+        cpu, before = "process_cpu_seconds_total", self._metrics()
+        clock = time.perf_counter()
+        work()
+        wall = time.perf_counter() - clock
+        self._request("GET", "/internal/force_flush")
+        after = self._metrics()
+        return Cost(wall, after[cpu] - before[cpu], after["process_resident_memory_peak_bytes"] / 1e6, None)
+
+    def take(self, fleet: Fleet, day: datetime) -> None:
+        """Import a day of points, and make them visible to queries."""
+        self._import(self._bodies(fleet, day))
+        self._request("GET", "/internal/force_flush")
+
+    def hourly_means_by_project(self, meter: str, day: datetime) -> tuple[float, int]:
+        """The seconds that a query for them takes, without the server's cache, and how many means it gives."""
+        start = day.timestamp() + 3_600 - 0.001
+        name = meter.replace(".", "_")
+        query = {
+            "query": f'avg by (project_id) (avg_over_time({name}{{run="{self._run}"}}[1h]))',
+            "start": f"{start:.3f}",
+            "end": f"{start + 23 * 3_600:.3f}",
+            "step": "3600",
+            "nocache": "1",
+        }
+        clock = time.perf_counter()
+        answer = self._request("POST", "/api/v1/query_range", urlencode(query).encode())
+        seconds = time.perf_counter() - clock
+        return seconds, sum(len(each["values"]) for each in msgspec.json.decode(answer)["data"]["result"])
+
+    def _bodies(self, fleet: Fleet, day: datetime, minutes: int = DAY_MINUTES) -> list[bytes]:
         """The requests of an import; making them does not count."""
-        stamps = (int(day.timestamp()) + np.arange(DAY_MINUTES) * CADENCE) * 1_000
+        stamps = (int(day.timestamp()) + np.arange(minutes) * CADENCE) * 1_000
         moments, encode = msgspec.Raw(msgspec.json.encode(stamps.tolist())), msgspec.json.encode
         names = fleet.dimensions
         bodies, lines = [], []
-        volumes = fleet.volumes(range(DAY_MINUTES))
+        volumes = fleet.volumes(range(minutes))
         for number in range(fleet.series):
             labels = {"__name__": names["meter"][number].replace(".", "_"), "run": self._run}
             labels |= {name: names[name][number] for name in ("resource_id", "project_id", "user_id", "unit", "type")}
@@ -78,14 +136,19 @@ class Victoria:
                 lines = []
         return bodies
 
-    def _import(self, bodies: list[bytes]) -> None:
-        """Send the requests over two connections."""
+    def _import(self, bodies: Iterable[bytes], path: str = "/api/v1/import") -> None:
+        """Send requests over two connections."""
+        waiting, lock = iter(bodies), threading.Lock()
 
-        def send(part: list[bytes]) -> None:
-            for body in part:
-                self._request("POST", "/api/v1/import", body)
+        def send() -> None:
+            while True:
+                with lock:
+                    body = next(waiting, None)
+                if body is None:
+                    return
+                self._request("POST", path, body)
 
-        threads = [threading.Thread(target=send, args=(bodies[half::2],)) for half in range(2)]
+        threads = [threading.Thread(target=send) for _ in range(2)]
         for thread in threads:
             thread.start()
         for thread in threads:

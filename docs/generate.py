@@ -218,7 +218,7 @@ def assets_page() -> str:
         details.append(f"### {name}\n\n{node.description or ''}\n\n" + table(("", ""), facts))
     checks = [
         (code(key.name), code(key.asset_key.to_user_string()), graph.get(key).description or "")
-        for key in sorted(graph.asset_check_keys, key=lambda key: key.name)
+        for key in sorted(graph.asset_check_keys, key=lambda key: (key.name, key.asset_key))
     ]
     jobs, purpose = [], {}
     for job in sorted(defs.jobs or (), key=lambda job: job.name):

@@ -8,21 +8,20 @@ it has not followed are no longer there (sealed and vacuumed, or cleaned up), it
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from string import Template
 from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from sqlalchemy import Connection, and_, delete, func, or_, select, text, update
 
-from meterhouse import computed, history, lateness, sql_files, times
+from meterhouse import arrivals, computed, history, lateness, sql_files, times
 from meterhouse.errors import Replaced
 from meterhouse.history import Position
 from meterhouse.site import Site
 from meterhouse.stores.bulk import upsert
-from meterhouse.stores.duck import Connection as DuckConnection
 from meterhouse.stores.duck import arrow
 from meterhouse.stores.lake_commits import Commit
 from meterhouse.stores.lake_faults import retried
@@ -109,22 +108,23 @@ def _follow(site: Site, reached: Position, done: Catalogued, lease: Lease) -> Po
     """Follow a bounded number of commits; return the new position, or None if there are none."""
     lake = site.lake
     try:
-        fresh = lake.appended(TABLE, reached.version)
-    except Replaced:
-        return _take_files(site, reached, done, lease, "files that hold new points")
-    if fresh is None:
-        return None
-    now_at = history.position(lake, TABLE, fresh.version)
-    try:
+        fresh = lake.appended_files(TABLE, reached.version, max_rows=POINTS_AT_ONCE)
+        if fresh is None:
+            return None
         for commit in fresh.replaced:
             _follow_replacement(site, commit, done, lease)
+        came = _summed(site, fresh.files)
     except Replaced:
         return _take_files(site, reached, done, lease, "files that hold new points")
-    with lake.connect() as duck:
-        duck.register("fresh", fresh.rows)
-        _add_samples(site, duck, done, lease, now_at, "new points")
-    done.samples += fresh.rows.num_rows
+    now_at = history.position(lake, TABLE, fresh.version)
+    _add_samples(site, came, done, lease, now_at, "new points")
+    done.samples += fresh.rows
     return now_at
+
+
+def _summed(site: Site, files: Iterable[Mapping[str, Any]]) -> pa.Table:
+    """The samples of files (with their `path`), summed up; see `arrivals.runs`."""
+    return arrivals.runs(site.lake, [file["path"] for file in files], site.settings.lateness_seconds)
 
 
 def _follow_replacement(site: Site, commit: Commit, done: Catalogued, lease: Lease) -> None:
@@ -135,9 +135,9 @@ def _follow_replacement(site: Site, commit: Commit, done: Catalogued, lease: Lea
     Raises:
         Replaced: its files were replaced and deleted since.
     """
-    lake, hours = site.lake, commit.hours or set()
-    with lake.connect() as duck:
-        lake.view(duck, TABLE, [f"{lake.uri(TABLE)}/{each['path']}" for each in commit.added], view="fresh")
+    hours, runs = commit.hours or set(), _summed(site, commit.added)
+    with site.lake.connect() as duck:
+        duck.register("runs", runs)
         new_series = arrow(duck, sql_files.read("lake/catalog_series.sql"))
         new_resources = arrow(duck, sql_files.read("lake/catalog_resources.sql"))
     with lease.begin() as connection:
@@ -167,13 +167,13 @@ def _take_files(site: Site, reached: Position | None, done: Catalogued, lease: L
         else:
             _mark_hours_of(connection, before, {file["path"] for file in files}, why)
     for piece in _pieces([file for file in files if file["path"] not in known]):
-        with lake.connect() as duck:
-            lake.view(duck, TABLE, [f"{lake.uri(TABLE)}/{file['path']}" for file in piece], view="fresh")
-            _add_samples(site, duck, done, lease, None, why)
-            if reached is None:
-                sources |= {row[0] for row in duck.execute("SELECT DISTINCT series_id FROM fresh").fetchall()}
-                found = "SELECT DISTINCT source, resource_id FROM fresh WHERE resource_id IS NOT NULL"
-                resource_ids |= {(row[0], row[1]) for row in duck.execute(found).fetchall()}
+        came = _summed(site, piece)
+        _add_samples(site, came, done, lease, None, why)
+        if reached is None:
+            sources |= set(pc.unique(came["series_id"]).to_pylist())
+            found = came.select(["source", "resource_id"]).group_by(["source", "resource_id"]).aggregate([])
+            rows = (tuple(row.values()) for row in found.to_pylist())
+            resource_ids |= {(source, resource_id) for source, resource_id in rows if resource_id is not None}
         done.samples += sum(int(file["num_records"]) for file in piece)
     with lease.begin() as connection:
         if reached is None:
@@ -230,14 +230,15 @@ def _forget_others(connection: Connection, series_ids: set[int], resource_ids: s
 
 
 def _add_samples(
-    site: Site, duck: DuckConnection, done: Catalogued, lease: Lease, reached: Position | None, why: str
+    site: Site, samples: pa.Table, done: Catalogued, lease: Lease, reached: Position | None, why: str
 ) -> None:
-    """Add the samples of the view `fresh` to the catalog, and record the position with them."""
-    new_series = arrow(duck, sql_files.read("lake/catalog_series.sql"))
-    new_resources = arrow(duck, sql_files.read("lake/catalog_resources.sql"))
-    query = Template(sql_files.read("lake/catalog_hours.sql"))
-    hours = duck.execute(query.substitute(lateness_seconds=site.settings.lateness_seconds)).fetchall()
-    came = lateness.of_samples(duck, site.settings.lateness_seconds) if reached is not None else None
+    """Add samples to the catalog, as `arrivals.runs` sums them up, and record the position with them."""
+    with site.lake.connect() as duck:
+        duck.register("runs", samples)
+        new_series = arrow(duck, sql_files.read("lake/catalog_series.sql"))
+        new_resources = arrow(duck, sql_files.read("lake/catalog_resources.sql"))
+        hours = duck.execute(sql_files.read("lake/catalog_hours.sql")).fetchall()
+        came = arrow(duck, sql_files.read("lake/catalog_lateness.sql")) if reached is not None else None
     with lease.begin() as connection:
         _add_series(connection, new_series, new_resources)
         if came is not None:  # samples that were counted before are taken again with their files

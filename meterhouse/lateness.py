@@ -5,30 +5,21 @@ later. The report `lateness` makes median and 95th percentile of them.
 """
 
 from datetime import datetime
-from string import Template
 from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 from sqlalchemy import Connection, func, select
 
-from meterhouse import sql_files, times
+from meterhouse import times
 from meterhouse.stores.bulk import upsert
-from meterhouse.stores.duck import Connection as DuckConnection
-from meterhouse.stores.duck import arrow
 from meterhouse.stores.warehouse_tables import lateness
 
 if TYPE_CHECKING:
     from meterhouse.site import Site
 
 
-def of_samples(duck: DuckConnection, lateness_seconds: int) -> pa.Table:
-    """The rows of `lateness` that the samples of the view `fresh` add to; see `sql/lake/catalog_lateness.sql`."""
-    query = Template(sql_files.read("lake/catalog_lateness.sql"))
-    return arrow(duck, query.substitute(lateness_seconds=lateness_seconds))
-
-
 def add(connection: Connection, rows: pa.Table) -> None:
-    """Add rows from `of_samples` to the table."""
+    """Add rows of `sql/lake/catalog_lateness.sql` to the table."""
     now = pa.array([times.now()] * rows.num_rows, pa.timestamp("us", tz="UTC"))
     upsert(
         connection,

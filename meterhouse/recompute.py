@@ -1,10 +1,10 @@
 """Backfill: recompute an asset over a span of the past, or what is stale of it. A killed backfill continues."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from meterhouse import times
 from meterhouse.errors import AlreadyRunning, UnknownKeyword, UsageError
@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 CONVERTED = ("samples", "events")
 """What notifications yield. Their spans are of arrival time."""
 
-COMPUTED = ("sample_quality", "rollups")
+Computed = Literal["sample_quality", "rollups"]
+
+COMPUTED = get_args(Computed)
 """What is computed by event hour."""
 
-KEEPABLE = (*CONVERTED, *COMPUTED)
-"""The assets of which it is known by which definitions they were made: `stale`."""
+DEFINED = (*CONVERTED, *COMPUTED)
+"""The assets that keep by what definitions, rules or policies they were made; see `stale`."""
 
 WAIT_SECONDS = 60.0
 """How long to wait for a step that is running."""
@@ -35,7 +37,7 @@ EXPORTED_WITHIN = timedelta(hours=1)
 
 def assets() -> list[str]:
     """The names of the assets that can be recomputed."""
-    return [*KEEPABLE, "archive", *reports.names()]
+    return [*DEFINED, "archive", *reports.names()]
 
 
 def backfill(
@@ -82,27 +84,30 @@ def backfill_stale(
 
     Args:
         site: the site.
-        asset: one of KEEPABLE; default all of them, and then also the hours that are dirty for another reason.
+        asset: one of DEFINED; default all of them, and then also the hours that are dirty for another reason.
         progress: by asset, gets the hours that are done and how many there are.
 
     Returns:
         Asset → what was done, as of `backfill`; assets of which nothing was stale are left out.
 
     Raises:
-        UnknownKeyword: the asset does not exist, or is none of KEEPABLE.
+        UnknownKeyword: the asset does not exist, or is none of DEFINED.
         DefinitionError: the definitions cannot work; nothing was recomputed.
         AlreadyRunning: another process is doing this.
     """
+    from meterhouse.archive.seal import seal_again
     from meterhouse.catalog import mark_for_recompute, snapshot
     from meterhouse.rollups.policy_changes import outdated
     from meterhouse.stale import RULES_CHANGED, stale_hours
 
-    if asset is not None and asset not in KEEPABLE:
-        raise UnknownKeyword("asset", asset, KEEPABLE)
+    if asset is not None and asset not in DEFINED:
+        raise UnknownKeyword("asset", asset, DEFINED)
     done: dict[str, dict[str, Any]] = {}
     for name in CONVERTED:
         if asset in (None, name) and (hours := stale_hours(site, name)):
             done[name] = convert_again(site, name, hours, progress=progress(name))
+        elif asset in (None, name):
+            seal_again(site, name)  # days that a killed backfill has left
     if asset in (None, "sample_quality") and (judged := set(stale_hours(site, "sample_quality"))):
         mark_for_recompute(site, "sample_quality", judged, RULES_CHANGED)
         done["sample_quality"] = _rolled_up(site, judged, progress("sample_quality"))
@@ -176,7 +181,7 @@ def convert_again(
                 end_day(hour.date())
                 changed = False
             progress(number, len(wanted))
-        seal_again(site, table, {hour.date() for hour in wanted})  # of days that a killed backfill has left
+        seal_again(site, table)  # days that a killed backfill has left
         figures = {**done, "event_hours": len(event_hours)}
         site.warehouse.record_run(f"{LEASE} {table}", started, figures)
     return figures
@@ -203,18 +208,30 @@ def _backfill_converted(site: "Site", asset: str, start: datetime, end: datetime
 def _backfill_computed(
     site: "Site", asset: str, start: datetime, end: datetime, why: str, progress: Progress
 ) -> dict[str, Any]:
-    from meterhouse.catalog import hours_with_points, mark_for_recompute, snapshot
+    with marked(site, cast(Computed, asset), start, end, why) as hours:
+        done = _rolled_up(site, hours, progress)
+    return {**done, "hours": len(hours)}
 
-    step = cast(Literal["sample_quality", "rollups"], asset)
+
+@contextmanager
+def marked(site: "Site", asset: Computed, start: datetime, end: datetime, why: str) -> Iterator[set[datetime]]:
+    """Mark the event hours with points of a half-open span for the block, which recomputes the dirty ones.
+
+    If the block is killed or fails, a second call with the same start marks no hour again that it has marked.
+    """
+    from meterhouse.catalog import hours_with_points, mark_for_recompute, snapshot
+    from meterhouse.rollups.policy_changes import Declared
+
     hours = hours_with_points(site, start, end)
-    record = _Record(site, asset, start, end, "")
-    waiting = {hour for hour, state in snapshot(site).hours.items() if state.unrolled}
-    marked = record.covered(hours) if record.covered(hours) & waiting else set()
-    mark_for_recompute(site, step, hours - marked, why)
+    by = f"{site.rules.meaning.fingerprint} {Declared.of(site).fingerprint}"
+    record = _Record(site, asset, start, end, by)
+    known = record.covered(hours)
+    if not known & snapshot(site).hours.keys():
+        known = set()  # others have done the rest of it
+    mark_for_recompute(site, asset, hours - known, why)
     record.begin()
-    done = _rolled_up(site, hours, progress)
+    yield hours
     record.end()
-    return {"hours": len(hours), **done}
 
 
 def _rolled_up(site: "Site", hours: set[datetime] | None, progress: Progress) -> dict[str, Any]:

@@ -4,6 +4,8 @@ import dagster as dg
 
 from assets.health import CHECKS as HEALTH
 from assets.health import key_of
+from assets.redefinition import CHECK as STALE
+from meterhouse.recompute import DEFINED
 from sensors.active_runs import STEP
 
 AGAIN_SOON = {"dagster/max_retries": "0"}
@@ -76,8 +78,11 @@ report_day = dg.define_asset_job(
 quality_checks = dg.define_asset_job(
     "quality_checks",
     tags=BACKGROUND,
-    selection=dg.AssetSelection.assets("good_points") | _checks("past_days_are_sealed", "disks_have_room"),
-    description="Check the latest good points with Great Expectations, and that there are seals and room on the disks.",
+    selection=dg.AssetSelection.assets("good_points")
+    | _checks("past_days_are_sealed", "disks_have_room")
+    | dg.AssetSelection.checks(*(dg.AssetCheckKey(dg.AssetKey(asset), STALE) for asset in DEFINED)),
+    description="Check the latest good points with Great Expectations, that nothing is stale, and that there are seals "
+    "and room on the disks.",
 )
 
 ALL = [collect, recompute, alarms, archive_day, report_day, quality_checks]

@@ -8,16 +8,19 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from builders import NOON
 from deltalake import DeltaTable
 
-from meterhouse import catalog, times
+from meterhouse import catalog, recompute, times
 from meterhouse.archive import compaction, sample_files
 from meterhouse.archive import seal as archive
 from meterhouse.collection import collect, landing
-from meterhouse.conversion import convert
+from meterhouse.conversion import convert, redefine, used
 from meterhouse.conversion import step as conversion
+from meterhouse.queries import report_exports
 from meterhouse.rollups import following
 from meterhouse.rollups import step as rollups
+from meterhouse.sample_quality import groups
 from meterhouse.sample_quality import step as sample_quality
 from meterhouse.settings import Settings, read_settings
 from meterhouse.site import Site
@@ -49,6 +52,17 @@ def compact(home: Path, fault: str) -> None:
     """Compact, with a fault as in `run`."""
     exec(fault, globals())
     compaction.compact(Site.open(read_settings(home=home)))
+
+
+def backfill(home: Path, config: Path, asset: str, fault: str) -> None:
+    """Backfill an asset over the days around noon, or what is stale, with a fault as in `run`."""
+    groups.DAYS_AT_ONCE = 1
+    exec(fault, globals())
+    site = Site.open(read_settings(home=home, config_dir=config))
+    if asset == "stale":
+        recompute.backfill_stale(site)
+    else:
+        recompute.backfill(site, asset, NOON - times.DAY, NOON + 2 * times.DAY)
 
 
 def die() -> None:
@@ -106,13 +120,17 @@ def _wrap(owner: Any, name: str, nth: int, when: Callable[..., Any], *, first: b
 __all__ = [
     "DeltaTable",
     "after",
+    "backfill",
     "before",
     "compact",
     "convert",
     "die_after",
     "lake",
     "landing",
+    "redefine",
+    "report_exports",
     "run",
     "sample_files",
     "spool",
+    "used",
 ]

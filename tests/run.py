@@ -1,7 +1,7 @@
 """Runs the tests (`make test`): two halves in parallel, because the slow ones mostly wait.
 
-The first half has the unit tests, and then those slow ones that share a broker to kill. The second half has the other
-slow ones, which need no broker.
+The first half has the unit tests and then some slow ones, the second half the other slow ones, so that both take about
+as long. Each half starts its own broker to kill.
 
 With arguments it is pytest with these.
 """
@@ -12,23 +12,24 @@ import tempfile
 from pathlib import Path
 
 TESTS = Path(__file__).parent
-STREAM = ("test_brokers.py", "test_stream_broken.py", "test_examples.py", "test_soak.py")
+FIRST = ("test_brokers.py",)
+"""The slow tests of the first half."""
 
 
 def main(arguments: list[str]) -> int:
     pytest = [sys.executable, "-m", "pytest"]
     if arguments:
         return subprocess.call([*pytest, *arguments])
-    of_stream = [str(TESTS / "slow" / name) for name in STREAM]
+    slow = [str(TESTS / "slow" / name) for name in FIRST]
     with tempfile.TemporaryFile() as said:
         # Each half has its own cache, because both write what failed.
         others = subprocess.Popen(
-            [*pytest, str(TESTS / "slow"), *(f"--ignore={path}" for path in of_stream), "-p", "no:cacheprovider"],
+            [*pytest, str(TESTS / "slow"), *(f"--ignore={path}" for path in slow), "-p", "no:cacheprovider"],
             stdout=said,
             stderr=subprocess.STDOUT,
         )
         try:
-            first = subprocess.call([*pytest, str(TESTS / "unit"), *of_stream])
+            first = subprocess.call([*pytest, str(TESTS / "unit"), *slow])
             status = others.wait()
         except BaseException:
             others.terminate()

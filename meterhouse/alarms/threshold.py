@@ -21,8 +21,8 @@ from meterhouse import sql_files
 from meterhouse.alarms import units
 from meterhouse.alarms.definitions import UNKNOWN, Alarm
 from meterhouse.alarms.outcomes import Outcome
-from meterhouse.alarms.threshold_rule import COMPARE
-from meterhouse.filters import DIMENSIONS, And, Filter, on_lake, parse
+from meterhouse.alarms.threshold_rule import COMPARE, ThresholdRule
+from meterhouse.filters import And, Filter, on_lake
 from meterhouse.sample_quality.judge import judge
 from meterhouse.sample_quality.points import view_all_points
 from meterhouse.site import Site
@@ -97,19 +97,18 @@ def _rules(definitions: Sequence[Alarm], starts: list[datetime], moment: datetim
             "period": pa.array([alarm.rule.period for alarm in definitions], pa.int64()),
             "keep": pa.array([alarm.rule.evaluation_periods for alarm in definitions], pa.int64()),
             "exclude_outliers": [alarm.rule.exclude_outliers for alarm in definitions],
-            "resource_id": pa.array([_equal_to(alarm, "resource_id") for alarm in definitions], pa.string()),
-            "project_id": pa.array([_equal_to(alarm, "project_id") for alarm in definitions], pa.string()),
+            "resource_id": pa.array([_equal_to(alarm.rule, "resource_id") for alarm in definitions], pa.string()),
+            "project_id": pa.array([_equal_to(alarm.rule, "project_id") for alarm in definitions], pa.string()),
             "chosen_by": pa.array([numbers.get(alarm.rule.where) for alarm in definitions], pa.int64()),
         }
     )
 
 
-def _equal_to(alarm: Alarm, column: str) -> str | None:
+def _equal_to(rule: ThresholdRule, column: str) -> str | None:
     """What the query or `where` demand that a dimension equals."""
-    condition = alarm.rule.condition if alarm.rule.where else None
-    parts = condition.parts if isinstance(condition, And) else () if condition is None else (condition,)
-    demanded = [(c.field, c.op, c.value) for c in alarm.rule.query]
-    demanded += [(part.target.column, part.op, part.value) for part in parts if isinstance(part, Filter)]
+    parts = rule.chosen.parts if isinstance(rule.chosen, And) else (rule.chosen,)
+    demanded = [(each.field, each.op, each.value) for each in rule.query]
+    demanded += [(each.target.column, each.op, each.value) for each in parts if isinstance(each, Filter)]
     return next((value for name, op, value in demanded if name == column and op == "eq"), None)
 
 
@@ -120,11 +119,18 @@ def _numbers(definitions: Sequence[Alarm]) -> dict[str, int]:
 
 
 def _find_chosen(duck: Connection, definitions: Sequence[Alarm]) -> None:
-    """Create the table `chosen`: by the number of a `where`, the series that meet it."""
+    """Create the table `chosen`: by the number of a `where`, the series that meet it, of the meters of its alarms."""
     duck.execute("CREATE TEMP TABLE chosen (number BIGINT, series_id BIGINT)")
+    rules: dict[str, list[ThresholdRule]] = {}
+    for alarm in definitions:
+        rules.setdefault(alarm.rule.where, []).append(alarm.rule)
     for text, number in _numbers(definitions).items():
-        condition, values = on_lake(parse(text, DIMENSIONS))
-        duck.execute(f"INSERT INTO chosen SELECT {number}, series_id FROM dims WHERE {condition}", values)
+        condition, values = on_lake(rules[text][0].chosen)
+        meters = list({rule.meter_name for rule in rules[text]})
+        duck.execute(
+            f"INSERT INTO chosen SELECT ?, series_id FROM dims WHERE list_contains(?, meter) AND {condition}",
+            [number, meters, *values],
+        )
 
 
 def _conditions(definitions: Sequence[Alarm]) -> pa.Table:

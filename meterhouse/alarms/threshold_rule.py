@@ -70,10 +70,14 @@ class ThresholdRule:
     where: str = ""
 
     @cached_property
+    def chosen(self) -> filters.Condition:
+        """What the series have to meet by `where`."""
+        return parse(self.where, DIMENSIONS) if self.where else all_of(())
+
+    @property
     def condition(self) -> filters.Condition:
         """What the series have to meet by `query` and `where` together."""
-        compared = [Filter(each.field, each.op, each.value, DIMENSIONS) for each in self.query]
-        return all_of([*compared, parse(self.where, DIMENSIONS)] if self.where else compared)
+        return all_of([*(Filter(each.field, each.op, each.value, DIMENSIONS) for each in self.query), self.chosen])
 
     @property
     def window(self) -> timedelta:

@@ -102,19 +102,31 @@ def archive(site: Site, day: date) -> Archived:
     return done
 
 
-def seal_again(site: Site, table: str, days: Collection[date]) -> list[Sealed]:
-    """Seal a table's days again of which rows were replaced since they were sealed; of other days, nothing.
+def seal_again(site: Site, table: str, days: Collection[date] | None = None) -> list[Sealed]:
+    """Seal days of a table again whose files were replaced since they were sealed.
+
+    Args:
+        site: the site.
+        table: the table.
+        days: which of the days that were over when they were sealed; default all.
 
     Raises:
         AlreadyRunning: another process is archiving or compacting for longer than COMPACTION_SECONDS.
         Conflict: another process has taken the step over, because this one was paused.
         MeterhouseError: as of `archive`.
     """
-    live: dict[date, set[str]] = {}
-    for hour, files in hours.files_by_hour(site.lake.actions(table)).items():
-        live.setdefault(times.parse_day(hour[:10]), set()).update(files["path"].to_pylist())
-    over = [day for day in sorted(days) if times.day_start(day) + times.DAY <= times.now()]
-    due = [day for day in over if (listed := manifest_files(site, day, table)) and listed != live.get(day, set())]
+    columns = archive_manifest.c
+    query = select(columns.day, columns.files).where(columns.table_name == table, columns.day_over)
+    with site.warehouse.read() as connection:
+        rows = connection.execute(query if days is None else query.where(columns.day.in_(days))).all()
+    listed = {row.day: set(json.loads(row.files)) for row in rows}
+    actions = site.lake.actions(table)
+    by_day = pc.utf8_slice_codeunits(actions["partition.arrival_hour"], 0, 10)
+    of_days = pc.is_in(by_day, pa.array(map(str, listed), pa.string()))
+    live: dict[date, set[str]] = {day: set() for day in listed}
+    for day, path in zip(by_day.filter(of_days).to_pylist(), actions["path"].filter(of_days).to_pylist(), strict=True):
+        live[date.fromisoformat(day)].add(path)
+    due = sorted(day for day, files in listed.items() if files != live[day])
     sealed: list[Sealed] = []
     if not due:
         return sealed

@@ -96,6 +96,32 @@ class Name(click.ParamType[str]):
         return _completions(self._known(), incomplete)
 
 
+class Checked(click.ParamType[Any]):
+    """A text that a function checks, and may change into something else.
+
+    Args:
+        kind: what it is.
+        check: raises UsageError if it does not fit.
+        known: some that fit.
+    """
+
+    def __init__(self, kind: str, check: Callable[[str], Any], known: Sequence[str]) -> None:
+        self.name, self._check, self._known = kind, check, known
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._check(value)
+        except UnknownKeyword:
+            raise
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return _completions(self._known, incomplete)
+
+
 class _Columns(click.ParamType[tuple[str, ...]]):
     """Names of columns, separated by commas."""
 

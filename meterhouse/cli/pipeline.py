@@ -15,7 +15,7 @@ from meterhouse.cli.options import Day, Name, Seconds, as_json, prints, span
 from meterhouse.cli.output import Printer, dumps, line, note
 from meterhouse.cli.progress import progress
 from meterhouse.cli.signals import ended_by_signal
-from meterhouse.recompute import KEEPABLE, assets
+from meterhouse.recompute import DEFINED, assets
 from meterhouse.untrusted import printable
 
 if TYPE_CHECKING:
@@ -186,26 +186,47 @@ def collect(follow: bool, max_messages: int | None, max_seconds: float | None, p
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--listing",
+    "listings",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Gnocchi's metrics or resources, as its client lists them with `-f json`. Repeatable.",
+)
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    metavar="DIMENSION=LABEL[,LABEL...]",
+    help="Which labels of Prometheus, joined by /, are a dimension, such as resource_id=instance,device. Repeatable.",
+)
 @prints(
     *("files", "messages", "landed", "redelivered", "dead_letters", "dead_letters_known_already"),
     *("samples", "samples_known_already", *_INTAKE[1:]),
 )
-def load(files: tuple[Path, ...], printer: Printer) -> None:
-    """Load FILES of notifications (JSON lines) or samples (CSV, JSON lines; also .gz) into the lake, as if collected.
+def load(files: tuple[Path, ...], listings: tuple[Path, ...], labels: tuple[str, ...], printer: Printer) -> None:
+    """Load FILES into the lake, as if collected: notifications (JSON lines), or samples (CSV, JSON, Parquet).
+
+    Also measures of Gnocchi (JSON), and answers of Prometheus's query_range. Texts may be compressed (.gz).
 
     CSV columns: timestamp,meter,resource_id,volume[,type,unit,project_id,user_id,source], also as Ceilometer and
     Gnocchi spell them. A file with a column that is not known is refused, and the others are loaded. If a file has no
     column for the meter, its name without its ending is the meter; it is also the resource of rows without one.
     """
     from meterhouse.catalog import catalog
+    from meterhouse.collection.load import Names
     from meterhouse.collection.load import load as load_files
     from meterhouse.configuration import open_checked
     from meterhouse.conversion.step import convert as make
 
+    names = Names(labels=dict(map(_label, labels)))
+    for listing in listings:
+        names.listings.read(listing)
     site = open_checked()
     _name_left_out(site)
     with progress("loading files") as update:
-        loaded = load_files(site, list(files), progress=update)
+        loaded = load_files(site, list(files), names=names, progress=update)
     with progress("converting"):
         converted = make(site)
         catalogued = catalog(site)
@@ -228,6 +249,19 @@ def load(files: tuple[Path, ...], printer: Printer) -> None:
         note(f"meterhouse: {fault}")
     if loaded.refused:
         click.get_current_context().exit(1)
+
+
+def _label(given: str) -> tuple[str, list[str]]:
+    """A dimension and its labels."""
+    from meterhouse.collection.prometheus_files import LABELS
+
+    name, _, labels = given.partition("=")
+    dimension = {"resource": "resource_id", "project": "project_id", "user": "user_id"}.get(name, name)
+    if dimension not in LABELS or not labels:
+        raise click.UsageError(
+            f"--label {given}: write DIMENSION=LABEL[,LABEL...], with one of the dimensions {', '.join(LABELS)}"
+        )
+    return dimension, [label.strip() for label in labels.split(",")]
 
 
 @click.command()
@@ -350,7 +384,7 @@ SHOWN = 4
 
 
 @click.command("stale")
-@click.argument("asset", type=Name("asset", lambda: list(KEEPABLE)), required=False)
+@click.argument("asset", type=Name("asset", lambda: list(DEFINED)), required=False)
 @prints("asset", "from", "to", "hours", "why", "files", "since", prose=("why", "files"))
 def stale_command(asset: str | None, printer: Printer) -> None:
     """List the hours that definitions, quality rules, archive policies or derived meters of the past have made.

@@ -3,15 +3,27 @@
 import inspect
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import click
 
-from meterhouse.cli.options import limit, prints, query, span
-from meterhouse.cli.output import Printer
+from meterhouse.cli.options import TIMES, Checked, Instant, limit, prints, query, span
+from meterhouse.cli.output import Printer, note
 from meterhouse.cli.progress import progress
 from meterhouse.filters import EVENTS, SAMPLES, SERIES, Condition
-from meterhouse.queries.aggregates import AGGREGATES, GROUPS
+from meterhouse.queries.aggregates import (
+    AGGREGATES,
+    CALENDAR,
+    GROUPS,
+    USUAL,
+    checked_aggregates,
+    checked_groups,
+    checked_period,
+)
+
+_AFTER = ("duration", "period", "period_end", "duration_start", "duration_end")
+"""The last columns of a table of statistics."""
 
 _PERIODS = (
     *("unit", "type", "period", "period_start", "period_end", "duration", "duration_start", "duration_end"),
@@ -25,67 +37,82 @@ _PERIODS = (
 @span()
 @click.option(
     "--period",
-    type=click.IntRange(0, 10 * 366 * 86400),
-    default=0,
-    help="Length of a period in seconds; default 0: the whole span is one period.",
+    type=Checked("period", checked_period, CALENDAR),
+    default="0",
+    help=f"Length of a period in seconds, or {', '.join(CALENDAR)}; default 0: the whole span is one period.",
 )
-@click.option("--groupby", multiple=True, type=click.Choice(GROUPS), help="Group by this; may be repeated.")
+@click.option(
+    "--timezone", default="UTC", help="Time zone of --period day, week, …, such as Europe/Berlin; default UTC."
+)
+@click.option("--anchor", type=Instant(), help=f"Where a period of a fixed length starts; default --from. {TIMES}.")
+@click.option(
+    "--groupby",
+    multiple=True,
+    type=Checked("group", lambda name: checked_groups([name])[0], GROUPS),
+    help=f"Group by {', '.join(GROUPS)}, or metadata.KEY as the resource was at the time; may be repeated.",
+)
 @click.option(
     "--aggregate",
     multiple=True,
-    type=click.Choice(AGGREGATES),
-    help="Compute this; may be repeated. Default all but stddev.",
+    type=Checked("aggregate", lambda name: checked_aggregates([name])[0], AGGREGATES),
+    help=f"Compute {', '.join(AGGREGATES)}, or a percentile such as p95; may be repeated. Default {', '.join(USUAL)}.",
 )
 @click.option(
     "--include-excluded",
     is_flag=True,
     help="Include the points that the quality rules exclude. What no sum can hold is only counted.",
 )
-@prints(
-    *AGGREGATES,
-    *_PERIODS,
-    *GROUPS,
-    shown=(
-        *("period_start", *GROUPS, *AGGREGATES, "unit", "type", "duration", "period", "period_end"),
-        *("duration_start", "duration_end"),
-    ),
+@click.option(
+    "--explain", is_flag=True, help="Say where the answer comes from and how much is read, in place of the answer."
 )
+@prints()
 def statistics(
     meter: str,
     query: Sequence[Condition],
     start: datetime | None,
     end: datetime | None,
-    period: int,
+    period: int | str,
+    timezone: str,
+    anchor: datetime | None,
     groupby: tuple[str, ...],
     aggregate: tuple[str, ...],
     include_excluded: bool,
+    explain: bool,
     printer: Printer,
 ) -> None:
     """Statistics of METER's good points, by period, group, unit and type.
 
-    Periods start at --from, or else at the first point.
+    Periods of a fixed length start at --from, or else at the first point.
     """
     aggregate = aggregate or tuple(name for name in printer.chosen if name in AGGREGATES)
-    columns = [*(aggregate or [name for name in AGGREGATES if name != "stddev"]), *_PERIODS, *groupby]
-    printer.check(columns)
-    from meterhouse.queries.statistics import statistics as compute
+    columns = [*(aggregate or USUAL), *_PERIODS, *groupby]
+    if not explain:
+        printer.check(columns)
+    from meterhouse.queries.statistics import Question, explained
     from meterhouse.site import Site
 
+    asked = Question(
+        meter,
+        query=query,
+        period=period,
+        timezone=timezone,
+        anchor=anchor,
+        groupby=groupby,
+        aggregate=aggregate,
+        start=start,
+        end=end,
+        include_excluded=include_excluded,
+    )
     with progress("computing statistics"):
-        found = compute(
-            Site.open(),
-            meter,
-            query=query,
-            period=period,
-            groupby=groupby,
-            aggregate=aggregate,
-            start=start,
-            end=end,
-            include_excluded=include_excluded,
-        )
+        found, source = explained(Site.open(), asked)
+    if explain:
+        printer.rows(source.rows(), ("source", "rows", "files", "why"))
+        note(f"{len(found):,} row{'s' * (len(found) != 1)} in {source.seconds:.3f} s")
+        return
     if printer.chosen or not printer.is_json:
         found = [{**row, **(row["groupby"] or {})} for row in found]
-    printer.rows(found, columns)
+    shown = ("period_start", *groupby, *(aggregate or USUAL), "unit", "type", *_AFTER)
+    replace(printer, shown=shown).rows(found, columns)
 
 
 @click.command()

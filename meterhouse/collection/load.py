@@ -2,38 +2,56 @@
 
 Samples need `timestamp` and `volume`. If a file has no column for the meter at all, its name without its ending is the
 meter; it is also the resource of samples without one. Equal samples of a gauge or counter are one point. A delta's id
-is made from its content and its position among equal ones. So a file loaded twice counts once. Files are read in
-pieces; what does not fit into memory is spilled to disk.
+is made from its content and its position among equal ones. So a file loaded twice counts once.
+
+A file is read to its end before any of its samples is appended. Parts of it are read at the same time, and then its
+points are put in order and written, some event hours at a time. Memory is bounded, apart from what the series take.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Final
 
-import numpy as np
-import pyarrow as pa
-
-from meterhouse import identity, times
+from meterhouse import times
 from meterhouse.collection.collect import INDEX
+from meterhouse.collection.csv_files import read_csv
+from meterhouse.collection.file_formats import Format, format_of
+from meterhouse.collection.gnocchi_files import Listings, read_gnocchi
+from meterhouse.collection.json_files import read_json
+from meterhouse.collection.judged_rows import METER_MISSING, Judged, judge
 from meterhouse.collection.landing import Landing, Tally
-from meterhouse.collection.sample_files import BadFile, SampleRows, queue, read_csv, read_json
-from meterhouse.errors import MeterhouseError
+from meterhouse.collection.loaded_points import Bucket, LoadedPoints, Points
+from meterhouse.collection.loaded_series import LoadedSeries, OrderedSeries
+from meterhouse.collection.new_points import new_points
+from meterhouse.collection.parquet_files import read_parquet
+from meterhouse.collection.prometheus_files import read_prometheus
+from meterhouse.collection.sample_rows import BadFile, Task, queue
+from meterhouse.errors import Conflict, MeterhouseError
+from meterhouse.in_order import in_order, processors
 from meterhouse.progress import Progress, no_progress
 from meterhouse.site import Site
-from meterhouse.stores.duck import Connection, arrow, one, quoted
-from meterhouse.stores.lake_tables import LOADED
+from meterhouse.stores.lake_cuts import cuts, divided
+from meterhouse.stores.lake_files import DataFile
 from meterhouse.stores.leases import Lease
-from meterhouse.stores.point_identity import missing
 from meterhouse.stream import Raw, too_long
 from meterhouse.stream.files import Damaged, numbered_lines
 
 LINES_AT_ONCE, BYTES_AT_ONCE = 50_000, 32 << 20
 """The lines, or their bytes, that are landed together."""
 
-ROWS_AT_ONCE = 500_000
-"""Maximum number of samples that are appended in one commit."""
+POINTS_AT_ONCE: Final = 1 << 20
+"""About how many points are put in order together, and are in one file of the lake."""
 
-ENDINGS = (".csv", ".jsonl", ".json", ".ndjson")
+COMMIT_POINTS: Final = 2_000_000
+"""About how many points are appended in one commit."""
+
+
+Parts = Callable[[], Iterable[Task]]
+"""Begins to read a file: its parts in order."""
 
 
 @dataclass
@@ -57,10 +75,27 @@ class Loaded:
         return self.samples + self.known + self.collected.messages
 
 
-def load(site: Site, paths: list[Path], *, progress: Progress = no_progress) -> Loaded:
-    """Load files (`.jsonl`, `.json`, `.ndjson`, `.csv`, each also `.gz`) into the lake.
+@dataclass(frozen=True)
+class Names:
+    """Whose the points are of files that do not say so in Meterhouse's words.
 
-    A file that cannot be read or has columns that are not known is refused, and the others are loaded.
+    Attributes:
+        listings: of Gnocchi's metrics and resources.
+        labels: by dimension, the labels of Prometheus that it is made of.
+    """
+
+    listings: Listings = field(default_factory=Listings)
+    labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+def load(site: Site, paths: list[Path], *, names: Names | None = None, progress: Progress = no_progress) -> Loaded:
+    """Load files into the lake; see `file_formats`. A file that cannot be used is refused, and the others are loaded.
+
+    Args:
+        site: the site.
+        paths: the files.
+        names: whose the points of Gnocchi's and Prometheus's exports are.
+        progress: is called after each file.
 
     Raises:
         AlreadyRunning: another process is loading files.
@@ -72,7 +107,7 @@ def load(site: Site, paths: list[Path], *, progress: Progress = no_progress) -> 
         try:
             with site.warehouse.lease("load") as lease:
                 site.lake.fence(lease, "samples")
-                _load(site, landing, path, done, lease)
+                _load(site, landing, path, names or Names(), done, lease)
             done.files += 1
         except BadFile as fault:
             done.refused.append(fault)
@@ -83,19 +118,31 @@ def load(site: Site, paths: list[Path], *, progress: Progress = no_progress) -> 
     return done
 
 
-def _load(site: Site, landing: Landing, path: Path, done: Loaded, lease: Lease) -> None:
-    name, longest = path.name.removesuffix(".gz"), site.settings.message_bytes
+def _load(site: Site, landing: Landing, path: Path, names: Names, done: Loaded, lease: Lease) -> None:
     if not path.is_file():
-        raise BadFile("is not a file", where=str(path), hint="Give paths of .jsonl or .csv files")
-    if not name.endswith(ENDINGS):
-        raise BadFile(
-            "has an unknown ending", where=str(path), hint=f"Use {', '.join(ENDINGS)}, or one of these with .gz"
-        )
-    pieces = read_csv(path, longest) if name.endswith(".csv") else read_json(path, longest)
-    if pieces is None:
-        _load_notifications(landing, path, longest, done)
-    else:
-        _load_samples(site, landing, path, pieces, done, lease)
+        raise BadFile("is not a file", where=str(path), hint="Give paths of files of samples or notifications")
+    longest, spill = site.settings.message_bytes, site.lake.spill
+    stem = path.name.removesuffix(".gz").rpartition(".")[0] or path.name
+    meters_vary = False
+    parts: Parts
+    match format_of(path):
+        case Format.CSV:
+            parts = partial(read_csv, path, longest)
+        case Format.PARQUET:
+            parts = partial(read_parquet, path)
+        case Format.PROMETHEUS:
+            parts = partial(read_prometheus, path, spill, names.labels, stem)
+        case Format.GNOCCHI:
+            parts = partial(read_gnocchi, path, spill, names.listings)
+        case Format.JSON:
+            found = read_json(path, longest)
+            if found is None:
+                _load_notifications(landing, path, longest, done)
+                return
+            parts, meters_vary = found, True
+    listed = {name: text for name, text in (names.listings.of_metric(stem) or {}).items() if text}
+    usual = {"meter": stem, "resource_id": stem, "type": "gauge", "source": site.settings.sample_source}
+    _load_samples(site, landing, path, parts, {**usual, **listed}, done, lease, meters_vary=meters_vary)
 
 
 def _load_notifications(landing: Landing, path: Path, longest: int, done: Loaded) -> None:
@@ -122,93 +169,114 @@ def _load_notifications(landing: Landing, path: Path, longest: int, done: Loaded
 
 
 def _load_samples(
-    site: Site, landing: Landing, path: Path, pieces: Iterator[SampleRows], done: Loaded, lease: Lease
+    site: Site,
+    landing: Landing,
+    path: Path,
+    parts: Parts,
+    defaults: dict[str, str],
+    done: Loaded,
+    lease: Lease,
+    *,
+    meters_vary: bool,
 ) -> None:
-    columns: set[str] = set()
-    with site.lake.connect() as duck:
-        duck.execute(_GIVEN)
-        for piece in pieces:
-            columns |= piece.columns
-            _take(duck, piece.rows)
-            _land_bad(landing, path, duck, piece.letters, done)
-        _check_granularity(path, duck)
-        stem = path.name.removesuffix(".gz").rpartition(".")[0]
-        _fill(
-            duck, columns, {"meter": stem, "resource_id": stem, "type": "gauge", "source": site.settings.sample_source}
-        )
-        _land_bad(landing, path, duck, [], done)
-        (good,) = one(duck, "SELECT count(*) FROM given")
-        fresh = _append(site, duck, lease) if good else 0
-        done.samples += fresh
-        done.known += good - fresh
+    """Load the samples of a file.
+
+    Args:
+        site: the site.
+        landing: for what is not a sample.
+        path: the file.
+        parts: begins to read the file.
+        defaults: by dimension, the value of samples that have none; that of the meter only if the file names no meters.
+        done: the figures to add to.
+        lease: that of this step.
+        meters_vary: whether only the whole file tells if it names meters.
+    """
+    meter = {"meter": defaults.pop("meter")}
+    with ThreadPoolExecutor(processors(), "load") as pool, closing(_Letters(landing, done)) as letters:
+        found = _read(site, pool, path, parts, defaults, letters.add, meter_needed=not meters_vary)
+        if meters_vary and "meter" in found.columns and found.series.lack("meter"):
+            found.points.close()
+            found = _read(site, pool, path, parts, defaults, letters.add_without_meter, meter_needed=True)
+        with closing(found.points) as points:
+            _check_granularity(path, found.granularities)
+            fresh = _append(site, pool, points, found.series.ordered(meter), lease)
+            done.samples += fresh
+            done.known += len(points) - fresh
 
 
-_GIVEN = """
-    CREATE TABLE given (
-        line BIGINT, raw VARCHAR, reason VARCHAR, timestamp TIMESTAMPTZ, volume DOUBLE, meter VARCHAR,
-        resource_id VARCHAR, type VARCHAR, unit VARCHAR, project_id VARCHAR, user_id VARCHAR, source VARCHAR,
-        granularity VARCHAR
-    )
-"""
+@dataclass
+class _Found:
+    """What a file has."""
+
+    series: LoadedSeries
+    points: LoadedPoints
+    columns: set[str] = field(default_factory=set)
+    granularities: set[str] = field(default_factory=set)
 
 
-def _take(duck: Connection, rows: pa.Table) -> None:
-    """Add rows to the table `given`. `reason` is what is wrong with a row, or null; `raw` is only kept for it."""
-    duck.register("rows", rows)
-    texts = ", ".join(
-        f"replace({f'lower({name})' if name == 'type' else name}, chr(0), '') AS {name}"
-        for name in ("meter", "resource_id", "type", "unit", "project_id", "user_id", "source", "granularity")
-    )
-    duck.execute(
-        f"""
-        INSERT INTO given BY NAME SELECT * EXCLUDE (given_timestamp, given_volume) REPLACE (
-            CASE WHEN reason IS NOT NULL OR meter IS NULL THEN raw END AS raw
-        ) FROM (SELECT *, CASE
-            WHEN given_timestamp IS NULL THEN 'the timestamp is missing'
-            WHEN timestamp IS NULL THEN 'the timestamp is not ISO 8601'
-            WHEN timestamp < '1970-01-01' OR timestamp >= '2262-01-01' THEN 'the timestamp is outside 1970 to 2261'
-            WHEN given_volume IS NULL THEN 'the volume is missing'
-            WHEN volume IS NULL THEN 'the volume is no number'
-            WHEN type NOT IN ('gauge', 'delta', 'cumulative') THEN 'the type is none of gauge, delta, cumulative'
-        END AS reason
-        FROM (
-            SELECT line, raw, timestamp AS given_timestamp, volume AS given_volume,
-                -- DuckDB also accepts words such as epoch, and names of time zones
-                CASE WHEN NOT regexp_matches(timestamp, '[A-SU-Ya-su-y]') THEN try_cast(timestamp AS TIMESTAMPTZ) END
-                    AS timestamp,
-                try_cast(volume AS DOUBLE) AS volume, {texts}
-            FROM rows
-        ))
-        """
-    )
+def _read(
+    site: Site,
+    pool: ThreadPoolExecutor,
+    path: Path,
+    parts: Parts,
+    defaults: dict[str, str],
+    reject: Callable[[list[Raw]], None],
+    *,
+    meter_needed: bool,
+) -> _Found:
+    found = _Found(LoadedSeries(defaults), LoadedPoints(site.lake.spill))
+    try:
+        for judged in in_order(pool, (partial(_judged, part, path, meter_needed) for part in parts())):
+            for piece in judged:
+                found.columns |= piece.columns
+                found.granularities |= piece.granularities
+                reject(piece.letters)
+                found.points.add(Points(found.series.numbers(piece), piece.micros, piece.volumes))
+    except BaseException:
+        found.points.close()
+        raise
+    return found
 
 
-def _land_bad(landing: Landing, path: Path, duck: Connection, letters: list[Raw], done: Loaded) -> None:
-    """Land letters, and the rows of `given` that have a reason, as dead letters."""
-    while True:
-        bad = arrow(
-            duck,
-            f"SELECT line, raw, reason FROM given WHERE reason IS NOT NULL ORDER BY line LIMIT {LINES_AT_ONCE}",
-        ).to_pylist()
-        letters = [*letters, *(Raw(row["raw"].encode(), queue(path, row["line"]), row["reason"]) for row in bad)]
-        if letters:
-            done.collected.add(landing.land(letters))
-        if not bad:
-            return
-        duck.execute(f"DELETE FROM given WHERE reason IS NOT NULL AND line <= {bad[-1]['line']}")
-        letters = []
+def _judged(part: Task, path: Path, meter_needed: bool) -> list[Judged]:
+    return [judge(piece, path, meter_needed=meter_needed and "meter" in piece.columns) for piece in part()]
 
 
-def _check_granularity(path: Path, duck: Connection) -> None:
+class _Letters:
+    """Lands dead letters, many at once."""
+
+    def __init__(self, landing: Landing, done: Loaded) -> None:
+        self._landing, self._done = landing, done
+        self._held: list[Raw] = []
+        self._size = 0
+
+    def add(self, letters: list[Raw]) -> None:
+        """Add what is not a sample."""
+        for start in range(0, len(letters), LINES_AT_ONCE):
+            self._held += letters[start : start + LINES_AT_ONCE]
+            self._size += sum(len(letter.body) for letter in letters[start : start + LINES_AT_ONCE])
+            if len(self._held) >= LINES_AT_ONCE or self._size >= BYTES_AT_ONCE:
+                self.close()
+
+    def add_without_meter(self, letters: list[Raw]) -> None:
+        """Add those that lack a meter; the others were added before."""
+        self.add([letter for letter in letters if letter.fault == METER_MISSING])
+
+    def close(self) -> None:
+        """Land what was added."""
+        if self._held:
+            self._done.collected.add(self._landing.land(self._held))
+            self._held, self._size = [], 0
+
+
+def _check_granularity(path: Path, found: set[str]) -> None:
     """Refuse a file in which values over several granularities would be points of one series.
 
     Raises:
         BadFile: it has several.
     """
-    granularities = "SELECT DISTINCT granularity AS g FROM given WHERE granularity IS NOT NULL"
-    (found,) = one(duck, f"SELECT list(g ORDER BY g) FROM ({granularities})")
-    if found and len(found) > 1:
-        shown = ", ".join(each[:20] for each in found[:5])
+    if len(found) > 1:
+        shown = ", ".join(each[:20] for each in sorted(found)[:5])
         raise BadFile(
             f"has values of {len(found)} granularities: {shown}",
             where=str(path),
@@ -216,76 +284,44 @@ def _check_granularity(path: Path, duck: Connection) -> None:
         )
 
 
-def _fill(duck: Connection, columns: set[str], defaults: dict[str, str]) -> None:
-    """Fill in defaults. If the file has a column for the meter, a row without one is bad."""
-    if "meter" in columns:
-        duck.execute("UPDATE given SET reason = 'the meter is missing' WHERE meter IS NULL AND reason IS NULL")
-    for name, default in defaults.items():
-        duck.execute(f"UPDATE given SET {name} = {quoted(default)} WHERE {name} IS NULL AND reason IS NULL")
+def _append(site: Site, pool: ThreadPoolExecutor, points: LoadedPoints, series: OrderedSeries, lease: Lease) -> int:
+    """Append the points that are not in the lake yet; return their number."""
+    lake, total = site.lake, 0
+    buckets = [
+        (bucket, lake.files("samples", overlapping=("timestamp", [bucket.span])))
+        for bucket in points.buckets(POINTS_AT_ONCE)
+    ]
+    written: dict[str, tuple[DataFile, int]] = {}  # and not committed yet
 
+    def write(bucket: Bucket, files: list[str]) -> list[str]:
+        moment = times.now()
+        hour = times.arrival_hour(moment)
+        fresh = new_points(lake, points.of(bucket), series, moment, files)
+        made = []
+        for part in divided("samples", fresh, hour) if cuts(hour, points.hours(bucket)) else [fresh]:
+            if len(part):
+                file = lake.write_part("samples", {"arrival_hour": hour}, part, in_order=True)
+                written[file.path] = file, len(part)
+                made.append(file.path)
+        return made
 
-def _append(site: Site, duck: Connection, lease: Lease) -> int:
-    """Append the samples of `given` that are not in the lake yet; return their number."""
-    dims = arrow(duck, "SELECT source, meter, type, unit, resource_id, project_id, user_id FROM given GROUP BY ALL")
-    ids = [identity.series_id(*row.values()) for row in dims.to_pylist()]
-    duck.register("dims", dims.append_column("series_id", pa.array(ids, pa.int64())))
-    hours = duck.execute("SELECT DISTINCT epoch_us(timestamp) // 3600000000 FROM given").fetchall()
-    spans = times.spans(times.EPOCH + hour * times.HOUR for (hour,) in hours)
-    site.lake.view(duck, "samples", site.lake.files("samples", overlapping=("timestamp", spans)))
-    same = " AND ".join(f"given.{name} IS NOT DISTINCT FROM dims.{name}" for name in dims.column_names)
-    duck.execute(
-        "CREATE TABLE numbered AS SELECT series_id, timestamp, volume, "
-        "row_number() OVER (PARTITION BY series_id, timestamp, volume ORDER BY line) AS ordinal, "
-        "row_number() OVER (PARTITION BY series_id, timestamp ORDER BY line) - 1 AS place "
-        f"FROM given JOIN dims ON {same}"
-    )
-    duck.execute(
-        "CREATE TABLE identified (series_id BIGINT, timestamp TIMESTAMPTZ, volume DOUBLE, place BIGINT, "
-        "sample_id BIGINT)"
-    )
-    for numbered in _pieces(duck, "numbered"):
-        duck.register("piece", numbered.append_column("sample_id", _content_ids(numbered)))
-        duck.execute("INSERT INTO identified SELECT series_id, timestamp, volume, place, sample_id FROM piece")
-    # If several points have the same time, the last line counts: it is the one that was recorded last.
-    moment = times.now()
-    duck.execute(
-        "CREATE VIEW offered AS SELECT dims.*, timestamp, volume, sample_id, NULL::BIGINT AS metadata_id, "
-        f"TIMESTAMPTZ '{times.text(moment)}' + to_microseconds(place) AS recorded_at, identified.rowid AS _row "
-        "FROM identified JOIN dims USING (series_id)"
-    )
-    duck.execute(
-        "CREATE TABLE fresh AS SELECT * EXCLUDE (_row) FROM offered "
-        f"SEMI JOIN ({missing('offered', 'samples')}) USING (_row)"
-    )
-    count = 0
-    for fresh in _pieces(duck, "fresh"):
-        fresh = fresh.append_column(
-            "arrival_hour", pa.repeat(times.arrival_hour(moment), fresh.num_rows)
-        ).append_column("origin", pa.repeat(LOADED, fresh.num_rows))
-        site.lake.append("samples", fresh, lease=lease)
-        count += fresh.num_rows
-    return count
+    def commit(paths: list[str]) -> int:
+        files = [written.pop(path) for path in paths]
+        rows = sum(count for _, count in files)
+        try:
+            lake.commit("samples", [file for file, _ in files], rows, transactions={}, lease=lease)
+        except Conflict:
+            lake.discard("samples", [file for file, _ in files])
+            raise
+        return rows
 
-
-def _pieces(duck: Connection, table: str) -> Iterator[pa.Table]:
-    """The rows of a table that only ever got rows, in pieces that fit into memory."""
-    start = 0
-    while (rows := arrow(duck, f"FROM {table} WHERE rowid >= {start} AND rowid < {start + ROWS_AT_ONCE}")).num_rows:
-        yield rows
-        start += ROWS_AT_ONCE
-
-
-def _content_ids(numbered: pa.Table) -> pa.Array:
-    """64-bit ids from (series_id, timestamp, volume, ordinal). Equal content has equal ids on every machine."""
-    mixed = numbered["series_id"].to_numpy().astype(np.uint64)
-    parts = (
-        numbered["timestamp"].cast(pa.int64()).to_numpy().astype(np.uint64),
-        numbered["volume"].to_numpy().astype(np.float64).view(np.uint64),
-        numbered["ordinal"].to_numpy().astype(np.uint64),
-    )
-    for part in parts:  # splitmix64's finalizer, after each part
-        mixed = mixed ^ part
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        mixed = mixed ^ (mixed >> np.uint64(31))
-    return pa.array(mixed.view(np.int64))
+    ready: list[str] = []
+    try:
+        for made in in_order(pool, (partial(write, *bucket) for bucket in buckets)):
+            ready += made
+            if sum(written[path][1] for path in ready) >= COMMIT_POINTS:
+                total += commit(ready)
+                ready = []
+        return total + (commit(ready) if ready else 0)
+    finally:
+        lake.discard("samples", [file for file, _ in written.values()])

@@ -33,6 +33,9 @@ MAX_DEPTH: Final = 32
 MAX_COMPARISONS: Final = 200
 """Maximum number of comparisons of a condition: databases bound the length and the parameters of a statement."""
 
+MAX_SEARCHES: Final = 20
+"""Maximum number of regular expressions of a condition: each is searched in the text of each row."""
+
 MAX_VALUES: Final = 1_000
 """Maximum number of values that all comparisons of a condition together compare with."""
 
@@ -44,11 +47,13 @@ class Size(NamedTuple):
         depth: the number of levels of `and`, `or` and `not`.
         comparisons: the number of comparisons.
         values: the number of values that they compare with.
+        searches: how many of them are regular expressions.
     """
 
     depth: int = 0
     comparisons: int = 1
     values: int = 1
+    searches: int = 0
 
     def check(self) -> "Size":
         """This size.
@@ -61,6 +66,7 @@ class Size(NamedTuple):
         for count, what, most in (
             (self.comparisons, "comparisons", MAX_COMPARISONS),
             (self.values, "values", MAX_VALUES),
+            (self.searches, "regular expressions", MAX_SEARCHES),
         ):
             if count > most:
                 raise UsageError(f"the condition has more than {most:,} {what}", hint="Ask several times for less")
@@ -149,7 +155,7 @@ class Match:
     fields: Fields = attribute(default_factory=lambda: SERIES, repr=False, compare=False)
     target: Field = attribute(init=False, repr=False)
     expression: str = attribute(init=False, repr=False)
-    size: ClassVar = Size()
+    size: ClassVar = Size(searches=1)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "target", find(self.fields, self.field))
@@ -234,7 +240,8 @@ def number_of(text: str) -> float | None:
 def _joint_size(parts: tuple[Condition, ...]) -> Size:
     sizes = [part.size for part in parts]
     depth = max((size.depth for size in sizes), default=0) + 1
-    return Size(depth, sum(size.comparisons for size in sizes), sum(size.values for size in sizes)).check()
+    _, *counts = (sum(each) for each in zip(*sizes, strict=True)) if sizes else Size(0, 0, 0)
+    return Size(depth, *counts).check()
 
 
 def _operand(target: Field, value: str, where: str) -> Operand:

@@ -20,6 +20,7 @@ None of the engines backtracks on such expressions. Their size is bounded, count
 """
 
 import re
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from meterhouse.errors import UsageError
@@ -30,6 +31,9 @@ MAX_CHARACTERS: Final = 500
 
 MAX_SIZE: Final = 500
 """Maximum number of characters that an expression takes, counting what is repeated as often as it must or may be."""
+
+MAX_OPTIONAL: Final = 50
+"""Maximum number of parts that may be missing, counted likewise: for each text, PostgreSQL looks at all pairs."""
 
 MAX_TIMES: Final = 255
 """Maximum number of a repetition: PostgreSQL knows no more."""
@@ -50,12 +54,24 @@ class _Part(NamedTuple):
     Attributes:
         text: as all stores read it.
         size: how many characters it takes at most, counting repetitions.
+        optional: how many parts in it may be missing, counting repetitions.
         anchored: whether it has the start or the end of the text within.
     """
 
     text: str
-    size: int
+    size: int = 1
+    optional: int = 0
     anchored: bool = False
+
+    @classmethod
+    def joined(cls, by: str, parts: "Sequence[_Part]") -> "_Part":
+        """Parts after each other, or alternatives."""
+        return cls(
+            by.join(part.text for part in parts),
+            sum(part.size for part in parts),
+            sum(part.optional for part in parts),
+            any(part.anchored for part in parts),
+        )
 
 
 def expression(pattern: str) -> str:
@@ -99,19 +115,15 @@ class _Reader:
         parts = [self._sequence(depth)]
         while self._take("|"):
             parts.append(self._sequence(depth))
-        if len(parts) == 1:
-            return parts[0]
-        text = "|".join(part.text for part in parts)
-        return self._sized(_Part(text, sum(part.size for part in parts), any(part.anchored for part in parts)))
+        return self._bounded(_Part.joined("|", parts))
 
     def _sequence(self, depth: int) -> _Part:
-        text, size, anchored, start = "", 0, False, self._at
+        start, parts = self._at, list[_Part]()
         while self.left and self.left[0] not in "|)":
-            part = self._repeated(depth)
-            text, size, anchored = text + part.text, size + part.size, anchored or part.anchored
-        if not text:
+            parts.append(self._repeated(depth))
+        if not parts:
             raise self.fault("nothing to search for", "Write ? after what may be missing", start)
-        return self._sized(_Part(text, size, anchored))
+        return self._bounded(_Part.joined("", parts))
 
     def _repeated(self, depth: int) -> _Part:
         start = self._at
@@ -130,7 +142,9 @@ class _Reader:
             raise self.fault(f"{repeated} has more at least than at most", "Exchange the numbers", begun)
         if max(least, most or 0) > MAX_TIMES:
             raise self.fault(f"{repeated} repeats more than {MAX_TIMES} times", "Repeat less", begun)
-        return self._sized(_Part(f"{part.text}{repeated}", part.size * max(least, most or 0, 1)))
+        times = max(least, most or 0, 1)
+        skipped = not least if most is None else most - least
+        return self._bounded(_Part(f"{part.text}{repeated}", part.size * times, part.optional * times + skipped))
 
     def _times(self) -> tuple[int, int | None] | None:
         """How often at least and at most (None: any number) what was read is repeated; None if nothing says so."""
@@ -155,16 +169,16 @@ class _Reader:
             case "[":
                 return self._set(start)
             case ".":
-                return _Part(r"(?:.|\n)", 1)
+                return _Part(r"(?:.|\n)")
             case "^" | "$":
-                return _Part(sign, 1, anchored=True)
+                return _Part(sign, anchored=True)
             case "\\":
-                return _Part(self._escape(start), 1)
+                return _Part(self._escape(start))
             case "*" | "+" | "?" | "{":
                 raise self.fault(f"nothing before {sign} to repeat", f"Write \\{sign} for the character", start)
             case "]" | "}":
-                return _Part(f"\\{sign}", 1)
-        return _Part(sign, 1)
+                return _Part(f"\\{sign}")
+        return _Part(sign)
 
     def _group(self, start: int, depth: int) -> _Part:
         if not self._take("?:") and self.left.startswith("?"):
@@ -192,7 +206,7 @@ class _Reader:
                 text += f"{_in_set(low)}-{_in_set(high)}"
         if not text:
             raise self.fault("a set without characters", r"Write \[ for the character, or \] within a set", start)
-        return _Part(f"[{negated}{text}]", 1)
+        return _Part(f"[{negated}{text}]")
 
     def _member(self, start: int) -> str:
         """A character of a set, or the ranges of a shorthand."""
@@ -235,11 +249,13 @@ class _Reader:
         self._at += len(text) if taken else 0
         return taken
 
-    def _sized(self, part: _Part) -> _Part:
-        if part.size > MAX_SIZE:
-            raise self.fault(
-                f"more than {MAX_SIZE} characters, counting what is repeated as often as it is", "Repeat less"
-            )
+    def _bounded(self, part: _Part) -> _Part:
+        for count, what, most in (
+            (part.size, "characters", MAX_SIZE),
+            (part.optional, "parts that may be missing", MAX_OPTIONAL),
+        ):
+            if count > most:
+                raise self.fault(f"more than {most} {what}, counting what is repeated as often as it is", "Repeat less")
         return part
 
 

@@ -1,8 +1,8 @@
 """Resource metadata of points: the lake has its id, the warehouse the metadata itself."""
 
 from string import Template
+from typing import TYPE_CHECKING
 
-import pyarrow as pa
 from sqlalchemy import select
 
 from meterhouse import sql_files
@@ -10,6 +10,9 @@ from meterhouse.site import Site
 from meterhouse.stores.duck import Connection
 from meterhouse.stores.point_identity import identified
 from meterhouse.stores.warehouse_tables import resource_metadata
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 IDS_AT_ONCE = 5_000
 """How many ids one query of the warehouse lists; databases bound the parameters of a query."""
@@ -35,8 +38,10 @@ def describe_points(site: Site, duck: Connection) -> None:
     duck.execute("CREATE OR REPLACE TEMP VIEW described AS FROM points_described JOIN snapshots USING (metadata_id)")
 
 
-def _snapshots(site: Site, ids: list[int]) -> pa.Table:
+def _snapshots(site: Site, ids: list[int]) -> "pa.Table":
     """Metadata by id: the columns metadata_id and metadata."""
+    import pyarrow as pa
+
     known: list[int] = []
     texts: list[str] = []
     with site.warehouse.read() as connection:

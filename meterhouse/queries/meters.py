@@ -34,9 +34,9 @@ def meter_span(site: Site, meter: str) -> tuple[datetime, datetime]:
     Raises:
         UnknownName: no series has this meter.
     """
-    bounds = select(func.min(series.c.first_point_at), func.max(series.c.last_point_at)).where(series.c.meter == meter)
+    query = select(func.min(series.c.first_point_at), func.max(series.c.last_point_at)).where(series.c.meter == meter)
     with site.warehouse.read() as connection:
-        first, last = connection.execute(bounds).one()
+        first, last = connection.execute(query).one()
         if first is None:
             known = list(connection.execute(select(series.c.meter).distinct()).scalars())
             raise UnknownName("meter", meter, known)

@@ -85,14 +85,27 @@ _HIVE_TYPES = {"arrival_hour": "VARCHAR", "event_day": "DATE", "granularity_s": 
 
 @dataclass(frozen=True)
 class Appended:
-    """Rows that were appended to a table after some version, up to and including `version`.
-
-    `replaced` has the commits in between that replaced rows and say of which event hours, in order.
-    """
+    """Rows that were appended to a table after some version, up to and including `version`."""
 
     rows: pa.Table
     version: int
-    replaced: tuple[lake_commits.Commit, ...] = ()
+
+
+@dataclass(frozen=True)
+class AppendedFiles:
+    """Files that were appended to a table after some version, up to and including `version`.
+
+    Attributes:
+        files: Delta's add actions.
+        rows: how many rows they have.
+        version: the version.
+        replaced: the commits in between that replaced rows and say of which event hours, in order.
+    """
+
+    files: list[dict[str, Any]]
+    rows: int
+    version: int
+    replaced: tuple[lake_commits.Commit, ...]
 
 
 @dataclass
@@ -105,6 +118,7 @@ class Lake:
         commit_lock: a lock by table name, taken around each commit if the object store itself cannot keep two
             racing commits apart.
         compared: whether this process has compared the computed tables with what the warehouse has recorded of them.
+        agrees: whether it has seen that samples and roll-ups are those that the warehouse has followed and recorded.
     """
 
     url: str
@@ -117,6 +131,7 @@ class Lake:
     _rests_on: dict[str, tuple[int, int]] = field(default_factory=dict, repr=False)
     notes_written: bool = False
     compared: bool = False
+    agrees: bool = False
     _written: list[Path] = field(default_factory=list, repr=False)
     _footers: Footers = field(default_factory=Footers, repr=False)
 
@@ -343,14 +358,16 @@ class Lake:
         self.wrote(name, *(file.path for file in files))
         return files
 
-    def write_part(self, name: str, values: Mapping[str, Any], rows: pa.Table, prefix: str = PART) -> DataFile:
+    def write_part(
+        self, name: str, values: Mapping[str, Any], rows: pa.Table, prefix: str = PART, *, in_order: bool = False
+    ) -> DataFile:
         """Write rows of one partition into one file, in their order; see `lake_files.write_part`.
 
         Raises:
             MeterhouseError: they cannot be written.
         """
         try:
-            return write_part(self.uri(name), name, values, rows, self.object_store, prefix)
+            return write_part(self.uri(name), name, values, rows, self.object_store, prefix, in_order=in_order)
         except OSError as error:
             raise self.unreachable(name, error) from error
 
@@ -661,6 +678,21 @@ class Lake:
             Replaced: a commit after the version is no longer in the table's log, or its files were replaced since.
             Damaged: a file cannot be read.
         """
+        found = self.appended_files(name, after, until=until, max_rows=max_rows, max_bytes=max_bytes)
+        if found is None:
+            return None
+        schema, _ = TABLES[name]
+        pieces = [self.rows_of(name, add["path"], add["partitionValues"]) for add in found.files]
+        return Appended(pa.concat_tables([schema.empty_table(), *pieces]), found.version)
+
+    def appended_files(
+        self, name: str, after: int, *, until: int | None = None, max_rows: int, max_bytes: int = 1 << 62
+    ) -> AppendedFiles | None:
+        """The files that were appended after a version; see `appended`.
+
+        Raises:
+            Replaced: a commit after the version is no longer in the table's log.
+        """
         table = self.table(name)
         newest = table.version() if until is None else min(until, table.version())
         if newest <= after:
@@ -683,9 +715,7 @@ class Lake:
             elif commit.hours is not None:
                 replaced.append(commit)
             upto = commit.version
-        schema, _ = TABLES[name]
-        pieces = [self.rows_of(name, add["path"], add["partitionValues"]) for add in wanted]
-        return Appended(pa.concat_tables([schema.empty_table(), *pieces]), upto, tuple(replaced))
+        return AppendedFiles(wanted, rows, upto, tuple(replaced))
 
     def read_commit(self, name: str, version: int) -> lake_commits.Commit | None:
         """A commit of a table; None if the log does not have it, or no longer.
@@ -950,6 +980,7 @@ class Lake:
         overlapping: tuple[str, Sequence[Span]] | None = None,
         partitions: Mapping[str, Iterable[Any]] | None = None,
         at_least: Mapping[str, Any] | None = None,
+        among: pa.Table | None = None,
     ) -> pa.Table:
         """The rows of `actions` of the live files that may have matching rows.
 
@@ -959,8 +990,9 @@ class Lake:
             overlapping: (column, spans): only files whose statistics overlap one of the spans, which are in order.
             partitions: partition column → wanted values.
             at_least: partition column → lowest wanted value.
+            among: rows of `actions` to choose from, in place of a version, so that several choices are of one.
         """
-        actions = self.actions(name, version)
+        actions = self.actions(name, version) if among is None else among
         keep = pa.array([True] * actions.num_rows, pa.bool_())
         for column, values in (partitions or {}).items():
             found = actions[f"partition.{column}"]

@@ -73,7 +73,14 @@ def write(
 
 
 def write_part(
-    uri: str, name: str, values: Mapping[str, Any], rows: pa.Table, filesystem: "AbstractFileSystem | None", prefix: str
+    uri: str,
+    name: str,
+    values: Mapping[str, Any],
+    rows: pa.Table,
+    filesystem: "AbstractFileSystem | None",
+    prefix: str,
+    *,
+    in_order: bool = False,
 ) -> DataFile:
     """Write rows of one partition into one file, in their order.
 
@@ -84,6 +91,8 @@ def write_part(
         rows: columns as in the table's files; texts may be dictionaries, which takes less time and room.
         filesystem: that of the object store; None for a folder.
         prefix: how the file's name starts; PART but for a reason.
+        in_order: whether samples are known to be in the order of points, with texts as dictionaries. Otherwise they
+            are put in order.
 
     Raises:
         OSError: as `write`.
@@ -94,7 +103,7 @@ def write_part(
     partition = {column: str(value) for column, value in values.items()}
     folder = "/".join(f"{column}={value}" for column, value in partition.items())
     path = f"{folder}/{prefix}-{uuid.uuid4().hex}.zstd.parquet"
-    size = _store(f"{uri}/{path}", name, rows, filesystem)
+    size = _store(f"{uri}/{path}", name, rows, filesystem, in_order)
     return DataFile(path, size, partition, statistics([rows]))
 
 
@@ -111,16 +120,18 @@ def by_partition(rows: pa.Table, columns: list[str]) -> Iterator[tuple[dict[str,
         place += number
 
 
-def _store(target: str, name: str, rows: pa.Table, filesystem: "AbstractFileSystem | None") -> int:
+def _store(
+    target: str, name: str, rows: pa.Table, filesystem: "AbstractFileSystem | None", in_order: bool = False
+) -> int:
     if filesystem is not None:
         buffer = io.BytesIO()
-        _write_rows(buffer, name, rows)
+        _write_rows(buffer, name, rows, in_order)
         filesystem.pipe_file(target, buffer.getvalue())
         return buffer.tell()
     Path(target).parent.mkdir(parents=True, exist_ok=True)
     try:
         with Path(target).open("wb") as handle:
-            _write_rows(handle, name, rows)
+            _write_rows(handle, name, rows, in_order)
             return handle.tell()
     except BaseException:
         with suppress(OSError):  # there may be no file, and the error on its way says more
@@ -128,10 +139,10 @@ def _store(target: str, name: str, rows: pa.Table, filesystem: "AbstractFileSyst
         raise
 
 
-def _write_rows(handle: IO[bytes], name: str, rows: pa.Table) -> None:
+def _write_rows(handle: IO[bytes], name: str, rows: pa.Table, in_order: bool) -> None:
     size = ROW_GROUP
     if name == "samples":
-        rows, size = ordered(rows), POINTS_IN_GROUP
+        rows, size = rows if in_order else ordered(rows), POINTS_IN_GROUP
     dictionaries = DICTIONARIES.get(name, [])
     how: dict[str, Any] = {
         "compression": "zstd",

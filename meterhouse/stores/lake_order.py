@@ -107,6 +107,8 @@ def row_groups(rows: pa.Table, size: int) -> Iterator[pa.Table]:
 def compact(column: pa.DictionaryArray) -> pa.DictionaryArray:
     """The same values with a dictionary of those that occur, in its order."""
     codes = column.indices
+    if len(column.dictionary) == 1 and not codes.null_count:
+        return column
     used = np.zeros(len(column.dictionary), np.bool_)
     used[codes.drop_null().to_numpy()] = True
     renumbered = pa.array((np.cumsum(used) - 1).astype(np.int32))

@@ -29,7 +29,7 @@ class Damaged(Exception):
         super().__init__(reason)
 
 
-def _is_utf_16(start: bytes) -> bool:
+def is_utf_16(start: bytes) -> bool:
     """Whether a file starts as UTF-16. A line of noise may have the same two bytes, but not the zeros of a text."""
     return start.startswith(_UTF_16) and 8 * start.count(0) >= len(start)
 
@@ -105,7 +105,7 @@ def lines(read: Callable[[], bytes], longest: int) -> Iterator[Line]:
     first = True
     try:
         while block := read():
-            if first and _is_utf_16(block):
+            if first and is_utf_16(block):
                 raise Damaged(1, "the file is UTF-16, not UTF-8. Save it as UTF-8", block[:HEAD_BYTES])
             if first:
                 block, first = block.removeprefix(BOM), False

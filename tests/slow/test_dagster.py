@@ -200,6 +200,66 @@ def test_a_backfill_of_days_recomputes_them_although_nothing_new_came(here: Site
     assert not snapshot(here).hours
 
 
+def test_a_range_of_arrival_days_is_converted_again_by_one_run_and_a_check_says_what_is_stale(
+    here: Site, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    def check(asset: str) -> Any:
+        done = definitions.defs.resolve_job_def("quality_checks").execute_in_process(instance=instance)
+        of_asset = (each for each in done.get_asset_check_evaluations() if each.check_name == "definitions_are_applied")
+        return next(each for each in of_asset if each.asset_key.to_user_string() == asset)
+
+    meters = tmp_path / "meters.yaml"
+    meters.write_text(
+        "metric:\n- {name: disk, event_type: compute.instance.exists, type: gauge, unit: GB, volume: $.payload.disk, "
+        "resource_id: $.payload.instance_id}\n"
+    )
+    payloads = [{"disk": 1.0, "instance_id": f"i{n}"} for n in range(3)]
+    messages = [notification(f"m{n}", payload=payload) for n, payload in enumerate(payloads)]
+    drop(here.settings.spool, "a.jsonl", messages)
+    run(instance, "collect")
+    run(instance, "recompute", **of_sensor(at().date()))
+    assert check("samples").passed
+    meters.write_text(meters.read_text().replace("name: disk", "name: root"))
+    found = check("samples")
+    assert not found.passed
+    assert "1 hours are stale: meter disk removed, meter root added; run" in found.description
+    assert "meters.yaml" in found.metadata["stale"].value
+    assert check("events").passed
+
+    days = {"start": times.now() - times.DAY, "end": times.now()}
+    tags = {f"dagster/asset_partition_range_{name}": str(moment.date()) for name, moment in days.items()}
+    done = definitions.defs.resolve_implicit_global_asset_job_def().execute_in_process(
+        instance=instance, tags=tags, asset_selection=[dg.AssetKey("redefined_samples")]
+    )
+    made = [
+        event.step_materialization_data.materialization for event in done.all_events if event.is_step_materialization
+    ]
+    assert [each.partition for each in made] == [str(moment.date()) for moment in days.values()]
+    assert {name: each.value for name, each in made[0].metadata.items()}["changed_hours_of_run"] == 1
+    assert check("samples").passed
+    assert snapshot(here).hours.keys() == {at()}
+
+
+def test_a_run_that_was_killed_continues_where_it_was(
+    here: Site, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    land_points(here, [point(1.0, at(days=-n)) for n in range(4)])
+    run(instance, "recompute", **of_sensor(at().date()))
+    monkeypatch.setattr("meterhouse.sample_quality.groups.DAYS_AT_ONCE", 1)
+    tags = {
+        "dagster/asset_partition_range_start": str(at(days=-3).date()),
+        "dagster/asset_partition_range_end": str(at().date()),
+    }
+    with monkeypatch.context() as killed:
+        killed.setattr("assets.event_days.roll_up", lambda site, hours, **how: roll_up(site, {at(days=-3)}) and 1 / 0)
+        job = definitions.defs.resolve_job_def("recompute")
+        assert not job.execute_in_process(instance=instance, tags=tags, raise_on_error=False).success
+    assert len(snapshot(here).hours) == 3
+    done = run(instance, "recompute", tags=tags)
+    assert sum(each["hours"] for name, each in done.items() if name.startswith("rollups ")) == 3
+    assert sum(each["hours"] for name, each in run(instance, "recompute", tags=tags).items() if "rollups " in name) == 4
+
+
 def test_a_queued_run_of_hourly_partitions_recomputes_no_other_day(here: Site, instance: dg.DagsterInstance) -> None:
     hours = {"start": "2026-11-10-11:00", "end": "2026-11-10-13:00"}
     tags = {f"dagster/asset_partition_range_{name}": key for name, key in hours.items()}

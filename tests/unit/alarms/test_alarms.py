@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 from builders import at, land_points, point, warehouse_rows
+from conditions import holds
 from conftest import OpenSite
 
 from meterhouse.alarms.apply import Applied, apply
@@ -19,6 +20,7 @@ from meterhouse.alarms.evaluate import evaluate
 from meterhouse.alarms.threshold import Window, decide, windows
 from meterhouse.alarms.threshold_rule import COMPARE, Condition, ThresholdRule
 from meterhouse.errors import AlreadyRunning, DefinitionError
+from meterhouse.filters import DIMENSIONS, parse
 from meterhouse.site import Site
 
 UNKNOWN = "insufficient data"
@@ -123,6 +125,7 @@ def naive(points: list[dict[str, Any]], given: Alarm, moment: datetime) -> list[
             p["meter"] == rule.meter_name
             and start <= p["timestamp"] <= moment
             and all(matches(p, c) for c in rule.query)
+            and (not rule.where or holds(parse(rule.where, DIMENSIONS), p))
             and math.isfinite(p["volume"])
         ):
             buckets.setdefault((p["timestamp"] - start) // timedelta(seconds=rule.period), []).append(p["volume"])
@@ -133,6 +136,16 @@ def naive(points: list[dict[str, Any]], given: Alarm, moment: datetime) -> list[
         kept = [values for values in kept if mean - 2 * spread <= len(values) <= mean + 2 * spread]
     how: dict[str, Any] = {"avg": np.mean, "min": min, "max": max, "sum": sum, "count": len}
     return [float(how[rule.statistic](values)) for values in kept[-rule.evaluation_periods :]]
+
+
+WHERE = (
+    "resource = r1",
+    "project = p1 and not resource in (r0, r2)",
+    "not project = p1",
+    'resource =~ "^r[02]$" or project != p0',
+    "resource = r1 and project = p0 and unit = u",
+    "resource = nobody",
+)
 
 
 def test_evaluating_all_alarms_together_equals_evaluating_each_alone(site: Site) -> None:
@@ -163,6 +176,7 @@ def test_evaluating_all_alarms_together_equals_evaluating_each_alone(site: Site)
                 Condition(rng.choice(fields[:2] if rng.random() < 0.7 else fields), rng.choice(["eq", "eq", *ops]), v)
                 for v in rng.sample(values, rng.choice([0, 1, 1, 2]))
             ),
+            where=rng.choice(["", "", *WHERE]),
         )
         for n in range(120)
     ]
@@ -265,6 +279,37 @@ def test_a_definition_survives_the_round_trip_through_the_warehouse(watched: Sit
     assert from_json(given.as_json()) == given
 
 
+def test_the_series_of_an_alarm_may_be_chosen_by_a_condition(watched: Site, tmp_path: Path) -> None:
+    where = "not (resource in (r1, r2)\n or project = p2)"
+    configure(tmp_path, entry(rule={"where": where}))
+    (given,) = load(tmp_path)
+    assert from_json(given.as_json()) == given
+    assert given.rule.where == where
+    land_points(watched, [point(95.0, at(-1), meter="cpu_util", resource=name) for name in ("r1", "r2")])
+    evaluate(watched, at())
+    assert states(watched) == {"hot": UNKNOWN}
+    land_points(watched, [point(96.0, at(-1), meter="cpu_util", resource="r3", project=None)])
+    evaluate(watched, at())
+    assert states(watched) == {"hot": "alarm"}
+
+
+def test_an_alarm_without_a_condition_is_stored_as_releases_before_had_it(tmp_path: Path) -> None:
+    configure(tmp_path, entry())
+    (given,) = load(tmp_path)
+    assert "where" not in json.loads(given.as_json())["rule"]
+    assert from_json(given.as_json()) == given
+
+
+def test_a_condition_may_choose_one_of_several_units(watched: Site, tmp_path: Path) -> None:
+    land_points(watched, [point(9.0, at(-1), meter="cpu_util", unit=unit, resource=unit) for unit in ("%", "x")])
+    configure(tmp_path, entry(), entry("one", rule={"where": "unit = x"}))
+    done = apply(watched)
+    assert done.created == 1
+    assert [("'hot'" in str(fault), "different units: % and x" in str(fault)) for fault in done.faults] == [
+        (True, True)
+    ]
+
+
 def test_a_transition_its_history_and_its_notifications_are_kept_together(watched: Site, tmp_path: Path) -> None:
     configure(tmp_path, entry(alarm_actions=["log://a", "log://b"], ok_actions=["log://c"], severity="critical"))
     land_points(watched, [point(95.0, at(-1), meter="cpu_util"), point(10.0, at(60), meter="cpu_util")])
@@ -365,6 +410,9 @@ def test_alarms_are_the_same_in_every_kind_of_site(any_site: Site) -> None:
         (entry(alarm_actions=[7]), r"has the alarm_actions 7"),
         (entry(rule={"threshold": "90"}), r"threshold_rule of 'hot' has threshold '90'\. Write a number"),
         (entry(rule={"threshold": float("nan")}), r"has threshold nan"),
+        (entry(rule={"where": "projct = a"}), r"`where` that is not a condition: column 1, .*Did you mean project"),
+        (entry(rule={"where": "metadata.a = b"}), r"unknown field 'metadata\.a'"),
+        (entry(rule={"where": 7}), r"has where 7\. Write a text"),
         (entry(rule={"period": 0}), r"has period 0\. Write a whole number"),
         (entry(rule={"evaluation_periods": 1.5}), r"has evaluation_periods 1\.5"),
         (entry(rule={"statistic": "p99"}), r"has statistic 'p99'"),

@@ -1,22 +1,45 @@
 """Notifications that were landed are converted again by the definitions of now, and what they yielded is replaced."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
-from builders import at, drop, notification, polled, polling, roll_up, rows
+from builders import (
+    at,
+    count,
+    drop,
+    land_points,
+    notification,
+    point,
+    polled,
+    polling,
+    roll_up,
+    rows,
+    warehouse_rows,
+)
 from conftest import OpenSite
 
 from meterhouse import times
 from meterhouse.archive.compaction import compact
 from meterhouse.archive.seal import archive, manifest
-from meterhouse.catalog import snapshot
+from meterhouse.catalog import catalog, snapshot
+from meterhouse.collection.collect import collect
 from meterhouse.collection.intake import intake
 from meterhouse.collection.load import load
+from meterhouse.conversion import redefine
+from meterhouse.conversion.signatures import signature
+from meterhouse.conversion.step import convert
+from meterhouse.errors import DefinitionError, MeterhouseError
+from meterhouse.history import followed_position
 from meterhouse.recompute import backfill
 from meterhouse.site import Site
+from meterhouse.stores import lake_log
+from meterhouse.stores.lake import PROPERTIES
+from meterhouse.stores.lake_tables import SAMPLES
+from meterhouse.upkeep import upkeep
 
 METER = """metric:
 - name: {name}
@@ -88,7 +111,7 @@ def samples(site: Site) -> list[tuple[str, str, datetime, float]]:
 
 
 def traits(site: Site) -> list[Any]:
-    found = rows(site, "events", "message_id, list_filter(traits, t -> t.name = 'instance')[1].value AS trait")
+    found = rows(site, "events", "message_id, list_filter(traits, lambda t: t.name = 'instance')[1].value AS trait")
     return [(row["message_id"], row["trait"]) for row in found]
 
 
@@ -130,11 +153,185 @@ def test_the_samples_of_notifications_are_replaced_and_the_others_stay(
         assert entry["rows"] == 6
         assert set(entry["files"]) == defined.lake.live("samples")
     assert roll_up(defined).points == 6 - 1  # two volumes at one time: one counts
-    assert {row["meter"] for row in rows_of_rollups(defined)} == {"disk.size", "cpu_util", "room"}
+    query = "SELECT DISTINCT meter FROM rollup_1h r JOIN series s ON s.series_id = r.series_id ORDER BY meter"
+    assert warehouse_rows(defined, query) == [("cpu_util",), ("disk.size",), ("room",)]
 
 
-def rows_of_rollups(site: Site) -> list[dict[str, Any]]:
-    from builders import warehouse_rows
+def test_events_are_replaced_and_none_is_told_as_new(defined: Site, config: Path, clock: Clock, tmp_path: Path) -> None:
+    fill(defined, clock, tmp_path, "sealed")
+    assert traits(defined) == [("a", "i-a"), ("b", "i-b"), ("c", "i-a"), ("late", "i-late")]
+    followed = defined.lake.version("events")
+    define(config, field="tenant_id")
+    done = backfill(defined, "events", at(hours=-1), at(hours=1))
+    assert traits(defined) == [(each, "p1") for each in ("a", "b", "c", "late")]
+    assert (done["changed_hours"], done["rows"], done["event_hours"]) == (1, 4, 0)
+    appended = defined.lake.appended("events", followed)
+    assert appended is not None
+    assert appended.rows.num_rows == 0
+    (entry,) = [each for each in manifest(defined, at().date()) if each["table_name"] == "events"]
+    assert set(entry["files"]) == defined.lake.live("events")
+    assert not snapshot(defined).hours
 
-    query = "SELECT DISTINCT s.meter FROM rollup_1h r JOIN series s ON s.series_id = r.series_id"
-    return [{"meter": row[0]} for row in warehouse_rows(site, query)]
+
+@pytest.mark.parametrize("asset", ["samples", "events"])
+def test_what_does_not_change_is_not_written(
+    defined: Site, config: Path, clock: Clock, tmp_path: Path, asset: str
+) -> None:
+    fill(defined, clock, tmp_path, "compacted")
+    convert(defined)
+    before, live = defined.lake.version(asset), defined.lake.live(asset)
+    done = backfill(defined, asset, at(hours=-1), at(hours=1))
+    assert (done["hours"], done["changed_hours"]) == (1, 0)
+    assert {file.name for file in Path(defined.lake.uri(asset)).glob("*/redefined-*")} == set()
+    assert defined.lake.version(asset) == before
+    assert defined.lake.live(asset) == live
+    assert not snapshot(defined).hours
+
+
+def test_only_the_event_hours_become_dirty_whose_points_change(defined: Site, config: Path, clock: Clock) -> None:
+    named = {n: {"named": 3.0} if n == 3 else {} for n in range(5)}
+    land(defined, clock, at(5), *(exists(f"m{n}", at(hours=-n), float(n), **named[n]) for n in range(5)))
+    roll_up(defined)
+    define(config)
+    more = METER.format(name="named", unit="GB", volume="$.payload.named").partition("\n")[2]
+    (config / "meters.yaml").write_text((config / "meters.yaml").read_text() + more)
+    done = backfill(defined, "samples", at(), at(hours=1))
+    assert (done["event_hours"], count(defined, "samples")) == (1, 6)
+    assert snapshot(defined).hours.keys() == {at(hours=-3)}
+
+
+def test_messages_that_wait_for_conversion_are_left_to_it(defined: Site, config: Path, clock: Clock) -> None:
+    land(defined, clock, at(5), exists("a", at(1)))
+    define(config, "size")
+    drop(defined.settings.spool, "b.jsonl", [exists("b", at(2))])
+    collect(defined)
+    with defined.warehouse.lease("convert"):
+        assert backfill(defined, "samples", at(), at(hours=1))["notifications"] == 1
+    assert [row[2] for row in samples(defined)] == [at(1)]
+    convert(defined)
+    assert [row[2] for row in samples(defined)] == [at(1), at(2)]
+
+
+@pytest.mark.parametrize("asset", ["samples", "events"])
+def test_messages_that_come_meanwhile_are_converted_once(
+    defined: Site, config: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, asset: str
+) -> None:
+    land(defined, clock, at(5), exists("a", at(1)))
+    define(config, "size", field="tenant_id")
+    whole = redefine.Redefinition._compare
+
+    def compare(self: redefine.Redefinition, *args: Any) -> None:
+        land(defined, clock, at(6), exists("b", at(2)))
+        whole(self, *args)
+
+    monkeypatch.setattr(redefine.Redefinition, "_compare", compare)
+    backfill(defined, asset, at(), at(hours=1))
+    if asset == "samples":
+        assert [(row[0], row[2]) for row in samples(defined)] == [("size", at(1)), ("size", at(2))]
+    assert traits(defined) == [("a", "p1" if asset == "events" else "i-a"), ("b", "p1")]
+
+
+def test_a_compaction_that_comes_first_is_no_harm(
+    defined: Site, config: Path, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(defined, clock, tmp_path, "closed")
+    define(config, "size")
+    whole, calls = redefine.Redefinition._compare, []
+
+    def compare(self: redefine.Redefinition, *args: Any) -> None:
+        calls.append(compact(defined).hours if not calls else 0)
+        whole(self, *args)
+
+    monkeypatch.setattr(redefine.Redefinition, "_compare", compare)
+    backfill(defined, "samples", at(), at(hours=1))
+    assert calls[0]
+    assert len(calls) == 2  # the hour was converted again
+    assert [row[0] for row in samples(defined)] == ["cpu_util", "room", "size", "size", "size", "size"]
+    assert compact(defined).left == 0
+    assert [row[0] for row in samples(defined)] == ["cpu_util", "room", "size", "size", "size", "size"]
+
+
+def test_polled_samples_stay_although_the_secret_was_changed_since(open_site: OpenSite, clock: Clock) -> None:
+    def signed(n: int, secret: str) -> dict[str, Any]:
+        sample = polled(float(n), at(n), message_id=f"s{n}")
+        return {**sample, "message_signature": signature(sample, secret)}
+
+    site = open_site(telemetry_secret="old")
+    batch = polling("b", [signed(1, "old"), signed(2, "forged"), signed(3, "old")])
+    land(site, clock, at(10), batch, polling("c", [signed(4, "old")]))
+    before = samples(site)
+    assert [row[2] for row in before] == [at(1), at(3), at(4)]
+    for secret in ("new", "old"):
+        other = open_site(home=site.settings.home_path, telemetry_secret=secret)
+        backfill(other, "samples", at(), at(hours=1))
+        assert samples(other) == before
+    assert backfill(open_site(home=site.settings.home_path), "samples", at(), at(hours=1))["rows"] == 4
+
+
+def test_an_hour_of_samples_of_unknown_origin_stays_as_it_is(defined: Site, config: Path, clock: Clock) -> None:
+    land(defined, clock, at(5), exists("a", at(1)))
+    land_points(defined, [point(5.0, at(2), recorded_at=at(5))])
+    define(config, "size")
+    before = samples(defined)
+    with pytest.raises(MeterhouseError, match="1 samples that arrived at 2026-11-10T12"):
+        backfill(defined, "samples", at(), at(hours=1))
+    assert samples(defined) == before
+
+
+def test_an_invalid_meter_removes_nothing(defined: Site, config: Path, clock: Clock) -> None:
+    land(defined, clock, at(5), exists("a", at(1)))
+    before = samples(defined)
+    (config / "meters.yaml").write_text(METER.format(name="disk", unit="GB", volume="$.payload.disk["))
+    with pytest.raises(DefinitionError, match="meter 'disk' is left out, so its samples of the past would be removed"):
+        backfill(defined, "samples", at(), at(hours=1))
+    assert samples(defined) == before
+
+
+def test_an_hour_that_was_only_loaded_stays(defined: Site, config: Path, clock: Clock, tmp_path: Path) -> None:
+    clock(at(5))
+    csv = tmp_path / "room.csv"
+    csv.write_text(f"timestamp,volume\n{times.text(at(3))},21.5\n")
+    load(defined, [csv])
+    assert backfill(defined, "samples", at(), at(hours=1))["hours"] == 0
+    assert len(samples(defined)) == 1
+
+
+def test_what_is_converted_again_did_not_come_late(defined: Site, config: Path, clock: Clock, tmp_path: Path) -> None:
+    fill(defined, clock, tmp_path, "sealed")
+    came = warehouse_rows(defined, "SELECT meter, sum(points), sum(late) FROM lateness GROUP BY meter ORDER BY meter")
+    define(config, volume="$.payload.disk * 2")
+    backfill(defined, "samples", at(), at(hours=1))
+    query = "SELECT meter, sum(points), sum(late) FROM lateness GROUP BY meter ORDER BY meter"
+    assert warehouse_rows(defined, query) == came
+
+
+@pytest.mark.parametrize("cleaned", [False, True])
+def test_the_catalog_marks_the_old_hours_and_the_new_ones_however_far_behind_it_is(
+    defined: Site, config: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, cleaned: bool
+) -> None:
+    if cleaned:
+        monkeypatch.setitem(PROPERTIES, "delta.checkpointInterval", "5")
+        for name in ("EVERY", "IN_LOG"):
+            monkeypatch.setattr(lake_log, name, 5)
+        monkeypatch.setattr(lake_log.shorten, "__defaults__", (5,))
+    land(defined, clock, at(5), exists("a", at(1), launched=times.text(at(hours=-3))))
+    land_points(defined, [{**point(1.0, at(hours=-6)), "origin": "loaded"}])
+    roll_up(defined)
+    (config / "meters.yaml").write_text((config / "meters.yaml").read_text().replace(".at", ".launched"))
+    with monkeypatch.context() as killed:
+        killed.setattr("meterhouse.catalog.catalog", lambda site, **how: None)
+        backfill(defined, "samples", at(), at(hours=1))
+    assert not snapshot(defined).hours
+    if cleaned:
+        loaded = {**point(2.0, at(hours=-8), recorded_at=at(5)), "origin": "loaded"}
+        for n in range(20):
+            defined.lake.append("samples", pa.Table.from_pylist([{**loaded, "volume": float(n)}], schema=SAMPLES))
+        clock(datetime.now(UTC) + timedelta(days=4))
+        assert upkeep(defined).failed == {}
+        behind = followed_position(defined, "samples").version
+        assert defined.lake.read_commit("samples", behind + 1) is None
+        assert defined.lake.known_files("samples", behind) is not None
+    catalog(defined)
+    hours = {at(), at(hours=-3)}
+    assert snapshot(defined).hours.keys() - {at(hours=-6)} == (hours | {at(hours=-8)} if cleaned else hours)
+    assert [row[2] for row in samples(defined) if row[0] == "disk"] == [at(hours=-3)]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from meterhouse.errors import UsageError
 from meterhouse.filters import EVENTS, RESOURCES, SAMPLES, SERIES, And, Filter, Match, Not, OneOf, Or, all_of, fields_of
 from meterhouse.filters import parse as read
-from meterhouse.filters.conditions import MAX_COMPARISONS, MAX_DEPTH, MAX_LENGTH, MAX_VALUES, Condition
+from meterhouse.filters.conditions import MAX_COMPARISONS, MAX_DEPTH, MAX_LENGTH, MAX_SEARCHES, MAX_VALUES, Condition
 from meterhouse.filters.text import MAX_CHARACTERS
 
 
@@ -151,6 +151,7 @@ def test_any_text_is_a_condition_or_a_usage_error(text: str) -> None:
         ("(" * 5_000, f"nested more than {MAX_DEPTH} levels"),
         ("not " * 2_400, f"nested more than {MAX_DEPTH} levels"),
         (" or ".join(["user=b"] * 900), f"more than {MAX_COMPARISONS} comparisons"),
+        (" or ".join(["user=~b"] * 21), f"more than {MAX_SEARCHES} regular expressions"),
         (f"user in ({','.join('b' * (MAX_VALUES + 1))})", f"more than {MAX_VALUES:,} values"),
         (f"user = {'b' * (MAX_LENGTH + 1)}", "the value has 4,097 characters"),
         ("x" * 1_000_000, f"the condition has 1,000,000 characters. At most {MAX_CHARACTERS:,}"),
@@ -160,7 +161,7 @@ def test_any_text_is_a_condition_or_a_usage_error(text: str) -> None:
         (f"{'f' * 5_000} = x", "unknown field"),
         ("user =~ '" + "(" * 200 + "a" + ")" * 200 + "'", "groups within each other"),
     ],
-    ids=["(", "not", "or", "in", "value", "all", "quotes", "key", "positions", "field", "groups"],
+    ids=["(", "not", "or", "=~", "in", "value", "all", "quotes", "key", "positions", "field", "groups"],
 )
 def test_a_hostile_condition_is_a_usage_error_at_once(text: str, what: str) -> None:
     begun = time.process_time()

@@ -1,0 +1,228 @@
+"""The series that a question is about, and the group of each at each time."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from sqlalchemy import select
+
+from meterhouse.definitions.derived_meters import path_of
+from meterhouse.queries.aggregates import METADATA
+from meterhouse.rollups.described import IDS_AT_ONCE, NAMED, History, history
+from meterhouse.rollups.described_values import values_of
+from meterhouse.sample_quality.reading import Hours, plain
+from meterhouse.sample_quality.series_table import Flags, Ints, Places, SeriesTable
+from meterhouse.site import Site
+from meterhouse.stores.warehouse_tables import resource_metadata
+from meterhouse.stores.warehouse_tables import series as series_table
+
+DIMENSIONS = ("series_id", "type", "unit", "source", "resource_id", "project_id", "user_id")
+
+Group = tuple[Any, ...]
+"""The values of what is grouped by, and then unit and type: points that differ in these are never put together."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Series, and the spans of time over which each is in one group.
+
+    Attributes:
+        table: the series.
+        columns: their DIMENSIONS, by place.
+        groups: the distinct groups, in order of their values; None comes last.
+        owner: of each span, its series' place; in order of place and time.
+        since: when it starts, µs; the first one of a series starts before all times.
+        group: its group, as a place in `groups`; -1 if the series does not matter then.
+    """
+
+    table: SeriesTable
+    columns: pa.Table
+    groups: list[Group]
+    owner: Places
+    since: Ints
+    group: Ints
+    _starts: Ints = field(init=False)
+    _keys: Ints = field(init=False)
+
+    def __post_init__(self) -> None:
+        starts = np.unique(self.since)
+        object.__setattr__(self, "_starts", starts)
+        object.__setattr__(self, "_keys", self.owner * np.int64(len(starts)) + np.searchsorted(starts, self.since))
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def changes(self) -> bool:
+        """Whether any series is in several groups one after the other."""
+        return len(self.owner) > len(self.table)
+
+    def spans(self, place: Places, time: Ints) -> Ints:
+        """Which span each of these series is in at a time (µs)."""
+        if not self.changes:
+            return place.astype(np.int64)
+        rank = np.searchsorted(self._starts, time, side="right") - 1
+        found: Ints = np.searchsorted(self._keys, place * np.int64(len(self._starts)) + rank, side="right") - 1
+        return found
+
+    def changed_in(self, hours: Ints, micros: int) -> tuple[Places, Ints]:
+        """The series that change their group within one of these hours, and the hour's number; each pair once.
+
+        Args:
+            hours: their numbers since 1970, ascending.
+            micros: the length of an hour.
+        """
+        later = np.flatnonzero(self.owner[1:] == self.owner[:-1]) + 1
+        owner, since = self.owner[later], self.since[later]
+        hour = since // micros
+        at = np.searchsorted(hours, hour)
+        inside = at < len(hours)
+        inside[inside] = hours[at[inside]] == hour[inside]
+        inside &= since % micros != 0
+        pairs = np.unique(owner[inside].astype(np.int64) << 32 | hour[inside])
+        return (pairs >> 32).astype(np.int32), pairs & 0xFFFFFFFF
+
+    def distinct(self, name: str) -> tuple[Ints, int]:
+        """A column as numbers by place, and how many different ones there are; -1 for null."""
+        encoded = self.columns[name].combine_chunks().dictionary_encode()
+        return plain(encoded.indices.fill_null(-1)).astype(np.int64), len(encoded.dictionary)
+
+
+def select_series(
+    site: Site,
+    meter: str,
+    groupby: Sequence[str],
+    condition: Callable[[pa.Table], Flags] | None = None,
+    *,
+    by_metadata: bool = False,
+    fresh: pa.Table | None = None,
+) -> Selection:
+    """The series of a meter that meet a condition, by group.
+
+    Args:
+        site: the site.
+        meter: the meter.
+        groupby: columns, or `metadata.KEY`.
+        condition: tells of rows with the columns DIMENSIONS and `metadata` (JSON text or null) which meet it.
+        by_metadata: whether the condition reads the metadata.
+        fresh: DIMENSIONS of series that the catalog may not know yet.
+    """
+    rows = _series(site, meter, fresh)
+    table = SeriesTable.of(plain(rows["series_id"].combine_chunks()), [meter] * rows.num_rows, rows["type"].to_pylist())
+    rows = rows.take(pa.array(np.argsort(table.places(plain(rows["series_id"].combine_chunks())))))
+    wanted = [name.removeprefix(METADATA) for name in groupby if name.startswith(METADATA)]
+    owner, since = np.arange(rows.num_rows, dtype=np.int32), np.full(rows.num_rows, np.iinfo(np.int64).min)
+    spans = rows
+    if wanted or by_metadata:
+        owner, since, metadata = _described(site, rows)
+        spans = rows.take(pa.array(owner))
+        spans = _with_metadata(site, spans, metadata, wanted)
+    met = np.ones(spans.num_rows, np.bool_) if condition is None else condition(spans)
+    codes, groups = _grouped(spans, [*groupby, "unit", "type"], met)
+    kept = _merged(owner, codes)
+    owner, since, codes = owner[kept], since[kept], codes[kept]
+    matter = np.zeros(rows.num_rows, np.bool_)
+    matter[owner[codes >= 0]] = True
+    if not matter.all():
+        number = np.cumsum(matter) - 1
+        of = matter[owner]
+        owner, since, codes = number[owner[of]].astype(np.int32), since[of], codes[of]
+        rows = rows.filter(pa.array(matter))
+        table = SeriesTable(table.ids[matter], table.kinds[matter], table.meters[matter], table.meter_names)
+    return Selection(table, rows, groups, owner, since, codes)
+
+
+def _series(site: Site, meter: str, fresh: pa.Table | None) -> pa.Table:
+    schema = pa.schema([(name, pa.int64() if name == "series_id" else pa.string()) for name in DIMENSIONS])
+    with site.warehouse.read() as connection:
+        found = connection.execute(
+            select(*(series_table.c[name] for name in DIMENSIONS)).where(series_table.c.meter == meter)
+        ).all()
+    columns = list(zip(*found, strict=True)) or [()] * len(schema)
+    rows = pa.table([pa.array(values, each.type) for values, each in zip(columns, schema, strict=True)], schema=schema)
+    if fresh is None:
+        return rows
+    rows = pa.concat_tables([rows, fresh.select(DIMENSIONS).cast(schema)])
+    _, first = np.unique(plain(rows["series_id"].combine_chunks()), return_index=True)
+    return rows.take(pa.array(np.sort(first)))
+
+
+def _described(site: Site, rows: pa.Table) -> tuple[Places, Ints, pa.Array]:
+    """Spans of one metadata of the resource of each series: the series' place, when it starts, its metadata_id."""
+    sources, resources = rows["source"].to_pylist(), rows["resource_id"].to_pylist()
+    numbers: dict[tuple[str, str], int] = {}
+    of = [numbers.setdefault((s, r), len(numbers)) if s and r else -1 for s, r in zip(sources, resources, strict=True)]
+    with site.warehouse.read() as connection:
+        known = history(connection, list(numbers), NAMED.empty_table(), Hours([]))
+    known = known.some(_last_of_time(known))
+    resource = np.array(of, np.int64)
+    first, end = (np.searchsorted(known.resource, resource, side=side) for side in ("left", "right"))
+    count = np.where(resource >= 0, end - first, 0) + 1
+    owner = np.repeat(np.arange(len(resource), dtype=np.int32), count)
+    place = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
+    at = np.repeat(first, count) + place - 1
+    since = np.full(len(owner), np.iinfo(np.int64).min)
+    metadata, there = np.zeros(len(owner), np.int64), place > 0
+    since[there], metadata[there] = known.time[at[there]], known.metadata[at[there]]
+    return owner, since, pa.array(metadata, mask=~there)
+
+
+def _last_of_time(known: History) -> Flags:
+    last = np.ones(len(known.time), np.bool_)
+    last[:-1] = (known.time[1:] != known.time[:-1]) | (known.resource[1:] != known.resource[:-1])
+    return last
+
+
+def _with_metadata(site: Site, spans: pa.Table, metadata: pa.Array, keys: Sequence[str]) -> pa.Table:
+    """The spans with a column `metadata` (JSON text), and one for each key, `metadata.KEY` (text)."""
+    encoded = metadata.dictionary_encode()
+    ids = plain(encoded.dictionary)
+    texts: dict[int, str] = {}
+    with site.warehouse.read() as connection:
+        for place in range(0, len(ids), IDS_AT_ONCE):
+            some = select(resource_metadata).where(
+                resource_metadata.c.metadata_id.in_(ids[place : place + IDS_AT_ONCE].tolist())
+            )
+            texts.update((row[0], row[1]) for row in connection.execute(some))
+    parsed = {number: json.loads(text) for number, text in texts.items()}
+    columns = {"metadata": [texts.get(each) for each in ids.tolist()]}
+    for key in keys:
+        columns[METADATA + key] = [_text(value) for value in values_of(parsed, ids, path_of(METADATA + key))]
+    for name, values in columns.items():
+        coded = pa.DictionaryArray.from_arrays(encoded.indices, pa.array(values, pa.string()))
+        spans = spans.append_column(name, coded.cast(pa.string()))
+    return spans
+
+
+def _text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else json.dumps(value, sort_keys=True)
+
+
+def _grouped(rows: pa.Table, names: Sequence[str], met: Flags) -> tuple[Ints, list[Group]]:
+    """The group of each row as a place in the list of the groups, -1 for rows that do not matter."""
+    code = np.zeros(rows.num_rows, np.int64)
+    columns: list[tuple[Ints, list[Any]]] = []
+    for name in names:
+        encoded = rows[name].combine_chunks().dictionary_encode()
+        values = [*encoded.dictionary.to_pylist(), None]
+        ranked = sorted(range(len(values)), key=lambda n, of=values: (of[n] is None, of[n] or ""))  # type: ignore[misc]
+        rank = np.empty(len(values), np.int64)
+        rank[ranked] = np.arange(len(values))
+        of_row = rank[plain(encoded.indices.fill_null(len(values) - 1))]
+        columns.append((of_row, [values[n] for n in ranked]))
+        _, code = np.unique(code * len(values) + of_row, return_inverse=True)
+    distinct, first = np.unique(code[met], return_index=True)
+    at = np.flatnonzero(met)[first]
+    groups = [tuple(values[of_row[n]] for of_row, values in columns) for n in at.tolist()]
+    codes = np.where(met, np.searchsorted(distinct, code), -1)
+    return codes, groups
+
+
+def _merged(owner: Places, codes: Ints) -> Flags:
+    """Which spans differ in group from the one before of their series."""
+    new = np.ones(len(owner), np.bool_)
+    new[1:] = (owner[1:] != owner[:-1]) | (codes[1:] != codes[:-1])
+    return new
