@@ -3,7 +3,9 @@
 Files are in the order of series and time, so there are few runs; whatever the order, runs say what their samples say.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -11,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from meterhouse.in_order import in_order, processors
 from meterhouse.stores.lake import Lake
 from meterhouse.stores.lake_cuts import MICROS
 from meterhouse.stores.lake_tables import TIME
@@ -25,7 +28,7 @@ _COLUMNS: Final = ("series_id", "timestamp", "recorded_at", "metadata_id", *_TEX
 _NEVER: Final = np.iinfo(np.int64).min
 
 
-def runs(lake: Lake, paths: Iterable[str], lateness_seconds: int) -> pa.Table:
+def runs(lake: Lake, paths: Sequence[str], lateness_seconds: int) -> pa.Table:
     """The runs of files of samples.
 
     Args:
@@ -44,7 +47,15 @@ def runs(lake: Lake, paths: Iterable[str], lateness_seconds: int) -> pa.Table:
         Replaced: a file is no longer in the table, and was deleted.
         Damaged: a file cannot be read.
     """
-    parts = [_runs(part, lateness_seconds) for path in paths for part in _parts(lake, path)]
+
+    def of_file(path: str) -> list[pa.Table]:
+        return [_runs(part, lateness_seconds) for part in _parts(lake, path)]
+
+    if len(paths) > 1:
+        with ThreadPoolExecutor(processors(), "arrivals") as pool:
+            parts = [part for found in in_order(pool, (partial(of_file, path) for path in paths)) for part in found]
+    else:
+        parts = [part for path in paths for part in of_file(path)]
     return pa.concat_tables(parts or [_runs(_NONE, lateness_seconds)]).unify_dictionaries()
 
 

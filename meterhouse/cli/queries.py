@@ -107,7 +107,7 @@ def statistics(
         found, source = explained(Site.open(), asked)
     if explain:
         printer.rows(source.rows(), ("source", "rows", "files", "why"))
-        note(f"{len(found):,} answers in {source.seconds:.3f} s")
+        note(f"{len(found):,} row{'s' * (len(found) != 1)} in {source.seconds:.3f} s")
         return
     if printer.chosen or not printer.is_json:
         found = [{**row, **(row["groupby"] or {})} for row in found]

@@ -91,7 +91,7 @@ def _parts(blocks: TextBlocks, layout: _Layout) -> Iterator[Task]:
             return
 
 
-def _quotes_are_plain(block: bytes, separator: str) -> bool:
+def _quotes_are_plain(block: bytes | bytearray, separator: str) -> bool:
     """Whether each quote opens a value after a separator or line break, or closes it before one, on the same line."""
     text = np.frombuffer(block, np.uint8)
     quotes = np.flatnonzero(text == ord('"'))
@@ -107,13 +107,13 @@ def _quotes_are_plain(block: bytes, separator: str) -> bool:
     return bool((np.searchsorted(breaks, opening) == np.searchsorted(breaks, closing)).all())
 
 
-def _rows(block: bytes, number: int, layout: _Layout) -> list[SampleRows]:
+def _rows(block: bytes | bytearray, number: int, layout: _Layout) -> list[SampleRows]:
     """The rows of a block none of which ends behind it."""
     if (taken := _by_arrow(block, number, layout)) is not None:
         return [taken]
     middle = block.rfind(b"\n", 0, len(block) // 2) + 1 or block.find(b"\n") + 1
     if len(block) <= LINES_BYTES or middle in (0, len(block)):
-        source = LineSource(layout.path, layout.longest, _lines_of(block, number, layout.longest))
+        source = LineSource(layout.path, layout.longest, _lines_of(bytes(block), number, layout.longest))
         return list(rows_of_lines(source, layout.separator, layout.names))
     first = block[:middle]
     return _rows(first, number, layout) + _rows(block[middle:], number + first.count(b"\n"), layout)
@@ -125,7 +125,7 @@ def _lines_of(block: bytes, number: int, longest: int) -> Iterator[Line]:
         yield Line(number + place, line if len(line) <= longest else line[:HEAD_BYTES], len(line))
 
 
-def _by_arrow(block: bytes, number: int, layout: _Layout) -> SampleRows | None:
+def _by_arrow(block: bytes | bytearray, number: int, layout: _Layout) -> SampleRows | None:
     """The rows as Arrow reads them; None if `csv.reader` may find others."""
     lines = block.count(b"\n") + (not block.endswith(b"\n"))
     if _may_have_longer_lines(block, min(layout.longest, LONGEST_VALUE)):
@@ -144,11 +144,13 @@ def _by_arrow(block: bytes, number: int, layout: _Layout) -> SampleRows | None:
             continue
         if rows.num_rows != lines:  # some are empty
             return None
-        return SampleRows(rows, number, lambda place: block.split(b"\n")[place].rstrip(b"\r"), layout.columns, [])
+        return SampleRows(
+            rows, number, lambda place: bytes(block.split(b"\n")[place].rstrip(b"\r")), layout.columns, []
+        )
     return None
 
 
-def _types(block: bytes, layout: _Layout) -> Iterator[tuple[pa.DataType, pa.DataType]]:
+def _types(block: bytes | bytearray, layout: _Layout) -> Iterator[tuple[pa.DataType, pa.DataType]]:
     """Types of timestamp and volume to try. Texts fit everything, and are understood later."""
     first = block[: block.find(b"\n")].split(layout.separator.encode(), len(layout.names))
     place = layout.names.index("timestamp")
@@ -158,13 +160,13 @@ def _types(block: bytes, layout: _Layout) -> Iterator[tuple[pa.DataType, pa.Data
     yield pa.string(), pa.string()
 
 
-def _may_have_longer_lines(block: bytes, size: int) -> bool:
+def _may_have_longer_lines(block: bytes | bytearray, size: int) -> bool:
     """Whether a line may have more bytes than this. Such a line has the whole of one of these windows."""
     window = max(size // 2, 1)
     return any(block.find(b"\n", start, start + window) < 0 for start in range(0, len(block) - window, window))
 
 
-def _read(block: bytes, layout: _Layout, times: pa.DataType, volumes: pa.DataType) -> pa.Table:
+def _read(block: bytes | bytearray, layout: _Layout, times: pa.DataType, volumes: pa.DataType) -> pa.Table:
     types = {name: _TEXT for name in layout.names if name} | {"timestamp": times, "volume": volumes}
     names = [name or f"unused {place}" for place, name in enumerate(layout.names)]
     how: dict[str, Any] = {

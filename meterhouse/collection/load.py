@@ -21,7 +21,6 @@ from meterhouse.collection.collect import INDEX
 from meterhouse.collection.csv_files import read_csv
 from meterhouse.collection.file_formats import Format, format_of
 from meterhouse.collection.gnocchi_files import Listings, read_gnocchi
-from meterhouse.collection.in_order import in_order, processors
 from meterhouse.collection.json_files import read_json
 from meterhouse.collection.judged_rows import METER_MISSING, Judged, judge
 from meterhouse.collection.landing import Landing, Tally
@@ -31,7 +30,8 @@ from meterhouse.collection.new_points import new_points
 from meterhouse.collection.parquet_files import read_parquet
 from meterhouse.collection.prometheus_files import read_prometheus
 from meterhouse.collection.sample_rows import BadFile, Task, queue
-from meterhouse.errors import MeterhouseError
+from meterhouse.errors import Conflict, MeterhouseError
+from meterhouse.in_order import in_order, processors
 from meterhouse.progress import Progress, no_progress
 from meterhouse.site import Site
 from meterhouse.stores.lake_cuts import cuts, divided
@@ -286,37 +286,42 @@ def _check_granularity(path: Path, found: set[str]) -> None:
 
 def _append(site: Site, pool: ThreadPoolExecutor, points: LoadedPoints, series: OrderedSeries, lease: Lease) -> int:
     """Append the points that are not in the lake yet; return their number."""
-    lake = site.lake
+    lake, total = site.lake, 0
     buckets = [
         (bucket, lake.files("samples", overlapping=("timestamp", [bucket.span])))
         for bucket in points.buckets(POINTS_AT_ONCE)
     ]
+    written: dict[str, tuple[DataFile, int]] = {}  # and not committed yet
 
-    def write(bucket: Bucket, files: list[str]) -> list[tuple[DataFile, int]]:
+    def write(bucket: Bucket, files: list[str]) -> list[str]:
         moment = times.now()
-        fresh = new_points(lake, points.of(bucket), series, moment, files)
         hour = times.arrival_hour(moment)
-        parts = divided("samples", fresh, hour) if cuts(hour, points.hours(bucket)) else [fresh]
-        values = {"arrival_hour": hour}
-        return [(lake.write_part("samples", values, part, in_order=True), len(part)) for part in parts if len(part)]
+        fresh = new_points(lake, points.of(bucket), series, moment, files)
+        made = []
+        for part in divided("samples", fresh, hour) if cuts(hour, points.hours(bucket)) else [fresh]:
+            if len(part):
+                file = lake.write_part("samples", {"arrival_hour": hour}, part, in_order=True)
+                written[file.path] = file, len(part)
+                made.append(file.path)
+        return made
 
-    written: list[tuple[DataFile, int]] = []
-    total = 0
+    def commit(paths: list[str]) -> int:
+        files = [written.pop(path) for path in paths]
+        rows = sum(count for _, count in files)
+        try:
+            lake.commit("samples", [file for file, _ in files], rows, transactions={}, lease=lease)
+        except Conflict:
+            lake.discard("samples", [file for file, _ in files])
+            raise
+        return rows
 
-    def commit() -> None:
-        nonlocal total
-        rows = sum(count for _, count in written)
-        lake.commit("samples", [file for file, _ in written], rows, transactions={}, lease=lease)
-        written.clear()
-        total += rows
-
+    ready: list[str] = []
     try:
         for made in in_order(pool, (partial(write, *bucket) for bucket in buckets)):
-            written += made
-            if sum(count for _, count in written) >= COMMIT_POINTS:
-                commit()
-        if written:
-            commit()
+            ready += made
+            if sum(written[path][1] for path in ready) >= COMMIT_POINTS:
+                total += commit(ready)
+                ready = []
+        return total + (commit(ready) if ready else 0)
     finally:
-        lake.discard("samples", [file for file, _ in written])
-    return total
+        lake.discard("samples", [file for file, _ in written.values()])

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from meterhouse import times
 from meterhouse.collection.judged_rows import Codes, Floats, Integers
+from meterhouse.errors import MeterhouseError
 from meterhouse.private_files import make_folder
 from meterhouse.stores.lake_cuts import MICROS
 from meterhouse.times import Span
@@ -195,14 +196,21 @@ class LoadedPoints:
         self._runs.append(run)
 
     def _spill(self, run: _Run, points: Points) -> None:
-        if self._file is None:
-            if self._folder is not None:
-                make_folder(self._folder)
-            self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
-        run.offset = self._file.seek(0, os.SEEK_END)
-        for column in points.columns:
-            self._file.write(np.ascontiguousarray(column).data)
-        self._file.flush()
+        try:
+            if self._file is None:
+                if self._folder is not None:
+                    make_folder(self._folder)
+                self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
+            run.offset = self._file.seek(0, os.SEEK_END)
+            for column in points.columns:
+                self._file.write(np.ascontiguousarray(column).data)
+            self._file.flush()
+        except OSError as error:
+            raise MeterhouseError(
+                f"what does not fit into memory cannot be written: {error.strerror or error}",
+                where=str(self._folder or tempfile.gettempdir()),
+                hint="Check the free space, or load the file in parts",
+            ) from error
         run.points = None
 
 

@@ -43,11 +43,14 @@ class TextBlocks:
             raise Damaged(1, "the file is UTF-16, not UTF-8. Save it as UTF-8", self._held[:HEAD_BYTES])
         self._at = len(BOM) if self._held.startswith(BOM) else 0
 
-    def block(self, size: int) -> tuple[bytes, int]:
+    def block(self, size: int) -> tuple[bytes | bytearray, int]:
         """About so many bytes of whole lines, and the number of the first; nothing at the end of the file.
 
         Nothing is returned either if the next line is too long, or the file is damaged there: take it by `line`.
         """
+        if self._unpacked is None and not self._ended and self._ahead < size and (read := self._read_block(size)):
+            self.number += (lines := read.count(b"\n"))
+            return read, self.number - lines
         self._read(size)
         end = self._held.rfind(b"\n", self._at, self._at + size) + 1
         if self._ended and not self._damage and self._ahead <= size:
@@ -66,9 +69,21 @@ class TextBlocks:
         self.number += taken.count(b"\n")
         return taken, number
 
-    def give_back(self, block: bytes, number: int) -> None:
+    def _read_block(self, size: int) -> bytearray:
+        """About so many bytes of whole lines, most of which are read now, without a copy; empty if there are none."""
+        ahead = self._ahead
+        block = bytearray(size)
+        block[:ahead] = self._held[self._at :]
+        with memoryview(block) as view:
+            read = self._file.readinto(view[ahead:])
+        end = block.rfind(b"\n", 0, ahead + read) + 1
+        self._held, self._at = bytes(block[end : ahead + read]), 0
+        del block[end:]
+        return block
+
+    def give_back(self, block: bytes | bytearray, number: int) -> None:
         """Undo the call of `block` that returned these, if nothing was taken since."""
-        self._at -= len(block)
+        self._held, self._at = bytes(block) + self._held[self._at :], 0
         self.number = number
 
     def line(self) -> Line | None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from meterhouse.errors import UsageError, near_misses, shown
+from meterhouse.errors import SHOWN_LENGTH, UsageError, near_misses, shown
 from meterhouse.filters.conditions import And, Condition, Filter, Leaf, Match, Not, OneOf, Or, Size
 from meterhouse.filters.fields import Fields
 from meterhouse.filters.text import COMPARISONS, SEARCHES
@@ -68,7 +68,7 @@ class _Reader:
             with _placed(inner):
                 return _JOINS[op](tuple(parts))
         if op not in OPERATORS:
-            near = near_misses(op, OPERATORS) or OPERATORS
+            near = near_misses(op[:SHOWN_LENGTH], OPERATORS) or OPERATORS
             raise UsageError(f"unknown operator {shown(key)}", where=where, hint=f"Write one of {', '.join(near)}")
         if not isinstance(content, dict) or len(content) != 1:
             raise UsageError(f"{shown(content)} is not a comparison", where=inner, hint="Write {FIELD: VALUE}")

@@ -19,7 +19,7 @@ from meterhouse import meanings, times
 from meterhouse.catalog import FOLLOWER, TABLE
 from meterhouse.definitions.quality_rules import differ
 from meterhouse.errors import Replaced
-from meterhouse.history import followed_position
+from meterhouse.history import followed_position, is_same_history
 from meterhouse.queries.periods import Periods
 from meterhouse.queries.selection import DIMENSIONS, Selection
 from meterhouse.rollups.policy_changes import Declared
@@ -52,7 +52,12 @@ class Fresh:
 
 
 def fresh_samples(site: Site, version: int, meter: str) -> Fresh:
-    """What came to the lake's samples up to a version, and is not in the catalog."""
+    """What came to the lake's samples up to a version, and is not in the catalog.
+
+    Nothing is known of it if the lake or the warehouse was restored, and no step has run since.
+    """
+    if not _of_one_history(site):
+        return Fresh(None)
     reached = followed_position(site, FOLLOWER).version
     if version <= reached:
         return Fresh(np.zeros(0, np.int64))
@@ -70,6 +75,17 @@ def fresh_samples(site: Site, version: int, meter: str) -> Fresh:
     if not len(time):
         return Fresh(time)
     return Fresh(np.unique(time // HOUR), pa.concat_tables(found), (int(time.min()), int(time.max())))
+
+
+def _of_one_history(site: Site) -> bool:
+    """Whether the lake's samples and roll-ups are those that the warehouse has followed and recorded."""
+    lake = site.lake
+    if not lake.agrees:  # a store is not restored while a process uses it
+        lake.agrees = all(
+            is_same_history(lake, table, followed_position(site, follower))
+            for follower, table in ((FOLLOWER, TABLE), ("rollups", "rollups"))
+        )
+    return lake.agrees
 
 
 @dataclass(frozen=True)
@@ -148,7 +164,7 @@ def plan(
     start = hours * HOUR
     cut = periods.numbers(np.maximum(start, first)) != periods.numbers(np.minimum(start + HOUR, last) - 1)
     ragged = (start < first) | (start + HOUR > last)
-    why = why or ("" if fresh.hours is not None else "the catalog is far behind")
+    why = why or ("" if fresh.hours is not None else "the catalog is behind, or a store was restored")
     all_dirty = others = np.zeros(0, np.int64)
     if fresh.hours is not None:
         marked, others = _dirty(site, meter, first - reach * HOUR, last)

@@ -104,6 +104,7 @@ class Explained:
         listed: list[dict[str, Any]] = [
             {"source": f"roll-ups of {_length(seconds)}", "rows": each.rows, "files": each.files, "why": None}
             for seconds, each in sorted(found.items(), reverse=True)
+            if each.files
         ]
         if self.points.files or self.why:
             why = "; ".join(f"{count} hour{'s' * (count != 1)}: {reason}" for reason, count in self.why.items())

@@ -1,4 +1,4 @@
-"""The benchmarks of the roll-up and of the warehouse run, and print a line for everything that they measure."""
+"""The benchmarks of the roll-up, the warehouse and loading run, and print a line for everything that they measure."""
 
 import sys
 from pathlib import Path
@@ -49,3 +49,13 @@ def test_the_warehouses_benchmark_writes_as_many_rows_as_its_floor(
     )
     assert [line[0] for line in floors] == [line[0] for line in ours] == [30 * 25, 60 * 2]
     assert all(line[4] > 0 and line[-1] > 50 for line in floors + ours)  # rows/s, MB
+
+
+def test_the_benchmark_of_loading_loads_all_rows_of_each_kind_of_file(capsys: pytest.CaptureFixture[str]) -> None:
+    import load
+
+    load.main(["--quick", "--only", "time,series,parquet,gnocchi,prometheus"])
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "4,000 rows of 100 series"
+    assert len(printed) == 1 + 6
+    assert all(line.endswith(" MB") for line in printed[1:])

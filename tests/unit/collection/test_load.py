@@ -7,6 +7,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from builders import at, count, drop, notification, rows
@@ -15,11 +16,14 @@ from reference_points import compact
 
 from meterhouse import times
 from meterhouse.catalog import catalog
+from meterhouse.collection import load as loading
+from meterhouse.collection import loaded_points
 from meterhouse.collection.csv_files import read_csv
 from meterhouse.collection.load import load
-from meterhouse.errors import AlreadyRunning
+from meterhouse.errors import AlreadyRunning, Conflict
 from meterhouse.queries.statistics import statistics
 from meterhouse.site import Site
+from meterhouse.stores.lake import Lake
 from meterhouse.stream import HEAD_BYTES
 
 
@@ -414,3 +418,80 @@ def test_arrival_is_now_whatever_the_time_of_the_samples(site: Site, tmp_path: P
     assert begun <= found["recorded_at"] <= times.now()
     assert found["arrival_hour"] == times.arrival_hour(found["recorded_at"])
     assert found["timestamp"] == datetime(1999, 1, 1, tzinfo=UTC)
+
+
+HISTORY = "timestamp,meter,resource_id,volume,type\n" + "".join(
+    f"2026-11-{day:02}T{hour:02}:00:00Z,m,r{n},{n},{kind}\n"
+    for day in (3, 1, 2)
+    for hour in (5, 0)
+    for n, kind in enumerate(("gauge", "delta", "delta", "cumulative"))
+)
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few points in each file and commit, and in memory."""
+    monkeypatch.setattr(loading, "POINTS_AT_ONCE", 4)
+    monkeypatch.setattr(loading, "COMMIT_POINTS", 5)
+    monkeypatch.setattr(loaded_points, "RUN_ROWS", 6)
+    monkeypatch.setattr(loaded_points, "HELD_ROWS", 6)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_file_that_is_written_in_parts_is_loaded_whole_and_once(site: Site, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", HISTORY + HISTORY.partition("\n")[2])
+    for expected in ((36, 12), (0, 48)):
+        done = load(site, [path])
+        assert (done.samples, done.known) == expected
+    found = rows(site, "samples", "timestamp, resource_id, volume, type")
+    assert len(found) == 36, "each delta twice, each gauge and counter once"
+    assert len({(row["timestamp"], row["resource_id"]) for row in found}) == 24
+    assert site.lake.version("samples") > 4
+    assert catalog(site).hours == 6
+    assert not list((site.settings.home_path / "spill").glob("*"))
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_load_that_failed_midway_leaves_no_files_behind_and_the_next_adds_the_rest(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a.csv", HISTORY)
+    commit, commits = Lake.commit, []
+
+    def failing(lake: Lake, name: str, *given: Any, **more: Any) -> int:
+        commits.append(name)
+        if commits.count("samples") == 2:
+            raise Conflict("another process has taken the lease over")
+        return commit(lake, name, *given, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Lake, "commit", failing)
+        with pytest.raises(Conflict):
+            load(site, [path])
+    there = {
+        str(file.relative_to(site.lake.uri("samples"))) for file in Path(site.lake.uri("samples")).rglob("*.parquet")
+    }
+    assert there == site.lake.live("samples")
+    before = count(site, "samples")
+    done = load(site, [path])
+    assert 0 < before == done.known
+    assert (done.samples, count(site, "samples")) == (24 - before, 24)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_point_of_the_future_that_is_loaded_again_is_recorded_again_as_collected_ones_are(
+    site: Site, tmp_path: Path
+) -> None:
+    """Of copies that all came before their own time, the last counts."""
+    path = write(tmp_path / "a.csv", "timestamp,value\n2200-01-01,1\n2000-01-01,1\n")
+    assert [load(site, [path]).samples for _ in range(2)] == [2, 1]
+
+
+def test_a_loaded_delta_has_an_id_of_its_content_and_others_have_none(site: Site, tmp_path: Path) -> None:
+    load(site, [write(tmp_path / "a.csv", HISTORY)])
+    found = rows(site, "samples", "type, count(*) AS n, count(DISTINCT sample_id) AS ids", "true GROUP BY type")
+    assert found == [
+        {"type": "cumulative", "n": 6, "ids": 0},
+        {"type": "delta", "n": 12, "ids": 12},
+        {"type": "gauge", "n": 6, "ids": 0},
+    ]

@@ -80,7 +80,8 @@ def test_a_hostile_condition_is_a_usage_error_at_once() -> None:
     wide = {"and": [{"or": [one] * 500}] * 500}
     many = {"in": {"user": ["a"] * 1_000_000}}
     begun = time.process_time()
-    for given, what in ((deep, "levels"), (wide, "comparisons"), (many, "values")):
+    odd = {"x" * 1_000_000: {"user": "a"}}
+    for given, what in ((deep, "levels"), (wide, "comparisons"), (many, "values"), (odd, "unknown operator")):
         with pytest.raises(UsageError, match=what) as caught:
             from_json(given)
         assert len(str(caught.value)) < 1_000

@@ -1,6 +1,7 @@
 """Every query takes conditions that are joined, in Python and on the command line."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def test_the_metadata_of_a_sample_is_that_of_the_copy_that_counts(described: Sit
     assert volumes(described, "metadata.memory_mb > 0", "d") == [8, 8]
 
 
-def test_statistics_take_conditions_on_dimensions(site: Site) -> None:
+def test_statistics_take_joined_conditions(site: Site) -> None:
     land_points(site, [point(n, at(n), resource=f"r{n % 3}", project=None if n == 4 else "p") for n in range(6)])
 
     def total(text: str) -> float:
@@ -91,8 +92,16 @@ def test_statistics_take_conditions_on_dimensions(site: Site) -> None:
 
     assert total("resource in (r0, r1) and not project = p") == 4
     assert total('resource =~ "[12]$" or project != p') == 1 + 2 + 4 + 5
-    with pytest.raises(UsageError, match="statistics cannot be filtered by metadata"):
-        statistics(site, "m", query=[parse("metadata.a = b", SERIES)])
+    assert total("not metadata.a = b") == 15
+    assert statistics(site, "m", query=[parse("metadata.a != b", SERIES)]) == []
+
+
+def test_what_is_not_a_number_is_neither_greater_nor_less(site: Site) -> None:
+    land_points(site, [point(n, at(m)) for m, n in enumerate([1, 10, math.inf, math.nan])])
+    assert volumes(site, "volume > 5") == [10, math.inf]
+    assert volumes(site, "volume in (10, inf)") == [10, math.inf]
+    assert len(volumes(site, "not volume > 5")) == 2
+    assert len(volumes(site, "not volume in (nan)")) == 3
 
 
 TRAITS = {

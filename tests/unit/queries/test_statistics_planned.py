@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import shutil
 from collections import defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -309,3 +310,20 @@ def test_calendar_days_may_be_asked_for_over_centuries_in_a_known_time_zone(open
     assert len(statistics(site, "m", period="day", **span)) == 1
     with pytest.raises(UsageError, match="no time zone 'Mars/Olympus'"):
         statistics(site, "m", period="day", timezone="Mars/Olympus")
+
+
+def test_an_answer_does_not_come_from_roll_ups_that_were_restored_from_a_backup(open_site: OpenSite) -> None:
+    site = open_site()
+    asked = {"start": at(), "end": at(60)}
+    land_points(site, [point(1, at())])
+    roll_up(site)
+    rollups = Path(site.lake.url) / "tables" / "rollups"
+    shutil.copytree(rollups, rollups.with_name("backup"))
+    land_points(site, [point(2, at(1))])
+    roll_up(site)
+    shutil.rmtree(rollups)
+    rollups.with_name("backup").rename(rollups)
+    site = open_site(home=site.settings.home)
+    (row,), found = explained(site, Question("m", **asked))
+    assert (row["count"], row["sum"]) == (2, 3)
+    assert found.why == {"the catalog is behind, or a store was restored": 1}

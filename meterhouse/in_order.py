@@ -3,7 +3,7 @@
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -15,7 +15,10 @@ def processors() -> int:
 
 
 def in_order(pool: ThreadPoolExecutor, calls: Iterable[Callable[[], T]]) -> Iterator[T]:
-    """The answers of calls, in order. One call more than there are processors is taken ahead."""
+    """The answers of calls, in order. One call more than there are processors is taken ahead.
+
+    If it is ended before, or a call fails, calls that run already are waited for, and no other is begun.
+    """
     waiting: deque[Future[T]] = deque()
     try:
         for call in calls:
@@ -25,5 +28,4 @@ def in_order(pool: ThreadPoolExecutor, calls: Iterable[Callable[[], T]]) -> Iter
         while waiting:
             yield waiting.popleft().result()
     finally:
-        for future in waiting:
-            future.cancel()
+        wait([future for future in waiting if not future.cancel()])
