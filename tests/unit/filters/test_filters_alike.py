@@ -23,14 +23,17 @@ NOTHING: Rows = [{"resource_id": None, "project_id": None, "seen": None, "metada
 
 TRAITS: Fields = {**FIELDS, "traits.": Field("traits", "loose")}
 
+LANGUAGE = Text().with_variant(Text(collation="en-x-icu"), "postgresql")
+"""Texts in the order of a language, as many databases have them: a before B."""
+
 ALIKE = Table(
     "alike",
     MetaData(),
     Column("row", BigInteger),
-    Column("resource_id", Text),
-    Column("project_id", Text),
+    Column("resource_id", LANGUAGE),
+    Column("project_id", LANGUAGE),
     Column("seen", UtcTime),
-    Column("metadata", Text),
+    Column("metadata", LANGUAGE),
 )
 
 
@@ -52,6 +55,8 @@ def test_in_the_lake() -> None:
     @given(CONDITIONS, st.lists(ROWS, min_size=1, max_size=10))
     @example(Not(Filter("metadata.a", "eq", "1", FIELDS)), NOTHING)
     @example(Match("resource", "a$", True, FIELDS), [{**NOTHING[0], "resource_id": "a\n"}])
+    @example(Filter("resource", "lt", "a", FIELDS), [{**NOTHING[0], "resource_id": "B"}])
+    @example(Filter("metadata.a", "lt", "a", FIELDS), [{**NOTHING[0], "metadata": {"a": "B"}}])
     def check(condition: Condition, rows: Rows) -> None:
         text = pa.string()
         schema = pa.schema(
@@ -99,6 +104,8 @@ def test_in_the_warehouse(any_warehouse: Site) -> None:
     @given(CONDITIONS, st.lists(ROWS, min_size=1, max_size=10))
     @example(Not(Filter("metadata.a", "eq", "1", FIELDS)), NOTHING)
     @example(Match("resource", "a$", True, FIELDS), [{**NOTHING[0], "resource_id": "a\n"}])
+    @example(Filter("resource", "lt", "a", FIELDS), [{**NOTHING[0], "resource_id": "B"}])
+    @example(Filter("metadata.a", "lt", "a", FIELDS), [{**NOTHING[0], "metadata": {"a": "B"}}])
     def check(condition: Condition, rows: Rows) -> None:
         query = select(ALIKE.c.row).where(on_warehouse(condition, column)).order_by(ALIKE.c.row)
         with warehouse.begin() as connection:
