@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import unquote
 
 import numpy as np
@@ -45,6 +45,8 @@ SERIES: Final = pa.schema(
 """The id of a series, and what it is made from."""
 
 THREADS: Final = 2
+
+T = TypeVar("T")
 
 AT_ONCE: Final = 32
 """Of so many files, pages are read together: each reading costs as much as some thousand points."""
@@ -122,7 +124,8 @@ class RawPoints:
         files = [file for file in self._files if file.first < reading.end and file.last >= reading.start]
         with ThreadPoolExecutor(THREADS, "points") as threads:
             run: Any = threads.map if len(files) > 1 else map
-            chosen = [each for each in run(reading.chosen, files) if each.groups]
+            # To hand a file to a thread takes longer than to choose its pages.
+            chosen = [each for some in run(reading.chosen, _batches(files)) for each in some if each.groups]
             tables = [POINT.empty_table()]
             tables += run(reading.groups, [each for each in chosen if not each.pages])
             tables += run(reading.pages, _alike([each for each in chosen if each.pages], columns))
@@ -150,7 +153,7 @@ class RawPoints:
         for file in self._files:
             if file.table == SAMPLES and file.path in paths:
                 reading = _Reading(self._lake, self._meter, None, _FIRST, _LAST, POINT.names)
-                chosen = reading.chosen(file)
+                (chosen,) = reading.chosen([file])
                 found.append(_integers(reading.groups(chosen)["series_id"]) if chosen.groups else found[0])
         return np.unique(np.concatenate(found))
 
@@ -196,8 +199,11 @@ class _Reading:
     end: int
     columns: list[str]
 
-    def chosen(self, file: _File) -> _Chosen:
-        """What to read of a file."""
+    def chosen(self, files: list[_File]) -> list[_Chosen]:
+        """What to read of files."""
+        return [self._chosen(file) for file in files]
+
+    def _chosen(self, file: _File) -> _Chosen:
         footer = self.lake.footer(file.table, file.path)
         groups = footer.groups(self.meter, self.ids)
         # From an object store, many small pieces take longer than one large one.
@@ -263,11 +269,11 @@ def _alike(chosen: list[_Chosen], columns: list[str]) -> list[tuple[tuple[str, .
         for run in each.pages:
             there = tuple(name for name in columns if name in run.places)
             found.setdefault(there, []).append(replace(each, pages=[run]))
-    return [
-        (there, some[start : start + AT_ONCE])
-        for there, some in found.items()
-        for start in range(0, len(some), AT_ONCE)
-    ]
+    return [(there, batch) for there, some in found.items() for batch in _batches(some)]
+
+
+def _batches(items: list[T]) -> list[list[T]]:
+    return [items[start : start + AT_ONCE] for start in range(0, len(items), AT_ONCE)]
 
 
 @cache
