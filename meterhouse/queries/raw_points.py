@@ -221,7 +221,7 @@ class _Reading:
         with self.lake.parquet(chosen.file.table, chosen.file.path) as opened:
             read = opened.read_row_groups(list(chosen.groups), columns, use_threads=False)
         if "meter" in columns:
-            read = read.filter(pc.equal(read["meter"], self.meter))
+            read = read.filter(pc.equal(read["meter"], pa.scalar(self.meter, pa.string())))
         return _whole(self._wanted(read.select(self.columns)))
 
     def pages(self, alike: tuple[tuple[str, ...], list[_Chosen]]) -> pa.Table:
@@ -291,7 +291,8 @@ def _whole(points: pa.Table) -> pa.Table:
 def _listed(lake: "Lake", table: str, meter: str, span: Span, version: int | None) -> list[_File]:
     found = lake.matching(table, version=version, overlapping=("timestamp", [span]))
     if "min.meter" in found.column_names:
-        outside = pc.or_(pc.greater(found["min.meter"], meter), pc.less(found["max.meter"], meter))
+        name = pa.scalar(meter, pa.string())  # to find the type of a value, Arrow loads dateutil
+        outside = pc.or_(pc.greater(found["min.meter"], name), pc.less(found["max.meter"], name))
         found = found.filter(pc.invert(pc.fill_null(outside, False)))
     bounds = (_micros(found, f"{bound}.timestamp", unknown) for bound, unknown in (("min", _FIRST), ("max", _LAST)))
     return [
