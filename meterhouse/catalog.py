@@ -8,7 +8,7 @@ it has not followed are no longer there (sealed and vacuumed, or cleaned up), it
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -35,6 +35,9 @@ READER = "the warehouse"
 
 POINTS_AT_ONCE = 2_000_000
 """Files are taken together up to about this many points."""
+
+REPLACEMENTS_AT_ONCE = 24
+"""Maximum number of replacements whose files are summed up together."""
 
 HOURS_AT_ONCE = 500
 """Event hours that one query of the warehouse lists; databases bound the parameters of a query."""
@@ -111,8 +114,8 @@ def _follow(site: Site, reached: Position, done: Catalogued, lease: Lease) -> Po
         fresh = lake.appended_files(TABLE, reached.version, max_rows=POINTS_AT_ONCE)
         if fresh is None:
             return None
-        for commit in fresh.replaced:
-            _follow_replacement(site, commit, done, lease)
+        for start in range(0, len(fresh.replaced), REPLACEMENTS_AT_ONCE):
+            _follow_replacements(site, fresh.replaced[start : start + REPLACEMENTS_AT_ONCE], done, lease)
         came = _summed(site, fresh.files)
     except Replaced:
         return _take_files(site, reached, done, lease, "files that hold new points")
@@ -127,17 +130,17 @@ def _summed(site: Site, files: Iterable[Mapping[str, Any]]) -> pa.Table:
     return arrivals.runs(site.lake, [file["path"] for file in files], site.settings.lateness_seconds)
 
 
-def _follow_replacement(site: Site, commit: Commit, done: Catalogued, lease: Lease) -> None:
+def _follow_replacements(site: Site, commits: Sequence[Commit], done: Catalogued, lease: Lease) -> None:
     """Add the series and resources of samples in the place of others, and mark the event hours that changed.
 
     These samples did not come now, so they do not count as late. Those that are no longer there have left their hours.
 
     Raises:
-        Replaced: its files were replaced and deleted since.
+        Replaced: a file was replaced and deleted since.
     """
-    hours, runs = commit.hours or set(), _summed(site, commit.added)
+    hours = {hour for commit in commits for hour in commit.hours or ()}
     with site.lake.connect() as duck:
-        duck.register("runs", runs)
+        duck.register("runs", _summed(site, [file for commit in commits for file in commit.added]))
         new_series = arrow(duck, sql_files.read("lake/catalog_series.sql"))
         new_resources = arrow(duck, sql_files.read("lake/catalog_resources.sql"))
     with lease.begin() as connection:

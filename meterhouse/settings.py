@@ -33,7 +33,7 @@ class Settings:
         Path,
         Meta(
             description="Folder for everything that the embedded mode keeps: `lake/`, `warehouse.db`, `spool/`, the "
-            "demo's `demo/`, and `spill/`, where DuckDB writes what does not fit into memory."
+            "demo's `demo/`, and `spill/`, where queries and loads write what does not fit into memory."
         ),
     ] = Path(".meterhouse")
     warehouse_url: Annotated[

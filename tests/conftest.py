@@ -6,6 +6,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from brokers import names, own_broker, started_broker
 from command_line import run
@@ -26,6 +27,9 @@ __all__ = [
     "s3",
     "started_broker",
 ]
+
+hypothesis.settings.register_profile("any speed", deadline=None)  # the machine may be busy
+hypothesis.settings.load_profile("any speed")
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 

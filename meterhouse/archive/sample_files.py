@@ -22,11 +22,11 @@ import xxhash
 from meterhouse import equal_points
 from meterhouse.archive.sample_reading import BY_SERIES, SCHEMA, TABLE, TEXTS, opened, parquet, read, row_group, whole
 from meterhouse.errors import MeterhouseError
-from meterhouse.stores import lake_cuts
+from meterhouse.stores import lake_cuts, page_index
 from meterhouse.stores.lake_files import DataFile
 from meterhouse.stores.lake_order import Integers, Places, integers, ranks, series_of
 from meterhouse.stores.lake_statistics import Statistics
-from meterhouse.stores.parquet_groups import GroupWriter, Runs, smallest
+from meterhouse.stores.parquet_groups import Chunk, GroupWriter, Runs, smallest
 
 if TYPE_CHECKING:
     from meterhouse.stores.lake import Lake
@@ -36,6 +36,15 @@ MAX_IN_GROUP: Final = 1 << 19
 
 FEW: Final = 1 << 12
 """A meter with fewer rows shares a row group with its neighbours: a group costs some 2 kB."""
+
+SMALL_PAGE: Final = 1 << 13
+"""Number of rows of a page: whoever reads one series decodes few others."""
+
+LARGE_PAGE: Final = 1 << 15
+"""Number of rows of a page where more is found that repeats: then small pages would take TOO_MUCH."""
+
+TOO_MUCH: Final = 0.2
+"""Bytes a point."""
 
 _OTHERWISE: Final = {
     "volume": "BYTE_STREAM_SPLIT",
@@ -241,17 +250,30 @@ class _Draft:
 
 
 def _write_groups(handle: Any, groups: Iterator[_Group]) -> _Draft:
-    writer, known = GroupWriter(handle, SCHEMA), Statistics()
+    writer, known, pages = GroupWriter(handle, SCHEMA), Statistics(), page_index.Pages()
     prints = []
     for group in groups:
-        chunks = smallest(group, _OTHERWISE, _BOUNDED)
+        chunks, page = _chunks(group)
         rows = pa.table(
             {name: column.array() if isinstance(column, Runs) else column for name, column in group.items()}
         )
-        writer.add([chunks[name] for name in SCHEMA.names], len(rows))
+        places = writer.add([chunks[name] for name in SCHEMA.names], len(rows))
+        pages.add(rows, chunks, dict(zip(SCHEMA.names, places, strict=True)), page)
         known.add(rows)
         prints.append([fingerprint(whole(rows[name]), chunks[name].has_dictionary) for name in SCHEMA.names])
-    return _Draft(writer.close(), known.text(), prints)
+    return _Draft(writer.close({page_index.KEY: pages.index().text()}), known.text(), prints)
+
+
+def _chunks(group: _Group) -> tuple[dict[str, Chunk], int]:
+    """What is written of a row group, and the number of rows of its pages."""
+    chunks = smallest(group, _OTHERWISE, _BOUNDED, page_index.COLUMNS, SMALL_PAGE)
+    column = group["volume"]
+    rows = int(column.lengths.sum()) if isinstance(column, Runs) else len(column)
+    if rows > SMALL_PAGE:
+        volume = smallest({"volume": column}, _OTHERWISE, _BOUNDED, (), LARGE_PAGE)["volume"]
+        if chunks["volume"].pages.size - volume.pages.size > TOO_MUCH * rows:
+            return smallest(group, _OTHERWISE, _BOUNDED, page_index.COLUMNS, LARGE_PAGE), LARGE_PAGE
+    return chunks, SMALL_PAGE
 
 
 def _groups(rows: pa.Table, turn: _Turn) -> Iterator[_Group]:

@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import click
 
@@ -22,6 +23,9 @@ from meterhouse.queries.aggregates import (
     checked_period,
 )
 
+if TYPE_CHECKING:
+    from meterhouse.site import Site
+
 _AFTER = ("duration", "period", "period_end", "duration_start", "duration_end")
 """The last columns of a table of statistics."""
 
@@ -29,6 +33,20 @@ _PERIODS = (
     *("unit", "type", "period", "period_start", "period_end", "duration", "duration_start", "duration_end"),
     "groupby",
 )
+
+
+def _site_with(meter: str) -> "Site":
+    """The site, which has this meter: an unknown one is said before what reads the lake is loaded.
+
+    Raises:
+        UnknownName: it has not.
+    """
+    from meterhouse.queries.meters import meter_span
+    from meterhouse.site import Site
+
+    site = Site.open()
+    meter_span(site, meter)
+    return site
 
 
 @click.command()
@@ -88,8 +106,8 @@ def statistics(
     columns = [*(aggregate or USUAL), *_PERIODS, *groupby]
     if not explain:
         printer.check(columns)
+    site = _site_with(meter)
     from meterhouse.queries.statistics import Question, explained
-    from meterhouse.site import Site
 
     asked = Question(
         meter,
@@ -104,7 +122,7 @@ def statistics(
         include_excluded=include_excluded,
     )
     with progress("computing statistics"):
-        found, source = explained(Site.open(), asked)
+        found, source = explained(site, asked)
     if explain:
         printer.rows(source.rows(), ("source", "rows", "files", "why"))
         note(f"{len(found):,} row{'s' * (len(found) != 1)} in {source.seconds:.3f} s")
@@ -137,11 +155,11 @@ def samples(
     printer: Printer,
 ) -> None:
     """METER's samples, newest first, with the quality rules that each breaks."""
+    site = _site_with(meter)
     from meterhouse.queries.samples import samples as find
-    from meterhouse.site import Site
 
     with progress("reading samples"):
-        found = find(Site.open(), meter, query=query, start=start, end=end, limit=limit).to_pylist()
+        found = find(site, meter, query=query, start=start, end=end, limit=limit).to_pylist()
     printer.rows(found)
 
 

@@ -178,7 +178,8 @@ def _read(block: bytes | bytearray, layout: _Layout, times: pa.DataType, volumes
             include_columns=[name for name in layout.names if name],
             column_types=types,
             null_values=[""],
-            strings_can_be_null=True,
+            strings_can_be_null=False,
+            check_utf8=False,  # the whole block is checked already
         ),
     }
     return pacsv.read_csv(pa.BufferReader(block), **how)

@@ -27,6 +27,7 @@ class Format(Enum):
 
 
 _RESULT: Final = re.compile(rb'\{\s*"status"\s*:.*?"resultType"\s*:\s*"(\w+)"', re.DOTALL)
+_ERROR: Final = re.compile(rb'\{\s*"status"\s*:\s*"error"[^{}]*"error"\s*:\s*"([^"]*)"')
 _TIME: Final = rb'(\[\s*"\d{4}-\d\d|\{\s*"timestamp"\s*:\s*"\d{4}-\d\d)'
 _ARRAY: Final = re.compile(rb'\[\s*\[\s*"\d{4}-\d\d')
 _FIRST_OBJECT: Final = re.compile(rb"\[\s*(\{[^{}\[\]]*\})")
@@ -55,6 +56,9 @@ def format_of(path: Path) -> Format:
                 where=str(path),
                 hint="Query a span of time: /api/v1/query_range",
             )
+        if (failed := _ERROR.match(start)) is not None:
+            why = failed[1].decode("utf-8", "replace")[:200]
+            raise BadFile(f"is an answer of Prometheus that says: {why}", where=str(path))
         if _ARRAY.match(start) or _BATCH.match(start) or _MEASURES.match(start) or _is_measure(start):
             return Format.GNOCCHI
     if name.endswith(".csv"):

@@ -53,7 +53,7 @@ def rows(path: Path, parts: Sequence[tuple[Series, bytes]], fields: Sequence[str
         table = _read(lines, fields)
         counts = [text.count(b"\n") + 1 if text else 0 for text in texts if text is not None]
         if table is not None and table.num_rows == sum(counts):
-            return [_of_series(table, parts, counts, number, lambda place: lines.split(b"\n")[place])]
+            return [_of_series(table, parts, counts, number, lambda place: b"[%s]" % lines.split(b"\n")[place])]
     found = [_elements(path, part, fields) for _, part in parts]
     every = [element for elements in found for element in elements]
     columns = {name: pa.array([_text(name, each[name]) for each in every], pa.string()) for name in fields}

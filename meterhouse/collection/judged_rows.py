@@ -126,7 +126,11 @@ class _Texts:
             column = column.dictionary_encode()
         found: list[str | None] = _plain(column.dictionary, name)
         indices = column.indices
-        codes = (pc.fill_null(indices, len(found)) if indices.null_count else indices).to_numpy().astype(np.int32)
+        codes = (
+            (pc.fill_null(indices, len(found)) if indices.null_count else indices)
+            .to_numpy()
+            .astype(np.int32, copy=False)
+        )
         place: dict[str | None, int] = {}
         for text in found:
             if text is not None:

@@ -1,4 +1,6 @@
-"""Loads files into the lake as if they were collected: notifications or samples as JSON lines, samples as CSV.
+"""Loads files into the lake as if they were collected: notifications, or samples in one of several formats.
+
+`file_formats` says which; each has a reader of its own.
 
 Samples need `timestamp` and `volume`. If a file has no column for the meter at all, its name without its ending is the
 meter; it is also the resource of samples without one. Equal samples of a gauge or counter are one point. A delta's id
@@ -48,7 +50,6 @@ POINTS_AT_ONCE: Final = 1 << 20
 
 COMMIT_POINTS: Final = 2_000_000
 """About how many points are appended in one commit."""
-
 
 Parts = Callable[[], Iterable[Task]]
 """Begins to read a file: its parts in order."""

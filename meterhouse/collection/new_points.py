@@ -65,7 +65,7 @@ def _sorted(points: Points, series: OrderedSeries) -> tuple[npt.NDArray[np.int32
     """The points by the places of their series, which come first, and time; of equal ones, in the order they have."""
     place = series.place[points.series]
     if not (place[1:] >= place[:-1]).all():
-        order = _order_of(place, len(series.ids))
+        order = order_of(place, len(series.ids))
         place, points = place[order], points.take(order)
     same = place[1:] == place[:-1]
     if (same & (points.micros[1:] < points.micros[:-1])).any():
@@ -74,7 +74,7 @@ def _sorted(points: Points, series: OrderedSeries) -> tuple[npt.NDArray[np.int32
     return place, points
 
 
-def _order_of(numbers: npt.NDArray[np.int32], end: int) -> Places:
+def order_of(numbers: npt.NDArray[np.int32], end: int) -> Places:
     """A stable order of numbers from 0 to `end`, by counting: NumPy counts numbers of 16 bits only."""
     order = np.argsort(numbers.astype(np.uint16), kind="stable")  # the lower 16 bits
     if end <= 1 << 16:

@@ -65,6 +65,8 @@ class Cells:
     @classmethod
     def together(cls, parts: "Sequence[Cells]") -> "Cells":
         """All of these."""
+        if len(parts) == 1:
+            return parts[0]
         none = cls(*(np.zeros(0, kind) for kind in _KINDS))
         return cls(*(np.concatenate([getattr(part, f.name) for part in (none, *parts)]) for f in fields(cls)))
 

@@ -68,7 +68,7 @@ def fresh_samples(site: Site, version: int, meter: str) -> Fresh:
         return Fresh(None)
     for file in [each for commit in commits if is_append(commit) for each in commit.added]:
         rows = site.lake.read_file(TABLE, file["path"], [*DIMENSIONS, "meter", "timestamp"])
-        rows = rows.filter(pc.equal(rows["meter"], meter))
+        rows = rows.filter(pc.equal(rows["meter"], pa.scalar(meter, pa.string())))
         instants.append(plain(rows["timestamp"].combine_chunks()))
         found.append(rows.select(DIMENSIONS))
     time = np.concatenate(instants)

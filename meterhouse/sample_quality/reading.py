@@ -25,6 +25,7 @@ from meterhouse.definitions.quality_rules import TYPES
 from meterhouse.sample_quality.series_table import Flags, Floats, Ints, Places, SeriesTable
 from meterhouse.sample_quality.verdicts import HOUR, Points
 from meterhouse.stores.lake import Lake
+from meterhouse.stores.lake_footers import as_dictionaries
 
 POINTS_A_PASS = 6_000_000
 """About how many points memory holds; one takes some 40 bytes."""
@@ -348,7 +349,7 @@ class Reading:
         of_group = np.searchsorted(file.groups, rows, side="right") - 1
         groups = np.unique(of_group)
         with self._lake.parquet(NAME, file.path) as opened:
-            dictionaries = _dictionaries(opened.metadata, columns)
+            dictionaries = as_dictionaries(opened.metadata, columns)
         with self._lake.parquet(NAME, file.path, dictionaries=dictionaries) as opened:
             found = opened.read_row_groups(groups.tolist(), list(columns), use_threads=False)
         sizes = np.diff(file.groups)[groups]
@@ -503,17 +504,6 @@ def plain(column: pa.Array) -> Any:
     if pa.types.is_timestamp(column.type):
         column = column.cast(pa.timestamp("us", column.type.tz)).view(pa.int64())
     return column.to_numpy(zero_copy_only=False)
-
-
-def _dictionaries(meta: Any, columns: Sequence[str]) -> list[str]:
-    """Those of the columns that can be read as dictionaries: Arrow cannot do so with texts in a delta encoding."""
-    places = {meta.schema.column(n).path: n for n in range(meta.num_columns)}
-    groups = [meta.row_group(number) for number in range(meta.num_row_groups)]
-    return [
-        name
-        for name in columns
-        if not any("DELTA" in each for group in groups for each in group.column(places[name]).encodings)
-    ]
 
 
 def _coded(column: pa.ChunkedArray) -> tuple[Ints, list[str]]:

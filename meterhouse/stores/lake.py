@@ -32,6 +32,7 @@ from meterhouse.settings import Settings
 from meterhouse.stores import duck, lake_commits, lake_faults, lake_log, lake_repair, lake_vacuum
 from meterhouse.stores.disk import sync
 from meterhouse.stores.lake_files import PART, DataFile, write, write_part
+from meterhouse.stores.lake_footers import Footer, Footers
 from meterhouse.stores.lake_statistics import has_bounds
 from meterhouse.stores.lake_tables import GROWN, LANDING_TABLES, TABLES
 from meterhouse.times import Span
@@ -132,6 +133,7 @@ class Lake:
     compared: bool = False
     agrees: bool = False
     _written: list[Path] = field(default_factory=list, repr=False)
+    _footers: Footers = field(default_factory=Footers, repr=False)
 
     @classmethod
     def from_settings(
@@ -890,6 +892,20 @@ class Lake:
                 yield stack.enter_context(pq.ParquetFile(source, read_dictionary=list(dictionaries), pre_buffer=far))
         except (OSError, pa.ArrowException) as error:
             raise self.file_fault(name, path, error) from error
+
+    def footer(self, name: str, path: str) -> Footer:
+        """What the footer of a data file of points says; it is read once.
+
+        Raises:
+            Replaced: the file is no longer in the table, and was deleted.
+            Damaged: the file cannot be read.
+        """
+
+        def read() -> pq.FileMetaData:
+            with self.parquet(name, path) as file:
+                return file.metadata
+
+        return self._footers.of(f"{name}/{path}", read)
 
     def _opened(self, name: str, path: str) -> Any:
         place = f"{self.uri(name)}/{unquote(path)}"

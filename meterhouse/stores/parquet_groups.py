@@ -5,7 +5,7 @@ written here as a file of their own, in memory, by pyarrow. Pages are copied as 
 Pages do not know where they are; only the offsets in the footer change. Source: https://parquet.apache.org/docs/file-format/metadata/
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any, Final, Literal
 
@@ -22,17 +22,23 @@ MAGIC: Final = b"PAR1"
 LEVEL: Final = 3
 """zstd's. Such files are written once and read often, and reading takes the same time at each level."""
 
+HEADER: Final = 1 << 12
+"""More bytes than the header of a page takes; the bounds in it are of numbers, or of texts of at most some hundred."""
+
 SAMPLE: Final = 1 << 14
 """Number of neighbouring values, by whose repeats the encodings to try are chosen."""
 
 LONG: Final = 16
 """From this mean length of its runs, a column is written by runs: a shorter run would take more than packed values."""
 
+PAGE: Final = 1 << 20
+"""Maximum number of rows of a page."""
+
 _SOME, _MANY = 0.02, 0.9
 """Shares of distinct values: up to the first only a dictionary is tried, from the second on none."""
 
 # Fields of the footer's structs.
-_ROWS, _GROUPS = 3, 4
+_ROWS, _GROUPS, _NOTES = 3, 4, 5
 _CHUNK_FILE_OFFSET, _CHUNK_META = 2, 3
 _VALUES, _PLAIN_SIZE, _SIZE = 5, 6, 7
 _DATA_PAGE, _INDEX_PAGE, _DICTIONARY_PAGE = 9, 10, 11
@@ -47,8 +53,7 @@ _HOW: Final[dict[str, Any]] = {
     "store_schema": False,
     "dictionary_pagesize_limit": 1 << 30,
     "row_group_size": 1 << 30,
-    "data_page_size": 1 << 22,  # what repeats is found within a page
-    "max_rows_per_page": 1 << 20,
+    "data_page_size": 1 << 22,  # so that pages of all columns have the same rows
 }
 
 
@@ -80,6 +85,22 @@ class Runs:
         """Whether runs are so long that nothing is gained by packing their values."""
         return bool(self.lengths.sum() >= LONG * len(self.lengths))
 
+    def coded(self) -> "Runs":
+        """The same column with a dictionary."""
+        if pa.types.is_dictionary(self.values.type):
+            return self
+        return Runs(self.values.dictionary_encode(), self.lengths)
+
+    def cut(self, size: int) -> "Iterator[Runs]":
+        """The column in pieces of so many rows, the last one of the rest."""
+        ends = np.cumsum(self.lengths)
+        rows = int(ends[-1]) if len(ends) else 0
+        for start in range(0, rows, size):
+            stop = min(start + size, rows)
+            first, last = (int(place) for place in np.searchsorted(ends, (start + 1, stop)))
+            lengths = np.diff(np.clip(ends[first : last + 1], start, stop), prepend=start).astype(np.int64)
+            yield Runs(self.values.slice(first, last + 1 - first), lengths)
+
 
 @dataclass(frozen=True)
 class Chunk:
@@ -94,9 +115,22 @@ class Chunk:
         """Whether its values are in a dictionary."""
         return _DICTIONARY_PAGE in self.footer[_CHUNK_META].value
 
+    def page_sizes(self) -> list[int]:
+        """The number of bytes of each page with its header, the dictionary's first if there is one."""
+        pages, sizes, at = self.pages.to_pybytes(), [], 0
+        while at < len(pages):
+            head, length = thrift.read_length(pages[at : at + HEADER])
+            sizes.append(length + head[_PAGE_SIZE].value)
+            at += sizes[-1]
+        return sizes
+
 
 def smallest(
-    columns: Mapping[str, pa.Array | Runs], otherwise: Mapping[str, str], bounds: Collection[str]
+    columns: Mapping[str, pa.Array | Runs],
+    otherwise: Mapping[str, str],
+    bounds: Collection[str],
+    paged: Collection[str] = (),
+    page: int = PAGE,
 ) -> dict[str, Chunk]:
     """The chunks of a row group, each with a dictionary or in another encoding, whichever is smaller.
 
@@ -107,6 +141,8 @@ def smallest(
             compact. All `Runs` have the same lengths.
         otherwise: by column, the other encoding.
         bounds: the columns of which to write the lowest and the highest value, by which readers skip row groups.
+        paged: columns that have pages also if they are of runs; other columns of runs are one page.
+        page: number of rows of a page, but of the last one.
     """
     runs = {name: column for name, column in columns.items() if isinstance(column, Runs) and column.long}
     others = {
@@ -115,32 +151,35 @@ def smallest(
         if name not in runs
     }
     shares = {name: _distinct_share(column) for name, column in others.items()}
-    known = _chunks({name: column for name, column in others.items() if shares[name] < _MANY}, bounds, True)
-    known |= _of_runs(runs, bounds)
+    known = _chunks({name: column for name, column in others.items() if shares[name] < _MANY}, bounds, True, page)
+    known |= _of_runs(runs, bounds, paged, page)
     unclear = {
         name: column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
         for name, column in others.items()
         if shares[name] > _SOME
     }
     some = {name: _middle(column) for name, column in unclear.items() if name in known}
-    tried = _chunks(some, (), otherwise)
+    tried = _chunks(some, (), otherwise, page)
     for name, chunk in tried.items():
         if chunk.pages.size * len(unclear[name]) > known[name].pages.size * len(some[name]):
             del unclear[name]
-    for name, chunk in _chunks(unclear, bounds, otherwise).items():
+    for name, chunk in _chunks(unclear, bounds, otherwise, page).items():
         if name not in known or chunk.pages.size < known[name].pages.size:
             known[name] = chunk
     return {name: known[name] for name in columns}
 
 
-def _of_runs(columns: Mapping[str, Runs], bounds: Collection[str]) -> dict[str, Chunk]:
-    """The chunks of columns of runs: of pyarrow's, with one value for each run, all but the data page stays."""
+def _of_runs(
+    columns: Mapping[str, Runs], bounds: Collection[str], paged: Collection[str], page: int
+) -> dict[str, Chunk]:
+    """The chunks of columns of runs: of pyarrow's, with one value for each run, all but the data pages stays."""
     made = {}
-    for name, chunk in _chunks({name: runs.values for name, runs in columns.items()}, bounds, True).items():
-        runs, meta = columns[name], chunk.footer[_CHUNK_META].value
+    for name, chunk in _chunks({name: runs.values for name, runs in columns.items()}, bounds, True, page).items():
+        runs, meta = columns[name].coded(), chunk.footer[_CHUNK_META].value
         size = meta[_DATA_PAGE].value - chunk.start
-        page, plain_size = _data_page(runs)
-        pages = chunk.pages.slice(0, size).to_pybytes() + page
+        made_pages = [_data_page(piece) for piece in (runs.cut(page) if name in paged else [runs])]
+        plain_size = sum(plain for _, plain in made_pages)
+        pages = b"".join([chunk.pages.slice(0, size).to_pybytes(), *(data for data, _ in made_pages)])
         head = thrift.read(pages)
         dictionary_size = size - head[_PAGE_SIZE].value + head[_PLAIN_PAGE_SIZE].value
         changed = {
@@ -159,8 +198,8 @@ def _of_runs(columns: Mapping[str, Runs], bounds: Collection[str]) -> dict[str, 
 
 
 def _data_page(runs: Runs) -> tuple[bytes, int]:
-    """A data page with its header, and its size without compression."""
-    values = runs.values if pa.types.is_dictionary(runs.values.type) else runs.values.dictionary_encode()
+    """A data page, of values of a dictionary, with its header, and its size without compression."""
+    values = runs.values
     there = values.is_valid().to_numpy(zero_copy_only=False)
     levels = _packed(there.astype(np.int64), runs.lengths, 1)
     codes = values.indices.drop_null().to_numpy().astype(np.int64)
@@ -222,7 +261,10 @@ def _distinct_share(column: pa.Array) -> float:
 
 
 def _chunks(
-    columns: Mapping[str, pa.Array], bounds: Collection[str], encodings: Mapping[str, str] | Literal[True]
+    columns: Mapping[str, pa.Array],
+    bounds: Collection[str],
+    encodings: Mapping[str, str] | Literal[True],
+    page: int,
 ) -> dict[str, Chunk]:
     """The chunks of columns in these encodings; True means with dictionaries."""
     if not columns:
@@ -231,7 +273,13 @@ def _chunks(
     how = {} if encodings is True else {"column_encoding": {name: encodings.get(name, "PLAIN") for name in columns}}
     with_bounds = [name for name in columns if name in bounds]
     pq.write_table(
-        pa.table(dict(columns)), sink, use_dictionary=encodings is True, write_statistics=with_bounds, **how, **_HOW
+        pa.table(dict(columns)),
+        sink,
+        use_dictionary=encodings is True,
+        write_statistics=with_bounds,
+        max_rows_per_page=page,
+        **how,
+        **_HOW,
     )
     file = sink.getvalue()
     footer, _ = _footer(file)
@@ -242,6 +290,13 @@ def _chunks(
         start = min(meta[field].value for field in (_DATA_PAGE, _DICTIONARY_PAGE) if field in meta)
         made[name] = Chunk(file.slice(start, meta[_SIZE].value), chunk, start)
     return made
+
+
+def footer_of(schema: pa.Schema) -> Struct:
+    """The footer of a file of these columns that has no row group."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(schema.empty_table(), sink, **_HOW)
+    return _footer(sink.getvalue())[0]
 
 
 def _footer(file: pa.Buffer) -> tuple[Struct, int]:
@@ -269,10 +324,11 @@ class GroupWriter:
     def __post_init__(self) -> None:
         self._put(MAGIC)
 
-    def add(self, chunks: list[Chunk], rows: int) -> None:
-        """Write a row group, whose columns are in the order of the schema."""
-        start, columns = self._at, []
+    def add(self, chunks: list[Chunk], rows: int) -> list[int]:
+        """Write a row group, whose columns are in the order of the schema; return where each begins in the file."""
+        start, columns, places = self._at, [], []
         for chunk in chunks:
+            places.append(self._at)
             columns.append(_moved(chunk.footer, self._at - chunk.start))
             self._put(chunk.pages)
         sizes = [[column[_CHUNK_META].value[number].value for column in columns] for number in (_PLAIN_SIZE, _SIZE)]
@@ -287,12 +343,17 @@ class GroupWriter:
             group[7] = Value(thrift.I16, len(self._groups))
         self._groups.append(group)
         self._rows += rows
+        return places
 
-    def close(self) -> int:
-        """Write the footer; return the file's size."""
-        sink = pa.BufferOutputStream()
-        pq.write_table(self.schema.empty_table(), sink, **_HOW)
-        footer, _ = _footer(sink.getvalue())
+    def close(self, notes: Mapping[str, str] | None = None) -> int:
+        """Write the footer, with these pairs of key and value; return the file's size."""
+        footer = footer_of(self.schema)
+        if notes:
+            pairs = [
+                {1: Value(thrift.BINARY, key.encode()), 2: Value(thrift.BINARY, value.encode())}
+                for key, value in notes.items()
+            ]
+            footer[_NOTES] = Value(thrift.LIST, Items(thrift.STRUCT, pairs))
         footer[_ROWS] = Value(I64, self._rows)
         footer[_GROUPS] = Value(thrift.LIST, Items(thrift.STRUCT, self._groups))
         text = thrift.written(footer)

@@ -96,6 +96,19 @@ def read(data: bytes) -> Struct:
     return _Reader(data).struct()
 
 
+def read_length(data: bytes) -> tuple[Struct, int]:
+    """As `read`, with the number of bytes that the struct takes."""
+    reader = _Reader(data)
+    return reader.struct(), reader.at
+
+
+def number(value: int) -> bytes:
+    """The bytes of an integer's value."""
+    out = bytearray()
+    _zigzag(out, value)
+    return bytes(out)
+
+
 def written(struct: Struct) -> bytes:
     """A struct's bytes."""
     out = bytearray()

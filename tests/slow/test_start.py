@@ -29,6 +29,7 @@ SMALL = {"click", "meterhouse"}
 SQL = SMALL | {"msgspec", "sqlalchemy", "typing-extensions"}
 DUCKDB = SQL | {"duckdb", "pytz", "pyyaml"}  # DuckDB loads pytz if it is installed
 LAKE = DUCKDB | {"arro3-core", "deltalake", "fsspec", "numpy", "orjson", "pyarrow", "xxhash"}
+LAKE |= {"cloudpickle"}  # PyArrow loads it if it is installed, as it is with Dask
 """Distributions, as PyPI names them."""
 
 MAY_LOAD = [

@@ -90,6 +90,11 @@ def test_a_large_row_group_is_read_in_parts(site: Site, tmp_path: Path, monkeypa
             "end",
         ),
         ("a.json", '{"status": "success", "data": {"resultType": "matrix", "result": 5}}', r"there is no \["),
+        (
+            "a.json",
+            {"status": "error", "errorType": "bad_data", "error": "no step"},
+            "of Prometheus that says: no step",
+        ),
         ("a.json", '[["2026-11-10T12:00:00+00:00", 300.0, 1.5], ["2026-11-10T1', "an array does not end"),
         ("a.json", '[["2026-11-10T12:00:00+00:00", 300.0, 1.5 2]]', "cannot be read as JSON"),
         ("a.json", {"ffff": [["2026-11-10T12:00:00+00:00", 300.0, 1.5]]}, "metric ffff, which is not listed"),
@@ -177,6 +182,14 @@ def test_a_measure_that_is_none_is_a_dead_letter(site: Site, tmp_path: Path, nam
     assert found["load:a.json:4"] == "the volume is missing"
 
 
+def test_a_point_that_is_none_is_kept_as_json(site: Site, tmp_path: Path) -> None:
+    content = answer(({"__name__": "up", "instance": "h"}, [[SECONDS, "1"], [1e30, "2"]]))
+    done = load(site, [write(tmp_path / "a.json", content)])
+    assert (done.samples, done.collected.dead_letters) == (1, 1)
+    (letter,) = rows(site, "dead_letters", "reason, decode(body) AS body")
+    assert letter == {"reason": "the timestamp is outside 1970 to 2261", "body": '[1e+30,"2"]'}
+
+
 def test_measures_of_several_granularities_and_aggregates_are_refused(site: Site, tmp_path: Path, names: Names) -> None:
     files = [
         write(tmp_path / "a.json", {METRIC: [MEASURES[0], ["2026-11-10T12:00:00+00:00", 3600.0, 7]]}),
@@ -231,5 +244,6 @@ def test_series_that_differ_only_in_unused_labels_need_a_label_for_their_resourc
     assert "series of disk that differ only in device" in str(refused)
     assert "--label resource_id=instance,device" in str(refused)
     done = load(site, [path], names=Names(labels={"resource_id": ["instance", "device"]}))
+    assert {row["queue"] for row in rows(site, "dead_letters", "queue")} == {"load:a.json:3", "load:a.json:4"}
     assert (done.samples, done.collected.dead_letters) == (2, 2)
     assert [row["resource_id"] for row in rows(site, "samples", "resource_id", order="volume")] == ["h/sda", "h/sdb"]

@@ -438,7 +438,8 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_a_file_that_is_written_in_parts_is_loaded_whole_and_once(site: Site, tmp_path: Path) -> None:
+def test_a_file_that_is_written_in_parts_is_loaded_whole_and_once(any_site: Site, tmp_path: Path) -> None:
+    site = any_site
     path = write(tmp_path / "a.csv", HISTORY + HISTORY.partition("\n")[2])
     for expected in ((36, 12), (0, 48)):
         done = load(site, [path])

