@@ -47,7 +47,7 @@ def everything(
     condition, values = on_lake(all_of(query))
     identity = "coalesce(printf('%016x', v.sample_id), v.series_id || '-' || epoch_us(v.timestamp))"
     with site.lake.connect() as duck:
-        view_all_points(duck, site.lake, site.lake.version("samples"), [span], f"meter = '{meter}'")
+        view_all_points(duck, site, site.lake.version("samples"), [span], f"meter = '{meter}'")
         view_carried(duck, site.lake, [span], site.settings.carry_hours)
         judge(duck, site.rules, site.settings.carry_hours)
         return duck.sql(
