@@ -1,32 +1,27 @@
 """The good points of some series in some hours, judged as they are read."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from meterhouse import times
-from meterhouse.corrections.applying import COLUMNS, change
+from meterhouse.corrections.applying import change
 from meterhouse.corrections.recorded import Correction, active
 from meterhouse.definitions.quality_rules import Rules
 from meterhouse.queries.planner import Pairs, Plan
+from meterhouse.queries.raw_points import DERIVED, POINT, SAMPLES, RawPoints
 from meterhouse.queries.selection import Selection
 from meterhouse.sample_quality.carrying import carried_points
-from meterhouse.sample_quality.judging import worker_threads
 from meterhouse.sample_quality.reading import Hours, plain
 from meterhouse.sample_quality.series_table import CUMULATIVE, GAUGE, Flags, Floats, Ints, Places, SeriesRules
 from meterhouse.sample_quality.verdicts import HOUR, NOTHING_CARRIED, Good, Points, judge, order_of
 from meterhouse.site import Site
-from meterhouse.times import Span
 
 POINTS_AT_ONCE = 6_000_000
 """About how many rows of files are read together."""
-
-_COLUMNS = ["series_id", "timestamp", "volume", "recorded_at", "sample_id"]
 
 
 @dataclass
@@ -74,23 +69,21 @@ def good_points(
         table = replace(table, kinds=np.where(table.kinds == CUMULATIVE, np.int8(GAUGE), table.kinds))
     compiled = SeriesRules.of(rules, table)
     carry_hours = site.settings.carry_hours
-    with worker_threads() as threads:
-        for some in _pieces(site, version, hours):
-            wanted = Hours([times.of_hour(number) for number in some.tolist()])
-            counters = increases and bool((table.kinds == CUMULATIVE).any())
-            context = _context(some, plan.before, carry_hours) if counters else some[:0]
-            spanned = Hours([times.of_hour(number) for number in np.union1d(some, context).tolist()])
-            corrections = active(site, spanned.spans)
-            points = _points(site, meter, version, spanned, selection, threads, read, corrections)
-            carried = carried_points(site.lake, table, spanned, carry_hours) if counters else NOTHING_CARRIED
-            good = judge(table, compiled, points, carried, carry_hours).good
-            inside = wanted.hold(good.time) & (good.time >= plan.first) & (good.time < plan.last)
-            if len(only.place):
-                hour = good.time // HOUR
-                inside &= np.isin(hour, hours[whole]) | only.hold(good.place, hour)
-            good = good.within(inside)
-            read.good += len(good)
-            yield good
+    for some in _pieces(site, version, hours):
+        wanted = Hours([times.of_hour(number) for number in some.tolist()])
+        counters = increases and bool((table.kinds == CUMULATIVE).any())
+        context = _context(some, plan.before, carry_hours) if counters else some[:0]
+        spanned = Hours([times.of_hour(number) for number in np.union1d(some, context).tolist()])
+        points = _points(site, meter, version, spanned, selection, read)
+        carried = carried_points(site.lake, table, spanned, carry_hours) if counters else NOTHING_CARRIED
+        good = judge(table, compiled, points, carried, carry_hours).good
+        inside = wanted.hold(good.time) & (good.time >= plan.first) & (good.time < plan.last)
+        if len(only.place):
+            hour = good.time // HOUR
+            inside &= np.isin(hour, hours[whole]) | only.hold(good.place, hour)
+        good = good.within(inside)
+        read.good += len(good)
+        yield good
 
 
 def _harmless(rules: Rules) -> Rules:
@@ -113,104 +106,87 @@ def _pieces(site: Site, version: int, hours: Ints) -> Iterator[Ints]:
     yield from np.array_split(hours, min(max(round(rows / POINTS_AT_ONCE), 1), len(hours)))
 
 
-def _points(
-    site: Site,
-    meter: str,
-    version: int,
-    hours: Hours,
-    selection: Selection,
-    threads: ThreadPoolExecutor,
-    read: PointsRead,
-    corrections: Sequence[Correction],
-) -> Points:
+def _points(site: Site, meter: str, version: int, hours: Hours, selection: Selection, read: PointsRead) -> Points:
     """All points of the series in these hours, as corrected, in order."""
-    files = [("samples", path) for path in _paths(site, "samples", version, hours.spans)]
-    files += [("derived", path) for path in _paths(site, "derived", None, hours.spans)]
-
-    def rows_of(file: tuple[str, str]) -> dict[str, Any]:
-        return _rows(site, *file, meter, hours, selection, corrections if file[0] == "samples" else ())
-
-    parts = list(threads.map(rows_of, files))
-    read.files += len(files)
-
-    def joined(name: str, kind: str) -> Any:
-        return np.concatenate([np.zeros(0, kind), *(part[name] for part in parts if part)])
-
-    place, time = joined("place", "i4"), joined("timestamp", "i8")
-    volume, recorded = joined("volume", "f8"), joined("recorded_at", "i8")
-    sample, known, accepted = joined("sample_id", "i8"), joined("known", "?"), joined("accepted", "?")
-    read.points += len(place)
-    order = order_of(place, time)
-    if order is not None:
-        place, time, volume, recorded = place[order], time[order], volume[order], recorded[order]
-        sample, known, accepted = sample[order], known[order], accepted[order]
-    return Points(
-        place,
-        time,
-        volume,
-        recorded,
-        lambda rows: (sample[rows], known[rows]),
-        accepted if accepted.any() else None,
-    )
+    ids = None if selection.whole else np.sort(selection.table.ids)
+    span = hours.spans[0][0], hours.spans[-1][1]
+    parts = []
+    for table in (SAMPLES, DERIVED):
+        raw = RawPoints(site.lake, meter, span, version if table == SAMPLES else None, (table,))
+        rows = pa.concat_tables([POINT.empty_table(), *(raw.read(each, ids) for each in hours.spans)])
+        read.files += raw.files
+        read.points += rows.num_rows
+        part = _Part.of(rows, selection)
+        if not (there := part.place >= 0).all():  # a series that came meanwhile
+            part = part.some(there)
+        if table == SAMPLES and (corrections := active(site, hours.spans)):
+            part = part.corrected(meter, corrections, selection)
+        parts.append(part)
+    return _Part.together(parts).points()
 
 
-def _paths(site: Site, table: str, version: int | None, spans: list[Span]) -> list[str]:
-    found: list[str] = site.lake.matching(table, version=version, overlapping=("timestamp", spans))["path"].to_pylist()
-    return found
+@dataclass(frozen=True)
+class _Part:
+    """Points in any order: columns of `Points`, and the sample ids and where there are any."""
 
+    place: Places
+    time: Ints
+    volume: Floats
+    recorded: Ints
+    sample: Ints
+    known: Flags
+    accepted: Flags
 
-def _rows(
-    site: Site,
-    table: str,
-    path: str,
-    meter: str,
-    hours: Hours,
-    selection: Selection,
-    corrections: Sequence[Correction],
-) -> dict[str, Any]:
-    """The columns of a file's points of the series in these hours; empty if there are none."""
-    with site.lake.parquet(table, path) as opened:
-        groups = [n for n in range(opened.metadata.num_row_groups) if _may_have(opened.metadata.row_group(n), meter)]
-        if not groups:
-            return {}
-        columns = [*_COLUMNS, *COLUMNS] if corrections else _COLUMNS
-        rows = opened.read_row_groups(groups, columns, use_threads=False)
-    place: Places = selection.table.places(plain(rows["series_id"].combine_chunks()))
-    keep: Flags = place >= 0
-    if not keep.any():
-        return {}
-    time: Ints = plain(rows["timestamp"].combine_chunks())
-    keep &= hours.hold(time)
-    sample = rows["sample_id"].combine_chunks()
-    volume: Floats = plain(rows["volume"].combine_chunks())
-    found = {
-        "place": place,
-        "timestamp": time,
-        "volume": volume,
-        "recorded_at": plain(rows["recorded_at"].combine_chunks()),
-        "sample_id": plain(sample.fill_null(0) if sample.null_count else sample),
-        "known": plain(sample.is_valid()) if sample.null_count else np.ones(len(sample), np.bool_),
-        "accepted": np.zeros(len(sample), np.bool_),
-    }
-    if corrections:
-        changed = change(
-            corrections,
-            lambda name: plain(pc.equal(rows["meter"].combine_chunks(), name)) & keep,
-            time,
-            volume,
-            lambda at: rows.take(pa.array(at)),
+    @classmethod
+    def of(cls, rows: pa.Table, selection: Selection) -> "_Part":
+        """Rows with the columns of POINT."""
+        columns = {name: rows[name].combine_chunks() for name in rows.column_names}
+        sample = columns["sample_id"]
+        return cls(
+            selection.table.places(plain(columns["series_id"])),
+            plain(columns["timestamp"]),
+            plain(columns["volume"]),
+            plain(columns["recorded_at"]),
+            plain(sample.fill_null(0) if sample.null_count else sample),
+            plain(sample.is_valid()),
+            np.zeros(len(sample), np.bool_),
         )
-        if changed is not None:
-            keep &= changed.kept
-            found |= {"volume": changed.volume, "accepted": changed.accepted}
-    return found if keep.all() else {name: column[keep] for name, column in found.items()}
 
+    @classmethod
+    def together(cls, parts: "Sequence[_Part]") -> "_Part":
+        """All of these."""
+        return cls(*(np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(cls)))
 
-def _may_have(group: Any, meter: str) -> bool:
-    """Whether a row group may have points of a meter, as its statistics say."""
-    for n in range(group.num_columns):
-        column = group.column(n)
-        if column.path_in_schema == "meter":
-            found = column.statistics
-            return not (found and found.has_min_max) or bool(found.min <= meter <= found.max)
-    return True
+    def some(self, rows: Any) -> "_Part":
+        """Those that flags or an index choose."""
+        return _Part(*(getattr(self, each.name)[rows] for each in fields(self)))
+
+    def corrected(self, meter: str, corrections: Sequence[Correction], selection: Selection) -> "_Part":
+        """The points as corrections leave them."""
+
+        def describe(at: Ints) -> pa.Table:
+            of_series = selection.columns.take(pa.array(self.place[at]))
+            return of_series.append_column("meter", pa.repeat(pa.scalar(meter, pa.string()), len(at)))
+
+        def of_meter(name: str) -> Flags:
+            return np.full(len(self.place), name == meter)
+
+        changed = change(corrections, of_meter, self.time, self.volume, describe)
+        if changed is None:
+            return self
+        return replace(self, volume=changed.volume, accepted=changed.accepted).some(changed.kept)
+
+    def points(self) -> Points:
+        """These points in order."""
+        order = order_of(self.place, self.time)
+        made = self if order is None else self.some(order)
+        accepted = made.accepted if made.accepted.any() else None
+        identified = made.sample, made.known
+        return Points(
+            made.place,
+            made.time,
+            made.volume,
+            made.recorded,
+            lambda rows: (identified[0][rows], identified[1][rows]),
+            accepted,
+        )

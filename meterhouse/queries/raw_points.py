@@ -6,7 +6,7 @@ differ. What the series are made of is read apart.
 """
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -95,14 +95,22 @@ class RawPoints:
         meter: the meter.
         span: half-open, of event time.
         version: of `samples`; default the newest.
+        tables: SAMPLES, DERIVED or both.
     """
 
-    def __init__(self, lake: "Lake", meter: str, span: Span, version: int | None = None) -> None:
+    def __init__(
+        self,
+        lake: "Lake",
+        meter: str,
+        span: Span,
+        version: int | None = None,
+        tables: Sequence[str] = (SAMPLES, DERIVED),
+    ) -> None:
         self._lake, self._meter, self._span = lake, meter, span
         self._series = SERIES.empty_table()
         self._files = [
             file
-            for table in (SAMPLES, DERIVED)
+            for table in tables
             for file in _listed(lake, table, meter, span, version if table == SAMPLES else None)
         ]
 
@@ -130,6 +138,11 @@ class RawPoints:
             tables += run(reading.groups, [each for each in chosen if not each.pages])
             tables += run(reading.pages, _alike([each for each in chosen if each.pages], columns))
         return pa.concat_tables(tables)
+
+    @property
+    def files(self) -> int:
+        """How many files may have points."""
+        return len(self._files)
 
     def series(self, ids: Integers) -> pa.Table:
         """The series that have these ids, in order and each once: columns SERIES, in the order of the ids.

@@ -36,6 +36,7 @@ class Selection:
         owner: of each span, its series' place; in order of place and time.
         since: when it starts, µs; the first one of a series starts before all times.
         group: its group, as a place in `groups`; -1 if the series does not matter then.
+        whole: whether these are all series of the meter.
     """
 
     table: SeriesTable
@@ -44,6 +45,7 @@ class Selection:
     owner: Places
     since: Ints
     group: Ints
+    whole: bool = False
     _starts: Ints = field(init=False)
     _keys: Ints = field(init=False)
 
@@ -132,7 +134,7 @@ def select_series(
         owner, since, codes = number[owner[of]].astype(np.int32), since[of], codes[of]
         rows = rows.filter(pa.array(matter))
         table = SeriesTable(table.ids[matter], table.kinds[matter], table.meters[matter], table.meter_names)
-    return Selection(table, rows, groups, owner, since, codes)
+    return Selection(table, rows, groups, owner, since, codes, bool(matter.all()))
 
 
 def _series(site: Site, meter: str, fresh: pa.Table | None) -> pa.Table:
