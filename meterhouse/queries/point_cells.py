@@ -16,12 +16,12 @@ from meterhouse.definitions.quality_rules import Rules
 from meterhouse.queries.planner import Pairs, Plan
 from meterhouse.queries.selection import Selection
 from meterhouse.sample_quality.carrying import carried_points
-from meterhouse.sample_quality.judging import worker_threads
 from meterhouse.sample_quality.reading import Hours, plain
 from meterhouse.sample_quality.series_table import CUMULATIVE, GAUGE, Flags, Floats, Ints, Places, SeriesRules
 from meterhouse.sample_quality.verdicts import HOUR, NOTHING_CARRIED, Good, Points, judge, order_of
 from meterhouse.site import Site
 from meterhouse.times import Span
+from meterhouse.workers import worker_threads
 
 POINTS_AT_ONCE = 6_000_000
 """About how many rows of files are read together."""
