@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 from builders import at, count, drop, land_points, point, polled, polling, process, roll_up, rows
 from conftest import OpenSite
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from reference import assert_right, random_points
-from reference_points import compact
+from reference_points import compact, nasty_points
 
 from meterhouse import times
 from meterhouse.alarms.definitions import Alarm
@@ -61,8 +63,8 @@ def corrected(
 ) -> Points:
     """The reference: the points as one correction leaves them."""
     made = []
-    for given in points:
-        row = {"accepted": False, **given}
+    for landed in points:
+        row = {"accepted": False, **landed}
         if row["meter"] == meter and start <= row["timestamp"] < end and chosen(row):
             if action == "delete":
                 continue
@@ -149,6 +151,41 @@ def test_corrections_revoked_in_any_order_leave_what_was_before(open_site: OpenS
             roll_up(site)
     roll_up(site)
     assert state() == first
+
+
+CHANGES: st.SearchStrategy[tuple[Any, ...]] = st.tuples(
+    st.sampled_from([("delete", {}), ("accept", {}), ("accept", {}), ("replace", {"volume": -3.0})]),
+    st.sampled_from(["cpu_util", "cpu", "requests", "m"]),
+    st.sampled_from(["", "volume < 2", "not volume <= 1e100", "type = gauge or volume = 1"]),
+)
+
+
+@pytest.mark.slow
+@given(points=nasty_points(max_size=25), changes=st.lists(CHANGES, min_size=1, max_size=4))
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_both_engines_judge_corrected_points_alike(
+    open_site: OpenSite, points: Points, changes: list[tuple[Any, ...]]
+) -> None:
+    site = open_site()
+    land_points(site, points)
+    known = {row["meter"] for row in points}
+    for (action, more), meter, condition in changes:
+        if meter in known:
+            correct(site, action, meter, at(days=-9), at(days=9), condition, **more)
+    roll_up(site)
+    critical = {rule.name for rule in site.rules.rules if rule.severity == "critical"}
+    good: dict[tuple[str, ...], list[float]] = {}
+    for row in (row for meter in known for row in samples(site, meter, limit=1_000).to_pylist()):
+        if not critical & set(row["reasons"]):
+            good.setdefault((row["meter"], row["type"], row["resource_id"]), []).append(row["volume"])
+    names = {row["series_id"]: (row["meter"], row["type"], row["resource_id"]) for row in points}
+    rolled: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in rows(site, "rollups", where="granularity_s = 3600 AND count > 0"):
+        rolled.setdefault(names[row["series_id"]], []).append(row)
+    assert {name: (len(found), min(found), max(found)) for name, found in good.items()} == {
+        name: (sum(row["count"] for row in found), min(row["min"] for row in found), max(row["max"] for row in found))
+        for name, found in rolled.items()
+    }
 
 
 def test_statistics_and_samples_are_right_before_the_roll_up_and_after(open_site: OpenSite) -> None:
