@@ -18,9 +18,19 @@ class MeterhouseError(Exception):
         self.hint = hint
         super().__init__(str(self))
 
+    def __reduce__(self) -> "tuple[object, ...]":
+        """Errors go to other processes, whatever the arguments of their class are."""
+        return _again, (type(self), self.what, self.where, self.hint)
+
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what
         return f"{text}. {self.hint}" if self.hint else text
+
+
+def _again(kind: type[MeterhouseError], what: str, where: str, hint: str) -> MeterhouseError:
+    made = kind.__new__(kind)
+    MeterhouseError.__init__(made, what, where=where, hint=hint)
+    return made
 
 
 class DefinitionError(MeterhouseError):

@@ -8,6 +8,7 @@ EXTRAS = {
     "airflow": "airflow",
     "amqp": "amqp",
     "dagster": "dagster",
+    "distributed": "dask",
     "great_expectations": "quality",
     "httpx": "webhooks",
     "kombu": "amqp",

@@ -173,7 +173,13 @@ class Settings:
             "an instance, a network, an image or a volume exists, and counts of what happens to it."
         ),
     ] = False
-    compute: Annotated[Literal["local"], Meta(description="Where DuckDB runs.")] = "local"
+    compute: Annotated[
+        str,
+        Meta(
+            description="Where points are judged and rolled up. `local`: in the process of the step. "
+            "`dask://host:port`: on the workers of the Dask cluster with this scheduler, if there are many points."
+        ),
+    ] = "local"
     memory_limit: Annotated[
         str,
         Meta(pattern=r"^[1-9]\d*(MB|GB|MiB|GiB)\Z", description="Memory that DuckDB may use before it spills to disk."),
@@ -522,6 +528,19 @@ def _http_url(url: str) -> str:
     return url
 
 
+def _compute(where: str) -> str:
+    if where == "local":
+        return where
+    parts = urlsplit(where)
+    try:
+        known = parts.scheme == "dask" and parts.hostname and parts.port
+    except ValueError:  # the port is not a number
+        known = False
+    if not known or where != f"dask://{parts.netloc}" or parts.username is not None:
+        raise ValueError("must be local or dask://host:port")
+    return where
+
+
 def _enough_memory(limit: str) -> str:
     if limit.endswith(("MB", "MiB")) and int(limit.rstrip("MiB")) < 256:
         raise ValueError("is too little to work with: give 256MB or more")
@@ -591,6 +610,7 @@ _CHECKS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "stream_key_file": _a_file,
     "config_dir": _a_folder,
     "telemetry_secret": _text,
+    "compute": _compute,
     "memory_limit": _enough_memory,
     "partitions_from": _if_set(_a_day),
 }

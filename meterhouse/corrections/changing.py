@@ -59,7 +59,7 @@ def propose(
 
     Raises:
         UsageError: the span is empty, the condition cannot be parsed, the new volume is missing or not finite, or the
-            meter is a derived one.
+            meter has only derived points there.
         UnknownName: no series has this meter.
     """
     if start >= end:
@@ -79,7 +79,7 @@ def propose(
         raise UnknownName("meter", meter, sorted(known))
     one = Correction(newest + 1, action, meter, start, end, condition, volume, factor)
     points, hours = reach(site, one)
-    if _is_derived(site, meter):
+    if not points and _is_derived(site, meter):
         raise UsageError(
             f"{meter} is a derived meter", where=meter, hint="Correct the points of the meters that it is made of"
         )

@@ -50,6 +50,9 @@ class _Value(ast.expr):
         super().__init__()
         self.given = given
 
+    def __reduce__(self) -> "tuple[object, ...]":
+        return _Value, (self.given,)
+
 
 @dataclass(frozen=True)
 class Input:

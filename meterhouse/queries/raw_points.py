@@ -114,13 +114,21 @@ class RawPoints:
             for file in _listed(lake, table, meter, span, version if table == SAMPLES else None)
         ]
 
-    def read(self, span: Span | None = None, ids: Integers | None = None, *, metadata: bool = False) -> pa.Table:
+    def read(
+        self,
+        span: Span | None = None,
+        ids: Integers | None = None,
+        *,
+        metadata: bool = False,
+        tables: Collection[str] = (SAMPLES, DERIVED),
+    ) -> pa.Table:
         """The points, in no order: columns POINT.
 
         Args:
             span: of a part of the span; default all of it.
             ids: of these series, in order and each once; default all of the meter's.
             metadata: whether to read `metadata_id`; otherwise it is null.
+            tables: from which tables.
 
         Raises:
             Replaced: a file was replaced and deleted meanwhile.
@@ -129,15 +137,16 @@ class RawPoints:
         start, end = (times.micros(moment) for moment in span or self._span)
         columns = POINT.names if metadata else [name for name in POINT.names if name != "metadata_id"]
         reading = _Reading(self._lake, self._meter, ids, start, end, columns)
-        files = [file for file in self._files if file.first < reading.end and file.last >= reading.start]
+        within = [file for file in self._files if file.first < reading.end and file.last >= reading.start]
+        files = [file for file in within if file.table in tables]
         with ThreadPoolExecutor(THREADS, "points") as threads:
             run: Any = threads.map if len(files) > 1 else map
             # To hand a file to a thread takes longer than to choose its pages.
             chosen = [each for some in run(reading.chosen, _batches(files)) for each in some if each.groups]
-            tables = [POINT.empty_table()]
-            tables += run(reading.groups, [each for each in chosen if not each.pages])
-            tables += run(reading.pages, _alike([each for each in chosen if each.pages], columns))
-        return pa.concat_tables(tables)
+            found = [POINT.empty_table()]
+            found += run(reading.groups, [each for each in chosen if not each.pages])
+            found += run(reading.pages, _alike([each for each in chosen if each.pages], columns))
+        return pa.concat_tables(found)
 
     @property
     def files(self) -> int:

@@ -15,7 +15,7 @@ from meterhouse.corrections.recorded import Correction, active
 from meterhouse.filters import Condition, all_of, fields_of, on_lake
 from meterhouse.queries.described import OF_VERDICT, describe_points
 from meterhouse.queries.meters import meter_span
-from meterhouse.queries.raw_points import POINT, RawPoints
+from meterhouse.queries.raw_points import DERIVED, POINT, SAMPLES, RawPoints
 from meterhouse.queries.series_ids import wanted_series
 from meterhouse.sample_quality.judge import judge, reason_names
 from meterhouse.sample_quality.points import view_carried
@@ -34,6 +34,9 @@ _ORDER = "ORDER BY timestamp DESC, id, recorded_at DESC, volume DESC, series_id"
 
 _AT_ONCE = 10_000
 """Minimum number of points that are judged together: to judge takes as long as to judge some ten thousand of them."""
+
+_LANDED = "landed"
+"""The column that says whether points are of `samples`, if there are corrections."""
 
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -71,7 +74,7 @@ def samples(
         for begin, until in raw.newest_first(2 * limit, ids):
             if count >= limit:
                 break
-            points = raw.read((begin, until), ids, metadata=judging.by_metadata)
+            points = judging.read((begin, until), ids)
             while len(points) and count < limit:
                 piece, points = _newest(points, max(2 * (limit - count), _AT_ONCE))
                 part = (_earliest(piece) if len(points) else begin, until)
@@ -129,6 +132,16 @@ class _Judging:
         self.duck.register("either", pa.concat_tables([others, self._samples(part, limit)]))
         return arrow(self.duck, f"FROM either {_ORDER} LIMIT {limit}")
 
+    def read(self, span: Span, ids: "Integers | None") -> pa.Table:
+        """The points of a part; with corrections, also whether each was landed: derived points follow their sources."""
+        if not self.corrections:
+            return self.raw.read(span, ids, metadata=self.by_metadata)
+        found = []
+        for table in (SAMPLES, DERIVED):
+            points = self.raw.read(span, ids, metadata=self.by_metadata, tables=(table,))
+            found.append(points.append_column(_LANDED, pa.repeat(table == SAMPLES, len(points))))
+        return pa.concat_tables(found)
+
     @property
     def by_metadata(self) -> bool:
         """Whether the query asks for metadata of the samples."""
@@ -155,7 +168,7 @@ class _Judging:
         while begin > earliest:
             begin = max(earliest, part[0] - hours * times.HOUR)
             hours *= 4
-            self._judge(self.raw.read((begin, part[1]), ids, metadata=self.by_metadata), begin)
+            self._judge(self.read((begin, part[1]), ids), begin)
             ((known,),) = self.duck.execute(
                 f"SELECT count(DISTINCT series_id) FROM verdicts WHERE timestamp < ? AND {self._good}", [part[0]]
             ).fetchall()
@@ -166,8 +179,10 @@ class _Judging:
         """Create `verdicts` of all points of some series from `begin` on."""
         self.duck.register("given", points)
         self.duck.register("series_of_points", self.raw.series(np.unique(points["series_id"].to_numpy())))
-        landed = "(FROM given JOIN series_of_points USING (series_id))"
-        query = corrected(self.duck, landed, self.corrections)
+        query = "FROM given JOIN series_of_points USING (series_id)"
+        if accepts := _LANDED in points.column_names:
+            landed = corrected(self.duck, f"({query} WHERE {_LANDED})", self.corrections)
+            query = f"{landed} UNION ALL BY NAME (SELECT *, false AS accepted {query} WHERE NOT {_LANDED})"
         self.duck.execute(f"CREATE OR REPLACE TEMP VIEW points AS {query}")
         if begin == self.span[0]:
             view_carried(self.duck, self.site.lake, [self.span], self.site.settings.carry_hours)
@@ -175,7 +190,6 @@ class _Judging:
             self.duck.execute(
                 "CREATE OR REPLACE TEMP TABLE carried (series_id BIGINT, timestamp TIMESTAMPTZ, volume DOUBLE)"
             )
-        accepts = any(each.action == "accept" for each in self.corrections)
         judge(self.duck, self.site.rules, self.site.settings.carry_hours, accepts=accepts)
 
     def _samples(self, part: Span, limit: int) -> pa.Table:

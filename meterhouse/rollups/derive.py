@@ -1,14 +1,16 @@
 """Derived meters in the roll-up step: what is read for them, and what is stored.
 
-The points themselves are made by `deriving.py`. They go to the lake's table `derived`, replaced by hour like the
-roll-ups. Where samples of the same meter were received, nothing is derived, for that resource and day: the warehouse's
-`received_meters` keeps which, and hours of the day that were computed before are computed again.
+The points themselves are made by `deriving.py`: those of each pass in a `DerivingPass`, the others at the end. They go
+to the lake's table `derived`, replaced by hour like the roll-ups. Where samples of the same meter were received,
+nothing is derived, for that resource and day: the warehouse's `received_meters` keeps which, and hours of the day that
+were computed before are computed again.
 
 Points depend on others of other hours, and their hours are computed again if these change: the previous point of a
 series of which a rate or delta is made (see `Deriving.compared`), and the metadata of the resource, if the sample has
 none of its own (see `Deriving.hours_described_otherwise`).
 """
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -25,7 +27,7 @@ from meterhouse.definitions.derived_meters import Derived
 from meterhouse.definitions.quality_rules import Rules
 from meterhouse.rollups import described, redescribed
 from meterhouse.rollups.derived_points import DIMENSIONS, Judged, Source, Taken
-from meterhouse.rollups.deriving import Derivation, Received
+from meterhouse.rollups.deriving import Derivation, Left, Received
 from meterhouse.rollups.described import NAMED, History, Resource
 from meterhouse.rollups.described_values import values_of
 from meterhouse.sample_quality.carrying import carried_points
@@ -35,6 +37,7 @@ from meterhouse.sample_quality.series_table import Flags, Ints, SeriesTable
 from meterhouse.sample_quality.verdicts import HOUR, Carried
 from meterhouse.site import Site
 from meterhouse.stores.bulk import upsert
+from meterhouse.stores.lake import Lake
 from meterhouse.stores.lake_files import by_partition
 from meterhouse.stores.lake_replace import Part, replace
 from meterhouse.stores.lake_tables import COMPUTED, QUARANTINE, TIME, columns_of_files
@@ -52,6 +55,10 @@ METADATA_KEPT = 200_000
 WHY = "samples of a derived meter were received"
 
 _parsed: dict[int, Any] = {}
+_parsing = threading.Lock()
+
+OfPass = tuple["Kept", Left | None]
+"""What is derived in a pass: points that are complete, and what the others are made of."""
 
 
 class DerivedShard(Shard):
@@ -71,6 +78,161 @@ class DerivedShard(Shard):
 
 
 @dataclass
+class Kept:
+    """The derived points of some hours, judged. It can be pickled.
+
+    Attributes:
+        parts: rows of `derived`, by day; many are in files already.
+        flagged: those that break a rule, as rows of `quarantine`.
+        series: ids with their first and last times.
+        meters: the meters of the points.
+    """
+
+    parts: dict[tuple[date], Part]
+    flagged: list[pa.Table] = field(default_factory=list)
+    series: list[pa.Table] = field(default_factory=list)
+    meters: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, hours: Sequence[datetime]) -> "Kept":
+        """Nothing yet, in place of what there is of these hours."""
+        days: dict[tuple[date], list[datetime]] = {}
+        for hour in hours:
+            days.setdefault((hour.date(),), []).append(hour)
+        return cls({place: Part(of_day) for place, of_day in days.items()})
+
+    def finished(
+        self, lake: Lake, rules: Rules, hours: Hours, derivation: Derivation, points: Iterator[Judged]
+    ) -> Iterator[JudgedShard]:
+        """Keep derived points of the hours; yield all of them as shards of their own, each with its table of series."""
+        for judged in points:
+            excluded = (judged.verdicts.bits & rules.critical_bits) != 0
+            rows = derivation.rows(judged)
+            self._keep(lake, rows.filter(pa.array(hours.hold(judged.points.time))))
+            at, bits = judged.verdicts.flagged, judged.verdicts.bits
+            inside = hours.hold(judged.points.time[at])
+            if inside.any():
+                self.flagged.append(_quarantined(rows.take(pa.array(at[inside])), bits[inside], rules))
+            yield JudgedShard(judged.table, DerivedShard(judged), judged.verdicts, excluded)
+
+    def _keep(self, lake: Lake, rows: pa.Table) -> None:
+        """Keep derived points; write them if they are many."""
+        if not rows.num_rows:
+            return
+        self.series.append(
+            rows.select(["series_id", "timestamp"])
+            .group_by(["series_id"], use_threads=False)
+            .aggregate([("timestamp", "min"), ("timestamp", "max")])
+        )
+        self.meters.update(rows["meter"].unique().to_pylist())
+        for values, of_day in by_partition(rows, ["event_day"]):
+            part = self.parts[(values["event_day"],)]
+            of_day = of_day.append_column("metadata_id", pa.nulls(of_day.num_rows, pa.int64()))
+            of_day = of_day.append_column("origin", pa.repeat(COMPUTED, of_day.num_rows).dictionary_encode())
+            of_day = of_day.select(columns_of_files(TABLE).names)
+            if of_day.num_rows < FEW_ROWS:
+                part.rows.append(of_day.cast(columns_of_files(TABLE)))
+            else:
+                part.files.append(lake.write_part(TABLE, values, of_day))
+
+    def join(self, later: "Kept") -> None:
+        """Add the points of later series, for the same hours."""
+        for place, part in later.parts.items():
+            self.parts[place].rows += part.rows
+            self.parts[place].files += part.files
+        self.flagged += later.flagged
+        self.series += later.series
+        self.meters |= later.meters
+
+    def discard(self, lake: Lake) -> None:
+        """Delete what was written; nothing of it is committed."""
+        lake.discard(TABLE, [file for part in self.parts.values() for file in part.files])
+
+
+@dataclass(frozen=True)
+class DerivingWork:
+    """What passes derive. It can be pickled.
+
+    Attributes:
+        derivation: the whole one; None if no series matters.
+        rules: the site's quality rules.
+        hours: the hours to roll up.
+        counted: these, and others whose points count in the roll-ups of their days.
+        carry_hours: how far a previous point is carried.
+    """
+
+    derivation: Derivation | None
+    rules: Rules
+    hours: Sequence[datetime]
+    counted: Sequence[datetime]
+    carry_hours: int
+
+    def begin(self, site: Site) -> "DerivingPass":
+        """What one pass derives, with the stores of a site."""
+        return DerivingPass(self, site)
+
+
+class DerivingPass:
+    """What is derived in one pass."""
+
+    def __init__(self, work: DerivingWork, site: Site) -> None:
+        self._work, self._lake = work, site.lake
+        self._kept = Kept.of(work.hours)
+        self._derivation = None
+        if work.derivation is not None:
+            counted = Hours(work.counted)
+
+            def carried(table: SeriesTable, wanted: Flags, received: bool) -> Carried:
+                return carried_points(site.lake, table, counted, work.carry_hours, wanted)
+
+            self._derivation = work.derivation.fork(MetadataReader(site), carried)
+
+    def take(self, judged: JudgedShard) -> Taken | None:
+        """What a shard gives; called in several threads at once."""
+        if self._derivation is None:
+            return None
+        good, points = judged.verdicts.good, judged.shard.points
+        rows: Any = slice(None) if good.rows is None else good.rows
+
+        def sample(at: Ints) -> Ints:
+            return points.identify(at if good.rows is None else good.rows[at])[0]
+
+        return self._derivation.take(
+            Source(
+                judged.table,
+                good,
+                points.recorded[rows],
+                lambda: judged.metadata(good),
+                sample,
+            )
+        )
+
+    def finish(self, taken: Sequence[Taken | None]) -> Iterator[JudgedShard]:
+        """The derived points that are complete, judged, as shards of their own; each has its own table of series.
+
+        Args:
+            taken: what each shard gave, in order of place.
+        """
+        if self._derivation is None:
+            return
+        for each in taken:
+            if each is not None:
+                self._derivation.add(each)
+        points = self._derivation.finish_some()
+        yield from self._kept.finished(self._lake, self._work.rules, Hours(self._work.hours), self._derivation, points)
+
+    def made(self) -> OfPass:
+        """What the pass gives."""
+        base = self._work.derivation
+        left = None if self._derivation is None or base is None else self._derivation.left(base)
+        return self._kept, left
+
+    def discard(self) -> None:
+        """Delete what was written."""
+        self._kept.discard(self._lake)
+
+
+@dataclass
 class Deriving:
     """What is derived in one computation.
 
@@ -81,8 +243,7 @@ class Deriving:
         hours: the hours to roll up.
         counted: these, and others whose points count in the roll-ups of their days.
         read: these, and others whose points are only compared with.
-        parts: derived points of these hours, as rows of `derived`, by day; many are in files already.
-        flagged: those that break a rule, as rows of `quarantine`.
+        kept: derived points of these hours.
         new_received: received meters that the warehouse does not know.
     """
 
@@ -92,8 +253,7 @@ class Deriving:
     hours: Sequence[datetime]
     counted: Sequence[datetime]
     read: Sequence[datetime]
-    parts: dict[tuple[date], Part] = field(init=False)
-    flagged: list[pa.Table] = field(default_factory=list)
+    kept: Kept = field(init=False)
     new_received: Received = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -101,12 +261,7 @@ class Deriving:
         site, counted = self.site, Hours(self.counted)
         read = Hours(self.read)
         self._hours = Hours(self.hours)
-        self._series: list[pa.Table] = []
-        self._meters = set[str]()
-        hours: dict[tuple[date], list[datetime]] = {}
-        for hour in self.hours:
-            hours.setdefault((hour.date(),), []).append(hour)
-        self.parts = {place: Part(of_day) for place, of_day in hours.items()}
+        self.kept = Kept.of(self.hours)
         days = {hour.date() for hour in self.counted}
         numbers = np.array(sorted((day - times.EPOCH.date()).days for day in days), np.int64)
         self._named: pa.Table | None = None
@@ -128,7 +283,7 @@ class Deriving:
             self.judging.table,
             lambda ids: self.judging.describe(ids, DIMENSIONS),
             counted.hold,
-            self._metadata,
+            MetadataReader(site),
             received_on,
             known,
             self._history,
@@ -138,35 +293,19 @@ class Deriving:
         self.new_received = self._derivation.received - known
         self._idle = not self._derivation
 
-    def take(self, judged: JudgedShard) -> Taken | None:
-        """What a shard gives; called in several threads at once."""
-        if self._idle:
-            return None
-        good, points = judged.verdicts.good, judged.shard.points
-        rows: Any = slice(None) if good.rows is None else good.rows
+    @property
+    def work(self) -> DerivingWork:
+        """What passes derive."""
+        derivation = None if self._idle else self._derivation
+        site = self.site
+        return DerivingWork(derivation, site.rules, list(self.hours), list(self.counted), site.settings.carry_hours)
 
-        def sample(at: Ints) -> Ints:
-            return points.identify(at if good.rows is None else good.rows[at])[0]
-
-        return self._derivation.take(
-            Source(
-                judged.table,
-                good,
-                points.recorded[rows],
-                lambda: judged.metadata(good),
-                sample,
-            )
-        )
-
-    def add(self, taken: Taken | None) -> None:
-        """Keep what a shard gave."""
-        if taken is not None:
-            self._derivation.add(taken)
-
-    def finish_some(self) -> Iterator[JudgedShard]:
-        """After a pass, the derived points that are complete by then, judged; see `finish`."""
-        if not self._idle:
-            yield from self._finished(self._derivation.finish_some())
+    def join(self, made: OfPass) -> None:
+        """Add what a pass gives; in order of place."""
+        kept, left = made
+        self.kept.join(kept)
+        if left is not None:
+            self._derivation.join(left)
 
     def finish(self, changes: pa.Table) -> Iterator[JudgedShard]:
         """The other derived points, judged, as shards of their own; each has its own table of series.
@@ -176,46 +315,12 @@ class Deriving:
         """
         self._changes = changes
         if not self._idle:
-            yield from self._finished(self._derivation.finish())
-
-    def _finished(self, points: Iterator[Judged]) -> Iterator[JudgedShard]:
-        critical = self.site.rules.critical_bits
-        for judged in points:
-            excluded = (judged.verdicts.bits & critical) != 0
-            rows = self._derivation.rows(judged)
-            self._keep(rows.filter(pa.array(self._hours.hold(judged.points.time))))
-            self._flag(judged, rows)
-            yield JudgedShard(judged.table, DerivedShard(judged), judged.verdicts, excluded)
-
-    def _keep(self, rows: pa.Table) -> None:
-        """Keep derived points of the hours; write them if they are many."""
-        if not rows.num_rows:
-            return
-        self._series.append(
-            rows.select(["series_id", "timestamp"])
-            .group_by(["series_id"], use_threads=False)
-            .aggregate([("timestamp", "min"), ("timestamp", "max")])
-        )
-        self._meters.update(rows["meter"].unique().to_pylist())
-        for values, of_day in by_partition(rows, ["event_day"]):
-            part = self.parts[(values["event_day"],)]
-            of_day = of_day.append_column("metadata_id", pa.nulls(of_day.num_rows, pa.int64()))
-            of_day = of_day.append_column("origin", pa.repeat(COMPUTED, of_day.num_rows).dictionary_encode())
-            of_day = of_day.select(columns_of_files(TABLE).names)
-            if of_day.num_rows < FEW_ROWS:
-                part.rows.append(of_day.cast(columns_of_files(TABLE)))
-            else:
-                part.files.append(self.site.lake.write_part(TABLE, values, of_day))
+            site, points = self.site, self._derivation.finish()
+            yield from self.kept.finished(site.lake, site.rules, self._hours, self._derivation, points)
 
     def discard(self) -> None:
         """Delete what was written; nothing of it is committed."""
-        self.site.lake.discard(TABLE, [file for part in self.parts.values() for file in part.files])
-
-    def _flag(self, judged: Judged, rows: pa.Table) -> None:
-        at, bits = judged.verdicts.flagged, judged.verdicts.bits
-        inside = self._hours.hold(judged.points.time[at])
-        if inside.any():
-            self.flagged.append(_quarantined(rows.take(pa.array(at[inside])), bits[inside], self.site.rules))
+        self.kept.discard(self.site.lake)
 
     def prepare(self, connection: Connection) -> list[datetime]:
         """Register the derived series, and mark hours where a derived meter must go; before the lake changes.
@@ -240,7 +345,7 @@ class Deriving:
 
     def store(self, lease: Lease) -> None:
         """Replace the derived points of the hours."""
-        replace(self.site.lake, TABLE, "timestamp", self.parts, lease)
+        replace(self.site.lake, TABLE, "timestamp", self.kept.parts, lease)
 
     def _hours_to_withdraw(self) -> list[datetime]:
         """The other hours that have derived points of meters that were received now."""
@@ -262,16 +367,16 @@ class Deriving:
 
     def _register(self, connection: Connection) -> None:
         """Put the derived series into the catalog, with the hours in which they have points."""
-        if not self._series:
+        if not self.kept.series:
             return
-        listed = pa.concat_tables(self._series)
+        listed = pa.concat_tables(self.kept.series)
         spans = listed.group_by("series_id", use_threads=False).aggregate(
             [("timestamp_min", "min"), ("timestamp_max", "max")]
         )
         ids = plain(spans["series_id"].combine_chunks())
         first, last = (plain(spans[f"timestamp_{each}_{each}"].combine_chunks()) for each in ("min", "max"))
         first, last = first // HOUR * HOUR, last // HOUR * HOUR + HOUR - 1_000_000
-        meters = sorted(self._meters)
+        meters = sorted(self.kept.meters)
         known = connection.execute(
             select(series.c.series_id)
             .where(series.c.meter.in_(meters))
@@ -349,22 +454,31 @@ class Deriving:
         with self.site.warehouse.read() as connection:
             return described.history(connection, resources, self._named, self._hours)
 
-    def _metadata(self, ids: Ints, path: tuple[str, ...]) -> list[Any]:
+
+class MetadataReader:
+    """Gives values of resource metadata, which the process keeps parsed."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    def __call__(self, ids: Ints, path: tuple[str, ...]) -> list[Any]:
         """The values at a path of the metadata with these ids."""
-        missing = [each for each in ids.tolist() if each not in _parsed]
-        if missing:
-            if len(_parsed) + len(missing) > METADATA_KEPT:
-                _parsed.clear()
-                missing = ids.tolist()
-            with self.site.warehouse.read() as connection:
-                for place in range(0, len(missing), 5_000):
-                    found = connection.execute(
-                        select(resource_metadata).where(
-                            resource_metadata.c.metadata_id.in_(missing[place : place + 5_000])
-                        )
-                    )
-                    _parsed.update((row[0], orjson.loads(row[1])) for row in found)
-        return values_of(_parsed, ids, path)
+        with _parsing:
+            missing = [each for each in ids.tolist() if each not in _parsed]
+            if missing:
+                if len(_parsed) + len(missing) > METADATA_KEPT:
+                    _parsed.clear()
+                    missing = ids.tolist()
+                self._parse(missing)
+            return values_of(_parsed, ids, path)
+
+    def _parse(self, ids: Sequence[int]) -> None:
+        with self._site.warehouse.read() as connection:
+            for place in range(0, len(ids), 5_000):
+                found = connection.execute(
+                    select(resource_metadata).where(resource_metadata.c.metadata_id.in_(ids[place : place + 5_000]))
+                )
+                _parsed.update((row[0], orjson.loads(row[1])) for row in found)
 
 
 def _quarantined(rows: pa.Table, bits: Any, rules: Rules) -> pa.Table:

@@ -112,6 +112,15 @@ class Judged:
     targets: npt.NDArray[np.int32]
 
 
+@dataclass(frozen=True)
+class NewTargets:
+    """What a fork of `Targets` has beyond its base: series from the number `base` on, and ids by number."""
+
+    base: int
+    dimensions: list[Dimensions]
+    ids: dict[int, int]
+
+
 class Targets:
     """Series by number, as they are met: their dimensions and ids."""
 
@@ -120,6 +129,28 @@ class Targets:
         self._ids: dict[int, int] = {}  # of those that were asked for
         self._numbers: dict[Dimensions, int] = {}
         self._by_id: dict[int, int] = {}
+
+    def fork(self) -> "Targets":
+        """The same series, to which others can be added."""
+        made = Targets()
+        made.dimensions = list(self.dimensions)
+        made._ids, made._numbers, made._by_id = dict(self._ids), dict(self._numbers), dict(self._by_id)
+        return made
+
+    def since(self, base: "Targets") -> "NewTargets":
+        """The series and ids that a fork has beyond what its base had."""
+        count = len(base.dimensions)
+        return NewTargets(
+            count, self.dimensions[count:], {n: each for n, each in self._ids.items() if n not in base._ids}
+        )
+
+    def join(self, new: "NewTargets") -> npt.NDArray[np.int32]:
+        """Add the series and ids of a fork; return the number here of each number there."""
+        numbers = [*range(new.base), *(self.number(each) for each in new.dimensions)]
+        for number, series_id in new.ids.items():
+            self._ids[numbers[number]] = series_id
+            self._by_id[series_id] = numbers[number]
+        return np.array(numbers, np.int32)
 
     def number(self, dimensions: Dimensions) -> int:
         found = self._numbers.get(dimensions)

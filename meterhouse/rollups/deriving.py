@@ -7,8 +7,11 @@ derived point is judged like a received one; only good ones are the source of fu
 `Derivation.finish_some` gives the points of series that are complete by then, so that memory need not hold them;
 `Derivation.finish` gives the others. Points without metadata of their own that is of use wait for `finish`: only then
 that of other series is known.
+
+Each pass has a derivation of its own, by `fork`, perhaps in another process; the whole one gets what is `left` of it.
 """
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -27,6 +30,7 @@ from meterhouse.rollups.derived_points import (
     Dimensions,
     Judged,
     NewPoints,
+    NewTargets,
     Source,
     Taken,
     Targets,
@@ -103,6 +107,21 @@ class _Applied:
         return bool(self.of_points) or self.in_buckets is not None or self.received is not None
 
 
+@dataclass(frozen=True)
+class Left:
+    """What a derivation of one pass leaves to the whole one; see `Derivation`. It can be pickled.
+
+    Points that wait have the number of their definition: the definition itself becomes another object on its way.
+    """
+
+    targets: NewTargets
+    made: list[NewPoints]
+    waiting: list[tuple[int, Waiting]]
+    values: list[Values]
+    compared: list[Ints]
+    made_by: dict[str, Derived]
+
+
 class Derivation:
     """The derivation of all meters from the points of one computation.
 
@@ -154,6 +173,48 @@ class Derivation:
         self._without = {*known, *self.received}
         self._of_received = replace(applied, withheld=self._withheld(applied))
         self._alone = self._complete_alone(applied)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but what reads the stores: a copy can only be forked."""
+        reading = ("_read", "_of_buckets", "_carried")
+        return {name: value for name, value in vars(self).items() if name not in reading}
+
+    def fork(self, metadata_of: MetadataOf, carried: Carry) -> "Derivation":
+        """The derivation of one pass: nothing yet, of the same series. Call `finish_some` and not `finish`.
+
+        Args:
+            metadata_of: gives values of resource metadata.
+            carried: gives the points of series before the hours.
+        """
+        made = copy.copy(self)
+        made.targets = self.targets.fork()
+        made._read = DescribedValues(made.targets, metadata_of, lambda resources: History.nothing())
+        made._of_buckets = BucketMeters(made.targets, made._read)
+        made._carried = carried
+        made.made_by, made.compared = {}, []
+        made._made, made._waiting, made._values = [], [], []
+        made._alone = self._alone.copy()
+        return made
+
+    def left(self, base: "Derivation") -> Left:
+        """What this derivation of a pass leaves, beyond what it has been forked from."""
+        numbers = {id(each): n for n, each in enumerate(self.definitions)}
+        waiting = [(numbers[id(each.definition)], each) for each in self._waiting]
+        new = self.targets.since(base.targets)
+        return Left(new, self._made, waiting, self._values, self.compared, self.made_by)
+
+    def join(self, left: Left) -> None:
+        """Add what the derivation of a later pass leaves."""
+        numbers = self.targets.join(left.targets)
+        self._made += [replace(each, target=numbers[each.target]) for each in left.made]
+        self._waiting += [
+            replace(w, definition=self.definitions[n], made=replace(w.made, target=numbers[w.made.target]))
+            for n, w in left.waiting
+        ]
+        self._values += [replace(each, series=numbers[each.series]) for each in left.values]
+        self.compared += left.compared
+        for meter, definition in left.made_by.items():
+            self.made_by.setdefault(meter, definition)
 
     def __bool__(self) -> bool:
         """Whether any series matters here; if not, `take` need not be called."""

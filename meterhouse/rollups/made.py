@@ -1,7 +1,7 @@
 """The roll-ups that a pass makes: rows of shards, gathered by tier and day, and written while the pass goes on."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -33,7 +33,7 @@ OPEN = "open"
 
 @dataclass
 class Made:
-    """What is made for some hours.
+    """What is made for some hours, in one pass or in all of them. It can be pickled.
 
     Attributes:
         parts: by granularity in seconds and day.
@@ -42,24 +42,32 @@ class Made:
         running: days that are not over. Each of their hours gets files of its own, for it is replaced again and again.
     """
 
-    lake: Lake
-    threads: ThreadPoolExecutor
     parts: dict[tuple[int, date], Part] = field(default_factory=dict)
     hourly: list[pa.Table] = field(default_factory=list)
     rows: Counter[date] = field(default_factory=Counter)
     running: set[date] = field(default_factory=set)
 
     @classmethod
-    def of(cls, lake: Lake, threads: ThreadPoolExecutor, hours: Sequence[datetime], finer: Sequence[int]) -> "Made":
-        """Nothing yet, in place of what there is of these hours in the finer tiers, and of their days."""
+    def of(cls, hours: Sequence[datetime], finer: Sequence[int], running: Iterable[date]) -> "Made":
+        """Nothing yet, in place of what there is of these hours in the finer tiers, and of their days.
+
+        Args:
+            hours: which.
+            finer: the tiers, in seconds.
+            running: days that are not over, and whose percentiles are not known yet.
+        """
         days: dict[date, list[datetime]] = {}
         for hour in hours:
             days.setdefault(hour.date(), []).append(hour)
         parts = {(seconds, day): Part(of_day) for seconds in finer for day, of_day in days.items()}
         parts |= {(86400, day): Part(times.hours_of(day)) for day in days}
-        return cls(lake, threads, parts)
+        made = cls(parts)
+        for day in running:
+            made.parts[86400, day].prefix = OPEN
+            made.running.add(day)
+        return made
 
-    def add(self, seconds: int, tables: Sequence[pa.Table]) -> None:
+    def add(self, lake: Lake, threads: ThreadPoolExecutor, seconds: int, tables: Sequence[pa.Table]) -> None:
         """Add rows of a tier, in order; many are written at once."""
         rows = pa.concat_tables([SCHEMA.empty_table(), *tables])
         if seconds == 3600:
@@ -80,18 +88,21 @@ class Made:
         def write(job: tuple[Part, date, pa.Table]) -> None:
             part, day, piece = job
             values = {"granularity_s": seconds, "event_day": day}
-            part.files.append(self.lake.write_part("rollups", values, piece, part.prefix))
+            part.files.append(lake.write_part("rollups", values, piece, part.prefix))
 
-        list(self.threads.map(write, jobs))
+        list(threads.map(write, jobs))
 
-    def leave_open(self, day: date) -> None:
-        """Note that the percentiles of a day are not known yet. Nothing of the day is written so far."""
-        self.parts[86400, day].prefix = OPEN
-        self.running.add(day)
+    def join(self, later: "Made") -> None:
+        """Add what was made of later series, for the same hours."""
+        for place, part in later.parts.items():
+            self.parts[place].rows += part.rows
+            self.parts[place].files += part.files
+        self.hourly += later.hourly
+        self.rows += later.rows
 
-    def discard(self) -> None:
+    def discard(self, lake: Lake) -> None:
         """Delete what was written; nothing of it is committed."""
-        self.lake.discard("rollups", [file for part in self.parts.values() for file in part.files])
+        lake.discard("rollups", [file for part in self.parts.values() for file in part.files])
 
 
 def is_open(path: str) -> bool:

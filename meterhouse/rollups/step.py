@@ -1,20 +1,19 @@
 """The roll-up step: judges dirty event hours, and computes roll-ups of 1 hour, 1 day and what the policies ask for.
 
 Points are read once, for verdicts and all tiers (see `sample_quality/judging.py`). What else is made of the good points
-of a series is made in `_Roller.rolled`, from each shard, in several threads; what needs many series, in `_roll_group`,
-from the rows of all shards, before anything is stored.
+of a series is made in `rolling.py`, from each shard, in several threads or on other machines; what needs many series,
+in `_roll_group`, from the rows of all shards, before anything is stored.
 
 A run replaces whole hours and their days, so a second run changes nothing. First it stores the flagged points, then the
 roll-ups of all tiers in one commit.
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from string import Template
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import bindparam, func, select, update
@@ -24,28 +23,25 @@ from meterhouse.catalog import Snapshot, mark_dirty, snapshot_to_compute
 from meterhouse.definitions.archive_policies import Policies
 from meterhouse.errors import MeterhouseError
 from meterhouse.progress import Progress, no_progress
-from meterhouse.rollups import described, policy_changes, tiers
-from meterhouse.rollups.buckets import Buckets, Excluded
+from meterhouse.rollups import described, policy_changes
 from meterhouse.rollups.derive import Deriving
-from meterhouse.rollups.derived_points import Taken
-from meterhouse.rollups.described import Changes, may_change
+from meterhouse.rollups.described import Changes
 from meterhouse.rollups.made import HOURLY, Made, is_open
-from meterhouse.rollups.rows import SCHEMA, Metadata, last_described, rows_of
+from meterhouse.rollups.rolling import COUNTED, Plan, RollingUp
+from meterhouse.rollups.rows import SCHEMA
 from meterhouse.rollups.running_day import rows_of_day
 from meterhouse.sample_quality.groups import group_hours, points_by_day, present_hours
-from meterhouse.sample_quality.judging import JudgedShard, Judging, worker_threads
+from meterhouse.sample_quality.judging import Judging
 from meterhouse.sample_quality.reading import Hours
-from meterhouse.sample_quality.series_table import Flags, Ints, SeriesTable
 from meterhouse.sample_quality.spans import reaching, span_table
 from meterhouse.sample_quality.step import Judged, context_hours, store_flagged
-from meterhouse.sample_quality.verdicts import Good
 from meterhouse.site import Site
 from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.lake_replace import replace
 from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import dirty_hours
-
-_COUNTED = ["bucket", "count", "excluded"]
+from meterhouse.workers import Workers, worker_threads
+from meterhouse.workers import opened as workers_of
 
 FEW_POINTS = 2_000_000
 """The rows of a day that is not over are made of all its points, percentiles too, up to about this many."""
@@ -108,7 +104,11 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
     """
     done = RolledUp()
     started, clock = times.now(), time.monotonic()
-    with site.warehouse.lease("rollups") as rollups, site.warehouse.lease("sample_quality") as quality:
+    with (
+        workers_of(site) as workers,
+        site.warehouse.lease("rollups") as rollups,
+        site.warehouse.lease("sample_quality") as quality,
+    ):
         site.lake.fence(rollups, "rollups", "derived")
         site.lake.fence(quality, "quarantine")
         for table in computed.TABLES:
@@ -127,7 +127,7 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
 
         def roll(seen: Snapshot, hours: list[datetime]) -> None:
             again.difference_update(hours)
-            again.update(_roll_group(site, seen, hours, done, leases))
+            again.update(_roll_group(site, seen, hours, done, leases, workers))
             done.hours += [hour for hour in hours if hour not in rolled]
             rolled.update(hours)
 
@@ -175,62 +175,42 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
     return done
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """What a group of hours needs.
-
-    Attributes:
-        hours: the hours to roll up, in order.
-        read: the hours whose points are counted: those, and the others of `whole`.
-        context: further hours that are read, only for their counters' last points.
-        whole: the days whose rows are made of their points. The others fold the hourly rows, and have no percentiles.
-    """
-
-    hours: list[datetime]
-    read: list[datetime]
-    context: list[datetime]
-    whole: list[date]
-
-    @classmethod
-    def of(cls, site: Site, seen: Snapshot, hours: list[datetime]) -> "_Plan":
-        """The plan for these hours."""
-        days = sorted({hour.date() for hour in hours})
-        points = points_by_day(site, seen.version, days)
-        present = times.now().date()
-        whole = [day for day in days if day < present or points[day] <= FEW_POINTS]
-        read = sorted({*hours, *(hour for day in whole for hour in times.hours_of(day))})
-        return cls(sorted(hours), read, [hour for hour in context_hours(seen, hours) if hour not in set(read)], whole)
-
-    def folded(self) -> list[date]:
-        """The days that fold hourly rows."""
-        return sorted({hour.date() for hour in self.hours} - set(self.whole))
+def _plan_of(site: Site, seen: Snapshot, hours: list[datetime]) -> Plan:
+    """What these hours need."""
+    days = sorted({hour.date() for hour in hours})
+    points = points_by_day(site, seen.version, days)
+    present = times.now().date()
+    whole = [day for day in days if day < present or points[day] <= FEW_POINTS]
+    read = sorted({*hours, *(hour for day in whole for hour in times.hours_of(day))})
+    return Plan(sorted(hours), read, [hour for hour in context_hours(seen, hours) if hour not in set(read)], whole)
 
 
-def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledUp, leases: _Leases) -> list[datetime]:
+def _roll_group(
+    site: Site, seen: Snapshot, hours: list[datetime], done: RolledUp, leases: _Leases, workers: Workers
+) -> list[datetime]:
     """Judge these hours and roll them up; return the other hours that became dirty."""
-    plan, declared = _Plan.of(site, seen, hours), policy_changes.Declared.of(site)
-    policies = declared.policies
-    granularities = _granularities(site, policies, plan.hours)
+    plan, declared = _plan_of(site, seen, hours), policy_changes.Declared.of(site)
+    granularities = _granularities(site, declared.policies, plan.hours)
+    made = Made.of(plan.hours, granularities, plan.folded())
     with worker_threads() as threads:
-        made = Made.of(site.lake, threads, plan.hours, granularities)
-        for day in plan.folded():
-            made.leave_open(day)
-        judging = Judging(site, seen.version, plan.hours, [*plan.read, *plan.context], threads)
-        definitions = declared.derived.definitions
-        deriving = Deriving(site, judging, definitions, plan.hours, plan.read, [*plan.read, *plan.context])
-        maker = _Maker(plan, policies, judging.table, deriving)
+        counted = [*plan.read, *plan.context]
+        judging = Judging(site, seen.version, plan.hours, counted, threads, workers)
+        deriving = Deriving(site, judging, declared.derived.definitions, plan.hours, plan.read, counted)
+        work = RollingUp(plan, declared.policies, judging.table, granularities, deriving.work)
+        received, found = [SCHEMA.empty_table().select(COUNTED)], list[Changes]()
         try:
-            for shards in judging.passes(maker.make):
-                maker.keep(made, shards, granularities)
-                maker.derive(made, deriving.finish_some())
-            received = pa.concat_tables([SCHEMA.empty_table().select(_COUNTED), *maker.received])
-            changes = described.changes(
-                site.lake, maker.changes(), Hours([*plan.read, *plan.context]), site.settings.carry_hours
-            )
-            maker.derive(made, deriving.finish(changes))
-            flagged = pa.concat_tables([judging.flagged(), *deriving.flagged])
+            for rolled in judging.passes(work):
+                made.join(rolled.made)
+                deriving.join(rolled.derived)
+                received.append(rolled.received)
+                found.append(rolled.changes)
+            changes = described.changes(site.lake, Changes.together(found), Hours(counted), site.settings.carry_hours)
+            for judged in deriving.finish(changes):
+                work.roll_derived(site, threads, made, judged)
+            flagged = pa.concat_tables([judging.flagged(), *deriving.kept.flagged])
             for day in plan.folded():
-                made.add(86400, [rows_of_day(site.lake, day, made.hourly, Hours(plan.hours), judging.table)])
+                of_day = rows_of_day(site.lake, day, made.hourly, Hours(plan.hours), judging.table)
+                made.add(site.lake, threads, 86400, [of_day])
             next_hours = _next_hours(site, plan.hours, made.hourly, deriving, changes)
             store_flagged(site, seen, plan.hours, flagged, judging.rules, leases.quality)
             with leases.rollups.begin() as connection:
@@ -238,126 +218,22 @@ def _roll_group(site: Site, seen: Snapshot, hours: list[datetime], done: RolledU
                 mark_dirty(connection, next_hours, "a series' previous point or metadata changed")
                 next_hours += deriving.prepare(connection)
         except MeterhouseError:
-            made.discard()
+            made.discard(site.lake)
             deriving.discard()
             raise
+    counts = pa.concat_tables(received)
     deriving.store(leases.rollups)
     replace(site.lake, "rollups", "bucket", made.parts, leases.rollups)
-    _record(site, seen, plan.hours, received, changes, declared, leases.rollups)
+    _record(site, seen, plan.hours, counts, changes, declared, leases.rollups)
     done.judged.add(plan.hours, judging.points_by_hour(), flagged)
-    done.add(plan.hours, received, made.rows)
+    done.add(plan.hours, counts, made.rows)
     return next_hours
-
-
-@dataclass
-class _Shard:
-    """What is made of the points of one shard: rows by tier, what meters are derived from, and changes of metadata."""
-
-    rows: dict[int, pa.Table]
-    taken: Taken | None
-    changes: Changes | None
-
-
-class _Maker:
-    """Makes all that a group of hours needs of the good points, in the one pass over them."""
-
-    def __init__(self, plan: _Plan, policies: Policies, table: SeriesTable, deriving: Deriving) -> None:
-        self._deriving = deriving
-        self._plan, self._policies = plan, policies
-        self._roller = _Roller(plan, tiers.Plan.of(policies, table))
-        self._wanted = Hours(plan.hours)
-        self._changes: list[Changes] = []
-        self.received: list[pa.Table] = []  # of the hourly rows of received meters, the columns _COUNTED
-
-    def make(self, judged: JudgedShard) -> _Shard:
-        """What one shard gives; called in several threads at once."""
-        good = judged.verdicts.good
-        metadata = judged.metadata(good) if len(good) else None
-        changes = None if metadata is None else may_change(judged.table, good, *metadata, self._wanted)
-        return _Shard(self._roller.rolled(judged), self._deriving.take(judged), changes)
-
-    def keep(self, made: Made, shards: Sequence[_Shard], granularities: Sequence[int]) -> None:
-        """Keep what the shards of a pass gave."""
-        for seconds in granularities:
-            made.add(seconds, [shard.rows[seconds] for shard in shards if seconds in shard.rows])
-        for shard in shards:
-            self._deriving.add(shard.taken)
-            if 3600 in shard.rows:
-                self.received.append(shard.rows[3600].select(_COUNTED))
-            if shard.changes is not None:
-                self._changes.append(shard.changes)
-
-    def derive(self, made: Made, points: Iterable[JudgedShard]) -> None:
-        """Make the rows of derived points."""
-        for judged in points:
-            roller = _Roller(self._plan, tiers.Plan.of(self._policies, judged.table))
-            for seconds, rows in roller.rolled(judged).items():
-                made.add(seconds, [rows])
-
-    def changes(self) -> Changes:
-        """Where the metadata may have changed."""
-        return Changes.together(self._changes)
-
-
-class _Roller:
-    """Makes the rows of a shard: of the finer tiers for the hours of a plan, of its whole days for their days."""
-
-    def __init__(self, plan: _Plan, wanted: tiers.Plan) -> None:
-        self._tiers = wanted
-        self._whole = [hour for hour in plan.read if hour.date() in set(plan.whole)]
-        self._wanted, self._of_days = Hours(plan.hours), Hours(self._whole)
-        self._at_once = self._whole == plan.hours
-        self._all = self._at_once and not plan.context
-
-    def rolled(self, judged: JudgedShard) -> dict[int, pa.Table]:
-        """The rows of each tier, in order of place."""
-        good, excluded = judged.verdicts.good, _excluded(judged)
-        if self._at_once:
-            if not self._all:
-                good, excluded = _within(good, excluded, self._of_days)
-            return self._rows(judged, good, excluded)
-        rows = self._rows(judged, *_within(good, excluded, self._wanted), days=False)
-        if self._whole:
-            rows |= self._rows(judged, *_within(good, excluded, self._of_days), hours=False)
-        return rows
-
-    def _rows(
-        self, judged: JudgedShard, good: Good, excluded: Excluded, *, hours: bool = True, days: bool = True
-    ) -> dict[int, pa.Table]:
-        described = judged.metadata(good) if len(good) else None
-        rows = {}
-        for made in tiers.roll(self._tiers, good, excluded, hours=hours, days=days):
-            metadata = None
-            if described is not None and made.buckets.seconds >= 3600:
-                metadata = _metadata(good, made.buckets, *described)
-            rows[made.buckets.seconds] = rows_of(made, judged.table.ids, judged.table.kinds, metadata)
-        return rows
 
 
 def _granularities(site: Site, policies: Policies, hours: list[datetime]) -> list[int]:
     """Of all tiers that these hours may get, or have got by earlier policies, in seconds, the finest first."""
     of_days = site.lake.matching("rollups", partitions={"event_day": {hour.date() for hour in hours}})
     return sorted({*policies.granularities, *of_days["partition.granularity_s"].to_pylist()})
-
-
-def _excluded(judged: JudgedShard) -> Excluded:
-    rows = judged.verdicts.flagged[judged.excluded]
-    return Excluded(judged.shard.points.place[rows], judged.shard.points.time[rows])
-
-
-def _within(good: Good, excluded: Excluded, hours: Hours) -> tuple[Good, Excluded]:
-    inside = hours.hold(excluded.time)
-    return good.within(hours.hold(good.time)), Excluded(excluded.place[inside], excluded.time[inside])
-
-
-def _metadata(good: Good, made: Buckets, ids: Ints, known: Flags) -> Metadata:
-    """The metadata of each bucket's last good point that has some."""
-    some = np.flatnonzero(made.count)
-    starts = np.cumsum(made.count[some]) - made.count[some]
-    found = last_described(starts, ids, known)
-    all_ids, all_known = np.zeros(len(made), np.int64), np.zeros(len(made), np.bool_)
-    all_ids[some], all_known[some] = found.ids, found.known
-    return Metadata(all_ids, all_known)
 
 
 def _sums(hourly: pa.Table, column: str) -> dict[datetime, int]:

@@ -1,32 +1,38 @@
 """Judges the points of event hours in one pass, in two or more threads, and hands the good ones on, shard by shard.
 
-The quality step takes the points that break a rule; the roll-up step also gives a function that computes with the good
-points of each shard (see `Judging.passes`), in the same pass. Whatever else is made of good points belongs there.
+The quality step takes the points that break a rule; the roll-up step also gives work that computes with the good points
+of each shard (see `Work`), in the same pass. Whatever else is made of good points belongs there.
+
+A pass is one function of what can be pickled, so that it may run in this process or on a worker of a Dask cluster, and
+give the same.
 """
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
+from functools import cached_property
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from meterhouse import times
-from meterhouse.corrections.recorded import active
+from meterhouse.corrections.recorded import Correction, active
 from meterhouse.definitions.quality_rules import Rules
+from meterhouse.errors import MeterhouseError
 from meterhouse.sample_quality.carrying import carried_points, carried_to
-from meterhouse.sample_quality.reading import Hours, Reading, Shard, Slices
+from meterhouse.sample_quality.reading import Hours, Loader, Pass, Reading, Shard
 from meterhouse.sample_quality.series_table import DELTA, Flags, Floats, Ints, Places, SeriesRules, SeriesTable
-from meterhouse.sample_quality.verdicts import HOUR, Good, Verdicts, judge
+from meterhouse.sample_quality.verdicts import HOUR, Carried, Good, Verdicts, judge
 from meterhouse.site import Site
 from meterhouse.stores.lake_tables import QUARANTINE, TIME
+from meterhouse.workers import Workers
 
 T = TypeVar("T")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 DAY = 24 * HOUR
 
@@ -67,6 +73,122 @@ class _Flagged:
     bits: npt.NDArray[np.int32]
 
 
+class PassWork(Protocol[T, R_co]):
+    """What is made of the good points of one pass."""
+
+    def make(self, judged: JudgedShard) -> T:
+        """Make something of a shard; called in several threads at once."""
+
+    def end(self, made: list[T]) -> R_co:
+        """What the pass gives, of what was made of its shards, in order of place. It can be pickled, and is small."""
+
+    def discard(self) -> None:
+        """Delete the files that were written: the pass has failed."""
+
+
+class Work(Protocol[R_co]):
+    """What is made of good points, pass by pass. It can be pickled."""
+
+    def begin(self, site: Site, threads: ThreadPoolExecutor) -> PassWork[Any, R_co]:
+        """The work on one pass, perhaps in another process, whose site has the same stores."""
+
+
+class Nothing:
+    """The work that makes nothing: only verdicts are wanted."""
+
+    def begin(self, site: Site, threads: ThreadPoolExecutor) -> "Nothing":
+        """See `Work`."""
+        return self
+
+    def make(self, judged: JudgedShard) -> None:
+        """See `PassWork`."""
+
+    def end(self, made: list[None]) -> None:
+        """See `PassWork`."""
+
+    def discard(self) -> None:
+        """See `PassWork`."""
+
+
+@dataclass(frozen=True)
+class _Passed(Generic[R]):
+    """What a pass gives: the result of its work, and of the wanted hours flagged points and numbers of points."""
+
+    result: R
+    flagged: list[_Flagged]
+    points: Ints
+
+
+@dataclass(frozen=True)
+class _Judge(Generic[R]):
+    """Judges passes. It can be pickled.
+
+    Attributes:
+        rules: by which.
+        carry_hours: how far a counter's previous point is carried.
+        told: the hours whose flagged points are wanted.
+        read: the hours that are read.
+        table: all series.
+        carried: the counters' previous points.
+        corrections: of the hours that are read, in the order in which they take effect.
+        work: what is made of the good points.
+    """
+
+    rules: Rules
+    carry_hours: int
+    told: Hours
+    read: Hours
+    table: SeriesTable
+    carried: Carried
+    corrections: Sequence[Correction]
+    work: Work[R]
+
+    @cached_property
+    def _compiled(self) -> SeriesRules:
+        return SeriesRules.of(self.rules, self.table)
+
+    def __call__(self, site: Site, threads: ThreadPoolExecutor, one: Pass) -> _Passed[R]:
+        """Judge a pass and do the work on it."""
+        loader = Loader(site.lake, self.table, self.read, self.corrections, threads)
+        compiled = self._compiled
+        work = self.work.begin(site, threads)
+        try:
+            slices = loader.shards(one)
+            results = list(threads.map(lambda each: self._judged(Shard(loader, each), compiled, work), slices))
+            slices.clear()
+            flagged = [found for _, found, _ in results if len(found.place)]
+            points: Ints = np.sum([counts for _, _, counts in results], axis=0)
+            made = [each for each, _, _ in results]
+            results.clear()
+            return _Passed(work.end(made), flagged, points)
+        except MeterhouseError:
+            work.discard()
+            raise
+        finally:
+            # Many arrays are too small for the system's allocator to give them back by itself.
+            pa.default_memory_pool().release_unused()
+
+    def _judged(self, shard: Shard, compiled: SeriesRules, work: PassWork[T, R]) -> tuple[T, _Flagged, Ints]:
+        points = shard.points
+        carried = carried_to(self.carried, points.place)
+        verdicts = judge(self.table, compiled, points, carried, self.carry_hours)
+        excluded = (verdicts.bits & self.rules.critical_bits) != 0
+        made = work.make(JudgedShard(self.table, shard, verdicts, excluded))
+        rows, bits = verdicts.flagged, verdicts.bits
+        if len(self.read) != len(self.told):
+            inside = self.told.hold(points.time[rows])
+            rows, bits, excluded = rows[inside], bits[inside], excluded[inside]
+        counts = self.told.counted(verdicts.good.time) + self.told.counted(points.time[rows[excluded]])
+        sample, known = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.bool_)
+        deltas = np.flatnonzero(self.table.kinds[points.place[rows]] == DELTA)
+        if len(deltas):
+            sample[deltas], known[deltas] = points.identify(rows[deltas])
+        found = _Flagged(
+            points.place[rows], points.time[rows], points.volume[rows] + 0.0, points.recorded[rows], sample, known, bits
+        )
+        return made, found, counts
+
+
 class Judging:
     """A judgement of the points of some event hours.
 
@@ -76,43 +198,45 @@ class Judging:
         told: the hours whose flagged points are wanted.
         read: the hours that are read: those of `told`, and others.
         threads: how many to use.
+        workers: where the passes run.
     """
 
     def __init__(
-        self, site: Site, version: int, told: Sequence[datetime], read: Sequence[datetime], threads: ThreadPoolExecutor
+        self,
+        site: Site,
+        version: int,
+        told: Sequence[datetime],
+        read: Sequence[datetime],
+        threads: ThreadPoolExecutor,
+        workers: Workers,
     ) -> None:
         self.rules = site.rules
-        self._carry_hours = site.settings.carry_hours
-        self._threads = threads
-        self._told = Hours(told)
-        hours = Hours(read)
-        self._alike = len(hours) == len(self._told)
-        self._reading = Reading(site.lake, version, hours, threads, active(site, hours.spans))
+        self._site, self._threads, self._workers = site, threads, workers
+        self._told, self._read = Hours(told), Hours(read)
+        self._corrections = active(site, self._read.spans)
+        self._reading = Reading(site.lake, version, self._read, threads)
         self.table = self._reading.table
-        self._compiled = SeriesRules.of(self.rules, self.table)
-        self._carried = carried_points(site.lake, self.table, hours, self._carry_hours)
+        self._carried = carried_points(site.lake, self.table, self._read, site.settings.carry_hours)
         self._flagged: list[_Flagged] = []
         self._points = np.zeros(len(self._told), np.int64)
 
-    def passes(self, each: Callable[[JudgedShard], T]) -> Iterator[list[T]]:
-        """Judge all points; of each pass, yield what `each` made of its shards, in order of place.
-
-        `each` is called in several threads at once.
-        """
-        for slices in self._reading.passes():
-            results = list(self._threads.map(lambda one: self._judged(one, each), slices))
-            made: list[T] = []
-            while results:
-                result, flagged, points = results.pop(0)
-                made.append(result)
-                self._points += points
-                if len(flagged.place):
-                    self._flagged.append(flagged)
-            slices.clear()
-            yield made
-            made.clear()
-            # Many arrays are too small for the system's allocator to give them back by itself.
-            pa.default_memory_pool().release_unused()
+    def passes(self, work: Work[R]) -> Iterator[R]:
+        """Judge all points; yield what the work on each pass gives, in order of place."""
+        judge = _Judge(
+            self.rules,
+            self._site.settings.carry_hours,
+            self._told,
+            self._read,
+            self.table,
+            self._carried,
+            self._corrections,
+            work,
+        )
+        workers = self._workers.chosen(self._reading.number_of_points)
+        for passed in workers.each(judge, self._reading.passes(workers.number), self._threads):
+            self._flagged += passed.flagged
+            self._points += passed.points
+            yield passed.result
 
     def points_by_hour(self) -> dict[datetime, int]:
         """How many distinct points each of the wanted hours has. All passes have to be over."""
@@ -155,36 +279,6 @@ class Judging:
     def days(self, wanted: Flags) -> tuple[Ints, Ints]:
         """On which days some series have points, see `Reading.days`."""
         return self._reading.days(wanted)
-
-    def _judged(self, slices: Slices, each: Callable[[JudgedShard], T]) -> tuple[T, _Flagged, Ints]:
-        shard = Shard(self._reading, slices)
-        points = shard.points
-        carried = carried_to(self._carried, points.place)
-        verdicts = judge(self.table, self._compiled, points, carried, self._carry_hours)
-        excluded = (verdicts.bits & self.rules.critical_bits) != 0
-        result = each(JudgedShard(self.table, shard, verdicts, excluded))
-        rows, bits = verdicts.flagged, verdicts.bits
-        if not self._alike:
-            inside = self._told.hold(points.time[rows])
-            rows, bits, excluded = rows[inside], bits[inside], excluded[inside]
-        counts = self._told.counted(verdicts.good.time) + self._told.counted(points.time[rows[excluded]])
-        sample, known = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.bool_)
-        deltas = np.flatnonzero(self.table.kinds[points.place[rows]] == DELTA)
-        if len(deltas):
-            sample[deltas], known[deltas] = points.identify(rows[deltas])
-        found = _Flagged(
-            points.place[rows], points.time[rows], points.volume[rows] + 0.0, points.recorded[rows], sample, known, bits
-        )
-        return result, found, counts
-
-
-@contextmanager
-def worker_threads() -> Iterator[ThreadPoolExecutor]:
-    """Threads for a judgement: one a processor, because NumPy and Arrow let others run while they compute."""
-    # What is freed must go back to the system: other pools keep as much as the largest pass took.
-    pa.set_memory_pool(pa.system_memory_pool())
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0)), "judging") as threads:
-        yield threads
 
 
 def by_rule(flagged: pa.Table, rules: Rules) -> pa.Table:

@@ -3,6 +3,9 @@
 Texts are read once a series, and ids once a run of equal ones. The points are read in passes over ranges of series, so
 that memory holds a bounded number of them; of a sorted file, a pass reads only the row groups that have some. A pass is
 cut into shards. Files may be sorted (by meter, series and time) or not, and may overlap in time.
+
+`Reading` finds out what there is, and divides it into passes. `Loader` reads the points of a pass, perhaps in another
+process: a `Pass` has all that it needs to know of the files.
 """
 
 import threading
@@ -107,6 +110,42 @@ class _File:
         return np.diff(np.append(self.starts, self.rows))
 
 
+@dataclass(frozen=True)
+class _Piece:
+    """The runs of a file that a pass takes.
+
+    Attributes:
+        path: of the file in the table's folder.
+        described: whether any of the file's points has metadata.
+        groups: the first row of each of its row groups, and the number of its rows.
+        starts: the first row of each run.
+        stop: the row after the last run, if the runs are next to each other and in order of place.
+        lengths: the number of rows of each run, if they are not; otherwise None.
+        places: of the runs' series.
+    """
+
+    path: str
+    described: bool
+    groups: Ints
+    starts: Ints
+    stop: int
+    lengths: Ints | None
+    places: Places
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A range of series and where their points are. It is small beside the points, and can be pickled.
+
+    Attributes:
+        edges: the first place of each shard, and the place after the last one.
+        pieces: of the files that have some of the points, in the order of the files.
+    """
+
+    edges: Places
+    pieces: list[_Piece]
+
+
 @dataclass
 class _Loaded:
     """The points of a file that a pass has in memory, ordered by place.
@@ -119,7 +158,7 @@ class _Loaded:
         accepted: which of them a correction accepts; None for none.
     """
 
-    file: _File
+    file: _Piece
     groups: list[int]
     start: int
     rows: Ints | None
@@ -139,12 +178,12 @@ Slices = list[tuple[_Loaded, int, int]]
 class _Columns:
     """Columns of the points of a shard that are read when they are needed; they know nothing of the shard."""
 
-    def __init__(self, reading: "Reading", sources: Slices, order: Ints | None) -> None:
-        self._reading, self._sources, self._order = reading, sources, order
+    def __init__(self, loader: "Loader", sources: Slices, order: Ints | None) -> None:
+        self._loader, self._sources, self._order = loader, sources, order
 
     def of(self, name: str, rows: Ints | None) -> tuple[Ints, Flags]:
         """See `Shard.column`."""
-        parts = [self._reading.more(loaded, name) for loaded, _, _ in self._sources]
+        parts = [self._loader.more(loaded, name) for loaded, _, _ in self._sources]
         values, there = (
             np.concatenate([part[n][first:last] for part, (_, first, last) in zip(parts, self._sources, strict=True)])
             for n in (0, 1)
@@ -162,7 +201,7 @@ class Shard:
         described: whether any of them may have metadata.
     """
 
-    def __init__(self, reading: "Reading", sources: Slices) -> None:
+    def __init__(self, loader: "Loader", sources: Slices) -> None:
         """Put slices of loaded points together; each is ordered by place, and mostly by time."""
 
         def joined(name: str) -> Any:
@@ -180,7 +219,7 @@ class Shard:
         if order is not None:
             volume, recorded = volume[order], recorded[order]
         # No circle of references: the points go as soon as nobody needs them, not when Python looks for circles.
-        self._columns = _Columns(reading, sources, order)
+        self._columns = _Columns(loader, sources, order)
         accepted = _accepted(sources)
         if accepted is not None and order is not None:
             accepted = accepted[order]
@@ -205,23 +244,14 @@ class Reading:
         version: of `samples`.
         hours: the hours.
         threads: how many to use.
-        corrections: of these hours, in the order in which they take effect.
 
     Raises:
-        Replaced: a file was replaced and deleted meanwhile; here and in `passes`.
+        Replaced: a file was replaced and deleted meanwhile.
         Damaged: a file cannot be read.
     """
 
-    def __init__(
-        self,
-        lake: Lake,
-        version: int,
-        hours: Hours,
-        threads: ThreadPoolExecutor,
-        corrections: Sequence[Correction] = (),
-    ) -> None:
+    def __init__(self, lake: Lake, version: int, hours: Hours, threads: ThreadPoolExecutor) -> None:
         self._lake = lake
-        self._corrections = corrections
         self._hours = hours
         self._threads = threads
         found = lake.matching(NAME, version=version, overlapping=("timestamp", hours.spans)) if len(hours) else None
@@ -238,13 +268,24 @@ class Reading:
         for file in self._files:
             file.ids = file.ids[:0]
 
-    def passes(self) -> Iterator[list[Slices]]:
-        """The points in passes, each a list of what makes a `Shard`, in order of place."""
+    @property
+    def number_of_points(self) -> int:
+        """How many points the files have of these series; some may be in other hours."""
+        return sum(file.rows for file in self._files)
+
+    def passes(self, at_once: int = 1) -> Iterator[Pass]:
+        """The points in passes of about as many points each, in order of place.
+
+        Args:
+            at_once: how many passes run at once; the number of passes is a multiple of it, if there are enough series.
+        """
+        number = max(round(self.number_of_points / POINTS_A_PASS / at_once), 1) * at_once
         counts = np.zeros(len(self.table), np.int64)
         for file in self._files:
             np.add.at(counts, file.places, file.lengths())
-        for first, last in _cuts(counts, POINTS_A_PASS, 0, len(counts)):
-            yield self._shards(first, last, counts)
+        for first, last in _cuts(counts, self.number_of_points / number, 0, len(counts)):
+            edges = [cut[0] for cut in _cuts(counts, POINTS_A_SHARD, first, last)]
+            yield Pass(np.array([*edges, last], np.int32), list(_pieces(self._files, first, last)))
 
     def describe(self, ids: Ints, columns: Sequence[str]) -> pa.Table:
         """Columns of the series with these ids, in their order, from one of each series' points.
@@ -280,23 +321,6 @@ class Reading:
         rows = np.repeat(file.starts[runs] - (np.cumsum(lengths) - lengths), lengths) + np.arange(lengths.sum())
         keys: Ints = np.repeat(places, lengths) + time[rows] // _DAY
         return keys[heads(keys)]
-
-    def more(self, loaded: _Loaded, name: str) -> tuple[Ints, Flags]:
-        """A further column of loaded points, and where it has values."""
-        with loaded.lock:
-            if name not in loaded.more:
-                loaded.more[name] = self._more(loaded, name)
-            return loaded.more[name]
-
-    def _more(self, loaded: _Loaded, name: str) -> tuple[Ints, Flags]:
-        with self._lake.parquet(NAME, loaded.file.path) as file:
-            column = file.read_row_groups(loaded.groups, [name], use_threads=False)[name].combine_chunks()
-        there = np.ones(len(column), np.bool_) if not column.null_count else plain(column.is_valid())
-        values = plain(pc.fill_null(column, 0) if column.null_count else column)
-        if loaded.rows is not None:
-            return values[loaded.rows], there[loaded.rows]
-        end = loaded.start + len(loaded.place)
-        return values[loaded.start : end], there[loaded.start : end]
 
     def _scanned(self, named: tuple[str, bool, int | None]) -> _File:
         path, described, day = named
@@ -337,59 +361,66 @@ class Reading:
             if not len(hit):
                 continue
             found, first = np.unique(order[at[hit]], return_index=True)
-            pieces.append(self._rows(file, file.starts[hit[first]], columns))
+            pieces.append(_texts(self._lake, file, file.starts[hit[first]], columns))
             of_rows.append(found)
             missing[found] = False
         if not pieces:
             return pa.table({name: pa.array([], pa.string()) for name in columns})
         return pa.concat_tables(pieces).take(pa.array(np.argsort(np.concatenate(of_rows))))
 
-    def _rows(self, file: _File, rows: Ints, columns: Sequence[str]) -> pa.Table:
-        """Text columns of some rows of a file."""
-        of_group = np.searchsorted(file.groups, rows, side="right") - 1
-        groups = np.unique(of_group)
-        with self._lake.parquet(NAME, file.path) as opened:
-            dictionaries = as_dictionaries(opened.metadata, columns)
-        with self._lake.parquet(NAME, file.path, dictionaries=dictionaries) as opened:
-            found = opened.read_row_groups(groups.tolist(), list(columns), use_threads=False)
-        sizes = np.diff(file.groups)[groups]
-        offset = np.cumsum(sizes) - sizes
-        taken = found.take(pa.array(rows - file.groups[of_group] + offset[np.searchsorted(groups, of_group)]))
-        return taken.cast(pa.schema([(name, pa.string()) for name in columns]))
 
-    def _shards(self, first: int, last: int, counts: Ints) -> list[Slices]:
-        def load(file: _File) -> _Loaded | None:
-            return self._load(file, first, last)
+class Loader:
+    """Reads the points of passes.
 
-        loaded = [each for each in self._threads.map(load, self._files) if each is not None]
-        cuts = list(_cuts(counts, POINTS_A_SHARD, first, last))
-        edges = np.array([cut[0] for cut in cuts] + [last], np.int32)
-        bounds = [np.searchsorted(each.place, edges).tolist() for each in loaded]
+    Args:
+        lake: the lake.
+        table: all series.
+        hours: points of other hours are left out.
+        corrections: of these hours, in the order in which they take effect.
+        threads: how many to use.
+
+    Raises:
+        Replaced: a file was replaced and deleted meanwhile; here, in all methods.
+        Damaged: a file cannot be read.
+    """
+
+    def __init__(
+        self,
+        lake: Lake,
+        table: SeriesTable,
+        hours: Hours,
+        corrections: Sequence[Correction],
+        threads: ThreadPoolExecutor,
+    ) -> None:
+        self._lake, self._table, self._hours = lake, table, hours
+        self._corrections, self._threads = corrections, threads
+
+    def shards(self, one: Pass) -> list[Slices]:
+        """What makes each `Shard` of a pass, in order of place."""
+        loaded = [each for each in self._threads.map(self._load, one.pieces) if each is not None]
+        bounds = [np.searchsorted(each.place, one.edges).tolist() for each in loaded]
         return [
             [(each, at[n], at[n + 1]) for each, at in zip(loaded, bounds, strict=True) if at[n] < at[n + 1]]
-            for n in range(len(cuts))
+            for n in range(len(one.edges) - 1)
         ]
 
-    def _load(self, file: _File, first: int, last: int) -> _Loaded | None:
-        """The points of a file whose places are from `first` to before `last`."""
+    def _load(self, piece: _Piece) -> _Loaded | None:
+        """The points of a piece that are in the hours."""
         rows: Ints | None = None
-        if file.ordered:
-            run, end = np.searchsorted(file.places, (first, last)).tolist()
-            if run == end:
-                return None
-            start = int(file.starts[run])
-            stop = int(file.starts[end]) if end < len(file.starts) else file.rows
-            groups = list(range(*_overlapping(file.groups, start, stop)))
-            place = np.repeat(file.places[run:end], np.diff(np.append(file.starts[run:end], stop)))
-            start -= int(file.groups[groups[0]])
+        starts, places = piece.starts, piece.places
+        if piece.lengths is None:
+            place = np.repeat(places, np.diff(np.append(starts, piece.stop)))
+            groups = list(range(*_overlapping(piece.groups, int(starts[0]), piece.stop)))
+            start = int(starts[0] - piece.groups[groups[0]])
         else:
-            place = np.repeat(file.places, file.lengths())
-            rows = np.flatnonzero((place >= first) & (place < last))
-            if not len(rows):
-                return None
-            rows = rows[np.argsort(place[rows], kind="stable")]
-            place, start, groups = place[rows], 0, list(range(len(file.groups) - 1))
-        with self._lake.parquet(NAME, file.path) as opened:
+            order = np.argsort(places, kind="stable")
+            lengths = piece.lengths[order]
+            place = np.repeat(places[order], lengths)
+            rows = np.repeat(starts[order] - (np.cumsum(lengths) - lengths), lengths) + np.arange(len(place))
+            groups = list(range(*_overlapping(piece.groups, int(rows.min()), int(rows.max()) + 1)))
+            rows -= piece.groups[groups[0]]
+            start = 0
+        with self._lake.parquet(NAME, piece.path) as opened:
             read = opened.read_row_groups(groups, list(_SOLE[1:]), use_threads=False)
         take: Any = slice(start, start + len(place)) if rows is None else rows
         time, volume, recorded = (plain(read[name].combine_chunks())[take] for name in _SOLE[1:])
@@ -398,7 +429,7 @@ class Reading:
             kept = np.flatnonzero(inside)
             rows = start + kept if rows is None else rows[kept]
             place, time, volume, recorded = place[kept], time[kept], volume[kept], recorded[kept]
-        found = _Loaded(file, groups, start, rows, place, time, volume, recorded)
+        found = _Loaded(piece, groups, start, rows, place, time, volume, recorded)
         if self._corrections:
             self._correct(found)
         return found if len(found.place) else None
@@ -409,15 +440,15 @@ class Reading:
         first = int(loaded.file.groups[loaded.groups[0]])
 
         def of_meter(name: str) -> Flags:
-            known = [code for code, meter in enumerate(self.table.meter_names) if meter == name]
-            return np.isin(self.table.meters[loaded.place], known)
+            known = [code for code, meter in enumerate(self._table.meter_names) if meter == name]
+            return np.isin(self._table.meters[loaded.place], known)
 
         changed = change(
             self._corrections,
             of_meter,
             loaded.time,
             loaded.volume,
-            lambda at: self._rows(loaded.file, rows[at] + first, COLUMNS),
+            lambda at: _texts(self._lake, loaded.file, rows[at] + first, COLUMNS),
         )
         if changed is None:
             return
@@ -429,6 +460,58 @@ class Reading:
             loaded.place, loaded.time = loaded.place[kept], loaded.time[kept]
             loaded.volume, loaded.recorded = loaded.volume[kept], loaded.recorded[kept]
             loaded.accepted = None if loaded.accepted is None else loaded.accepted[kept]
+
+    def more(self, loaded: _Loaded, name: str) -> tuple[Ints, Flags]:
+        """A further column of loaded points, and where it has values."""
+        with loaded.lock:
+            if name not in loaded.more:
+                loaded.more[name] = self._more(loaded, name)
+            return loaded.more[name]
+
+    def _more(self, loaded: _Loaded, name: str) -> tuple[Ints, Flags]:
+        with self._lake.parquet(NAME, loaded.file.path) as file:
+            column = file.read_row_groups(loaded.groups, [name], use_threads=False)[name].combine_chunks()
+        there = np.ones(len(column), np.bool_) if not column.null_count else plain(column.is_valid())
+        values = plain(pc.fill_null(column, 0) if column.null_count else column)
+        if loaded.rows is not None:
+            return values[loaded.rows], there[loaded.rows]
+        end = loaded.start + len(loaded.place)
+        return values[loaded.start : end], there[loaded.start : end]
+
+
+def _pieces(files: Sequence[_File], first: int, last: int) -> Iterator[_Piece]:
+    """The pieces with the places from `first` to before `last`, of the files that have some of them."""
+    known: dict[tuple[int, int, int], Any] = {}  # files of a poll share arrays, and so do their pieces
+
+    def part(array: Any, start: int, stop: int) -> Any:
+        return known.setdefault((id(array), start, stop), array[start:stop])
+
+    for file in files:
+        if file.ordered:
+            run, end = np.searchsorted(file.places, (first, last)).tolist()
+            if run < end:
+                stop = int(file.starts[end]) if end < len(file.starts) else file.rows
+                starts, places = part(file.starts, run, end), part(file.places, run, end)
+                yield _Piece(file.path, file.described, file.groups, starts, stop, None, places)
+        else:
+            mine = np.flatnonzero((file.places >= first) & (file.places < last))
+            if len(mine):
+                starts, lengths, places = file.starts[mine], file.lengths()[mine], file.places[mine]
+                yield _Piece(file.path, file.described, file.groups, starts, file.rows, lengths, places)
+
+
+def _texts(lake: Lake, file: _File | _Piece, rows: Ints, columns: Sequence[str]) -> pa.Table:
+    """Text columns of some rows of a file."""
+    of_group = np.searchsorted(file.groups, rows, side="right") - 1
+    groups = np.unique(of_group)
+    with lake.parquet(NAME, file.path) as opened:
+        dictionaries = as_dictionaries(opened.metadata, columns)
+    with lake.parquet(NAME, file.path, dictionaries=dictionaries) as opened:
+        found = opened.read_row_groups(groups.tolist(), list(columns), use_threads=False)
+    sizes = np.diff(file.groups)[groups]
+    offset = np.cumsum(sizes) - sizes
+    taken = found.take(pa.array(rows - file.groups[of_group] + offset[np.searchsorted(groups, of_group)]))
+    return taken.cast(pa.schema([(name, pa.string()) for name in columns]))
 
 
 def _accepted(sources: Slices) -> Flags | None:
@@ -443,15 +526,20 @@ def _accepted(sources: Slices) -> Flags | None:
 
 
 def _share(files: Sequence[_File]) -> None:
-    """Let files with the same series in the same order, as those of a poll are, share the array of their ids."""
-    known: list[Ints] = []
+    """Let files with the same series in the same order, as those of a poll are, share the array of their ids.
+
+    If they have as many rows of each, they share the array of these too.
+    """
+    known: list[_File] = []
     for file in files:
-        for ids in known[-3:]:
-            if np.array_equal(ids, file.ids):
-                file.ids = ids
+        for other in known[-3:]:
+            if np.array_equal(other.ids, file.ids):
+                file.ids = other.ids
+                if np.array_equal(other.starts, file.starts):
+                    file.starts = other.starts
                 break
         else:
-            known.append(file.ids)
+            known.append(file)
 
 
 def _order_of_runs(place: Places) -> Ints | None:
@@ -476,7 +564,7 @@ def _order_of_times(place: Places, time: Ints) -> Ints | None:
     return order
 
 
-def _cuts(counts: Ints, size: int, first: int, last: int) -> Iterator[tuple[int, int]]:
+def _cuts(counts: Ints, size: float, first: int, last: int) -> Iterator[tuple[int, int]]:
     """Ranges of the places from `first` to `last` that have about `size` points each."""
     if first == last:
         return
@@ -524,6 +612,5 @@ def _named(actions: pa.Table) -> list[tuple[str, bool, int | None]]:
 
 
 _INTS: Ints = np.zeros(0, np.int64)
-_NOTHING = _Loaded(
-    _File("", False, None, 0, _INTS, _INTS, _INTS), [], 0, None, np.zeros(0, np.int32), _INTS, np.zeros(0), _INTS
-)
+_PLACES: Places = np.zeros(0, np.int32)
+_NOTHING = _Loaded(_Piece("", False, _INTS, _INTS, 0, None, _PLACES), [], 0, None, _PLACES, _INTS, np.zeros(0), _INTS)

@@ -16,13 +16,15 @@ from meterhouse.catalog import Snapshot, snapshot_to_compute
 from meterhouse.definitions.quality_rules import Rules
 from meterhouse.progress import Progress, no_progress
 from meterhouse.sample_quality.groups import group_hours
-from meterhouse.sample_quality.judging import Judging, by_rule, worker_threads
+from meterhouse.sample_quality.judging import Judging, Nothing, by_rule
 from meterhouse.site import Site
 from meterhouse.stores.bulk import bulk_insert
 from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.lake_replace import replace_spans
 from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import dirty_hours, quality_daily, runs
+from meterhouse.workers import Workers, worker_threads
+from meterhouse.workers import opened as workers_of
 
 
 @dataclass
@@ -65,10 +67,10 @@ def judge_hours(site: Site, only: set[datetime] | None = None, *, progress: Prog
     """
     done = Judged()
     started, clock = times.now(), time.monotonic()
-    with site.warehouse.lease("sample_quality") as lease:
+    with workers_of(site) as workers, site.warehouse.lease("sample_quality") as lease:
         site.lake.fence(lease, "quarantine")
         computed.reconcile(site, "quarantine")
-        _judge_dirty(site, only, done, lease, progress)
+        _judge_dirty(site, only, done, lease, workers, progress)
         done.seconds = time.monotonic() - clock
         if done.hours:
             site.warehouse.record_run("sample_quality", started, {**vars(done), "hours": len(done.hours)})
@@ -76,12 +78,14 @@ def judge_hours(site: Site, only: set[datetime] | None = None, *, progress: Prog
 
 
 @retried
-def _judge_dirty(site: Site, only: set[datetime] | None, done: Judged, lease: Lease, progress: Progress) -> None:
+def _judge_dirty(
+    site: Site, only: set[datetime] | None, done: Judged, lease: Lease, workers: Workers, progress: Progress
+) -> None:
     seen = snapshot_to_compute(site)
     hours = hours_to_judge(seen, site.settings.carry_hours, only)
     hours = [hour for hour in hours if hour not in done.hours]
     for group in group_hours(site, seen.version, hours):
-        _judge_group(site, seen, group, done, lease)
+        _judge_group(site, seen, group, done, lease, workers)
         progress(len(done.hours), len(hours))
 
 
@@ -118,10 +122,12 @@ def judged_last(site: Site) -> tuple[int, int, int]:
     return found.get("points", 0), found.get("excluded", 0), warned
 
 
-def _judge_group(site: Site, seen: Snapshot, hours: list[datetime], done: Judged, lease: Lease) -> None:
+def _judge_group(
+    site: Site, seen: Snapshot, hours: list[datetime], done: Judged, lease: Lease, workers: Workers
+) -> None:
     with worker_threads() as threads:
-        judging = Judging(site, seen.version, hours, [*hours, *context_hours(seen, hours)], threads)
-        for _ in judging.passes(lambda shard: None):
+        judging = Judging(site, seen.version, hours, [*hours, *context_hours(seen, hours)], threads, workers)
+        for _ in judging.passes(Nothing()):
             pass
         flagged = judging.flagged()
     store_flagged(site, seen, hours, flagged, judging.rules, lease)

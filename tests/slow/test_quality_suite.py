@@ -11,6 +11,7 @@ from builders import at, land_points, point, rows
 from reference import random_points
 from reference_points import distinct_points
 
+from meterhouse.corrections.changing import propose, record
 from meterhouse.definitions import quality_rules
 from meterhouse.definitions.quality_rules import Rule, Rules
 from meterhouse.sample_quality.judge import judge
@@ -76,6 +77,18 @@ def test_a_rule_that_great_expectations_cannot_evaluate_raises() -> None:
     odd = Rules((Rule("odd", "", 0, "range", "critical", minimum="x"),), "here")
     with pytest.raises((RuntimeError, TypeError, ValueError)):
         validate(judged([point(1.0)], quality_rules.load(None)), odd)
+
+
+def test_the_gate_does_not_find_what_a_correction_accepts(site: Site) -> None:
+    from quality.gate import check
+
+    land_points(site, [point(volume, at(n), meter="cpu_util") for n, volume in enumerate((1.0, -5.0, 3.0))])
+    proposed = propose(site, "accept", "cpu_util", at(1), at(2)).correction
+    record(site, proposed, reason="it was so", author="ana")
+    judge_hours(site)
+    assert not rows(site, "quarantine")
+    gate = check(site)
+    assert (gate.points, gate.broken) == (2, 0)
 
 
 def test_the_gate_passes_after_the_quality_step_and_finds_a_bad_point_that_it_missed(site: Site) -> None:

@@ -45,6 +45,7 @@ MAY_LOAD = [
     (SQL, ["report", "usage_by_project_and_day", "--day", "2026-11-10"]),
     (SQL, ["alarms", "list"]),
     (SQL, ["alarms", "show", "busy"]),
+    (SQL, ["correct", "list"]),
     (SQL, ["settings"]),
     (SQL, ["sql", "--on", "warehouse", "SELECT 1 AS one"]),
     (DUCKDB, ["statistics", "no_such_meter"]),

@@ -62,7 +62,7 @@ def test_urls_override_the_home_folder(tmp_path: Path) -> None:
         ("LEASE_SECONDS", "1", "at least 5"),
         ("WEBHOOK_TIMEOUT_SECONDS", "0", "greater than 0"),
         ("WEBHOOK_ATTEMPTS", "0", "at least 1"),
-        ("COMPUTE", "dask://h:1", "local"),
+        ("COMPUTE", "dask://h", "dask://host:port"),
         ("STORE_RAW", "warn", "`info`, `error` or `info,error`"),
         ("NOVA_VERSIONED", "perhaps", "true or false"),
     ],
@@ -265,3 +265,16 @@ def test_a_password_with_any_character_is_masked(monkeypatch: pytest.MonkeyPatch
 def test_a_password_among_the_parameters_of_a_url_is_masked() -> None:
     url = f"postgresql+psycopg://h/d?user=u&password={HIDDEN}&sslpassword={HIDDEN}&x=1"
     assert without_passwords(url) == "postgresql+psycopg://h/d?user=u&password=***&sslpassword=***&x=1"
+
+
+@pytest.mark.parametrize("where", ["local", "dask://scheduler.example.org:8786", "dask://[::1]:8786"])
+def test_points_are_computed_here_or_on_a_dask_cluster(where: str) -> None:
+    assert read_settings(compute=where).compute == where
+
+
+@pytest.mark.parametrize(
+    "where", ["", "dask", "dask://", "dask://host", "dask://host:port", "dask://u@h:1", "tcp://h:1"]
+)
+def test_another_place_to_compute_is_refused(where: str) -> None:
+    with pytest.raises(SettingsError, match=r"METERHOUSE_COMPUTE.*must be local or dask://host:port"):
+        read_settings(compute=where)

@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 from builders import at, count, drop, land_points, point, polled, polling, process, roll_up, rows
 from conftest import OpenSite
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from reference import assert_right, random_points
-from reference_points import compact
+from reference_points import compact, nasty_points
 
 from meterhouse import times
 from meterhouse.alarms.definitions import Alarm
@@ -37,6 +39,11 @@ Choice = Callable[[dict[str, Any]], bool]
 WHO = {"reason": "a broken sensor", "author": "ana"}
 
 
+DERIVED = """derived_meters:
+- {name: seconds, kind: convert, from: [cpu], scale: 0.5, unit: s}
+"""
+
+
 def correct(
     site: Site, action: Action, meter: str, start: datetime, end: datetime, condition: str = "", **more: float
 ) -> Reach:
@@ -56,8 +63,8 @@ def corrected(
 ) -> Points:
     """The reference: the points as one correction leaves them."""
     made = []
-    for given in points:
-        row = {"accepted": False, **given}
+    for landed in points:
+        row = {"accepted": False, **landed}
         if row["meter"] == meter and start <= row["timestamp"] < end and chosen(row):
             if action == "delete":
                 continue
@@ -144,6 +151,41 @@ def test_corrections_revoked_in_any_order_leave_what_was_before(open_site: OpenS
             roll_up(site)
     roll_up(site)
     assert state() == first
+
+
+CHANGES: st.SearchStrategy[tuple[Any, ...]] = st.tuples(
+    st.sampled_from([("delete", {}), ("accept", {}), ("accept", {}), ("replace", {"volume": -3.0})]),
+    st.sampled_from(["cpu_util", "cpu", "requests", "m"]),
+    st.sampled_from(["", "volume < 2", "not volume <= 1e100", "type = gauge or volume = 1"]),
+)
+
+
+@pytest.mark.slow
+@given(points=nasty_points(max_size=25), changes=st.lists(CHANGES, min_size=1, max_size=4))
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_both_engines_judge_corrected_points_alike(
+    open_site: OpenSite, points: Points, changes: list[tuple[Any, ...]]
+) -> None:
+    site = open_site()
+    land_points(site, points)
+    known = {row["meter"] for row in points}
+    for (action, more), meter, condition in changes:
+        if meter in known:
+            correct(site, action, meter, at(days=-9), at(days=9), condition, **more)
+    roll_up(site)
+    critical = {rule.name for rule in site.rules.rules if rule.severity == "critical"}
+    good: dict[tuple[str, ...], list[float]] = {}
+    for row in (row for meter in known for row in samples(site, meter, limit=1_000).to_pylist()):
+        if not critical & set(row["reasons"]):
+            good.setdefault((row["meter"], row["type"], row["resource_id"]), []).append(row["volume"])
+    names = {row["series_id"]: (row["meter"], row["type"], row["resource_id"]) for row in points}
+    rolled: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in rows(site, "rollups", where="granularity_s = 3600 AND count > 0"):
+        rolled.setdefault(names[row["series_id"]], []).append(row)
+    assert {name: (len(found), min(found), max(found)) for name, found in good.items()} == {
+        name: (sum(row["count"] for row in found), min(row["min"] for row in found), max(row["max"] for row in found))
+        for name, found in rolled.items()
+    }
 
 
 def test_statistics_and_samples_are_right_before_the_roll_up_and_after(open_site: OpenSite) -> None:
@@ -255,6 +297,53 @@ def test_the_increase_after_a_corrected_counter_is_corrected(open_site: OpenSite
     revoke(site, 1, **WHO)
     roll_up(site)
     assert_right(site, points)
+
+
+def test_corrections_are_the_same_in_every_kind_of_site(any_site: Site) -> None:
+    points = [point(float(n), at(7 * n), meter="cpu_util", resource=f"r{n % 3}") for n in range(30)]
+    land_points(any_site, points)
+    roll_up(any_site)
+    more = {"start": at(21), "end": at(100), "chosen": lambda row: row["resource_id"] != "r1", "volume": 0.25}
+    correct(any_site, "replace", "cpu_util", at(21), at(100), "resource != r1", volume=0.25)
+    (row,) = statistics(any_site, "cpu_util", aggregate=["sum"])
+    wanted = corrected(points, "replace", "cpu_util", **more)
+    assert row["sum"] == pytest.approx(sum(row["volume"] for row in wanted))
+    roll_up(any_site)
+    assert_right(any_site, wanted)
+    revoke(any_site, 1, **WHO)
+    roll_up(any_site)
+    assert_right(any_site, points)
+
+
+def test_the_points_of_a_derived_meter_are_refused_and_follow_their_sources(
+    open_site: OpenSite, tmp_path: Path
+) -> None:
+    (tmp_path / "derived_meters.yaml").write_text(DERIVED)
+    site = open_site(config_dir=tmp_path)
+    points = [point(60.0 * n, at(n), meter="cpu", type="cumulative", unit="ns") for n in range(5)]
+    land_points(site, points)
+    roll_up(site)
+    with pytest.raises(UsageError, match="derived meter"):
+        propose(site, "delete", "seconds", at(), at(9))
+    correct(site, "replace", "cpu", at(4), at(5), volume=270.0)
+    roll_up(site)
+    assert [row["volume"] for row in rows(site, "derived", "volume")] == [0.0, 30.0, 60.0, 90.0, 135.0]
+
+
+def test_of_a_meter_that_is_landed_and_derived_the_landed_points_are_corrected(
+    open_site: OpenSite, tmp_path: Path
+) -> None:
+    (tmp_path / "derived_meters.yaml").write_text(DERIVED)
+    site = open_site(config_dir=tmp_path)
+    land_points(site, [point(60.0 * n, at(n), meter="cpu", type="cumulative", unit="ns") for n in range(3)])
+    land_points(site, [point(7.0, at(1), meter="seconds", resource="r2"), point(-5.0, at(2), meter="cpu_util")])
+    roll_up(site)
+    assert correct(site, "replace", "seconds", at(), at(9), factor=2.0).points == 1
+    roll_up(site)
+    wanted = {("r1", 0.0), ("r1", 30.0), ("r1", 60.0), ("r2", 14.0)}
+    assert {(row["resource_id"], row["volume"]) for row in samples(site, "seconds").to_pylist()} == wanted
+    figures = {row["type"]: row["sum"] for row in statistics(site, "seconds", aggregate=["sum"])}
+    assert figures == {"cumulative": 90.0, "gauge": 14.0}
 
 
 def test_an_hour_of_which_all_points_are_deleted_has_no_roll_up(open_site: OpenSite) -> None:
