@@ -56,7 +56,7 @@ def runs(lake: Lake, paths: Sequence[str], lateness_seconds: int) -> pa.Table:
             parts = [part for found in in_order(pool, (partial(of_file, path) for path in paths)) for part in found]
     else:
         parts = [part for path in paths for part in of_file(path)]
-    return pa.concat_tables(parts or [_runs(_NONE, lateness_seconds)]).unify_dictionaries()
+    return pa.concat_tables(parts or [_runs(_READ.empty_table(), lateness_seconds)]).unify_dictionaries()
 
 
 def _parts(lake: Lake, path: str) -> Iterator[pa.Table]:
@@ -66,12 +66,12 @@ def _parts(lake: Lake, path: str) -> Iterator[pa.Table]:
 
 
 _CODED: Final = pa.dictionary(pa.int32(), pa.string())
-_NONE: Final = pa.schema(
+_READ: Final = pa.schema(
     [
         *[("series_id", pa.int64()), ("timestamp", TIME), ("recorded_at", TIME), ("metadata_id", pa.int64())],
         *[(name, _CODED) for name in _TEXTS],
     ]
-).empty_table()
+)
 
 
 def _runs(rows: pa.Table, lateness_seconds: int) -> pa.Table:

@@ -28,6 +28,10 @@ def _checks(*names: str) -> dg.AssetSelection:
     return dg.AssetSelection.checks(*(CHECK_KEYS[name] for name in names))
 
 
+def _nothing_stale(*assets: str) -> dg.AssetSelection:
+    return dg.AssetSelection.checks(*(dg.AssetCheckKey(dg.AssetKey(asset), STALE) for asset in assets))
+
+
 CHECK_KEYS = {
     **{name: key_of(name) for name in HEALTH},
     "collection_keeps_up": dg.AssetCheckKey(dg.AssetKey("notifications"), "collection_keeps_up"),
@@ -40,14 +44,16 @@ collect = dg.define_asset_job(
     "collect",
     tags=_one_at_a_time("collect") | AGAIN_SOON | FIRST,
     selection=dg.AssetSelection.assets("notifications", "samples", "events", "catalog").without_checks()
-    | _checks("collection_keeps_up", "conversion_keeps_up", "definition_paths_find_values"),
+    | _checks("collection_keeps_up", "conversion_keeps_up", "definition_paths_find_values")
+    | _nothing_stale("samples", "events"),
     description="Drain the stream; meanwhile, convert what is landed and add it to the catalog.",
 )
 recompute = dg.define_asset_job(
     "recompute",
     tags=_one_at_a_time("recompute") | AGAIN_SOON | FIRST,
     selection=dg.AssetSelection.assets("sample_quality", "rollups", "alarm_evaluations").without_checks()
-    | _checks("few_points_are_flagged", "rollups_keep_up", "alarms_are_evaluated"),
+    | _checks("few_points_are_flagged", "rollups_keep_up", "alarms_are_evaluated")
+    | _nothing_stale("sample_quality", "rollups"),
     description="Judge and roll up dirty event hours, then evaluate the alarms.",
 )
 alarms = dg.define_asset_job(
@@ -80,7 +86,7 @@ quality_checks = dg.define_asset_job(
     tags=BACKGROUND,
     selection=dg.AssetSelection.assets("good_points")
     | _checks("past_days_are_sealed", "disks_have_room")
-    | dg.AssetSelection.checks(*(dg.AssetCheckKey(dg.AssetKey(asset), STALE) for asset in DEFINED)),
+    | _nothing_stale(*DEFINED),
     description="Check the latest good points with Great Expectations, that nothing is stale, and that there are seals "
     "and room on the disks.",
 )
