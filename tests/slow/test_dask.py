@@ -241,7 +241,7 @@ def test_workers_give_the_bits_of_one_process_on_a_folder(home: Path, wanted: di
         site = opened(home, compute=started.url)
         roll_up(site)
         follow(site)
-        assert started.tasks() > PASSES
+        assert started.tasks() >= PASSES
         assert_equal(everything(site), wanted)
         backfill(site, "sample_quality", START, START + 12 * times.HOUR)  # the rest of the day is there already
         again = everything(site)
@@ -265,7 +265,7 @@ def test_workers_give_the_bits_of_one_process_on_postgresql_and_s3(
         site = open_site(**how, compute=started.url)
         roll_up(site)
         follow(site)
-        assert started.tasks() > PASSES
+        assert started.tasks() >= PASSES
     assert_equal(everything(site), wanted)
 
 
