@@ -143,7 +143,8 @@ def test_every_check_counts_for_the_newest_materialization_and_can_be_executed_a
         time.sleep(0.5)
     assert {check["canExecuteIndividually"] for check in checks()} == {"CAN_EXECUTE"}
     for node in nodes():
-        assert node["targetingInstigators"], node["assetKey"]  # no asset reads "No automations"
+        by_hand = node["assetKey"]["path"][0].startswith("redefined_")  # a person decides to convert the past again
+        assert by_hand or node["targetingInstigators"], node["assetKey"]  # no other asset reads "No automations"
 
 
 def test_the_pictures_of_the_documentation_can_be_taken(demo: Demo, browser_path: str, tmp_path: Path) -> None:
