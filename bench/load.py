@@ -20,7 +20,6 @@ import contextlib
 import io
 import json
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -154,7 +153,9 @@ def load(clock: Clock, home: str, arguments: list[str]) -> dict[str, int]:
     printed = io.StringIO()
     with clock:
         from meterhouse.cli import cli
+        from meterhouse.settings import settings
 
+        settings.cache_clear()  # of another home, if this process has one
         with contextlib.redirect_stdout(printed):
             cli.main(["load", "--json", *arguments], standalone_mode=False)
     figures: dict[str, int] = json.loads(printed.getvalue())
@@ -170,8 +171,7 @@ def line(name: str, rows: int, cost: Cost) -> None:
 
 
 def _loaded(folder: Path, name: str, rows: int, arguments: list[str], again: bool = False) -> None:
-    home = folder / "home"
-    shutil.rmtree(home, ignore_errors=True)
+    home = Path(tempfile.mkdtemp(dir=folder))
     for known in (False, True) if again else (False,):
         cost = measured(load, str(home), arguments)
         found = cost.answer["samples_known_already" if known else "samples"]

@@ -1,12 +1,14 @@
 """Questions and their answers: `statistics` in a process that has its tables open, beside the same by other means.
 
-    python bench/statistics.py [--only PART,…] [--series N] [--quick]
+    python bench/questions.py [--only PART,…] [--series N] [--quick]
 
 Parts:
 
 - day: hourly means by project over a day of 2,000 series, a point a minute, beside VictoriaMetrics on the same points.
 - month: daily means by project over 30 days of 1,000 series.
 - points: hourly figures that roll-ups do not have: percentiles, ragged periods, and hours that are all dirty.
+
+The file is not named for what it measures: Python's own module `statistics` would be this one.
 
 The floor of each is a bare DuckDB query over the files that the answer needs, read anew each time as ours are: the
 roll-ups' files for means, the points' files for percentiles. It knows the projects by a join with a table in memory,
