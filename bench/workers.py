@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
 import _processes
@@ -82,9 +83,9 @@ def cluster(environment: dict[str, str], workers: int, folder: Path) -> Iterator
 
 
 def _import_all() -> None:
-    from meterhouse.rollups import step  # noqa: F401
     from meterhouse.workers.cluster import own_site
 
+    import_module("meterhouse.rollups.step")
     own_site().lake.table("samples")
 
 
@@ -101,7 +102,7 @@ class Run:
         for table in ("samples", "rollups", "quarantine"):
             site.lake.table(table)
         if workers:
-            import distributed  # noqa: F401  # as of a process that has computed before
+            import_module("distributed")  # as of a process that has computed before
 
             with cluster(environment, workers, home) as processes:
                 self._measure(site, processes)

@@ -77,6 +77,14 @@ class ThresholdRule:
     @property
     def condition(self) -> filters.Condition:
         """What the series have to meet by `query` and `where` together."""
+        return self.joined()
+
+    def joined(self) -> filters.Condition:
+        """See `condition`.
+
+        Raises:
+            UsageError: `where` is no condition, or the two are too much together.
+        """
         return all_of([*(Filter(each.field, each.op, each.value, DIMENSIONS) for each in self.query), self.chosen])
 
     @property
@@ -108,7 +116,7 @@ class ThresholdRule:
         )
         if rule.where:
             try:
-                rule.condition  # noqa: B018
+                rule.joined()
             except UsageError as error:
                 what = ": ".join(each for each in (error.where, error.what) if each)
                 raise check.fault(f"has a `where` that is not a condition: {what}", error.hint) from None

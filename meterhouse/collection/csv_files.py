@@ -9,6 +9,7 @@ Arrow cannot read a block, its halves are tried, down to LINES_BYTES, which are 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -77,7 +78,7 @@ def _parts(blocks: TextBlocks, layout: _Layout) -> Iterator[Task]:
     while True:
         block, number = blocks.block(size)
         if block and (b'"' not in block or _quotes_are_plain(block, layout.separator)):
-            yield lambda block=block, number=number: _rows(block, number, layout)  # type: ignore[misc]
+            yield partial(_rows, block, number, layout)
             size = min(size * 2, BLOCK_BYTES)
             continue
         # A row may end behind the block, and what looks like quotes of one value may be those of two.
@@ -86,7 +87,7 @@ def _parts(blocks: TextBlocks, layout: _Layout) -> Iterator[Task]:
             size = max(LINES_BYTES, size // 8)
         source = LineSource(layout.path, layout.longest, _lines(blocks))
         pieces = list(rows_of_lines(source, layout.separator, layout.names, LINES_BYTES))
-        yield lambda pieces=pieces: pieces  # type: ignore[misc]
+        yield partial(list, pieces)
         if source.damaged or not source.size:
             return
 

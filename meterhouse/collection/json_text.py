@@ -163,7 +163,7 @@ class JsonText:
         if folder is not None:
             make_folder(folder)
         packed = self._file
-        unpacked = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        unpacked = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # it is read after this; `close` closes it
         with packed, gzip.GzipFile(fileobj=packed) as source:
             shutil.copyfileobj(source, unpacked, SMALL)
         unpacked.flush()

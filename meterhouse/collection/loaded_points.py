@@ -200,7 +200,7 @@ class LoadedPoints:
             if self._file is None:
                 if self._folder is not None:
                     make_folder(self._folder)
-                self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
+                self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115  # `close` closes it
             run.offset = self._file.seek(0, os.SEEK_END)
             for column in points.columns:
                 self._file.write(np.ascontiguousarray(column).data)

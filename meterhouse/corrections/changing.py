@@ -127,11 +127,12 @@ def revoke(site: Site, correction_id: int, *, reason: str, author: str) -> Reach
         if not one.is_active:
             raise UsageError(f"correction {correction_id} is revoked already, by {one.revoked_by}")
         points, hours = reach(site, one)
-        gone = {"revoked_at": times.now(), "revoked_by": author, "revoked_reason": reason}
+        revoked = replace(one, revoked_at=times.now(), revoked_by=author, revoked_reason=reason)
+        gone = {name: getattr(revoked, name) for name in ("revoked_at", "revoked_by", "revoked_reason")}
         with lease.begin() as connection:
             connection.execute(update(corrections).where(corrections.c.correction_id == correction_id).values(**gone))
             mark_dirty(connection, list(hours), f"correction {correction_id} was revoked")
-    return Reach(replace(one, **gone), points, hours)  # type: ignore[arg-type]  # mypy knows no types of keywords
+    return Reach(revoked, points, hours)
 
 
 def vars_of(one: Correction) -> dict[str, object]:

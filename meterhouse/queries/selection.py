@@ -210,7 +210,8 @@ def _grouped(rows: pa.Table, names: Sequence[str], met: Flags) -> tuple[Ints, li
     for name in names:
         encoded = rows[name].combine_chunks().dictionary_encode()
         values = [*encoded.dictionary.to_pylist(), None]
-        ranked = sorted(range(len(values)), key=lambda n, of=values: (of[n] is None, of[n] or ""))  # type: ignore[misc]
+        keys = [(value is None, value or "") for value in values]
+        ranked = sorted(range(len(values)), key=keys.__getitem__)
         rank = np.empty(len(values), np.int64)
         rank[ranked] = np.arange(len(values))
         of_row = rank[plain(encoded.indices.fill_null(len(values) - 1))]

@@ -99,6 +99,10 @@ class Cluster:
         Raises:
             Unavailable: there is no scheduler, or for a minute no worker.
         """
+        return self._wait_for_workers()
+
+    def _wait_for_workers(self) -> int:
+        """Return the threads of all workers as soon as there are some."""
         until = time.monotonic() + WORKERS_SECONDS
         while not (found := self._threads()):
             if time.monotonic() > until:
@@ -141,7 +145,7 @@ class Cluster:
                         except CancelledError as error:
                             if attempt == ATTEMPTS:
                                 raise Unavailable("the Dask cluster keeps losing its data", where=self._url) from error
-                            self.number  # noqa: B018  # waits for workers
+                            self._wait_for_workers()
                             if shared.status != "finished":
                                 (shared,) = client.scatter([sent], broadcast=True, hash=False)
                             future = submit(part_sent)

@@ -75,6 +75,10 @@ def corrected(
     return made
 
 
+def large_or_r5(row: dict[str, Any]) -> bool:
+    return bool(row["volume"] >= 100 or row["resource_id"] == "r5")
+
+
 CHAIN: Sequence[tuple[Action, str, float, float, str, Choice, dict[str, float]]] = (
     ("delete", "cpu_util", 3.2, 9.7, "resource = r0", lambda row: row["resource_id"] == "r0", {}),
     ("replace", "cpu", 5, 20.25, "", lambda row: True, {"factor": 0.5}),
@@ -82,15 +86,13 @@ CHAIN: Sequence[tuple[Action, str, float, float, str, Choice, dict[str, float]]]
     ("replace", "requests", 8.1, 12, "volume < 50", lambda row: row["volume"] < 50, {"volume": 60.0}),
     ("replace", "cpu_util", 6, 14, "not volume <= 90", lambda row: not row["volume"] <= 90, {"volume": 42.5}),
     ("accept", "requests", 2, 28, "", lambda row: True, {}),
-    ("delete", "cpu", 11, 13, "volume >= 100 or resource = r5", lambda row: row["volume"] >= 100, {}),
+    ("delete", "cpu", 11, 13, "volume >= 100 or resource = r5", large_or_r5, {}),
 )
 """Corrections that overlap: action, meter, hours after noon, condition, the same in Python, and the new volume."""
 
 
 def apply_chain(site: Site, points: Points) -> Points:
     for action, meter, start, end, condition, chosen, more in CHAIN:
-        if "r5" in condition:
-            chosen = lambda row: row["volume"] >= 100 or row["resource_id"] == "r5"  # noqa: E731
         correct(site, action, meter, at(hours=start), at(hours=end), condition, **more)
         points = corrected(points, action, meter, at(hours=start), at(hours=end), chosen, **more)
     return points
