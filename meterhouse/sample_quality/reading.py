@@ -24,7 +24,6 @@ import pyarrow.compute as pc
 from meterhouse import times
 from meterhouse.corrections.applying import COLUMNS, change
 from meterhouse.corrections.recorded import Correction
-from meterhouse.definitions.quality_rules import TYPES
 from meterhouse.sample_quality.series_table import Flags, Floats, Ints, Places, SeriesTable
 from meterhouse.sample_quality.verdicts import HOUR, Points
 from meterhouse.stores.lake import Lake
@@ -338,13 +337,7 @@ class Reading:
         ids = np.unique(np.concatenate([_INTS, *different.values()]))
         found = self._described(ids, [file.ids for file in self._files], ids, ["meter", "type"])
         (meters, names), (types, known) = (_coded(found[name]) for name in ("meter", "type"))
-        if unknown := set(known) - set(TYPES):
-            raise ValueError(f"unknown sample type: {min(unknown)!r}")
-        ranks = np.argsort(np.argsort(np.array(names, dtype=object))).astype(np.int32)
-        kinds = np.array([TYPES.index(name) for name in known], np.int8)
-        of_meter = ranks[meters]
-        order = np.argsort(of_meter, kind="stable")
-        return SeriesTable(ids[order], kinds[types][order], of_meter[order], tuple(sorted(names)))
+        return SeriesTable.coded(ids, meters, names, types, known)
 
     def _described(self, ids: Ints, keys: Sequence[Any], wanted: Any, columns: Sequence[str]) -> pa.Table:
         """Columns of series: `keys` has a key of each run's series for each file, `wanted` those of `ids`."""
