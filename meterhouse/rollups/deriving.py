@@ -373,10 +373,15 @@ class Derivation:
         """
         made = codes.copy()
         texts = self.targets.texts
+
+        def text_of(dimension: int, code: int) -> str | None:
+            found: str | None = texts[dimension].of(np.array([code]))[0].as_py()
+            return found
+
         pairs, of = np.unique(codes[:, METER].astype(np.int64) << 32 | codes[:, UNIT], return_inverse=True)
         meters, units = (np.full(len(pairs), -1, np.int32) for _ in range(2))
         for n, pair in enumerate(pairs.tolist()):
-            meter, unit = texts[METER].known[pair >> 32] or "", texts[UNIT].known[pair & 0xFFFFFFFF]
+            meter, unit = text_of(METER, pair >> 32) or "", text_of(UNIT, pair & 0xFFFFFFFF)
             if not definition.takes(meter, unit):
                 continue
             name = definition.named(meter)

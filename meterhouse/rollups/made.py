@@ -13,7 +13,7 @@ import pyarrow as pa
 from meterhouse import times
 from meterhouse.rollups.rows import FOLDED, SCHEMA
 from meterhouse.sample_quality.judging import DAY
-from meterhouse.sample_quality.reading import plain
+from meterhouse.sample_quality.reading import heads, plain
 from meterhouse.sample_quality.verdicts import HOUR
 from meterhouse.stores.lake import Lake
 from meterhouse.stores.lake_replace import Part
@@ -119,9 +119,13 @@ def _by_day(rows: pa.Table) -> list[tuple[date, pa.Table]]:
 def apart(rows: pa.Table, span: int) -> list[tuple[int, pa.Table]]:
     """The rows of each span of so many µs since 1970, in their order, and the span's number."""
     numbers = plain(rows["bucket"].combine_chunks()) // span
-    found = np.unique(numbers).tolist()
-    if len(found) > 1:
-        order = np.argsort(numbers, kind="stable")
-        rows, numbers = rows.take(pa.array(order)), numbers[order]
+    if not len(numbers):
+        return []
+    first, last = int(numbers.min()), int(numbers.max())
+    if first == last:
+        return [(first, rows)]
+    found = np.unique(numbers[heads(numbers)])
+    order = np.argsort(numbers, kind="stable")
+    rows, numbers = rows.take(pa.array(order)), numbers[order]
     edges = [*np.searchsorted(numbers, found).tolist(), len(numbers)]
-    return [(number, rows.slice(edges[n], edges[n + 1] - edges[n])) for n, number in enumerate(found)]
+    return [(number, rows.slice(edges[n], edges[n + 1] - edges[n])) for n, number in enumerate(found.tolist())]

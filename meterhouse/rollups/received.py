@@ -44,11 +44,8 @@ class Received:
             numbers: of the series that samples were received of.
             days: since 1970, one for each of the numbers.
         """
-        meter, resource = (
-            np.array([text or "" for text in targets.texts[n].known] or [""], dtype=object)[targets.codes[numbers, n]]
-            for n in (METER, RESOURCE)
-        )
-        return cls(days, pa.array(meter, pa.string()), pa.array(resource, pa.string())).without(cls())
+        meter, resource = (targets.texts[n].of(targets.codes[numbers, n]).fill_null("") for n in (METER, RESOURCE))
+        return cls(days, meter, resource).without(cls())
 
     def __len__(self) -> int:
         return len(self.day)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from meterhouse import identity
 from meterhouse.sample_quality.series_table import Flags, Ints, SeriesTable
@@ -23,39 +24,46 @@ Codes = npt.NDArray[np.int32]
 
 
 class Texts:
-    """The texts of a column by code; null has one too."""
+    """The texts of a column by code, from 1; the code of null is 0. Its array is replaced, never changed."""
 
     def __init__(self) -> None:
-        self.known: list[str | None] = []
-        self._codes: dict[str | None, int] = {}
+        self._texts: pa.Array = pa.array([], pa.string())
 
     def fork(self) -> "Texts":
         """The same texts, to which others can be added."""
         made = Texts()
-        made.known, made._codes = list(self.known), dict(self._codes)
+        made._texts = self._texts
         return made
 
     def code(self, text: str | None) -> int:
         """The code of a text; a new one gets the next."""
-        found = self._codes.setdefault(text, len(self.known))
-        if found == len(self.known):
-            self.known.append(text)
-        return found
+        return int(self.codes(pa.array([text], pa.string()))[0])
 
     def codes(self, column: pa.Array | pa.ChunkedArray) -> Codes:
         """The codes of a column of texts; each distinct text is looked up once."""
         if isinstance(column, pa.ChunkedArray):
             column = column.combine_chunks()
         encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-        of_text = np.array([self.code(text) for text in encoded.dictionary.to_pylist()] or [0], np.int32)
-        if not encoded.indices.null_count:
-            return np.asarray(of_text[encoded.indices.to_numpy()])
-        found = of_text[encoded.indices.fill_null(0).to_numpy()]
-        return np.where(encoded.is_null().to_numpy(zero_copy_only=False), np.int32(self.code(None)), found)
+        texts = encoded.dictionary.cast(pa.string())
+        places = pc.index_in(texts, value_set=self._texts)
+        new = texts.filter(places.is_null()).drop_null().unique()
+        if len(new):
+            self._texts = pa.concat_arrays([self._texts, new])
+            places = pc.index_in(texts, value_set=self._texts)
+        codes = np.asarray(places.fill_null(-1), np.int32) + np.int32(1)
+        rows = encoded.indices
+        if not rows.null_count:
+            return np.asarray(codes[np.asarray(rows)])
+        return np.asarray(np.append(codes, np.int32(0))[np.asarray(rows.fill_null(len(codes)))])
 
-    def among(self, wanted: Any) -> Flags:
+    def of(self, codes: "Codes | Ints") -> pa.Array:
+        """The texts with these codes."""
+        return self._texts.take(pa.array(codes.astype(np.int64) - 1, mask=codes == 0))
+
+    def among(self, wanted: "set[str]") -> Flags:
         """By code, whether the text is one of some."""
-        return np.array([text in wanted for text in self.known], np.bool_)
+        found = pc.is_in(self._texts, value_set=pa.array(sorted(wanted), pa.string()))
+        return np.append(False, found.to_numpy(zero_copy_only=False))
 
 
 class _Numbers:
@@ -167,22 +175,17 @@ class Targets:
 
     def rows(self, numbers: "Codes | Ints") -> list[Dimensions]:
         """The dimensions of some series."""
-        columns: list[list[str | None]] = []
-        for dimension in range(len(DIMENSIONS)):
-            texts, of = self.distinct(dimension, numbers)
-            columns.append([texts[n] for n in of.tolist()])
+        columns = (texts.of(self.codes[numbers, n]).to_pylist() for n, texts in enumerate(self.texts))
         return list(zip(*columns, strict=True))
 
     def column(self, dimension: int, numbers: "Codes | Ints") -> pa.Array:
         """One of the DIMENSIONS of some series, as a dictionary of the texts that occur."""
-        texts, of = self.distinct(dimension, numbers)
-        return pa.array(texts, pa.string()).take(pa.array(of)).dictionary_encode()
+        return self.texts[dimension].of(self.codes[numbers, dimension]).dictionary_encode()
 
     def distinct(self, dimension: int, numbers: "Codes | Ints") -> tuple[list[str | None], Ints]:
         """The different texts of some series in one of the DIMENSIONS, and the place of each one's among them."""
         found, of = np.unique(self.codes[numbers, dimension], return_inverse=True)
-        known = self.texts[dimension].known
-        return [known[code] for code in found.tolist()], of
+        return self.texts[dimension].of(found).to_pylist(), of
 
     def resources(self, numbers: "Codes | Ints") -> Ints:
         """A number for the meter and the resource of some series; no resource is the same as an empty one."""
@@ -190,8 +193,8 @@ class Targets:
 
     def resource_numbers(self, meters: Codes, resources: Codes) -> Ints:
         """As `resources`, from codes."""
-        none, empty = (np.int32(self.texts[RESOURCE].code(text)) for text in (None, ""))
-        return meters.astype(np.int64) << 32 | np.where(resources == none, empty, resources)
+        empty = np.int32(self.texts[RESOURCE].code(""))
+        return meters.astype(np.int64) << 32 | np.where(resources == 0, empty, resources)
 
     def ids(self, numbers: "Codes | Ints") -> Ints:
         """The ids of some series."""
