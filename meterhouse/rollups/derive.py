@@ -291,6 +291,7 @@ class Deriving:
             self._history,
             carried,
             site.settings.carry_hours,
+            numbers,
         )
         self.new_received = self._derivation.received.without(known)
         self._idle = not self._derivation

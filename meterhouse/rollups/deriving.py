@@ -132,6 +132,7 @@ class Derivation:
         history_of: gives the changes of metadata of resources; it is called by `finish`.
         carried: gives the points of series before the hours.
         carry_hours: how far a previous point is carried.
+        days: since 1970, the days that have points in the hours that are computed, as far as they are known.
 
     Attributes:
         compared: ids of the gauges and deltas of which a rate or delta is made, also derived ones.
@@ -151,6 +152,7 @@ class Derivation:
         history_of: HistoryOf = lambda resources: History.nothing(),
         carried: Carry = lambda table, wanted, received: NOTHING_CARRIED,
         carry_hours: int = 48,
+        days: Ints | None = None,
     ) -> None:
         self.targets = Targets()
         self.definitions = tuple(definitions)
@@ -166,7 +168,7 @@ class Derivation:
         applied = self._applied(table, describe, received=True)
         self.received = self._days(applied, received_on)
         self._without = Withheld(self.targets, Received.together([known or Received(), self.received]))
-        self._of_received = replace(applied, withheld=self._withheld(applied))
+        self._of_received = self._withheld(applied, days)
         self._alone = self._complete_alone(applied)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -445,14 +447,22 @@ class Derivation:
         places, days = received_on(applied.received >= 0)
         return Received.of_series(self.targets, applied.received[places], days)
 
-    def _withheld(self, applied: _Applied) -> tuple[Ints, ...]:
-        """Where no points are made of received ones, because the derived meter itself was received: by definition."""
-        found = []
-        for _, target in applied.of_points:
+    def _withheld(self, applied: _Applied, days: Ints | None) -> _Applied:
+        """The same with where no points are made, because the derived meter itself was received.
+
+        Series of which none is made on any of the days are left out.
+        """
+        found, of_points = [], []
+        for definition, target in applied.of_points:
             places = np.flatnonzero(target >= 0)
-            at, days = self._without.days(self.targets, target[places])
-            found.append(_at_day(places[at], days))
-        return tuple(found)
+            at, day = self._without.days(self.targets, target[places])
+            found.append(_at_day(places[at], day))
+            if days is not None:
+                withheld = np.bincount(at[np.isin(day, days)], minlength=len(places)) == len(days)
+                target = target.copy()
+                target[places[withheld]] = -1
+            of_points.append((definition, target))
+        return replace(applied, of_points=tuple(of_points), withheld=tuple(found))
 
     def _complete_alone(self, applied: _Applied) -> Flags:
         """Which targets, by number, get points of one received series only; the last one stands for all others."""
