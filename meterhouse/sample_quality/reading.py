@@ -507,7 +507,7 @@ class Loader:
                     column = whole(read[name])
                     values = plain(pc.fill_null(column, 0) if column.null_count else column)
                     if n == len(made):
-                        made.append(np.empty(number, values.dtype))
+                        made.append(_room(number, values.dtype))
                     made[n][low:high] = values[low - at : high - at]
                     if column.null_count:
                         flags = there[n]
@@ -645,6 +645,11 @@ def heads(values: Any) -> Ints:
     new = np.ones(len(values), np.bool_)
     np.not_equal(values[1:], values[:-1], out=new[1:])
     return np.flatnonzero(new)
+
+
+def _room(number: int, kind: Any) -> Any:
+    """An array to be filled. NumPy asks for huge pages, which Linux may have to make first, by moving others."""
+    return np.frombuffer(pa.allocate_buffer(number * kind.itemsize), kind)
 
 
 def whole(column: pa.ChunkedArray) -> pa.Array:
