@@ -51,6 +51,8 @@ LEASES: Final = (
 WAIT_SECONDS: Final = 120.0
 """How long to wait for each step that is running."""
 
+_TYPES_AT_ONCE: Final = 1 << 20
+
 
 @dataclass
 class Found:
@@ -78,11 +80,11 @@ def preview(
     """What an erasure would change, as far as steps have taken up what was landed; nothing is written.
 
     Raises:
-        UsageError: the id is that of a project.
+        UsageError: a text is a word that figures are told by, such as the id of a project.
     """
     person = Person(user_id, erasure.user.pseudonym, tuple(texts))
+    _refuse_words(site, person)
     with site.warehouse.read() as connection:
-        _refuse_project(connection, user_id)
         changes = renamed(connection, person)
         found = Found(erasure, warehouse_rows.counted(connection, person, changes))
     lake = LakeRows(site, person, changes)
@@ -106,14 +108,13 @@ def erase(
         progress: gets the lake's files that are done, and how many there are.
 
     Raises:
-        UsageError: the id is that of a project; nothing was changed.
+        UsageError: a text is a word that figures are told by, such as the id of a project; nothing was changed.
         AlreadyRunning: a step is still running after WAIT_SECONDS.
         DefinitionError: what was landed cannot be converted.
         MeterhouseError: lake or warehouse cannot be used; a second call continues.
     """
     started = times.now()
-    with site.warehouse.read() as connection:
-        _refuse_project(connection, user_id)
+    _refuse_words(site, Person(user_id, erasure.user.pseudonym, tuple(texts)))
     one = recorded.record(site, erasure)
     moment = _published(site)
     person = Person(user_id, one.user.pseudonym, tuple(texts))
@@ -171,17 +172,28 @@ def _erase(
     return Found(one, changed + in_lake + in_files.counts, in_files.left, rows.described, deleted)
 
 
-def _refuse_project(connection: Connection, user_id: str) -> None:
-    """Refuse an id that is also that of a project: bills are by project, and stay.
+@retried
+def _refuse_words(site: Site, person: Person) -> None:
+    """Refuse texts that figures are told by: words of a project, meter, unit, source or type of message.
 
     Raises:
-        UsageError: it is.
+        UsageError: one of the texts is such a word.
     """
-    if connection.execute(select(series.c.series_id).where(series.c.project_id == user_id).limit(1)).first():
-        raise UsageError(
-            f"'{user_id}' is also the id of a project, which bills are made by",
-            hint="Only a user whose id is nothing else can be erased",
-        )
+    kept: list[tuple[str, str]] = []
+    with site.warehouse.read() as connection:
+        for what in ("meter", "unit", "type", "source", "project_id"):
+            found = connection.execute(select(series.c[what]).distinct()).scalars()
+            kept += [(what.removesuffix("_id"), text) for text in found if text]
+    for name in ("notifications", "events"):
+        for path in site.lake.actions(name)["path"].to_pylist():
+            for rows in site.lake.pieces_of(name, path, _TYPES_AT_ONCE, ["event_type"]):
+                kept += [("type of message", text) for text in rows["event_type"].unique().to_pylist() if text]
+    for what, text in dict.fromkeys(kept):
+        if person.is_in(text):
+            raise UsageError(
+                f"a text that is to be erased is a word of the {what} '{text}', which figures are told by",
+                hint="Give a longer text",
+            )
 
 
 def _published(site: Site) -> datetime:

@@ -151,7 +151,7 @@ class LakeRows:
                 if self.person.is_in(body):
                     count += 1
                     fields = self.person.personal(body)
-                    self.described.update(fields)
+                    self.described.update(field for field in fields if not self.person.names(field[1]))
                     values[message_id] = frozenset(value for _, value in fields)
         self.rows["notifications"] += count
         return count

@@ -1,6 +1,7 @@
 """Who was erased, when, by whom and why: the records of the warehouse."""
 
 import json
+import re
 import secrets
 import uuid
 from collections.abc import Mapping, Sequence
@@ -19,8 +20,13 @@ from meterhouse.stores.warehouse_tables import erasures
 LONGEST_TEXT = 4_096
 """Maximum length of a reason, and of an author's name, in characters."""
 
-SHORTEST_ID = 3
-"""Minimum length of an id, in characters: shorter ones are in too many texts."""
+SHORTEST_TEXT = 3
+"""Minimum length of a text that is to be erased, in characters: shorter ones are in too many texts."""
+
+LONGEST_NUMBER = 20
+"""Texts of at least so many characters are no numbers."""
+
+_NUMBER = re.compile(r"[-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?|true|false|null|NaN|Infinity")
 
 
 @dataclass(frozen=True)
@@ -74,15 +80,28 @@ def find_user(known: Sequence[Erasure], user_id: str) -> Erasure | None:
     return next((each for each in known if digest(user_id, each.user.salt) == each.user.digest), None)
 
 
+def checked(text: str) -> str:
+    """A text that is to be erased, such as an id.
+
+    Raises:
+        UsageError: it is too short, or a number: it would be found in what has nothing to do with the user.
+    """
+    if len(text.strip()) < SHORTEST_TEXT:
+        raise UsageError(f"'{text}' is too short to be told from other texts", hint="Give a longer text")
+    if len(text) < LONGEST_NUMBER and _NUMBER.fullmatch(text):
+        raise UsageError(f"'{text}' cannot be told from other numbers and words of JSON", hint="Give a longer text")
+    return text
+
+
 def proposed(site: Site, user_id: str, *, reason: str, author: str) -> Erasure:
     """The erasure of a user: the one that is recorded, or a new one that is not recorded yet.
 
     Raises:
-        UsageError: the id is too short, or that of an erased user's pseudonym, or there is no reason or author.
+        UsageError: the id cannot be told from other texts, or is the pseudonym of an erased user, or there is no reason
+            or author.
     """
     check(reason=reason, author=author)
-    if len(user_id.strip()) < SHORTEST_ID:
-        raise UsageError(f"the id '{user_id}' is too short", hint="Give the id of the user, not a name")
+    checked(user_id)
     known = recorded(site)
     if (found := find_user(known, user_id)) is not None:
         return found
