@@ -19,7 +19,7 @@ from typing import Any, Final
 
 RELATED: Final = frozenset(
     {
-        *("user", "user_id", "user_name", "username", "user_identity", "user_email", "email", "mail", "user_agent"),
+        *("user", "user_name", "username", "user_email", "email", "mail", "user_agent"),
         *("request_id", "global_request_id", "auth_token", "remote_address"),
     }
 )
@@ -46,6 +46,10 @@ _FIELD: Final = re.compile(r'"((?:[^"\\]|\\.)*)"\s*:\s*"((?:[^"\\]|\\.)*)"', re.
 
 _BROKEN_FIELD: Final = re.compile(r'(\\*)"([^"\\]*)\1"\s*:\s*\1"([^"\\]*)\1"')
 """A field of a text that is no JSON, but may have been, or be in a string of one."""
+
+_ENVELOPED: Final = '"oslo.message"'
+
+_ENVELOPE: Final = re.compile(r'("oslo\.message"\s*:\s*)("(?:[^"\\]|\\.)*")', re.DOTALL)
 
 _SEPARATORS: Final = bytes(each if each >= 128 or chr(each).isalnum() else 32 for each in range(256))
 
@@ -106,7 +110,18 @@ class Person:
 
     def body(self, text: str) -> str:
         """A JSON text, or what may have been one, without the user's personal data. All else stays as it is."""
+        if _ENVELOPED in text and self.is_in(text):
+            text = _ENVELOPE.sub(self._message_without, text)
         return self.without(text, self.personal(text))
+
+    def _message_without(self, found: "re.Match[str]") -> str:
+        """A message in oslo.messaging's envelope, which is JSON in JSON."""
+        try:
+            before = json.loads(found[2])
+        except ValueError:
+            return found[0]
+        after = self.body(before)
+        return found[0] if after == before else f"{found[1]}{json.dumps(after)}"
 
     def personal(self, text: str) -> frozenset[tuple[str, str]]:
         """The fields of a JSON text that are personal data of the user: keys and values."""
@@ -189,7 +204,7 @@ def _add_fields(fields: Mapping[str, Any], names: Callable[[str], bool], found: 
     prefixes = {key[: key.index("user")] for key in naming if "user" in key}
     is_user = any(key in OWN_IDS for key in naming)
     for key, value in fields.items():
-        if isinstance(value, str) and value:
+        if isinstance(value, str) and value and key not in naming:
             if (is_user and key in SELF) or any(_describes(key, prefix) for prefix in prefixes):
                 found.add((key, value))
         elif is_user and isinstance(value, dict) and key in ("host", "credential"):
@@ -290,7 +305,10 @@ class ErasedUsers:
         if b"\\" in plain:
             plain = re.sub(rb"\\+[nrtbf]", b" ", plain)
         words_of = plain.translate(_SEPARATORS).split()
-        candidates = {word.decode("utf-8", "replace") for word in words_of if len(word) in self._lengths}
+        lengths = self._lengths
+        candidates = {
+            word.decode("utf-8", "replace") for word in words_of if len(word) in lengths or not word.isascii()
+        }
         for pattern in self._patterns:
             candidates.update(match[1] for match in pattern.finditer(text))
         return {word: name for word in candidates if (name := self.pseudonym(word)) is not None}

@@ -1,83 +1,30 @@
 """Erasing a user: nothing of the person is left anywhere, and no figure changes."""
 
 import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import NOON, at, count, drop, notification, polled, polling, process, roll_up, rows, warehouse_rows
+from builders import NOON, count, drop, polled, polling, process, roll_up, rows
+from conftest import OpenSite
+from erasures import ANA, BOB, MAIL, NAME, OTHERS, erase_ana, figures, fill, messages
 from leftovers import left
 
 from meterhouse import times
 from meterhouse.archive.seal import archive, manifest
 from meterhouse.catalog import snapshot
-from meterhouse.erasure.erase import Found, erase, preview
+from meterhouse.collection.collect import collect
+from meterhouse.collection.load import load
+from meterhouse.conversion.signatures import signature
+from meterhouse.erasure.again import again
+from meterhouse.erasure.erase import erase, preview
 from meterhouse.erasure.recorded import proposed, recorded
+from meterhouse.errors import UsageError
 from meterhouse.recompute import backfill
 from meterhouse.site import Site
-
-ANA, BOB = "b0a1c2d3e4f5061728394a5b6c7d8e9f", "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
-NAME, MAIL = "Ana Łopez", "ana@example.com"
-OTHERS = {"Bob Builder", "bob@example.com", BOB}
-
-FIGURES = {
-    "samples": "meter, type, unit, project_id, timestamp, volume",
-    "rollups": "granularity_s, bucket, count, sum, min, max, increase, resets, excluded",
-    "quarantine": "meter, project_id, timestamp, volume, reasons",
-    "events": "message_id, event_type, generated, len(traits) AS traits",
-    "notifications": "message_id, event_type, timestamp",
-    "dead_letters": "letter_id, queue",
-}
-
-
-def exists(message_id: str, user: str, name: str, mail: str) -> dict[str, Any]:
-    """An audit of a server, as Nova sends it, with a user's name, mail and address."""
-    message = notification(message_id)
-    message["_context_user_id"] = user
-    message["_context_user_name"] = name
-    message["_context_remote_address"] = f"198.51.100.{len(name)}"
-    message["_context_user_identity"] = f"{user} p1 - - -"
-    message["payload"] |= {"user_id": user, "display_name": "web-01", "owner": {"id": user, "email": mail}}
-    message["payload"] |= {"memory_mb": 512, "vcpus": 2, "state": "active", "instance_type": "m1.small"}
-    return message
-
-
-def messages(since: float = 0) -> list[dict[str, Any]]:
-    """Polled samples and audits of two users; counters, and points that rules exclude."""
-    made: list[dict[str, Any]] = []
-    for n in range(6):
-        when, batch = at(since + 25 * n), []
-        for user, resource in ((ANA, "ana-vm"), (BOB, "bob-vm"), (ANA, f"account/{ANA}")):
-            more = {"resource": resource, "user_id": user, "resource_metadata": {"user_id": user, "n": n // 3}}
-            batch.append(polled(10.0 * n, when, meter="cpu", type="cumulative", **more))
-            batch.append(polled(-5.0 if n == 2 else 5.0, when, **more))
-        made.append(polling(f"polled-{since}-{n}", batch))
-        made.append(exists(f"ana-{since}-{n}", ANA, NAME, MAIL))
-        made.append(exists(f"bob-{since}-{n}", BOB, "Bob Builder", "bob@example.com"))
-    return made
-
-
-def fill(site: Site) -> None:
-    """Land everything that may hold personal data."""
-    drop(site.settings.spool, "one.jsonl", [*messages(), {"message_id": "no type", "user": {"id": ANA, "name": NAME}}])
-    process(site)
-    drop(site.settings.spool, "two.jsonl.gz", messages(600))
-    process(site)
-
-
-def figures(site: Site) -> dict[str, list[dict[str, Any]]]:
-    """What must not change."""
-    found = {name: rows(site, name, columns) for name, columns in FIGURES.items()}
-    bill = "project_id, meter, count(*) AS n, sum(volume) AS volume"
-    found["bill"] = rows(site, "samples", bill, "true GROUP BY ALL")
-    for name in ("rollup_1h", "rollup_1d"):
-        query = f"SELECT bucket, count, sum, min, max, increase, excluded FROM {name}"
-        found[name] = [{"row": str(row)} for row in sorted(warehouse_rows(site, query), key=str)]
-    return found
-
-
-def erase_ana(site: Site, *texts: str) -> Found:
-    one = proposed(site, ANA, reason="asked on 1 May", author="dpo")
-    return erase(site, one, ANA, texts or (NAME, MAIL))
+from meterhouse.stores.lake import Lake
+from meterhouse.stores.lake_erasures import publish
 
 
 def test_nothing_of_an_erased_user_is_left_and_no_figure_changes(
@@ -135,3 +82,95 @@ def test_conversion_again_changes_nothing(site: Site) -> None:
     roll_up(site)
     assert {name: rows(site, name) for name in tables} == tables
     assert left(site, [ANA, NAME, MAIL]) == []
+
+
+def test_a_file_loaded_again_counts_once(site: Site, tmp_path: Path) -> None:
+    file = tmp_path / "requests.csv"
+    line = f"2026-11-20T10:00,5,delta,account/{ANA},shop,{ANA}"
+    file.write_text("\n".join(["timestamp,volume,type,resource_id,project_id,user_id", line, line, line[:-1] + "0"]))
+    load(site, [file])
+    erase_ana(site)
+    before = rows(site, "samples")
+    done = load(site, [file])
+    assert (done.samples, done.known) == (0, 3)
+    assert rows(site, "samples") == before
+    file.write_text(file.read_text().replace("10:00", "11:00"))
+    load(site, [file])
+    assert len({row["user_id"] for row in rows(site, "samples")}) == 2
+    assert left(site, [ANA]) == []
+
+
+def test_signed_samples_stay_signed(open_site: OpenSite) -> None:
+    site = open_site(telemetry_secret="s")
+
+    def signed(message_id: str) -> dict[str, Any]:
+        batch = [polled(1.0, user_id=user, resource=f"r-{message_id}") for user in (ANA, BOB)]
+        made = [sample | {"message_signature": signature(sample, "s")} for sample in batch]
+        return polling(message_id, [*made, made[0] | {"counter_volume": 2.0, "message_id": "forged"}])
+
+    drop(site.settings.spool, "one.jsonl", [signed("before")])
+    process(site)
+    erase_ana(site)
+    drop(site.settings.spool, "two.jsonl", [signed("after")])
+    process(site)
+    assert count(site, "samples") == 4
+    assert count(site, "dead_letters") == 2
+    assert backfill(site, "samples", NOON, times.now() + times.HOUR)["changed_hours"] == 0
+    assert left(site, [ANA]) == []
+
+
+def test_what_a_backup_brings_back_is_erased_again(site: Site, tmp_path: Path) -> None:
+    fill(site)
+    before = figures(site)
+    site.warehouse.engine.dispose()
+    shutil.copytree(site.settings.home_path, tmp_path / "backup")
+    erase_ana(site)
+    listed = recorded(site)
+    site.warehouse.engine.dispose()
+    shutil.rmtree(site.settings.home_path)
+    shutil.copytree(tmp_path / "backup", site.settings.home_path)
+    restored = Site.open(site.settings)
+    assert left(restored, [ANA])
+    (done,) = again(restored, listed)
+    assert done.erasure.user == listed[0].user
+    assert left(restored, [ANA, "198.51.100.9"]) == []
+    assert figures(restored) == before
+    assert again(restored) == []
+    restored.warehouse.engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("user_id", "texts", "said"),
+    [
+        ("p1", (), "too short"),
+        ("12345", (), "cannot be told"),
+        ("instance", (), "a word of the type of message 'compute.instance.exists'"),
+        (ANA, ("cpu",), "a word of the meter 'cpu'"),
+    ],
+)
+def test_words_that_figures_are_told_by_are_not_erased(site: Site, user_id: str, texts: Any, said: str) -> None:
+    drop(site.settings.spool, "one.jsonl", messages()[:3])
+    process(site)
+    with pytest.raises(UsageError, match=said):
+        erase(site, proposed(site, user_id, reason="r", author="a"), user_id, texts)
+    assert recorded(site) == []
+
+
+def test_what_lands_while_an_erasure_begins_is_erased(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A landing that has written its file, and has not committed it, begins anew."""
+    fill(site)
+    drop(site.settings.spool, "late.jsonl", messages(1200))
+    real, once = Lake.commit, []
+
+    def late(lake: Lake, name: str, *args: Any, **more: Any) -> int:
+        if name == "notifications" and not once:
+            once.append(1)
+            user = proposed(site, ANA, reason="r", author="a")
+            publish(Site.open(site.settings).lake, [user.user])
+        return real(lake, name, *args, **more)
+
+    monkeypatch.setattr(Lake, "commit", late)
+    collect(site)
+    late_rows = rows(site, "notifications", "body", "timestamp IS NOT NULL", "received_at DESC LIMIT 18")
+    assert not any(ANA in row["body"] for row in late_rows)
+    assert sum("erased-" in row["body"] for row in late_rows) == 12
