@@ -27,6 +27,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from meterhouse import times
 from meterhouse.errors import Conflict, Damaged, MeterhouseError, Replaced
 from meterhouse.extras import require
+from meterhouse.personal_data import ErasedUsers
 from meterhouse.private_files import make_folder
 from meterhouse.settings import Settings
 from meterhouse.stores import duck, lake_commits, lake_faults, lake_log, lake_repair, lake_vacuum
@@ -119,6 +120,7 @@ class Lake:
             racing commits apart.
         compared: whether this process has compared the computed tables with what the warehouse has recorded of them.
         agrees: whether it has seen that samples and roll-ups are those that the warehouse has followed and recorded.
+        erased: the list of erased users that was read last, by its number; see `lake_erasures`.
     """
 
     url: str
@@ -132,6 +134,7 @@ class Lake:
     notes_written: bool = False
     compared: bool = False
     agrees: bool = False
+    erased: dict[int, ErasedUsers] = field(default_factory=dict, repr=False)
     _written: list[Path] = field(default_factory=list, repr=False)
     _footers: Footers = field(default_factory=Footers, repr=False)
 
@@ -171,11 +174,9 @@ class Lake:
             if version is not None:
                 return self._table_at(name, version)
             known = self._open.get(name)
-            if known is not None:
-                if not self._is_newest(name, known.version()):
-                    known.update_incremental()
-                if not self._is_outdated(name, known.version()):
-                    return known
+            is_current = known is not None and self._is_brought_forward(name, known)
+            if known is not None and is_current and not self._is_outdated(name, known.version()):
+                return known
             known = self._opened_table(name)
             self._add_columns(name, known)
         except (OSError, DeltaError) as error:
@@ -184,6 +185,15 @@ class Lake:
         if self._holds(name, known.version() - lake_log.LONG):
             self._shorten_log(name)
         return known
+
+    def _is_brought_forward(self, name: str, known: DeltaTable) -> bool:
+        """Bring an open table to the newest version; false if commits since then are no longer there."""
+        try:
+            if not self._is_newest(name, known.version()):
+                known.update_incremental()
+        except DeltaError:
+            return False
+        return True
 
     def _table_at(self, name: str, version: int) -> DeltaTable:
         """The table as it was at a version, which may be among the older commits."""
@@ -598,6 +608,33 @@ class Lake:
                 hint="Check the rights of this user",
             ) from error
 
+    def forget_before(self, name: str, version: int) -> int:
+        """Delete the commits from before a version, those that were moved aside too; return how many files.
+
+        A checkpoint at the version comes in their place. Nobody may need to follow them any more.
+
+        Raises:
+            MeterhouseError: they cannot be deleted.
+        """
+        try:
+            with self.commit_lock(name):
+                self._table_at(name, version).create_checkpoint()
+            return lake_log.forget(self.filesystem, *self._log_folders(name), version)
+        except (OSError, DeltaError) as error:
+            raise MeterhouseError(
+                f"commits of the lake's table {name} cannot be deleted: {error}",
+                where=self.url,
+                hint="Check the rights of this user",
+            ) from error
+        finally:
+            self._open.pop(name, None)
+
+    def written_before(self, name: str, moment: datetime) -> set[str]:
+        """The paths of a table's data files, live or not, that were last written before a time of the store's clock."""
+        marker = f"/tables/{name}/"
+        found = {uri[uri.index(marker) + len(marker) :]: at for uri, at in self.listed(f"tables/{name}")}
+        return {path for path, at in found.items() if at < moment and not path.startswith(("_", "."))}
+
     def swaps(self, name: str) -> int:
         """How many swaps the table has seen."""
         return self.transaction(name, SWAPS) or 0
@@ -860,15 +897,27 @@ class Lake:
         """
         for uri in self.files(name, partitions=partitions):
             path = uri.removeprefix(f"{self.uri(name)}/")
-            if path in without:
-                continue
-            partition = dict(part.split("=", 1) for part in unquote(path).split("/")[:-1])
-            try:
-                with self._opened(name, path) as handle:
-                    for batch in pq.ParquetFile(handle).iter_batches(max_rows):
-                        yield self._completed(name, pa.table(batch), partition)
-            except (OSError, pa.ArrowException) as error:
-                raise self.file_fault(name, path, error) from error
+            if path not in without:
+                yield from self.pieces_of(name, path, max_rows)
+
+    def pieces_of(
+        self, name: str, path: str, max_rows: int, columns: Sequence[str] | None = None
+    ) -> Iterator[pa.Table]:
+        """The rows of a data file, in tables of at most `max_rows` rows; null in columns that are not among `columns`.
+
+        Raises:
+            Replaced: the file was replaced and deleted meanwhile.
+            Damaged: the file cannot be read.
+        """
+        partition = dict(part.split("=", 1) for part in unquote(path).split("/")[:-1])
+        try:
+            with self._opened(name, path) as handle:
+                file = pq.ParquetFile(handle)
+                there = None if columns is None else [each for each in columns if each in file.schema_arrow.names]
+                for batch in file.iter_batches(max_rows, columns=there):
+                    yield self._completed(name, pa.table(batch), partition)
+        except (OSError, pa.ArrowException) as error:
+            raise self.file_fault(name, path, error) from error
 
     @contextlib.contextmanager
     def parquet(self, name: str, path: str, dictionaries: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
