@@ -77,18 +77,24 @@ def catalog(site: Site, *, wait_seconds: float = 0.0, record: bool = True) -> Ca
         WentBack: the lake's samples are older than what was followed, or others; nothing was done.
         Damaged: a file cannot be read.
     """
-    done = Catalogued()
-    started, clock = times.now(), time.monotonic()
+    started = times.now()
     with site.warehouse.lease("catalog", wait_seconds=wait_seconds) as lease:
-        reached = history.check(site, FOLLOWER, TABLE, READER)
-        if not site.lake.compared:  # a store is not restored while a process uses it
-            computed.reconcile_if_idle(site)
-            site.lake.compared = True
-        while (found := _follow(site, reached, done, lease)) is not None:
-            reached = found
-        done.seconds = time.monotonic() - clock
+        done = catalog_under(site, lease)
         if done.samples and record:
             site.warehouse.record_run("catalog", started, vars(done))
+    return done
+
+
+def catalog_under(site: Site, lease: Lease) -> Catalogued:
+    """See `catalog`; the caller holds the lease."""
+    done, clock = Catalogued(), time.monotonic()
+    reached = history.check(site, FOLLOWER, TABLE, READER)
+    if not site.lake.compared:  # a store is not restored while a process uses it
+        computed.reconcile_if_idle(site)
+        site.lake.compared = True
+    while (found := _follow(site, reached, done, lease)) is not None:
+        reached = found
+    done.seconds = time.monotonic() - clock
     return done
 
 

@@ -28,6 +28,7 @@ from meterhouse.sample_quality.series_table import Flags, Floats, Ints, Places, 
 from meterhouse.sample_quality.verdicts import HOUR, Points
 from meterhouse.stores.lake import Lake
 from meterhouse.stores.lake_footers import as_dictionaries
+from meterhouse.times import Span
 
 POINTS_A_PASS = 6_000_000
 """About how many points memory holds; one takes some 40 bytes."""
@@ -55,6 +56,14 @@ class Hours:
         self.spans = times.spans(hours)
         self.numbers: Ints = np.unique(np.array([times.micros(hour) // HOUR for hour in hours], np.int64))
         self._starts, self._ends = (np.array([times.micros(span[n]) for span in self.spans], np.int64) for n in (0, 1))
+
+    @classmethod
+    def of_span(cls, span: Span) -> "Hours":
+        """A span that may start and end within an hour. Its hours have no numbers."""
+        made = cls([])
+        made.spans = [span]
+        made._starts, made._ends = (np.array([times.micros(moment)], np.int64) for moment in span)
+        return made
 
     def __len__(self) -> int:
         return len(self.numbers)
