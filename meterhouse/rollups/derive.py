@@ -51,6 +51,9 @@ TABLE = "derived"
 FEW_ROWS = 10_000
 """Fewer points of a day are kept, and written together with the small files that are there."""
 
+ROWS_AT_ONCE = 500
+"""How many rows of the warehouse are objects at once."""
+
 METADATA_KEPT = 200_000
 """How many texts of metadata a process keeps parsed."""
 
@@ -492,10 +495,13 @@ def _received(connection: Connection, days: set[date]) -> Received:
     columns = received_meters.c
     parts = [Received()]
     for day in sorted(days):
-        found = connection.execute(select(columns.meter, columns.resource_id).where(columns.day == day)).all()
-        meters, resources = list(zip(*found, strict=True)) or ((), ())
-        numbers = np.full(len(found), (day - times.EPOCH.date()).days)
-        parts.append(Received(numbers, pa.array(meters, pa.string()), pa.array(resources, pa.string())))
+        number = (day - times.EPOCH.date()).days
+        for meter in connection.execute(select(columns.meter).where(columns.day == day).distinct()).scalars().all():
+            found = connection.execute(select(columns.resource_id).where(columns.day == day, columns.meter == meter))
+            # Rows that stay would have Python look for circles among all objects.
+            resources = [each for some in found.scalars().partitions(ROWS_AT_ONCE) for each in some]
+            meters = pa.array([meter], pa.string()).take(pa.array(np.zeros(len(resources), np.int64)))
+            parts.append(Received(np.full(len(resources), number), meters, pa.array(resources, pa.string())))
     return Received.together(parts)
 
 

@@ -68,4 +68,6 @@ def _filled(values: Floats, starts: Ints, counts: Ints, wanted: Sequence[float],
 def _between(low: Floats, high: Floats, share: Any) -> Floats:
     """The value this share of the way from low to high; exactly these two at its ends, and never beyond."""
     distance = high - low
+    if np.ndim(share) == 0:
+        return np.asarray(low + distance * share if share < 0.5 else high - distance * (1 - share))
     return np.asarray(np.where(np.asarray(share) < 0.5, low + distance * share, high - distance * (1 - share)))

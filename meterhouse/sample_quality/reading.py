@@ -178,7 +178,7 @@ class _Loaded:
     volume: Floats
     recorded: Ints
     accepted: Flags | None = None
-    more: dict[str, tuple[Ints, Flags]] = field(default_factory=dict)
+    more: dict[str, tuple[Ints, Flags | None]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -194,11 +194,12 @@ class _Columns:
 
     def of(self, name: str, rows: Ints | None) -> tuple[Ints, Flags]:
         """See `Shard.column`."""
-        parts = [self._loader.more(loaded, name) for loaded, _, _ in self._sources]
-        values, there = (
-            np.concatenate([part[n][first:last] for part, (_, first, last) in zip(parts, self._sources, strict=True)])
-            for n in (0, 1)
-        )
+        values_of, there_of = list[Ints](), list[Flags]()
+        for loaded, first, last in self._sources:
+            found, known = self._loader.more(loaded, name)
+            values_of.append(found[first:last])
+            there_of.append(np.ones(last - first, np.bool_) if known is None else known[first:last])
+        values, there = np.concatenate(values_of), np.concatenate(there_of)
         if self._order is not None:
             rows = self._order if rows is None else self._order[rows]
         return (values, there) if rows is None else (values[rows], there[rows])
@@ -473,18 +474,16 @@ class Loader:
             loaded.volume, loaded.recorded = loaded.volume[kept], loaded.recorded[kept]
             loaded.accepted = None if loaded.accepted is None else loaded.accepted[kept]
 
-    def more(self, loaded: _Loaded, name: str) -> tuple[Ints, Flags]:
-        """A further column of loaded points, and where it has values."""
+    def more(self, loaded: _Loaded, name: str) -> tuple[Ints, Flags | None]:
+        """A further column of loaded points, and where it has values; None for everywhere."""
         with loaded.lock:
             if name not in loaded.more:
                 loaded.more[name] = self._more(loaded, name)
             return loaded.more[name]
 
-    def _more(self, loaded: _Loaded, name: str) -> tuple[Ints, Flags]:
-        ((values, there),) = self._columns(
-            loaded.file, loaded.groups, [name], loaded.start, len(loaded.place), loaded.rows
-        )
-        return values, np.ones(len(values), np.bool_) if there is None else there
+    def _more(self, loaded: _Loaded, name: str) -> tuple[Ints, Flags | None]:
+        (found,) = self._columns(loaded.file, loaded.groups, [name], loaded.start, len(loaded.place), loaded.rows)
+        return found
 
     def _columns(
         self, piece: _Piece, groups: list[int], names: Sequence[str], start: int, length: int, rows: Ints | None
