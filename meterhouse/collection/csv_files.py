@@ -19,7 +19,7 @@ import pyarrow.csv as pacsv
 
 from meterhouse.collection.csv_lines import LONGEST_VALUE, LineSource, header, rows_of_lines, unreadable_header
 from meterhouse.collection.sample_rows import SampleRows, Task
-from meterhouse.collection.text_blocks import TextBlocks
+from meterhouse.collection.text_blocks import TextBlocks, line_feeds
 from meterhouse.stream import HEAD_BYTES
 from meterhouse.stream.files import Damaged, Line
 
@@ -78,7 +78,7 @@ def _parts(blocks: TextBlocks, layout: _Layout) -> Iterator[Task]:
     while True:
         block, number = blocks.block(size)
         if block and (b'"' not in block or _quotes_are_plain(block, layout.separator)):
-            yield partial(_rows, block, number, layout)
+            yield partial(_rows, block, number, blocks.number - number, layout)
             size = min(size * 2, BLOCK_BYTES)
             continue
         # A row may end behind the block, and what looks like quotes of one value may be those of two.
@@ -108,16 +108,24 @@ def _quotes_are_plain(block: bytes | bytearray, separator: str) -> bool:
     return bool((np.searchsorted(breaks, opening) == np.searchsorted(breaks, closing)).all())
 
 
-def _rows(block: bytes | bytearray, number: int, layout: _Layout) -> list[SampleRows]:
-    """The rows of a block none of which ends behind it."""
-    if (taken := _by_arrow(block, number, layout)) is not None:
+def _rows(block: bytes | bytearray, number: int, feeds: int, layout: _Layout) -> list[SampleRows]:
+    """The rows of a block none of which ends behind it.
+
+    Args:
+        block: the text.
+        number: that of its first line.
+        feeds: how many line feeds it has.
+        layout: of the file.
+    """
+    if (taken := _by_arrow(block, number, feeds, layout)) is not None:
         return [taken]
     middle = block.rfind(b"\n", 0, len(block) // 2) + 1 or block.find(b"\n") + 1
     if len(block) <= LINES_BYTES or middle in (0, len(block)):
         source = LineSource(layout.path, layout.longest, _lines_of(bytes(block), number, layout.longest))
         return list(rows_of_lines(source, layout.separator, layout.names))
     first = block[:middle]
-    return _rows(first, number, layout) + _rows(block[middle:], number + first.count(b"\n"), layout)
+    before = line_feeds(first)
+    return _rows(first, number, before, layout) + _rows(block[middle:], number + before, feeds - before, layout)
 
 
 def _lines_of(block: bytes, number: int, longest: int) -> Iterator[Line]:
@@ -126,9 +134,9 @@ def _lines_of(block: bytes, number: int, longest: int) -> Iterator[Line]:
         yield Line(number + place, line if len(line) <= longest else line[:HEAD_BYTES], len(line))
 
 
-def _by_arrow(block: bytes | bytearray, number: int, layout: _Layout) -> SampleRows | None:
-    """The rows as Arrow reads them; None if `csv.reader` may find others."""
-    lines = block.count(b"\n") + (not block.endswith(b"\n"))
+def _by_arrow(block: bytes | bytearray, number: int, feeds: int, layout: _Layout) -> SampleRows | None:
+    """The rows as Arrow reads them; None if `csv.reader` may find others. The arguments are those of `_rows`."""
+    lines = feeds + (not block.endswith(b"\n"))
     if _may_have_longer_lines(block, min(layout.longest, LONGEST_VALUE)):
         return None
     if b"\r" in block and block.count(b"\r") != block.count(b"\r\n"):

@@ -8,10 +8,22 @@ import zlib
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from meterhouse.stream import HEAD_BYTES
 from meterhouse.stream.files import BOM, Damaged, Line, is_utf_16
 
 READ_BYTES: Final = 1 << 20
+
+_FEEDS_AT_ONCE: Final = 1 << 18
+"""Bytes in which line feeds are counted together: they stay in a processor's cache."""
+
+
+def line_feeds(text: bytes | bytearray) -> int:
+    """How many line feeds a text has. Other threads go on meanwhile, which they do not while Python counts."""
+    found = np.frombuffer(text, np.uint8)
+    starts = range(0, len(found), _FEEDS_AT_ONCE)
+    return sum(int(np.count_nonzero(found[at : at + _FEEDS_AT_ONCE] == 10)) for at in starts)
 
 
 class TextBlocks:
@@ -49,7 +61,7 @@ class TextBlocks:
         Nothing is returned either if the next line is too long, or the file is damaged there: take it by `line`.
         """
         if self._unpacked is None and not self._ended and self._ahead < size and (read := self._read_block(size)):
-            self.number += (lines := read.count(b"\n"))
+            self.number += (lines := line_feeds(read))
             return read, self.number - lines
         self._read(size)
         end = self._held.rfind(b"\n", self._at, self._at + size) + 1
@@ -66,7 +78,7 @@ class TextBlocks:
             return b"", self.number
         taken, number = self._held[self._at : end], self.number
         self._at = end
-        self.number += taken.count(b"\n")
+        self.number += line_feeds(taken)
         return taken, number
 
     def _read_block(self, size: int) -> bytearray:
