@@ -24,7 +24,6 @@ import pyarrow.compute as pc
 from meterhouse import times
 from meterhouse.corrections.applying import COLUMNS, change
 from meterhouse.corrections.recorded import Correction
-from meterhouse.definitions.quality_rules import TYPES
 from meterhouse.sample_quality.series_table import Flags, Floats, Ints, Places, SeriesTable
 from meterhouse.sample_quality.verdicts import HOUR, Points
 from meterhouse.stores.lake import Lake
@@ -36,6 +35,9 @@ POINTS_A_PASS = 6_000_000
 
 POINTS_A_SHARD = 130_000
 """About how many points are computed together: their columns fit into a processor's cache."""
+
+ROWS_AT_ONCE = 1 << 18
+"""About how many rows of a file are decoded together."""
 
 NAME = "samples"
 
@@ -337,9 +339,16 @@ class Reading:
             meta = file.metadata
             counts = [meta.row_group(number).num_rows for number in range(meta.num_row_groups)]
             groups = np.concatenate(([0], np.cumsum(counts, dtype=np.int64)))
-            ids = plain(file.read(["series_id"], use_threads=False)["series_id"].combine_chunks())
-        starts = heads(ids)
-        return _File(path, described, day, len(ids), groups, starts, ids[starts])
+            starts, ids = [_INTS], [_INTS]
+            for block, rows in _blocks(list(range(len(counts))), groups):
+                of_block = plain(whole(file.read_row_groups(block, ["series_id"], use_threads=False)["series_id"]))
+                at = heads(of_block)
+                if len(at) and len(ids[-1]) and of_block[0] == ids[-1][-1]:  # a run goes on
+                    at = at[1:]
+                if len(at):
+                    starts.append(at + rows)
+                    ids.append(of_block[at])
+        return _File(path, described, day, int(groups[-1]), groups, np.concatenate(starts), np.concatenate(ids))
 
     def _table(self) -> SeriesTable:
         """The table of all series that the files have."""
@@ -347,13 +356,7 @@ class Reading:
         ids = np.unique(np.concatenate([_INTS, *different.values()]))
         found = self._described(ids, [file.ids for file in self._files], ids, ["meter", "type"])
         (meters, names), (types, known) = (_coded(found[name]) for name in ("meter", "type"))
-        if unknown := set(known) - set(TYPES):
-            raise ValueError(f"unknown sample type: {min(unknown)!r}")
-        ranks = np.argsort(np.argsort(np.array(names, dtype=object))).astype(np.int32)
-        kinds = np.array([TYPES.index(name) for name in known], np.int8)
-        of_meter = ranks[meters]
-        order = np.argsort(of_meter, kind="stable")
-        return SeriesTable(ids[order], kinds[types][order], of_meter[order], tuple(sorted(names)))
+        return SeriesTable.coded(ids, meters, names, types, known)
 
     def _described(self, ids: Ints, keys: Sequence[Any], wanted: Any, columns: Sequence[str]) -> pa.Table:
         """Columns of series: `keys` has a key of each run's series for each file, `wanted` those of `ids`."""
@@ -362,7 +365,9 @@ class Reading:
         missing = np.ones(len(ids), np.bool_)
         pieces: list[pa.Table] = []
         of_rows: list[Ints] = []
-        for file, keys_of_file in zip(self._files, keys, strict=True):
+        # Texts are in blocks of rows: files with few rows of a series have the least to read.
+        dense = sorted(range(len(self._files)), key=lambda n: self._files[n].rows / max(len(self._files[n].starts), 1))
+        for file, keys_of_file in ((self._files[n], keys[n]) for n in dense):
             if not missing.any():
                 break
             at = np.minimum(np.searchsorted(sorted_keys, keys_of_file), len(order) - 1)
@@ -429,10 +434,8 @@ class Loader:
             groups = list(range(*_overlapping(piece.groups, int(rows.min()), int(rows.max()) + 1)))
             rows -= piece.groups[groups[0]]
             start = 0
-        with self._lake.parquet(NAME, piece.path) as opened:
-            read = opened.read_row_groups(groups, list(_SOLE[1:]), use_threads=False)
-        take: Any = slice(start, start + len(place)) if rows is None else rows
-        time, volume, recorded = (plain(read[name].combine_chunks())[take] for name in _SOLE[1:])
+        read = self._columns(piece, groups, _SOLE[1:], start, len(place), rows)
+        time, volume, recorded = (values for values, _ in read)
         inside = self._hours.hold(time)
         if not inside.all():
             kept = np.flatnonzero(inside)
@@ -478,14 +481,54 @@ class Loader:
             return loaded.more[name]
 
     def _more(self, loaded: _Loaded, name: str) -> tuple[Ints, Flags]:
-        with self._lake.parquet(NAME, loaded.file.path) as file:
-            column = file.read_row_groups(loaded.groups, [name], use_threads=False)[name].combine_chunks()
-        there = np.ones(len(column), np.bool_) if not column.null_count else plain(column.is_valid())
-        values = plain(pc.fill_null(column, 0) if column.null_count else column)
-        if loaded.rows is not None:
-            return values[loaded.rows], there[loaded.rows]
-        end = loaded.start + len(loaded.place)
-        return values[loaded.start : end], there[loaded.start : end]
+        ((values, there),) = self._columns(
+            loaded.file, loaded.groups, [name], loaded.start, len(loaded.place), loaded.rows
+        )
+        return values, np.ones(len(values), np.bool_) if there is None else there
+
+    def _columns(
+        self, piece: _Piece, groups: list[int], names: Sequence[str], start: int, length: int, rows: Ints | None
+    ) -> list[tuple[Any, Flags | None]]:
+        """Columns of numbers and times of a file, and where they have values (None: everywhere); times in µs.
+
+        They are read a few row groups at a time: to take large new memory from the system costs more than to decode.
+
+        Args:
+            piece: of the file.
+            groups: its row groups that have the rows, one after the other.
+            names: of the columns.
+            start: the first row in these groups.
+            length: how many rows.
+            rows: which rows of these groups; None for `length` rows from `start`.
+        """
+        number = length if rows is None else int(rows.max(initial=-1)) + 1
+        before = start if rows is None else 0
+        made: list[Any] = []
+        there: list[Flags | None] = [None] * len(names)
+        with self._lake.parquet(NAME, piece.path) as opened:
+            for block, offset in _blocks(groups, piece.groups):
+                read = opened.read_row_groups(block, list(names), use_threads=False)
+                at = offset - int(piece.groups[groups[0]]) - before
+                low, high = max(at, 0), min(at + len(read), number)
+                if low >= high:
+                    continue
+                for n, name in enumerate(names):
+                    column = whole(read[name])
+                    values = plain(pc.fill_null(column, 0) if column.null_count else column)
+                    if n == len(made):
+                        made.append(_room(number, values.dtype))
+                    made[n][low:high] = values[low - at : high - at]
+                    if column.null_count:
+                        flags = there[n]
+                        if flags is None:
+                            flags = there[n] = np.ones(number, np.bool_)
+                        flags[low:high] = plain(column.is_valid())[low - at : high - at]
+        found = list(zip(made, there, strict=True))
+        return (
+            found
+            if rows is None
+            else [(values[rows], flags if flags is None else flags[rows]) for values, flags in found]
+        )
 
 
 def _pieces(files: Sequence[_File], first: int, last: int) -> Iterator[_Piece]:
@@ -584,6 +627,23 @@ def _cuts(counts: Ints, size: float, first: int, last: int) -> Iterator[tuple[in
     yield from pairwise((first + edges).tolist())
 
 
+def _blocks(groups: Sequence[int], starts: Ints) -> Iterator[tuple[list[int], int]]:
+    """Row groups, one after the other, in blocks of about ROWS_AT_ONCE rows, and the first row of each block.
+
+    Args:
+        groups: which.
+        starts: the first row of each of the file's row groups, and the number of rows.
+    """
+    block: list[int] = []
+    for group in groups:
+        if block and starts[group + 1] - starts[block[0]] > ROWS_AT_ONCE:
+            yield block, int(starts[block[0]])
+            block = []
+        block.append(group)
+    if block:
+        yield block, int(starts[block[0]])
+
+
 def _overlapping(groups: Ints, start: int, stop: int) -> tuple[int, int]:
     """The first row group that has one of the rows, and the one after the last."""
     return int(np.searchsorted(groups, start, side="right")) - 1, int(np.searchsorted(groups, stop, side="left"))
@@ -594,6 +654,16 @@ def heads(values: Any) -> Ints:
     new = np.ones(len(values), np.bool_)
     np.not_equal(values[1:], values[:-1], out=new[1:])
     return np.flatnonzero(new)
+
+
+def _room(number: int, kind: Any) -> Any:
+    """An array to be filled. NumPy asks for huge pages, which Linux may have to make first, by moving others."""
+    return np.frombuffer(pa.allocate_buffer(number * kind.itemsize), kind)
+
+
+def whole(column: pa.ChunkedArray) -> pa.Array:
+    """A column as one array: `combine_chunks` also copies a single one."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def plain(column: pa.Array) -> Any:
