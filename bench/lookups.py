@@ -3,13 +3,13 @@
     python bench/lookups.py [DAYS [SERIES]]
 
 The site has compacted hours: so many series (default 10,000, of three meters) with a point a minute for so many days
-(default 30), and 1,500 events an hour of 1,000 resources. To make them takes a minute: only the times of an hour are
-written anew, its volumes are those of one of four hours.
+(default 30), and 1,500 events an hour of 10,000 resources, each of which has one in every seventh hour. To make them
+takes a minute: only the times of an hour are written anew, its volumes are those of one of four hours.
 
 - newest: the newest 100 samples of a meter, judged
 - day, month: all samples of one series in a day, in all days, judged; of noisy gauges, and of counters of even growth
 - points: the raw points of that series in all days, not judged
-- events: the events of one resource in all days
+- events: the events of one resource in all days; the floor reads all events
 
 Prints milliseconds by the clock and of CPU: the first time, with tables that are open and nothing read; the best of
 three times after that; then the same of the floor: a query of the same files with the same condition, by a connection
@@ -57,7 +57,7 @@ from meterhouse.stores.warehouse_tables import series
 DAYS, SERIES = 30, 10_000
 BASES = 4
 START = times.parse("2026-10-01T00:00:00")
-RESOURCES, EVENTS_AN_HOUR = 1_000, 1_500
+RESOURCES, EVENTS_AN_HOUR = 10_000, 1_500
 
 
 @dataclass
@@ -131,7 +131,7 @@ def fill_samples(site: Site, days: int, fleet: Fleet) -> None:
 
 
 def fill_events(site: Site, days: int) -> None:
-    """Make the events of the month: each hour one of each resource, and some more of half of them."""
+    """Make the events of the month: the resources have theirs one after the other."""
     lake = site.lake
     for hour in range(days * 24):
         begin = START + timedelta(hours=hour)
@@ -141,7 +141,7 @@ def fill_events(site: Site, days: int) -> None:
 
 def events_of(arrival: str, begin: Any, hour: int) -> pa.Table:
     number = np.arange(EVENTS_AN_HOUR)
-    resource = number % RESOURCES
+    resource = (number + hour * EVENTS_AN_HOUR) % RESOURCES
     made = []
     for n, r in zip(number.tolist(), resource.tolist(), strict=True):
         traits = {
@@ -152,7 +152,7 @@ def events_of(arrival: str, begin: Any, hour: int) -> pa.Table:
         made.append({
             "arrival_hour": arrival,
             "message_id": f"{hour:08x}-0000-4000-8000-{n:012x}",
-            "event_type": "compute.instance.exists" if n < RESOURCES else "compute.instance.update",
+            "event_type": "compute.instance.exists" if n % 3 else "compute.instance.update",
             "generated": begin + timedelta(seconds=2 * n),
             "traits": [{"name": name, "dtype": "text", "value": value} for name, value in traits.items()],
         })  # fmt: skip

@@ -15,7 +15,7 @@ roll-ups' files for means, the points' files for percentiles. It knows the proje
 judges nothing, and does not ask whether what it reads is up to date.
 
 Each line is the least of several times by the clock, in one process, after one question that does not count. "Answers"
-are rows of the answer.
+are rows of the answer, which is in columns; whoever shows it makes mappings of them.
 """
 
 import math
@@ -78,8 +78,8 @@ def least(rounds: int, ask: Callable[[], Any]) -> tuple[float, Any]:
 def ours(clock: Clock, home: Path, question: Question, rounds: int) -> Asked:
     """A question of ours."""
     site = opened(home)
-    seconds, (rows, found) = least(rounds, lambda: explained(site, question))
-    return Asked(seconds, len(rows), found.rows())
+    seconds, (answer, found) = least(rounds, lambda: explained(site, question))
+    return Asked(seconds, len(answer), found.rows())
 
 
 def bare(clock: Clock, home: Path, fleet: Fleet, granularity: int, bucket: str, what: str, rounds: int) -> Asked:

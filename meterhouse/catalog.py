@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import Connection, and_, delete, func, or_, select, text, update
 
-from meterhouse import arrivals, computed, history, lateness, sql_files, times
+from meterhouse import arrivals, computed, history, known_series, lateness, sql_files, times
 from meterhouse.errors import Replaced
 from meterhouse.history import Position
 from meterhouse.site import Site
@@ -77,18 +77,24 @@ def catalog(site: Site, *, wait_seconds: float = 0.0, record: bool = True) -> Ca
         WentBack: the lake's samples are older than what was followed, or others; nothing was done.
         Damaged: a file cannot be read.
     """
-    done = Catalogued()
-    started, clock = times.now(), time.monotonic()
+    started = times.now()
     with site.warehouse.lease("catalog", wait_seconds=wait_seconds) as lease:
-        reached = history.check(site, FOLLOWER, TABLE, READER)
-        if not site.lake.compared:  # a store is not restored while a process uses it
-            computed.reconcile_if_idle(site)
-            site.lake.compared = True
-        while (found := _follow(site, reached, done, lease)) is not None:
-            reached = found
-        done.seconds = time.monotonic() - clock
+        done = catalog_under(site, lease)
         if done.samples and record:
             site.warehouse.record_run("catalog", started, vars(done))
+    return done
+
+
+def catalog_under(site: Site, lease: Lease) -> Catalogued:
+    """See `catalog`; the caller holds the lease."""
+    done, clock = Catalogued(), time.monotonic()
+    reached = history.check(site, FOLLOWER, TABLE, READER)
+    if not site.lake.compared:  # a store is not restored while a process uses it
+        computed.reconcile_if_idle(site)
+        site.lake.compared = True
+    while (found := _follow(site, reached, done, lease)) is not None:
+        reached = found
+    done.seconds = time.monotonic() - clock
     return done
 
 
@@ -139,15 +145,13 @@ def _follow_replacements(site: Site, commits: Sequence[Commit], done: Catalogued
         Replaced: a file was replaced and deleted since.
     """
     hours = {hour for commit in commits for hour in commit.hours or ()}
-    with site.lake.connect() as duck:
-        duck.register("runs", _summed(site, [file for commit in commits for file in commit.added]))
-        new_series = arrow(duck, sql_files.read("lake/catalog_series.sql"))
-        new_resources = arrow(duck, sql_files.read("lake/catalog_resources.sql"))
+    samples = _summed(site, [file for commit in commits for file in commit.added])
     with lease.begin() as connection:
-        _add_series(connection, new_series, new_resources)
+        lock_catalog(connection)
+        _add_series(connection, site, samples)
         mark_dirty(connection, sorted(hours), "samples were converted again")
-    done.series += new_series.num_rows
-    done.resources += new_resources.num_rows
+    done.series += len(pc.unique(samples["series_id"]))
+    done.resources += _resources(samples)
     done.hours += len(hours)
 
 
@@ -235,28 +239,42 @@ def _forget_others(connection: Connection, series_ids: set[int], resource_ids: s
 def _add_samples(
     site: Site, samples: pa.Table, done: Catalogued, lease: Lease, reached: Position | None, why: str
 ) -> None:
-    """Add samples to the catalog, as `arrivals.runs` sums them up, and record the position with them."""
+    """Add samples to the catalog, as `arrivals.runs` sums them up, and record the position with them.
+
+    Without a position, series and resources are written whether the catalog seems to know them or not.
+    """
     with site.lake.connect() as duck:
         duck.register("runs", samples)
-        new_series = arrow(duck, sql_files.read("lake/catalog_series.sql"))
-        new_resources = arrow(duck, sql_files.read("lake/catalog_resources.sql"))
         hours = duck.execute(sql_files.read("lake/catalog_hours.sql")).fetchall()
         came = arrow(duck, sql_files.read("lake/catalog_lateness.sql")) if reached is not None else None
     with lease.begin() as connection:
-        _add_series(connection, new_series, new_resources)
+        lock_catalog(connection)
+        _add_series(connection, site, samples if reached is None else known_series.unknown(connection, samples))
         if came is not None:  # samples that were counted before are taken again with their files
             done.late += _count_late(connection, hours)
             lateness.add(connection, came)
         mark_dirty(connection, [row[0] for row in hours], why)
         if reached is not None:
             history.record_position(connection, FOLLOWER, reached)
-    done.series += new_series.num_rows
-    done.resources += new_resources.num_rows
+    done.series += len(pc.unique(samples["series_id"]))
+    done.resources += _resources(samples)
     done.hours += len(hours)
 
 
-def _add_series(connection: Connection, new_series: pa.Table, new_resources: pa.Table) -> None:
-    lock_catalog(connection)
+def _resources(samples: pa.Table) -> int:
+    """Of how many resources samples are."""
+    found = samples.select(["source", "resource_id"]).filter(samples["resource_id"].is_valid())
+    return len(found.group_by(["source", "resource_id"]).aggregate([]))
+
+
+def _add_series(connection: Connection, site: Site, samples: pa.Table) -> None:
+    """Add the series and resources of samples, as `arrivals.runs` sums them up. The catalog has to be locked."""
+    if not samples.num_rows:
+        return
+    with site.lake.connect() as duck:
+        duck.register("runs", samples)
+        new_series = arrow(duck, sql_files.read("lake/catalog_series.sql"))
+        new_resources = arrow(duck, sql_files.read("lake/catalog_resources.sql"))
     upsert(
         connection,
         series,

@@ -18,9 +18,11 @@ import xxhash
 
 from meterhouse import times
 from meterhouse.errors import Conflict, UnknownName
+from meterhouse.personal_data import ErasedUsers
 from meterhouse.site import Site
 from meterhouse.stores.duck import Connection, arrow, one, quoted
 from meterhouse.stores.lake import REPLACE, Lake
+from meterhouse.stores.lake_erasures import NOBODY, erased_users
 from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.lake_files import DataFile
 from meterhouse.stores.lake_tables import DEAD_LETTERS
@@ -103,7 +105,7 @@ def store_letters(lake: Lake, letters: Sequence[Letter], since: str) -> int:
         if not fresh:
             return 0
         try:
-            rows = _as_table([letters[n] for n in fresh], [ids[n] for n in fresh])
+            rows = _as_table([letters[n] for n in fresh], [ids[n] for n in fresh], erased_users(lake, TABLE) or NOBODY)
             lake.append(TABLE, rows, transaction=(APP, before + 1))
         except Conflict:
             _back_off(attempt)
@@ -138,15 +140,16 @@ def _counts(lake: Lake, ids: set[int], since: str) -> Counter[int]:
         return Counter(dict(duck.execute(counted).fetchall()))
 
 
-def _as_table(letters: list[Letter], ids: list[int]) -> pa.Table:
+def _as_table(letters: list[Letter], ids: list[int], erased: ErasedUsers) -> pa.Table:
+    """The rows of letters, without the data of erased users. An id stays that of the letter as it came."""
     columns = {
         "arrival_hour": [times.arrival_hour(letter.received_at) for letter in letters],
         "letter_id": ids,
         "received_at": [letter.received_at for letter in letters],
         "queue": [clean(letter.queue) for letter in letters],
-        "reason": [" ".join(clean(letter.reason).split())[:REASON_LENGTH] for letter in letters],
-        "body": [letter.body for letter in letters],
-        "headers": [None if letter.headers is None else clean(letter.headers) for letter in letters],
+        "reason": [" ".join(clean(erased.value(letter.reason)).split())[:REASON_LENGTH] for letter in letters],
+        "body": [erased.raw(letter.body) for letter in letters],
+        "headers": [None if letter.headers is None else erased.body(clean(letter.headers)) for letter in letters],
     }
     return pa.table(columns, schema=DEAD_LETTERS)
 

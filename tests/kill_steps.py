@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,9 @@ from meterhouse.collection import collect, landing
 from meterhouse.conversion import convert, redefine, used
 from meterhouse.conversion import step as conversion
 from meterhouse.corrections import changing
+from meterhouse.erasure import erase as erasing
+from meterhouse.erasure import files, recorded, remains, warehouse_rows
+from meterhouse.erasure.recorded import proposed
 from meterhouse.queries import report_exports
 from meterhouse.rollups import following
 from meterhouse.rollups import step as rollups
@@ -25,7 +28,7 @@ from meterhouse.sample_quality import groups
 from meterhouse.sample_quality import step as sample_quality
 from meterhouse.settings import Settings, read_settings
 from meterhouse.site import Site
-from meterhouse.stores import lake
+from meterhouse.stores import lake, lake_erasures
 from meterhouse.stores.warehouse import Warehouse
 from meterhouse.stream import spool
 
@@ -74,6 +77,13 @@ def correct(home: Path, fault: str) -> None:
     changing.record(site, proposed, reason="a test", author="nobody")
     rollups.roll_up(site)
     following.follow(site)
+
+
+def erase_user(home: Path, user_id: str, texts: Sequence[str], fault: str) -> None:
+    """Erase a user, with a fault as in `run`."""
+    exec(fault, globals())
+    site = Site.open(read_settings(home=home))
+    erasing.erase(site, proposed(site, user_id, reason="a test", author="nobody"), user_id, texts)
 
 
 def die() -> None:
@@ -136,12 +146,17 @@ __all__ = [
     "compact",
     "convert",
     "die_after",
+    "files",
     "lake",
+    "lake_erasures",
     "landing",
+    "recorded",
     "redefine",
+    "remains",
     "report_exports",
     "run",
     "sample_files",
     "spool",
     "used",
+    "warehouse_rows",
 ]

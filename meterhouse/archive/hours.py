@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from meterhouse import catalog, history
-from meterhouse.archive import sample_files, sample_reading
+from meterhouse.archive import event_files, sample_files, sample_reading
 from meterhouse.conversion import step as conversion
 from meterhouse.errors import MeterhouseError, Replaced
 from meterhouse.site import Site
@@ -27,6 +27,10 @@ from meterhouse.stores.lake_tables import GROWN, columns_of_files
 _NAME = re.compile(r"arrival_hour=[^/]*/(compacted|sealed)-([0-9a-f]{32})(?:-\d+)?\.")
 
 
+ROWS_AT_ONCE = 65_536
+"""How many events are handed from DuckDB to their file together."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How a table is sealed; samples are written by `sample_files`, which needs no more than the column to sum.
@@ -34,7 +38,7 @@ class Recipe:
     Attributes:
         identity: the columns that identify a row; empty if equal rows are all kept.
         moment: the column with the time that a row came; of equal rows, the first is kept.
-        order: the columns to sort by.
+        order: the columns, or DuckDB expressions, to sort by.
         row_group: rows of a Parquet row group; few if rows are wide, because a group is built in memory.
         total: the column to sum.
     """
@@ -57,8 +61,8 @@ RECIPES = {
     "events": Recipe(
         identity=("message_id",),
         moment="generated",
-        order=("event_type", "generated", "message_id"),
-        row_group=65_536,
+        order=event_files.ORDER,
+        row_group=event_files.GROUP,
     ),
     "dead_letters": Recipe(
         identity=(),
@@ -101,7 +105,7 @@ def is_final(table: str, paths: Iterable[str]) -> bool:
 
 
 def _is_newest(table: str, prefix: str) -> bool:
-    return prefix == "compacted" or table != sample_reading.TABLE
+    return prefix == "compacted" or table not in (sample_reading.TABLE, event_files.TABLE)
 
 
 def files_by_hour(files: pa.Table) -> dict[str, pa.Table]:
@@ -136,13 +140,18 @@ def _write_sorted(lake: Lake, table: str, hour: str, paths: list[str]) -> sample
         (before,) = one(duck, "SELECT count(*) FROM old")
         writing = uuid.uuid4().hex
         for number, condition in enumerate(_divided(duck, table, hour)):
-            path = f"arrival_hour={hour}/sealed-{writing}-{number}.zstd.parquet"
+            rows = f"SELECT * FROM once WHERE {condition} ORDER BY {', '.join(recipe.order)}"
+            if table == event_files.TABLE:
+                path = f"arrival_hour={hour}/compacted-{writing}-{number}.zstd.parquet"
+                size = event_files.write(lake, path, duck.sql(rows).to_arrow_reader(ROWS_AT_ONCE))
+            else:
+                path = f"arrival_hour={hour}/sealed-{writing}-{number}.zstd.parquet"
+                duck.execute(
+                    f"COPY ({rows}) TO {quoted(f'{lake.uri(table)}/{path}')} "
+                    f"(FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2, ROW_GROUP_SIZE {recipe.row_group})"
+                )
+                size = int(lake.filesystem.size(f"{lake.uri(table)}/{path}"))
             target = f"{lake.uri(table)}/{path}"
-            duck.execute(
-                f"COPY (SELECT * FROM once WHERE {condition} ORDER BY {', '.join(recipe.order)}) TO {quoted(target)} "
-                f"(FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2, ROW_GROUP_SIZE {recipe.row_group})"
-            )
-            size = int(lake.filesystem.size(target))
             statistics = of_file(target, lake.object_store, columns_of_files(table))
             files.append(DataFile(path, size, {"arrival_hour": hour}, statistics))
         targets = ", ".join(quoted(f"{lake.uri(table)}/{file.path}") for file in files)

@@ -40,6 +40,7 @@ SECTIONS = {
     "Operate": {
         "doctor": Entry("site", "doctor", "Check every part and report what to fix."),
         "correct": Entry("corrections", "correct", "Delete, replace or accept points, with a reason."),
+        "erase": Entry("erasure", "erase", "Erase the personal data of a user."),
         "dead-letters": Entry("dead_letters", "dead_letters", "Messages and rows that could not be used."),
         "definitions": Entry("definitions", "definitions", "Check meter and event definitions."),
         "policies": Entry("policies", "policies", "Archive policies: which roll-ups are made of which meters."),

@@ -122,11 +122,12 @@ def statistics(
         include_excluded=include_excluded,
     )
     with progress("computing statistics"):
-        found, source = explained(site, asked)
+        answer, source = explained(site, asked)
     if explain:
         printer.rows(source.rows(), ("source", "rows", "files", "why"))
-        note(f"{len(found):,} row{'s' * (len(found) != 1)} in {source.seconds:.3f} s")
+        note(f"{len(answer):,} row{'s' * (len(answer) != 1)} in {source.seconds:.3f} s")
         return
+    found = answer.rows()
     if printer.chosen or not printer.is_json:
         found = [{**row, **(row["groupby"] or {})} for row in found]
     shown = ("period_start", *groupby, *(aggregate or USUAL), "unit", "type", *_AFTER)

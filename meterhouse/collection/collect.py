@@ -100,7 +100,8 @@ def batches(site: Site, limits: Limits = ONCE) -> Generator[Collected]:
     """
     settings = site.settings
     size = settings.collect_batch if limits.messages is None else min(settings.collect_batch, limits.messages)
-    landing = Landing(site.lake, settings.home_path / INDEX, settings.redelivery_hours, site.stream.name)
+    folder, secret = settings.home_path / INDEX, settings.telemetry_secret
+    landing = Landing(site.lake, folder, settings.redelivery_hours, site.stream.name, secret)
     taken = site.stream.batches(size, quiet_seconds=limits.quiet_seconds, follow=limits.follow)
     syncer = Syncer()
     site.lake.written()  # starts to record written files

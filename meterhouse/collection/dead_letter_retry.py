@@ -74,7 +74,8 @@ def retry(site: Site, selection: Selection, *, progress: Progress = no_progress)
         total, oldest = one(duck, "SELECT count(*), min(received_at) FROM selected")
         if not total:
             return done
-        landing = Landing(site.lake, site.settings.home_path / INDEX, _hours(site, oldest), SOURCE)
+        folder, secret = site.settings.home_path / INDEX, site.settings.telemetry_secret
+        landing = Landing(site.lake, folder, _hours(site, oldest), SOURCE, secret)
         rows = duck.sql("SELECT arrival_hour, letter_id, received_at, queue, body FROM selected")
         for letters in _pieces(rows.to_arrow_reader(_AT_ONCE)):
             landed = _land(landing, letters, site.settings, done)

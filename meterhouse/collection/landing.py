@@ -17,8 +17,10 @@ import pyarrow as pa
 
 from meterhouse import times
 from meterhouse.collection.landed import Landed
+from meterhouse.conversion.signatures import signed_again
 from meterhouse.dead_letters import Letter, store_letters
 from meterhouse.errors import Conflict
+from meterhouse.stores import lake_erasures
 from meterhouse.stores.lake import BYTES, Lake
 from meterhouse.stores.lake_files import DataFile
 from meterhouse.stores.lake_tables import NOTIFICATIONS
@@ -66,10 +68,11 @@ class Landing:
         folder: where the index of landed message_ids is cached.
         redelivery_hours: hours of arrivals in which a message_id is landed once.
         source: the value of the column `source`.
+        secret: METERHOUSE_TELEMETRY_SECRET, by which samples are signed again from which a user is erased.
     """
 
-    def __init__(self, lake: Lake, folder: Path, redelivery_hours: int, source: str) -> None:
-        self._lake, self._source = lake, source
+    def __init__(self, lake: Lake, folder: Path, redelivery_hours: int, source: str, secret: str) -> None:
+        self._lake, self._source, self._secret = lake, source, secret
         self._hours = timedelta(hours=redelivery_hours)
         self._known = Landed(lake, folder, redelivery_hours)
 
@@ -129,6 +132,7 @@ class Landing:
         ids = list(messages)
         files: list[DataFile] = []
         written: list[str] = []
+        erased = 0  # the list by which users were erased from the messages
         for attempt in itertools.count():
             if attempt:
                 time.sleep(
@@ -138,6 +142,9 @@ class Landing:
             if known.any():
                 ids = [message_id for message_id, is_known in zip(ids, known.tolist(), strict=True) if not is_known]
             recorded = self._lake.table("notifications")
+            if (newest := recorded.transaction_version(lake_erasures.APP) or 0) != erased:
+                self._erase([messages[message_id] for message_id in ids], newest)
+                erased, written = newest, []
             ahead = {name: at for name, at in positions.items() if at > (recorded.transaction_version(name) or -1)}
             if not ids and not ahead:
                 break
@@ -164,6 +171,14 @@ class Landing:
             return len(ids)
         self._lake.discard("notifications", files)
         return 0
+
+    def _erase(self, messages: Sequence[Notification], newest: int) -> None:
+        """Erase the users of a list from messages."""
+        users = lake_erasures.read(self._lake, newest)
+        for message in messages:
+            body = users.body(message.body)
+            if body is not message.body:
+                message.body = signed_again(message.body, body, self._secret)
 
 
 def _as_table(messages: list[Notification], received: datetime, source: str) -> pa.Table:

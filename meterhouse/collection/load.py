@@ -36,6 +36,7 @@ from meterhouse.errors import Conflict, MeterhouseError
 from meterhouse.in_order import in_order, processors
 from meterhouse.progress import Progress, no_progress
 from meterhouse.site import Site
+from meterhouse.stores import lake_erasures
 from meterhouse.stores.lake_cuts import cuts, divided
 from meterhouse.stores.lake_files import DataFile
 from meterhouse.stores.leases import Lease
@@ -106,7 +107,8 @@ def load(site: Site, paths: list[Path], *, names: Names | None = None, progress:
         MeterhouseError: the lake or the warehouse cannot be used.
     """
     done, reached = Loaded(), _Reached(progress, [_size(path) for path in paths])
-    landing = Landing(site.lake, site.settings.home_path / INDEX, site.settings.redelivery_hours, "load")
+    folder, secret = site.settings.home_path / INDEX, site.settings.telemetry_secret
+    landing = Landing(site.lake, folder, site.settings.redelivery_hours, "load", secret)
     for path in paths:
         try:
             with site.warehouse.lease("load") as lease:
@@ -255,7 +257,8 @@ def _load_samples(
             found = _read(site, pool, path, parts, defaults, letters.add_without_meter, meter_needed=True)
         with closing(found.points) as points:
             _check_granularity(path, found.granularities)
-            fresh = _append(site, pool, points, found.series.ordered(meter), lease, reached)
+            erased = lake_erasures.erased_users(site.lake)
+            fresh = _append(site, pool, points, found.series.ordered(meter, erased), lease, reached)
             done.samples += fresh
             done.known += len(points) - fresh
 

@@ -9,7 +9,11 @@ import pyarrow as pa
 
 from meterhouse import identity
 from meterhouse.collection.judged_rows import DIMENSIONS, Codes, Integers, Judged
+from meterhouse.personal_data import ErasedUsers
 from meterhouse.stores.lake_order import ranks
+
+USERS = ("user_id", "resource_id")
+"""The dimensions that may name a user."""
 
 
 @dataclass
@@ -52,14 +56,15 @@ class LoadedSeries:
         none = self._texts[name].get(None, -1)
         return any((codes[:, DIMENSIONS.index(name)] == none).any() for codes in self._codes)
 
-    def ordered(self, defaults: Mapping[str, str]) -> "OrderedSeries":
+    def ordered(self, defaults: Mapping[str, str], erased: ErasedUsers | None = None) -> "OrderedSeries":
         """All series, in the order of points in files.
 
         Args:
             defaults: further ones, which no other value of the dimension may equal.
+            erased: users whose pseudonyms come in place of their ids.
         """
         codes = np.concatenate(self._codes) if self._codes else np.empty((0, len(DIMENSIONS)), np.int32)
-        columns = {name: self._column(name, codes[:, place], defaults) for place, name in enumerate(DIMENSIONS)}
+        columns = {name: self._column(name, codes[:, place], defaults, erased) for place, name in enumerate(DIMENSIONS)}
         rows = zip(*(column.to_pylist() for column in columns.values()), strict=True)
         ids = np.array([identity.series_id(*row) for row in rows], np.int64)
         order = np.lexsort((ids, ranks(columns["meter"].cast(pa.string()))))
@@ -68,11 +73,15 @@ class LoadedSeries:
         sorted_columns = {name: column.take(pa.array(order)) for name, column in columns.items()}
         return OrderedSeries(place, ids[order], sorted_columns)
 
-    def _column(self, name: str, codes: npt.NDArray[np.int32], defaults: Mapping[str, str]) -> pa.DictionaryArray:
+    def _column(
+        self, name: str, codes: npt.NDArray[np.int32], defaults: Mapping[str, str], erased: ErasedUsers | None
+    ) -> pa.DictionaryArray:
         known, default = self._texts[name], defaults.get(name)
         missing = codes == known.get(None, -1) if default is None else None
-        texts = pa.array([text if text is not None else default or "" for text in known], pa.string())
-        return pa.DictionaryArray.from_arrays(pa.array(codes, mask=missing), texts)
+        texts = [text if text is not None else default or "" for text in known]
+        if erased is not None and name in USERS:
+            texts = [erased.value(text) for text in texts]
+        return pa.DictionaryArray.from_arrays(pa.array(codes, mask=missing), pa.array(texts, pa.string()))
 
 
 @dataclass(frozen=True)

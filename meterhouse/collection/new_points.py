@@ -51,7 +51,7 @@ def new_points(lake: Lake, points: Points, series: OrderedSeries, moment: dateti
     behind, ordinal, counts = _equal_times(place, points, is_delta, times.micros(moment))
     sample = np.zeros(len(place), np.int64)
     deltas = np.flatnonzero(is_delta)
-    sample[deltas] = _content_ids(
+    sample[deltas] = content_ids(
         series.ids[place[deltas]], points.micros[deltas], points.volumes[deltas], ordinal[deltas]
     )
     if not counts.all():
@@ -146,7 +146,7 @@ def _unknown(lake: Lake, rows: pa.Table, files: Sequence[str]) -> pa.Table:
     return rows if len(found) == len(rows) else rows.take(pa.array(np.sort(found)))
 
 
-def _content_ids(series: Integers, micros: Integers, volumes: Floats, ordinal: Integers) -> Integers:
+def content_ids(series: Integers, micros: Integers, volumes: Floats, ordinal: Integers) -> Integers:
     """64-bit ids from (series_id, timestamp, volume, ordinal). Equal content has equal ids on every machine."""
     mixed = series.astype(np.uint64)
     for part in (micros, volumes.view(np.int64), ordinal):  # splitmix64's finalizer, after each part

@@ -60,6 +60,32 @@ def unsigned(samples: Sequence[Any], secret: str, as_sent: Callable[[], Sequence
     return [at for at in wrong if not (at < len(sent) and is_valid(sent[at], secret))]
 
 
+def signed_again(before: str, after: str, secret: str) -> str:
+    """The JSON text of a message that was changed, in which those samples are signed again that were before.
+
+    Args:
+        before: the message as it came.
+        after: as it is now, with the same samples.
+        secret: the secret; empty if there is none, and nothing is signed.
+    """
+    if not secret or FIELD not in after:
+        return after
+    try:
+        sent, changed = (_samples(json.loads(text)) for text in (before, after))
+    except (ValueError, RecursionError):
+        return after
+    for old, new in zip(sent, changed, strict=False):
+        if old != new and is_valid(old, secret):
+            after = after.replace(f'"{old[FIELD]}"', f'"{signature(new, secret)}"')
+    return after
+
+
+def _samples(message: Any) -> list[Any]:
+    payload = message.get("payload") if isinstance(message, dict) else None
+    samples = payload.get("samples") if isinstance(payload, dict) else payload
+    return samples if isinstance(samples, list) else []
+
+
 def as_json(sample: Any) -> bytes:
     """A sample as JSON, for a dead letter. If it is nested too deeply, without its nested values."""
     try:

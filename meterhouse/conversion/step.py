@@ -118,18 +118,24 @@ def convert(site: Site, *, wait_seconds: float = 0.0, record: bool = True) -> Co
         WentBack: the lake's notifications are older than what was converted, or others; nothing was converted.
         MeterhouseError: the lake or the warehouse cannot be reached; the next run converts the rest.
     """
-    done = Conversion()
-    started, clock = times.now(), time.monotonic()
+    started = times.now()
     with site.warehouse.lease("convert", wait_seconds=wait_seconds) as lease:
-        site.lake.fence(lease, *TABLES)
-        check_history(site)
-        work = Work.of(site)
-        while _convert_some(site, work, done, lease):
-            pass
-        done.meters_left_out = len(work.definitions.faults)
-        done.seconds = time.monotonic() - clock
+        done = convert_under(site, lease)
         if done.notifications and record:
             site.warehouse.record_run("convert", started, vars(done))
+    return done
+
+
+def convert_under(site: Site, lease: Lease) -> Conversion:
+    """See `convert`; the caller holds the lease."""
+    done, clock = Conversion(), time.monotonic()
+    site.lake.fence(lease, *TABLES)
+    check_history(site)
+    work = Work.of(site)
+    while _convert_some(site, work, done, lease):
+        pass
+    done.meters_left_out = len(work.definitions.faults)
+    done.seconds = time.monotonic() - clock
     return done
 
 

@@ -18,6 +18,7 @@ from meterhouse.errors import Conflict, MeterhouseError
 from meterhouse.mending.findings import Findings
 from meterhouse.mending.leases import held
 from meterhouse.site import Site
+from meterhouse.stores import lake_erasures
 from meterhouse.stores.lake import REPLACE, Lake
 from meterhouse.stores.lake_commits import parse
 from meterhouse.stores.lake_repair import log_files, move_aside
@@ -63,6 +64,9 @@ class Lost:
 
 
 UNKNOWN = "unknown"
+
+UNKNOWN_ROWS = (redefine.PREFIX, lake_erasures.PREFIX)
+"""How the names of files start that hold no rows that the table lacks, if a killed process has left them."""
 
 
 def take_out(site: Site, name: str, findings: Findings) -> Lost:
@@ -128,16 +132,18 @@ def salvage(site: Site, name: str, *, suspect: bool) -> Counter[str]:
     """Add the rows that files of the table's folder have and the table lacks; return how many, by arrival hour.
 
     Such files are those of a commit that was lost, or of a process that was killed before its commit. Those of a
-    redefinition are left out: their rows were to take the place of others. If the table is suspect, also those that a
-    seal has replaced and that are not deleted yet. A collector that is about to commit such a file looks its messages
-    up again, because of the transaction. The caller holds the leases of the steps.
+    redefinition or an erasure are left out: their rows were to take the place of others. If the table is suspect, also
+    those that a seal has replaced and that are not deleted yet. A collector that is about to commit such a file looks
+    its messages up again, because of the transaction. The caller holds the leases of the steps.
     """
     lake, found = site.lake, Counter[str]()
     marker = f"/tables/{name}/"
     out = lake.live(name) | {path for path, same_rows in _tombstones(lake, name).items() if not (same_rows and suspect)}
     for place in sorted(lake.filesystem.find(lake.uri(name))):
         path = place[place.index(marker) + len(marker) :]
-        if not path.endswith(".parquet") or path.startswith("_") or path in out or f"/{redefine.PREFIX}-" in path:
+        if not path.endswith(".parquet") or path.startswith("_") or path in out:
+            continue
+        if any(f"/{prefix}-" in path for prefix in UNKNOWN_ROWS):
             continue
         hour = path.partition("arrival_hour=")[2].partition("/")[0]
         try:

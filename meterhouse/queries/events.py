@@ -1,4 +1,4 @@
-"""Events of the lake, with their traits."""
+"""Events of the lake, with their traits. Of compacted files, only the row groups are read that may have them."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -23,8 +23,15 @@ def events(
     end: datetime | None = None,
     limit: int = 100,
 ) -> "pa.Table":
-    """Events of a half-open span, newest first; `event_type` is a glob, and all conditions of `query` have to hold."""
-    condition, values = on_lake(all_of(query))
+    """Events of a half-open span, newest first; `event_type` is a glob, and all conditions of `query` have to hold.
+
+    Returns:
+        The columns message_id, event_type, generated (UTC) and traits: a list of name, dtype and value.
+    """
+    from meterhouse.queries.event_groups import COLUMNS, TABLE, look_up
+
+    wanted = all_of(query)
+    condition, values = on_lake(wanted)
     conditions = [condition]
     if event_type:
         conditions.append("event_type GLOB ?")
@@ -33,11 +40,19 @@ def events(
         conditions.append(f"generated >= '{times.text(start)}'")
     if end:
         conditions.append(f"generated < '{times.text(end)}'")
-    with site.lake.connect() as duck:
-        span = (start or datetime.min.replace(tzinfo=UTC), end or datetime.max.replace(tzinfo=UTC))
-        site.lake.view(duck, "events", site.lake.files("events", overlapping=("generated", [span])))
+    span = (start or datetime.min.replace(tzinfo=UTC), end or datetime.max.replace(tzinfo=UTC))
+    lake, columns = site.lake, ", ".join(COLUMNS)
+    found = look_up(lake, wanted, span)
+    with lake.connect() as duck:
+        sources = []
+        if found.whole or found.events is None:
+            lake.view(duck, TABLE, [f"{lake.uri(TABLE)}/{path}" for path in found.whole])
+            sources.append(f"SELECT {columns} FROM {TABLE}")
+        if found.events is not None:
+            duck.register("events_of_groups", found.events)
+            sources.append(f"SELECT {columns} FROM events_of_groups")
         return duck.sql(
-            "SELECT DISTINCT ON (generated, message_id) message_id, event_type, generated, traits FROM events "
+            f"SELECT DISTINCT ON (generated, message_id) {columns} FROM ({' UNION ALL '.join(sources)}) "
             f"WHERE {' AND '.join(conditions)} ORDER BY generated DESC, message_id LIMIT {int(limit)}",
             params=values,
         ).to_arrow_table()

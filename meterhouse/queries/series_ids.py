@@ -1,5 +1,7 @@
 """Which series a query is about, as far as the catalog tells before any point is read."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from sqlalchemy import select
 
@@ -18,15 +20,29 @@ BEHIND = 200
 _COLUMNS = {field.column for field in SERIES.values()} & set(series.c.keys())
 
 
-def wanted_series(site: Site, raw: RawPoints, meter: str, condition: Condition) -> Integers | None:
-    """The ids of the series of a meter whose points can fulfil a condition, in order; None if it may be any of them.
+@dataclass(frozen=True)
+class Wanted:
+    """The series whose points can fulfil a condition.
 
-    Series that are not in the catalog yet are among them. Which points fulfil the condition is still to be decided.
+    Attributes:
+        ids: of the series, in order; None if it may be any of the meter's.
+        rest: what is still to be decided of their points.
     """
-    parts = [part for part in _parts(condition) if {field.column for field in fields_of(part)} <= _COLUMNS]
+
+    ids: Integers | None
+    rest: Condition
+
+
+def wanted_series(site: Site, raw: RawPoints, meter: str, condition: Condition) -> Wanted:
+    """The series of a meter whose points can fulfil a condition, also those that the catalog does not know yet."""
+    parts: list[Condition] = []
+    others: list[Condition] = []
+    for part in _parts(condition):
+        of_series = {field.column for field in fields_of(part)} <= _COLUMNS
+        (parts if of_series else others).append(part)
     paths = _not_followed(site) if parts else None
     if paths is None:
-        return None
+        return Wanted(None, condition)
     columns = series.c
     with site.warehouse.read() as connection:
         known = select(columns.series_id).where(columns.meter == meter)
@@ -35,7 +51,7 @@ def wanted_series(site: Site, raw: RawPoints, meter: str, condition: Condition) 
         if paths:
             catalogued = np.array(connection.execute(known).scalars().all(), np.int64)
             ids = np.union1d(ids, np.setdiff1d(raw.ids(paths), catalogued))
-    return np.sort(ids)
+    return Wanted(np.sort(ids), condition if paths else all_of(others))
 
 
 def _parts(condition: Condition) -> list[Condition]:

@@ -11,7 +11,7 @@ series, and a standard deviation that their sums of squares have too few digits 
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ from meterhouse.queries.planner import NO_PAIRS, Pairs, Plan, all_from_points, f
 from meterhouse.queries.point_cells import PointsRead, good_points
 from meterhouse.queries.rolled_cells import Read, rolled_cells
 from meterhouse.queries.selection import Selection, select_series
+from meterhouse.queries.statistics_rows import NO_ROWS, StatisticsRows, instants
 from meterhouse.rollups.quantiles import quantiles
 from meterhouse.sample_quality.series_table import DELTA, Flags, Floats, Ints
 from meterhouse.sample_quality.verdicts import HOUR, Good
@@ -134,12 +135,12 @@ def statistics(site: Site, meter: str, **asked: Any) -> list[dict[str, Any]]:
         UnknownKeyword: no such group, aggregate or period.
         UsageError: the question cannot be answered, such as a negative period or a span that ends before it starts.
     """
-    return explained(site, Question(meter, **asked))[0]
+    return explained(site, Question(meter, **asked))[0].rows()
 
 
 @retried
-def explained(site: Site, asked: Question) -> tuple[list[dict[str, Any]], Explained]:
-    """As `statistics`, and where the answer came from."""
+def explained(site: Site, asked: Question) -> tuple[StatisticsRows, Explained]:
+    """As `statistics`, in columns, and where the answer came from."""
     clock = time.monotonic()
     rows, found = _Asked(site, asked).answered()
     found.seconds = time.monotonic() - clock
@@ -167,20 +168,20 @@ class _Asked:
             first, last = min(first, self._fresh.span[0]), max(last, self._fresh.span[1])
         self._first = first if asked.start is None else times.micros(asked.start)
         self._last = last + 1 if asked.end is None else times.micros(asked.end)
-        self._start, self._end = _instants(np.array([self._first, self._last]))
+        self._start, self._end = instants(np.array([self._first, self._last]))
         self.explained = Explained()
         self._volumes: list[_Volumes] = []
         self._of_rows = 0
 
-    def answered(self) -> tuple[list[dict[str, Any]], Explained]:
+    def answered(self) -> tuple[StatisticsRows, Explained]:
         if self._first >= self._last:
-            return [], self.explained
+            return NO_ROWS, self.explained
         self._selection = self._selected()
         if not len(self._selection):
-            return [], self.explained
+            return NO_ROWS, self.explained
         periods = self._periods()
         if periods is None:
-            return [], self.explained
+            return NO_ROWS, self.explained
         self._plan = self._planned(periods)
         self.explained.why = dict(self._plan.why)
         found = self._found(periods)
@@ -346,56 +347,43 @@ class _Asked:
         mine = there & which[rows]
         return rows[mine], volume[mine]
 
-    def _rows(self, found: Answers, periods: Periods) -> list[dict[str, Any]]:
-        """The answers as mappings, by group, period, unit and type."""
+    def _rows(self, found: Answers, periods: Periods) -> StatisticsRows:
+        """The answers by group, period, unit and type."""
         groups = [each[:-2] for each in self._selection.groups]
         ranks = {group: n for n, group in enumerate(dict.fromkeys(groups))}  # groups are in order
         of_group = np.array([ranks[group] for group in groups], np.int64)
         order = np.lexsort((found.group, found.period, of_group[found.group]))
-        group, period = found.group[order].tolist(), found.period[order].tolist()
-        firsts, lasts = _instants(found.first_at[order]), _instants(found.last_at[order])
-        starts, ends, seconds = self._bounds(period, periods, firsts, lasts)
-        values = {name: _listed(column[order]) for name, column in found.figures.items()}
-        types = [self._selection.groups[n][-1] for n in group]
+        group, first_at, last_at = found.group[order], found.first_at[order], found.last_at[order]
+        starts, ends, seconds = self._bounds(found.period[order], periods, first_at, last_at)
+        figures = {name: column[order] for name, column in found.figures.items()}
         if {"increase", "rate"} & set(self._aggregates):
-            grown = [None if type == "gauge" else each for each, type in zip(values["increase"], types, strict=True)]
-            values["increase"] = grown
-            values["rate"] = [
-                None if each is None or not length else each / length
-                for each, length in zip(grown, seconds, strict=True)
-            ]
-        given = [dict(zip(self._groupby, each, strict=True)) or None for each in groups]
+            is_gauge = np.array([each[-1] == "gauge" for each in self._selection.groups], np.bool_)
+            figures["increase"] = np.where(is_gauge[group], np.nan, figures["increase"])
+            unknown = np.full(len(order), np.nan)
+            figures["rate"] = np.divide(figures["increase"], seconds, out=unknown, where=seconds != 0)
         length = self._asked.period
-        columns: dict[str, Sequence[Any]] = {
-            **{name: values[name] for name in self._aggregates},
-            "unit": [self._selection.groups[n][-2] for n in group],
-            "type": types,
-            "period": [length] * len(group)
-            if isinstance(length, int)
-            else [(end - start).total_seconds() for start, end in zip(starts, ends, strict=True)],
-            "period_start": starts,
-            "period_end": ends,
-            "duration": ((found.last_at - found.first_at)[order] / 1e6).tolist(),
-            "duration_start": firsts,
-            "duration_end": lasts,
-            "groupby": [given[n] and dict(given[n]) for n in group],
-        }
-        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        return StatisticsRows(
+            {name: figures[name] for name in self._aggregates},
+            self._selection.groups,
+            group,
+            self._groupby,
+            length if isinstance(length, int) else None,
+            starts,
+            ends,
+            first_at,
+            last_at,
+        )
 
-    def _bounds(
-        self, numbers: Sequence[int], periods: Periods, firsts: Sequence[datetime], lasts: Sequence[datetime]
-    ) -> tuple[list[datetime], list[datetime], list[float]]:
+    def _bounds(self, numbers: Ints, periods: Periods, first_at: Ints, last_at: Ints) -> tuple[Ints, Ints, Floats]:
         """The start and end of the period of each answer, and how many seconds of it lie in the span."""
         if not self._asked.period:
-            start = self._asked.start or min(firsts, default=self._start)
-            return [start] * len(lasts), list(lasts), [(last - start).total_seconds() for last in lasts]
-        bounds = {number: periods.bounds(number) for number in set(numbers)}
-        inside = {
-            number: (min(end, self._end) - max(start, self._start)).total_seconds()
-            for number, (start, end) in bounds.items()
-        }
-        starts, ends = ([bounds[number][side] for number in numbers] for side in range(2))
-        return starts, ends, [inside[number] for number in numbers]
+            start = self._first if self._asked.start is not None else int(first_at.min(initial=self._last))
+            return np.full(len(numbers), start), last_at, (last_at - start) / 1e6
+        distinct, of = np.unique(numbers, return_inverse=True)
+        bounds = [[times.micros(moment) for moment in periods.bounds(number)] for number in distinct.tolist()]
+        starts, ends = np.array(bounds, np.int64).reshape(-1, 2).T
+        inside = (np.minimum(ends, self._last) - np.maximum(starts, self._first)) / 1e6
+        return starts[of], ends[of], inside[of]
 
 
 def _check_volumes(count: int) -> None:
@@ -404,17 +392,3 @@ def _check_volumes(count: int) -> None:
             f"the percentiles are of more than {MAX_VOLUMES:,} points",
             hint="Narrow the question by --from and --to, or by a filter",
         )
-
-
-def _listed(column: Any) -> list[Any]:
-    """A column as a list; None for NaN."""
-    found: list[Any] = column.tolist()
-    if column.dtype.kind == "f" and np.isnan(column).any():
-        return [None if value != value else value for value in found]
-    return found
-
-
-def _instants(micros: Ints) -> list[datetime]:
-    distinct, of = np.unique(micros, return_inverse=True)
-    found = [times.EPOCH + timedelta(microseconds=each) for each in distinct.tolist()]
-    return [found[n] for n in of.tolist()]

@@ -122,8 +122,7 @@ def follow(
     run = Following()
     started, clock = times.now(), time.monotonic()
     with site.warehouse.lease(FOLLOWER, wait_seconds=wait_seconds) as lease:
-        while _follow(site, lease, run, progress):
-            pass
+        follow_under(site, lease, run, progress)
         run.seconds = time.monotonic() - clock
         if run.hours or run.days:
             site.warehouse.record_run(FOLLOWER, started, vars(run))
@@ -158,6 +157,12 @@ def keep_following(site: Site, done: Following | None = None, *, progress: Progr
         progress(rolled, total)
 
     return follow_and_report
+
+
+def follow_under(site: Site, lease: Lease, done: Following, progress: Progress = no_progress) -> None:
+    """See `follow`; the caller holds the lease."""
+    while _follow(site, lease, done, progress):
+        pass
 
 
 @retried

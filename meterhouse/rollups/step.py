@@ -225,7 +225,7 @@ def _roll_group(
                 work.roll_derived(site, threads, made, judged)
             flagged = pa.concat_tables([judging.flagged(), *deriving.kept.flagged])
             for day in plan.folded():
-                of_day = rows_of_day(site.lake, day, made.hourly, Hours(plan.hours), judging.table)
+                of_day = rows_of_day(site.lake, threads, day, made, Hours(plan.hours), judging.table)
                 made.add(site.lake, threads, 86400, [of_day])
             next_hours = _next_hours(site, plan, made.hourly, deriving, changes)
             store_flagged(site, seen, plan.hours, flagged, judging.rules, leases.quality)

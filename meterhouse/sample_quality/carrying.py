@@ -36,7 +36,7 @@ def carried_points(
         Damaged: a file cannot be read.
     """
     wanted = table.kinds == CUMULATIVE if wanted is None else wanted
-    if not wanted.any() or not len(hours):
+    if not wanted.any() or not hours.spans:
         return NOTHING_CARRIED
     starts = np.array([times.micros(start) for start, _ in hours.spans], np.int64)
     before = reaching([(start, start) for start, _ in hours.spans], back=carry_hours)

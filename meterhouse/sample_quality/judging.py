@@ -57,6 +57,13 @@ class JudgedShard:
 
     def metadata(self, good: Good) -> tuple[Ints, Flags] | None:
         """The metadata_id of each of these good points, and whether it has one; None if none has."""
+        return self._described if good is self.verdicts.good else self._metadata(good)
+
+    @cached_property
+    def _described(self) -> tuple[Ints, Flags] | None:
+        return self._metadata(self.verdicts.good)
+
+    def _metadata(self, good: Good) -> tuple[Ints, Flags] | None:
         return self.shard.column("metadata_id", good.rows) if self.shard.described else None
 
 

@@ -25,17 +25,20 @@ import pyarrow.compute as pc
 from meterhouse import times
 from meterhouse.corrections.applying import COLUMNS, change
 from meterhouse.corrections.recorded import Correction
-from meterhouse.definitions.quality_rules import TYPES
 from meterhouse.sample_quality.series_table import Flags, Floats, Ints, Places, SeriesTable
 from meterhouse.sample_quality.verdicts import HOUR, Points
 from meterhouse.stores.lake import Lake
 from meterhouse.stores.lake_footers import as_dictionaries
+from meterhouse.times import Span
 
 POINTS_A_PASS = 6_000_000
 """About how many points memory holds; one takes some 40 bytes."""
 
 POINTS_A_SHARD = 130_000
 """About how many points are computed together: their columns fit into a processor's cache."""
+
+ROWS_AT_ONCE = 1 << 18
+"""About how many rows of a file are decoded together."""
 
 NAME = "samples"
 
@@ -59,6 +62,14 @@ class Hours:
         self.spans = times.spans(hours)
         self.numbers: Ints = np.unique(np.array([times.micros(hour) // HOUR for hour in hours], np.int64))
         self._starts, self._ends = (np.array([times.micros(span[n]) for span in self.spans], np.int64) for n in (0, 1))
+
+    @classmethod
+    def of_span(cls, span: Span) -> "Hours":
+        """A span that may start and end within an hour. Its hours have no numbers."""
+        made = cls([])
+        made.spans = [span]
+        made._starts, made._ends = (np.array([times.micros(moment)], np.int64) for moment in span)
+        return made
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -347,9 +358,16 @@ class Reading:
             meta = file.metadata
             counts = [meta.row_group(number).num_rows for number in range(meta.num_row_groups)]
             groups = np.concatenate(([0], np.cumsum(counts, dtype=np.int64)))
-            ids = plain(file.read(["series_id"], use_threads=False)["series_id"].combine_chunks())
-        starts = heads(ids)
-        return _File(named, len(ids), groups, starts, ids[starts])
+            starts, ids = [_INTS], [_INTS]
+            for block, rows in _blocks(list(range(len(counts))), groups):
+                of_block = plain(whole(file.read_row_groups(block, ["series_id"], use_threads=False)["series_id"]))
+                at = heads(of_block)
+                if len(at) and len(ids[-1]) and of_block[0] == ids[-1][-1]:  # a run goes on
+                    at = at[1:]
+                if len(at):
+                    starts.append(at + rows)
+                    ids.append(of_block[at])
+        return _File(named, int(groups[-1]), groups, np.concatenate(starts), np.concatenate(ids))
 
     def _table(self) -> SeriesTable:
         """The table of all series that the files have."""
@@ -357,13 +375,7 @@ class Reading:
         ids = np.unique(np.concatenate([_INTS, *different.values()]))
         found = self._described(ids, [file.ids for file in self._files], ids, ["meter", "type"])
         (meters, names), (types, known) = (_coded(found[name]) for name in ("meter", "type"))
-        if unknown := set(known) - set(TYPES):
-            raise ValueError(f"unknown sample type: {min(unknown)!r}")
-        ranks = np.argsort(np.argsort(np.array(names, dtype=object))).astype(np.int32)
-        kinds = np.array([TYPES.index(name) for name in known], np.int8)
-        of_meter = ranks[meters]
-        order = np.argsort(of_meter, kind="stable")
-        return SeriesTable(ids[order], kinds[types][order], of_meter[order], tuple(sorted(names)))
+        return SeriesTable.coded(ids, meters, names, types, known)
 
     def _described(self, ids: Ints, keys: Sequence[Any], wanted: Any, columns: Sequence[str]) -> pa.Table:
         """Columns of series: `keys` has a key of each run's series for each file, `wanted` those of `ids`."""
@@ -372,7 +384,9 @@ class Reading:
         missing = np.ones(len(ids), np.bool_)
         pieces: list[pa.Table] = []
         of_rows: list[Ints] = []
-        for file, keys_of_file in zip(self._files, keys, strict=True):
+        # Texts are in blocks of rows: files with few rows of a series have the least to read.
+        dense = sorted(range(len(self._files)), key=lambda n: self._files[n].rows / max(len(self._files[n].starts), 1))
+        for file, keys_of_file in ((self._files[n], keys[n]) for n in dense):
             if not missing.any():
                 break
             at = np.minimum(np.searchsorted(sorted_keys, keys_of_file), len(order) - 1)
@@ -446,18 +460,16 @@ class Loader:
             rows -= piece.groups[groups[0]]
             start = 0
         columns = [*_SOLE[1:], *([METADATA] if self._described and piece.named.described else [])]
-        with self._lake.parquet(NAME, piece.named.path) as opened:
-            read = opened.read_row_groups(groups, columns, use_threads=False)
-        take: Any = slice(start, start + len(place)) if rows is None else rows
-        time, volume, recorded = (plain(read[name].combine_chunks())[take] for name in _SOLE[1:])
+        (time, _), (volume, _), (recorded, _), *more = self._columns(piece, groups, columns, start, len(place), rows)
         inside = self._hours.hold(time)
         if not inside.all():
             kept = np.flatnonzero(inside)
             rows = start + kept if rows is None else rows[kept]
             place, time, volume, recorded = place[kept], time[kept], volume[kept], recorded[kept]
+            more = [(values[kept], there if there is None else there[kept]) for values, there in more]
         found = _Loaded(piece, groups, start, rows, place, time, volume, recorded)
-        if METADATA in columns:
-            found.more[METADATA] = _rows_of(found, read[METADATA])
+        for name, (values, there) in zip(columns[3:], more, strict=True):
+            found.more[name] = values, _known(values, there)
         if self._corrections:
             self._correct(found)
         return found if len(found.place) else None
@@ -498,8 +510,59 @@ class Loader:
             return loaded.more[name]
 
     def _more(self, loaded: _Loaded, name: str) -> tuple[Ints, Flags]:
-        with self._lake.parquet(NAME, loaded.file.named.path) as file:
-            return _rows_of(loaded, file.read_row_groups(loaded.groups, [name], use_threads=False)[name])
+        ((values, there),) = self._columns(
+            loaded.file, loaded.groups, [name], loaded.start, len(loaded.place), loaded.rows
+        )
+        return values, _known(values, there)
+
+    def _columns(
+        self, piece: _Piece, groups: list[int], names: Sequence[str], start: int, length: int, rows: Ints | None
+    ) -> list[tuple[Any, Flags | None]]:
+        """Columns of numbers and times of a file, and where they have values (None: everywhere); times in µs.
+
+        They are read a few row groups at a time: to take large new memory from the system costs more than to decode.
+
+        Args:
+            piece: of the file.
+            groups: its row groups that have the rows, one after the other.
+            names: of the columns.
+            start: the first row in these groups.
+            length: how many rows.
+            rows: which rows of these groups; None for `length` rows from `start`.
+        """
+        number = length if rows is None else int(rows.max(initial=-1)) + 1
+        before = start if rows is None else 0
+        made: list[Any] = []
+        there: list[Flags | None] = [None] * len(names)
+        with self._lake.parquet(NAME, piece.named.path) as opened:
+            for block, offset in _blocks(groups, piece.groups):
+                read = opened.read_row_groups(block, list(names), use_threads=False)
+                at = offset - int(piece.groups[groups[0]]) - before
+                low, high = max(at, 0), min(at + len(read), number)
+                if low >= high:
+                    continue
+                for n, name in enumerate(names):
+                    column = whole(read[name])
+                    values = plain(pc.fill_null(column, 0) if column.null_count else column)
+                    if n == len(made):
+                        made.append(_room(number, values.dtype))
+                    made[n][low:high] = values[low - at : high - at]
+                    if column.null_count:
+                        flags = there[n]
+                        if flags is None:
+                            flags = there[n] = np.ones(number, np.bool_)
+                        flags[low:high] = plain(column.is_valid())[low - at : high - at]
+        found = list(zip(made, there, strict=True))
+        return (
+            found
+            if rows is None
+            else [(values[rows], flags if flags is None else flags[rows]) for values, flags in found]
+        )
+
+
+def _known(values: Ints, there: Flags | None) -> Flags:
+    """Where there are values, of flags that are None if they are everywhere."""
+    return np.ones(len(values), np.bool_) if there is None else there
 
 
 @contextmanager
@@ -510,15 +573,6 @@ def _readers(lake: Lake, threads: ThreadPoolExecutor) -> Iterator[ThreadPoolExec
         return
     with ThreadPoolExecutor(READERS, "reading") as readers:
         yield readers
-
-
-def _rows_of(loaded: _Loaded, read: pa.ChunkedArray) -> tuple[Ints, Flags]:
-    """Of a column of the row groups that were read, the loaded points' values, and where there are some."""
-    column = read.combine_chunks()
-    there = np.ones(len(column), np.bool_) if not column.null_count else plain(column.is_valid())
-    values = plain(pc.fill_null(column, 0) if column.null_count else column)
-    take: Any = slice(loaded.start, loaded.start + len(loaded.place)) if loaded.rows is None else loaded.rows
-    return values[take], there[take]
 
 
 def _pieces(files: Sequence[_File], first: int, last: int) -> Iterator[_Piece]:
@@ -617,6 +671,23 @@ def _cuts(counts: Ints, size: float, first: int, last: int) -> Iterator[tuple[in
     yield from pairwise((first + edges).tolist())
 
 
+def _blocks(groups: Sequence[int], starts: Ints) -> Iterator[tuple[list[int], int]]:
+    """Row groups, one after the other, in blocks of about ROWS_AT_ONCE rows, and the first row of each block.
+
+    Args:
+        groups: which.
+        starts: the first row of each of the file's row groups, and the number of rows.
+    """
+    block: list[int] = []
+    for group in groups:
+        if block and starts[group + 1] - starts[block[0]] > ROWS_AT_ONCE:
+            yield block, int(starts[block[0]])
+            block = []
+        block.append(group)
+    if block:
+        yield block, int(starts[block[0]])
+
+
 def _overlapping(groups: Ints, start: int, stop: int) -> tuple[int, int]:
     """The first row group that has one of the rows, and the one after the last."""
     return int(np.searchsorted(groups, start, side="right")) - 1, int(np.searchsorted(groups, stop, side="left"))
@@ -627,6 +698,16 @@ def heads(values: Any) -> Ints:
     new = np.ones(len(values), np.bool_)
     np.not_equal(values[1:], values[:-1], out=new[1:])
     return np.flatnonzero(new)
+
+
+def _room(number: int, kind: Any) -> Any:
+    """An array to be filled. NumPy asks for huge pages, which Linux may have to make first, by moving others."""
+    return np.frombuffer(pa.allocate_buffer(number * kind.itemsize), kind)
+
+
+def whole(column: pa.ChunkedArray) -> pa.Array:
+    """A column as one array: `combine_chunks` also copies a single one."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def plain(column: pa.Array) -> Any:

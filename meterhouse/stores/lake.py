@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from meterhouse import times
 from meterhouse.errors import Conflict, Damaged, MeterhouseError, Replaced
 from meterhouse.extras import require
+from meterhouse.personal_data import ErasedUsers
 from meterhouse.private_files import make_folder
 from meterhouse.settings import Settings
 from meterhouse.stores import duck, lake_commits, lake_faults, lake_log, lake_repair, lake_vacuum
@@ -120,6 +121,7 @@ class Lake:
             racing commits apart.
         compared: whether this process has compared the computed tables with what the warehouse has recorded of them.
         agrees: whether it has seen that samples and roll-ups are those that the warehouse has followed and recorded.
+        erased: the list of erased users that was read last, by its number; see `lake_erasures`.
     """
 
     url: str
@@ -133,6 +135,7 @@ class Lake:
     notes_written: bool = False
     compared: bool = False
     agrees: bool = False
+    erased: dict[int, ErasedUsers] = field(default_factory=dict, repr=False)
     _written: list[Path] = field(default_factory=list, repr=False)
     _footers: Footers = field(default_factory=Footers, repr=False)
 
@@ -172,11 +175,9 @@ class Lake:
             if version is not None:
                 return self._table_at(name, version)
             known = self._open.get(name)
-            if known is not None:
-                if not self._is_newest(name, known.version()):
-                    known.update_incremental()
-                if not self._is_outdated(name, known.version()):
-                    return known
+            is_current = known is not None and self._is_brought_forward(name, known)
+            if known is not None and is_current and not self._is_outdated(name, known.version()):
+                return known
             known = self._opened_table(name)
             self._add_columns(name, known)
         except (OSError, DeltaError) as error:
@@ -185,6 +186,15 @@ class Lake:
         if self._holds(name, known.version() - lake_log.LONG):
             self._shorten_log(name)
         return known
+
+    def _is_brought_forward(self, name: str, known: DeltaTable) -> bool:
+        """Bring an open table to the newest version; false if commits since then are no longer there."""
+        try:
+            if not self._is_newest(name, known.version()):
+                known.update_incremental()
+        except DeltaError:
+            return False
+        return True
 
     def _table_at(self, name: str, version: int) -> DeltaTable:
         """The table as it was at a version, which may be among the older commits."""
@@ -599,6 +609,33 @@ class Lake:
                 hint="Check the rights of this user",
             ) from error
 
+    def forget_before(self, name: str, version: int) -> int:
+        """Delete the commits from before a version, those that were moved aside too; return how many files.
+
+        A checkpoint at the version comes in their place. Nobody may need to follow them any more.
+
+        Raises:
+            MeterhouseError: they cannot be deleted.
+        """
+        try:
+            with self.commit_lock(name):
+                self._table_at(name, version).create_checkpoint()
+            return lake_log.forget(self.filesystem, *self._log_folders(name), version)
+        except (OSError, DeltaError) as error:
+            raise MeterhouseError(
+                f"commits of the lake's table {name} cannot be deleted: {error}",
+                where=self.url,
+                hint="Check the rights of this user",
+            ) from error
+        finally:
+            self._open.pop(name, None)
+
+    def written_before(self, name: str, moment: datetime) -> set[str]:
+        """The paths of a table's data files, live or not, that were last written before a time of the store's clock."""
+        marker = f"/tables/{name}/"
+        found = {uri[uri.index(marker) + len(marker) :]: at for uri, at in self.listed(f"tables/{name}")}
+        return {path for path, at in found.items() if at < moment and not path.startswith(("_", "."))}
+
     def swaps(self, name: str) -> int:
         """How many swaps the table has seen."""
         return self.transaction(name, SWAPS) or 0
@@ -861,15 +898,27 @@ class Lake:
         """
         for uri in self.files(name, partitions=partitions):
             path = uri.removeprefix(f"{self.uri(name)}/")
-            if path in without:
-                continue
-            partition = dict(part.split("=", 1) for part in unquote(path).split("/")[:-1])
-            try:
-                with self._opened(name, path) as handle:
-                    for batch in pq.ParquetFile(handle).iter_batches(max_rows):
-                        yield self._completed(name, pa.table(batch), partition)
-            except (OSError, pa.ArrowException) as error:
-                raise self.file_fault(name, path, error) from error
+            if path not in without:
+                yield from self.pieces_of(name, path, max_rows)
+
+    def pieces_of(
+        self, name: str, path: str, max_rows: int, columns: Sequence[str] | None = None
+    ) -> Iterator[pa.Table]:
+        """The rows of a data file, in tables of at most `max_rows` rows; null in columns that are not among `columns`.
+
+        Raises:
+            Replaced: the file was replaced and deleted meanwhile.
+            Damaged: the file cannot be read.
+        """
+        partition = dict(part.split("=", 1) for part in unquote(path).split("/")[:-1])
+        try:
+            with self._opened(name, path) as handle:
+                file = pq.ParquetFile(handle)
+                there = None if columns is None else [each for each in columns if each in file.schema_arrow.names]
+                for batch in file.iter_batches(max_rows, columns=there):
+                    yield self._completed(name, pa.table(batch), partition)
+        except (OSError, pa.ArrowException) as error:
+            raise self.file_fault(name, path, error) from error
 
     @contextlib.contextmanager
     def parquet(self, name: str, path: str, dictionaries: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
@@ -1019,31 +1068,53 @@ class Lake:
 
     @contextlib.contextmanager
     def connect(self) -> Iterator[duck.Connection]:
-        """A DuckDB connection in memory, in UTC, spilling to disk, that can read the lake's files.
+        """A connection to the lake's database: in memory, in UTC, spilling to disk, able to read the lake's files.
+
+        It has nothing but temporary views and tables, see `duck.Database`.
 
         Raises:
             Replaced: a file that a query needs was replaced and deleted meanwhile; see `lake_faults.retried`.
             Damaged: a file that a query needs cannot be read.
         """
-        with duck.connect(self.memory_limit, str(self.spill) if self.spill is not None else None) as connection:
-            if self.storage_options:
-                connection.register_filesystem(self.filesystem)
-            try:
-                yield connection
-            except (duckdb.Error, OSError) as error:
-                if (found := lake_faults.file_of(error)) is not None:
-                    raise self.file_fault(*found, error) from error
-                if isinstance(error, duckdb.IOException):
-                    raise MeterhouseError(
-                        f"DuckDB cannot read or write: {lake_faults.first_line(error)}",
-                        where=self.url,
-                        hint="Check the lake's disk or object store, and the free space of METERHOUSE_HOME",
-                    ) from error
-                raise
+        with self._faults(), self._duck.connect() as connection:
+            yield connection
 
-    def lock(self, connection: duck.Connection) -> None:
-        """Let a connection reach nothing but the lake's tables from now on; see `duck.lock`."""
-        duck.lock(connection, [f"{self.url}/tables"])
+    @contextlib.contextmanager
+    def connect_locked(self, views: Callable[[duck.Connection], None]) -> Iterator[duck.Connection]:
+        """A connection that can reach nothing but the lake's tables, for statements that others write.
+
+        Args:
+            views: creates what the statements may name; it is called before, and may reach everything.
+
+        Raises:
+            Replaced, Damaged: as `connect`.
+        """
+        with self._faults(), self._duck.open() as connection:
+            views(connection)
+            duck.lock(connection, [f"{self.url}/tables"])
+            yield connection
+
+    @contextlib.contextmanager
+    def _faults(self) -> Iterator[None]:
+        """What is wrong with the lake's files and disks, as errors that say so."""
+        try:
+            yield
+        except (duckdb.Error, OSError) as error:
+            if (found := lake_faults.file_of(error)) is not None:
+                raise self.file_fault(*found, error) from error
+            if isinstance(error, duckdb.IOException):
+                raise MeterhouseError(
+                    f"DuckDB cannot read or write: {lake_faults.first_line(error)}",
+                    where=self.url,
+                    hint="Check the lake's disk or object store, and the free space of METERHOUSE_HOME",
+                ) from error
+            raise
+
+    @cached_property
+    def _duck(self) -> duck.Database:
+        spill = str(self.spill) if self.spill is not None else None
+        files = partial(_s3, self.storage_options) if self.storage_options else None
+        return duck.Database(self.memory_limit, spill, filesystem=files)
 
     def view(self, connection: duck.Connection, name: str, files: list[str], view: str | None = None) -> None:
         """Make a DuckDB view of these files of a table, with its partition columns."""
@@ -1079,16 +1150,7 @@ class Lake:
     def filesystem(self) -> "AbstractFileSystem":
         """fsspec's file system for exports and manifests: s3fs or the local one."""
         if self.storage_options:
-            import s3fs
-
-            return s3fs.S3FileSystem(
-                key=self.storage_options.get("AWS_ACCESS_KEY_ID"),
-                secret=self.storage_options.get("AWS_SECRET_ACCESS_KEY"),
-                endpoint_url=self.storage_options.get("AWS_ENDPOINT_URL"),
-                client_kwargs={"region_name": self.storage_options["AWS_REGION"]},
-                config_kwargs={"s3": {"addressing_style": "path"}},
-                use_listings_cache=False,
-            )
+            return _s3(self.storage_options)
         from fsspec.implementations.local import LocalFileSystem
 
         return LocalFileSystem()
@@ -1150,6 +1212,20 @@ class Lake:
     def get(self, path: str) -> bytes:
         """Read a file under the lake's URL."""
         return self._objects.read(path) if self.storage_options else Path(f"{self.url}/{path}").read_bytes()
+
+
+def _s3(options: Mapping[str, str]) -> "AbstractFileSystem":
+    """s3fs's file system, by delta-rs's options."""
+    import s3fs
+
+    return s3fs.S3FileSystem(
+        key=options.get("AWS_ACCESS_KEY_ID"),
+        secret=options.get("AWS_SECRET_ACCESS_KEY"),
+        endpoint_url=options.get("AWS_ENDPOINT_URL"),
+        client_kwargs={"region_name": options["AWS_REGION"]},
+        config_kwargs={"s3": {"addressing_style": "path"}},
+        use_listings_cache=False,
+    )
 
 
 def _fence(table: DeltaTable, lease: "Lease | None") -> list[Transaction]:

@@ -131,6 +131,27 @@ def clean(files: "AbstractFileSystem", log: str, older: str, until: datetime, fo
     return deleted
 
 
+def forget(files: "AbstractFileSystem", log: str, older: str, version: int) -> int:
+    """Delete the files of a log, and of the folder of older ones, from before a version; return how many.
+
+    Args:
+        files: the lake's file system.
+        log: the log's folder.
+        older: the folder of older commits.
+        version: the version at which the log begins then; it has a checkpoint.
+
+    Raises:
+        OSError: a file cannot be deleted, or the checkpoint cannot be read: then all stays.
+    """
+    listed = _listed(files, log)
+    if not any(_is_whole(files, each.path) for each in listed[0] if each.is_checkpoint and each.version == version):
+        raise OSError(f"the checkpoint of version {version} cannot be read")
+    chosen = [each.path for found, _ in (_listed(files, older), listed) for each in sorted(found)]
+    kept = {each.path for each in listed[0] if each.version >= version}
+    _remove(files, [path for path in chosen if path not in kept])
+    return len(chosen) - len(kept)
+
+
 def _names(folder: str) -> Iterable[str]:
     """The names in a local folder, without a look at each file."""
     with suppress(FileNotFoundError):  # nothing was moved there yet

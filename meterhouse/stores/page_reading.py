@@ -50,46 +50,54 @@ class PageReader:
 
     def read(self, parts: Sequence[Part]) -> pa.Table:
         """The rows of the parts, one after the other."""
-        pieces, at = [MAGIC], len(MAGIC)
-        groups = bytearray()
+        pieces, at, groups = list[bytes](), len(MAGIC), list[bytes]()
         for part in parts:
-            sizes = 0
-            groups += _LIST + _items(len(self.schema), thrift.STRUCT)
+            sizes, group = 0, bytearray()
+            group += _LIST + _items(len(self.schema), thrift.STRUCT)
             for head, column in zip(self._heads, part.columns, strict=True):
                 first, size = len(column.dictionary), len(column.dictionary) + len(column.data)
                 sizes += size
                 length = thrift.number(size)
-                groups += head + thrift.number(part.rows) + _NEXT + length + _NEXT + length
-                groups += _NEXT_BUT_ONE + thrift.number(at + first)
+                group += head + thrift.number(part.rows) + _NEXT + length + _NEXT + length
+                group += _NEXT_BUT_ONE + thrift.number(at + first)
                 if first:
-                    groups += _NEXT_BUT_ONE + thrift.number(at)
-                groups += b"\0\0"
+                    group += _NEXT_BUT_ONE + thrift.number(at)
+                group += b"\0\0"
                 pieces += [column.dictionary, column.data]
                 at += size
-            groups += _NEXT + thrift.number(sizes) + _NEXT + thrift.number(part.rows) + b"\0"
-        rows = sum(part.rows for part in parts)
-        footer = (
-            self._begin
-            + _NEXT
-            + thrift.number(rows)
-            + _LIST
-            + _items(len(parts), thrift.STRUCT)
-            + bytes(groups)
-            + b"\0"
-        )
-        pieces += [footer, len(footer).to_bytes(4, "little"), MAGIC]
-        return pq.ParquetFile(pa.BufferReader(b"".join(pieces))).read(use_threads=False)
+            group += _NEXT + thrift.number(sizes) + _NEXT + thrift.number(part.rows) + b"\0"
+            groups.append(bytes(group))
+        return opened(self._begin, pieces, groups, sum(part.rows for part in parts)).read(use_threads=False)
 
     @cached_property
     def _begin(self) -> bytes:
-        """The footer's version and schema, which are its first two fields."""
-        whole = footer_of(self.schema)
-        return thrift.written({1: whole[1], 2: whole[2]})[:-1]
+        return beginning_of(self.schema)
 
     @cached_property
     def _heads(self) -> list[bytes]:
         """By column, what is before the number of values in its `ColumnChunk`."""
         return [_head(field) for field in self.schema]
+
+
+def beginning_of(schema: pa.Schema) -> bytes:
+    """A footer's version and schema, which are its first two fields."""
+    whole = footer_of(schema)
+    return thrift.written({1: whole[1], 2: whole[2]})[:-1]
+
+
+def opened(beginning: bytes, pages: Sequence[bytes], groups: Sequence[bytes], rows: int) -> pq.ParquetFile:
+    """A file in memory.
+
+    Args:
+        beginning: of its footer.
+        pages: what follows on MAGIC.
+        groups: what the footer says of each row group.
+        rows: how many rows all groups have.
+    """
+    head = [beginning, _NEXT, thrift.number(rows), _LIST, _items(len(groups), thrift.STRUCT)]
+    footer = b"".join([*head, *groups, b"\0"])
+    whole = [MAGIC, *pages, footer, len(footer).to_bytes(4, "little"), MAGIC]
+    return pq.ParquetFile(pa.BufferReader(b"".join(whole)))
 
 
 def _head(field: pa.Field) -> bytes:

@@ -5,7 +5,7 @@ written here as a file of their own, in memory, by pyarrow. Pages are copied as 
 Pages do not know where they are; only the offsets in the footer change. Source: https://parquet.apache.org/docs/file-format/metadata/
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any, Final, Literal
 
@@ -39,9 +39,10 @@ _SOME, _MANY = 0.02, 0.9
 
 # Fields of the footer's structs.
 _ROWS, _GROUPS, _NOTES = 3, 4, 5
-_CHUNK_FILE_OFFSET, _CHUNK_META = 2, 3
+_CHUNK_FILE_OFFSET, CHUNK_META = 2, 3
 _VALUES, _PLAIN_SIZE, _SIZE = 5, 6, 7
 _DATA_PAGE, _INDEX_PAGE, _DICTIONARY_PAGE = 9, 10, 11
+OFFSETS: Final = frozenset({_DATA_PAGE, _INDEX_PAGE, _DICTIONARY_PAGE})
 _STATISTICS, _NULLS, _SIZE_STATISTICS = 12, 3, 16
 # Those of a page's header.
 _PLAIN_PAGE_SIZE, _PAGE_SIZE = 2, 3
@@ -113,7 +114,7 @@ class Chunk:
     @property
     def has_dictionary(self) -> bool:
         """Whether its values are in a dictionary."""
-        return _DICTIONARY_PAGE in self.footer[_CHUNK_META].value
+        return _DICTIONARY_PAGE in self.footer[CHUNK_META].value
 
     def page_sizes(self) -> list[int]:
         """The number of bytes of each page with its header, the dictionary's first if there is one."""
@@ -175,7 +176,7 @@ def _of_runs(
     """The chunks of columns of runs: of pyarrow's, with one value for each run, all but the data pages stays."""
     made = {}
     for name, chunk in _chunks({name: runs.values for name, runs in columns.items()}, bounds, True, page).items():
-        runs, meta = columns[name].coded(), chunk.footer[_CHUNK_META].value
+        runs, meta = columns[name].coded(), chunk.footer[CHUNK_META].value
         size = meta[_DATA_PAGE].value - chunk.start
         made_pages = [_data_page(piece) for piece in (runs.cut(page) if name in paged else [runs])]
         plain_size = sum(plain for _, plain in made_pages)
@@ -192,7 +193,7 @@ def _of_runs(
             nulls = Value(I64, int(runs.lengths[runs.values.is_null().to_numpy(zero_copy_only=False)].sum()))
             changed[_STATISTICS] = Value(thrift.STRUCT, {**meta[_STATISTICS].value, _NULLS: nulls})
         changed.pop(_SIZE_STATISTICS, None)  # optional, and of one value a run
-        footer = {**chunk.footer, _CHUNK_META: Value(thrift.STRUCT, changed)}
+        footer = {**chunk.footer, CHUNK_META: Value(thrift.STRUCT, changed)}
         made[name] = Chunk(pa.py_buffer(pages), footer, chunk.start)
     return made
 
@@ -260,6 +261,30 @@ def _distinct_share(column: pa.Array) -> float:
     return len(np.unique(values.to_numpy(zero_copy_only=False))) / len(values)
 
 
+def chunks_of(rows: pa.Table, **how: Any) -> list[Chunk]:
+    """The chunks of a row group as pyarrow writes them: one for each column that holds values, in order.
+
+    Args:
+        rows: the rows; columns may be nested.
+        how: arguments of `pyarrow.parquet.write_table`.
+    """
+    sink = pa.BufferOutputStream()
+    pq.write_table(rows, sink, **{**_HOW, **how})
+    return _chunks_in(sink.getvalue())
+
+
+def _chunks_in(file: pa.Buffer) -> list[Chunk]:
+    """The chunks of a file of one row group."""
+    footer, _ = _footer(file)
+    (group,) = footer[_GROUPS].value.items
+    made = []
+    for chunk in group[1].value.items:
+        meta = chunk[CHUNK_META].value
+        start = min(meta[field].value for field in (_DATA_PAGE, _DICTIONARY_PAGE) if field in meta)
+        made.append(Chunk(file.slice(start, meta[_SIZE].value), chunk, start))
+    return made
+
+
 def _chunks(
     columns: Mapping[str, pa.Array],
     bounds: Collection[str],
@@ -281,15 +306,7 @@ def _chunks(
         **how,
         **_HOW,
     )
-    file = sink.getvalue()
-    footer, _ = _footer(file)
-    (group,) = footer[_GROUPS].value.items
-    made = {}
-    for name, chunk in zip(columns, group[1].value.items, strict=True):
-        meta = chunk[_CHUNK_META].value
-        start = min(meta[field].value for field in (_DATA_PAGE, _DICTIONARY_PAGE) if field in meta)
-        made[name] = Chunk(file.slice(start, meta[_SIZE].value), chunk, start)
-    return made
+    return dict(zip(columns, _chunks_in(sink.getvalue()), strict=True))
 
 
 def footer_of(schema: pa.Schema) -> Struct:
@@ -312,7 +329,7 @@ class GroupWriter:
 
     Args:
         handle: where to; at its start.
-        schema: of flat columns.
+        schema: of its columns.
     """
 
     handle: IO[bytes]
@@ -324,26 +341,23 @@ class GroupWriter:
     def __post_init__(self) -> None:
         self._put(MAGIC)
 
-    def add(self, chunks: list[Chunk], rows: int) -> list[int]:
-        """Write a row group, whose columns are in the order of the schema; return where each begins in the file."""
-        start, columns, places = self._at, [], []
+    def add(self, chunks: Sequence[Chunk], rows: int) -> list[int]:
+        """Write a row group, whose chunks are in the order of the schema; return where each begins in the file."""
+        start, group = self._at, group_of(chunks, rows, self._at)
+        places = [start + sum(chunk.pages.size for chunk in chunks[:number]) for number in range(len(chunks))]
         for chunk in chunks:
-            places.append(self._at)
-            columns.append(_moved(chunk.footer, self._at - chunk.start))
             self._put(chunk.pages)
-        sizes = [[column[_CHUNK_META].value[number].value for column in columns] for number in (_PLAIN_SIZE, _SIZE)]
-        group: Struct = {
-            1: Value(thrift.LIST, Items(thrift.STRUCT, columns)),
-            2: Value(I64, sum(sizes[0])),
-            3: Value(I64, rows),
-            5: Value(I64, start),
-            6: Value(I64, sum(sizes[1])),
-        }
+        group[5] = Value(I64, start)
         if len(self._groups) < 1 << 15:
             group[7] = Value(thrift.I16, len(self._groups))
         self._groups.append(group)
         self._rows += rows
         return places
+
+    def append(self, data: bytes) -> int:
+        """Write bytes that no footer tells of; return where they are."""
+        self._put(data)
+        return self._at - len(data)
 
     def close(self, notes: Mapping[str, str] | None = None) -> int:
         """Write the footer, with these pairs of key and value; return the file's size."""
@@ -365,10 +379,25 @@ class GroupWriter:
         self._at += len(data)
 
 
+def group_of(chunks: Sequence[Chunk], rows: int, start: int) -> Struct:
+    """The footer's `RowGroup` of chunks that are one after the other from `start` on; it does not say where it is."""
+    columns = []
+    for chunk in chunks:
+        columns.append(_moved(chunk.footer, start - chunk.start))
+        start += chunk.pages.size
+    sizes = [[column[CHUNK_META].value[number].value for column in columns] for number in (_PLAIN_SIZE, _SIZE)]
+    return {
+        1: Value(thrift.LIST, Items(thrift.STRUCT, columns)),
+        2: Value(I64, sum(sizes[0])),
+        3: Value(I64, rows),
+        6: Value(I64, sum(sizes[1])),
+    }
+
+
 def _moved(chunk: Struct, by: int) -> Struct:
     """A `ColumnChunk` whose pages are so many bytes further on."""
-    meta: Struct = dict(chunk[_CHUNK_META].value)
-    for offset in (_DATA_PAGE, _INDEX_PAGE, _DICTIONARY_PAGE):
+    meta: Struct = dict(chunk[CHUNK_META].value)
+    for offset in OFFSETS:
         if offset in meta:
             meta[offset] = Value(I64, meta[offset].value + by)
-    return {**chunk, _CHUNK_FILE_OFFSET: Value(I64, 0), _CHUNK_META: Value(thrift.STRUCT, meta)}
+    return {**chunk, _CHUNK_FILE_OFFSET: Value(I64, 0), CHUNK_META: Value(thrift.STRUCT, meta)}

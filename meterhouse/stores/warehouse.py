@@ -3,6 +3,7 @@
 import fcntl
 import json
 import logging
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -12,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, func, insert, select, text
+from sqlalchemy import Connection, Engine, Text, create_engine, event, func, insert, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, ProgrammingError
 
@@ -26,8 +27,11 @@ from meterhouse.stores.warehouse_tables import metadata, runs
 
 log = logging.getLogger(__name__)
 
-HEAD_REVISION = "0014"
+HEAD_REVISION = "0015"
 """The newest migration in `sql/migrations/versions`; a test holds the two equal."""
+
+_CHECKPOINTS = 30
+"""How often SQLite's log is emptied, a second apart, while other processes read."""
 
 
 @dataclass
@@ -203,6 +207,47 @@ class Warehouse:
         else:
             with self.lock("migrate"):
                 yield
+
+    def forget_deleted(self) -> None:
+        """Take what was deleted or replaced out of the database's files. It takes as much free space as the database.
+
+        PostgreSQL's log of changes, which it keeps for replicas and backups, is not among them.
+
+        Raises:
+            MeterhouseError: the database is in use, or cannot be reached.
+        """
+        if self.is_sqlite:
+            self.engine.dispose()  # pooled connections may hold a state of the database
+            with self._raw() as connection:
+                connection.exec_driver_sql("VACUUM")
+                for attempt in range(1, _CHECKPOINTS + 1):
+                    busy, _, _ = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
+                    if not busy:
+                        return
+                    if attempt < _CHECKPOINTS:
+                        time.sleep(1)
+            raise Unavailable("the warehouse is in use, so its log keeps what was deleted", hint="Run it again")
+        texts = [
+            table.name
+            for table in metadata.sorted_tables
+            if table.name != "leases" and any(isinstance(column.type, Text) for column in table.columns)
+        ]
+        with self._raw() as connection:
+            connection.exec_driver_sql(f"VACUUM (FULL) {', '.join(texts)}")
+
+    @contextmanager
+    def _raw(self) -> Iterator[Connection]:
+        """A connection whose statements are no transaction."""
+        try:
+            if self.is_sqlite:
+                with self.engine.connect() as connection:
+                    connection.exec_driver_sql("COMMIT")  # of the transaction that `_begin` began
+                    yield connection
+            else:
+                with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                    yield connection
+        except DatabaseError as error:
+            raise self._unreachable(error) from error
 
     # -- locks and leases -----------------------------------------------------------------------------------
 

@@ -374,6 +374,24 @@ corrections = Table(
     comment="Points that people deleted, replaced or accepted; a revoked correction has no effect.",
 )
 
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("erasure_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("pseudonym", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("salt", Text, nullable=False),
+    Column("shape", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("recorded_at", UtcTime, nullable=False),
+    Column("began_at", UtcTime),
+    Column("ended_at", UtcTime),
+    Column("versions", Text),
+    Column("rows", Text, nullable=False),
+    comment="Users whose personal data was erased; their ids are known by a salted hash only.",
+)
+
 leases = Table(
     "leases",
     metadata,

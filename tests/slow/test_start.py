@@ -46,6 +46,7 @@ MAY_LOAD = [
     (SQL, ["alarms", "list"]),
     (SQL, ["alarms", "show", "busy"]),
     (SQL, ["correct", "list"]),
+    (SQL, ["erase", "list"]),
     (SQL, ["settings"]),
     (SQL, ["sql", "--on", "warehouse", "SELECT 1 AS one"]),
     (DUCKDB, ["statistics", "no_such_meter"]),

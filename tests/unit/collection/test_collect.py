@@ -136,7 +136,7 @@ def test_each_run_that_runs_out_of_time_gets_further(open_site: OpenSite) -> Non
 def test_a_message_is_landed_again_only_after_the_hours_of_redelivery(open_site: OpenSite) -> None:
     site = open_site(redelivery_hours=1)
     long_ago = times.now() - timedelta(hours=3)
-    Landing(site.lake, site.settings.home_path / INDEX, 1, "spool").land(
+    Landing(site.lake, site.settings.home_path / INDEX, 1, "spool", "").land(
         [Raw(b'{"event_type": "a", "message_id": "m1"}', "q")]
     )
     old = site.lake.table("notifications").to_pyarrow_table().to_pylist()

@@ -23,7 +23,7 @@ from meterhouse.catalog import mark_for_recompute
 from meterhouse.definitions.quality_rules import load
 from meterhouse.errors import UsageError
 from meterhouse.filters import SERIES, parse
-from meterhouse.queries.statistics import Question, explained, statistics
+from meterhouse.queries.statistics import Explained, Question, explained, statistics
 from meterhouse.site import Site
 from meterhouse.stores.lake_tables import SAMPLES
 from meterhouse.stores.warehouse_tables import resource_metadata
@@ -125,6 +125,11 @@ class Past:
         ]
         found, _ = steps(points, load(None), [], self.site.settings.carry_hours)
         return [(step, of[step.point.series_id]) for step in found]
+
+
+def rows_and_sources(site: Site, asked: Question) -> tuple[list[dict[str, Any]], Explained]:
+    answer, found = explained(site, asked)
+    return answer.rows(), found
 
 
 def asked(rng: random.Random) -> dict[str, Any]:
@@ -266,7 +271,9 @@ def test_a_small_spread_of_large_volumes_is_computed_from_points(open_site: Open
     site = open_site()
     land_points(site, [point(1e9 + n % 3, at(n)) for n in range(60)])
     roll_up(site)
-    rows, found = explained(site, Question("m", period=3600, start=at(), end=at(60), aggregate=["stddev", "count"]))
+    rows, found = rows_and_sources(
+        site, Question("m", period=3600, start=at(), end=at(60), aggregate=["stddev", "count"])
+    )
     assert rows[0]["stddev"] == pytest.approx(math.sqrt(2 / 3), rel=1e-9)
     assert found.why == {"sums of squares have lost digits": 1}
 
@@ -280,14 +287,14 @@ def test_new_quality_rules_apply_at_once_to_hours_that_are_rolled_up(open_site: 
     rules.write_text("rules:\n  - {name: big, bit: 9, check: range, severity: critical, max: 10, meters: [m]}\n")
     site = open_site(home=site.settings.home, config_dir=tmp_path)
     asked = {"start": at(), "end": at(60), "aggregate": ["max", "count"]}
-    (row,), found = explained(site, Question("m", **asked))
+    (row,), found = rows_and_sources(site, Question("m", **asked))
     assert (row["max"], row["count"]) == (10, 11)
     assert found.why == {"the quality rules changed": 1}
-    (row,), found = explained(site, Question("other", **asked))
+    (row,), found = rows_and_sources(site, Question("other", **asked))
     assert (row["max"], row["count"], found.why) == (59, 60, {})
     mark_for_recompute(site, "sample_quality", {at()}, "the rules changed")
     roll_up(site)
-    (row,), found = explained(site, Question("m", **asked))
+    (row,), found = rows_and_sources(site, Question("m", **asked))
     assert (row["max"], found.why) == (10, {})
 
 
@@ -296,10 +303,10 @@ def test_a_percentile_of_one_series_and_bucket_comes_from_roll_ups(open_site: Op
     land_points(site, [point(n * n, at(n)) for n in range(120)])
     roll_up(site)
     hourly = {"start": at(), "end": at(120), "period": 3600, "aggregate": ["p50", "p95"]}
-    rows, found = explained(site, Question("m", **hourly))
+    rows, found = rows_and_sources(site, Question("m", **hourly))
     assert [row["p50"] for row in rows] == [(29**2 + 30**2) / 2, (89**2 + 90**2) / 2]
     assert found.points.points == 0
-    (row,), found = explained(site, Question("m", **{**hourly, "period": 0}))
+    (row,), found = rows_and_sources(site, Question("m", **{**hourly, "period": 0}))
     assert (row["p50"], found.points.points) == ((59**2 + 60**2) / 2, 120)
 
 
@@ -324,6 +331,6 @@ def test_an_answer_does_not_come_from_roll_ups_that_were_restored_from_a_backup(
     shutil.rmtree(rollups)
     rollups.with_name("backup").rename(rollups)
     site = open_site(home=site.settings.home)
-    (row,), found = explained(site, Question("m", **asked))
+    (row,), found = rows_and_sources(site, Question("m", **asked))
     assert (row["count"], row["sum"]) == (2, 3)
     assert found.why == {"the catalog is behind, or a store was restored": 1}

@@ -1,0 +1,49 @@
+"""What would still show what was replaced: older data files, and the bounds of their columns in the log of a table."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from meterhouse import history
+from meterhouse.catalog import FOLLOWER, TABLE, catalog_under
+from meterhouse.conversion import step as conversion
+from meterhouse.erasure.lake_rows import LEASES
+from meterhouse.rollups import following
+from meterhouse.site import Site
+from meterhouse.stores.lake_tables import TABLES
+from meterhouse.stores.leases import Lease
+
+
+def delete_files(site: Site, moment: datetime, removed: Mapping[str, set[str]]) -> int:
+    """Delete the data files that are no longer in their tables; return how many.
+
+    The caller holds the leases of all steps that write tables, and landings that began before the moment begin anew.
+    So what is older and not in a table will not be in one any more.
+
+    Args:
+        site: the site.
+        moment: by the clock of the lake's store; files that are older go.
+        removed: by table, further files that were replaced.
+    """
+    lake, count = site.lake, 0
+    for name in TABLES:
+        old = lake.written_before(name, moment) | removed.get(name, set())
+        unused = sorted(old - lake.live(name))
+        lake.remove([f"{lake.uri(name)}/{path}" for path in unused])
+        count += len(unused)
+    return count
+
+
+def shorten_logs(site: Site, leases: Mapping[str, Lease]) -> None:
+    """Let the log of each table begin now. Followers are brought to its start before."""
+    lake = site.lake
+    for name in TABLES:  # a commit of its own, because the newest one may have bounds of what was replaced before
+        lake.commit(name, [], 0, transactions={}, lease=leases[LEASES[name]])
+    conversion.convert_under(site, leases["convert"])
+    catalog_under(site, leases["catalog"])
+    following.follow_under(site, leases[following.FOLLOWER], following.Following())
+    starts = {name: lake.version(name) for name in TABLES}
+    starts["notifications"] = min(lake.transaction(name, conversion.APP) or 0 for name in conversion.TABLES)
+    starts[TABLE] = history.followed_position(site, FOLLOWER).version
+    starts[following.TABLE] = history.followed_position(site, following.FOLLOWER).version
+    for name, version in starts.items():
+        lake.forget_before(name, version)
