@@ -144,9 +144,8 @@ class RawPoints:
             run: Any = threads.map if len(files) > 1 else map
             found = [POINT.empty_table()]
             if ids is not None and len(ids) == 1 and self._lake.object_store is None:
-                of_one = list(run(reading.of_one, _batches(files)))
-                found += [points for points, _ in of_one]
-                files = [file for _, others in of_one for file in others]
+                points, files = reading.of_one(files)  # threads would mostly wait for each other
+                found.append(points)
             # To hand a file to a thread takes longer than to choose its pages.
             chosen = [each for some in run(reading.chosen, _batches(files)) for each in some if each.groups]
             found += run(reading.groups, [each for each in chosen if not each.pages])
