@@ -679,7 +679,7 @@ _MEANINGS = {
     "first_seen": "time of the first good point; null until it is rolled up",
     "last_seen": "time of the last good point; null until it is rolled up",
     "first_point_at": "time of the first point, good or not",
-    "last_point_at": "time of the last point, good or not",
+    "last_point_at": "a time in the hour of the last point, good or not; the latest one of a meter is exact",
     "hour": "event hour",
     "marks": "how often it became dirty",
     "judged_marks": "`marks` when it was last judged",

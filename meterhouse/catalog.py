@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import Connection, and_, delete, func, or_, select, text, update
 
-from meterhouse import arrivals, computed, history, lateness, sql_files, times
+from meterhouse import arrivals, computed, history, known_series, lateness, sql_files, times
 from meterhouse.errors import Replaced
 from meterhouse.history import Position
 from meterhouse.site import Site
@@ -145,15 +145,13 @@ def _follow_replacements(site: Site, commits: Sequence[Commit], done: Catalogued
         Replaced: a file was replaced and deleted since.
     """
     hours = {hour for commit in commits for hour in commit.hours or ()}
-    with site.lake.connect() as duck:
-        duck.register("runs", _summed(site, [file for commit in commits for file in commit.added]))
-        new_series = arrow(duck, sql_files.read("lake/catalog_series.sql"))
-        new_resources = arrow(duck, sql_files.read("lake/catalog_resources.sql"))
+    samples = _summed(site, [file for commit in commits for file in commit.added])
     with lease.begin() as connection:
-        _add_series(connection, new_series, new_resources)
+        lock_catalog(connection)
+        _add_series(connection, site, samples)
         mark_dirty(connection, sorted(hours), "samples were converted again")
-    done.series += new_series.num_rows
-    done.resources += new_resources.num_rows
+    done.series += len(pc.unique(samples["series_id"]))
+    done.resources += _resources(samples)
     done.hours += len(hours)
 
 
@@ -241,28 +239,42 @@ def _forget_others(connection: Connection, series_ids: set[int], resource_ids: s
 def _add_samples(
     site: Site, samples: pa.Table, done: Catalogued, lease: Lease, reached: Position | None, why: str
 ) -> None:
-    """Add samples to the catalog, as `arrivals.runs` sums them up, and record the position with them."""
+    """Add samples to the catalog, as `arrivals.runs` sums them up, and record the position with them.
+
+    Without a position, series and resources are written whether the catalog seems to know them or not.
+    """
     with site.lake.connect() as duck:
         duck.register("runs", samples)
-        new_series = arrow(duck, sql_files.read("lake/catalog_series.sql"))
-        new_resources = arrow(duck, sql_files.read("lake/catalog_resources.sql"))
         hours = duck.execute(sql_files.read("lake/catalog_hours.sql")).fetchall()
         came = arrow(duck, sql_files.read("lake/catalog_lateness.sql")) if reached is not None else None
     with lease.begin() as connection:
-        _add_series(connection, new_series, new_resources)
+        lock_catalog(connection)
+        _add_series(connection, site, samples if reached is None else known_series.unknown(connection, samples))
         if came is not None:  # samples that were counted before are taken again with their files
             done.late += _count_late(connection, hours)
             lateness.add(connection, came)
         mark_dirty(connection, [row[0] for row in hours], why)
         if reached is not None:
             history.record_position(connection, FOLLOWER, reached)
-    done.series += new_series.num_rows
-    done.resources += new_resources.num_rows
+    done.series += len(pc.unique(samples["series_id"]))
+    done.resources += _resources(samples)
     done.hours += len(hours)
 
 
-def _add_series(connection: Connection, new_series: pa.Table, new_resources: pa.Table) -> None:
-    lock_catalog(connection)
+def _resources(samples: pa.Table) -> int:
+    """Of how many resources samples are."""
+    found = samples.select(["source", "resource_id"]).filter(samples["resource_id"].is_valid())
+    return len(found.group_by(["source", "resource_id"]).aggregate([]))
+
+
+def _add_series(connection: Connection, site: Site, samples: pa.Table) -> None:
+    """Add the series and resources of samples, as `arrivals.runs` sums them up. The catalog has to be locked."""
+    if not samples.num_rows:
+        return
+    with site.lake.connect() as duck:
+        duck.register("runs", samples)
+        new_series = arrow(duck, sql_files.read("lake/catalog_series.sql"))
+        new_resources = arrow(duck, sql_files.read("lake/catalog_resources.sql"))
     upsert(
         connection,
         series,

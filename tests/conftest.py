@@ -10,19 +10,21 @@ import hypothesis
 import pytest
 from brokers import names, own_broker, started_broker
 from command_line import run
-from services import amqp_url, browser_path, moto_s3, postgres_url, s3
+from services import _migrated_postgres, amqp_url, browser_path, moto_s3, postgres_url, postgres_warehouse, s3
 
 from meterhouse import times
 from meterhouse.settings import read_settings
 from meterhouse.site import Site
 
 __all__ = [
+    "_migrated_postgres",
     "amqp_url",
     "browser_path",
     "moto_s3",
     "names",
     "own_broker",
     "postgres_url",
+    "postgres_warehouse",
     "run",
     "s3",
     "started_broker",
@@ -129,7 +131,7 @@ def any_site(request: pytest.FixtureRequest, open_site: OpenSite) -> Site:
     """A site of each kind: SQLite or PostgreSQL, a folder or S3."""
     how: dict[str, Any] = {}
     if "postgres" in request.param:
-        how["warehouse_url"] = request.getfixturevalue("postgres_url")
+        how["warehouse_url"] = request.getfixturevalue("postgres_warehouse")
     if "s3" in request.param:
         how |= bucket_settings(request.getfixturevalue("s3"))
     if request.param == "moto":
@@ -140,5 +142,5 @@ def any_site(request: pytest.FixtureRequest, open_site: OpenSite) -> Site:
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.service)])
 def any_warehouse(request: pytest.FixtureRequest, open_site: OpenSite) -> Site:
     """A site on a folder, with SQLite and with PostgreSQL."""
-    url = request.getfixturevalue("postgres_url") if request.param == "postgres" else ""
+    url = request.getfixturevalue("postgres_warehouse") if request.param == "postgres" else ""
     return open_site(warehouse_url=url)

@@ -1,9 +1,13 @@
 """Two users whose data a site has, what of it must not change, and the erasure of one."""
 
+import io
 from typing import Any
 
-from builders import at, drop, notification, polled, polling, process, rows, warehouse_rows
+import pyarrow as pa
+import pyarrow.parquet as pq
+from builders import NOON, at, drop, notification, polled, polling, process, roll_up, rows, warehouse_rows
 
+from meterhouse.corrections.changing import propose, record
 from meterhouse.erasure.erase import Found, erase
 from meterhouse.erasure.recorded import proposed
 from meterhouse.site import Site
@@ -11,6 +15,8 @@ from meterhouse.site import Site
 ANA, BOB = "b0a1c2d3e4f5061728394a5b6c7d8e9f", "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
 NAME, MAIL = "Ana Łopez", "ana@example.com"
 OTHERS = {"Bob Builder", "bob@example.com", BOB}
+
+WHY = {"reason": f"{NAME} <{MAIL}> said so", "author": "support"}
 
 FIGURES = {
     "samples": "meter, type, unit, project_id, timestamp, volume",
@@ -55,6 +61,14 @@ def fill(site: Site) -> None:
     process(site)
     drop(site.settings.spool, "two.jsonl.gz", messages(600))
     process(site)
+    condition = f"user = {ANA} and volume < 0"
+    record(site, propose(site, "accept", "cpu_util", NOON, at(60), condition=condition).correction, **WHY)
+    roll_up(site)
+    site.warehouse.record_run("convert", NOON, {"first_errors": [f"m1 meter: {NAME} is no number"]})
+    report = io.BytesIO()
+    pq.write_table(pa.table({"user_id": [ANA, BOB, None], "hours": [1.0, 2.0, 3.0]}), report)
+    site.lake.put("exports/by_user/2026-11-10.parquet", report.getvalue())
+    site.lake.put("exports/by_user/2026-11-10.csv", f"user_id,hours\n{ANA},1\n{BOB},2\n".encode())
 
 
 def figures(site: Site) -> dict[str, list[dict[str, Any]]]:

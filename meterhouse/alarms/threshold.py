@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 from sqlalchemy import BigInteger, Text, select
 
-from meterhouse import sql_files
+from meterhouse import sql_files, times
 from meterhouse.alarms import units
 from meterhouse.alarms.definitions import UNKNOWN, Alarm
 from meterhouse.alarms.outcomes import Outcome
@@ -59,7 +59,7 @@ def windows(site: Site, definitions: Sequence[Alarm], moment: datetime) -> list[
         meters = sorted({alarm.rule.meter_name for alarm in definitions})
         wanted = [c for c in series.columns if isinstance(c.type, BigInteger | Text)]
         found = connection.execute(
-            select(*wanted).where(series.c.meter.in_(meters), series.c.last_point_at >= min(starts))
+            select(*wanted).where(series.c.meter.in_(meters), series.c.last_point_at >= times.hour_of(min(starts)))
         ).all()
     dims = pa.table(
         {

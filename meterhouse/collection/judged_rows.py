@@ -223,9 +223,11 @@ def _understood(column: pa.Array, expression: str, kind: Any) -> tuple[Any, Any,
     """What DuckDB makes of texts; which are missing, and of which it makes nothing."""
     texts = pc.utf8_trim_whitespace(column)
     missing = pc.fill_null(pc.equal(texts, ""), True).to_numpy(zero_copy_only=False)
-    with duck.connect() as connection:
+    if missing.all():
+        nothing = np.zeros(len(missing), np.bool_)
+        return np.zeros(len(missing), kind), missing, nothing
+    with duck.SINGLE.connect() as connection:
         connection.execute("SET preserve_insertion_order = true")
-        connection.execute("SET threads = 1")  # other pieces are understood at the same time
         connection.register("given", pa.table({"text": texts}))
         found = duck.arrow(connection, f"SELECT {expression} AS found FROM given")["found"].combine_chunks()
     bad = found.is_null().to_numpy(zero_copy_only=False) & ~missing

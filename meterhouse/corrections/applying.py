@@ -120,14 +120,10 @@ def change(
     points = describe(at).select(COLUMNS)
     points = points.append_column("timestamp", pa.array(time[at]).cast(pa.timestamp("us", "UTC")))
     points = points.append_column("volume", pa.array(volume[at])).append_column("place", pa.array(at))
-    connection = duck.connect()
-    try:
-        connection.execute("SET threads = 1")
+    with duck.SINGLE.connect() as connection:
         connection.register("read_points", points)
         query = corrected(connection, "read_points", corrections)
         found = duck.arrow(connection, f"SELECT place, volume, accepted FROM ({query})")
-    finally:
-        connection.close()
     place = found["place"].to_numpy()
     kept, accepted, volumes = np.ones(len(time), np.bool_), np.zeros(len(time), np.bool_), volume.copy()
     kept[at] = False

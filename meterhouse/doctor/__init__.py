@@ -35,6 +35,7 @@ CHECKS = (
     Check("runs", steps.steps, needs=WAREHOUSE),
     Check("evaluations", steps.evaluations, needs=WAREHOUSE),
     Check("deliveries", steps.outbox, needs=WAREHOUSE),
+    Check("erasures", steps.unfinished_erasures, needs=WAREHOUSE),
     Check("archive", steps.sealed_days, needs=WAREHOUSE + LAKE),
     Check("upkeep", steps.kept, needs=WAREHOUSE + LAKE),
 )

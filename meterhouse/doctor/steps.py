@@ -14,8 +14,11 @@ from meterhouse.site import Site
 from meterhouse.stores.heartbeats import PREFIX, heartbeats
 from meterhouse.stores.lake_statistics import lacking
 from meterhouse.stores.lake_tables import TABLES, columns_of_files
-from meterhouse.stores.leases import FREE, held
-from meterhouse.stores.warehouse_tables import alarms, archive_manifest, deliveries, dirty_hours, runs
+from meterhouse.stores.leases import FREE, held, holder
+from meterhouse.stores.warehouse_tables import alarms, archive_manifest, deliveries, dirty_hours, erasures, runs
+
+ERASING = "erase"
+"""The lease of an erasure."""
 
 STEPS = ("collect", "convert", "catalog", "sample_quality", "rollups", "archive")
 UPKEEP_BY = timedelta(days=3)
@@ -55,6 +58,21 @@ def dirty(site: Site) -> Iterator[Finding]:
     else:
         to_do = "see that Dagster's daemon and `dirty_hours_sensor` run, or run `meterhouse rollup`"
         yield Finding("dirty hours", "warning", said, to_do)
+
+
+def unfinished_erasures(site: Site) -> Iterator[Finding]:
+    """Whether an erasure of a user was killed. On a site where nobody was erased, there is nothing to say."""
+    query = select(erasures.c.erasure_id, erasures.c.ended_at).order_by(erasures.c.erasure_id)
+    with site.warehouse.read() as connection:
+        known = connection.execute(query).all()
+        running = holder(connection, ERASING)
+    left = [row.erasure_id for row in known if row.ended_at is None]
+    if left and not running:
+        found = f"erasure {', '.join(map(str, left))} has not ended: data of the user is left"
+        yield Finding("erasures", "warning", found, "run `meterhouse erase user` again, with the same id and texts")
+    elif known:
+        said = f"{len(known)} users were erased" if len(known) > 1 else "1 user was erased"
+        yield Finding("erasures", "ok", said)
 
 
 def policy_changes(site: Site) -> Iterator[Finding]:

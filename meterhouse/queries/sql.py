@@ -44,10 +44,11 @@ def sql_on_lake(site: Site, query: str) -> "pa.Table":
 
     from meterhouse.stores.lake_tables import TABLES
 
-    with site.lake.connect() as duck:
+    def views(duck: "Connection") -> None:
         for name in TABLES:
             site.lake.view(duck, name, site.lake.files(name))
-        site.lake.lock(duck)
+
+    with site.lake.connect_locked(views) as duck:
         try:
             how, statement = _reading(duck, query)
             found = duck.sql(how + statement).to_arrow_table()

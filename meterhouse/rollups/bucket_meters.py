@@ -4,7 +4,7 @@ Both take one value for each series and bucket of BUCKET seconds: the mean of a 
 sum of deltas. Sums are added in the order of resources, so that they do not depend on the order of arrival.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from meterhouse.definitions.column_expressions import Input
 from meterhouse.definitions.derived_meters import Derived, path_of
-from meterhouse.rollups.derived_points import Dimensions, NewPoints, Source, Targets, Values, finite, mixed
+from meterhouse.rollups.derived_points import NewPoints, Source, Values, finite, mixed
 from meterhouse.rollups.described_values import DescribedValues
+from meterhouse.rollups.targets import Codes, Dimensions, Targets
 from meterhouse.sample_quality.series_table import CUMULATIVE, GAUGE, Flags, Floats, Ints, SeriesTable
 
 BUCKET = 300
@@ -86,7 +87,7 @@ class BucketMeters:
     def made(self, definition: Derived, values: Values) -> NewPoints | None:
         """The points of a meter, from all values that there are."""
         numbers, of = np.unique(values.series, return_inverse=True)
-        dimensions = [self._targets.dimensions[n] for n in numbers.tolist()]
+        dimensions = self._targets.rows(numbers)
         if definition.kind == "arithmetic":
             return self._arithmetic(definition, values, dimensions, of)
         return self._aggregate(definition, values, dimensions, of)
@@ -122,13 +123,12 @@ class BucketMeters:
             )
             columns |= {Input(meter): values.value[rows], **{Input(meter, path): numbers[path] for path in read}}
         first = taken[expression.meters[0]]
-        made = {}
-        for n in np.unique(of[first]).tolist():
-            source, _, _, _, resource, project, user = dimensions[n]
-            made[n] = self._targets.number(
-                (source, definition.name, definition.type, definition.unit, resource, project, user)
-            )
-        target = np.array([made[n] for n in of[first].tolist()], np.int32)
+        used, of_used = np.unique(of[first], return_inverse=True)
+        made = [
+            (source, definition.name, definition.type, definition.unit, resource, project, user)
+            for source, _, _, _, resource, project, user in (dimensions[n] for n in used.tolist())
+        ]
+        target = self._numbers(made)[of_used]
         recorded = np.max([values.recorded[rows] for rows in taken.values()], axis=0)
         time = values.bucket[first]
         return finite(NewPoints(target, time, expression.compute(columns, len(common)), recorded, mixed(time)))
@@ -164,15 +164,18 @@ class BucketMeters:
             case "sum" | "mean":
                 computed = np.add.reduceat(value, starts)
                 computed = computed / counts if definition.function == "mean" else computed
-        made = []
+        made: list[Dimensions] = []
         for source, unit, *parts in groups:
             resource = "/".join("-" if part is None else str(part) for part in parts) or "all"
             project = dict(zip(definition.by, parts, strict=True)).get("project_id")
             unit = definition.unit if definition.unit is not None else unit
-            made.append(self._targets.number((source, definition.name, definition.type, unit, resource, project, None)))
-        target = np.array(made, np.int32)[of_group[starts]]
+            made.append((source, definition.name, definition.type, unit, resource, project, None))
+        target = self._numbers(made)[of_group[starts]]
         recorded = np.maximum.reduceat(values.recorded[rows], starts)
         return finite(NewPoints(target, bucket[starts], computed, recorded, mixed(bucket[starts])))
+
+    def _numbers(self, series: Sequence[Dimensions]) -> Codes:
+        return self._targets.numbers(self._targets.coded(series))
 
     def _groups(
         self, definition: Derived, values: Values, dimensions: list[Dimensions], of: Ints, rows: Ints

@@ -26,10 +26,12 @@ from meterhouse.catalog import lock_catalog, mark_dirty
 from meterhouse.definitions.derived_meters import Derived
 from meterhouse.definitions.quality_rules import Rules
 from meterhouse.rollups import described, redescribed
-from meterhouse.rollups.derived_points import DIMENSIONS, Judged, Source, Taken
-from meterhouse.rollups.deriving import Derivation, Left, Received
+from meterhouse.rollups.derived_points import Judged, Source, Taken
+from meterhouse.rollups.deriving import Derivation, Left
 from meterhouse.rollups.described import NAMED, History, Resource
 from meterhouse.rollups.described_values import values_of
+from meterhouse.rollups.received import Received
+from meterhouse.rollups.targets import DIMENSIONS
 from meterhouse.sample_quality.carrying import carried_points
 from meterhouse.sample_quality.judging import JudgedShard, Judging, rule_names
 from meterhouse.sample_quality.reading import Hours, Shard, plain
@@ -254,7 +256,7 @@ class Deriving:
     counted: Sequence[datetime]
     read: Sequence[datetime]
     kept: Kept = field(init=False)
-    new_received: Received = field(default_factory=set)
+    new_received: Received = field(default_factory=Received)
 
     def __post_init__(self) -> None:
         """Decide which series meters are derived from."""
@@ -276,7 +278,7 @@ class Deriving:
             return place[inside], day[inside]
 
         with site.warehouse.read() as connection:
-            known = _received(connection, days) if self.definitions else set()
+            known = _received(connection, days) if self.definitions else Received()
         self._derivation = Derivation(
             self.definitions,
             site.rules,
@@ -289,8 +291,9 @@ class Deriving:
             self._history,
             carried,
             site.settings.carry_hours,
+            numbers,
         )
-        self.new_received = self._derivation.received - known
+        self.new_received = self._derivation.received.without(known)
         self._idle = not self._derivation
 
     @property
@@ -331,14 +334,7 @@ class Deriving:
         marked: list[datetime] = []
         if self.new_received:
             marked = self._hours_to_withdraw()
-            listed = [{"day": day, "meter": m, "resource_id": r} for day, m, r in _dated(self.new_received)]
-            upsert(
-                connection,
-                received_meters,
-                pa.Table.from_pylist(
-                    listed, pa.schema([("day", pa.date32()), ("meter", pa.string()), ("resource_id", pa.string())])
-                ),
-            )
+            upsert(connection, received_meters, _rows_of(self.new_received))
             mark_dirty(connection, marked, WHY)
         self._register(connection)
         return marked
@@ -350,17 +346,16 @@ class Deriving:
     def _hours_to_withdraw(self) -> list[datetime]:
         """The other hours that have derived points of meters that were received now."""
         lake = self.site.lake
-        found = _dated(self.new_received)
-        files = lake.files(TABLE, partitions={"event_day": sorted({day for day, _, _ in found})})
+        received = _rows_of(self.new_received)
+        files = lake.files(TABLE, partitions={"event_day": received["day"].unique().to_pylist()})
         if not files:
             return []
         with lake.connect() as duck:
             lake.view(duck, TABLE, files)
-            rows = [{"day": day, "meter": m, "resource": r} for day, m, r in found]
-            duck.register("received", pa.Table.from_pylist(rows))
+            duck.register("received", received)
             hours = duck.execute(
                 "SELECT DISTINCT date_trunc('hour', timestamp) FROM derived AS d JOIN received AS r "
-                "ON d.event_day = r.day AND d.meter = r.meter AND coalesce(d.resource_id, '') = r.resource"
+                "ON d.event_day = r.day AND d.meter = r.meter AND coalesce(d.resource_id, '') = r.resource_id"
             ).fetchall()
         mine = set(self._hours.numbers.tolist())
         return sorted(hour for (hour,) in hours if times.micros(hour) // HOUR not in mine)
@@ -493,17 +488,22 @@ def _quarantined(rows: pa.Table, bits: Any, rules: Rules) -> pa.Table:
 
 
 def _received(connection: Connection, days: set[date]) -> Received:
+    """What the warehouse knows of these days."""
     columns = received_meters.c
-    found = connection.execute(
-        select(columns.day, columns.meter, columns.resource_id).where(columns.day.in_(sorted(days)))
-    )
-    numbers = {day: (day - times.EPOCH.date()).days for day in days}
-    return {(numbers[day], meter, resource) for day, meter, resource in found}
+    parts = [Received()]
+    for day in sorted(days):
+        found = connection.execute(select(columns.meter, columns.resource_id).where(columns.day == day)).all()
+        meters, resources = list(zip(*found, strict=True)) or ((), ())
+        numbers = np.full(len(found), (day - times.EPOCH.date()).days)
+        parts.append(Received(numbers, pa.array(meters, pa.string()), pa.array(resources, pa.string())))
+    return Received.together(parts)
 
 
 def _time(micros: Any) -> datetime:
     return times.EPOCH + timedelta(microseconds=int(micros))
 
 
-def _dated(received: Received) -> list[tuple[date, str, str]]:
-    return [(times.EPOCH.date() + timedelta(days=day), meter, resource) for day, meter, resource in sorted(received)]
+def _rows_of(received: Received) -> pa.Table:
+    """As rows of `received_meters`."""
+    days = pa.array(received.day.astype(np.int32)).cast(pa.date32())
+    return pa.table({"day": days, "meter": received.meter, "resource_id": received.resource})

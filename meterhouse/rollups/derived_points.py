@@ -6,18 +6,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from meterhouse import identity
 from meterhouse.definitions.derived_meters import Derived
 from meterhouse.sample_quality.series_table import Flags, Floats, Ints, SeriesTable
 from meterhouse.sample_quality.verdicts import Good, Points, Verdicts
-
-DIMENSIONS = ("source", "meter", "type", "unit", "resource_id", "project_id", "user_id")
-
-Dimensions = tuple[str | None, ...]
-"""Of a series, in the order of DIMENSIONS."""
-
 
 _Columns = TypeVar("_Columns", "NewPoints", "Values")
 
@@ -110,77 +102,6 @@ class Judged:
     verdicts: Verdicts
     sample: Ints
     targets: npt.NDArray[np.int32]
-
-
-@dataclass(frozen=True)
-class NewTargets:
-    """What a fork of `Targets` has beyond its base: series from the number `base` on, and ids by number."""
-
-    base: int
-    dimensions: list[Dimensions]
-    ids: dict[int, int]
-
-
-class Targets:
-    """Series by number, as they are met: their dimensions and ids."""
-
-    def __init__(self) -> None:
-        self.dimensions: list[Dimensions] = []
-        self._ids: dict[int, int] = {}  # of those that were asked for
-        self._numbers: dict[Dimensions, int] = {}
-        self._by_id: dict[int, int] = {}
-
-    def fork(self) -> "Targets":
-        """The same series, to which others can be added."""
-        made = Targets()
-        made.dimensions = list(self.dimensions)
-        made._ids, made._numbers, made._by_id = dict(self._ids), dict(self._numbers), dict(self._by_id)
-        return made
-
-    def since(self, base: "Targets") -> "NewTargets":
-        """The series and ids that a fork has beyond what its base had."""
-        count = len(base.dimensions)
-        return NewTargets(
-            count, self.dimensions[count:], {n: each for n, each in self._ids.items() if n not in base._ids}
-        )
-
-    def join(self, new: "NewTargets") -> npt.NDArray[np.int32]:
-        """Add the series and ids of a fork; return the number here of each number there."""
-        numbers = [*range(new.base), *(self.number(each) for each in new.dimensions)]
-        for number, series_id in new.ids.items():
-            self._ids[numbers[number]] = series_id
-            self._by_id[series_id] = numbers[number]
-        return np.array(numbers, np.int32)
-
-    def number(self, dimensions: Dimensions) -> int:
-        found = self._numbers.get(dimensions)
-        if found is None:
-            found = self._numbers[dimensions] = len(self.dimensions)
-            self.dimensions.append(dimensions)
-        return found
-
-    def _id(self, number: int) -> int:
-        found = self._ids.get(number)
-        if found is None:
-            source, meter, type, unit, resource, project, user = self.dimensions[number]
-            found = identity.series_id(source, meter or "", type or "gauge", unit, resource, project, user)
-            self._ids[number] = found
-            self._by_id[found] = number
-        return found
-
-    def describe(self, ids: Ints) -> pa.Table:
-        """The dimensions of the series with these ids, each of a table."""
-        rows = [self.dimensions[self._by_id[each]] for each in ids.tolist()]
-        return pa.table({name: pa.array([row[i] for row in rows], pa.string()) for i, name in enumerate(DIMENSIONS)})
-
-    def table(self, numbers: npt.NDArray[np.int32]) -> tuple[SeriesTable, npt.NDArray[np.int32]]:
-        """The table of these distinct series, and the number of each by its place."""
-        ids = np.array([self._id(n) for n in numbers.tolist()], np.int64)
-        meters, types = ([self.dimensions[n][i] or "" for n in numbers.tolist()] for i in (1, 2))
-        table = SeriesTable.of(ids, meters, types)
-        by_place = np.empty(len(numbers), np.int32)
-        by_place[table.places(ids)] = numbers
-        return table, by_place
 
 
 def together(parts: Sequence[_Columns]) -> _Columns:

@@ -12,7 +12,7 @@ Each pass has a derivation of its own, by `fork`, perhaps in another process; th
 """
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -26,14 +26,10 @@ from meterhouse.definitions.derived_meters import OF_POINTS, Derived, path_of
 from meterhouse.definitions.quality_rules import Rules
 from meterhouse.rollups.bucket_meters import BucketMeters, values_of_buckets
 from meterhouse.rollups.derived_points import (
-    DIMENSIONS,
-    Dimensions,
     Judged,
     NewPoints,
-    NewTargets,
     Source,
     Taken,
-    Targets,
     Values,
     Waiting,
     finite,
@@ -43,6 +39,8 @@ from meterhouse.rollups.derived_points import (
 )
 from meterhouse.rollups.described import History
 from meterhouse.rollups.described_values import DescribedValues, HistoryOf, MetadataOf, Path, without_any
+from meterhouse.rollups.received import Received, Withheld
+from meterhouse.rollups.targets import DIMENSIONS, METER, TYPE, UNIT, Codes, NewTargets, Targets
 from meterhouse.sample_quality.carrying import carried_to
 from meterhouse.sample_quality.series_table import (
     CUMULATIVE,
@@ -85,9 +83,6 @@ Describe = Callable[[Ints], pa.Table]
 
 Carry = Callable[[SeriesTable, Flags, bool], Carried]
 """A table of series, which of them are wanted, and whether they were received → their last points before the hours."""
-
-Received = set[tuple[int, str, str]]
-"""Days since 1970, meters and resources of which samples were received; the resource is empty if it has none."""
 
 
 @dataclass(frozen=True)
@@ -133,14 +128,15 @@ class Derivation:
         hold: which of the times (µs) are in the hours that are computed.
         metadata_of: gives values of resource metadata.
         received_on: gives, for series of the table (flags by place), the places and days since 1970 of their samples.
-        known: days, meters and resources of which samples were received, as far as it is known already.
+        known: of which derived meters samples were received, as far as it is known already.
         history_of: gives the changes of metadata of resources; it is called by `finish`.
         carried: gives the points of series before the hours.
         carry_hours: how far a previous point is carried.
+        days: since 1970, the days that have points in the hours that are computed, as far as they are known.
 
     Attributes:
         compared: ids of the gauges and deltas of which a rate or delta is made, also derived ones.
-        received: days, meters and resources of which samples are among the points.
+        received: of which derived meters samples are among the points.
     """
 
     def __init__(
@@ -152,10 +148,11 @@ class Derivation:
         hold: Callable[[Ints], Flags],
         metadata_of: MetadataOf,
         received_on: Callable[[Flags], tuple[Ints, Ints]],
-        known: Iterable[tuple[int, str, str]] = (),
+        known: Received | None = None,
         history_of: HistoryOf = lambda resources: History.nothing(),
         carried: Carry = lambda table, wanted, received: NOTHING_CARRIED,
         carry_hours: int = 48,
+        days: Ints | None = None,
     ) -> None:
         self.targets = Targets()
         self.definitions = tuple(definitions)
@@ -170,8 +167,8 @@ class Derivation:
         self._values: list[Values] = []
         applied = self._applied(table, describe, received=True)
         self.received = self._days(applied, received_on)
-        self._without = {*known, *self.received}
-        self._of_received = replace(applied, withheld=self._withheld(applied))
+        self._without = Withheld(self.targets, Received.together([known or Received(), self.received]))
+        self._of_received = self._withheld(applied, days)
         self._alone = self._complete_alone(applied)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -287,11 +284,10 @@ class Derivation:
                 return
             made = together(parts)
             numbers = np.unique(made.target)
-            meters = {self.targets.dimensions[n][1] or "" for n in numbers.tolist()}
+            meters = {name or "" for name in self.targets.distinct(METER, numbers)[0]}
             to_come = set(further).union(*(self._reached(name) - {name} for name in (*meters, *further)))
-            held = np.zeros(len(self.targets.dimensions), np.bool_)
-            held[numbers] = [self.targets.dimensions[n][1] in to_come for n in numbers.tolist()]
-            later = held[made.target]
+            held = self.targets.texts[METER].among(to_come)
+            later = held[self.targets.codes[made.target, METER]]
             if later.all():  # meters that are made of each other
                 if waiting:
                     self._made.append(made)
@@ -346,35 +342,24 @@ class Derivation:
         places = np.flatnonzero(wanted[table.meters]) if len(table) else np.zeros(0, np.int64)
         if not len(places):
             return _Applied(table, (), None, None)
-        columns = describe(table.ids[places])
-        rows: list[Dimensions] = list(zip(*(columns[name].to_pylist() for name in DIMENSIONS), strict=True))
+        codes = self.targets.coded(describe(table.ids[places]))
         meters = table.meters[places]
         of_points = []
         in_buckets, of_name = (np.full(len(table), -1, np.int32) for _ in range(2))
         for definition in self.definitions:
-            takes = np.array([definition in each for each in taking], np.bool_)[meters]
-            if not takes.any():
+            takes = np.flatnonzero(np.array([definition in each for each in taking], np.bool_)[meters])
+            if not len(takes):
+                continue
+            made = self._made_of(definition, codes[takes])
+            taken = made[:, METER] >= 0
+            if definition.kind not in OF_POINTS:
+                in_buckets[places[takes[taken]]] = self.targets.numbers(codes[takes[taken]])
                 continue
             target = np.full(len(table), -1, np.int32)
-            made_of: dict[tuple[str | None, str | None], tuple[str, str | None] | None] = {}  # by meter and unit
-            for n in np.flatnonzero(takes).tolist():
-                source, meter, type, unit, resource, project, user = rows[n]
-                if (meter, unit) not in made_of:
-                    taken = definition.takes(meter or "", unit)
-                    made_of[meter, unit] = (definition.named(meter or ""), definition.unit_of(unit)) if taken else None
-                made = made_of[meter, unit]
-                if made is None:
-                    continue
-                if definition.kind not in OF_POINTS:
-                    in_buckets[places[n]] = self.targets.number(rows[n])
-                    continue
-                self.made_by.setdefault(made[0], definition)
-                of = (source, made[0], definition.type or type, made[1], resource, project, user)
-                target[places[n]] = self.targets.number(of)
-            if definition.kind in OF_POINTS:
-                of_points.append((definition, target))
-        for n in np.flatnonzero(np.array(named, np.bool_)[meters]).tolist():
-            of_name[places[n]] = self.targets.number(rows[n])
+            target[places[takes[taken]]] = self.targets.numbers(made[taken])
+            of_points.append((definition, target))
+        own = np.flatnonzero(np.array(named, np.bool_)[meters])
+        of_name[places[own]] = self.targets.numbers(codes[own])
         return _Applied(
             table,
             tuple(of_points),
@@ -382,6 +367,33 @@ class Derivation:
             of_name if (of_name >= 0).any() else None,
             *self._compared(table, of_points, received=received),
         )
+
+    def _made_of(self, definition: Derived, codes: Codes) -> Codes:
+        """The codes of the series that a definition makes of others, by theirs; -1 in METER if it takes one not.
+
+        What is made depends on meter and unit, which few are different of.
+        """
+        made = codes.copy()
+        texts = self.targets.texts
+
+        def text_of(dimension: int, code: int) -> str | None:
+            found: str | None = texts[dimension].of(np.array([code]))[0].as_py()
+            return found
+
+        pairs, of = np.unique(codes[:, METER].astype(np.int64) << 32 | codes[:, UNIT], return_inverse=True)
+        meters, units = (np.full(len(pairs), -1, np.int32) for _ in range(2))
+        for n, pair in enumerate(pairs.tolist()):
+            meter, unit = text_of(METER, pair >> 32) or "", text_of(UNIT, pair & 0xFFFFFFFF)
+            if not definition.takes(meter, unit):
+                continue
+            name = definition.named(meter)
+            meters[n], units[n] = texts[METER].code(name), texts[UNIT].code(definition.unit_of(unit))
+            if definition.kind in OF_POINTS:
+                self.made_by.setdefault(name, definition)
+        made[:, METER], made[:, UNIT] = meters[of], units[of]
+        if definition.type:
+            made[:, TYPE] = texts[TYPE].code(definition.type)
+        return made
 
     def _compared(
         self, table: SeriesTable, of_points: Sequence[tuple[Derived, npt.NDArray[np.int32]]], *, received: bool
@@ -429,38 +441,39 @@ class Derivation:
         return taken
 
     def _days(self, applied: _Applied, received_on: Callable[[Flags], tuple[Ints, Ints]]) -> Received:
-        """On which days samples of derived meters were received, of which resources."""
+        """Of which derived meters samples are among the points."""
         if applied.received is None:
-            return set()
+            return Received()
         places, days = received_on(applied.received >= 0)
-        described = [self.targets.dimensions[n] for n in applied.received[places].tolist()]
-        return {(day, each[1] or "", each[4] or "") for day, each in zip(days.tolist(), described, strict=True)}
+        return Received.of_series(self.targets, applied.received[places], days)
 
-    def _withheld(self, applied: _Applied) -> tuple[Ints, ...]:
-        """Where no points are made of received ones, because the derived meter itself was received: by definition."""
-        days_of: dict[tuple[str, str], list[int]] = {}
-        for day, meter, resource in self._without:
-            days_of.setdefault((meter, resource), []).append(day)
-        found = []
-        for _, target in applied.of_points:
-            at: list[int] = []
+    def _withheld(self, applied: _Applied, days: Ints | None) -> _Applied:
+        """The same with where no points are made, because the derived meter itself was received.
+
+        Series of which none is made on any of the days are left out.
+        """
+        found, of_points = [], []
+        for definition, target in applied.of_points:
             places = np.flatnonzero(target >= 0)
-            for place, number in zip(places.tolist(), target[places].tolist(), strict=True) if days_of else ():
-                each = self.targets.dimensions[number]
-                at += [_at_day(place, day) for day in days_of.get((each[1] or "", each[4] or ""), ())]
-            found.append(np.sort(np.array(at, np.int64)))
-        return tuple(found)
+            at, day = self._without.days(self.targets, target[places])
+            found.append(_at_day(places[at], day))
+            if days is not None:
+                withheld = np.bincount(at[np.isin(day, days)], minlength=len(places)) == len(days)
+                target = target.copy()
+                target[places[withheld]] = -1
+            of_points.append((definition, target))
+        return replace(applied, of_points=tuple(of_points), withheld=tuple(found))
 
     def _complete_alone(self, applied: _Applied) -> Flags:
         """Which targets, by number, get points of one received series only; the last one stands for all others."""
         numbers = np.concatenate([_NO_INTS, *(target[target >= 0] for _, target in applied.of_points)])
-        alone = np.bincount(numbers, minlength=len(self.targets.dimensions) + 1) == 1
+        alone: Flags = np.bincount(numbers, minlength=len(self.targets) + 1) == 1
         of_buckets = {each.name for each in self.definitions if each.kind not in OF_POINTS}
         derived = of_buckets.union(*(self._reached(name) for name in applied.table.meter_names))
         shared = of_buckets.union(*(self._reached(name) for name in derived))
-        meters = [each[1] for each in self.targets.dimensions]
-        found: Flags = alone & np.array([*(meter not in shared for meter in meters), False], np.bool_)
-        return found
+        alone[:-1] &= ~self.targets.texts[METER].among(shared)[self.targets.codes[:, METER]]
+        alone[-1] = False
+        return alone
 
     def _of_points(
         self,
@@ -581,10 +594,7 @@ class Derivation:
         day = made.time // DAY
         heads = np.ones(len(day), np.bool_)  # of runs of points of a series and day
         heads[1:] = (made.target[1:] != made.target[:-1]) | (day[1:] != day[:-1])
-        kept = np.ones(int(heads.sum()), np.bool_)
-        for run, (number, of_day) in enumerate(zip(made.target[heads].tolist(), day[heads].tolist(), strict=True)):
-            each = self.targets.dimensions[number]
-            kept[run] = (of_day, each[1] or "", each[4] or "") not in self._without
+        kept = ~self._without.hold(self.targets, made.target[heads], day[heads])
         return made if kept.all() else some(made, kept[np.cumsum(heads) - 1])
 
     def rows(self, judged: Judged) -> pa.Table:
@@ -593,7 +603,6 @@ class Derivation:
         Texts are dictionaries.
         """
         points = judged.points
-        described = [self.targets.dimensions[n] for n in judged.targets.tolist()]
         at = pa.array(points.place)
         columns: dict[str, Any] = {
             "event_day": pa.array((points.time // DAY).astype(np.int32)).cast(pa.date32()),
@@ -604,7 +613,7 @@ class Derivation:
             "recorded_at": pa.array(points.recorded).cast(TIME),
         }
         for i, name in enumerate(DIMENSIONS):
-            texts = pa.array([each[i] for each in described], pa.string()).dictionary_encode()
+            texts = self.targets.column(i, judged.targets)
             columns[name] = pa.DictionaryArray.from_arrays(texts.indices.take(at), texts.dictionary)
         return pa.table(columns)
 

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from meterhouse.rollups.derived_points import Targets, Values
+from meterhouse.rollups.derived_points import Values
 from meterhouse.rollups.described import History, Resource
+from meterhouse.rollups.targets import RESOURCE, SOURCE, Targets
 from meterhouse.sample_quality.series_table import Flags, Floats, Ints
 
 Path = tuple[str, ...]
@@ -67,7 +68,7 @@ class DescribedValues:
             has: tells of ids of metadata whether it is of use; other metadata does not count.
         """
         numbers, of = np.unique(series, return_inverse=True)
-        keys = [(self._targets.dimensions[n][0], self._targets.dimensions[n][4]) for n in numbers.tolist()]
+        keys = [(each[SOURCE], each[RESOURCE]) for each in self._targets.rows(numbers)]
         known: dict[Resource, int] = {}
         number = np.array([known.setdefault((s, r), len(known)) if s and r else -1 for s, r in keys], np.int64)[of]
         history = self._history_of(list(known))

@@ -3,9 +3,13 @@
 They are added hour by hour, and mostly without sorting: hours of the same series have them in the same order.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, fields
 from datetime import date
+from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -14,14 +18,18 @@ import pyarrow.compute as pc
 
 from meterhouse import times
 from meterhouse.definitions.archive_policies import DAY
+from meterhouse.in_order import in_order
+from meterhouse.rollups import kept_day
 from meterhouse.rollups.buckets import MICROS, Buckets
+from meterhouse.rollups.made import Made as MadeOfHours
 from meterhouse.rollups.made import apart
-from meterhouse.rollups.rows import FOLDED, Metadata, rows_of
-from meterhouse.rollups.tiers import Made, mean_steps, median_cadences
+from meterhouse.rollups.rows import FOLDED, SCHEMA, Metadata, rows_of
+from meterhouse.rollups.tiers import Made, mean_steps
 from meterhouse.sample_quality.reading import Hours, plain
 from meterhouse.sample_quality.series_table import CUMULATIVE, DELTA, GAUGE, Floats, Ints, SeriesTable
 from meterhouse.sample_quality.verdicts import HOUR
 from meterhouse.stores.lake import Lake
+from meterhouse.stores.lake_replace import SMALL_BYTES
 from meterhouse.stores.lake_tables import TIME
 
 _FIRST: dict[str, Any] = {
@@ -44,52 +52,119 @@ _FIRST: dict[str, Any] = {
 """What a series has before its first hour."""
 
 
-@dataclass
-class _Hour:
-    """Of the series of one hour that have good points: where they are, how many points, and the cadence."""
+SERIES_AT_ONCE = 20_000
+"""How many series' cadences are sorted together, so that they fit into a processor's cache."""
 
-    at: Any
-    count: Ints
-    cadence: Floats
+_IDS = "series_id"
+
+_NO_ROWS = SCHEMA.empty_table().select(FOLDED)
+
+_STEPS = 31
+"""Bits of the number of steps in an hour. A cadence takes 32: it is shorter than 4294 s."""
 
 
-def rows_of_day(lake: Lake, day: date, made: Sequence[pa.Table], replaced: Hours, table: SeriesTable) -> pa.Table:
+def rows_of_day(
+    lake: Lake, threads: ThreadPoolExecutor, day: date, made: MadeOfHours, replaced: Hours, table: SeriesTable
+) -> pa.Table:
     """The daily rows of a day, without percentiles.
 
     Args:
         lake: has the rows of the other hours. A file of one hour is read when it is that hour's turn.
+        threads: read files.
         day: the day.
         made: new hourly rows, maybe of other hours too.
         replaced: the hours that they replace.
         table: see `RunningDay.rows`.
     """
-    tables: dict[int, list[pa.Table]] = {}
-    paths: dict[int, list[str]] = {}
-    start = times.micros(times.day_start(day))
+    return _Fold(lake, threads, day, made, replaced).folded().rows(table)
 
-    def keep(rows: pa.Table, *, new: bool) -> None:
+
+@dataclass
+class _Hour:
+    """Rows of an hour: paths of files that have no others, those of these to read, and rows that are in memory."""
+
+    paths: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+    rows: list[pa.Table] = field(default_factory=list)
+
+
+class _Fold:
+    """The fold of one day.
+
+    An hour of many series has files of its own. Hours of few series share one that is written again with each run. So
+    these series are folded by themselves, and others can start from the hours that are kept.
+    """
+
+    def __init__(self, lake: Lake, threads: ThreadPoolExecutor, day: date, made: MadeOfHours, replaced: Hours) -> None:
+        self._lake, self._threads, self._day, self._replaced = lake, threads, day, replaced
+        self._start = times.micros(times.day_start(day))
+        self._many, self._few = defaultdict[int, _Hour](_Hour), defaultdict[int, _Hour](_Hour)
+        for rows, paths in zip(made.hourly, made.hourly_files, strict=True):
+            for number, piece in self._mine(rows, new=True):
+                hour = (self._many if paths.get(number) else self._few)[number]
+                hour.paths += paths.get(number, [])
+                hour.rows.append(piece)
+        files = lake.matching("rollups", partitions={"granularity_s": [3600], "event_day": [day]})
+        for file in files.select(["path", "size_bytes", "min.bucket", "max.bucket"]).to_pylist():
+            first, last = file["min.bucket"], file["max.bucket"]
+            if first is None or first != last or file["size_bytes"] <= SMALL_BYTES:
+                for number, piece in self._mine(self._read(file["path"]), new=False):
+                    self._few[number].rows.append(piece)
+            elif not replaced.hold(np.array([times.micros(first)])).any():
+                hour = self._many[times.micros(first) // HOUR]
+                hour.paths.append(file["path"])
+                hour.unread.append(file["path"])
+
+    def folded(self) -> "RunningDay":
+        """The day so far."""
+        few = self._day_of({number: self._few[number].rows for number in sorted(self._few)}.values())
+        many = self._day_of_many()
+        if len(few) and many.has_any(few):
+            both = sorted({*self._many, *self._few})
+            read = {n: [self._read(path) for path in self._many[n].unread] if n in self._many else [] for n in both}
+            return self._day_of([*read[n], *self._many[n].rows, *self._few[n].rows] for n in both)
+        many.absorb(few)
+        return many
+
+    def _day_of(self, hours: Iterable[Sequence[pa.Table]]) -> "RunningDay":
+        made = RunningDay(self._start)
+        for rows in hours:
+            made.add(pa.concat_tables([_NO_ROWS, *rows]))
+        return made
+
+    def _day_of_many(self) -> "RunningDay":
+        """The series that have files of their own in each hour, from the hours that are kept."""
+        so_far = RunningDay(self._start)
+        numbers = sorted(self._many)
+        hours = [(number, tuple(sorted(self._many[number].paths))) for number in numbers]
+        folder, done = self._lake.spill, 0
+        if folder is not None and hours:
+            done, kept = kept_day.load(folder, self._day, hours)
+            if kept is not None:
+                so_far = RunningDay.of(self._start, kept)
+        files = [path for number in numbers[done:] for path in self._many[number].unread]
+        read = in_order(self._threads, (partial(self._read, path) for path in files))
+        for number in numbers[done:]:
+            if folder is not None and number == numbers[-1] and len(hours) - 1 > done:
+                kept_day.save(folder, self._day, hours[:-1], so_far.columns())
+            hour = self._many[number]
+            so_far.add(pa.concat_tables([*(next(read) for _ in hour.unread), *hour.rows]))
+        return so_far
+
+    def _mine(self, rows: pa.Table, *, new: bool) -> list[tuple[int, pa.Table]]:
+        """Those of the rows that count, by hour: of this day, and either new ones or ones that are not replaced."""
         bucket = plain(rows["bucket"].combine_chunks())
-        mine = (replaced.hold(bucket) == new) & (bucket >= start) & (bucket < start + DAY * MICROS)
-        for number, piece in apart(rows if mine.all() else rows.filter(pa.array(mine)), HOUR):
-            tables.setdefault(number, []).append(piece)
+        mine = (self._replaced.hold(bucket) == new) & (bucket >= self._start) & (bucket < self._start + DAY * MICROS)
+        return apart(rows if mine.all() else rows.filter(pa.array(mine)), HOUR)
 
-    def read(path: str) -> pa.Table:
-        return lake.rows_of("rollups", path, {"granularity_s": 3600, "event_day": day}, FOLDED).select(FOLDED)
-
-    for rows in made:
-        keep(rows, new=True)
-    files = lake.matching("rollups", partitions={"granularity_s": [3600], "event_day": [day]})
-    for file in files.select(["path", "min.bucket", "max.bucket"]).to_pylist():
-        first, last = file["min.bucket"], file["max.bucket"]
-        if first is None or first != last:
-            keep(read(file["path"]), new=False)
-        elif not replaced.hold(np.array([times.micros(first)])).any():
-            paths.setdefault(times.micros(first) // HOUR, []).append(file["path"])
-    so_far = RunningDay(start)
-    for number in sorted({*tables, *paths}):
-        pieces = [*(read(path) for path in paths.get(number, ())), *tables.pop(number, ())]
-        so_far.add(pa.concat_tables(pieces))
-    return so_far.rows(table)
+    def _read(self, path: str) -> pa.Table:
+        with self._lake.parquet("rollups", path) as file:
+            there = set(file.schema_arrow.names)
+            rows = file.read([name for name in FOLDED if name in there], use_threads=False)
+        for name in FOLDED:  # releases before wrote files without the last ones
+            if name not in there:
+                rows = rows.append_column(_NO_ROWS.schema.field(name), pa.nulls(len(rows), _NO_ROWS[name].type))
+        return rows.select(FOLDED).cast(_NO_ROWS.schema)
 
 
 class RunningDay:
@@ -103,8 +178,43 @@ class RunningDay:
         self._start = start
         self._ids = np.zeros(0, np.int64)
         self._columns = {name: np.full(0, value) for name, value in _FIRST.items()}
-        self._order = np.zeros(0, np.int64)
-        self._hours: list[_Hour] = []
+        self._order: Ints | None = None  # of the ids
+        self._steps: list[Ints] = []  # of each hour, by series: see `_packed`
+
+    @classmethod
+    def of(cls, start: int, kept: pa.Table) -> "RunningDay":
+        """The day of which these are the columns."""
+        made = cls(start)
+        named = {name: np.array(kept[name].combine_chunks()) for name in kept.column_names}  # copies can be changed
+        made._ids = named.pop(_IDS)
+        made._columns = {name: named.pop(name) for name in _FIRST}
+        made._steps = list(named.values())
+        return made
+
+    def columns(self) -> dict[str, Any]:
+        """All that is known, as columns of one value a series; see `of`."""
+        steps = {f"steps {n}": _longer(each, len(self._ids)) for n, each in enumerate(self._steps)}
+        return {_IDS: self._ids, **self._columns, **steps}
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def has_any(self, other: "RunningDay") -> bool:
+        """Whether any series of another day is among those of this one."""
+        return bool(np.isin(other._ids, self._ids).any())
+
+    def absorb(self, other: "RunningDay") -> None:
+        """Add another day of the same date, which has other series."""
+        if not len(other):
+            return
+        before = len(self._ids)
+        self._steps = [
+            np.concatenate((_longer(mine, before), _longer(more, len(other))))
+            for mine, more in zip_longest(self._steps, other._steps, fillvalue=np.zeros(0, np.int64))
+        ]
+        self._ids = np.concatenate((self._ids, other._ids))
+        self._columns = {name: np.concatenate((each, other._columns[name])) for name, each in self._columns.items()}
+        self._order = None
 
     def add(self, hourly: pa.Table) -> None:
         """Add an hour, later than those before: rows of the table's files, one for each series."""
@@ -140,14 +250,17 @@ class RunningDay:
         mine["described"][at] |= known
         kind = np.where(plain(columns["first"].is_null()), DELTA, GAUGE)
         mine["kind"][at] = np.where(plain(columns["increase"].is_valid()), CUMULATIVE, kind)
-        cadence = plain(columns["cadence_s"].cast(pa.float64()).fill_null(np.nan))
-        self._hours.append(_Hour(at, count, cadence))
+        steps = np.zeros(len(self._ids), np.int64)
+        steps[at] = _packed(plain(columns["cadence_s"].cast(pa.float64()).fill_null(np.nan)), count - 1)
+        self._steps.append(steps)
 
     def _places(self, ids: Ints) -> Any:
         """Where these series are; new ones get a place."""
         if np.array_equal(ids, self._ids):
             return slice(0, len(ids))
         if len(self._ids):
+            if self._order is None:
+                self._order = np.argsort(self._ids)
             at = self._order[np.minimum(np.searchsorted(self._ids, ids, sorter=self._order), len(self._ids) - 1)]
             new = self._ids[at] != ids
         else:
@@ -156,7 +269,7 @@ class RunningDay:
             number = int(new.sum())
             at[new] = len(self._ids) + np.arange(number)
             self._ids = np.concatenate((self._ids, ids[new]))
-            self._order = np.argsort(self._ids)
+            self._order = None
             for name, column in self._columns.items():
                 self._columns[name] = np.concatenate((column, np.full(number, _FIRST[name], column.dtype)))
         return at
@@ -177,23 +290,43 @@ class RunningDay:
     def _cadence(self) -> Floats:
         """The cadence of each series in seconds, see `tiers.day_cadences`."""
         found = mean_steps(*(self._columns[name] for name in ("count", "first_at", "last_at")))
-        least, most = (np.full(len(self._ids), np.nan) for _ in range(2))
-        for hour in self._hours:
-            least[hour.at] = np.fmin(least[hour.at], hour.cadence)
-            most[hour.at] = np.fmax(most[hour.at], hour.cadence)
-        even = least == most
-        found[even] = least[even]
-        uneven = least < most
-        if uneven.any():
-            parts: list[tuple[Ints, Floats, Ints]] = []
-            for hour in self._hours:
-                place = np.arange(len(uneven))[hour.at]
-                some = np.flatnonzero(uneven[place] & ~np.isnan(hour.cadence))
-                parts.append((place[some], hour.cadence[some], hour.count[some] - 1))
-            places, cadence, steps = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-            which, medians = median_cadences(places, cadence, steps)
-            found[which] = medians
+        number = len(self._ids)
+        for first in range(0, number if self._steps else 0, SERIES_AT_ONCE):
+            last = min(first + SERIES_AT_ONCE, number)
+            hours = np.zeros((last - first, len(self._steps)), np.int64)
+            for n, steps in enumerate(self._steps):
+                some = steps[first:last]
+                hours[: len(some), n] = some
+            median = _lower_median(hours)
+            np.copyto(found[first:last], median, where=~np.isnan(median))
         return found
+
+
+def _longer(steps: Ints, length: int) -> Ints:
+    """The steps of this many series, of which the last ones have none."""
+    return np.concatenate((steps, np.zeros(length - len(steps), np.int64)))
+
+
+def _packed(cadence: Floats, steps: Ints) -> Ints:
+    """Cadences in seconds, each with the number of steps that have it, as numbers in their order; 0 for NaN.
+
+    Cadences are whole microseconds, see `tiers.cadences`.
+    """
+    known = ~np.isnan(cadence)
+    micros = np.rint(np.where(known, cadence, 0.0) * MICROS).astype(np.int64)
+    return np.where(known, (micros + 1) << _STEPS | steps, 0)
+
+
+def _lower_median(packed: Ints) -> Floats:
+    """In each row of packed cadences, which gets sorted, the lower median in seconds; NaN if there is none.
+
+    Each cadence has the weight of its steps.
+    """
+    packed.sort(axis=1)
+    reached = np.cumsum(packed & ((1 << _STEPS) - 1), axis=1)
+    at = np.argmax(reached >= (reached[:, -1:] + 1) // 2, axis=1)
+    found = packed[np.arange(len(packed)), at] >> _STEPS
+    return np.where(found > 0, (found - 1) / MICROS, np.nan)
 
 
 def _filled(column: pa.Array) -> Any:

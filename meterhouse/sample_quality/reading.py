@@ -11,6 +11,7 @@ process: a `Pass` has all that it needs to know of the files.
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -24,7 +25,6 @@ import pyarrow.compute as pc
 from meterhouse import times
 from meterhouse.corrections.applying import COLUMNS, change
 from meterhouse.corrections.recorded import Correction
-from meterhouse.definitions.quality_rules import TYPES
 from meterhouse.sample_quality.series_table import Flags, Floats, Ints, Places, SeriesTable
 from meterhouse.sample_quality.verdicts import HOUR, Points
 from meterhouse.stores.lake import Lake
@@ -37,6 +37,9 @@ POINTS_A_PASS = 6_000_000
 POINTS_A_SHARD = 130_000
 """About how many points are computed together: their columns fit into a processor's cache."""
 
+ROWS_AT_ONCE = 1 << 18
+"""About how many rows of a file are decoded together."""
+
 NAME = "samples"
 
 _DAY = 24 * HOUR
@@ -44,7 +47,12 @@ _DAY = 24 * HOUR
 _MAX_DAY = 1 << 27
 """More days than a time in µs can be from 1970."""
 
+READERS = 8
+"""Files of an object store that are read at the same time."""
+
 _SOLE = ("series_id", "timestamp", "volume", "recorded_at")
+
+METADATA = "metadata_id"
 
 
 class Hours:
@@ -88,14 +96,29 @@ class Hours:
         return counts
 
 
+@dataclass(frozen=True)
+class _Named:
+    """What the lake's log says of a data file.
+
+    Attributes:
+        path: in the table's folder.
+        size: in bytes.
+        described: whether any of its points has metadata.
+        day: since 1970, of all its points; None if they are of several days, or nobody knows.
+    """
+
+    path: str
+    size: int
+    described: bool
+    day: int | None
+
+
 @dataclass
 class _File:
     """A data file: its runs of rows of one series.
 
     Attributes:
-        path: in the table's folder.
-        described: whether any of its points has metadata.
-        day: since 1970, of all its points; None if they are of several days, or nobody knows.
+        named: it.
         rows: how many it has.
         groups: the first row of each row group, and the number of rows.
         starts: the first row of each run.
@@ -104,9 +127,7 @@ class _File:
         ordered: whether the runs are in order of place.
     """
 
-    path: str
-    described: bool
-    day: int | None
+    named: _Named
     rows: int
     groups: Ints
     starts: Ints
@@ -124,8 +145,7 @@ class _Piece:
     """The runs of a file that a pass takes.
 
     Attributes:
-        path: of the file in the table's folder.
-        described: whether any of the file's points has metadata.
+        named: the file.
         groups: the first row of each of its row groups, and the number of its rows.
         starts: the first row of each run.
         stop: the row after the last run, if the runs are next to each other and in order of place.
@@ -133,8 +153,7 @@ class _Piece:
         places: of the runs' series.
     """
 
-    path: str
-    described: bool
+    named: _Named
     groups: Ints
     starts: Ints
     stop: int
@@ -233,7 +252,7 @@ class Shard:
         if accepted is not None and order is not None:
             accepted = accepted[order]
         self.points = Points(place, time, volume, recorded, partial(self._columns.of, "sample_id"), accepted)
-        self.described = any(loaded.file.described for loaded, _, _ in sources)
+        self.described = any(loaded.file.named.described for loaded, _, _ in sources)
 
     def column(self, name: str, rows: Ints | None) -> tuple[Ints, Flags]:
         """Integers that are read when they are needed, of some rows of the points (None: all), and which are there.
@@ -265,7 +284,10 @@ class Reading:
         self._threads = threads
         found = lake.matching(NAME, version=version, overlapping=("timestamp", hours.spans)) if len(hours) else None
         listed = found.sort_by("min.timestamp") if found is not None and found.num_rows else None
-        self._files = [] if listed is None else list(threads.map(self._scanned, _named(listed)))
+        named = [] if listed is None else _named(listed)
+        lake.know_sizes(NAME, {each.path: each.size for each in named})
+        with _readers(lake, threads) as readers:
+            self._files = list(readers.map(self._scanned, named))
         _share(self._files)
         self.table = self._table()
         placed: dict[int, tuple[Places, bool]] = {}
@@ -311,8 +333,8 @@ class Reading:
         Args:
             wanted: by place.
         """
-        alike = {(id(file.places), file.day): file for file in self._files if file.day is not None}
-        files = [*alike.values(), *(file for file in self._files if file.day is None)]
+        alike = {(id(file.places), file.named.day): file for file in self._files if file.named.day is not None}
+        files = [*alike.values(), *(file for file in self._files if file.named.day is None)]
         keys = np.unique(np.concatenate([_INTS, *self._threads.map(lambda file: self._days(file, wanted), files)]))
         return keys // (2 * _MAX_DAY), keys % (2 * _MAX_DAY) - _MAX_DAY
 
@@ -322,24 +344,30 @@ class Reading:
         if not len(runs):
             return _INTS
         places: Ints = file.places[runs].astype(np.int64) * (2 * _MAX_DAY) + _MAX_DAY
-        if file.day is not None:
-            return places + file.day
-        with self._lake.parquet(NAME, file.path) as opened:
+        if file.named.day is not None:
+            return places + file.named.day
+        with self._lake.parquet(NAME, file.named.path) as opened:
             time = plain(opened.read(["timestamp"], use_threads=False)["timestamp"].combine_chunks())
         lengths = file.lengths()[runs]
         rows = np.repeat(file.starts[runs] - (np.cumsum(lengths) - lengths), lengths) + np.arange(lengths.sum())
         keys: Ints = np.repeat(places, lengths) + time[rows] // _DAY
         return keys[heads(keys)]
 
-    def _scanned(self, named: tuple[str, bool, int | None]) -> _File:
-        path, described, day = named
-        with self._lake.parquet(NAME, path) as file:
+    def _scanned(self, named: _Named) -> _File:
+        with self._lake.parquet(NAME, named.path) as file:
             meta = file.metadata
             counts = [meta.row_group(number).num_rows for number in range(meta.num_row_groups)]
             groups = np.concatenate(([0], np.cumsum(counts, dtype=np.int64)))
-            ids = plain(file.read(["series_id"], use_threads=False)["series_id"].combine_chunks())
-        starts = heads(ids)
-        return _File(path, described, day, len(ids), groups, starts, ids[starts])
+            starts, ids = [_INTS], [_INTS]
+            for block, rows in _blocks(list(range(len(counts))), groups):
+                of_block = plain(whole(file.read_row_groups(block, ["series_id"], use_threads=False)["series_id"]))
+                at = heads(of_block)
+                if len(at) and len(ids[-1]) and of_block[0] == ids[-1][-1]:  # a run goes on
+                    at = at[1:]
+                if len(at):
+                    starts.append(at + rows)
+                    ids.append(of_block[at])
+        return _File(named, int(groups[-1]), groups, np.concatenate(starts), np.concatenate(ids))
 
     def _table(self) -> SeriesTable:
         """The table of all series that the files have."""
@@ -347,13 +375,7 @@ class Reading:
         ids = np.unique(np.concatenate([_INTS, *different.values()]))
         found = self._described(ids, [file.ids for file in self._files], ids, ["meter", "type"])
         (meters, names), (types, known) = (_coded(found[name]) for name in ("meter", "type"))
-        if unknown := set(known) - set(TYPES):
-            raise ValueError(f"unknown sample type: {min(unknown)!r}")
-        ranks = np.argsort(np.argsort(np.array(names, dtype=object))).astype(np.int32)
-        kinds = np.array([TYPES.index(name) for name in known], np.int8)
-        of_meter = ranks[meters]
-        order = np.argsort(of_meter, kind="stable")
-        return SeriesTable(ids[order], kinds[types][order], of_meter[order], tuple(sorted(names)))
+        return SeriesTable.coded(ids, meters, names, types, known)
 
     def _described(self, ids: Ints, keys: Sequence[Any], wanted: Any, columns: Sequence[str]) -> pa.Table:
         """Columns of series: `keys` has a key of each run's series for each file, `wanted` those of `ids`."""
@@ -362,7 +384,9 @@ class Reading:
         missing = np.ones(len(ids), np.bool_)
         pieces: list[pa.Table] = []
         of_rows: list[Ints] = []
-        for file, keys_of_file in zip(self._files, keys, strict=True):
+        # Texts are in blocks of rows: files with few rows of a series have the least to read.
+        dense = sorted(range(len(self._files)), key=lambda n: self._files[n].rows / max(len(self._files[n].starts), 1))
+        for file, keys_of_file in ((self._files[n], keys[n]) for n in dense):
             if not missing.any():
                 break
             at = np.minimum(np.searchsorted(sorted_keys, keys_of_file), len(order) - 1)
@@ -387,6 +411,7 @@ class Loader:
         hours: points of other hours are left out.
         corrections: of these hours, in the order in which they take effect.
         threads: how many to use.
+        described: whether the points' metadata is needed: then it is read with them.
 
     Raises:
         Replaced: a file was replaced and deleted meanwhile; here, in all methods.
@@ -400,13 +425,18 @@ class Loader:
         hours: Hours,
         corrections: Sequence[Correction],
         threads: ThreadPoolExecutor,
+        *,
+        described: bool,
     ) -> None:
         self._lake, self._table, self._hours = lake, table, hours
         self._corrections, self._threads = corrections, threads
+        self._described = described
 
     def shards(self, one: Pass) -> list[Slices]:
         """What makes each `Shard` of a pass, in order of place."""
-        loaded = [each for each in self._threads.map(self._load, one.pieces) if each is not None]
+        self._lake.know_sizes(NAME, {piece.named.path: piece.named.size for piece in one.pieces})
+        with _readers(self._lake, self._threads) as readers:
+            loaded = [each for each in readers.map(self._load, one.pieces) if each is not None]
         bounds = [np.searchsorted(each.place, one.edges).tolist() for each in loaded]
         return [
             [(each, at[n], at[n + 1]) for each, at in zip(loaded, bounds, strict=True) if at[n] < at[n + 1]]
@@ -429,16 +459,17 @@ class Loader:
             groups = list(range(*_overlapping(piece.groups, int(rows.min()), int(rows.max()) + 1)))
             rows -= piece.groups[groups[0]]
             start = 0
-        with self._lake.parquet(NAME, piece.path) as opened:
-            read = opened.read_row_groups(groups, list(_SOLE[1:]), use_threads=False)
-        take: Any = slice(start, start + len(place)) if rows is None else rows
-        time, volume, recorded = (plain(read[name].combine_chunks())[take] for name in _SOLE[1:])
+        columns = [*_SOLE[1:], *([METADATA] if self._described and piece.named.described else [])]
+        (time, _), (volume, _), (recorded, _), *more = self._columns(piece, groups, columns, start, len(place), rows)
         inside = self._hours.hold(time)
         if not inside.all():
             kept = np.flatnonzero(inside)
             rows = start + kept if rows is None else rows[kept]
             place, time, volume, recorded = place[kept], time[kept], volume[kept], recorded[kept]
+            more = [(values[kept], there if there is None else there[kept]) for values, there in more]
         found = _Loaded(piece, groups, start, rows, place, time, volume, recorded)
+        for name, (values, there) in zip(columns[3:], more, strict=True):
+            found.more[name] = values, _known(values, there)
         if self._corrections:
             self._correct(found)
         return found if len(found.place) else None
@@ -469,6 +500,7 @@ class Loader:
             loaded.place, loaded.time = loaded.place[kept], loaded.time[kept]
             loaded.volume, loaded.recorded = loaded.volume[kept], loaded.recorded[kept]
             loaded.accepted = None if loaded.accepted is None else loaded.accepted[kept]
+            loaded.more = {name: (values[kept], there[kept]) for name, (values, there) in loaded.more.items()}
 
     def more(self, loaded: _Loaded, name: str) -> tuple[Ints, Flags]:
         """A further column of loaded points, and where it has values."""
@@ -478,14 +510,69 @@ class Loader:
             return loaded.more[name]
 
     def _more(self, loaded: _Loaded, name: str) -> tuple[Ints, Flags]:
-        with self._lake.parquet(NAME, loaded.file.path) as file:
-            column = file.read_row_groups(loaded.groups, [name], use_threads=False)[name].combine_chunks()
-        there = np.ones(len(column), np.bool_) if not column.null_count else plain(column.is_valid())
-        values = plain(pc.fill_null(column, 0) if column.null_count else column)
-        if loaded.rows is not None:
-            return values[loaded.rows], there[loaded.rows]
-        end = loaded.start + len(loaded.place)
-        return values[loaded.start : end], there[loaded.start : end]
+        ((values, there),) = self._columns(
+            loaded.file, loaded.groups, [name], loaded.start, len(loaded.place), loaded.rows
+        )
+        return values, _known(values, there)
+
+    def _columns(
+        self, piece: _Piece, groups: list[int], names: Sequence[str], start: int, length: int, rows: Ints | None
+    ) -> list[tuple[Any, Flags | None]]:
+        """Columns of numbers and times of a file, and where they have values (None: everywhere); times in µs.
+
+        They are read a few row groups at a time: to take large new memory from the system costs more than to decode.
+
+        Args:
+            piece: of the file.
+            groups: its row groups that have the rows, one after the other.
+            names: of the columns.
+            start: the first row in these groups.
+            length: how many rows.
+            rows: which rows of these groups; None for `length` rows from `start`.
+        """
+        number = length if rows is None else int(rows.max(initial=-1)) + 1
+        before = start if rows is None else 0
+        made: list[Any] = []
+        there: list[Flags | None] = [None] * len(names)
+        with self._lake.parquet(NAME, piece.named.path) as opened:
+            for block, offset in _blocks(groups, piece.groups):
+                read = opened.read_row_groups(block, list(names), use_threads=False)
+                at = offset - int(piece.groups[groups[0]]) - before
+                low, high = max(at, 0), min(at + len(read), number)
+                if low >= high:
+                    continue
+                for n, name in enumerate(names):
+                    column = whole(read[name])
+                    values = plain(pc.fill_null(column, 0) if column.null_count else column)
+                    if n == len(made):
+                        made.append(_room(number, values.dtype))
+                    made[n][low:high] = values[low - at : high - at]
+                    if column.null_count:
+                        flags = there[n]
+                        if flags is None:
+                            flags = there[n] = np.ones(number, np.bool_)
+                        flags[low:high] = plain(column.is_valid())[low - at : high - at]
+        found = list(zip(made, there, strict=True))
+        return (
+            found
+            if rows is None
+            else [(values[rows], flags if flags is None else flags[rows]) for values, flags in found]
+        )
+
+
+def _known(values: Ints, there: Flags | None) -> Flags:
+    """Where there are values, of flags that are None if they are everywhere."""
+    return np.ones(len(values), np.bool_) if there is None else there
+
+
+@contextmanager
+def _readers(lake: Lake, threads: ThreadPoolExecutor) -> Iterator[ThreadPoolExecutor]:
+    """The threads that read files: more of an object store, whose answers they mostly wait for."""
+    if not lake.storage_options:
+        yield threads
+        return
+    with ThreadPoolExecutor(READERS, "reading") as readers:
+        yield readers
 
 
 def _pieces(files: Sequence[_File], first: int, last: int) -> Iterator[_Piece]:
@@ -501,21 +588,21 @@ def _pieces(files: Sequence[_File], first: int, last: int) -> Iterator[_Piece]:
             if run < end:
                 stop = int(file.starts[end]) if end < len(file.starts) else file.rows
                 starts, places = part(file.starts, run, end), part(file.places, run, end)
-                yield _Piece(file.path, file.described, file.groups, starts, stop, None, places)
+                yield _Piece(file.named, file.groups, starts, stop, None, places)
         else:
             mine = np.flatnonzero((file.places >= first) & (file.places < last))
             if len(mine):
                 starts, lengths, places = file.starts[mine], file.lengths()[mine], file.places[mine]
-                yield _Piece(file.path, file.described, file.groups, starts, file.rows, lengths, places)
+                yield _Piece(file.named, file.groups, starts, file.rows, lengths, places)
 
 
 def _texts(lake: Lake, file: _File | _Piece, rows: Ints, columns: Sequence[str]) -> pa.Table:
     """Text columns of some rows of a file."""
     of_group = np.searchsorted(file.groups, rows, side="right") - 1
     groups = np.unique(of_group)
-    with lake.parquet(NAME, file.path) as opened:
+    with lake.parquet(NAME, file.named.path) as opened:
         dictionaries = as_dictionaries(opened.metadata, columns)
-    with lake.parquet(NAME, file.path, dictionaries=dictionaries) as opened:
+    with lake.parquet(NAME, file.named.path, dictionaries=dictionaries) as opened:
         found = opened.read_row_groups(groups.tolist(), list(columns), use_threads=False)
     sizes = np.diff(file.groups)[groups]
     offset = np.cumsum(sizes) - sizes
@@ -584,6 +671,23 @@ def _cuts(counts: Ints, size: float, first: int, last: int) -> Iterator[tuple[in
     yield from pairwise((first + edges).tolist())
 
 
+def _blocks(groups: Sequence[int], starts: Ints) -> Iterator[tuple[list[int], int]]:
+    """Row groups, one after the other, in blocks of about ROWS_AT_ONCE rows, and the first row of each block.
+
+    Args:
+        groups: which.
+        starts: the first row of each of the file's row groups, and the number of rows.
+    """
+    block: list[int] = []
+    for group in groups:
+        if block and starts[group + 1] - starts[block[0]] > ROWS_AT_ONCE:
+            yield block, int(starts[block[0]])
+            block = []
+        block.append(group)
+    if block:
+        yield block, int(starts[block[0]])
+
+
 def _overlapping(groups: Ints, start: int, stop: int) -> tuple[int, int]:
     """The first row group that has one of the rows, and the one after the last."""
     return int(np.searchsorted(groups, start, side="right")) - 1, int(np.searchsorted(groups, stop, side="left"))
@@ -594,6 +698,16 @@ def heads(values: Any) -> Ints:
     new = np.ones(len(values), np.bool_)
     np.not_equal(values[1:], values[:-1], out=new[1:])
     return np.flatnonzero(new)
+
+
+def _room(number: int, kind: Any) -> Any:
+    """An array to be filled. NumPy asks for huge pages, which Linux may have to make first, by moving others."""
+    return np.frombuffer(pa.allocate_buffer(number * kind.itemsize), kind)
+
+
+def whole(column: pa.ChunkedArray) -> pa.Array:
+    """A column as one array: `combine_chunks` also copies a single one."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def plain(column: pa.Array) -> Any:
@@ -609,17 +723,19 @@ def _coded(column: pa.ChunkedArray) -> tuple[Ints, list[str]]:
     return plain(encoded.indices), encoded.dictionary.to_pylist()
 
 
-def _named(actions: pa.Table) -> list[tuple[str, bool, int | None]]:
-    """Each file's path, whether any of its points has metadata, and the day of all of them, if it is one."""
+def _named(actions: pa.Table) -> list[_Named]:
+    """The files of rows of `Lake.actions`."""
     counted = "null_count.metadata_id"
     nulls = actions[counted] if counted in actions.column_names else pa.nulls(actions.num_rows, pa.int64())
     described = pc.fill_null(pc.not_equal(nulls, actions["num_records"]), True)
     # Delta truncates bounds of times to milliseconds: their days stay.
     first, last = (pc.cast(actions[f"{each}.timestamp"], pa.date32(), safe=False) for each in ("min", "max"))
     day = pc.if_else(pc.equal(first, last), first, None).cast(pa.int32())
-    return list(zip(actions["path"].to_pylist(), described.to_pylist(), day.to_pylist(), strict=True))
+    columns = (actions["path"], actions["size_bytes"], described, day)
+    return [_Named(*each) for each in zip(*(column.to_pylist() for column in columns), strict=True)]
 
 
 _INTS: Ints = np.zeros(0, np.int64)
 _PLACES: Places = np.zeros(0, np.int32)
-_NOTHING = _Loaded(_Piece("", False, _INTS, _INTS, 0, None, _PLACES), [], 0, None, _PLACES, _INTS, np.zeros(0), _INTS)
+_NOWHERE = _Piece(_Named("", 0, False, None), _INTS, _INTS, 0, None, _PLACES)
+_NOTHING = _Loaded(_NOWHERE, [], 0, None, _PLACES, _INTS, np.zeros(0), _INTS)

@@ -50,15 +50,32 @@ class SeriesTable:
         Raises:
             ValueError: a type is none of TYPES.
         """
-        names, codes = np.unique(np.asarray(meters, dtype=object), return_inverse=True)
-        given = np.asarray(ids, np.int64)
-        kind_of = {name: kind for kind, name in enumerate(TYPES)}
-        unknown = set(types) - kind_of.keys()
-        if unknown:
+        names, of_name = np.unique(np.asarray(meters, dtype=object), return_inverse=True)
+        known, of_type = np.unique(np.asarray(types, dtype=object), return_inverse=True)
+        return cls.coded(np.asarray(ids, np.int64), of_name, names.tolist(), of_type, known.tolist())
+
+    @classmethod
+    def coded(cls, ids: Ints, meters: Ints, names: Sequence[str], types: Ints, known: Sequence[str]) -> "SeriesTable":
+        """The table of series whose texts are given by their places among the different ones.
+
+        Args:
+            ids: of the series, each once.
+            meters: their meters, as places in `names`.
+            names: of meters.
+            types: their types, as places in `known`.
+            known: types.
+
+        Raises:
+            ValueError: a type is none of TYPES.
+        """
+        if unknown := set(known) - set(TYPES):
             raise ValueError(f"unknown sample type: {min(unknown)!r}")
-        kinds = np.fromiter((kind_of[name] for name in types), np.int8, len(given))
-        order = np.lexsort((given, codes))
-        return cls(given[order], kinds[order], codes[order].astype(np.int32), tuple(names.tolist()))
+        distinct = sorted(set(names))
+        rank = {name: place for place, name in enumerate(distinct)}
+        of_meter = np.array([rank[name] for name in names] or [0], np.int32)[meters]
+        kinds = np.array([TYPES.index(name) for name in known] or [0], np.int8)[types]
+        order = np.lexsort((ids, of_meter))
+        return cls(ids[order], kinds[order], of_meter[order], tuple(distinct))
 
     def __len__(self) -> int:
         return len(self.ids)

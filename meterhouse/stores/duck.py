@@ -1,6 +1,9 @@
-"""DuckDB in memory, in UTC: the connection, and its answers as Arrow or as one row."""
+"""DuckDB in memory, in UTC: databases, their connections, and answers as Arrow or as one row."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -11,18 +14,75 @@ if TYPE_CHECKING:
 Connection = duckdb.DuckDBPyConnection
 
 
-def connect(memory_limit: str | None = None, spill: str | None = None) -> Connection:
-    """A connection in memory. `spill` is the folder for what does not fit into `memory_limit`."""
-    connection = duckdb.connect(":memory:")
-    connection.execute("SET TimeZone = 'UTC'")
-    connection.execute("SET preserve_insertion_order = false")
-    # DuckDB takes a process that multiprocessing has spawned for a person's session, and draws bars on its stdout.
-    connection.execute("SET enable_progress_bar = false")
-    if memory_limit:
-        connection.execute(f"SET memory_limit = '{memory_limit}'")
-    if spill:
-        connection.execute("SET temp_directory = ?", [spill])
-    return connection
+class Database:
+    """A database in memory, opened when it is first needed, and its connections.
+
+    Opening one takes some 10 ms of CPU, a connection to it a fraction of one. Connections share its memory and threads;
+    each has temporary views, temporary tables and registered objects of its own, so create nothing else.
+    """
+
+    def __init__(
+        self,
+        memory_limit: str | None = None,
+        spill: str | None = None,
+        threads: int | None = None,
+        filesystem: Callable[[], Any] | None = None,
+    ) -> None:
+        """Open nothing yet.
+
+        Args:
+            memory_limit: of all connections together, as DuckDB writes it; default four fifths of the machine's.
+            spill: the folder for what does not fit.
+            threads: default the number of processors.
+            filesystem: returns fsspec's file system for what is not in a folder.
+        """
+        self._settings = {"memory_limit": memory_limit, "temp_directory": spill, "threads": threads}
+        self._filesystem = filesystem
+        self._opening = threading.Lock()
+        self._opened: tuple[int, Connection] | None = None
+
+    @contextlib.contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """A connection, which is closed at the end."""
+        with self._cursor() as connection:
+            # DuckDB takes a process that multiprocessing has spawned for a person's session, and draws on its stdout.
+            connection.execute("SET enable_progress_bar = false")
+            try:
+                yield connection
+            except (duckdb.FatalException, duckdb.InternalException):
+                self._opened = None  # DuckDB refuses everything from now on
+                raise
+
+    def _cursor(self) -> Connection:
+        with self._opening:
+            if self._opened is None or self._opened[0] != os.getpid():  # a fork has none of its threads
+                self._opened = os.getpid(), self.open()
+            return self._opened[1].cursor()
+
+    def open(self) -> Connection:
+        """A database of its own with these settings."""
+        database = duckdb.connect(":memory:")
+        for name, value in {
+            "TimeZone": "UTC",
+            "preserve_insertion_order": False,
+            "enable_external_file_cache": False,  # a restored file may have the name of another
+            **self._settings,
+        }.items():
+            if value is not None:
+                database.execute(f"SET GLOBAL {name} = ?", [value])
+        database.execute("SET enable_progress_bar = false")
+        if self._filesystem is not None:
+            database.register_filesystem(self._filesystem())
+        return database
+
+
+SINGLE = Database(threads=1)
+"""For small things that several threads do at the same time."""
+
+
+def connect() -> Connection:
+    """A database of its own."""
+    return Database().open()
 
 
 def lock(connection: Connection, folders: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,7 @@ from meterhouse.stores.lake_files import PART, DataFile, write, write_part
 from meterhouse.stores.lake_footers import Footer, Footers
 from meterhouse.stores.lake_statistics import has_bounds
 from meterhouse.stores.lake_tables import GROWN, LANDING_TABLES, TABLES
+from meterhouse.stores.object_files import ObjectFiles
 from meterhouse.times import Span
 
 if TYPE_CHECKING:
@@ -933,12 +934,11 @@ class Lake:
             Damaged: the file cannot be read.
         """
         try:
-            with contextlib.ExitStack() as stack:
-                source: Any = f"{self.uri(name)}/{unquote(path)}"
-                if self.storage_options:
-                    source = stack.enter_context(self.filesystem.open(source))
-                far = bool(self.storage_options)
-                yield stack.enter_context(pq.ParquetFile(source, read_dictionary=list(dictionaries), pre_buffer=far))
+            with (
+                self._opened(name, path) as source,
+                pq.ParquetFile(source, read_dictionary=list(dictionaries), pre_buffer=False) as file,
+            ):
+                yield file
         except (OSError, pa.ArrowException) as error:
             raise self.file_fault(name, path, error) from error
 
@@ -957,8 +957,19 @@ class Lake:
         return self._footers.of(f"{name}/{path}", read)
 
     def _opened(self, name: str, path: str) -> Any:
-        place = f"{self.uri(name)}/{unquote(path)}"
-        return self.filesystem.open(place) if self.storage_options else Path(place).open("rb")
+        place = f"tables/{name}/{unquote(path)}"
+        return self._objects.open(place) if self.storage_options else Path(f"{self.url}/{place}").open("rb")
+
+    def know_sizes(self, name: str, sizes: Mapping[str, int]) -> None:
+        """Take the sizes of data files that are read next, so that an object store need not be asked for them.
+
+        Args:
+            name: the table.
+            sizes: bytes by path, as Delta has it.
+        """
+        if self.storage_options:
+            known = {f"tables/{name}/{unquote(path)}": size for path, size in sizes.items()}
+            self._objects = ObjectFiles(self.url, self.storage_options, known)
 
     def file_fault(self, name: str, path: str, error: Exception) -> MeterhouseError:
         """The error for a data file that cannot be read: `Replaced`, or `Damaged` if the table still has it."""
@@ -1057,31 +1068,53 @@ class Lake:
 
     @contextlib.contextmanager
     def connect(self) -> Iterator[duck.Connection]:
-        """A DuckDB connection in memory, in UTC, spilling to disk, that can read the lake's files.
+        """A connection to the lake's database: in memory, in UTC, spilling to disk, able to read the lake's files.
+
+        It has nothing but temporary views and tables, see `duck.Database`.
 
         Raises:
             Replaced: a file that a query needs was replaced and deleted meanwhile; see `lake_faults.retried`.
             Damaged: a file that a query needs cannot be read.
         """
-        with duck.connect(self.memory_limit, str(self.spill) if self.spill is not None else None) as connection:
-            if self.storage_options:
-                connection.register_filesystem(self.filesystem)
-            try:
-                yield connection
-            except (duckdb.Error, OSError) as error:
-                if (found := lake_faults.file_of(error)) is not None:
-                    raise self.file_fault(*found, error) from error
-                if isinstance(error, duckdb.IOException):
-                    raise MeterhouseError(
-                        f"DuckDB cannot read or write: {lake_faults.first_line(error)}",
-                        where=self.url,
-                        hint="Check the lake's disk or object store, and the free space of METERHOUSE_HOME",
-                    ) from error
-                raise
+        with self._faults(), self._duck.connect() as connection:
+            yield connection
 
-    def lock(self, connection: duck.Connection) -> None:
-        """Let a connection reach nothing but the lake's tables from now on; see `duck.lock`."""
-        duck.lock(connection, [f"{self.url}/tables"])
+    @contextlib.contextmanager
+    def connect_locked(self, views: Callable[[duck.Connection], None]) -> Iterator[duck.Connection]:
+        """A connection that can reach nothing but the lake's tables, for statements that others write.
+
+        Args:
+            views: creates what the statements may name; it is called before, and may reach everything.
+
+        Raises:
+            Replaced, Damaged: as `connect`.
+        """
+        with self._faults(), self._duck.open() as connection:
+            views(connection)
+            duck.lock(connection, [f"{self.url}/tables"])
+            yield connection
+
+    @contextlib.contextmanager
+    def _faults(self) -> Iterator[None]:
+        """What is wrong with the lake's files and disks, as errors that say so."""
+        try:
+            yield
+        except (duckdb.Error, OSError) as error:
+            if (found := lake_faults.file_of(error)) is not None:
+                raise self.file_fault(*found, error) from error
+            if isinstance(error, duckdb.IOException):
+                raise MeterhouseError(
+                    f"DuckDB cannot read or write: {lake_faults.first_line(error)}",
+                    where=self.url,
+                    hint="Check the lake's disk or object store, and the free space of METERHOUSE_HOME",
+                ) from error
+            raise
+
+    @cached_property
+    def _duck(self) -> duck.Database:
+        spill = str(self.spill) if self.spill is not None else None
+        files = partial(_s3, self.storage_options) if self.storage_options else None
+        return duck.Database(self.memory_limit, spill, filesystem=files)
 
     def view(self, connection: duck.Connection, name: str, files: list[str], view: str | None = None) -> None:
         """Make a DuckDB view of these files of a table, with its partition columns."""
@@ -1117,19 +1150,15 @@ class Lake:
     def filesystem(self) -> "AbstractFileSystem":
         """fsspec's file system for exports and manifests: s3fs or the local one."""
         if self.storage_options:
-            import s3fs
-
-            return s3fs.S3FileSystem(
-                key=self.storage_options.get("AWS_ACCESS_KEY_ID"),
-                secret=self.storage_options.get("AWS_SECRET_ACCESS_KEY"),
-                endpoint_url=self.storage_options.get("AWS_ENDPOINT_URL"),
-                client_kwargs={"region_name": self.storage_options["AWS_REGION"]},
-                config_kwargs={"s3": {"addressing_style": "path"}},
-                use_listings_cache=False,
-            )
+            return _s3(self.storage_options)
         from fsspec.implementations.local import LocalFileSystem
 
         return LocalFileSystem()
+
+    @cached_property
+    def _objects(self) -> ObjectFiles:
+        """The object store, to read files."""
+        return ObjectFiles(self.url, self.storage_options)
 
     @property
     def object_store(self) -> "AbstractFileSystem | None":
@@ -1182,7 +1211,21 @@ class Lake:
 
     def get(self, path: str) -> bytes:
         """Read a file under the lake's URL."""
-        return bytes(self.filesystem.cat_file(f"{self.url}/{path}"))
+        return self._objects.read(path) if self.storage_options else Path(f"{self.url}/{path}").read_bytes()
+
+
+def _s3(options: Mapping[str, str]) -> "AbstractFileSystem":
+    """s3fs's file system, by delta-rs's options."""
+    import s3fs
+
+    return s3fs.S3FileSystem(
+        key=options.get("AWS_ACCESS_KEY_ID"),
+        secret=options.get("AWS_SECRET_ACCESS_KEY"),
+        endpoint_url=options.get("AWS_ENDPOINT_URL"),
+        client_kwargs={"region_name": options["AWS_REGION"]},
+        config_kwargs={"s3": {"addressing_style": "path"}},
+        use_listings_cache=False,
+    )
 
 
 def _fence(table: DeltaTable, lease: "Lease | None") -> list[Transaction]:

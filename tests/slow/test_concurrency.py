@@ -68,7 +68,7 @@ def test_processes_that_append_at_once_lose_no_commit(
     if kind != "folder":
         settings |= bucket_settings(request.getfixturevalue("moto_s3" if kind == "moto" else "s3"))
     if kind == "postgres and s3":
-        settings["warehouse_url"] = request.getfixturevalue("postgres_url")
+        settings["warehouse_url"] = request.getfixturevalue("postgres_warehouse")
     site = open_site(home=tmp_path / "home", **settings)
     site.lake.version("samples")
     run(append, [({"home": tmp_path / "home", **settings}, n) for n in range(WRITERS)])
@@ -87,7 +87,7 @@ def test_processes_that_do_the_same_steps_do_the_work_once(
 ) -> None:
     settings: dict[str, object] = {"home": tmp_path / "home", "collect_batch": 5}
     if kind == "postgres":
-        settings["warehouse_url"] = request.getfixturevalue("postgres_url")
+        settings["warehouse_url"] = request.getfixturevalue("postgres_warehouse")
     site = open_site(**settings)
     for n in range(12):
         batch = [polled(float(k), at(30 * n + k), message_id=f"{n}-{k}") for k in range(10)]

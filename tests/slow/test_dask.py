@@ -255,10 +255,10 @@ def test_workers_give_the_bits_of_one_process_on_postgresql_and_s3(
     wanted: dict[str, Any],
     tmp_path: Path,
     open_site: OpenSite,
-    postgres_url: str,
+    postgres_warehouse: str,
     s3: dict[str, str],
 ) -> None:
-    how = {"warehouse_url": postgres_url, **bucket_settings(s3), "config_dir": landed / "etc"}
+    how = {"warehouse_url": postgres_warehouse, **bucket_settings(s3), "config_dir": landed / "etc"}
     site = open_site(**how)
     filled(site)
     with dask(tmp_path / "dask", site.settings) as started:

@@ -233,10 +233,10 @@ def test_a_kill_of_compaction_changes_nothing_and_the_next_run_ends_it(open_site
 def test_a_kill_changes_nothing_with_postgres(
     open_site: OpenSite,
     undisturbed: tuple[dict[str, Any], list[Any], list[Any]],
-    postgres_url: str,
+    postgres_warehouse: str,
     moment: str,
 ) -> None:
-    site = open_site(warehouse_url=postgres_url)
+    site = open_site(warehouse_url=postgres_warehouse)
     first_file(site)
     assert work(site, MOMENTS[moment]) == -signal.SIGKILL
     second_file(site)

@@ -28,26 +28,14 @@ def swap(place: str, name: str) -> str:
 
 
 MOMENTS = {
-    "after the record": "after(recorded, 'record')",
     "after the list is written": "before(lake.Lake, 'commit')",
-    "between the lists of two tables": "after(lake.Lake, 'commit')",
-    "before new series are recorded": "before(warehouse_rows, 'add_renamed')",
-    "after new series are recorded": "after(warehouse_rows, 'add_renamed')",
-    "before events": swap("before", "events"),
     "between events and notifications": swap("after", "events"),
-    "after notifications": swap("after", "notifications"),
-    "after dead letters": swap("after", "dead_letters"),
     "between samples and the others": swap("after", "samples"),
-    "after quarantine": swap("after", "quarantine"),
     "between roll-ups and their record": swap("after", "rollups"),
     "before the warehouse is changed": "before(warehouse_rows, 'replace')",
     "within the warehouse's transaction": "after(warehouse_rows, 'replace')",
-    "before files of the spool": "before(files, 'replace')",
-    "before files are deleted": "before(remains, 'delete_files')",
-    "before logs are shortened": "before(remains, 'shorten_logs')",
     "between the logs of two tables": "after(lake.Lake, 'forget_before', nth=2)",
     "before the database is written anew": "before(Warehouse, 'forget_deleted')",
-    "before the end is recorded": "before(recorded, 'change', nth=2)",
 }
 """Moment → the fault."""
 

@@ -274,7 +274,7 @@ def test_consumers_that_race_land_each_message_once(
     racing: int,
     homes: str,
 ) -> None:
-    shared = {} if homes == "shared" else {"warehouse_url": request.getfixturevalue("postgres_url")}
+    shared = {} if homes == "shared" else {"warehouse_url": request.getfixturevalue("postgres_warehouse")}
     site, queue = stage("quorum", stream_prefetch=100, **shared)
     sites = [site]
     if homes == "own":
@@ -472,9 +472,9 @@ def test_one_collection_onto_a_full_disk_fails_in_one_line_and_writes_nothing_mo
 
 
 def test_an_unavailable_warehouse_does_not_hold_up_landing(
-    stage: Stage, collect: Collect, amqp_url: str, postgres_url: str
+    stage: Stage, collect: Collect, amqp_url: str, postgres_warehouse: str
 ) -> None:
-    with Proxy(postgres_url) as proxy:
+    with Proxy(postgres_warehouse) as proxy:
         site, queue = stage(warehouse_url=proxy.url, stream_prefetch=400)
         made = traffic(12, notifications=3000, polling=200, samples=20)
         publisher = Publisher(amqp_url, queue, made.bodies, per_second=len(made.bodies) / AWAY_SECONDS)

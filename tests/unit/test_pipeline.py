@@ -1,6 +1,6 @@
 """The steps together, on every kind of site: from the spool to the roll-ups, the reports and an alarm's webhook."""
 
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from builders import (
     warehouse_rows,
 )
 from conftest import OpenSite
+from sqlalchemy import select
 
 from meterhouse import times
 from meterhouse.archive.seal import archive
@@ -30,9 +31,11 @@ from meterhouse.collection.collect import collect
 from meterhouse.conversion.step import convert, unconverted
 from meterhouse.errors import AlreadyRunning, UnknownName
 from meterhouse.queries import report_exports, reports
+from meterhouse.queries.meters import meter_span
 from meterhouse.queries.statistics import statistics
 from meterhouse.sample_quality.step import judge_hours
 from meterhouse.site import Site
+from meterhouse.stores.warehouse_tables import derived_meters, resources, series
 
 
 def feed(site: Site, number: int = 0, messages: int = 4) -> None:
@@ -191,14 +194,38 @@ def test_series_and_resources_span_the_times_of_their_points_in_whatever_order_t
         roll_up(any_warehouse)
     assert warehouse_rows(any_warehouse, "SELECT count(*) FROM series") == [(2,)]
     with any_warehouse.warehouse.read() as connection:
-        from sqlalchemy import select
-
-        from meterhouse.stores.warehouse_tables import resources, series
-
         spans = connection.execute(select(series.c.project_id, series.c.first_seen, series.c.last_seen)).all()
         (resource,) = connection.execute(select(resources)).all()
     assert sorted(map(tuple, spans)) == [("p1", at(10), at(50)), ("p2", at(11), at(51))]
     assert (resource.project_id, resource.first_sample_at, resource.last_sample_at) == ("p2", at(10), at(51))
+
+
+def test_known_series_keep_the_hour_of_their_last_point_and_each_meter_its_exact_time(any_warehouse: Site) -> None:
+    def known(meter: str) -> tuple[set[datetime], datetime]:
+        found = select(series.c.last_point_at).where(series.c.meter == meter)
+        with any_warehouse.warehouse.read() as connection:
+            hours = {times.hour_of(last) for last in connection.execute(found).scalars()}
+        return hours, meter_span(any_warehouse, meter)[1]
+
+    for minutes in (10, 11, 130, 12, 131):
+        points = [point(1, at(minutes + n), meter=m, resource=r) for n, (m, r) in enumerate(("ma", "mb", "na"))]
+        land_points(any_warehouse, points)
+        last = max(minutes, 130) if minutes > 100 or minutes == 12 else minutes
+        assert known("m") == ({times.hour_of(at(last))}, at(last + 1))
+        assert known("n") == ({times.hour_of(at(last))}, at(last + 2))
+    assert meter_span(any_warehouse, "m")[0] == at(10)
+
+
+def test_samples_of_a_series_that_was_only_computed_bring_its_resource(any_warehouse: Site) -> None:
+    computed = point(1, resource="all")
+    with any_warehouse.warehouse.begin() as connection:
+        names = ("series_id", "source", "meter", "type", "unit", "resource_id", "project_id", "user_id")
+        of_series = {name: computed[name] for name in names}
+        connection.execute(series.insert().values(**of_series, first_point_at=at(0), last_point_at=at(59)))
+        made = {"meter": "m", "kind": "aggregate", "made_of": "n", "computed_at": at(0)}
+        connection.execute(derived_meters.insert().values(**made))
+    land_points(any_warehouse, [computed])
+    assert warehouse_rows(any_warehouse, "SELECT resource_id FROM resources") == [("all",)]
 
 
 def test_a_resource_keeps_the_metadata_of_its_newest_sample(site: Site) -> None:

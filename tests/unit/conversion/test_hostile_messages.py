@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from builders import at as at_minute
 from builders import count, drop, enveloped, notification, polled, polling, process
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from meterhouse.collection.collect import collect
@@ -184,14 +184,11 @@ def test_an_envelope_cut_anywhere_is_a_dead_letter(site: Site):
     assert convert(site).events == 1
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(noise=st.lists(NOISE, max_size=5))
-def test_bytes_that_are_not_text_are_dead_letters(tmp_path_factory, noise):
-    from meterhouse.settings import read_settings
-
-    site = Site.open(read_settings(home=tmp_path_factory.mktemp("noise")))
+def test_bytes_that_are_not_text_are_dead_letters(open_site, noise):
+    site = open_site()
     folder = site.settings.spool
-    folder.mkdir(parents=True, exist_ok=True)
     lines = [b"\xff\xfe" + each for each in noise]
     (folder / "noise.jsonl").write_bytes(b"\n".join([*lines, json.dumps(notification("good")).encode()]) + b"\n")
     process(site)

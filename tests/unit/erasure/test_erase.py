@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import NOON, count, drop, polled, polling, process, roll_up, rows
+from builders import NOON, count, drop, polled, polling, process, roll_up, rows, warehouse_rows
 from conftest import OpenSite
 from erasures import ANA, BOB, MAIL, NAME, OTHERS, erase_ana, figures, fill, messages
 from leftovers import left
 
 from meterhouse import times
 from meterhouse.archive.seal import archive, manifest
-from meterhouse.catalog import snapshot
+from meterhouse.catalog import mark_for_recompute, snapshot
 from meterhouse.collection.collect import collect
 from meterhouse.collection.load import load
 from meterhouse.conversion.signatures import signature
@@ -21,10 +21,12 @@ from meterhouse.erasure.again import again
 from meterhouse.erasure.erase import erase, preview
 from meterhouse.erasure.recorded import proposed, recorded
 from meterhouse.errors import UsageError
+from meterhouse.mending.mend import mend
 from meterhouse.recompute import backfill
 from meterhouse.site import Site
 from meterhouse.stores.lake import Lake
 from meterhouse.stores.lake_erasures import publish
+from meterhouse.stores.lake_tables import TABLES
 
 
 def test_nothing_of_an_erased_user_is_left_and_no_figure_changes(
@@ -37,6 +39,9 @@ def test_nothing_of_an_erased_user_is_left_and_no_figure_changes(
     archive(site, (clock() - times.DAY).date())
     drop(site.settings.spool, "late.jsonl", messages(1200)[:3])
     drop(site.settings.spool, "broken.jsonl.corrupt", [f'{{"user": {{"id": "{ANA}", "name": "{NAME}"'.encode()])
+    other = Site.open(site.settings)  # as another process, which has all tables open
+    for name in TABLES:
+        other.lake.version(name)
     before, others = figures(site), left(site, sorted(OTHERS))
     seen = preview(site, proposed(site, ANA, reason="r", author="a"), ANA, (NAME, MAIL))
     assert left(site, [ANA])
@@ -49,7 +54,7 @@ def test_nothing_of_an_erased_user_is_left_and_no_figure_changes(
     (one,) = recorded(site)
     assert (one.reason, one.author, one.ended_at is not None) == ("asked on 1 May", "dpo", True)
     assert dict(one.rows) == dict(done.rows) == dict(seen.rows)
-    expected = {"notifications": 24, "dead_letters": 1, "spool": 3}
+    expected = {"notifications": 24, "dead_letters": 1, "spool": 3, "corrections": 1, "runs": 1, "exports": 2}
     assert {name: one.rows[name] for name in expected} == expected
     for entry in manifest(site):  # the sealed days are sealed again
         assert set(entry["files"]) == site.lake.live(entry["table_name"])
@@ -57,11 +62,23 @@ def test_nothing_of_an_erased_user_is_left_and_no_figure_changes(
     pseudonym = one.user.pseudonym
     assert count(site, "samples", f"user_id = '{pseudonym}'") == one.rows["samples"]
     assert count(site, "samples", f"resource_id = 'account/{pseudonym}'") == 24
+    mark_for_recompute(site, "sample_quality", {NOON + n * times.HOUR for n in range(14)}, "a test")
+    roll_up(site)  # the correction is of the pseudonym now
+    assert figures(site) == before
+    process(other)
+    assert count(other, "samples", f"user_id = '{pseudonym}'") > one.rows["samples"]
+    assert left(site, [ANA, NAME, MAIL]) == []
+    other.warehouse.engine.dispose()
 
 
-def test_what_comes_later_is_of_the_same_pseudonym(site: Site) -> None:
+def test_what_comes_later_or_is_converted_again_is_of_the_same_pseudonym(site: Site) -> None:
     fill(site)
     erase_ana(site)
+    tables = {name: rows(site, name) for name in ("samples", "events", "rollups")}
+    for asset in ("samples", "events"):
+        done = backfill(site, asset, NOON - 400 * times.DAY, times.now() + times.HOUR)
+        assert done["changed_hours"] == 0
+    assert {name: rows(site, name) for name in tables} == tables
     (pseudonym,) = (one.user.pseudonym for one in recorded(site))
     ana = count(site, "samples", f"user_id = '{pseudonym}'")
     drop(site.settings.spool, "again.jsonl", messages())
@@ -70,18 +87,6 @@ def test_what_comes_later_is_of_the_same_pseudonym(site: Site) -> None:
     assert count(site, "samples", f"user_id = '{pseudonym}'") == ana * 3 / 2
     assert left(site, [ANA, NAME, MAIL]) == []
     assert len(erase_ana(site).rows) == 0
-
-
-def test_conversion_again_changes_nothing(site: Site) -> None:
-    fill(site)
-    erase_ana(site)
-    tables = {name: rows(site, name) for name in ("samples", "events", "rollups")}
-    for asset in ("samples", "events"):
-        done = backfill(site, asset, NOON - 400 * times.DAY, times.now() + times.HOUR)
-        assert done["changed_hours"] == 0
-    roll_up(site)
-    assert {name: rows(site, name) for name in tables} == tables
-    assert left(site, [ANA, NAME, MAIL]) == []
 
 
 def test_a_file_loaded_again_counts_once(site: Site, tmp_path: Path) -> None:
@@ -174,3 +179,34 @@ def test_what_lands_while_an_erasure_begins_is_erased(site: Site, monkeypatch: p
     late_rows = rows(site, "notifications", "body", "timestamp IS NOT NULL", "received_at DESC LIMIT 18")
     assert not any(ANA in row["body"] for row in late_rows)
     assert sum("erased-" in row["body"] for row in late_rows) == 12
+
+
+def test_a_lake_that_was_restored_is_erased_again_with_what_came_since(site: Site, tmp_path: Path) -> None:
+    """The same series is there under the id and under the pseudonym, in the same hours."""
+    fill(site)
+    shutil.copytree(site.lake.url, tmp_path / "lake")
+    erase_ana(site)
+    shutil.rmtree(site.lake.url)
+    shutil.copytree(tmp_path / "lake", site.lake.url)
+    restored = Site.open(site.settings)
+    mend(restored)
+    late = [batch for batch in messages(5) if batch["event_type"] == "telemetry.polling"]
+    drop(site.settings.spool, "late.jsonl", late)
+    process(restored)
+    before = figures(restored)
+    again(restored)
+    roll_up(restored)
+    assert left(restored, [ANA]) == []
+    (pseudonym,) = (one.user.pseudonym for one in recorded(restored))
+    found = rows(restored, "samples", "DISTINCT series_id, user_id, meter, resource_id", "meter = 'cpu'")
+    assert sorted(row["user_id"] for row in found) == sorted([BOB, pseudonym, pseudonym])
+    now = figures(restored)
+    assert {name: now[name] for name in ("samples", "events", "bill")} == {
+        name: before[name] for name in ("samples", "events", "bill")
+    }
+    erased = {(r["bucket"], r["series_id"]) for r in rows(restored, "rollups", where="granularity_s = 3600")}
+    assert len(erased) == count(restored, "rollups", "granularity_s = 3600")
+    in_warehouse = warehouse_rows(restored, "SELECT count(*), sum(count) FROM rollup_1h")
+    in_lake = rows(restored, "rollups", "count(*) AS n, sum(count)::BIGINT AS points", "granularity_s = 3600")
+    assert in_warehouse == [tuple(in_lake[0].values())]
+    restored.warehouse.engine.dispose()

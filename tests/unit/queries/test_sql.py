@@ -164,8 +164,8 @@ def test_sql_on_sqlite_reads_one_file_and_changes_nothing(site: Site, attack: st
         "CREATE TEMP TABLE x (a int)",
     ],
 )
-def test_sql_on_postgres_changes_nothing(postgres_url: str, open_site, attack: str) -> None:
-    site = open_site(warehouse_url=postgres_url)
+def test_sql_on_postgres_changes_nothing(postgres_warehouse: str, open_site, attack: str) -> None:
+    site = open_site(warehouse_url=postgres_warehouse)
     site.warehouse.record_run("collect", at(), {"a": 1})
     with pytest.raises(MeterhouseError, match="SQL on the warehouse"):
         sql_on_warehouse(site, attack)

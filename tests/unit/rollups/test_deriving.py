@@ -14,9 +14,11 @@ from meterhouse import identity
 from meterhouse.definitions.derived_meters import SHIPPED as FILE
 from meterhouse.definitions.derived_meters import Derived, read
 from meterhouse.definitions.quality_rules import load as load_rules
-from meterhouse.rollups.derived_points import DIMENSIONS, Judged, Source
-from meterhouse.rollups.deriving import Derivation, Received
+from meterhouse.rollups.derived_points import Judged, Source
+from meterhouse.rollups.deriving import Derivation
 from meterhouse.rollups.described_values import values_of
+from meterhouse.rollups.received import Received
+from meterhouse.rollups.targets import DIMENSIONS
 from meterhouse.sample_quality.series_table import SeriesRules, SeriesTable
 from meterhouse.sample_quality.verdicts import Points, judge
 
@@ -66,7 +68,7 @@ def derive(
         lambda time: (time >= START) & (time < START + 3600 * SECOND),
         lambda wanted, path: values_of({k: (metadata or {})[v] for k, v in resources.items()}, wanted, path),
         lambda wanted: np.unique(np.stack((place, time // (86400 * SECOND)))[:, wanted[place]], axis=1),
-        known or (),
+        known,
     )
 
     def source(some: Any) -> Source:
@@ -125,7 +127,7 @@ def test_nothing_is_derived_where_samples_of_the_name_were_received() -> None:
     points.append(("cpu_util", "gauge", "a", 7, 3.0))
     assert [each[2] for each in derive(SHIPPED, points)] == ["b"]
     day = START // (86400 * SECOND)
-    assert derive(SHIPPED, points[:4], known={(day, "cpu_util", "b"), (day + 1, "cpu_util", "a")}) == [
+    assert derive(SHIPPED, points[:4], known=Received.of([(day, "cpu_util", "b"), (day + 1, "cpu_util", "a")])) == [
         ("cpu_util", "%", "a", 60, 50.0)
     ]
 

@@ -10,11 +10,12 @@ from conftest import OpenSite
 from reference import COLUMNS, assert_right, assert_same, in_lake, random_points, rollups
 
 from meterhouse import times
-from meterhouse.rollups import made, step
+from meterhouse.rollups import kept_day, made, running_day, step
+from meterhouse.rollups.kept_day import load
 from meterhouse.rollups.made import is_open
 from meterhouse.sample_quality import reading
 from meterhouse.site import Site
-from meterhouse.stores import lake_files
+from meterhouse.stores import lake_files, lake_replace
 
 
 @pytest.mark.parametrize("in_order", [True, False])
@@ -47,10 +48,19 @@ def test_the_order_of_arrival_does_not_change_a_bit(open_site: OpenSite) -> None
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize("series", ["few", "many", "some"])
 def test_a_large_day_that_is_not_over_folds_its_hours_and_gets_percentiles_when_it_is(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: Site, monkeypatch: pytest.MonkeyPatch, series: str
 ) -> None:
+    """Hours of many series have files of their own, and the day so far is kept; here also one of a damaged disk."""
     monkeypatch.setattr(step, "FEW_POINTS", 0)
+    if series != "few":
+        monkeypatch.setattr(made, "FEW_ROWS", 3 if series == "some" else 0)
+        monkeypatch.setattr(running_day, "SMALL_BYTES", 0)
+        monkeypatch.setattr(lake_replace, "SMALL_BYTES", 0)
+    kept = site.settings.home_path / "spill" / f"day-{at(0).date()}.arrow"
+    folds: list[int] = []
+    monkeypatch.setattr(kept_day, "load", lambda *given: folds.append((found := load(*given))[0]) or found)
     clock = at(hours=4)
     monkeypatch.setattr(times, "now", lambda: clock)
     points: list[dict[str, Any]] = []
@@ -59,7 +69,11 @@ def test_a_large_day_that_is_not_over_folds_its_hours_and_gets_percentiles_when_
             one = point(float(n * 7 % 5) - (n == 3), at(minutes=25 * n), meter=name, type=kind)
             points.append({**one, "metadata_id": n if n % 2 else None})
         land_points(site, points[-3:])
+        if n == 5 and kept.exists():
+            kept.write_bytes(kept.read_bytes()[:-1])
         roll_up(site)
+    if series == "many":
+        assert folds == [0, 0, 0, 0, 1, 0, 2, 2]
     land_points(site, [late := point(1.5, at(hours=1, minutes=1), meter="cpu_util", recorded_at=clock)])
     points.append(late)
     roll_up(site)

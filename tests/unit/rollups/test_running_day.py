@@ -60,12 +60,19 @@ def as_rows(made: tiers.Made, metadata: bool) -> pa.Table:
 def test_a_day_of_hourly_rows_is_the_day_of_points_to_the_bit(drawn: Any, shuffle: Any) -> None:
     hourly, daily = tiers.roll(PLAN, *columns(drawn))
     rows = as_rows(hourly, metadata=True)
-    so_far = RunningDay(T0)
+    so_far, apart = RunningDay(T0), [RunningDay(T0), RunningDay(T0)]
     for number in range(24):
         of_hour = [n for n, bucket in enumerate(hourly.buckets.start.tolist()) if bucket == T0 + number * HOUR]
         shuffle.shuffle(of_hour)
         so_far.add(rows.take(pa.array(of_hour, pa.int64())))
+        if number % 5 == 0:
+            so_far = RunningDay.of(T0, pa.table(so_far.columns()))
+        for n in range(2):
+            apart[n].add(rows.take(pa.array([r for r in of_hour if hourly.buckets.place[r] % 2 == n], pa.int64())))
     made = so_far.rows(SERIES).select(FOLDED)
+    assert not apart[0].has_any(apart[1])
+    apart[0].absorb(apart[1])
+    assert repr(apart[0].rows(SERIES).select(FOLDED).to_pylist()) == repr(made.to_pylist())
     left_out = ["metadata_id"]
     expected = as_rows(daily, metadata=False).drop_columns(left_out)
     # A kind is known from good points only.

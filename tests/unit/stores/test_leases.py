@@ -143,10 +143,10 @@ def test_nobody_takes_a_lease_while_its_holder_writes(any_warehouse: Site) -> No
 
 @pytest.mark.service
 def test_a_holder_that_is_paused_in_its_transaction_does_not_keep_the_next_one_waiting(
-    open_site: OpenSite, postgres_url: str
+    open_site: OpenSite, postgres_warehouse: str
 ) -> None:
-    site = open_site(warehouse_url=postgres_url)
-    warehouse = Warehouse(postgres_url, lease_seconds=0.3)
+    site = open_site(warehouse_url=postgres_warehouse)
+    warehouse = Warehouse(postgres_warehouse, lease_seconds=0.3)
 
     def pause() -> None:
         lease = take(warehouse, "step", "another-machine:1:1:x")
