@@ -2,8 +2,8 @@
 
     python bench/workers.py [--series N] [--rounds N] [--on folder|s3|both] [--quick]
 
-A day of points, compacted, as a backfill finds them. The workers are processes of this machine, with their imports
-done, as those of a cluster that runs. Each line is a run on a copy of the same site. It prints:
+A day of points, compacted, as a backfill finds them. The workers are processes of this machine that have done their
+imports and reached the stores, as those of a cluster that runs. Each line is a run on a copy of the same site. Printed:
 
 - wall: seconds by the clock, which say little if other programs use the processors;
 - leader, workers, scheduler: CPU seconds of the process with the leases, of all workers, and of Dask's scheduler;
@@ -74,6 +74,7 @@ def cluster(environment: dict[str, str], workers: int, folder: Path) -> Iterator
         with Client(ADDRESS, timeout=60, set_as_default=False) as client:
             client.wait_for_workers(workers, timeout=60)
             client.run(_import_all)
+            client.run_on_scheduler(import_module, "meterhouse.workers.task")
         yield [each.pid for each in started]
     finally:
         for each in started:
@@ -83,10 +84,12 @@ def cluster(environment: dict[str, str], workers: int, folder: Path) -> Iterator
 
 
 def _import_all() -> None:
-    from meterhouse.workers.cluster import own_site
+    from meterhouse.workers.on_worker import own_site
 
     import_module("meterhouse.rollups.step")
-    own_site().lake.table("samples")
+    lake = own_site().lake
+    lake.table("samples")
+    lake.filesystem.exists(lake.uri("samples"))
 
 
 # -- what is measured ----------------------------------------------------------------------------------------------

@@ -225,8 +225,12 @@ def load(files: tuple[Path, ...], listings: tuple[Path, ...], labels: tuple[str,
         names.listings.read(listing)
     site = open_checked()
     _name_left_out(site)
-    with progress("loading files") as update:
-        loaded = load_files(site, list(files), names=names, progress=update)
+    with progress("loading MB") as update:
+
+        def told(done: int, total: int) -> None:
+            update(done // 1_000_000, max(total // 1_000_000, 1))
+
+        loaded = load_files(site, list(files), names=names, progress=told)
     with progress("converting"):
         converted = make(site)
         catalogued = catalog(site)

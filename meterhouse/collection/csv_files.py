@@ -18,9 +18,8 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from meterhouse.collection.csv_lines import LONGEST_VALUE, LineSource, header, rows_of_lines, unreadable_header
-from meterhouse.collection.sample_rows import SampleRows, Task
-from meterhouse.collection.text_blocks import TextBlocks
-from meterhouse.stream import HEAD_BYTES
+from meterhouse.collection.sample_rows import SampleRows, Task, Told, untold
+from meterhouse.collection.text_blocks import TextBlocks, line_feeds, lines_of, may_have_longer_lines
 from meterhouse.stream.files import Damaged, Line
 
 BLOCK_BYTES: Final = 16 << 20
@@ -45,12 +44,13 @@ class _Layout:
         return {name for name in self.names if name}
 
 
-def read_csv(path: Path, longest: int) -> Iterator[Task]:
+def read_csv(path: Path, longest: int, told: Told = untold) -> Iterator[Task]:
     """The parts of a CSV file with a header, separated by commas, semicolons or tabs, in order.
 
     Args:
         path: the file. If its name ends in `.gz`, it is decompressed.
         longest: maximum number of bytes of a line, and of a row of several lines.
+        told: see `Told`.
 
     Raises:
         BadFile: the header lacks a required column, has one that is not known, or one twice.
@@ -63,7 +63,9 @@ def read_csv(path: Path, longest: int) -> Iterator[Task]:
     try:
         separator, names = header(path, LineSource(path, longest, _lines(blocks)))
         layout = _Layout(path, longest, separator, names)
-        yield from _parts(blocks, layout) if names else ()
+        for part in _parts(blocks, layout) if names else ():
+            told(blocks.share)
+            yield part
     finally:
         blocks.close()
 
@@ -78,7 +80,7 @@ def _parts(blocks: TextBlocks, layout: _Layout) -> Iterator[Task]:
     while True:
         block, number = blocks.block(size)
         if block and (b'"' not in block or _quotes_are_plain(block, layout.separator)):
-            yield partial(_rows, block, number, layout)
+            yield partial(_rows, block, number, blocks.number - number, layout)
             size = min(size * 2, BLOCK_BYTES)
             continue
         # A row may end behind the block, and what looks like quotes of one value may be those of two.
@@ -108,28 +110,30 @@ def _quotes_are_plain(block: bytes | bytearray, separator: str) -> bool:
     return bool((np.searchsorted(breaks, opening) == np.searchsorted(breaks, closing)).all())
 
 
-def _rows(block: bytes | bytearray, number: int, layout: _Layout) -> list[SampleRows]:
-    """The rows of a block none of which ends behind it."""
-    if (taken := _by_arrow(block, number, layout)) is not None:
+def _rows(block: bytes | bytearray, number: int, feeds: int, layout: _Layout) -> list[SampleRows]:
+    """The rows of a block none of which ends behind it.
+
+    Args:
+        block: the text.
+        number: that of its first line.
+        feeds: how many line feeds it has.
+        layout: of the file.
+    """
+    if (taken := _by_arrow(block, number, feeds, layout)) is not None:
         return [taken]
     middle = block.rfind(b"\n", 0, len(block) // 2) + 1 or block.find(b"\n") + 1
     if len(block) <= LINES_BYTES or middle in (0, len(block)):
-        source = LineSource(layout.path, layout.longest, _lines_of(bytes(block), number, layout.longest))
+        source = LineSource(layout.path, layout.longest, lines_of(bytes(block), number, layout.longest))
         return list(rows_of_lines(source, layout.separator, layout.names))
     first = block[:middle]
-    return _rows(first, number, layout) + _rows(block[middle:], number + first.count(b"\n"), layout)
+    before = line_feeds(first)
+    return _rows(first, number, before, layout) + _rows(block[middle:], number + before, feeds - before, layout)
 
 
-def _lines_of(block: bytes, number: int, longest: int) -> Iterator[Line]:
-    lines = block.removesuffix(b"\n").split(b"\n")
-    for place, line in enumerate(lines):
-        yield Line(number + place, line if len(line) <= longest else line[:HEAD_BYTES], len(line))
-
-
-def _by_arrow(block: bytes | bytearray, number: int, layout: _Layout) -> SampleRows | None:
-    """The rows as Arrow reads them; None if `csv.reader` may find others."""
-    lines = block.count(b"\n") + (not block.endswith(b"\n"))
-    if _may_have_longer_lines(block, min(layout.longest, LONGEST_VALUE)):
+def _by_arrow(block: bytes | bytearray, number: int, feeds: int, layout: _Layout) -> SampleRows | None:
+    """The rows as Arrow reads them; None if `csv.reader` may find others. The arguments are those of `_rows`."""
+    lines = feeds + (not block.endswith(b"\n"))
+    if may_have_longer_lines(block, min(layout.longest, LONGEST_VALUE)):
         return None
     if b"\r" in block and block.count(b"\r") != block.count(b"\r\n"):
         return None
@@ -159,12 +163,6 @@ def _types(block: bytes | bytearray, layout: _Layout) -> Iterator[tuple[pa.DataT
     if b"\0" not in block:
         yield pa.timestamp("us", "UTC" if zoned else None), pa.float64()
     yield pa.string(), pa.string()
-
-
-def _may_have_longer_lines(block: bytes | bytearray, size: int) -> bool:
-    """Whether a line may have more bytes than this. Such a line has the whole of one of these windows."""
-    window = max(size // 2, 1)
-    return any(block.find(b"\n", start, start + window) < 0 for start in range(0, len(block) - window, window))
 
 
 def _read(block: bytes | bytearray, layout: _Layout, times: pa.DataType, volumes: pa.DataType) -> pa.Table:

@@ -20,7 +20,7 @@ from meterhouse.collection import json_points
 from meterhouse.collection.column_names import GRANULARITY
 from meterhouse.collection.json_points import Series
 from meterhouse.collection.json_text import POINTS_BYTES, JsonText
-from meterhouse.collection.sample_rows import BadFile, Task
+from meterhouse.collection.sample_rows import BadFile, Task, Told, untold
 
 _WHAT: Final = "measures of Gnocchi"
 _MEASURES: Final = "measures"
@@ -91,13 +91,14 @@ def _polled() -> Mapping[str, tuple[str, str]]:
     return {name: (kind, unit) for group in listed.values() for name, kind, unit, _ in group}
 
 
-def read_gnocchi(path: Path, folder: Path | None, listings: Listings) -> Iterator[Task]:
+def read_gnocchi(path: Path, folder: Path | None, listings: Listings, told: Told = untold) -> Iterator[Task]:
     """The parts of a file of measures, in order. A measure's line is its number, from 1.
 
     Args:
         path: the file.
         folder: where a `.gz` is decompressed; None for the system's.
         listings: whose the measures are.
+        told: see `Told`.
 
     Raises:
         BadFile: it has another form, or a metric that is not listed.
@@ -111,6 +112,7 @@ def read_gnocchi(path: Path, folder: Path | None, listings: Listings) -> Iterato
             size += len(part)
             count += json_points.count(part)
             if size >= POINTS_BYTES:
+                told(text.share)
                 yield partial(json_points.rows, path, held, _FIELDS, number)
                 held, size, number, count = [], 0, number + count, 0
         if held:

@@ -53,6 +53,11 @@ class JsonText:
             raise BadFile("is empty", where=str(path)) from None
         self._at = 3 if self._text[:3] == b"\xef\xbb\xbf" else 0
 
+    @property
+    def share(self) -> float:
+        """The share of the text that was read, from 0 to 1."""
+        return self._at / len(self._text)
+
     def close(self) -> None:
         """Close the file."""
         self._text.close()

@@ -16,7 +16,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from meterhouse import times
 from meterhouse.collection.collect import INDEX
@@ -51,6 +51,9 @@ POINTS_AT_ONCE: Final = 1 << 20
 
 COMMIT_POINTS: Final = 2_000_000
 """About how many points are appended in one commit."""
+
+READING: Final = 0.6
+"""About which share of the time of a load is reading."""
 
 Parts = Callable[[], Iterable[Task]]
 """Begins to read a file: its parts in order."""
@@ -97,31 +100,73 @@ def load(site: Site, paths: list[Path], *, names: Names | None = None, progress:
         site: the site.
         paths: the files.
         names: whose the points of Gnocchi's and Prometheus's exports are.
-        progress: is called after each file.
+        progress: gets how many bytes of the files are done, and how many there are. Reading is READING of a file.
 
     Raises:
         AlreadyRunning: another process is loading files.
         MeterhouseError: the lake or the warehouse cannot be used.
     """
-    done = Loaded()
+    done, reached = Loaded(), _Reached(progress, [_size(path) for path in paths])
     folder, secret = site.settings.home_path / INDEX, site.settings.telemetry_secret
     landing = Landing(site.lake, folder, site.settings.redelivery_hours, "load", secret)
-    for number, path in enumerate(paths, 1):
+    for path in paths:
         try:
             with site.warehouse.lease("load") as lease:
                 site.lake.fence(lease, "samples")
-                _load(site, landing, path, names or Names(), done, lease)
+                _load(site, landing, path, names or Names(), done, lease, reached)
             done.files += 1
         except BadFile as fault:
             done.refused.append(fault)
         except OSError as error:
             done.refused.append(MeterhouseError(f"cannot be read: {error.strerror or error}", where=str(path)))
-        progress(number, len(paths))
+        reached.end()
     landing.close()
     return done
 
 
-def _load(site: Site, landing: Landing, path: Path, names: Names, done: Loaded, lease: Lease) -> None:
+@dataclass
+class _Reached:
+    """How far a load is.
+
+    Attributes:
+        progress: what is told.
+        sizes: the bytes of each file.
+        file: the number of the file that is being loaded.
+    """
+
+    progress: Progress
+    sizes: list[int]
+    file: int = 0
+
+    def read(self, share: float) -> None:
+        """Tell what share of the file is read, from 0 to 1."""
+        self._tell(share * READING)
+
+    def written(self, share: float) -> None:
+        """Tell what share of the file's points is put in order and written."""
+        self._tell(READING + share * (1 - READING))
+
+    def end(self) -> None:
+        """Tell that the file is done, and begin the next."""
+        self.file += 1
+        self._tell(0.0)
+
+    def _tell(self, share: float) -> None:
+        now = int(self.sizes[self.file] * share) if self.file < len(self.sizes) else 0
+        self.progress(sum(self.sizes[: self.file]) + now, sum(self.sizes))
+
+
+def _size(path: Path) -> int:
+    """The bytes of a file; 0 if it cannot be known."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _load(
+    site: Site, landing: Landing, path: Path, names: Names, done: Loaded, lease: Lease, reached: _Reached
+) -> None:
     if not path.is_file():
         raise BadFile("is not a file", where=str(path), hint="Give paths of files of samples or notifications")
     longest, spill = site.settings.message_bytes, site.lake.spill
@@ -130,27 +175,32 @@ def _load(site: Site, landing: Landing, path: Path, names: Names, done: Loaded, 
     parts: Parts
     match format_of(path):
         case Format.CSV:
-            parts = partial(read_csv, path, longest)
+            parts = partial(read_csv, path, longest, reached.read)
         case Format.PARQUET:
-            parts = partial(read_parquet, path)
+            parts = partial(read_parquet, path, reached.read)
         case Format.PROMETHEUS:
-            parts = partial(read_prometheus, path, spill, names.labels, stem)
+            parts = partial(read_prometheus, path, spill, names.labels, stem, reached.read)
         case Format.GNOCCHI:
-            parts = partial(read_gnocchi, path, spill, names.listings)
+            parts = partial(read_gnocchi, path, spill, names.listings, reached.read)
         case Format.JSON:
-            found = read_json(path, longest)
+            found = read_json(path, longest, reached.read)
             if found is None:
-                _load_notifications(landing, path, longest, done)
+                _load_notifications(landing, path, longest, done, reached)
                 return
             parts, meters_vary = found, True
     listed = {name: text for name, text in (names.listings.of_metric(stem) or {}).items() if text}
     usual = {"meter": stem, "resource_id": stem, "type": "gauge", "source": site.settings.sample_source}
-    _load_samples(site, landing, path, parts, {**usual, **listed}, done, lease, meters_vary=meters_vary)
+    _load_samples(site, landing, path, parts, {**usual, **listed}, done, lease, reached, meters_vary=meters_vary)
 
 
-def _load_notifications(landing: Landing, path: Path, longest: int, done: Loaded) -> None:
+def _load_notifications(landing: Landing, path: Path, longest: int, done: Loaded, reached: _Reached) -> None:
     batch: list[Raw] = []
     size = 0
+    opened: list[BinaryIO] = []
+
+    def open_file(named: Path) -> BinaryIO:
+        opened.append(named.open("rb"))
+        return opened[0]
 
     def land_batch() -> None:
         nonlocal size
@@ -158,9 +208,11 @@ def _load_notifications(landing: Landing, path: Path, longest: int, done: Loaded
             done.collected.add(landing.land(batch))
             batch.clear()
             size = 0
+        if opened and not opened[0].closed:
+            reached.read(opened[0].tell() / max(_size(path), 1))
 
     try:
-        for number, line, length in numbered_lines(path, longest, lambda named: named.open("rb")):
+        for number, line, length in numbered_lines(path, longest, open_file):
             if body := line.strip() if length <= longest else line:
                 batch.append(Raw(body, queue(path, number), too_long(length, longest)))
                 size += len(body)
@@ -179,6 +231,7 @@ def _load_samples(
     defaults: dict[str, str],
     done: Loaded,
     lease: Lease,
+    reached: _Reached,
     *,
     meters_vary: bool,
 ) -> None:
@@ -192,18 +245,20 @@ def _load_samples(
         defaults: by dimension, the value of samples that have none; that of the meter only if the file names no meters.
         done: the figures to add to.
         lease: that of this step.
+        reached: is told how far the load is.
         meters_vary: whether only the whole file tells if it names meters.
     """
     meter = {"meter": defaults.pop("meter")}
     with ThreadPoolExecutor(processors(), "load") as pool, closing(_Letters(landing, done)) as letters:
-        found = _read(site, pool, path, parts, defaults, letters.add, meter_needed=not meters_vary)
+        needed = False if meters_vary else None
+        found = _read(site, pool, path, parts, defaults, letters.add, meter_needed=needed)
         if meters_vary and "meter" in found.columns and found.series.lack("meter"):
             found.points.close()
             found = _read(site, pool, path, parts, defaults, letters.add_without_meter, meter_needed=True)
         with closing(found.points) as points:
             _check_granularity(path, found.granularities)
             erased = lake_erasures.erased_users(site.lake)
-            fresh = _append(site, pool, points, found.series.ordered(meter, erased), lease)
+            fresh = _append(site, pool, points, found.series.ordered(meter, erased), lease, reached)
             done.samples += fresh
             done.known += len(points) - fresh
 
@@ -226,8 +281,9 @@ def _read(
     defaults: dict[str, str],
     reject: Callable[[list[Raw]], None],
     *,
-    meter_needed: bool,
+    meter_needed: bool | None,
 ) -> _Found:
+    """Read a file; `meter_needed` says whether a row without a meter is no sample: None if the file names meters."""
     found = _Found(LoadedSeries(defaults), LoadedPoints(site.lake.spill))
     try:
         for judged in in_order(pool, (partial(_judged, part, path, meter_needed) for part in parts())):
@@ -242,8 +298,11 @@ def _read(
     return found
 
 
-def _judged(part: Task, path: Path, meter_needed: bool) -> list[Judged]:
-    return [judge(piece, path, meter_needed=meter_needed and "meter" in piece.columns) for piece in part()]
+def _judged(part: Task, path: Path, meter_needed: bool | None) -> list[Judged]:
+    return [
+        judge(piece, path, meter_needed="meter" in piece.columns if meter_needed is None else meter_needed)
+        for piece in part()
+    ]
 
 
 class _Letters:
@@ -288,7 +347,14 @@ def _check_granularity(path: Path, found: set[str]) -> None:
         )
 
 
-def _append(site: Site, pool: ThreadPoolExecutor, points: LoadedPoints, series: OrderedSeries, lease: Lease) -> int:
+def _append(
+    site: Site,
+    pool: ThreadPoolExecutor,
+    points: LoadedPoints,
+    series: OrderedSeries,
+    lease: Lease,
+    reached: _Reached,
+) -> int:
     """Append the points that are not in the lake yet; return their number."""
     lake, total = site.lake, 0
     buckets = [
@@ -321,7 +387,8 @@ def _append(site: Site, pool: ThreadPoolExecutor, points: LoadedPoints, series: 
 
     ready: list[str] = []
     try:
-        for made in in_order(pool, (partial(write, *bucket) for bucket in buckets)):
+        for number, made in enumerate(in_order(pool, (partial(write, *bucket) for bucket in buckets)), 1):
+            reached.written(number / len(buckets))
             ready += made
             if sum(written[path][1] for path in ready) >= COMMIT_POINTS:
                 total += commit(ready)

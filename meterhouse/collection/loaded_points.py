@@ -20,10 +20,10 @@ from meterhouse.private_files import make_folder
 from meterhouse.stores.lake_cuts import MICROS
 from meterhouse.times import Span
 
-RUN_ROWS: Final = 1 << 22
-"""Points that are put in order together."""
+RUN_ROWS: Final = 1 << 20
+"""Points that are put in order together, while other threads read on."""
 
-HELD_ROWS: Final = 3 * RUN_ROWS
+HELD_ROWS: Final = 12 * RUN_ROWS
 """Points that are held in memory: 20 bytes each."""
 
 

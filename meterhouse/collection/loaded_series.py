@@ -40,9 +40,11 @@ class LoadedSeries:
             numbered = [known.setdefault(default if text is None else text, len(known)) for text in texts]
             columns.append(np.array(numbered, np.int32)[places])
         texts_of_series = np.stack(columns, axis=1)
-        width, raw = 4 * len(DIMENSIONS), texts_of_series.tobytes()
+        rows = texts_of_series.view(f"V{4 * len(DIMENSIONS)}").ravel().tolist()
         numbers, new = self._numbers, len(self._numbers)
-        found = [numbers.setdefault(raw[at : at + width], len(numbers)) for at in range(0, len(raw), width)]
+        found = list(map(numbers.get, rows))
+        if None in found:
+            found = [numbers.setdefault(row, len(numbers)) for row in rows]
         by_place = np.array(found, np.int32)
         if len(numbers) > new:
             _, first = np.unique(by_place, return_index=True)

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from meterhouse.collection.column_names import COLUMNS, GRANULARITY, BadColumns, understood
-from meterhouse.collection.sample_rows import BadFile, SampleRows, Task
+from meterhouse.collection.sample_rows import BadFile, SampleRows, Task, Told, untold
 
 BATCH_ROWS: Final = 1 << 19
 """Maximum number of rows of a part, unless it is a row group."""
@@ -20,10 +20,14 @@ BATCH_ROWS: Final = 1 << 19
 _MICROS: Final = pa.timestamp("us", tz="UTC")
 
 
-def read_parquet(path: Path) -> Iterator[Task]:
+def read_parquet(path: Path, told: Told = untold) -> Iterator[Task]:
     """The parts of a Parquet file, in order.
 
     A time without a zone is UTC; what is below a microsecond is cut off. A row's line is its number, from 1.
+
+    Args:
+        path: the file.
+        told: see `Told`.
 
     Raises:
         BadFile: it cannot be read, lacks a required column, has one that is not known, one twice, or one whose type
@@ -36,6 +40,7 @@ def read_parquet(path: Path) -> Iterator[Task]:
     texts = [each.name for each, name in zip(schema, names, strict=True) if name not in ("", "timestamp", "volume")]
     row = 1
     for number in range(file.num_row_groups):
+        told(row / file.metadata.num_rows)
         rows = file.metadata.row_group(number).num_rows
         if rows <= 2 * BATCH_ROWS:
             yield partial(_row_group, path, file.metadata, number, texts, names, row)
@@ -45,6 +50,7 @@ def read_parquet(path: Path) -> Iterator[Task]:
                 for batch in pq.ParquetFile(path, metadata=file.metadata, read_dictionary=texts).iter_batches(
                     BATCH_ROWS, [number]
                 ):
+                    told(at / file.metadata.num_rows)
                     yield partial(_rows, path, pa.table(batch), names, at)
                     at += len(batch)
         row += rows

@@ -13,7 +13,7 @@ from meterhouse.collection import json_points
 from meterhouse.collection.json_points import Series
 from meterhouse.collection.json_text import POINTS_BYTES, JsonText
 from meterhouse.collection.judged_rows import DIMENSIONS, TYPES
-from meterhouse.collection.sample_rows import BadFile, Task
+from meterhouse.collection.sample_rows import BadFile, Task, Told, untold
 
 LABELS: Final[Mapping[str, Sequence[str]]] = {
     "meter": ("__name__",),
@@ -31,7 +31,9 @@ _COUNTERS: Final = ("_total", "_count", "_sum", "_bucket")
 _WHAT: Final = "an answer of Prometheus's query_range"
 
 
-def read_prometheus(path: Path, folder: Path | None, joined: Mapping[str, Sequence[str]], meter: str) -> Iterator[Task]:
+def read_prometheus(
+    path: Path, folder: Path | None, joined: Mapping[str, Sequence[str]], meter: str, told: Told = untold
+) -> Iterator[Task]:
     """The parts of an answer, in order. A point's line is its number, from 1.
 
     Args:
@@ -39,6 +41,7 @@ def read_prometheus(path: Path, folder: Path | None, joined: Mapping[str, Sequen
         folder: where a `.gz` is decompressed; None for the system's.
         joined: by dimension, labels whose values, joined by `/`, are its value; instead of LABELS.
         meter: that of series without one: a query with a function has no name.
+        told: see `Told`.
 
     Raises:
         BadFile: it is not such an answer, or two of its series differ only in labels that are not used.
@@ -53,6 +56,7 @@ def read_prometheus(path: Path, folder: Path | None, joined: Mapping[str, Sequen
             size += len(part)
             count += json_points.count(part)
             if size >= POINTS_BYTES:
+                told(text.share)
                 yield partial(json_points.rows, path, held, ("timestamp", "volume"), number)
                 held, size, number, count = [], 0, number + count, 0
         if held:

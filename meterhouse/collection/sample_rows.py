@@ -47,6 +47,13 @@ class SampleRows:
 Task = Callable[[], list[SampleRows]]
 """Reads a part of a file. Parts may be read at the same time, in any order."""
 
+Told = Callable[[float], None]
+"""Is called with the share of a file, from 0 to 1, that is divided into parts so far."""
+
+
+def untold(share: float) -> None:
+    """Ignore it."""
+
 
 @dataclass
 class Piece:

@@ -4,14 +4,41 @@ What a block is, is up to the reader: it may take some lines one by one, and the
 """
 
 import gzip
+import os
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+
+import numpy as np
 
 from meterhouse.stream import HEAD_BYTES
 from meterhouse.stream.files import BOM, Damaged, Line, is_utf_16
 
 READ_BYTES: Final = 1 << 20
+
+_FEEDS_AT_ONCE: Final = 1 << 18
+"""Bytes in which line feeds are counted together: they stay in a processor's cache."""
+
+
+def line_feeds(text: bytes | bytearray) -> int:
+    """How many line feeds a text has. Other threads go on meanwhile, which they do not while Python counts."""
+    found = np.frombuffer(text, np.uint8)
+    starts = range(0, len(found), _FEEDS_AT_ONCE)
+    return sum(int(np.count_nonzero(found[at : at + _FEEDS_AT_ONCE] == 10)) for at in starts)
+
+
+def lines_of(block: bytes, number: int, longest: int) -> Iterator[Line]:
+    """The lines of whole lines, of which the first has this number; of a line longer than `longest`, its start."""
+    lines = block.removesuffix(b"\n").split(b"\n")
+    for place, line in enumerate(lines):
+        yield Line(number + place, line if len(line) <= longest else line[:HEAD_BYTES], len(line))
+
+
+def may_have_longer_lines(block: bytes | bytearray, size: int) -> bool:
+    """Whether a line may have more bytes than this. Such a line has the whole of one of these windows."""
+    window = max(size // 2, 1)
+    return any(block.find(b"\n", start, start + window) < 0 for start in range(0, len(block) - window, window))
 
 
 class TextBlocks:
@@ -31,6 +58,7 @@ class TextBlocks:
 
     def __init__(self, path: Path, longest: int) -> None:
         self._file = path.open("rb")
+        self._bytes = os.fstat(self._file.fileno()).st_size
         self._unpacked = gzip.GzipFile(fileobj=self._file) if path.name.endswith(".gz") else None
         self._longest = longest
         self._held, self._at = b"", 0
@@ -49,7 +77,7 @@ class TextBlocks:
         Nothing is returned either if the next line is too long, or the file is damaged there: take it by `line`.
         """
         if self._unpacked is None and not self._ended and self._ahead < size and (read := self._read_block(size)):
-            self.number += (lines := read.count(b"\n"))
+            self.number += (lines := line_feeds(read))
             return read, self.number - lines
         self._read(size)
         end = self._held.rfind(b"\n", self._at, self._at + size) + 1
@@ -66,7 +94,7 @@ class TextBlocks:
             return b"", self.number
         taken, number = self._held[self._at : end], self.number
         self._at = end
-        self.number += taken.count(b"\n")
+        self.number += line_feeds(taken)
         return taken, number
 
     def _read_block(self, size: int) -> bytearray:
@@ -110,6 +138,12 @@ class TextBlocks:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    @property
+    def share(self) -> float:
+        """The share of the file that was taken, from 0 to 1; of a compressed one, that of its bytes that were read."""
+        taken = self._file.tell() - (0 if self._unpacked else self._ahead)
+        return min(taken / self._bytes, 1.0) if self._bytes else 1.0
 
     @property
     def _ahead(self) -> int:

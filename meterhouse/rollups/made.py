@@ -25,7 +25,7 @@ FEW_ROWS = 10_000
 """Fewer rows of a tier and day are kept, and written together with the small files that are there."""
 
 HOURLY = ["series_id", "bucket", "last", "last_at", "metadata_id"]
-"""The columns of hourly rows that memory keeps, to find the hours that start from them."""
+"""The columns of hourly rows that memory keeps if there are later hours, to find those that start from them."""
 
 OPEN = "open"
 """How the names of files of days start that are not over, and whose percentiles are not known yet."""
@@ -37,9 +37,10 @@ class Made:
 
     Attributes:
         parts: by granularity in seconds and day.
-        hourly: all rows of an hour each; of their columns, HOURLY, or FOLDED if a day is running.
+        hourly: all rows of an hour each, if a column of them is kept.
         hourly_files: for each table of `hourly`, the files that were written of it, by hour since 1970: of hours of
             running days only.
+        kept: the columns of `hourly`: FOLDED if a day is running, HOURLY if there are later hours.
         rows: how many rows of all tiers each day gets.
         running: days that are not over. Each of their hours gets files of its own, for it is replaced again and again.
     """
@@ -47,17 +48,19 @@ class Made:
     parts: dict[tuple[int, date], Part] = field(default_factory=dict)
     hourly: list[pa.Table] = field(default_factory=list)
     hourly_files: list[dict[int, list[str]]] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
     rows: Counter[date] = field(default_factory=Counter)
     running: set[date] = field(default_factory=set)
 
     @classmethod
-    def of(cls, hours: Sequence[datetime], finer: Sequence[int], running: Iterable[date]) -> "Made":
+    def of(cls, hours: Sequence[datetime], finer: Sequence[int], running: Iterable[date], *, carried: bool) -> "Made":
         """Nothing yet, in place of what there is of these hours in the finer tiers, and of their days.
 
         Args:
             hours: which.
             finer: the tiers, in seconds.
             running: days that are not over, and whose percentiles are not known yet.
+            carried: whether there are later hours, which may start from what is made.
         """
         days: dict[date, list[datetime]] = {}
         for hour in hours:
@@ -68,6 +71,7 @@ class Made:
         for day in running:
             made.parts[86400, day].prefix = OPEN
             made.running.add(day)
+        made.kept = FOLDED if made.running else HOURLY if carried else []
         return made
 
     def add(self, lake: Lake, threads: ThreadPoolExecutor, seconds: int, tables: Sequence[pa.Table]) -> None:
@@ -96,8 +100,8 @@ class Made:
             paths.append(file.path)
 
         list(threads.map(write, jobs))
-        if seconds == 3600:
-            self.hourly.append(rows.select(FOLDED if self.running else HOURLY))
+        if seconds == 3600 and self.kept:
+            self.hourly.append(rows.select(self.kept))
             self.hourly_files.append(by_hour)
 
     def join(self, later: "Made") -> None:

@@ -39,16 +39,22 @@ class Plan:
         read: the hours whose points are counted: those, and the others of `whole`.
         context: further hours that are read, only for their counters' last points.
         whole: the days whose rows are made of their points. The others fold the hourly rows, and have no percentiles.
+        carried: whether there are roll-ups of later hours, which may start from what is rolled up now.
     """
 
     hours: list[datetime]
     read: list[datetime]
     context: list[datetime]
     whole: list[date]
+    carried: bool
 
     def folded(self) -> list[date]:
         """The days that fold hourly rows."""
         return sorted({hour.date() for hour in self.hours} - set(self.whole))
+
+    def made(self, granularities: Sequence[int]) -> Made:
+        """Nothing made yet of the tiers of these granularities, in seconds."""
+        return Made.of(self.hours, granularities, self.folded(), carried=self.carried)
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,11 @@ class RollingUp:
     table: SeriesTable
     granularities: Sequence[int]
     deriving: DerivingWork
+
+    @property
+    def described(self) -> bool:
+        """See `Work`."""
+        return True
 
     @cached_property
     def roller(self) -> "_Roller":
@@ -116,7 +127,7 @@ class _Pass:
 
     def __init__(self, work: RollingUp, site: Site, threads: ThreadPoolExecutor) -> None:
         self._work, self._site, self._threads = work, site, threads
-        self._made = Made.of(work.plan.hours, work.granularities, work.plan.folded())
+        self._made = work.plan.made(work.granularities)
         self._deriving = work.deriving.begin(site)
         self._roller, self._wanted = work.roller, Hours(work.plan.hours)
 

@@ -9,7 +9,7 @@ roll-ups of all tiers in one commit.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from string import Template
@@ -26,7 +26,7 @@ from meterhouse.progress import Progress, no_progress
 from meterhouse.rollups import described, policy_changes
 from meterhouse.rollups.derive import Deriving
 from meterhouse.rollups.described import Changes
-from meterhouse.rollups.made import HOURLY, Made, is_open
+from meterhouse.rollups.made import HOURLY, is_open
 from meterhouse.rollups.rolling import COUNTED, Plan, RollingUp
 from meterhouse.rollups.rows import SCHEMA
 from meterhouse.rollups.running_day import rows_of_day
@@ -125,13 +125,17 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
             seen = snapshot_to_compute(site)
             return seen, [h for h, state in seen.hours.items() if state.unrolled and (only is None or h in only)]
 
-        def roll(seen: Snapshot, hours: list[datetime]) -> None:
+        def roll(seen: Snapshot, hours: list[datetime], total: int) -> None:
+            def told(share: float) -> None:
+                reached = len(rolled) + int(share * len(hours))
+                progress(reached, max(reached, total))
+
             again.difference_update(hours)
-            again.update(_roll_group(site, seen, hours, done, leases, workers))
+            again.update(_roll_group(site, seen, hours, done, leases, workers, told))
             done.hours += [hour for hour in hours if hour not in rolled]
             rolled.update(hours)
 
-        def roll_meanwhile(first: Snapshot, left: set[datetime]) -> Snapshot:
+        def roll_meanwhile(first: Snapshot, left: set[datetime], total: int) -> Snapshot:
             """Roll up what does not wait for the hours that are left; return the snapshot that the rest is made of.
 
             Days are made of all their points. If the rest were made of the first snapshot, it would take from a day
@@ -142,7 +146,7 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
             came = {h for h in left.intersection(waiting) - again if latest.hours[h].marks > first.hours[h].marks}
             due = {*present_hours(waiting), *came, *(hour for hour in waiting if hour not in left)}
             for some in group_hours(site, latest.version, due):
-                roll(latest, some)
+                roll(latest, some, total)
             left.intersection_update(waiting)
             left.difference_update(due)
             return latest
@@ -157,9 +161,9 @@ def roll_up(site: Site, only: set[datetime] | None = None, *, progress: Progress
                 left, seen = set(hours), first
                 for number, group in enumerate(group_hours(site, first.version, hours)):
                     if number:
-                        seen = roll_meanwhile(first, left)
+                        seen = roll_meanwhile(first, left, len(hours))
                     if some := [hour for hour in group if hour in left]:
-                        roll(seen, some)
+                        roll(seen, some, len(hours))
                     left.difference_update(group)
                     progress(len(rolled), max(len(rolled), len(hours)))
 
@@ -182,16 +186,26 @@ def _plan_of(site: Site, seen: Snapshot, hours: list[datetime]) -> Plan:
     present = times.now().date()
     whole = [day for day in days if day < present or points[day] <= FEW_POINTS]
     read = sorted({*hours, *(hour for day in whole for hour in times.hours_of(day))})
-    return Plan(sorted(hours), read, [hour for hour in context_hours(seen, hours) if hour not in set(read)], whole)
+    context = [hour for hour in context_hours(seen, hours) if hour not in set(read)]
+    return Plan(sorted(hours), read, context, whole, _later_files(site, sorted(hours)).num_rows > 0)
 
 
 def _roll_group(
-    site: Site, seen: Snapshot, hours: list[datetime], done: RolledUp, leases: _Leases, workers: Workers
+    site: Site,
+    seen: Snapshot,
+    hours: list[datetime],
+    done: RolledUp,
+    leases: _Leases,
+    workers: Workers,
+    progress: Callable[[float], None],
 ) -> list[datetime]:
-    """Judge these hours and roll them up; return the other hours that became dirty."""
+    """Judge these hours and roll them up; return the other hours that became dirty.
+
+    `progress` gets the share of the work that is done, after each pass but the last one.
+    """
     plan, declared = _plan_of(site, seen, hours), policy_changes.Declared.of(site)
     granularities = _granularities(site, declared.policies, plan.hours)
-    made = Made.of(plan.hours, granularities, plan.folded())
+    made = plan.made(granularities)
     with worker_threads() as threads:
         counted = [*plan.read, *plan.context]
         judging = Judging(site, seen.version, plan.hours, counted, threads, workers)
@@ -204,6 +218,8 @@ def _roll_group(
                 deriving.join(rolled.derived)
                 received.append(rolled.received)
                 found.append(rolled.changes)
+                if judging.share < 1:
+                    progress(judging.share)
             changes = described.changes(site.lake, Changes.together(found), Hours(counted), site.settings.carry_hours)
             for judged in deriving.finish(changes):
                 work.roll_derived(site, threads, made, judged)
@@ -211,7 +227,7 @@ def _roll_group(
             for day in plan.folded():
                 of_day = rows_of_day(site.lake, threads, day, made, Hours(plan.hours), judging.table)
                 made.add(site.lake, threads, 86400, [of_day])
-            next_hours = _next_hours(site, plan.hours, made.hourly, deriving, changes)
+            next_hours = _next_hours(site, plan, made.hourly, deriving, changes)
             store_flagged(site, seen, plan.hours, flagged, judging.rules, leases.quality)
             with leases.rollups.begin() as connection:
                 # Before the lake changes: after a kill in between, the next run would find no change, and skip them.
@@ -242,30 +258,42 @@ def _sums(hourly: pa.Table, column: str) -> dict[datetime, int]:
     return dict(zip(found["bucket"].to_pylist(), found[f"{column}_sum"].to_pylist(), strict=True))
 
 
+def _later_files(site: Site, hours: list[datetime]) -> pa.Table:
+    """The files of hourly roll-ups of these hours and of those that they reach; none if none has later hours.
+
+    While a process rolls up, no other one adds roll-ups.
+
+    Returns:
+        Rows of `Lake.actions`.
+    """
+    reach = reaching(times.spans(hours), ahead=site.settings.carry_hours)
+    found = site.lake.matching("rollups", overlapping=("bucket", reach), partitions={"granularity_s": [3600]})
+    return found.slice(0, 0) if not found.num_rows or _none_later(found, hours) else found
+
+
 def _next_hours(
-    site: Site, hours: list[datetime], hourly: list[pa.Table], deriving: Deriving, changes: pa.Table
+    site: Site, plan: Plan, hourly: list[pa.Table], deriving: Deriving, changes: pa.Table
 ) -> list[datetime]:
-    """The later hours, outside of these, that depend on what has changed in these.
+    """The later hours, outside of those of a plan, that depend on what has changed in these.
 
     They start from the last point or metadata of a series, or have derived points that read metadata of their resource.
     """
-    files = site.lake.matching("rollups", partitions={"granularity_s": [3600]}, at_least={"event_day": hours[0].date()})
-    if not files.num_rows or _none_later(files, hours):
+    day = plan.hours[0].date()
+    files = site.lake.matching("rollups", partitions={"granularity_s": [3600]}, at_least={"event_day": day})
+    if not files.num_rows or _none_later(files, plan.hours):
         return []
-    redescribed = deriving.hours_described_otherwise(changes)
-    return sorted({*redescribed, *_starting_otherwise(site, hours, hourly, deriving)})
+    found = set(deriving.hours_described_otherwise(changes))
+    if plan.carried:
+        found |= _starting_otherwise(site, plan.hours, hourly, deriving)
+    return sorted(found)
 
 
 def _starting_otherwise(site: Site, hours: list[datetime], hourly: list[pa.Table], deriving: Deriving) -> set[datetime]:
     """The later hours that start from a point that has changed, of a counter or for a rate, or from other metadata."""
-    carry_hours = site.settings.carry_hours
-    spans = times.spans(hours)
-    reach = reaching(spans, ahead=carry_hours)
-    found = site.lake.matching("rollups", overlapping=("bucket", reach), partitions={"granularity_s": [3600]})
-    if not found.num_rows or _none_later(found, hours):
-        return set()
+    carry_hours, spans = site.settings.carry_hours, times.spans(hours)
+    files = _later_files(site, hours)["path"].to_pylist()
     with site.lake.connect() as duck:
-        site.lake.view(duck, "rollups", [f"{site.lake.uri('rollups')}/{path}" for path in found["path"].to_pylist()])
+        site.lake.view(duck, "rollups", [f"{site.lake.uri('rollups')}/{path}" for path in files])
         inside = span_table(duck, "wanted", spans).within("bucket")
         duck.execute(
             'CREATE TEMP VIEW before AS SELECT series_id, bucket, "last", last_at, metadata_id FROM rollups '

@@ -96,12 +96,18 @@ class PassWork(Protocol[T, R_co]):
 class Work(Protocol[R_co]):
     """What is made of good points, pass by pass. It can be pickled."""
 
+    @property
+    def described(self) -> bool:
+        """Whether it needs the points' metadata."""
+
     def begin(self, site: Site, threads: ThreadPoolExecutor) -> PassWork[Any, R_co]:
         """The work on one pass, perhaps in another process, whose site has the same stores."""
 
 
 class Nothing:
     """The work that makes nothing: only verdicts are wanted."""
+
+    described = False
 
     def begin(self, site: Site, threads: ThreadPoolExecutor) -> "Nothing":
         """See `Work`."""
@@ -119,11 +125,15 @@ class Nothing:
 
 @dataclass(frozen=True)
 class _Passed(Generic[R]):
-    """What a pass gives: the result of its work, and of the wanted hours flagged points and numbers of points."""
+    """What a pass gives: the result of its work, and of the wanted hours flagged points and numbers of points.
+
+    `upto` is the place behind its last series.
+    """
 
     result: R
     flagged: list[_Flagged]
     points: Ints
+    upto: int
 
 
 @dataclass(frozen=True)
@@ -156,7 +166,8 @@ class _Judge(Generic[R]):
 
     def __call__(self, site: Site, threads: ThreadPoolExecutor, one: Pass) -> _Passed[R]:
         """Judge a pass and do the work on it."""
-        loader = Loader(site.lake, self.table, self.read, self.corrections, threads)
+        described = self.work.described
+        loader = Loader(site.lake, self.table, self.read, self.corrections, threads, described=described)
         compiled = self._compiled
         work = self.work.begin(site, threads)
         try:
@@ -167,7 +178,7 @@ class _Judge(Generic[R]):
             points: Ints = np.sum([counts for _, _, counts in results], axis=0)
             made = [each for each, _, _ in results]
             results.clear()
-            return _Passed(work.end(made), flagged, points)
+            return _Passed(work.end(made), flagged, points, int(one.edges[-1]))
         except MeterhouseError:
             work.discard()
             raise
@@ -206,6 +217,9 @@ class Judging:
         read: the hours that are read: those of `told`, and others.
         threads: how many to use.
         workers: where the passes run.
+
+    Attributes:
+        share: of the series, those whose points are judged; 1 for all.
     """
 
     def __init__(
@@ -226,6 +240,7 @@ class Judging:
         self._carried = carried_points(site.lake, self.table, self._read, site.settings.carry_hours)
         self._flagged: list[_Flagged] = []
         self._points = np.zeros(len(self._told), np.int64)
+        self.share = 0.0
 
     def passes(self, work: Work[R]) -> Iterator[R]:
         """Judge all points; yield what the work on each pass gives, in order of place."""
@@ -243,6 +258,7 @@ class Judging:
         for passed in workers.each(judge, self._reading.passes(workers.number), self._threads):
             self._flagged += passed.flagged
             self._points += passed.points
+            self.share = passed.upto / len(self.table)
             yield passed.result
 
     def points_by_hour(self) -> dict[datetime, int]:

@@ -11,6 +11,7 @@ process: a `Pass` has all that it needs to know of the files.
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -46,7 +47,12 @@ _DAY = 24 * HOUR
 _MAX_DAY = 1 << 27
 """More days than a time in µs can be from 1970."""
 
+READERS = 8
+"""Files of an object store that are read at the same time."""
+
 _SOLE = ("series_id", "timestamp", "volume", "recorded_at")
+
+METADATA = "metadata_id"
 
 
 class Hours:
@@ -90,14 +96,29 @@ class Hours:
         return counts
 
 
+@dataclass(frozen=True)
+class _Named:
+    """What the lake's log says of a data file.
+
+    Attributes:
+        path: in the table's folder.
+        size: in bytes.
+        described: whether any of its points has metadata.
+        day: since 1970, of all its points; None if they are of several days, or nobody knows.
+    """
+
+    path: str
+    size: int
+    described: bool
+    day: int | None
+
+
 @dataclass
 class _File:
     """A data file: its runs of rows of one series.
 
     Attributes:
-        path: in the table's folder.
-        described: whether any of its points has metadata.
-        day: since 1970, of all its points; None if they are of several days, or nobody knows.
+        named: it.
         rows: how many it has.
         groups: the first row of each row group, and the number of rows.
         starts: the first row of each run.
@@ -106,9 +127,7 @@ class _File:
         ordered: whether the runs are in order of place.
     """
 
-    path: str
-    described: bool
-    day: int | None
+    named: _Named
     rows: int
     groups: Ints
     starts: Ints
@@ -126,8 +145,7 @@ class _Piece:
     """The runs of a file that a pass takes.
 
     Attributes:
-        path: of the file in the table's folder.
-        described: whether any of the file's points has metadata.
+        named: the file.
         groups: the first row of each of its row groups, and the number of its rows.
         starts: the first row of each run.
         stop: the row after the last run, if the runs are next to each other and in order of place.
@@ -135,8 +153,7 @@ class _Piece:
         places: of the runs' series.
     """
 
-    path: str
-    described: bool
+    named: _Named
     groups: Ints
     starts: Ints
     stop: int
@@ -235,7 +252,7 @@ class Shard:
         if accepted is not None and order is not None:
             accepted = accepted[order]
         self.points = Points(place, time, volume, recorded, partial(self._columns.of, "sample_id"), accepted)
-        self.described = any(loaded.file.described for loaded, _, _ in sources)
+        self.described = any(loaded.file.named.described for loaded, _, _ in sources)
 
     def column(self, name: str, rows: Ints | None) -> tuple[Ints, Flags]:
         """Integers that are read when they are needed, of some rows of the points (None: all), and which are there.
@@ -267,7 +284,10 @@ class Reading:
         self._threads = threads
         found = lake.matching(NAME, version=version, overlapping=("timestamp", hours.spans)) if len(hours) else None
         listed = found.sort_by("min.timestamp") if found is not None and found.num_rows else None
-        self._files = [] if listed is None else list(threads.map(self._scanned, _named(listed)))
+        named = [] if listed is None else _named(listed)
+        lake.know_sizes(NAME, {each.path: each.size for each in named})
+        with _readers(lake, threads) as readers:
+            self._files = list(readers.map(self._scanned, named))
         _share(self._files)
         self.table = self._table()
         placed: dict[int, tuple[Places, bool]] = {}
@@ -313,8 +333,8 @@ class Reading:
         Args:
             wanted: by place.
         """
-        alike = {(id(file.places), file.day): file for file in self._files if file.day is not None}
-        files = [*alike.values(), *(file for file in self._files if file.day is None)]
+        alike = {(id(file.places), file.named.day): file for file in self._files if file.named.day is not None}
+        files = [*alike.values(), *(file for file in self._files if file.named.day is None)]
         keys = np.unique(np.concatenate([_INTS, *self._threads.map(lambda file: self._days(file, wanted), files)]))
         return keys // (2 * _MAX_DAY), keys % (2 * _MAX_DAY) - _MAX_DAY
 
@@ -324,18 +344,17 @@ class Reading:
         if not len(runs):
             return _INTS
         places: Ints = file.places[runs].astype(np.int64) * (2 * _MAX_DAY) + _MAX_DAY
-        if file.day is not None:
-            return places + file.day
-        with self._lake.parquet(NAME, file.path) as opened:
+        if file.named.day is not None:
+            return places + file.named.day
+        with self._lake.parquet(NAME, file.named.path) as opened:
             time = plain(opened.read(["timestamp"], use_threads=False)["timestamp"].combine_chunks())
         lengths = file.lengths()[runs]
         rows = np.repeat(file.starts[runs] - (np.cumsum(lengths) - lengths), lengths) + np.arange(lengths.sum())
         keys: Ints = np.repeat(places, lengths) + time[rows] // _DAY
         return keys[heads(keys)]
 
-    def _scanned(self, named: tuple[str, bool, int | None]) -> _File:
-        path, described, day = named
-        with self._lake.parquet(NAME, path) as file:
+    def _scanned(self, named: _Named) -> _File:
+        with self._lake.parquet(NAME, named.path) as file:
             meta = file.metadata
             counts = [meta.row_group(number).num_rows for number in range(meta.num_row_groups)]
             groups = np.concatenate(([0], np.cumsum(counts, dtype=np.int64)))
@@ -348,7 +367,7 @@ class Reading:
                 if len(at):
                     starts.append(at + rows)
                     ids.append(of_block[at])
-        return _File(path, described, day, int(groups[-1]), groups, np.concatenate(starts), np.concatenate(ids))
+        return _File(named, int(groups[-1]), groups, np.concatenate(starts), np.concatenate(ids))
 
     def _table(self) -> SeriesTable:
         """The table of all series that the files have."""
@@ -392,6 +411,7 @@ class Loader:
         hours: points of other hours are left out.
         corrections: of these hours, in the order in which they take effect.
         threads: how many to use.
+        described: whether the points' metadata is needed: then it is read with them.
 
     Raises:
         Replaced: a file was replaced and deleted meanwhile; here, in all methods.
@@ -405,13 +425,18 @@ class Loader:
         hours: Hours,
         corrections: Sequence[Correction],
         threads: ThreadPoolExecutor,
+        *,
+        described: bool,
     ) -> None:
         self._lake, self._table, self._hours = lake, table, hours
         self._corrections, self._threads = corrections, threads
+        self._described = described
 
     def shards(self, one: Pass) -> list[Slices]:
         """What makes each `Shard` of a pass, in order of place."""
-        loaded = [each for each in self._threads.map(self._load, one.pieces) if each is not None]
+        self._lake.know_sizes(NAME, {piece.named.path: piece.named.size for piece in one.pieces})
+        with _readers(self._lake, self._threads) as readers:
+            loaded = [each for each in readers.map(self._load, one.pieces) if each is not None]
         bounds = [np.searchsorted(each.place, one.edges).tolist() for each in loaded]
         return [
             [(each, at[n], at[n + 1]) for each, at in zip(loaded, bounds, strict=True) if at[n] < at[n + 1]]
@@ -434,14 +459,17 @@ class Loader:
             groups = list(range(*_overlapping(piece.groups, int(rows.min()), int(rows.max()) + 1)))
             rows -= piece.groups[groups[0]]
             start = 0
-        read = self._columns(piece, groups, _SOLE[1:], start, len(place), rows)
-        time, volume, recorded = (values for values, _ in read)
+        columns = [*_SOLE[1:], *([METADATA] if self._described and piece.named.described else [])]
+        (time, _), (volume, _), (recorded, _), *more = self._columns(piece, groups, columns, start, len(place), rows)
         inside = self._hours.hold(time)
         if not inside.all():
             kept = np.flatnonzero(inside)
             rows = start + kept if rows is None else rows[kept]
             place, time, volume, recorded = place[kept], time[kept], volume[kept], recorded[kept]
+            more = [(values[kept], there if there is None else there[kept]) for values, there in more]
         found = _Loaded(piece, groups, start, rows, place, time, volume, recorded)
+        for name, (values, there) in zip(columns[3:], more, strict=True):
+            found.more[name] = values, _known(values, there)
         if self._corrections:
             self._correct(found)
         return found if len(found.place) else None
@@ -472,6 +500,7 @@ class Loader:
             loaded.place, loaded.time = loaded.place[kept], loaded.time[kept]
             loaded.volume, loaded.recorded = loaded.volume[kept], loaded.recorded[kept]
             loaded.accepted = None if loaded.accepted is None else loaded.accepted[kept]
+            loaded.more = {name: (values[kept], there[kept]) for name, (values, there) in loaded.more.items()}
 
     def more(self, loaded: _Loaded, name: str) -> tuple[Ints, Flags]:
         """A further column of loaded points, and where it has values."""
@@ -484,7 +513,7 @@ class Loader:
         ((values, there),) = self._columns(
             loaded.file, loaded.groups, [name], loaded.start, len(loaded.place), loaded.rows
         )
-        return values, np.ones(len(values), np.bool_) if there is None else there
+        return values, _known(values, there)
 
     def _columns(
         self, piece: _Piece, groups: list[int], names: Sequence[str], start: int, length: int, rows: Ints | None
@@ -505,7 +534,7 @@ class Loader:
         before = start if rows is None else 0
         made: list[Any] = []
         there: list[Flags | None] = [None] * len(names)
-        with self._lake.parquet(NAME, piece.path) as opened:
+        with self._lake.parquet(NAME, piece.named.path) as opened:
             for block, offset in _blocks(groups, piece.groups):
                 read = opened.read_row_groups(block, list(names), use_threads=False)
                 at = offset - int(piece.groups[groups[0]]) - before
@@ -531,6 +560,21 @@ class Loader:
         )
 
 
+def _known(values: Ints, there: Flags | None) -> Flags:
+    """Where there are values, of flags that are None if they are everywhere."""
+    return np.ones(len(values), np.bool_) if there is None else there
+
+
+@contextmanager
+def _readers(lake: Lake, threads: ThreadPoolExecutor) -> Iterator[ThreadPoolExecutor]:
+    """The threads that read files: more of an object store, whose answers they mostly wait for."""
+    if not lake.storage_options:
+        yield threads
+        return
+    with ThreadPoolExecutor(READERS, "reading") as readers:
+        yield readers
+
+
 def _pieces(files: Sequence[_File], first: int, last: int) -> Iterator[_Piece]:
     """The pieces with the places from `first` to before `last`, of the files that have some of them."""
     known: dict[tuple[int, int, int], Any] = {}  # files of a poll share arrays, and so do their pieces
@@ -544,21 +588,21 @@ def _pieces(files: Sequence[_File], first: int, last: int) -> Iterator[_Piece]:
             if run < end:
                 stop = int(file.starts[end]) if end < len(file.starts) else file.rows
                 starts, places = part(file.starts, run, end), part(file.places, run, end)
-                yield _Piece(file.path, file.described, file.groups, starts, stop, None, places)
+                yield _Piece(file.named, file.groups, starts, stop, None, places)
         else:
             mine = np.flatnonzero((file.places >= first) & (file.places < last))
             if len(mine):
                 starts, lengths, places = file.starts[mine], file.lengths()[mine], file.places[mine]
-                yield _Piece(file.path, file.described, file.groups, starts, file.rows, lengths, places)
+                yield _Piece(file.named, file.groups, starts, file.rows, lengths, places)
 
 
 def _texts(lake: Lake, file: _File | _Piece, rows: Ints, columns: Sequence[str]) -> pa.Table:
     """Text columns of some rows of a file."""
     of_group = np.searchsorted(file.groups, rows, side="right") - 1
     groups = np.unique(of_group)
-    with lake.parquet(NAME, file.path) as opened:
+    with lake.parquet(NAME, file.named.path) as opened:
         dictionaries = as_dictionaries(opened.metadata, columns)
-    with lake.parquet(NAME, file.path, dictionaries=dictionaries) as opened:
+    with lake.parquet(NAME, file.named.path, dictionaries=dictionaries) as opened:
         found = opened.read_row_groups(groups.tolist(), list(columns), use_threads=False)
     sizes = np.diff(file.groups)[groups]
     offset = np.cumsum(sizes) - sizes
@@ -679,17 +723,19 @@ def _coded(column: pa.ChunkedArray) -> tuple[Ints, list[str]]:
     return plain(encoded.indices), encoded.dictionary.to_pylist()
 
 
-def _named(actions: pa.Table) -> list[tuple[str, bool, int | None]]:
-    """Each file's path, whether any of its points has metadata, and the day of all of them, if it is one."""
+def _named(actions: pa.Table) -> list[_Named]:
+    """The files of rows of `Lake.actions`."""
     counted = "null_count.metadata_id"
     nulls = actions[counted] if counted in actions.column_names else pa.nulls(actions.num_rows, pa.int64())
     described = pc.fill_null(pc.not_equal(nulls, actions["num_records"]), True)
     # Delta truncates bounds of times to milliseconds: their days stay.
     first, last = (pc.cast(actions[f"{each}.timestamp"], pa.date32(), safe=False) for each in ("min", "max"))
     day = pc.if_else(pc.equal(first, last), first, None).cast(pa.int32())
-    return list(zip(actions["path"].to_pylist(), described.to_pylist(), day.to_pylist(), strict=True))
+    columns = (actions["path"], actions["size_bytes"], described, day)
+    return [_Named(*each) for each in zip(*(column.to_pylist() for column in columns), strict=True)]
 
 
 _INTS: Ints = np.zeros(0, np.int64)
 _PLACES: Places = np.zeros(0, np.int32)
-_NOTHING = _Loaded(_Piece("", False, _INTS, _INTS, 0, None, _PLACES), [], 0, None, _PLACES, _INTS, np.zeros(0), _INTS)
+_NOWHERE = _Piece(_Named("", 0, False, None), _INTS, _INTS, 0, None, _PLACES)
+_NOTHING = _Loaded(_NOWHERE, [], 0, None, _PLACES, _INTS, np.zeros(0), _INTS)

@@ -36,6 +36,7 @@ from meterhouse.stores.lake_files import PART, DataFile, write, write_part
 from meterhouse.stores.lake_footers import Footer, Footers
 from meterhouse.stores.lake_statistics import has_bounds
 from meterhouse.stores.lake_tables import GROWN, LANDING_TABLES, TABLES
+from meterhouse.stores.object_files import ObjectFiles
 from meterhouse.times import Span
 
 if TYPE_CHECKING:
@@ -935,12 +936,11 @@ class Lake:
             Damaged: the file cannot be read.
         """
         try:
-            with contextlib.ExitStack() as stack:
-                source: Any = f"{self.uri(name)}/{unquote(path)}"
-                if self.storage_options:
-                    source = stack.enter_context(self.filesystem.open(source))
-                far = bool(self.storage_options)
-                yield stack.enter_context(pq.ParquetFile(source, read_dictionary=list(dictionaries), pre_buffer=far))
+            with (
+                self._opened(name, path) as source,
+                pq.ParquetFile(source, read_dictionary=list(dictionaries), pre_buffer=False) as file,
+            ):
+                yield file
         except (OSError, pa.ArrowException) as error:
             raise self.file_fault(name, path, error) from error
 
@@ -959,8 +959,19 @@ class Lake:
         return self._footers.of(f"{name}/{path}", read)
 
     def _opened(self, name: str, path: str) -> Any:
-        place = f"{self.uri(name)}/{unquote(path)}"
-        return self.filesystem.open(place) if self.storage_options else Path(place).open("rb")
+        place = f"tables/{name}/{unquote(path)}"
+        return self._objects.open(place) if self.storage_options else Path(f"{self.url}/{place}").open("rb")
+
+    def know_sizes(self, name: str, sizes: Mapping[str, int]) -> None:
+        """Take the sizes of data files that are read next, so that an object store need not be asked for them.
+
+        Args:
+            name: the table.
+            sizes: bytes by path, as Delta has it.
+        """
+        if self.storage_options:
+            known = {f"tables/{name}/{unquote(path)}": size for path, size in sizes.items()}
+            self._objects = ObjectFiles(self.url, self.storage_options, known)
 
     def file_fault(self, name: str, path: str, error: Exception) -> MeterhouseError:
         """The error for a data file that cannot be read: `Replaced`, or `Damaged` if the table still has it."""
@@ -1146,6 +1157,11 @@ class Lake:
 
         return LocalFileSystem()
 
+    @cached_property
+    def _objects(self) -> ObjectFiles:
+        """The object store, to read files."""
+        return ObjectFiles(self.url, self.storage_options)
+
     @property
     def object_store(self) -> "AbstractFileSystem | None":
         """The object store's file system; None if the lake is a folder."""
@@ -1197,7 +1213,7 @@ class Lake:
 
     def get(self, path: str) -> bytes:
         """Read a file under the lake's URL."""
-        return bytes(self.filesystem.cat_file(f"{self.url}/{path}"))
+        return self._objects.read(path) if self.storage_options else Path(f"{self.url}/{path}").read_bytes()
 
 
 def _s3(options: Mapping[str, str]) -> "AbstractFileSystem":

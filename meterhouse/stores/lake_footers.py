@@ -8,6 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 
 from meterhouse.stores import page_index
 from meterhouse.stores.lake_order import Integers
-from meterhouse.stores.page_index import PageIndex
+from meterhouse.stores.page_index import PageIndex, Run
 
 PAGES: Final = 500_000
 """Of how many pages or row groups a process remembers where they are; one takes some 170 bytes."""
@@ -49,6 +50,24 @@ class Footer:
         if ids is not None:
             found &= np.searchsorted(ids, self.low) < np.searchsorted(ids, self.high, side="right")
         return {number: self.meters[number] == (meter, meter) for number in np.flatnonzero(found).tolist()}
+
+    def page_of(self, meter: str, series_id: int) -> Run | None:
+        """The one page that may hold points of a series of a meter; None if it may be elsewhere, or in several."""
+        found = None
+        for number, known in enumerate(self.meters):
+            if known is not None and not known[0] <= meter <= known[1]:
+                continue
+            low, high = self._bounds[number]
+            if not low <= series_id <= high:
+                continue
+            if found is not None or known != (meter, meter) or self.pages is None:
+                return None
+            found = number
+        return None if found is None or self.pages is None else self.pages.page_of(found, series_id)
+
+    @cached_property
+    def _bounds(self) -> list[tuple[int, int]]:
+        return list(zip(self.low.tolist(), self.high.tolist(), strict=True))
 
     @property
     def size(self) -> int:

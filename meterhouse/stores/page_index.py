@@ -8,7 +8,8 @@ row by row; 64-bit integers, little-endian.
 import base64
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from functools import cached_property
+from typing import Final, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,7 @@ COLUMNS: Final = ("series_id", "timestamp", "volume", "sample_id", "recorded_at"
 """The columns whose pages are in the index: those in which the points of a series differ."""
 
 _GROUP, _ROWS, _SERIES, _PLACES = 0, 1, 2, 3
+_SIDES: Final[tuple[Literal["left"], Literal["right"]]] = ("left", "right")
 _CODEC: Final = pa.Codec("zstd")
 
 
@@ -33,10 +35,12 @@ class Run:
         rows: how many rows they have.
         places: for each of COLUMNS that has values, where the dictionary's page is in the file, and its size, which is
             0 if there is none; then the same of the data pages.
+        pages: how many data pages of each column.
     """
 
     rows: int
     places: dict[str, list[list[int]]]
+    pages: int = 1
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,35 @@ class PageIndex:
         first = [at[:, head] - dictionary[:, head], dictionary[:, head]]
         places = np.stack([*first, at[:, start], size[:, start:end].sum(axis=1)], 1).reshape(-1, 2, 2)
         known = zip(COLUMNS, places.tolist(), strict=True)
-        return Run(int(self.matrix[_ROWS, start:end].sum()), {name: place for name, place in known if place[1][1]})
+        there = {name: place for name, place in known if place[1][1]}
+        return Run(int(self.matrix[_ROWS, start:end].sum()), there, end - start)
+
+    def page_of(self, group: int, series_id: int) -> Run | None:
+        """The page of a group that may hold points of a series; None if there are several, or none.
+
+        Args:
+            group: of one meter.
+            series_id: of the series.
+        """
+        start, end = self._bounds[group], self._bounds[group + 1]
+        first = self.matrix[_SERIES, start:end]
+        low, high = (int(first.searchsorted(series_id, side=side)) for side in _SIDES)
+        if high - max(low - 1, 0) != 1:
+            return None
+        head, page = self.matrix[:, start].tolist(), self.matrix[:, start + high - 1].tolist()
+        places = {}
+        for number, name in enumerate(COLUMNS):
+            at = _PLACES + 3 * number
+            if page[at + 1]:
+                places[name] = [[head[at] - head[at + 2], head[at + 2]], page[at : at + 2]]
+        return Run(page[_ROWS], places)
+
+    @cached_property
+    def _bounds(self) -> list[int]:
+        """The first page of each group, and then the number of pages."""
+        last = int(self.matrix[_GROUP, -1]) if self.matrix.shape[1] else -1
+        found: list[int] = np.searchsorted(self.matrix[_GROUP], np.arange(last + 2)).tolist()
+        return found
 
     def rows(self, groups: Iterable[int]) -> int:
         """How many rows the groups have."""

@@ -7,33 +7,21 @@ is pickled, and Arrow tables in it as Arrow's IPC stream.
 If a worker is lost, Dask gives its passes to others. What the lost one has written is in no table; upkeep deletes it.
 """
 
-import io
-import os
-import pickle
-import platform
-import threading
 import time
 import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import suppress
-from functools import cache
-from importlib import metadata
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import pyarrow as pa
-from sqlalchemy import make_url
-
-from meterhouse import __version__
 from meterhouse.errors import MeterhouseError, Unavailable
 from meterhouse.extras import require
-from meterhouse.settings import settings, variable
-from meterhouse.site import Site
-from meterhouse.stores.lake import Lake
-from meterhouse.stores.warehouse import Warehouse
-from meterhouse.workers.here import Here, PassFunction, Workers, worker_threads
+from meterhouse.settings import variable
+from meterhouse.workers.here import Here, PassFunction, Workers
+from meterhouse.workers.packing import packed, unpacked
+from meterhouse.workers.same import identity, versions
+from meterhouse.workers.task import run
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -59,13 +47,7 @@ ATTEMPTS = 3
 LARGE = 1 << 30
 """Bytes of a task from which Dask warns that it is large. Ours are some megabytes, and few."""
 
-SAME = ("numpy", "pyarrow", "deltalake")
-"""Further packages that must be of the same version on each worker."""
-
 _POLL_SECONDS = 5.0
-
-_TABLE = "samples"
-"""The table by whose id workers know that their lake is the same one."""
 
 
 class Cluster:
@@ -218,145 +200,3 @@ class Cluster:
             where=f"{variable('compute')}={self._url}",
             hint="Start some with `dask worker`, or set METERHOUSE_COMPUTE=local",
         )
-
-
-# -- on a worker ----------------------------------------------------------------------------------------------
-
-
-def run(sent: tuple[str, dict[str, str], str, bytes], part: bytes) -> bytes:
-    """Do a pass; called on a worker.
-
-    Args:
-        sent: a token, the versions and the lake of the process that has sent it, and the packed function.
-        part: packed.
-
-    Returns:
-        Packed: the result and None, or None and what has been raised.
-    """
-    token, wanted, lake, function = sent
-    try:
-        _check_versions(wanted)
-        site = own_site()
-        _check_lake(site, lake)
-        with worker_threads(1) as threads:
-            return packed((_function(token, function)(site, threads, unpacked(part)), None))
-    except MeterhouseError as error:
-        return packed((None, error))
-
-
-@cache
-def versions() -> dict[str, str]:
-    """What must be the same on all workers, so that they give the same bits: package → version."""
-    python = ".".join(platform.python_version_tuple()[:2])
-    return {"Meterhouse": __version__, "Python": python, **{name: metadata.version(name) for name in SAME}}
-
-
-def identity(lake: Lake) -> str:
-    """The id that Delta gave the lake's table `samples` when it was created; empty if the lake is not there.
-
-    Raises:
-        Unavailable: the object store cannot be reached.
-    """
-    from deltalake import DeltaTable
-    from deltalake.exceptions import DeltaError, TableNotFoundError
-
-    try:
-        return str(DeltaTable(lake.uri(_TABLE), storage_options=lake.storage_options).metadata().id)
-    except TableNotFoundError:
-        return ""
-    except (OSError, DeltaError) as error:
-        raise lake.unreachable(_TABLE, error) from error
-
-
-def _check_versions(wanted: dict[str, str]) -> None:
-    mine = versions()
-    if differ := [f"{name} {mine[name]} and not {wanted[name]}" for name in wanted if mine[name] != wanted[name]]:
-        raise MeterhouseError(
-            f"a Dask worker has {', '.join(differ)}",
-            where=_name(),
-            hint="Install the same versions on all workers as where the steps run",
-        )
-
-
-def _check_lake(site: Site, wanted: str) -> None:
-    if getattr(_mine, "lake", None) == wanted:
-        return
-    found = identity(site.lake)
-    if found != wanted:
-        has = "another lake" if found else "no lake"
-        raise MeterhouseError(
-            f"a Dask worker finds {has} at {site.lake.url}",
-            where=_name(),
-            hint="Set METERHOUSE_LAKE_URL for the workers as where the steps run, and share its folder",
-        )
-    _mine.lake = wanted
-
-
-_mine = threading.local()
-"""Each thread of a worker has a site of its own: an open table of the lake is of one thread."""
-
-_functions: dict[str, Any] = {}
-"""The function that the worker has unpacked last, by its token."""
-
-_unpacking = threading.Lock()
-
-
-def own_site() -> Site:
-    """The worker's site. Metadata that derived meters read is in its warehouse, which must not be a new one."""
-    if not hasattr(_mine, "site"):
-        given = settings()
-        warehouse = Warehouse(given.warehouse, given.lease_seconds)
-        if warehouse.is_sqlite and not Path(make_url(warehouse.url).database or "").exists():
-            raise MeterhouseError(
-                f"a Dask worker finds no warehouse at {warehouse.url}",
-                where=_name(),
-                hint="Set METERHOUSE_WAREHOUSE_URL for the workers as where the steps run; across machines, use "
-                "PostgreSQL",
-            )
-        _mine.site = Site(given, warehouse)
-    found: Site = _mine.site
-    return found
-
-
-def _function(token: str, function: bytes) -> Any:
-    with _unpacking:
-        if token not in _functions:
-            _functions.clear()
-            _functions[token] = unpacked(function)
-        return _functions[token]
-
-
-def _name() -> str:
-    return f"Dask worker on {platform.node()}, process {os.getpid()}"
-
-
-# -- what is sent ---------------------------------------------------------------------------------------------
-
-
-class _Pickler(pickle.Pickler):
-    """Pickle ships the whole buffers of a slice of a table; Arrow's own format ships the slice."""
-
-    def reducer_override(self, value: Any) -> Any:
-        if not isinstance(value, pa.Table):
-            return NotImplemented
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, value.schema) as writer:
-            writer.write_table(value)
-        return _table, (sink.getvalue().to_pybytes(),)
-
-
-def _table(stream: bytes) -> pa.Table:
-    with pa.ipc.open_stream(stream) as reader:
-        return reader.read_all()
-
-
-def packed(value: Any) -> bytes:
-    """A value as bytes."""
-    buffer = io.BytesIO()
-    _Pickler(buffer, protocol=5).dump(value)
-    return buffer.getvalue()
-
-
-def unpacked(value: bytes) -> Any:
-    """The value of bytes from `packed`."""
-    return pickle.loads(value)

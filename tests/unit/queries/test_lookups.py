@@ -27,6 +27,7 @@ from meterhouse.site import Site
 from meterhouse.stores.lake import Lake
 from meterhouse.stores.lake_tables import SAMPLES as SAMPLES_TABLE
 from meterhouse.stores.page_reading import PageReader
+from meterhouse.stores.series_pages import SeriesPages
 
 SERIES = [
     ("m", "gauge", "a"),
@@ -199,6 +200,47 @@ def test_of_a_compacted_file_only_the_pages_of_a_series_are_read(
             assert raw.series(ids)["resource_id"].to_pylist() == [
                 next(row["resource_id"] for row in made if row["series_id"] == each) for each in ids.tolist()
             ]
+
+
+@pytest.mark.parametrize("jitter", [0, 1_234_567])
+def test_of_a_page_only_the_values_of_a_series_are_decoded(
+    site: Site, monkeypatch: pytest.MonkeyPatch, jitter: int
+) -> None:
+    monkeypatch.setattr(sample_files, "FEW", 100)
+    monkeypatch.setattr(sample_files, "SMALL_PAGE", 256)
+    monkeypatch.setattr(sample_files, "TOO_MUCH", 100.0)
+    kinds = [("m", "gauge", 25), ("n", "cumulative", 20), ("o", "delta", 20)]
+    made = [
+        point(
+            *(float((n * minute) % 7), at(minute) + timedelta(microseconds=n * jitter % 50_000_017)),
+            meter=meter,
+            type=kind,
+            resource=f"r{n}",
+            sample_id=60 * n + minute,
+        )
+        for meter, kind, points in kinds
+        for n in range(60)
+        for minute in range(points)
+    ]
+    land_points(site, made)
+    compact(site)
+    added: list[bool] = []
+    add = SeriesPages.add
+
+    def counting(pages: SeriesPages, handle: int, run: Any) -> bool:
+        added.append(add(pages, handle, run))
+        return added[-1]
+
+    monkeypatch.setattr(SeriesPages, "add", counting)
+    for meter, _, _ in kinds:
+        raw = RawPoints(site.lake, meter, (at(3), at(19)))
+        whole = raw.read()
+        for series_id in np.unique(whole["series_id"].to_numpy()).tolist():
+            found = raw.read(ids=np.array([series_id]))
+            expected = whole.filter(pa.array(whole["series_id"].to_numpy() == series_id))
+            assert found.sort_by("timestamp").equals(expected.sort_by("timestamp"))
+    assert sum(added) > 120  # of 180, but for those that begin in one page and end in the next
+    assert not RawPoints(site.lake, "m", (at(), at(60))).read(ids=np.array([17]))
 
 
 @pytest.mark.usefixtures("small")
