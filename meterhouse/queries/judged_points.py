@@ -171,10 +171,12 @@ def ids_of(points: Received, table: SeriesTable, rows: Ints) -> pa.Array:
     """The ids of some points, as text: a delta's sample id; else its series and its time in microseconds since 1970."""
     place = points.place[rows]
     texts = pc.binary_join_element_wise(
-        pa.array(table.ids).cast(pa.string()).take(pa.array(place)), pa.array(points.time[rows]).cast(pa.string()), "-"
+        pa.array(table.ids).cast(pa.string()).take(pa.array(place)),
+        pa.array(points.time[rows]).cast(pa.string()),
+        pa.scalar("-", pa.string()),
     )
     own = (table.kinds[place] == DELTA) & points.identified[rows]
     if not own.any():
         return texts
-    samples = pa.array([f"{each & 0xFFFFFFFFFFFFFFFF:016x}" for each in points.sample[rows[own]].tolist()])
+    samples = pa.array([f"{each & 0xFFFFFFFFFFFFFFFF:016x}" for each in points.sample[rows[own]].tolist()], pa.string())
     return pc.replace_with_mask(texts, pa.array(own), samples)

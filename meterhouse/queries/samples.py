@@ -158,7 +158,9 @@ class _Judging:
         found = []
         for tables in ((SAMPLES,), (DERIVED,)) if self.corrections else ((SAMPLES, DERIVED),):
             points = self.raw.read(span, ids, metadata=self.by_metadata, tables=tables)
-            found.append(points.append_column(_LANDED, pa.repeat(SAMPLES in tables, len(points))))
+            found.append(
+                points.append_column(_LANDED, pa.repeat(pa.scalar(SAMPLES in tables, pa.bool_()), len(points)))
+            )
         return pa.concat_tables(found)
 
     @property

@@ -193,6 +193,8 @@ class Lake:
             if not self._is_newest(name, known.version()):
                 known.update_incremental()
         except DeltaError:
+            if self.filesystem.exists(f"{self.url}/{lake_commits.path_of(name, known.version() + 1)}"):
+                raise
             return False
         return True
 

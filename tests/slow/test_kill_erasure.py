@@ -66,7 +66,7 @@ def test_a_killed_erasure_is_completed(
     child.join(120)
     assert child.exitcode == -signal.SIGKILL
     site = open_site(home=home)
-    mark_for_recompute(site, "rollups", {at(hours=1)}, "a test")
+    mark_for_recompute(site, "rollups", {at(hours=12)}, "a test")  # the first of a day
     roll_up(site)  # as a sensor would, before a person knows of the kill
     erase_ana(site)
     assert left(site, [ANA, NAME, MAIL]) == []
