@@ -1,5 +1,7 @@
 """Personal data in files: what waits in the spool, or was found damaged there, and exported reports.
 
+What a roll-up has kept of a running day has ids of series, by which a user can be found again. It is deleted.
+
 A file of the spool is replaced while collectors may be reading it: what they read of the old one, they land without the
 data. Files that cannot be read are left, and named.
 """
@@ -19,6 +21,7 @@ import pyarrow.parquet as pq
 
 from meterhouse.errors import MeterhouseError
 from meterhouse.personal_data import Person
+from meterhouse.rollups import kept_day
 from meterhouse.site import Site
 
 BEFORE_NAME = "."
@@ -48,6 +51,8 @@ def replace(site: Site, person: Person, *, dry_run: bool) -> FilesFound:
     if site.settings.is_spool:
         _spool(site.settings.spool, person, done, dry_run)
     _exports(site, person, done, dry_run)
+    if not dry_run and site.lake.spill is not None:
+        _kept_days(site.lake.spill)
     _others(site, person, done)
     return done
 
@@ -122,6 +127,17 @@ def _exports(site: Site, person: Person, done: FilesFound, dry_run: bool) -> Non
             done.counts["exports"] += 1
             if not dry_run:
                 lake.put(path, after)
+
+
+def _kept_days(folder: Path) -> None:
+    try:
+        kept_day.forget(folder)
+    except OSError as error:
+        raise MeterhouseError(
+            f"what is kept of a day cannot be deleted: {error.strerror or error}",
+            where=str(folder),
+            hint="Check the rights of this user, and run the command again",
+        ) from error
 
 
 def _parquet_without(content: bytes, person: Person) -> bytes | None:

@@ -67,3 +67,13 @@ def save(folder: Path, day: date, hours: Hours, columns: dict[str, Any]) -> None
         logger.warning("the hours of %s so far cannot be kept: %s", day, error)
         with suppress(OSError):
             part.unlink()
+
+
+def forget(folder: Path) -> None:
+    """Delete what is kept of any day, half-written files too. The caller holds the lease of `rollups`.
+
+    Raises:
+        OSError: a file cannot be deleted.
+    """
+    for path in folder.glob("day-*"):
+        path.unlink(missing_ok=True)

@@ -77,7 +77,7 @@ class Withheld:
 
     Args:
         targets: the series; it gets the texts of what was received, so that series that come later are found too.
-        received: of which nothing is derived.
+        received: of which nothing is derived; what is there twice counts once.
     """
 
     def __init__(self, targets: Targets, received: Received) -> None:
@@ -85,7 +85,9 @@ class Withheld:
         resources = targets.texts[RESOURCE].codes(received.resource)
         number = targets.resource_numbers(meters, resources) if len(received) else _NO_INTS
         order = np.lexsort((received.day, number))
-        number, self._days = number[order], received.day[order]
+        number, day = number[order], received.day[order]
+        distinct = np.append(True, (number[1:] != number[:-1]) | (day[1:] != day[:-1]))[: len(number)]
+        number, self._days = number[distinct], day[distinct]
         self._numbers, self._starts = np.unique(number, return_index=True)
         self._ends = np.append(self._starts[1:], len(number))
         self._keys = np.repeat(np.arange(len(self._starts)), self._ends - self._starts) * (2 * _DAYS)

@@ -20,6 +20,9 @@ WHOLE_BYTES: Final = 8 << 20
 BLOCK_BYTES: Final = 4 << 20
 """A block of a larger one."""
 
+BLOCKS_KEPT: Final = 16
+"""How many blocks of a file memory keeps, those that were read last: the row groups of a file are read in order."""
+
 
 class ObjectFiles:
     """The files below a URL.
@@ -71,7 +74,7 @@ def _told(path: str) -> Iterator[None]:
 
 
 class _Blocks(io.RawIOBase):
-    """A file of which blocks are read, and kept until it is closed."""
+    """A file of which blocks are read; those that were read last are kept until it is closed."""
 
     def __init__(self, path: str, file: Any, size: int) -> None:
         self._path, self._file, self._size, self._at = path, file, size, 0
@@ -100,6 +103,8 @@ class _Blocks(io.RawIOBase):
         self._hold([number for number in numbers if number not in self._held])
         self._at = end
         parts = [self._held[number] for number in numbers]
+        for number in [*self._held][:-BLOCKS_KEPT]:
+            del self._held[number]
         first = start - self._start(numbers[0])
         return b"".join(parts)[first : first + end - start] if len(parts) > 1 else parts[0][first : first + end - start]
 

@@ -23,6 +23,7 @@ from meterhouse.erasure.recorded import proposed, recorded
 from meterhouse.errors import UsageError
 from meterhouse.mending.mend import mend
 from meterhouse.recompute import backfill
+from meterhouse.rollups import kept_day
 from meterhouse.site import Site
 from meterhouse.stores.lake import Lake
 from meterhouse.stores.lake_erasures import publish
@@ -43,10 +44,14 @@ def test_nothing_of_an_erased_user_is_left_and_no_figure_changes(
     for name in TABLES:
         other.lake.version(name)
     before, others = figures(site), left(site, sorted(OTHERS))
+    spill = site.settings.home_path / "spill"
+    kept_day.save(spill, clock().date(), [(1, ("a file",))], {"series_id": [1]})
     seen = preview(site, proposed(site, ANA, reason="r", author="a"), ANA, (NAME, MAIL))
     assert left(site, [ANA])
     assert not recorded(site)
+    assert list(spill.glob("day-*"))
     done = erase_ana(site)
+    assert not list(spill.glob("day-*"))  # from ids of series, users are known again
     assert left(site, [ANA, NAME, MAIL, json.dumps(NAME)[1:-1], "198.51.100.9"]) == []
     assert figures(site) == before
     assert {place.rpartition(": ")[2] for place in others} == OTHERS

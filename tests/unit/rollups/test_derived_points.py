@@ -97,6 +97,10 @@ def test_samples_received_under_the_name_count_for_that_resource_and_day(derivin
     land_points(deriving, [cpu(minute, minute * 6) for minute in (24 * 60, 24 * 60 + 1)])
     roll_up(deriving)
     assert [row[3] for row in derived(deriving) if row[2] == "r1"] == [at(24 * 60), at(24 * 60 + 1)]
+    # Both days again, together: that the warehouse knows the received meter already changes nothing.
+    land_points(deriving, [cpu(2, 12), cpu(24 * 60 + 2, (24 * 60 + 2) * 6)])
+    roll_up(deriving)
+    assert [row[3] for row in derived(deriving) if row[2] == "r1"] == [at(24 * 60 + n) for n in range(3)]
 
 
 def test_what_is_derived_does_not_depend_on_the_order_of_arrival(open_site: OpenSite, tmp_path: Path) -> None:

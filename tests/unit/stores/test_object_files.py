@@ -43,11 +43,13 @@ def test_of_a_large_file_no_more_is_read_than_what_is_wanted_and_each_block_once
     rows = pa.table({"a": np.random.default_rng(1).integers(0, 1 << 60, 50_000)})
     pq.write_table(rows, tmp_path / "a.parquet", row_group_size=10_000)
     monkeypatch.setattr(object_files, "BLOCK_BYTES", 5_000)
-    store, read = ObjectFiles(str(tmp_path), {}), list[int]()
+    monkeypatch.setattr(object_files, "BLOCKS_KEPT", 20)
+    store, read, held = ObjectFiles(str(tmp_path), {}), list[int](), list[int]()
     hold = object_files._Blocks._hold
 
     def counted(self: object_files._Blocks, missing: list[int]) -> None:
         read.extend(missing)
+        held.append(len(self._held))
         hold(self, missing)
 
     monkeypatch.setattr(object_files._Blocks, "_hold", counted)
@@ -56,6 +58,11 @@ def test_of_a_large_file_no_more_is_read_than_what_is_wanted_and_each_block_once
         assert opened.read_row_group(2).equals(rows.slice(20_000, 10_000))
     size = (tmp_path / "a.parquet").stat().st_size
     assert len(read) == len(set(read)) < size / 5_000 / 2
+    read.clear()
+    with store.open("a.parquet") as file, pq.ParquetFile(file) as opened:
+        assert pa.concat_tables(opened.read_row_group(n) for n in range(5)).equals(rows)
+    assert len(read) < 1.2 * len(set(read))  # those with the footer are read again with the last rows
+    assert max(held) <= 20 < len(set(read)) / 4  # memory does not grow with the file
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
