@@ -68,7 +68,10 @@ def test_messages_in_envelopes_and_broken_ones_are_erased_too() -> None:
         assert ANA not in without
 
 
-@pytest.mark.parametrize("user_id", [ANA, "user-17", "CORP\\ana", "o'neil/7", 'ana "x"', "ana@example.com", "Łukasz", "0b6f2c1e-2f6e-4f39-9d0c"])
+@pytest.mark.parametrize(
+    "user_id",
+    [ANA, "user-17", "CORP\\ana", "o'neil/7", 'ana "x"', "ana@example.com", "Łukasz", "0b6f2c1e-2f6e-4f39-9d0c"],
+)
 def test_an_erased_user_is_known_by_the_hash_of_the_id(user_id: str) -> None:
     user = ErasedUser("X", digest(user_id, SALT), SALT, shape(user_id))
     assert user_id not in json.dumps(vars(user))

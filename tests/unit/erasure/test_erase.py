@@ -161,6 +161,24 @@ def test_words_that_figures_are_told_by_are_not_erased(site: Site, user_id: str,
     assert recorded(site) == []
 
 
+def test_two_series_do_not_become_one(site: Site) -> None:
+    batch = [polled(volume, resource=resource, user_id=ANA) for resource, volume in (("vm/ana", 1.0), ("vm/anya", 5.0))]
+    drop(site.settings.spool, "one.jsonl", [polling("m", batch)])
+    process(site)
+    roll_up(site)
+    before = figures(site)
+    one = proposed(site, ANA, reason="r", author="a")
+    for attempt in (preview, erase):
+        with pytest.raises(UsageError, match="resources 'vm/ana' and 'vm/anya' would become one"):
+            attempt(site, one, ANA, ("ana", "anya"))
+    assert recorded(site) == []
+    erase(site, one, ANA, ("ana",))
+    other = proposed(site, "anya", reason="r", author="a")
+    erase(site, other, "anya")
+    assert figures(site) == before
+    assert left(site, [ANA, "anya"]) == []
+
+
 def test_what_lands_while_an_erasure_begins_is_erased(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """A landing that has written its file, and has not committed it, begins anew."""
     fill(site)
