@@ -105,6 +105,21 @@ def test_a_file_loaded_again_counts_once(site: Site, tmp_path: Path) -> None:
     assert left(site, [ANA]) == []
 
 
+def test_names_of_publishers_and_of_loaded_files_are_erased(site: Site, tmp_path: Path) -> None:
+    file = tmp_path / f"of-{ANA}.csv"
+    for name in ("before", "after"):
+        message = polling(name, [polled(1.0)]) | {"publisher_id": f"app.{ANA}"}
+        drop(site.settings.spool, "one.jsonl", [message])
+        file.write_text(f"timestamp,volume,meter\n{name},5,m\n")
+        load(site, [file])
+        process(site)
+        if name == "before":
+            erase_ana(site)
+        assert left(site, [ANA]) == []
+    assert count(site, "notifications", "publisher_id LIKE 'app.erased-%'") == 2
+    assert count(site, "dead_letters", "queue LIKE 'load:of-erased-%.csv:2'") == 2
+
+
 def test_signed_samples_stay_signed(open_site: OpenSite) -> None:
     site = open_site(telemetry_secret="s")
 
