@@ -146,7 +146,7 @@ def _as_table(letters: list[Letter], ids: list[int], erased: ErasedUsers) -> pa.
         "arrival_hour": [times.arrival_hour(letter.received_at) for letter in letters],
         "letter_id": ids,
         "received_at": [letter.received_at for letter in letters],
-        "queue": [clean(letter.queue) for letter in letters],
+        "queue": [clean(erased.value(letter.queue)) for letter in letters],
         "reason": [" ".join(clean(erased.value(letter.reason)).split())[:REASON_LENGTH] for letter in letters],
         "body": [erased.raw(letter.body) for letter in letters],
         "headers": [None if letter.headers is None else erased.body(clean(letter.headers)) for letter in letters],

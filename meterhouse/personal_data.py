@@ -12,7 +12,7 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
@@ -40,7 +40,10 @@ OWN_IDS: Final = ("id", "resource_info")
 WORD: Final = r"[^\W_]"
 """A character of a word: a letter or digit."""
 
-_START, _END = rf"(?:(?<!{WORD})|(?<=\\[nrtbf]))", rf"(?!{WORD})"
+_ESCAPED: Final = r"\\u(?:00(?:[0-2][0-9a-fA-F]|3[a-fA-F]|[46aA]0|[57][b-fB-F])|20[0-6][0-9a-fA-F])"
+"""A character of ASCII that is none of a word, a space or a punctuation mark, as JSON may have it."""
+
+_START, _END = rf"(?:(?<!{WORD})|(?<=\\[nrtbf])|(?<={_ESCAPED}))", rf"(?!{WORD})"
 
 _FIELD: Final = re.compile(r'"((?:[^"\\]|\\.)*)"\s*:\s*"((?:[^"\\]|\\.)*)"', re.DOTALL)
 
@@ -52,6 +55,18 @@ _ENVELOPED: Final = '"oslo.message"'
 _ENVELOPE: Final = re.compile(r'("oslo\.message"\s*:\s*)("(?:[^"\\]|\\.)*")', re.DOTALL)
 
 _SEPARATORS: Final = bytes(each if each >= 128 or chr(each).isalnum() else 32 for each in range(256))
+
+_WORDS: Final = re.compile(f"{WORD}+")
+
+_ESCAPE: Final = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
+
+_CONTROLS: Final = dict(zip("nrtbf", "\n\r\t\b\f", strict=True))
+
+_HTML: Final = str.maketrans({each: f"\\u{ord(each):04x}" for each in "<>&'"})
+"""What JSON may have instead of these, so that it can be put into a page."""
+
+_LEVELS: Final = 2
+"""How often a text may be escaped: as JSON, and as JSON in JSON."""
 
 _MEMO: Final = 1 << 17
 
@@ -157,13 +172,24 @@ class Person:
 def forms(text: str) -> tuple[str, ...]:
     """How a text may be written: as it is, and escaped as in JSON, once or twice, with ASCII only or not."""
     found = [text]
-    for _ in range(2):
-        for each in list(found):
-            escaped = json.dumps(each)[1:-1]
-            upper = re.sub(r"\\u[0-9a-f]{4}", lambda code: "\\u" + code[0][2:].upper(), escaped)
-            found += [json.dumps(each, ensure_ascii=False)[1:-1], escaped, upper]
-        found = list(dict.fromkeys(found))
+    for _ in range(_LEVELS):
+        found = list(dict.fromkeys([*found, *(form for each in found for form in _escaped(each))]))
     return tuple(found)
+
+
+def _escaped(text: str) -> Iterator[str]:
+    """How a text may be escaped in JSON: also with what is special in HTML, or a slash, escaped."""
+    for ascii_only in (False, True):
+        plain = json.dumps(text, ensure_ascii=ascii_only)[1:-1]
+        for each in (plain, plain.translate(_HTML), plain.replace("/", "\\/")):
+            yield each
+            yield re.sub(r"\\u[0-9a-f]{4}", lambda code: "\\u" + code[0][2:].upper(), each)
+
+
+def _decoded(text: str) -> str:
+    """A text in which what is escaped as in JSON is as it was before."""
+    found = _ESCAPE.sub(lambda each: chr(int(each[1], 16)) if each[1] else _CONTROLS.get(each[2], each[2]), text)
+    return found if found.isascii() else found.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def words(texts: Iterable[str]) -> re.Pattern[str]:
@@ -281,6 +307,12 @@ class ErasedUsers:
         return frozenset(len(user.shape) for user in self.users if set(user.shape) == {"w"})
 
     @cached_property
+    def _escapes(self) -> tuple[str, ...]:
+        """What a text has in which an id may be escaped so that its form is another one."""
+        forms_of = {user.shape for user in self.users}
+        return ("\\",) if any(json.dumps(form)[1:-1] != form for form in forms_of) else ("\\u", "\\/")
+
+    @cached_property
     def _patterns(self) -> tuple[re.Pattern[str], ...]:
         """What finds candidates of other forms."""
         made = []
@@ -299,19 +331,30 @@ class ErasedUsers:
         return self._known[word]
 
     def found(self, text: str) -> dict[str, str]:
-        """The ids of erased users in a text, and their pseudonyms."""
+        """The ids of erased users in a text, as it is or escaped as in JSON, and their pseudonyms."""
+        candidates = self._candidates(text)
+        for _ in range(_LEVELS):
+            if not any(each in text for each in self._escapes):
+                break
+            text = _decoded(text)
+            candidates |= self._candidates(text)
+        return {word: name for word in candidates if (name := self.pseudonym(word)) is not None}
+
+    def _candidates(self, text: str) -> set[str]:
+        """The words that have the form of an id."""
         # In JSON, a word may follow an escaped line break or tab.
         plain = text.encode("utf-8", "replace")
         if b"\\" in plain:
             plain = re.sub(rb"\\+[nrtbf]", b" ", plain)
-        words_of = plain.translate(_SEPARATORS).split()
-        lengths = self._lengths
-        candidates = {
-            word.decode("utf-8", "replace") for word in words_of if len(word) in lengths or not word.isascii()
-        }
+        lengths, found = self._lengths, set[str]()
+        for word in plain.translate(_SEPARATORS).split():
+            if not word.isascii():
+                found.update(_WORDS.findall(word.decode("utf-8", "replace")))
+            elif len(word) in lengths:
+                found.add(word.decode())
         for pattern in self._patterns:
-            candidates.update(match[1] for match in pattern.finditer(text))
-        return {word: name for word in candidates if (name := self.pseudonym(word)) is not None}
+            found.update(match[1] for match in pattern.finditer(text))
+        return found
 
     def body(self, text: str) -> str:
         """A JSON text without the personal data of erased users."""

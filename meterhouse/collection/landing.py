@@ -179,6 +179,7 @@ class Landing:
             body = users.body(message.body)
             if body is not message.body:
                 message.body = signed_again(message.body, body, self._secret)
+                message.publisher_id = message.publisher_id and users.value(message.publisher_id)
 
 
 def _as_table(messages: list[Notification], received: datetime, source: str) -> pa.Table:

@@ -40,7 +40,7 @@ def read_parquet(path: Path, told: Told = untold) -> Iterator[Task]:
     texts = [each.name for each, name in zip(schema, names, strict=True) if name not in ("", "timestamp", "volume")]
     row = 1
     for number in range(file.num_row_groups):
-        told(row / file.metadata.num_rows)
+        told(row / max(file.metadata.num_rows, 1))
         rows = file.metadata.row_group(number).num_rows
         if rows <= 2 * BATCH_ROWS:
             yield partial(_row_group, path, file.metadata, number, texts, names, row)

@@ -26,8 +26,8 @@ USER = ("pseudonym", "digest", "salt", "shape")
 ROWS_AT_ONCE = 10_000
 
 TEXTS: Mapping[str, tuple[str, ...]] = {
-    "notifications": ("body",),
-    "dead_letters": ("body", "headers", "reason"),
+    "notifications": ("publisher_id", "body"),
+    "dead_letters": ("queue", "body", "headers", "reason"),
     "events": ("raw", "traits"),
     "samples": ("user_id", "resource_id"),
     "quarantine": ("user_id", "resource_id"),

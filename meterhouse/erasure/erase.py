@@ -81,10 +81,11 @@ def preview(
     """What an erasure would change, as far as steps have taken up what was landed; nothing is written.
 
     Raises:
-        UsageError: a text is a word that figures are told by, such as the id of a project.
+        UsageError: a text is a word that figures are told by, such as the id of a project, or two series would become
+            one.
     """
     person = Person(user_id, erasure.user.pseudonym, tuple(texts))
-    _refuse_words(site, person)
+    _refuse(site, person)
     with site.warehouse.read() as connection:
         changes = renamed(connection, person)
         found = Found(erasure, warehouse_rows.counted(connection, person, changes))
@@ -109,13 +110,14 @@ def erase(
         progress: gets the lake's files that are done, and how many there are.
 
     Raises:
-        UsageError: a text is a word that figures are told by, such as the id of a project; nothing was changed.
+        UsageError: a text is a word that figures are told by, such as the id of a project, or two series would become
+            one; nothing was changed.
         AlreadyRunning: a step is still running after WAIT_SECONDS.
         DefinitionError: what was landed cannot be converted.
         MeterhouseError: lake or warehouse cannot be used; a second call continues.
     """
     started = times.now()
-    _refuse_words(site, Person(user_id, erasure.user.pseudonym, tuple(texts)))
+    _refuse(site, Person(user_id, erasure.user.pseudonym, tuple(texts)))
     one = recorded.record(site, erasure)
     moment = _published(site)
     person = Person(user_id, one.user.pseudonym, tuple(texts))
@@ -174,8 +176,9 @@ def _erase(
 
 
 @retried
-def _refuse_words(site: Site, person: Person) -> None:
-    """Refuse texts that figures are told by: words of a project, meter, unit, source or type of message.
+def _refuse(site: Site, person: Person) -> None:
+    """Refuse texts that figures are told by: words of a project, meter, unit, source or type of message, or all by
+    which two series differ.
 
     Raises:
         UsageError: one of the texts is such a word.
@@ -195,6 +198,8 @@ def _refuse_words(site: Site, person: Person) -> None:
                 f"a text that is to be erased is a word of the {what} '{text}', which figures are told by",
                 hint="Give a longer text",
             )
+    with site.warehouse.read() as connection:
+        renamed(connection, person)
 
 
 def _published(site: Site) -> datetime:

@@ -162,7 +162,7 @@ class LakeRows:
         def without(body: str) -> str:
             return signed_again(body, self.person.body(body), secret)
 
-        return self._changed_texts(rows, self._may_have(rows["body"]), body=without)
+        return self._changed_texts(rows, self._may_have(rows["body"]), body=without, publisher_id=self.person.value)
 
     def _events_in(self, values: Values, name: str, path: str) -> int:
         wanted = ["message_id", "traits", "raw"]
@@ -236,6 +236,7 @@ class LakeRows:
     def _letters(self, rows: pa.Table) -> tuple[pa.Array, list[dict[str, Any]]]:
         """Which letters may have personal data, and these."""
         chosen = pc.or_(self._may_have(rows["reason"]), self._may_have(rows["headers"]))
+        chosen = pc.or_(chosen, self._may_have(rows["queue"]))
         for needle in self.person.needles:
             match = pc.match_substring(rows["body"], needle.encode("utf-8", "replace"))
             chosen = pc.or_(chosen, match.combine_chunks())
@@ -459,4 +460,5 @@ def _without_letter(row: dict[str, Any], person: Person) -> dict[str, Any]:
     """A dead letter without personal data. Its id stays that of the letter as it came."""
     body = person.body(row["body"].decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
     headers = None if row["headers"] is None else person.body(row["headers"])
-    return {**row, "body": body, "headers": headers, "reason": person.value(row["reason"] or "") or row["reason"]}
+    texts = {name: person.value(row[name] or "") or row[name] for name in ("queue", "reason")}
+    return {**row, **texts, "body": body, "headers": headers}

@@ -11,6 +11,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, func, or_, select
 
 from meterhouse import identity
+from meterhouse.errors import UsageError
 from meterhouse.personal_data import Person
 from meterhouse.stores.warehouse_tables import resource_metadata, series
 
@@ -49,8 +50,11 @@ def renamed(connection: Connection, person: Person) -> Renamed:
     Args:
         connection: the warehouse.
         person: whose data is erased.
+
+    Raises:
+        UsageError: two series would become one: which of their points count would change.
     """
-    found = Renamed()
+    found, old_of = Renamed(), dict[int, dict[str, Any]]()
     columns = [series.c[name] for name in USERS]
     for row in connection.execute(select(series).where(contains(columns, person, connection.dialect.name))):
         values = dict(row._mapping)
@@ -58,6 +62,8 @@ def renamed(connection: Connection, person: Person) -> Renamed:
         if changed != values:
             changed["series_id"] = identity.series_id(*(changed[name] for name in DIMENSIONS))
             found.series[row.series_id] = changed
+            if (other := old_of.setdefault(changed["series_id"], values)) is not values:
+                raise UsageError(_joined(other, values), hint="Leave a text out, and erase it as a user of its own")
     for metadata_id, text in connection.execute(
         select(resource_metadata).where(contains([resource_metadata.c.metadata], person, connection.dialect.name))
     ):
@@ -65,6 +71,15 @@ def renamed(connection: Connection, person: Person) -> Renamed:
         if without != text:
             found.metadata[metadata_id] = identity.metadata_id(without.encode()), without
     return found
+
+
+def _joined(one: dict[str, Any], other: dict[str, Any]) -> str:
+    name = next(name for name in USERS if one[name] != other[name])
+    these = sorted(str(each[name]) for each in (one, other))
+    return (
+        f"the series of the meter '{one['meter']}' of the {name.removesuffix('_id')}s '{these[0]}' and '{these[1]}' "
+        "would become one, and figures would change"
+    )
 
 
 def users_of(values: dict[str, Any], person: Person) -> dict[str, str]:

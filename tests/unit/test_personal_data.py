@@ -68,7 +68,10 @@ def test_messages_in_envelopes_and_broken_ones_are_erased_too() -> None:
         assert ANA not in without
 
 
-@pytest.mark.parametrize("user_id", [ANA, "user-17", "ana@example.com", "Łukasz", "0b6f2c1e-2f6e-4f39-9d0c"])
+@pytest.mark.parametrize(
+    "user_id",
+    [ANA, "user-17", "CORP\\ana", "o'neil/7", 'ana "x"', "ana@example.com", "Łukasz", "0b6f2c1e-2f6e-4f39-9d0c"],
+)
 def test_an_erased_user_is_known_by_the_hash_of_the_id(user_id: str) -> None:
     user = ErasedUser("X", digest(user_id, SALT), SALT, shape(user_id))
     assert user_id not in json.dumps(vars(user))
@@ -76,6 +79,13 @@ def test_an_erased_user_is_known_by_the_hash_of_the_id(user_id: str) -> None:
     message = {"user_id": user_id, "user_name": "n", "url": f"/users/{user_id}/x", "near": f"{user_id}0", "o": BOB}
     found = json.loads(users.body(json.dumps(message, ensure_ascii=False)))
     assert found == {**message, "user_id": "X", "user_name": "X", "url": "/users/X/x"}
+    text = json.dumps({"user_id": user_id, "line": f"<{user_id}>, \u201c{user_id}\u201d"})
+    html = "".join({each: f"\\u{ord(each):04X}" for each in "<>'"}.get(each, each) for each in text)
+    for written in (text, html, text.replace("/", "\\/")):
+        for whole in (written, json.dumps({"in": written})):
+            for without in (users.body(whole), Person(user_id, "X").body(whole)):
+                read = json.loads(without)
+                assert json.loads(read.get("in", without)) == {"user_id": "X", "line": "<X>, \u201cX\u201d"}
     assert users.raw(b"\xff" + user_id.encode()) == b"\xffX"
     assert users.value(f"account/{user_id}") == "account/X"
     assert users.body(untouched := '{"user_id": "nobody"}') is untouched

@@ -247,3 +247,10 @@ def test_series_that_differ_only_in_unused_labels_need_a_label_for_their_resourc
     assert {row["queue"] for row in rows(site, "dead_letters", "queue")} == {"load:a.json:3", "load:a.json:4"}
     assert (done.samples, done.collected.dead_letters) == (2, 2)
     assert [row["resource_id"] for row in rows(site, "samples", "resource_id", order="volume")] == ["h/sda", "h/sdb"]
+
+
+def test_a_parquet_file_without_rows_has_no_samples(site: Site, tmp_path: Path) -> None:
+    columns = {"timestamp": pa.array([], pa.timestamp("us", "UTC")), "volume": pa.array([], pa.float64())}
+    pq.write_table(pa.table(columns), tmp_path / "cpu.parquet")
+    done = load(site, [tmp_path / "cpu.parquet"])
+    assert (done.files, done.samples, done.refused) == (1, 0, [])

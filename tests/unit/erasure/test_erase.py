@@ -110,6 +110,21 @@ def test_a_file_loaded_again_counts_once(site: Site, tmp_path: Path) -> None:
     assert left(site, [ANA]) == []
 
 
+def test_names_of_publishers_and_of_loaded_files_are_erased(site: Site, tmp_path: Path) -> None:
+    file = tmp_path / f"of-{ANA}.csv"
+    for name in ("before", "after"):
+        message = polling(name, [polled(1.0)]) | {"publisher_id": f"app.{ANA}"}
+        drop(site.settings.spool, "one.jsonl", [message])
+        file.write_text(f"timestamp,volume,meter\n{name},5,m\n")
+        load(site, [file])
+        process(site)
+        if name == "before":
+            erase_ana(site)
+        assert left(site, [ANA]) == []
+    assert count(site, "notifications", "publisher_id LIKE 'app.erased-%'") == 2
+    assert count(site, "dead_letters", "queue LIKE 'load:of-erased-%.csv:2'") == 2
+
+
 def test_signed_samples_stay_signed(open_site: OpenSite) -> None:
     site = open_site(telemetry_secret="s")
 
@@ -164,6 +179,24 @@ def test_words_that_figures_are_told_by_are_not_erased(site: Site, user_id: str,
     with pytest.raises(UsageError, match=said):
         erase(site, proposed(site, user_id, reason="r", author="a"), user_id, texts)
     assert recorded(site) == []
+
+
+def test_two_series_do_not_become_one(site: Site) -> None:
+    batch = [polled(volume, resource=resource, user_id=ANA) for resource, volume in (("vm/ana", 1.0), ("vm/anya", 5.0))]
+    drop(site.settings.spool, "one.jsonl", [polling("m", batch)])
+    process(site)
+    roll_up(site)
+    before = figures(site)
+    one = proposed(site, ANA, reason="r", author="a")
+    for attempt in (preview, erase):
+        with pytest.raises(UsageError, match="resources 'vm/ana' and 'vm/anya' would become one"):
+            attempt(site, one, ANA, ("ana", "anya"))
+    assert recorded(site) == []
+    erase(site, one, ANA, ("ana",))
+    other = proposed(site, "anya", reason="r", author="a")
+    erase(site, other, "anya")
+    assert figures(site) == before
+    assert left(site, [ANA, "anya"]) == []
 
 
 def test_what_lands_while_an_erasure_begins_is_erased(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
