@@ -57,7 +57,7 @@ SERIES_AT_ONCE = 20_000
 
 _IDS = "series_id"
 
-_NO_ROWS = SCHEMA.empty_table().select(FOLDED)
+_HOURLY = pa.schema([SCHEMA.field(name) for name in FOLDED])
 
 _STEPS = 31
 """Bits of the number of steps in an hour. A cadence takes 32: it is shorter than 4294 s."""
@@ -129,7 +129,7 @@ class _Fold:
     def _day_of(self, hours: Iterable[Sequence[pa.Table]]) -> "RunningDay":
         made = RunningDay(self._start)
         for rows in hours:
-            made.add(pa.concat_tables([_NO_ROWS, *rows]))
+            made.add(pa.concat_tables([_HOURLY.empty_table(), *rows]))
         return made
 
     def _day_of_many(self) -> "RunningDay":
@@ -163,8 +163,8 @@ class _Fold:
             rows = file.read([name for name in FOLDED if name in there], use_threads=False)
         for name in FOLDED:  # releases before wrote files without the last ones
             if name not in there:
-                rows = rows.append_column(_NO_ROWS.schema.field(name), pa.nulls(len(rows), _NO_ROWS[name].type))
-        return rows.select(FOLDED).cast(_NO_ROWS.schema)
+                rows = rows.append_column(_HOURLY.field(name), pa.nulls(len(rows), _HOURLY.field(name).type))
+        return rows.select(FOLDED).cast(_HOURLY)
 
 
 class RunningDay:
