@@ -30,6 +30,9 @@ from meterhouse.stores.lake_erasures import publish
 from meterhouse.stores.lake_tables import TABLES
 
 
+@pytest.mark.parametrize(
+    "any_site", ["embedded", pytest.param("postgres and s3", marks=pytest.mark.service)], indirect=True
+)
 def test_nothing_of_an_erased_user_is_left_and_no_figure_changes(
     any_site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
