@@ -283,7 +283,7 @@ def test_messages_that_were_not_acknowledged_come_again_as_redelivered(amqp_url:
 
     left = [body for body in numbered(40) if body not in bodies(first.messages)]
     assert bodies(second.messages) == left[: len(second.messages)]
-    assert depth(amqp_url, name) == len(left)
+    wait_for(lambda: depth(amqp_url, name) == len(left), "what was not acknowledged")
     again = drained(source(amqp_url, name))
     assert sorted(bodies(again)) == sorted(left)
     marked = {raw.body for raw in again if raw.redelivered}
