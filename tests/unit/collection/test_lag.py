@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from brokers import Proxy, declare, delete, publish, traffic, wait_for
+from brokers import Proxy, declare, delete, depth, publish, traffic, wait_for
 from builders import drop, enveloped, line, notification, warehouse_rows
 from conftest import OpenSite
 
@@ -143,6 +143,8 @@ def test_the_age_is_that_of_the_first_message_which_is_read_once(
     site = open_site(stream_url=amqp_url, stream_queues=name)
     publish(amqp_url, "", name, sent(12, 1) + sent(10, 30, "n"))
     for _ in range(3):
+        # A quorum queue takes a moment to count a message that was read and given back.
+        wait_for(lambda: depth(amqp_url, name) == 31, "all messages")
         found = measure(site)
         assert found.messages == 31
         assert abs(found.age_seconds - 720) < NEAR
