@@ -392,6 +392,74 @@ erasures = Table(
     comment="Users whose personal data was erased; their ids are known by a salted hash only.",
 )
 
+resource_periods = Table(
+    "resource_periods",
+    metadata,
+    Column("resource_type", Text, primary_key=True),
+    Column("resource_id", Text, primary_key=True),
+    Column("started_at", UtcTime, primary_key=True),
+    Column("ended_at", UtcTime),
+    Column("source", Text, nullable=False),
+    *(Column(name, Text) for name in ("project_id", "user_id", "name", "flavor", "state", "host", "zone", "image")),
+    *(Column(name, Float(53)) for name in ("vcpus", "memory_mib", "root_gib", "ephemeral_gib", "size_gib")),
+    Column("measures", Text),
+    Column("start_witness", Text, nullable=False),
+    Column("start_evidence", Text),
+    Column("start_reason", Text),
+    Column("start_earliest", UtcTime, nullable=False),
+    Column("start_latest", UtcTime, nullable=False),
+    Column("end_witness", Text),
+    Column("end_evidence", Text),
+    Column("end_reason", Text),
+    Column("end_earliest", UtcTime),
+    Column("end_latest", UtcTime),
+    Column("confirmed_until", UtcTime, nullable=False),
+    Column("confirmed_by", Text, nullable=False),
+    Column("unconfirmed", Boolean, nullable=False),
+    Index("resource_periods_by_end", "ended_at", "started_at"),
+    Index("resource_periods_by_project", "project_id", "started_at"),
+    Index("resource_periods_by_resource", "resource_id", "started_at"),
+    comment="What existed when: one row for each stretch of time in which a resource was the same.",
+)
+
+resource_names = Table(
+    "resource_names",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("valid_from", UtcTime, primary_key=True),
+    Column("witness", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("domain_name", Text),
+    comment="What projects, users and flavors were called by time, and by which witness.",
+)
+
+closed_bills = Table(
+    "closed_bills",
+    metadata,
+    Column("month", Text, primary_key=True),
+    Column("time_zone", Text, nullable=False),
+    Column("closed_at", UtcTime, nullable=False),
+    Column("closed_by", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("totals", Text, nullable=False),
+    comment="Closed months: an index of the lake's folder bills/, which has what each bill is made of.",
+)
+
+report_exports = Table(
+    "report_exports",
+    metadata,
+    Column("report", Text, primary_key=True),
+    Column("partition", Text, primary_key=True),
+    Column("start_at", UtcTime, nullable=False),
+    Column("end_at", UtcTime, nullable=False),
+    Column("made_at", UtcTime, nullable=False),
+    Column("holds_until", UtcTime, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("made_of", Text, nullable=False),
+    comment="Exports of reports, and the state of what each was made of.",
+)
+
 leases = Table(
     "leases",
     metadata,

@@ -1,0 +1,1 @@
+"""Usage, rated: prices, lines, bills, closed months."""

@@ -1,0 +1,77 @@
+"""Usage and bills: what existed when, what things are called, closed months, and what exports are made of"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0016"
+down_revision = "0015"
+
+
+def upgrade() -> None:
+    time = sa.DateTime(timezone=op.get_bind().dialect.name == "postgresql")
+    op.create_table(
+        "resource_periods",
+        sa.Column("resource_type", sa.Text(), primary_key=True),
+        sa.Column("resource_id", sa.Text(), primary_key=True),
+        sa.Column("started_at", time, primary_key=True),
+        sa.Column("ended_at", time, nullable=True),
+        sa.Column("source", sa.Text(), nullable=False),
+        *[
+            sa.Column(name, sa.Text(), nullable=True)
+            for name in ("project_id", "user_id", "name", "flavor", "state", "host", "zone", "image")
+        ],
+        *[
+            sa.Column(name, sa.Float(53), nullable=True)
+            for name in ("vcpus", "memory_mib", "root_gib", "ephemeral_gib", "size_gib")
+        ],
+        sa.Column("measures", sa.Text(), nullable=True),
+        sa.Column("start_witness", sa.Text(), nullable=False),
+        sa.Column("start_evidence", sa.Text(), nullable=True),
+        sa.Column("start_reason", sa.Text(), nullable=True),
+        sa.Column("start_earliest", time, nullable=False),
+        sa.Column("start_latest", time, nullable=False),
+        sa.Column("end_witness", sa.Text(), nullable=True),
+        sa.Column("end_evidence", sa.Text(), nullable=True),
+        sa.Column("end_reason", sa.Text(), nullable=True),
+        sa.Column("end_earliest", time, nullable=True),
+        sa.Column("end_latest", time, nullable=True),
+        sa.Column("confirmed_until", time, nullable=False),
+        sa.Column("confirmed_by", sa.Text(), nullable=False),
+        sa.Column("unconfirmed", sa.Boolean(), nullable=False),
+        comment="What existed when: one row for each stretch of time in which a resource was the same.",
+    )
+    op.create_index("resource_periods_by_end", "resource_periods", ["ended_at", "started_at"])
+    op.create_index("resource_periods_by_project", "resource_periods", ["project_id", "started_at"])
+    op.create_index("resource_periods_by_resource", "resource_periods", ["resource_id", "started_at"])
+    op.create_table(
+        "resource_names",
+        sa.Column("kind", sa.Text(), primary_key=True),
+        sa.Column("id", sa.Text(), primary_key=True),
+        sa.Column("valid_from", time, primary_key=True),
+        sa.Column("witness", sa.Text(), primary_key=True),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("domain_name", sa.Text(), nullable=True),
+        comment="What projects, users and flavors were called by time, and by which witness.",
+    )
+    op.create_table(
+        "closed_bills",
+        sa.Column("month", sa.Text(), primary_key=True),
+        sa.Column("time_zone", sa.Text(), nullable=False),
+        sa.Column("closed_at", time, nullable=False),
+        sa.Column("closed_by", sa.Text(), nullable=False),
+        sa.Column("digest", sa.Text(), nullable=False),
+        sa.Column("totals", sa.Text(), nullable=False),
+        comment="Closed months: an index of the lake's folder bills/, which has what each bill is made of.",
+    )
+    op.create_table(
+        "report_exports",
+        sa.Column("report", sa.Text(), primary_key=True),
+        sa.Column("partition", sa.Text(), primary_key=True),
+        sa.Column("start_at", time, nullable=False),
+        sa.Column("end_at", time, nullable=False),
+        sa.Column("made_at", time, nullable=False),
+        sa.Column("holds_until", time, nullable=False),
+        sa.Column("rows", sa.BigInteger(), nullable=False),
+        sa.Column("made_of", sa.Text(), nullable=False),
+        comment="Exports of reports, and the state of what each was made of.",
+    )
