@@ -73,8 +73,8 @@ SCHEMA: Final = pa.schema(
 - `service`: the service of the price; of a tax, `Tax`.
 - `kind`: one of `KINDS`. Amounts of credits and discounts are negative.
 - `started_at`, `ended_at`: the first and the last instant that the line covers, the end exclusive.
-- `quantity`, `unit`, `unit_price`: null if the line is not made of a quantity. Of a tax, the quantity is the sum that is
-  taxed, the unit the currency and the unit price the rate as a fraction.
+- `quantity`, `unit`, `unit_price`: null if the line is not made of a quantity. Of a tax, the quantity is the sum that
+  is taxed, the unit the currency and the unit price the rate as a fraction.
 - `amount`: in `currency`, rounded; before tax, except for a tax.
 - `tier`: `included`, or the slice of a tiered price; the name of the time of day; null otherwise.
 - `metadata`: JSON text of an object.
