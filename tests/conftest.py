@@ -10,7 +10,17 @@ import hypothesis
 import pytest
 from brokers import names, own_broker, started_broker
 from command_line import run
-from services import _migrated_postgres, amqp_url, browser_path, moto_s3, postgres_url, postgres_warehouse, s3
+from services import (
+    _migrated_postgres,
+    amqp_url,
+    browser_path,
+    keystone,
+    moto_s3,
+    postgres_url,
+    postgres_warehouse,
+    s3,
+    started_keystone,
+)
 
 from meterhouse import times
 from meterhouse.settings import read_settings
@@ -20,6 +30,7 @@ __all__ = [
     "_migrated_postgres",
     "amqp_url",
     "browser_path",
+    "keystone",
     "moto_s3",
     "names",
     "own_broker",
@@ -28,6 +39,7 @@ __all__ = [
     "run",
     "s3",
     "started_broker",
+    "started_keystone",
 ]
 
 hypothesis.settings.register_profile("any speed", deadline=None)  # the machine may be busy

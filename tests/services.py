@@ -5,15 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 from urllib.parse import urlsplit
 
+import httpx
 import psycopg
 import pytest
 from psycopg import sql
@@ -21,7 +25,18 @@ from psycopg import sql
 from meterhouse.settings import read_settings
 from meterhouse.site import Site
 
-__all__ = ["Bucket", "amqp_url", "browser_path", "moto_s3", "postgres_url", "postgres_warehouse", "s3"]
+__all__ = [
+    "Bucket",
+    "Keystone",
+    "amqp_url",
+    "browser_path",
+    "keystone",
+    "moto_s3",
+    "postgres_url",
+    "postgres_warehouse",
+    "s3",
+    "started_keystone",
+]
 
 SERVICES = Path(__file__).parents[1] / "deploy" / "services"
 
@@ -34,6 +49,44 @@ class Bucket(TypedDict):
     secret_key: str
     region: str
     bucket: str
+
+
+@dataclass(frozen=True)
+class Keystone:
+    """A Keystone, with a token of its administrator.
+
+    What tests make has random names, since they all use the same server. `deploy/services/servers/keystone.py` has the
+    projects, users and endpoints of a Keystone that it starts.
+    """
+
+    url: str
+    username: str
+    password: str
+    client: httpx.Client
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The settings of a site that reads names as the administrator."""
+        return {
+            "keystone_url": self.url,
+            "keystone_username": self.username,
+            "keystone_password": self.password,
+            "keystone_project": "admin",
+        }
+
+    def make(self, kind: str, **fields: Any) -> str:
+        """Make a `project`, `user` or `domain`; return its id."""
+        answer = self.client.post(f"{self.url}/{kind}s", json={kind: fields})
+        answer.raise_for_status()
+        return str(answer.json()[kind]["id"])
+
+    def change(self, kind: str, number: str, **fields: Any) -> None:
+        """Change fields of one."""
+        self.client.patch(f"{self.url}/{kind}s/{number}", json={kind: fields}).raise_for_status()
+
+    def delete(self, kind: str, number: str) -> None:
+        """Delete one."""
+        self.client.delete(f"{self.url}/{kind}s/{number}").raise_for_status()
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
@@ -134,6 +187,42 @@ def moto_s3() -> Iterator[Bucket]:
 def amqp_url() -> str:
     """The URL of a RabbitMQ that all tests share: each test uses its own names there."""
     return configured("METERHOUSE_TEST_AMQP_URL")
+
+
+@pytest.fixture(scope="session")
+def started_keystone() -> Iterator[dict[str, str]]:
+    """The variables of a Keystone: the configured one, or one that the first test that needs it starts."""
+    names = [f"METERHOUSE_TEST_KEYSTONE_{part}" for part in _KEYSTONE]
+    if os.environ.get(names[0]):
+        yield {name: configured(name) for name in names}
+        return
+    folder = tempfile.mkdtemp(prefix="meterhouse-keystone-", dir="/tmp")
+    done = services("start", "--only", "keystone", "--dir", folder)
+    try:
+        if done.returncode:
+            pytest.fail(f"no Keystone: {done.stderr}", pytrace=False)
+        yield dict(line.split("=", 1) for line in done.stdout.splitlines())
+    finally:
+        services("stop", "--dir", folder)
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def keystone(started_keystone: dict[str, str]) -> Iterator[Keystone]:
+    """A Keystone that all tests of this process share."""
+    url, username, password = (started_keystone[f"METERHOUSE_TEST_KEYSTONE_{part}"] for part in _KEYSTONE)
+    domain = {"id": "default"}
+    account = {"user": {"name": username, "domain": domain, "password": password}}
+    scope = {"project": {"name": "admin", "domain": domain}}
+    asked = {"auth": {"identity": {"methods": ["password"], "password": account}, "scope": scope}}
+    with httpx.Client(timeout=60) as client:
+        answer = client.post(f"{url}/auth/tokens", json=asked)
+        answer.raise_for_status()
+        client.headers["X-Auth-Token"] = answer.headers["X-Subject-Token"]
+        yield Keystone(url, username, password, client)
+
+
+_KEYSTONE = ("URL", "USERNAME", "PASSWORD")
 
 
 @pytest.fixture

@@ -1,10 +1,11 @@
 """Find or start the servers that tests and development use.
 
-Each of PostgreSQL, an S3 server, RabbitMQ and a browser comes from the first source that has it:
+Each of PostgreSQL, an S3 server, RabbitMQ, Keystone and a browser comes from the first source that has it:
 
 1. the environment, which names a server in `METERHOUSE_TEST_*` variables;
-2. Docker Compose, with `deploy/compose.yaml`, if a Docker engine is running (not for the browser);
+2. Docker Compose, with `deploy/compose.yaml`, if a Docker engine is running (not for Keystone and the browser);
 3. the programs of this machine, on free loopback ports. On Debian, as root, apt-get installs those that are missing.
+   Keystone is installed from PyPI, into the user's cache.
 
 `start` prints the variables as KEY=VALUE lines, `stop` stops what `start` started, and `run` does both around
 a command. A folder, `--dir`, keeps the record of what runs. Python 3.11 is enough: only its standard library is used.

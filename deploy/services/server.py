@@ -50,7 +50,7 @@ class Server(ABC):
 class Daemon(Server):
     """A server that runs in the background and listens on a port."""
 
-    container_port: ClassVar[int]  # in compose.yaml
+    container_port: ClassVar[int | None]  # in compose.yaml; None if it is not there
 
     @abstractmethod
     def env(self, port: int) -> dict[str, str]:

@@ -34,7 +34,7 @@ def start(folder: Folder, servers: Sequence[Server], optional: Sequence[Server])
                     if service := configured(server) or _running(folder, server):
                         found[server.name] = service
             wanted = [server for server in servers if server.name not in found]
-            daemons = [server for server in wanted if isinstance(server, Daemon)]
+            daemons = [server for server in wanted if isinstance(server, Daemon) and server.container_port]
             if daemons and docker_answers():
                 names = [server.name for server in daemons]
                 begun += names

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
+import httpx
 import psycopg
 import pytest
 from botocore.config import Config
@@ -134,6 +135,38 @@ def test_rabbitmq_comes_back_on_its_port_after_a_kill_and_after_a_stop(folder: P
 
     with socket.create_server(("127.0.0.1", int(env["METERHOUSE_TEST_AMQP_URL"].rpartition(":")[2].partition("/")[0]))):
         assert start(folder, "amqp") != env  # another process has it now
+
+
+def test_keystone_logs_its_users_in_and_keeps_them_over_a_stop(folder: Path) -> None:
+    env = start(folder, "keystone")
+
+    def roles(user: str, project: str) -> set[str]:
+        domain = {"id": "default"}
+        account = {"name": user, "domain": domain, "password": f"{user}pw"}
+        scope = {"project": {"name": project, "domain": domain}}
+        asked = {"auth": {"identity": {"methods": ["password"], "password": {"user": account}}, "scope": scope}}
+        answer = httpx.post(f"{env['METERHOUSE_TEST_KEYSTONE_URL']}/auth/tokens", json=asked, timeout=60)
+        assert answer.status_code == 201, answer.text
+        token = answer.json()["token"]
+        urls = {entry["type"]: entry["endpoints"][0]["url"] for entry in token["catalog"]}
+        assert urls["identity"] == env["METERHOUSE_TEST_KEYSTONE_URL"]
+        assert {"metering", "alarming", "metric"} <= urls.keys()
+        return {role["name"] for role in token["roles"]}
+
+    assert roles("rea", "alpha") == {"reader"}
+    assert roles("mem", "alpha") == {"member", "reader"}
+    assert "service" in roles("svc", "service")
+    assert "admin" in roles("ann", "alpha")
+    started = recorded_pids(folder)
+
+    assert services("stop", "--dir", str(folder)).returncode == 0
+    assert not alive(started)
+    assert not naming(folder)
+
+    port = int(env["METERHOUSE_TEST_KEYSTONE_URL"].rpartition(":")[2].partition("/")[0])
+    with socket.create_server(("127.0.0.1", port)):  # another process has it now
+        env = start(folder, "keystone")
+        assert roles("bob", "beta") == {"member", "reader"}
 
 
 def test_a_server_that_fails_ends_those_that_start_beside_it_unless_it_is_optional(folder: Path) -> None:
