@@ -186,7 +186,7 @@ class _Rating:
                 for each, mask in zip(entries, matched, strict=True)
                 if each.price.name == name
             ]
-            counted = counting.of_periods(of, rows, starts, ends, groups, resources, self.end - self.start, self.units)
+            counted = counting.of_periods(of, rows, starts, ends, groups, resources, (self.start, self.end), self.units)
             if counted is not None:
                 self._add(counted, rows, 0)
         unpriced = self._without_price(rows, entries, matched, classes.codes, starts, ends)

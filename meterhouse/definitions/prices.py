@@ -145,7 +145,7 @@ class Price:
         tiering, tiers: graduated: each slice at its price; by volume: all at the price of the slice that is reached.
         times: times of day at other prices; the first that matches counts.
         included: so much of each project's quantity in a month costs nothing.
-        begun: whether each begun hour counts whole.
+        begun: whether each begun hour counts whole, once for each resource, with its largest size in that hour.
         start, end: when it is valid; the end is exclusive; None for always.
         description: a text for people; empty for the name.
         line: where it starts in the file, from 1.
