@@ -10,6 +10,20 @@ from meterhouse.cli.output import Printer, line, note
 from meterhouse.untrusted import printable
 
 
+def _columns(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    from meterhouse.definitions.prices import TEXTS
+
+    made = {}
+    for each in given:
+        name, _, column = each.partition("=")
+        if not name or (column not in TEXTS and not column.removeprefix("metadata.")):
+            raise click.BadParameter(f"'{each}' is not FIELD=COLUMN, such as flavor_id=metadata.flavor_id")
+        if column not in TEXTS and not column.startswith("metadata."):
+            raise click.BadParameter(f"'{column}' is not metadata.KEY, nor one of {', '.join(TEXTS)}")
+        made[name] = column
+    return made
+
+
 @click.group(cls=ListsByDefault)
 def prices() -> None:
     """Prices, by which bills are made; without a command, list them."""
@@ -65,3 +79,52 @@ def check(files: tuple[Path, ...]) -> None:
     note(f"{sum(len(part.prices) for part in parts)} prices, {rules} rules, {len(faults)} faults")
     if faults:
         raise SystemExit(1)
+
+
+@prices.command("import")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--currency", required=True, help="The currency of CloudKitty's costs, such as EUR.")
+@click.option("--time-zone", default="UTC", show_default=True, help="The time zone in which months are billed.")
+@click.option(
+    "--period",
+    type=click.IntRange(1, 86_400),
+    default=3600,
+    show_default=True,
+    help="CloudKitty's collect period in seconds.",
+)
+@click.option(
+    "--column",
+    "columns",
+    metavar="FIELD=COLUMN",
+    multiple=True,
+    callback=_columns,
+    help="What a field is here: a column such as flavor, or metadata.KEY. Repeatable.",
+)
+def import_hashmap(
+    files: tuple[Path, ...], currency: str, time_zone: str, period: int, columns: dict[str, str]
+) -> None:
+    """Print the prices that CloudKitty's hashmap rules in FILES made, as prices.yaml.
+
+    FILES are JSON or YAML: what its API returns below /v1/rating/module_config/hashmap/, and its metrics.yml. Names
+    each rule that no price can be, on standard error.
+    """
+    import tempfile
+
+    import yaml
+
+    from meterhouse.definitions.hashmap import imported
+    from meterhouse.definitions.prices import read
+
+    found = imported(list(files), period, columns)
+    content = {"currency": currency, "time_zone": time_zone, "prices": found.entries}
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
+    with tempfile.TemporaryDirectory() as folder:
+        written = Path(folder) / "imported"
+        written.write_text(text, encoding="utf-8")
+        faults = read(written).faults
+    line(text.rstrip())
+    for remark in found.remarks:
+        note(printable(remark))
+    for error in faults:
+        note(printable(f"cannot work: {error.what}. {error.hint}"))
+    note(f"{len(found.entries)} prices, {len(found.remarks)} remarks, {len(faults)} faults")
