@@ -34,6 +34,9 @@ SECTIONS = {
         "report": Entry("reports", "report", "Run or list the SQL reports."),
         "sql": Entry("queries", "sql_command", "Run SQL on the lake or the warehouse."),
     },
+    "Bill": {
+        "bill": Entry("bills", "bill", "Bills of a month, and closed months."),
+    },
     "Alarms": {
         "alarms": Entry("alarms", "alarms", "Definitions, states and notifications of alarms."),
     },
