@@ -3,61 +3,21 @@
 import json
 import shutil
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from bills import PRICES, day, lives
 from conftest import OpenSite
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, select, update
 
 from meterhouse import times
 from meterhouse.billing import closing, frozen
 from meterhouse.errors import AlreadyRunning, Damaged, MeterhouseError, UsageError
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import closed_bills, resource_periods
-
-PRICES = """
-currency: EUR
-time_zone: UTC
-prices:
-  - {name: vcpu, service: Compute, where: {resource_type: instance}, measure: vcpus, per: hour, price: 0.01}
-taxes:
-  - {name: VAT, percent: 19}
-"""
-
-
-def day(number: int, month: int = 10) -> datetime:
-    return datetime(2026, month, number, tzinfo=UTC)
-
-
-def lives(site: Site, resource: str, start: datetime, end: datetime | None = None, **more: Any) -> None:
-    """Store a period of an instance of 4 vCPUs."""
-    row = {
-        "resource_type": "instance",
-        "resource_id": resource,
-        "started_at": start,
-        "ended_at": end,
-        "source": "openstack",
-        "project_id": "p1",
-        "name": "web",
-        "flavor": "m1.large",
-        "state": "active",
-        "vcpus": 4.0,
-        "start_witness": "event",
-        "start_evidence": f"created-{resource}",
-        "start_earliest": start,
-        "start_latest": start,
-        "end_witness": "event" if end else None,
-        "end_evidence": f"deleted-{resource}" if end else None,
-        "confirmed_until": end or start,
-        "confirmed_by": "events",
-        "unconfirmed": False,
-        **more,
-    }
-    with site.warehouse.begin() as connection:
-        connection.execute(insert(resource_periods), [row])
 
 
 @pytest.fixture
