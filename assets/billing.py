@@ -22,7 +22,7 @@ SHOWN = 50
             partition_mapping=dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True),
         )
     ],
-    description="The bills of all projects for a month, as HTML, CSV, JSON, Parquet and FOCUS beside the lake's tables. "
+    description="All bills of a month, as HTML, CSV, JSON, Parquet and FOCUS beside the lake's tables. "
     "Those of an open month are preliminary. A month is one of the time zone of prices.yaml.",
     partitions_def=months,
     backfill_policy=dg.BackfillPolicy.multi_run(1),

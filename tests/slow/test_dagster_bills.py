@@ -63,12 +63,9 @@ def test_a_partition_has_the_bills_of_its_month(here: Site) -> None:
 
 
 def test_each_day_the_bills_of_yesterdays_month_are_made(here: Site, tmp_path: Path) -> None:
-    schedule = schedules.bill
-
     def request(moment: datetime) -> str | None:
-        context = dg.build_schedule_context(scheduled_execution_time=moment)
-        found = schedule.evaluate_tick(context).run_requests
-        return found[0].partition_key if found else None
+        found = schedules.bill(dg.build_schedule_context(scheduled_execution_time=moment))
+        return found.partition_key if isinstance(found, dg.RunRequest) else None
 
     assert request(datetime(2026, 11, 30, 2, 10, tzinfo=UTC)) == "2026-11"
     assert request(datetime(2026, 12, 1, 2, 10, tzinfo=UTC)) == "2026-11"
