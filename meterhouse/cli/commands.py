@@ -36,6 +36,8 @@ SECTIONS = {
     },
     "Bill": {
         "bill": Entry("bills", "bill", "Bills of a month, and closed months."),
+        "periods": Entry("usage", "periods", "What existed when, with the evidence of each boundary."),
+        "usage": Entry("usage", "usage", "How much of resources was used, by group and time."),
     },
     "Alarms": {
         "alarms": Entry("alarms", "alarms", "Definitions, states and notifications of alarms."),
