@@ -16,7 +16,7 @@ from meterhouse.billing import differences, figures, frozen, months
 from meterhouse.billing import lines as billed
 from meterhouse.billing.bill import Bill
 from meterhouse.billing.frozen import Month
-from meterhouse.billing.inputs import Inputs, amounts, bill, gather, rated
+from meterhouse.billing.inputs import Amounts, Inputs, amounts, bill, gather, rated
 from meterhouse.definitions import prices as price_lists
 from meterhouse.errors import MeterhouseError
 from meterhouse.site import Site
@@ -24,6 +24,15 @@ from meterhouse.stores.warehouse_tables import closed_bills
 
 LEASE: Final = "bill-close"
 """The lease of the process that closes a month."""
+
+
+_NO_AMOUNTS: Final = frozenset(
+    {
+        *("start_witness", "start_evidence", "end_witness", "end_evidence"),
+        *("confirmed_until", "confirmed_by", "unconfirmed", "goes_on"),
+    }
+)
+"""The columns of periods that decide on no amount."""
 
 
 @dataclass(frozen=True)
@@ -214,13 +223,19 @@ def _corrections(site: Site, month: str, done: list[Month]) -> pa.Table:
         was = frozen.read_inputs(source, each, where)
         now = amounts(site, each.start, each.end)
         own = lines[each.month].filter(pc.is_null(lines[each.month]["corrects"]))
-        if now.periods.equals(was.amounts.periods) and now.counters.equals(was.amounts.counters):
-            now_lines = own
-        else:
-            now_lines = rated(now, was.definitions, each.month).lines
+        now_lines = own if _is_same(now, was.amounts) else rated(now, was.definitions, each.month).lines
         since = [other.filter(pc.equal(other["corrects"], each.month)) for other in lines.values()]
         found.append(differences.corrections(now_lines, [own, *since], month, each.month))
     return pa.concat_tables(found)
+
+
+def _is_same(one: Amounts, other: Amounts) -> bool:
+    """Whether amounts are the same, whatever else is known of their evidence by now."""
+    periods, before = (
+        each.periods.select([name for name in each.periods.column_names if name not in _NO_AMOUNTS])
+        for each in (one, other)
+    )
+    return bool(periods.equals(before) and one.counters.equals(other.counters))
 
 
 def _frozen_lines(site: Site, month: Month) -> pa.Table:

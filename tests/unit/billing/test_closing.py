@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -269,12 +269,13 @@ def test_what_was_billed_too_much_is_credited(billed: Site) -> None:
     assert amounts(billed, "2026-11") == {("correction", "i1"): Decimal("-29.76"), ("tax", None): Decimal("-5.65")}
 
 
-def test_a_correction_is_billed_once(billed: Site) -> None:
+def test_a_correction_is_billed_once(billed: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(times, "now", lambda: day(2, 12))
     lives(billed, "gone", day(1), day(2))
     closing.close(billed, "2026-10", "ann")
     lives(billed, "late", day(31), day(1, 11))
     assert _corrected(billed, "2026-11") == {("2026-10", "late"), ("2026-10", None)}
-    _at(billed, day(2, 12), lambda: closing.close(billed, "2026-11", "ann"))
+    closing.close(billed, "2026-11", "ann")
     assert _corrected(billed, "2026-12") == set()
     lives(billed, "later", day(31), day(1, 11), project_id="p2")
     assert _corrected(billed, "2026-12") == {("2026-10", "later"), ("2026-10", None)}
@@ -284,12 +285,6 @@ def _corrected(site: Site, month: str) -> set[tuple[str, str | None]]:
     """Which months and resources a bill corrects."""
     rows = closing.make(site, month).lines.to_pylist()
     return {(row["corrects"], row["resource_id"]) for row in rows if row["corrects"]}
-
-
-def _at(site: Site, moment: datetime, call: Callable[[], Any]) -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(times, "now", lambda: moment)
-        return call()
 
 
 def test_only_the_first_open_month_has_corrections(billed: Site) -> None:
