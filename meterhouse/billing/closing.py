@@ -117,7 +117,9 @@ def close(site: Site, month: str, by: str, *, is_first: bool = False) -> Bill:
         for name, content in written.items():
             site.lake.put(f"{folder}/{name}", content)
         with lease.begin():  # of a process that was paused meanwhile, nothing closes the month
-            site.lake.put(f"{folder}/{frozen.MANIFEST}", frozen.manifest(made, written, times.now(), by))
+            site.lake.put(
+                f"{folder}/{frozen.MANIFEST}", frozen.manifest(made, written, times.now().replace(microsecond=0), by)
+            )
         done = closed(site)
         index(site, done)
     return replace(made, closing=done[-1].closing)

@@ -147,7 +147,8 @@ def close(month: str, by: str | None, first: bool, printer: Printer) -> None:
         printer.figures("closed", {name: {**about, **(totals or [{}])[0]}.get(name) for name in _CLOSED})
     else:
         printer.rows([{**about, **total} for total in totals])
-    _notes(made)
+    for each in made.remarks:
+        note(each)
 
 
 @bill.command()

@@ -150,7 +150,8 @@ def _rows(lines: pa.Table, zone: tzinfo) -> list[str]:
         cells("corrects", lambda month: f"<br>Correction of {_text(month)}"),
         cells("resource_type", lambda text: f"{_text(text)} "),
         cells("resource_name", lambda text: f"{_text(text)} "),
-        cells("resource_id", _text),
+        cells("resource_id", lambda text: f"{_text(text)} "),
+        cells("flavor", lambda text: f"{_text(text)} "),
         cells("line_id", _text),
         cells("started_at", moment),
         cells("ended_at", moment),
@@ -161,12 +162,25 @@ def _rows(lines: pa.Table, zone: tzinfo) -> list[str]:
         cells("currency", _text),
     ]
     return [
-        f'<tr><td>{item}{corrects}<br><span class="id">{kind}{name}{resource}</span>'
-        f'<br><span class="id">line {line_id}</span></td><td class="faint">{start}<br>{end}</td>'
+        f'<tr><td>{item}{corrects}<br><span class="id">{kind}{name}{resource}{flavor}line {line_id}</span></td>'
+        f'<td class="faint">{start}<br>{end}</td>'
         f'<td class="n">{quantity}{unit}</td><td class="n">{price}</td><td class="n">{amount} {currency}</td></tr>\n'
-        for item, corrects, kind, name, resource, line_id, start, end, quantity, unit, price, amount, currency in zip(
-            *columns, strict=True
-        )
+        for (
+            item,
+            corrects,
+            kind,
+            name,
+            resource,
+            flavor,
+            line_id,
+            start,
+            end,
+            quantity,
+            unit,
+            price,
+            amount,
+            currency,
+        ) in zip(*columns, strict=True)
     ]
 
 
