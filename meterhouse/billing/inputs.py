@@ -92,7 +92,7 @@ def gather(site: Site, month: str, corrections: pa.Table | None = None) -> Input
         month=month,
         amounts=amounts(site, start, end),
         definitions=definitions,
-        projects=_project_names(site, end),
+        projects={},
         corrections=billed.SCHEMA.empty_table() if corrections is None else corrections,
         holds_until=held,
         open_hours=opened,
@@ -195,12 +195,6 @@ def _held(site: Site, start: datetime, end: datetime) -> tuple[datetime, int]:
     with site.warehouse.read() as connection:
         opened = connection.execute(select(func.count()).select_from(open_hours).where(*within)).scalar_one()
     return holds_until(site, start, end), opened
-
-
-def _project_names(site: Site, moment: datetime) -> dict[str, str]:
-    from meterhouse.usage.names import names_at
-
-    return names_at(site, "project", moment)
 
 
 def _unconfirmed(periods: pa.Table) -> pa.Table:
