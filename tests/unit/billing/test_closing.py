@@ -249,8 +249,8 @@ def test_what_came_late_is_a_correction_in_the_next_bill(billed: Site) -> None:
     found = closing.make(billed, "2026-11")
     late = [row for row in found.lines.to_pylist() if row["corrects"]]
     assert [(row["kind"], row["resource_id"], row["amount"]) for row in late] == [
-        ("tax", None, Decimal("0.19")),  # 30.72 and 29.76 times 19 %, each rounded
         ("correction", "late", Decimal("0.96")),
+        ("tax", None, Decimal("0.19")),  # 30.72 and 29.76 times 19 %, each rounded
     ]
     (correction,) = (row for row in late if row["kind"] == "correction")
     assert (correction["corrects"], correction["month"]) == ("2026-10", "2026-11")
