@@ -7,7 +7,6 @@ one is repeated.
 """
 
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -270,17 +269,15 @@ class _Run:
     # -- a month --------------------------------------------------------------------------------------------------
 
     def _fold(self, month: date, lives: dict[Key, Life], rows: dict[Key, list[Period]], with_polls: bool) -> None:
-        told: dict[tuple[Key, str], int] = defaultdict(int)
-        made = polled.MadeByNotifications(self.site, self.resources.types) if with_polls else None
         groups: dict[Key, list[Fact]] = {}
         rewrite: list[pa.Table] = []
         count = 0
         for part in self._evidence(month):
             count += part.num_rows
             rewrite.append(part)
-            self._take(part, groups, told, made)
+            self._take(part, groups)
         samples = (
-            polled.facts(self.site, _start(month), _start(_next(month)), self.resources, self.units, told)
+            polled.facts(self.site, _start(month), _start(_next(month)), self.resources, self.units, rewrite)
             if with_polls
             else {}
         )
@@ -315,23 +312,13 @@ class _Run:
                 lake.view(duck, evidence.TABLE, files)
                 yield arrow(duck, template.substitute(parts=parts, part=part))
 
-    def _take(
-        self,
-        part: pa.Table,
-        groups: dict[Key, list[Fact]],
-        told: dict[tuple[Key, str], int],
-        made: polled.MadeByNotifications | None,
-    ) -> None:
+    def _take(self, part: pa.Table, groups: dict[Key, list[Fact]]) -> None:
         """Read a part of the evidence of a month into facts, in order by resource."""
         known = {kind.type for kind in self.resources.types}
         kinds, ids = part["resource_type"].to_pylist(), part["resource_id"].to_pylist()
         effects = part["effect"].to_pylist()
         types, reports = part["event_type"].to_pylist(), part["reports"].to_pylist()
         sources = part["source"].to_pylist()
-        if made is not None:
-            for kind, name, type_, count in zip(kinds, ids, types, reports, strict=True):
-                for meter in made[type_]:
-                    told[(kind, name), meter] += count
         moments = {
             name: part[name].cast(TIME).cast(pa.int64()).to_pylist()
             for name in ("said_at", "from_at", "to_at", "began_at", "created_at", "ended_at")
@@ -451,7 +438,7 @@ def _table(found: Sequence[tuple[Key, Period]]) -> pa.Table:
         "source": texts([period.source for period in periods]),
     }
     for place, name in enumerate(ATTRIBUTES):
-        columns[name] = texts([period.values[place] for period in periods])
+        columns[name] = texts([period.values[place] or None for period in periods])
     for place, name in enumerate(SIZES, len(ATTRIBUTES)):
         columns[name] = pa.array([period.values[place] for period in periods], pa.float64())
     columns["measures"] = texts([period.values[13] for period in periods])
