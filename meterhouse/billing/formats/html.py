@@ -1,0 +1,203 @@
+"""A bill as HTML that prints well: one section a project, each on a page of its own, and nothing from elsewhere."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, tzinfo
+from decimal import Decimal
+from html import escape
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from meterhouse.billing import figures
+from meterhouse.billing.bill import Bill, Total, totals
+from meterhouse.untrusted import printable
+
+STYLE: Final = """
+@page { size: A4; margin: 18mm 15mm 20mm; }
+* { box-sizing: border-box; }
+html { font: 10pt/1.4 system-ui, "Liberation Sans", Arial, sans-serif; color: #1a1a1a; }
+body { margin: 0 auto; max-width: 60rem; padding: 1.5rem; }
+header { border-bottom: 2px solid #1a1a1a; margin-bottom: 1.2rem; padding-bottom: .4rem; }
+h1 { font-size: 1.6rem; margin: 0; }
+h2 { font-size: 1.15rem; margin: 1.4rem 0 .3rem; break-after: avoid; }
+p { margin: .25rem 0; }
+.faint, .id { color: #666; font-size: .82em; }
+.id { overflow-wrap: anywhere; }
+.state { border: 1px solid #b45309; color: #b45309; display: inline-block; padding: 0 .5rem; }
+section.project { break-before: page; }
+section.project:first-of-type { break-before: auto; }
+table { border-collapse: collapse; width: 100%; }
+thead { display: table-header-group; }
+tr { break-inside: avoid; }
+th { border-bottom: 1px solid #1a1a1a; font-weight: 600; text-align: left; }
+th, td { padding: .18rem .4rem; vertical-align: top; }
+tbody tr:not(.sum) td { border-bottom: 1px solid #ddd; }
+.n { font-variant-numeric: tabular-nums; text-align: right; white-space: nowrap; }
+.sum td { border-top: 1px solid #1a1a1a; font-weight: 600; }
+@media print { body { max-width: none; padding: 0; } a { color: inherit; text-decoration: none; } }
+@media screen and (prefers-color-scheme: dark) {
+  html { background: #16181c; color: #e6e6e6; } header, th, .sum td { border-color: #e6e6e6; }
+  .faint, .id { color: #a0a0a0; } tbody tr:not(.sum) td { border-color: #333; }
+  .state { color: #f0a030; border-color: #f0a030; }
+}
+"""
+
+SHOWN: Final = 200
+"""How many resources without a price, or unconfirmed ones, the page lists; the other formats have all."""
+
+
+def as_html(bill: Bill, issuer: str) -> str:
+    """The bill as one HTML document.
+
+    Args:
+        bill: the bill.
+        issuer: who issues it.
+    """
+    return "".join(_document(bill, issuer))
+
+
+def _document(bill: Bill, issuer: str) -> Iterator[str]:
+    title = f"Bill {bill.month}"
+    yield f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{_text(title)}</title>\n'
+    yield '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+    yield f"<style>{STYLE}</style>\n</head>\n<body>\n"
+    projects = bill.totals("project_id")
+    if len({each.of for each in projects}) != 1:
+        yield from _header(bill, issuer, title)
+        yield from _totals("Projects", "project", [(_project(bill, each.of), each) for each in projects], bill.totals())
+        yield from _totals("Services", "service", [(_text(each.of), each) for each in bill.totals("service")], [])
+    for project in dict.fromkeys(each.of for each in projects):
+        part = bill.lines.filter(pc.equal(bill.lines["project_id"], project))
+        yield '<section class="project">\n'
+        yield from _header(bill, issuer, f"{title}: {bill.name(project)}")
+        yield from _lines(part, _zone(bill.time_zone))
+        yield "</section>\n"
+    yield from _remarks(bill)
+    yield "</body>\n</html>\n"
+
+
+def _header(bill: Bill, issuer: str, title: str) -> Iterator[str]:
+    zone = _zone(bill.time_zone)
+    yield f"<header>\n<h1>{_text(title)}</h1>\n<p>{_text(issuer)}</p>\n"
+    yield f"<p>{_moment(bill.start, zone)} to {_moment(bill.end, zone)}, {_text(bill.time_zone)}</p>\n"
+    if bill.closing is None:
+        held = _moment(bill.holds_until, zone)
+        yield f'<p class="state">Preliminary: this month is not closed. Holds up to {held}</p>\n'
+    else:
+        closed = f"Closed {_moment(bill.closing.closed_at, zone)} by {_text(bill.closing.closed_by)}"
+        yield f'<p class="faint">{closed}, digest {_text(bill.closing.digest[:16])}</p>\n'
+    yield "</header>\n"
+
+
+def _totals(heading: str, name: str, rows: Sequence[tuple[str, Total]], sums: Sequence[Total]) -> Iterator[str]:
+    yield f"<h2>{heading}</h2>\n<table>\n<thead><tr><th>{name}</th>"
+    yield '<th class="n">lines</th><th class="n">net</th><th class="n">tax</th><th class="n">total</th></tr></thead>\n'
+    yield "<tbody>\n"
+    for shown, total in rows:
+        yield _total_row(shown, total, "")
+    for total in sums:
+        yield _total_row("all", total, ' class="sum"')
+    yield "</tbody>\n</table>\n"
+
+
+def _total_row(shown: str, total: Total, how: str) -> str:
+    amounts = "".join(
+        f'<td class="n">{_money(each, total.currency)}</td>' for each in (total.net, total.tax, total.gross)
+    )
+    return f'<tr{how}><td>{shown}</td><td class="n">{total.lines}</td>{amounts}</tr>\n'
+
+
+def _lines(lines: pa.Table, zone: tzinfo) -> Iterator[str]:
+    """The lines of a project by service, those that are computed from others last, then its sums."""
+    yield "<table>\n"
+    yield '<thead><tr><th>item</th><th>from, to</th><th class="n">quantity</th><th class="n">price</th>'
+    yield '<th class="n">amount</th></tr></thead>\n<tbody>\n'
+    names = [
+        "service", "resource_type", "resource_id", "resource_name", "description", "kind", "started_at", "ended_at",
+        "quantity", "unit", "unit_price", "amount", "currency", "tier", "line_id", "corrects",
+    ]  # fmt: skip
+    service = None
+    for row in zip(*(lines[name].to_pylist() for name in names), strict=True):
+        line = dict(zip(names, row, strict=True))
+        if line["service"] != service:
+            service = line["service"]
+            yield f'<tr class="service"><td colspan="5"><h2>{_text(service)}</h2></td></tr>\n'
+        yield _line(line, zone)
+    for total in totals(lines):
+        for label, amount in (("Net", total.net), ("Tax", total.tax), ("Total", total.gross)):
+            shown = _money(amount, total.currency)
+            yield f'<tr class="sum"><td colspan="4">{label}</td><td class="n">{shown}</td></tr>\n'
+    yield "</tbody>\n</table>\n"
+
+
+def _line(line: dict[str, Any], zone: tzinfo) -> str:
+    about = " ".join(filter(None, (line["resource_type"], line["resource_name"], line["resource_id"])))
+    item = [_text(line["description"])]
+    if line["corrects"]:
+        item.append(f"Correction of {_text(line['corrects'])}")
+    if about:
+        item.append(f'<span class="id">{_text(about)}</span>')
+    item.append(f'<span class="id">line {_text(line["line_id"])}</span>')
+    quantity = "" if line["quantity"] is None else f"{_quantity(line['quantity'])} {_text(line['unit'] or '')}"
+    price = "" if line["unit_price"] is None else figures.text(line["unit_price"])
+    span = f"{_moment(line['started_at'], zone)}<br>{_moment(line['ended_at'], zone)}"
+    return (
+        f'<tr><td>{"<br>".join(item)}</td><td class="faint">{span}</td><td class="n">{quantity}</td>'
+        f'<td class="n">{price}</td><td class="n">{_money(line["amount"], line["currency"])}</td></tr>\n'
+    )
+
+
+def _remarks(bill: Bill) -> Iterator[str]:
+    """What the reader has to know about the bill, if there is anything."""
+    if bill.remarks:
+        yield "<h2>Remarks</h2>\n<ul>\n"
+        yield from (f"<li>{_text(each)}</li>\n" for each in bill.remarks)
+        yield "</ul>\n"
+    for heading, rows, names in (
+        ("Not priced", bill.not_priced, ("resource_type", "resource_id", "project_id", "state", "reason")),
+        (
+            "Unconfirmed: known by events alone",
+            bill.unconfirmed,
+            ("resource_type", "resource_id", "project_id", "name"),
+        ),
+    ):
+        if rows.num_rows == 0:
+            continue
+        yield f"<h2>{_text(heading)}</h2>\n<table>\n<thead><tr>"
+        yield "".join(f"<th>{_text(name.replace('_', ' '))}</th>" for name in names) + "</tr></thead>\n<tbody>\n"
+        for row in rows.select(names).slice(0, SHOWN).to_pylist():
+            yield "<tr>" + "".join(f"<td>{_text(value or '')}</td>" for value in row.values()) + "</tr>\n"
+        yield "</tbody>\n</table>\n"
+        if rows.num_rows > SHOWN:
+            yield f"<p>and {rows.num_rows - SHOWN} more</p>\n"
+
+
+def _text(text: str) -> str:
+    """A text of others: it cannot become markup."""
+    return escape(printable(text))
+
+
+def _project(bill: Bill, project: str) -> str:
+    name = bill.name(project)
+    return _text(project) if name == project else f'{_text(name)}<br><span class="id">{_text(project)}</span>'
+
+
+def _money(amount: Decimal, currency: str) -> str:
+    return f"{figures.money(amount)} {_text(currency)}"
+
+
+def _quantity(quantity: Decimal) -> str:
+    """A quantity to six digits after the point; all its digits are in the other formats."""
+    return figures.text(round(quantity, 6))
+
+
+def _zone(name: str) -> tzinfo:
+    return UTC if name == "UTC" else ZoneInfo(name)
+
+
+def _moment(instant: datetime, zone: tzinfo) -> str:
+    """A time in the bill's time zone; to the second, and to the minute where it has no seconds."""
+    local = instant.astimezone(zone).replace(tzinfo=None, microsecond=0)
+    return local.isoformat(" ", "seconds" if local.second else "minutes")

@@ -1,0 +1,230 @@
+"""Which rows each price is for. Conditions are compared with distinct values, not with rows."""
+
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from meterhouse.definitions.prices import UNITS, Condition, matches
+
+Codes = NDArray[np.int64]
+"""A number for each row: the place of its value among the distinct values."""
+
+Mask = NDArray[np.bool_]
+
+_MAX_CODES: Final = 1 << 40
+
+
+class Column:
+    """A column as distinct values in ascending order (None first), and the code of each row's value."""
+
+    def __init__(self, codes: Codes, values: list[str | None]) -> None:
+        self.codes, self.values = codes, values
+
+    @classmethod
+    def of(cls, array: pa.ChunkedArray) -> "Column":
+        """A column of texts."""
+        encoded = array.cast(pa.string()).combine_chunks().dictionary_encode()
+        return cls.coded(
+            encoded.indices.cast(pa.int64()).fill_null(len(encoded.dictionary)).to_numpy(zero_copy_only=False),
+            [*encoded.dictionary.to_pylist(), None],
+        )
+
+    @classmethod
+    def coded(cls, codes: Codes, values: Sequence[str | None]) -> "Column":
+        """A column from a code for each row, and values, which may repeat."""
+        ordered = sorted(set(values), key=lambda each: (each is not None, each or ""))
+        place = {value: number for number, value in enumerate(ordered)}
+        return cls(np.array([place[each] for each in values], np.int64)[codes], ordered)
+
+
+def combined(columns: Iterable[Codes]) -> tuple[Codes, Codes]:
+    """The code of each row's combination of values, in ascending order, and one row of each combination.
+
+    Args:
+        columns: codes of at least one row, the most significant first.
+    """
+    made: Codes | None = None
+    for codes in columns:
+        if made is None:
+            made = codes
+            continue
+        count = int(codes.max(initial=0)) + 1
+        if (int(made.max(initial=0)) + 1) * count > _MAX_CODES:
+            made = np.unique(made, return_inverse=True)[1].reshape(-1)
+        made = made * count + codes
+    assert made is not None
+    _, rows, codes = np.unique(made, return_index=True, return_inverse=True)
+    return codes.reshape(-1).astype(np.int64), rows.astype(np.int64)
+
+
+class Documents:
+    """A column of JSON objects, each distinct text parsed once."""
+
+    def __init__(self, array: pa.ChunkedArray) -> None:
+        encoded = array.cast(pa.string()).combine_chunks().dictionary_encode()
+        self.codes: Codes = (
+            encoded.indices.cast(pa.int64()).fill_null(len(encoded.dictionary)).to_numpy(zero_copy_only=False)
+        )
+        self.documents = [_object(text) for text in [*encoded.dictionary.to_pylist(), None]]
+
+    def texts(self, path: str) -> Column:
+        """The values at a key, or at a path with dots, as texts; None if there is none."""
+        return Column.coded(self.codes, [_text(at(document, path)) for document in self.documents])
+
+    def numbers(self, path: str) -> NDArray[np.float64]:
+        """The values at a key or path, NaN where there is no number."""
+        found = [_number(at(document, path)) for document in self.documents]
+        return np.array(found, np.float64)[self.codes]
+
+    def only(self, paths: Sequence[str]) -> Column:
+        """The objects with these keys alone, as texts; None for one that has none of them."""
+        kept = []
+        for document in self.documents:
+            part = {path: value for path in paths if (value := at(document, path)) is not None}
+            kept.append(orjson.dumps(part, option=orjson.OPT_SORT_KEYS).decode() if part else None)
+        return Column.coded(self.codes, kept)
+
+
+def _object(text: str | None) -> dict[str, Any]:
+    if text is None:
+        return {}
+    try:
+        found = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def at(document: Any, path: str) -> Any:
+    """The value of an object at a key, or else at a path of keys with dots; None if there is none.
+
+    The longest first key counts: `a.b` is the key `a.b` if the object has it.
+    """
+    if not isinstance(document, dict):
+        return None
+    if path in document:
+        return document[path]
+    for place in range(len(path) - 1, 0, -1):
+        if path[place] == "." and path[:place] in document:
+            return at(document[path[:place]], path[place + 1 :])
+    return None
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return float("nan")
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return float("nan")
+
+
+class Rows:
+    """The rows of a table of periods, or of hours of counters, as conditions and quantities need them.
+
+    Args:
+        table: the rows; columns that are missing are not known for any row.
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table
+        self._columns: dict[str, Column] = {}
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def column(self, name: str) -> Column:
+        """A column of texts, or `metadata.` and a path."""
+        if name not in self._columns:
+            if name.startswith("metadata."):
+                self._columns[name] = self.metadata.texts(name.removeprefix("metadata."))
+            elif name in self.table.column_names:
+                self._columns[name] = Column.of(self.table[name])
+            else:
+                self._columns[name] = Column(np.zeros(len(self), np.int64), [None])
+        return self._columns[name]
+
+    @cached_property
+    def metadata(self) -> Documents:
+        """The metadata of each row."""
+        return self._documents("metadata")
+
+    @cached_property
+    def _measures(self) -> Documents:
+        return self._documents("measures")
+
+    def _documents(self, name: str) -> Documents:
+        known = name in self.table.column_names
+        return Documents(self.table[name] if known else pa.chunked_array([pa.nulls(len(self), pa.string())]))
+
+    def measure(self, name: str) -> NDArray[np.float64]:
+        """A measure of each row, NaN if it has none.
+
+        `count` is 1. Others are columns, keys of `measures`, or `metadata.` and a path.
+        """
+        if name == "count":
+            return np.ones(len(self))
+        if name.startswith("metadata."):
+            return self.metadata.numbers(name.removeprefix("metadata."))
+        if name in UNITS and name in self.table.column_names:
+            found: NDArray[np.float64] = pc.fill_null(self.table[name].cast(pa.float64()), float("nan")).to_numpy()
+            return found
+        return self._measures.numbers(name)
+
+
+class Classes:
+    """Rows that are the same to all conditions, as one.
+
+    Args:
+        rows: the rows, at least one.
+        conditions: all conditions that they will be compared with.
+    """
+
+    def __init__(self, rows: Rows, conditions: Sequence[Condition]) -> None:
+        texts = {key for each in conditions for key, _ in each.texts}
+        texts |= {f"metadata.{key}" for each in conditions for key, _ in each.metadata}
+        columns = {key: rows.column(key) for key in sorted(texts)}
+        codes = [column.codes for column in columns.values()]
+        ranged = {}
+        for key in sorted({key for each in conditions for key, _, _ in each.ranges}):
+            values, places = np.unique(rows.measure(key), return_inverse=True)
+            ranged[key] = ([Decimal(repr(each)) for each in values.tolist()], places.reshape(-1))
+            codes.append(ranged[key][1])
+        self.codes, first = combined([np.zeros(len(rows), np.int64), *codes])
+        self.count = len(first)
+        self._texts = {key: (column.values, column.codes[first]) for key, column in columns.items()}
+        self._numbers = {key: (values, places[first]) for key, (values, places) in ranged.items()}
+        self._found: dict[tuple[str, tuple[str, ...]], Mask] = {}
+
+    def of(self, condition: Condition) -> Mask:
+        """Whether a condition holds, for each class."""
+        made = np.ones(self.count, np.bool_)
+        for key, globs in (*condition.texts, *((f"metadata.{key}", globs) for key, globs in condition.metadata)):
+            made &= self._holds(key, globs)
+        for key, low, high in condition.ranges:
+            values, places = self._numbers[key]
+            inside = [
+                not each.is_nan() and (low is None or each >= low) and (high is None or each < high) for each in values
+            ]
+            made &= np.array(inside, np.bool_)[places]
+        return made
+
+    def _holds(self, key: str, globs: tuple[str, ...]) -> Mask:
+        found = self._found.get((key, globs))
+        if found is None:
+            values, places = self._texts[key]
+            found = self._found[key, globs] = np.array([matches(globs, each) for each in values], np.bool_)[places]
+        return found
