@@ -188,17 +188,17 @@ def session(settings: Settings) -> Iterator[Keystone]:
 
 def account(settings: Settings) -> str:
     """The account, as people call it."""
-    if settings.keystone_application_credential_id:
-        return f"of the application credential {shown(settings.keystone_application_credential_id)}"
+    if settings.keystone_credential_id:
+        return f"of the application credential {shown(settings.keystone_credential_id)}"
     return f"{shown(settings.keystone_username)} of the domain {shown(settings.keystone_user_domain)}"
 
 
 def login(settings: Settings) -> dict[str, Any]:
     """The `auth` object of a login ("Password authentication", "Authenticating with an Application Credential")."""
-    if settings.keystone_application_credential_id:
+    if settings.keystone_credential_id:
         credential = {
-            "id": settings.keystone_application_credential_id,
-            "secret": settings.keystone_application_credential_secret,
+            "id": settings.keystone_credential_id,
+            "secret": settings.keystone_credential_secret,
         }
         return {"identity": {"methods": ["application_credential"], "application_credential": credential}}
     user = {

@@ -15,14 +15,12 @@ from meterhouse.errors import SettingsError
 from meterhouse.setting_types import Declared, converted, declared
 
 PREFIX: Final = "METERHOUSE_"
-SECRETS: Final = frozenset(
-    {"s3_secret_key", "telemetry_secret", "keystone_password", "keystone_application_credential_secret"}
-)
+SECRETS: Final = frozenset({"s3_secret_key", "telemetry_secret", "keystone_password", "keystone_credential_secret"})
 """Settings whose values are never shown."""
 
 FILED: Final = (
     *("warehouse_url", "stream_url", "s3_secret_key", "telemetry_secret"),
-    *("keystone_password", "keystone_application_credential_secret"),
+    *("keystone_password", "keystone_credential_secret"),
 )
 """Settings that can hold a secret, so that a file may have their value: `METERHOUSE_…_FILE` names it."""
 
@@ -159,10 +157,10 @@ class Settings:
         Meta(description="Project in which the user logs in. Empty: it logs in to the system as a whole."),
     ] = ""
     keystone_project_domain: Annotated[str, Meta(description="Name of that project's domain.")] = "Default"
-    keystone_application_credential_id: Annotated[
+    keystone_credential_id: Annotated[
         str, Meta(description="Application credential to log in with, instead of user and password.")
     ] = ""
-    keystone_application_credential_secret: Annotated[str, Meta(description="Secret of that credential.")] = field(
+    keystone_credential_secret: Annotated[str, Meta(description="Secret of that credential.")] = field(
         default="", repr=False
     )
     keystone_ca_file: Annotated[
@@ -652,7 +650,7 @@ _CHECKS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "telemetry_secret": _text,
     "keystone_url": _if_set(_keystone_url),
     "keystone_password": _text,
-    "keystone_application_credential_secret": _text,
+    "keystone_credential_secret": _text,
     "keystone_ca_file": _a_file,
     "compute": _compute,
     "memory_limit": _enough_memory,
@@ -667,16 +665,16 @@ def _conflicts(given: Settings) -> list[str]:
         ("s3_access_key", "s3_secret_key"),
         ("stream_cert_file", "stream_key_file"),
         ("keystone_username", "keystone_password"),
-        ("keystone_application_credential_id", "keystone_application_credential_secret"),
+        ("keystone_credential_id", "keystone_credential_secret"),
     ):
         if bool(getattr(given, one)) != bool(getattr(given, other)):
             faults.append(f"{variable(one)} and {variable(other)} go together: set both or none")
-    by_password, by_credential = given.keystone_username, given.keystone_application_credential_id
+    by_password, by_credential = given.keystone_username, given.keystone_credential_id
     if by_password and by_credential:
-        user, credential = variable("keystone_username"), variable("keystone_application_credential_id")
+        user, credential = variable("keystone_username"), variable("keystone_credential_id")
         faults.append(f"{user} and {credential} are two ways to log in: set one of them")
     elif bool(given.keystone_url) != bool(by_password or by_credential):
-        account = f"{variable('keystone_username')} or {variable('keystone_application_credential_id')}"
+        account = f"{variable('keystone_username')} or {variable('keystone_credential_id')}"
         faults.append(f"{variable('keystone_url')} goes together with {account}")
     if not given.is_spool and not given.stream_queues:
         faults.append(f"{variable('stream_queues')}: names no queue")

@@ -108,7 +108,7 @@ def test_users_that_cannot_be_listed_are_a_fault_and_the_rest_counts() -> None:
         ({"keystone_username": "u", "keystone_password": "p"}, "METERHOUSE_KEYSTONE_URL goes together with"),
         ({"keystone_username": "u"}, "go together: set both or none"),
         (
-            {**GIVEN, "keystone_application_credential_id": "a", "keystone_application_credential_secret": "s"},
+            {**GIVEN, "keystone_credential_id": "a", "keystone_credential_secret": "s"},
             "are two ways to log in",
         ),
     ],

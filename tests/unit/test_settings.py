@@ -142,7 +142,7 @@ def test_the_listing_masks_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hunter2" not in shown.output
     assert {name.upper() for name in SECRETS} == {
         *("S3_SECRET_KEY", "TELEMETRY_SECRET"),
-        *("KEYSTONE_PASSWORD", "KEYSTONE_APPLICATION_CREDENTIAL_SECRET"),
+        *("KEYSTONE_PASSWORD", "KEYSTONE_CREDENTIAL_SECRET"),
     }
     for name in ("TELEMETRY_SECRET", "S3_SECRET_KEY"):
         assert f'"METERHOUSE_{name}","value":"***"' in shown.output.replace(": ", ":").replace(", ", ",")

@@ -4,8 +4,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from conftest import OpenSite
 
 from meterhouse import times
+from meterhouse.doctor import findings_of
 from meterhouse.errors import DefinitionError
 from meterhouse.usage.names_file import FileName, load, read
 
@@ -73,6 +75,20 @@ def test_no_more_than_a_hundred_faults_are_listed(tmp_path: Path) -> None:
     given = read(file)
     assert len(given.faults) == 101
     assert str(given.faults[-1]) == f"{file}: 50 further rows cannot be used"
+
+
+def test_the_doctor_reports_each_row_that_cannot_be_used(open_site: OpenSite, tmp_path: Path) -> None:
+    file = tmp_path / "names.csv"
+    site = open_site(config_dir=tmp_path)
+    file.write_text("kind,id,name\nproject,p1,Shop\nx,y,z\n")
+    (found,) = findings_of(site, "names")
+    assert (found.state, str(found).startswith(f"{file}:3: unknown kind 'x'")) == ("warning", True)
+    file.write_text("id\n")
+    (found,) = findings_of(site, "names")
+    assert (found.state, str(found).startswith(f"{file}:1: ")) == ("failed", True)
+    file.write_text("kind,id,name\nproject,p1,Shop\n")
+    (found,) = findings_of(site, "names")
+    assert (found.state, found.found) == ("ok", f"1 names of {file}")
 
 
 def test_without_a_folder_or_a_file_there_are_no_names(tmp_path: Path) -> None:

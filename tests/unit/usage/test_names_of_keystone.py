@@ -11,6 +11,7 @@ from services import Keystone
 
 from meterhouse import times
 from meterhouse.collection.collect import collect
+from meterhouse.doctor import findings_of
 from meterhouse.errors import MeterhouseError, Unavailable
 from meterhouse.keystone import session
 from meterhouse.settings import read_settings
@@ -90,8 +91,8 @@ def test_an_application_credential_and_a_reader_of_the_system_may_list_names(
     )
     made.raise_for_status()
     credential = {
-        "keystone_application_credential_id": made.json()["application_credential"]["id"],
-        "keystone_application_credential_secret": "s3cret",
+        "keystone_credential_id": made.json()["application_credential"]["id"],
+        "keystone_credential_secret": "s3cret",
     }
     site = open_site(keystone_url=keystone.url, **credential)
     sync(site)
@@ -133,6 +134,20 @@ def test_what_keystone_refuses_is_one_error_without_the_password(keystone: Keyst
     with pytest.raises(MeterhouseError, match=r"Keystone refuses GET /domains: 403 .*Give the account the role reader"):
         sync(site)
     keystone.delete("user", member)
+
+
+def test_the_doctor_asks_keystone_whether_the_account_may_list_projects(
+    keystone: Keystone, open_site: OpenSite
+) -> None:
+    assert findings_of(open_site(), "keystone") == []
+    (found,) = findings_of(open_site(**keystone.settings), "keystone")
+    assert (found.state, found.found) == (
+        "ok",
+        f"{keystone.url} lists projects for the account 'admin' of the domain 'Default'",
+    )
+    (found,) = findings_of(open_site(**{**keystone.settings, "keystone_password": "hunter2"}), "keystone")
+    assert found.state == "failed"
+    assert "hunter2" not in str(found)
 
 
 def test_a_keystone_that_is_away_stops_no_other_names(keystone: Keystone, open_site: OpenSite) -> None:
