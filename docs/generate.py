@@ -605,6 +605,8 @@ _PURPOSES = {
     "rollup_1h": "Hourly roll-ups: a view. Its rows are in the order of bucket and series.",
     "rollup_1d": "Daily roll-ups: a view. Its rows are in the order of bucket and series, with an index of series. A "
     "day of more than 2 million points has no percentiles until it is over.",
+    "evidence": "What notifications say of billable resources: what `resource_periods` is made of.",
+    "resource_states": "What was known of resources at the start of a month.",
     "alarms": "The alarms and their states.",
     "alarm_history": "The history of alarms: creation, rule change, state transition, deletion.",
     "deliveries": "The outbox: notifications of alarms, and the state of each.",

@@ -1,13 +1,14 @@
 """The definition files of a site, checked together: no step starts if one of them is invalid."""
 
 from meterhouse.alarms import definitions as alarms
-from meterhouse.definitions import archive_policies, loading, quality_rules
+from meterhouse.definitions import archive_policies, loading, quality_rules, resources, units
 from meterhouse.settings import Settings, settings
 from meterhouse.site import Site
 
 
 def check(values: Settings) -> None:
-    """Read the meter and event definitions, the quality rules, the archive policies and the alarms.
+    """Read the meter and event definitions, the quality rules, the archive policies, the billable resources, the
+    units and the alarms.
 
     A single meter, alarm or policy that cannot work is left out by the step that uses it, and stops nothing else.
 
@@ -17,6 +18,8 @@ def check(values: Settings) -> None:
     loading.load(values.config_dir, icehouse_names=values.icehouse_names, icehouse_meters=values.icehouse_meters)
     quality_rules.load(values.config_dir)
     archive_policies.load(values.config_dir)
+    resources.load(values.config_dir)
+    units.load(values.config_dir)
     alarms.read(values.config_dir)
 
 

@@ -37,6 +37,14 @@ class Bands:
         """How many microseconds of each stretch in the span are of a time of day."""
         return self._before(band, ends) - self._before(band, starts)
 
+    def clipped(self, band: int, starts: Instants, ends: Instants) -> tuple[Instants, Instants]:
+        """The first and the last instant of a time of day in each stretch, which has some of it."""
+        of = np.flatnonzero(self.bands == band)
+        begins, closes = self.edges[of], self.edges[of + 1]
+        first = np.maximum(begins[np.searchsorted(closes, starts, side="right")], starts)
+        last = np.minimum(closes[np.searchsorted(begins, ends, side="left") - 1], ends)
+        return first, last
+
     def _before(self, band: int, instants: Instants) -> Instants:
         of_band = self.bands == band
         lengths = np.where(of_band, np.diff(self.edges), 0)

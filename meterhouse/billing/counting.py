@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from fractions import Fraction
+from itertools import pairwise
 from math import lcm
 from typing import Final, Protocol
 
@@ -141,15 +142,16 @@ def of_periods(
         of = np.flatnonzero(mask)
         values = rows.measure(each.price.measure)[of]
         of, values = of[known(values)], values[known(values)]
-        for low, high in zip([each.start, *each.cuts.tolist()], [*each.cuts.tolist(), each.end], strict=True):
+        for low, high in pairwise([each.start, *each.cuts.tolist(), each.end]):
             start, end = np.maximum(starts[of], low), np.minimum(ends[of], high)
             inside = end > start
             row, start, end, value = of[inside], start[inside], end[inside], values[inside]
             for part in range(each.clock.count):
-                within = end - start if each.clock.count == 1 else each.clock.within(part, start, end)
-                some = within > 0
-                same = [np.full(int(some.sum()), one, np.int64) for one in (each.number, low, part)]
-                found.append((row[some], start[some], end[some], within[some], *same))
+                length = each.clock.within(part, start, end)
+                some = length > 0
+                first, last = each.clock.clipped(part, start[some], end[some])
+                same = [np.full(len(first), one, np.int64) for one in (each.number, low, part)]
+                found.append((row[some], first, last, length[some], *same))
                 measures.append(value[some])
     if not sum(map(len, measures)):
         return None
@@ -157,7 +159,7 @@ def of_periods(
     value = np.concatenate(measures)
     begun = np.isin(number, [each.number for each, _ in entries if each.price.begun])
     if begun.any():
-        length = _filled_up(length, begun, resources[row], end, row, _bands_at(entries, number, end), band)
+        length = _filled_up(length, begun, resources[row], end, row)
     order = np.lexsort((row, start, band, cut, number, groups[row]))
     row, start, end, length, number, cut, band = (each[order] for each in (row, start, end, length, number, cut, band))
     firsts = _changes(groups[row], number, cut, band)
@@ -202,7 +204,7 @@ def of_counters(
     row, number, cut, band = (np.concatenate(parts) for parts in zip(*found, strict=True))
     if not len(row):
         return None
-    order = np.lexsort((row, hours[row], band, cut, number, groups[row]))
+    order = np.lexsort((rows.column("metadata").codes[row], hours[row], band, cut, number, groups[row]))
     row, number, cut, band = (each[order] for each in (row, number, cut, band))
     firsts = _changes(groups[row], number, cut, band)
     wanted = {each.number: each.price.unit for each, _ in entries}
@@ -228,14 +230,12 @@ def known(values: NDArray[np.float64]) -> Mask:
     return found
 
 
-def _filled_up(
-    length: Instants, begun: Mask, resource: Codes, end: Instants, row: Codes, at_end: Codes, band: Codes
-) -> Instants:
+def _filled_up(length: Instants, begun: Mask, resource: Codes, end: Instants, row: Codes) -> Instants:
     """The lengths, the last of each resource longer, so that together they are whole hours.
 
     The hour that was begun last counts at the size, and at the time of day, that the resource had at the end.
     """
-    last_of_all = np.lexsort((band == at_end, row, end, resource, begun))
+    last_of_all = np.lexsort((row, end, resource, begun))
     last_of_all = last_of_all[np.flatnonzero(begun[last_of_all])[0] :]
     of = resource[last_of_all]
     firsts = _changes(of)
@@ -243,15 +243,6 @@ def _filled_up(
     totals = np.add.reduceat(length[last_of_all], firsts)
     made = length.copy()
     made[lasts] += -totals % HOUR
-    return made
-
-
-def _bands_at(entries: Sequence[tuple[Entry, Mask]], number: Codes, end: Instants) -> Codes:
-    """The time of day of each stretch's last instant."""
-    made = np.zeros(len(number), np.int64)
-    for each, _ in entries:
-        of = number == each.number
-        made[of] = each.clock.at(end[of] - 1)
     return made
 
 

@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 from meterhouse import times
 from meterhouse.billing import counting, exact, rules, slices
 from meterhouse.billing.counting import Counted, Entry, Instants, Units
-from meterhouse.billing.lines import EVIDENCE, KINDS, NOT_PRICED, SCHEMA, TIME, Rated, line_id
+from meterhouse.billing.lines import EVIDENCE, KINDS, NOT_PRICED, SCHEMA, TIME, Rated, line_id, line_ids
 from meterhouse.billing.matching import Classes, Codes, Column, Mask, Rows, combined
-from meterhouse.definitions.prices import DIGITS, UNITS, Prices, shown_names
+from meterhouse.definitions.prices import DIGITS, UNITS, Prices, matches, shown_names
 from meterhouse.errors import DefinitionError, shown
 
 SUITE: Final = "meterhouse-verify"
@@ -154,7 +154,11 @@ class _Rating:
         return table.filter(owned), [_not_priced(table.filter(pc.invert(owned)), "its project is not known")]
 
     def _counters(self, table: pa.Table) -> pa.Table:
-        """The hours of counters that can be priced, in one order."""
+        """The hours of counters that can be priced."""
+        meters = pc.unique(table["meter"])
+        globs = [each.price.meter for each in self.entries if each.price.per is None]
+        priced = pa.array([any(matches(each, meter) for each in globs) for meter in meters.to_pylist()], pa.bool_())
+        table = table.filter(pc.is_in(table["meter"], meters.filter(priced)))
         hours, start, end = table["hour"].cast(TIME), _instant(self.start), _instant(self.end)
         table = table.filter(pc.and_(pc.greater_equal(hours, start), pc.less(hours, end)))
         if "source" in table.column_names:
@@ -167,11 +171,7 @@ class _Rating:
         ):
             for row in part.group_by("meter").aggregate([([], "count_all")]).to_pylist():
                 self.notes.append(f"{row['count_all']:,} hours of {row['meter']} have {reason}: they are not priced")
-        table = table.filter(pc.and_(good, pc.is_valid(table["project_id"])))
-        order = [
-            (name, "ascending") for name in ("resource_type", "resource_id", "hour", "meter", "unit", "project_id")
-        ]
-        return table.take(pc.sort_indices(table, sort_keys=order)).combine_chunks()
+        return table.filter(pc.and_(good, pc.is_valid(table["project_id"]))).combine_chunks()
 
     # -- what it costs ----------------------------------------------------------------------------------------
 
@@ -345,18 +345,17 @@ class _Rating:
         }
         by_price = {name: pa.array(values, pa.string()).take(entry) for name, values in texts.items()}
         bands = [[None, *(each.name for each in price.times)] for price in prices]
-        about = zip(
-            *(by_price[name].to_pylist() for name in ("price", "is_for")),
-            *(of[name].to_pylist() for name in ("project_id", "resource_type", "resource_id", "flavor", "zone")),
-            (metadata.to_pylist() if self.prices.metadata is not None else [None] * len(row)),
-            cut.tolist(),
-            [bands[number][place] for number, place in zip(entry.tolist(), band.tolist(), strict=True)],
-            made.part,
-            strict=True,
-        )
+        of_band = [bands[number][place] for number, place in zip(entry.tolist(), band.tolist(), strict=True)]
+        about = [
+            *(by_price[name] for name in ("price", "is_for")),
+            *(of[name] for name in ("project_id", "resource_type", "resource_id", "flavor", "zone")),
+            pa.nulls(len(row), pa.string()) if self.prices.metadata is None else metadata,
+            *(pa.array(numbers).cast(pa.string()) for numbers in (cut, made.part)),
+            pa.array(of_band, pa.string()),
+        ]
         count = len(row)
         columns = {
-            "line_id": pa.array([line_id(self.month, "usage", *each) for each in about]),
+            "line_id": line_ids(_same(self.month, count), _same("usage", count), *about),
             "month": _same(self.month, count),
             "project_id": of["project_id"],
             "price": by_price["price"],

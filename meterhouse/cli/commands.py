@@ -34,6 +34,10 @@ SECTIONS = {
         "report": Entry("reports", "report", "Run or list the SQL reports."),
         "sql": Entry("queries", "sql_command", "Run SQL on the lake or the warehouse."),
     },
+    "Bill": {
+        "periods": Entry("usage", "periods", "What existed when, with the evidence of each boundary."),
+        "usage": Entry("usage", "usage", "How much of resources was used, by group and time."),
+    },
     "Alarms": {
         "alarms": Entry("alarms", "alarms", "Definitions, states and notifications of alarms."),
     },

@@ -269,13 +269,24 @@ def _label(given: str) -> tuple[str, list[str]]:
 
 
 @click.command()
-@prints("hours", "points_judged", "excluded", "flagged", "rollups", "warehouse_rows", "seconds")
+@prints(
+    "hours",
+    "points_judged",
+    "excluded",
+    "flagged",
+    "rollups",
+    "warehouse_rows",
+    "periods",
+    "periods_changed",
+    "seconds",
+)
 def rollup(printer: Printer) -> None:
-    """Judge the quality of dirty event hours and roll up their good points."""
+    """Judge the quality of dirty event hours, roll up their good points, and compute the periods of resources."""
     from meterhouse.catalog import catalog
     from meterhouse.configuration import open_checked
     from meterhouse.rollups.following import Following, follow, keep_following
     from meterhouse.rollups.step import roll_up
+    from meterhouse.usage.periods import compute
 
     site = open_checked()
     with progress("cataloging"):
@@ -285,6 +296,10 @@ def rollup(printer: Printer) -> None:
         rolled = roll_up(site, progress=keep_following(site, followed, progress=update))
     with progress("following in the warehouse") as update:
         follow(site, followed, progress=update)
+    with progress("computing the periods of resources, months") as update:
+        periods = compute(site, progress=update)
+    for fault in periods.faults:
+        note(f"meterhouse: {fault}")
     done = {
         "hours": len(rolled.hours),
         "points_judged": rolled.judged.points,
@@ -292,7 +307,9 @@ def rollup(printer: Printer) -> None:
         "flagged": dict(rolled.judged.flagged),
         "rollups": rolled.rows,
         "warehouse_rows": followed.rows,
-        "seconds": round(rolled.seconds + followed.seconds, 3),
+        "periods": periods.periods,
+        "periods_changed": periods.changed,
+        "seconds": round(rolled.seconds + followed.seconds + periods.seconds, 3),
     }
     printer.figures("rolled up", done)
 

@@ -104,6 +104,44 @@ QUARANTINE = pa.schema(
 DERIVED = pa.schema([("event_day", pa.date32()), *[field for field in SAMPLES if field.name != "arrival_hour"]])
 """Points of derived meters (see docs/derived-meters.md), as samples; `origin` is COMPUTED."""
 
+EVIDENCE = pa.schema(
+    [
+        ("event_day", pa.date32()),  # partition; the first day of the month of `said_at`
+        ("resource_type", pa.string()),  # as in resources.yaml
+        ("resource_id", pa.string()),
+        ("effect", pa.string()),  # what it says of the resource: begins, ends, is, was, seen, audit
+        ("said_at", TIME),  # when it was said; of audits in a row, the last one
+        ("from_at", TIME),  # start of the audit period, or of those in a row that say the same
+        ("to_at", TIME),  # end of the audit period, or of the last one
+        ("reports", pa.int64()),  # notifications in this row: audits in a row that say the same are one
+        ("began_at", TIME),  # since when it existed, by the notification
+        ("created_at", TIME),  # when it was requested, by the notification
+        ("ended_at", TIME),  # until when it existed, by the notification
+        ("message_id", pa.string()),  # the notification's; of several, the first one's
+        ("last_message_id", pa.string()),
+        ("event_type", pa.string()),
+        ("reporter", pa.string()),  # the notification's publisher_id
+        ("source", pa.string()),
+        *[
+            (name, pa.string())
+            for name in ("project_id", "user_id", "name", "flavor", "state", "host", "zone", "image")
+        ],
+        *[(name, pa.float64()) for name in ("vcpus", "memory_mib", "root_gib", "ephemeral_gib", "size_gib")],
+        ("measures", pa.string()),  # JSON of other sizes
+    ]
+)
+"""What notifications say of billable resources, by the month of event time: what `resource_periods` is made of."""
+
+RESOURCE_STATES = pa.schema(
+    [
+        ("event_day", pa.date32()),  # partition; the first day of a month
+        ("resource_type", pa.string()),
+        ("resource_id", pa.string()),
+        ("state", pa.string()),  # JSON: what is known of the resource at the start of the month
+    ]
+)
+"""Where the periods of a month start from, so that a month is computed without those before."""
+
 DEAD_LETTERS = pa.schema(
     [
         ("arrival_hour", pa.string()),
@@ -124,6 +162,8 @@ TABLES: dict[str, tuple[pa.Schema, list[str]]] = {
     "quarantine": (QUARANTINE, ["event_day"]),
     "derived": (DERIVED, ["event_day"]),
     "dead_letters": (DEAD_LETTERS, ["arrival_hour"]),
+    "evidence": (EVIDENCE, ["event_day"]),
+    "resource_states": (RESOURCE_STATES, ["event_day"]),
 }
 
 GROWN = {
@@ -154,6 +194,12 @@ DICTIONARIES: dict[str, list[str]] = {
         "origin",
     ],
     "dead_letters": ["received_at", "queue", "reason"],
+    "evidence": [
+        *["resource_type", "effect", "event_type", "reporter", "source"],
+        *["project_id", "user_id", "flavor", "state", "host", "zone", "image", "measures"],
+        *["vcpus", "memory_mib", "root_gib", "ephemeral_gib", "size_gib", "from_at", "to_at", "said_at"],
+    ],
+    "resource_states": ["resource_type"],
 }
 """By table: columns whose values repeat within a file, and are dictionary-encoded."""
 

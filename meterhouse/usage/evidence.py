@@ -1,0 +1,367 @@
+"""Evidence: what landed notifications say of billable resources, one row for each resource that a notification names.
+
+The lake's table `evidence` records with each commit up to which version of `notifications` it has read them, so each
+notification is read once, whatever dies. Readers count a notification once too: it has the same id when it comes again.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from meterhouse import history
+from meterhouse.conversion.bodies import Bodies, read_body, reader
+from meterhouse.conversion.nova_versioned import EVENT_TYPES as VERSIONED
+from meterhouse.conversion.nova_versioned import legacy_twin
+from meterhouse.definitions.columns import Columns
+from meterhouse.definitions.expressions import Message, all_reads
+from meterhouse.definitions.resources import ATTRIBUTES, SIZE_UNITS, SIZES, TIMES, Effect, Resources, ResourceType
+from meterhouse.definitions.units import Units
+from meterhouse.definitions.values import Value
+from meterhouse.errors import Replaced
+from meterhouse.site import Site
+from meterhouse.stores.lake_tables import EVIDENCE, TIME
+from meterhouse.stores.leases import Lease
+from meterhouse.timestamps import parse_utc, to_microseconds
+
+TABLE: Final = "evidence"
+
+APP: Final = "notifications"
+"""The application transaction by which the table records the version of `notifications` that it has read."""
+
+NOTIFICATIONS_AT_ONCE: Final = 100_000
+
+VERIFY: Final = "meterhouse-verify"
+"""The source of what the functional suite sends: it is never billed."""
+
+AHEAD: Final = 3_600_000_000
+"""A time that is further ahead of its arrival, in µs, is wrong: the time of arrival counts."""
+
+_BATCH: Final = 512
+_LATEST: Final = 9_000_000_000_000_000
+
+
+@dataclass
+class Read:
+    """What a run read: notifications, rows of evidence, messages that cannot be read, and the months of event time."""
+
+    notifications: int = 0
+    rows: int = 0
+    errors: int = 0
+    seconds: float = 0.0
+    months: set[Any] = field(default_factory=set)
+
+
+def follow(site: Site, lease: Lease, resources: Resources, units: Units) -> Read:
+    """Add the evidence of the notifications that came since the last run. `lease` is that of the step.
+
+    Raises:
+        WentBack: the lake's notifications are older than what was read, or others; nothing was read.
+    """
+    done, clock = Read(), time.monotonic()
+    lake = site.lake
+    extract = Extractor(resources, units, site.settings.sample_source, versioned=site.settings.nova_versioned)
+    while True:
+        reached = lake.transaction(TABLE, APP) or 0
+        newest = lake.version("notifications")
+        if newest < reached:
+            here = history.Position(reached)
+            raise history.went_back(lake, "notifications", here, "the evidence of resources")
+        try:
+            landed = lake.appended("notifications", reached, max_rows=NOTIFICATIONS_AT_ONCE)
+        except Replaced:
+            _follow_files(site, lease, extract, reached, newest, done)
+            continue
+        if landed is None or (landed.rows.num_rows == 0 and landed.version == reached):
+            break
+        rows = extract.rows(landed.rows, done)
+        lake.append(TABLE, rows, transaction=(APP, landed.version), after=reached, lease=lease)
+        done.notifications += landed.rows.num_rows
+    done.seconds = time.monotonic() - clock
+    return done
+
+
+def _follow_files(site: Site, lease: Lease, extract: "Extractor", reached: int, newest: int, done: Read) -> None:
+    """Read the files in the place of commits that are no longer there. Those that were read already count once."""
+    lake = site.lake
+    before = lake.known_files("notifications", reached)
+    known = set() if before is None else set(before["path"].to_pylist())
+    files = lake.actions("notifications", newest).select(["path", "partition.arrival_hour"]).to_pylist()
+    for action in files:
+        if action["path"] in known:
+            continue
+        rows = lake.rows_of("notifications", action["path"], {"arrival_hour": action["partition.arrival_hour"]})
+        for start in range(0, rows.num_rows, NOTIFICATIONS_AT_ONCE):
+            found = extract.rows(rows.slice(start, NOTIFICATIONS_AT_ONCE), done)
+            lake.append(TABLE, found, lease=lease)
+        done.notifications += rows.num_rows
+    lake.append(TABLE, EVIDENCE.empty_table(), transaction=(APP, newest), lease=lease)
+
+
+class Extractor:
+    """Reads evidence from notifications. A message that cannot be read does not affect the others.
+
+    Args:
+        resources: the types of resources.
+        units: converts sizes into the unit of their names.
+        source: the source of the evidence.
+        versioned: whether Nova's versioned notifications are read as their legacy twins.
+    """
+
+    def __init__(self, resources: Resources, units: Units, source: str, *, versioned: bool = True) -> None:
+        self._resources, self._units, self._source, self._versioned = resources, units, source, versioned
+        self._known: dict[str, list[tuple[ResourceType, Effect]]] = {}
+
+    def about(self, event_type: str) -> list[tuple[ResourceType, Effect]]:
+        """The types of resources that an event type is about, and what it says of them."""
+        found = self._known.get(event_type)
+        if found is None:
+            legacy = VERSIONED.get(event_type, event_type) if self._versioned else event_type
+            found = [(each, effect) for each in self._resources.types if (effect := each.effect(legacy)) is not None]
+            if len(self._known) > 10_000:
+                self._known.clear()
+            self._known[event_type] = found
+        return found
+
+    def rows(self, notifications: pa.Table, done: Read) -> pa.Table:
+        """The evidence of a table of schema `NOTIFICATIONS`; a table of schema `EVIDENCE`."""
+        encoded = notifications["event_type"].combine_chunks().cast(pa.string()).dictionary_encode()
+        wanted = [bool(text and self.about(text)) for text in encoded.dictionary.to_pylist()]
+        if not any(wanted):
+            return EVIDENCE.empty_table()
+        codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        chosen = np.flatnonzero(np.append(np.array(wanted, np.bool_), False)[codes])
+        came = notifications.take(pa.array(chosen))
+        bodies, codes = Bodies(came), codes[chosen]
+        order = np.argsort(codes, kind="stable")
+        parts = []
+        texts = encoded.dictionary.to_pylist()
+        for code in np.unique(codes):
+            places = order[np.searchsorted(codes[order], code) : np.searchsorted(codes[order], code, "right")]
+            for start in range(0, len(places), _BATCH):
+                parts += self._of_type(texts[code], came, places[start : start + _BATCH].tolist(), bodies, done)
+        made = pa.concat_tables([EVIDENCE.empty_table(), *parts])
+        done.rows += made.num_rows
+        done.months |= set(pc.unique(made["event_day"]).to_pylist())
+        return made
+
+    def _of_type(
+        self, event_type: str, came: pa.Table, places: list[int], bodies: Bodies, done: Read
+    ) -> list[pa.Table]:
+        messages = self._messages(event_type, places, bodies, done)
+        kept = [(place, message) for place, message in zip(places, messages, strict=True) if message is not None]
+        if not kept:
+            return []
+        return [
+            _table(resource, effect, self._units, self._source, came, kept, done)
+            for resource, effect in self.about(event_type)
+        ]
+
+    def _messages(self, event_type: str, places: list[int], bodies: Bodies, done: Read) -> list[Message | None]:
+        """The messages of some rows, as far as they are read; None for those that cannot be."""
+        twins = self._versioned and event_type in VERSIONED
+        fields = all_reads([_reads(resource) for resource, _ in self.about(event_type)])
+        messages: list[Message | None] = [None] * len(places) if twins else bodies.read(places, reader(fields))
+        for at, message in enumerate(messages):
+            if message is None:
+                try:
+                    whole = read_body(bodies.text(places[at]))
+                    messages[at] = (legacy_twin(whole) or whole) if twins else whole
+                except Exception:  # landed as it came: whatever it is, it does not stop the others
+                    done.errors += 1
+        return messages
+
+
+def _reads(resource: ResourceType) -> Any:
+    values = [resource.id, *resource.times.values(), *resource.attributes.values()]
+    values += [size.value for size in resource.sizes.values()]
+    found = all_reads([value.reads for value in values])
+    if found is None:
+        return None
+    return found | {("payload", key) for key in resource.each} | {("payload", "source")}
+
+
+def _table(
+    resource: ResourceType,
+    effect: Effect,
+    units: Units,
+    source: str,
+    came: pa.Table,
+    kept: Sequence[tuple[int, Message]],
+    done: Read,
+) -> pa.Table:
+    if resource.each:
+        kept = [(place, one) for place, message in kept for one in _single(message, resource.each)]
+    if not kept:
+        return EVIDENCE.empty_table()
+    columns = Columns([message for _, message in kept])
+    warns: list[list[str]] = [[] for _ in kept]
+
+    def of(value: Value | None) -> list[Any]:
+        if value is None:
+            return [None] * len(kept)
+        try:
+            return columns.of(value, "event", warns)
+        except Exception:  # an unusual message: one after the other
+            return [_alone(value, message, done) for _, message in kept]
+
+    rows = came.take(pa.array([place for place, _ in kept]))
+    received = np.asarray(rows["received_at"].cast(pa.int64()))
+    sent = np.asarray(rows["timestamp"].cast(pa.int64()).fill_null(_LATEST))
+    sent = np.where(sent > received + AHEAD, received, sent)
+    moments = {key: _moments(of(resource.times.get(key))) for key in TIMES}
+    at = sent.copy()
+    if effect == "audit":
+        both = (moments["audit_from"] < moments["audit_to"]) & (moments["audit_to"] <= received + AHEAD)
+        both &= moments["audit_from"] != _NONE
+        # The service reads what the resource is when it sends the audit, some time after the end of the period.
+        unsent = np.asarray(rows["timestamp"].is_null())
+        at = np.where(both & unsent, moments["audit_to"], sent)
+        starts, ends = np.where(both, moments["audit_from"], _NONE), np.where(both, moments["audit_to"], _NONE)
+    else:
+        starts = ends = np.full(len(kept), _NONE)
+    sizes = {
+        name: _numbers(of(size.value), size.unit, SIZE_UNITS.get(name), units) for name, size in resource.sizes.items()
+    }
+    ids = pa.array([_text(each) for each in of(resource.id)], pa.string())
+    payload_sources = [payload.get("source") for payload in columns.payloads]
+    publishers = rows["publisher_id"].combine_chunks()
+    verify = pc.starts_with(publishers.cast(pa.string()).fill_null(""), VERIFY).to_pylist()
+    message_ids = rows["message_id"].combine_chunks()
+    made = pa.table(
+        {
+            "event_day": _months(at),
+            "resource_type": pa.repeat(resource.type, len(kept)),
+            "resource_id": ids,
+            "effect": pa.repeat(effect, len(kept)),
+            "said_at": pa.array(at).cast(TIME),
+            "from_at": _times(starts),
+            "to_at": _times(ends),
+            "reports": pa.repeat(pa.scalar(1, pa.int64()), len(kept)),
+            "began_at": _times(moments["began"]),
+            "created_at": _times(moments["created"]),
+            "ended_at": _times(moments["ended"]),
+            "message_id": message_ids,
+            "last_message_id": message_ids,
+            "event_type": pa.array([str(message.get("event_type")) for _, message in kept], pa.string()),
+            "reporter": publishers.cast(pa.string()),
+            "source": pa.array(
+                [
+                    VERIFY if marked or given == VERIFY else source
+                    for marked, given in zip(verify, payload_sources, strict=True)
+                ],
+                pa.string(),
+            ),
+            **{
+                name: pa.array([_attribute(name, each) for each in of(resource.attributes.get(name))], pa.string())
+                for name in ATTRIBUTES
+            },
+            **{
+                name: pa.array(sizes.get(name, np.full(len(kept), np.nan)), pa.float64(), from_pandas=True)
+                for name in SIZES
+            },
+            "measures": _measures({name: each for name, each in sizes.items() if name not in SIZES}, len(kept)),
+        }
+    )
+    good = pc.fill_null(pc.greater(pc.utf8_length(ids), 0), False)
+    return made.filter(good).cast(EVIDENCE)
+
+
+def _single(message: Message, keys: Sequence[str]) -> list[Message]:
+    """A message about several resources as one about each: its payload has the resource's own keys first."""
+    payload = message.get("payload")
+    if not isinstance(payload, dict):
+        return []
+    for key in keys:
+        found = payload.get(key)
+        each = found if isinstance(found, list) else [found]
+        objects = [one for one in each if isinstance(one, dict)]
+        if objects:
+            others = {name: value for name, value in payload.items() if name != key}
+            return [{**message, "payload": {**others, **one}} for one in objects]
+    return [message]
+
+
+def _alone(value: Value, message: Message, done: Read) -> Any:
+    try:
+        return value.first(message, [])
+    except Exception:
+        done.errors += 1
+        return None
+
+
+_NONE: Final = np.int64(np.iinfo(np.int64).min)
+
+
+def _moments(values: list[Any]) -> Any:
+    """Times as µs; `_NONE` where there is none, or it cannot be read."""
+    known: dict[Any, int] = {}
+    found = np.full(len(values), _NONE)
+    for place, value in enumerate(values):
+        if value is None or value == "" or value.__class__ is not str:
+            continue
+        micros = known.get(value)
+        if micros is None:
+            try:
+                micros = to_microseconds(parse_utc(value))
+            except (ValueError, OverflowError):
+                micros = int(_NONE)
+            known[value] = micros if abs(micros) < _LATEST else int(_NONE)
+        found[place] = known[value]
+    return found
+
+
+def _times(micros: Any) -> pa.Array:
+    return pa.array(micros, pa.int64(), mask=micros == _NONE).cast(TIME)
+
+
+def _months(at: Any) -> pa.Array:
+    return pa.array(at.astype("datetime64[us]").astype("datetime64[M]").astype("datetime64[D]"))
+
+
+def _text(value: Any) -> str | None:
+    if value is None or value == "":
+        return None
+    return value if value.__class__ is str else json.dumps(value) if isinstance(value, (dict, list)) else str(value)
+
+
+def _attribute(name: str, value: Any) -> str | None:
+    """The text of an attribute. Nova names an image by its id or by a URL that ends with it, and no zone by `None`."""
+    text = _text(value)
+    if text is None or (name == "zone" and text == "None"):
+        return None
+    return text.rsplit("/", 1)[-1] or None if name == "image" else text
+
+
+def _numbers(values: list[Any], unit: str | None, to: str | None, units: Units) -> Any:
+    factor = units.factor(unit, to) if unit else None
+    found = np.full(len(values), np.nan)
+    for place, value in enumerate(values):
+        try:
+            number = float(value) if value is not None and value.__class__ is not bool else float("nan")
+        except (TypeError, ValueError, OverflowError):
+            continue
+        if np.isfinite(number) and number >= 0:
+            found[place] = number * factor.numerator / factor.denominator if factor else number
+    return found
+
+
+def _measures(sizes: dict[str, Any], rows: int) -> pa.Array:
+    if not sizes:
+        return pa.nulls(rows, pa.string())
+    made = []
+    for row in range(rows):
+        known = {name: float(column[row]) for name, column in sizes.items() if not np.isnan(column[row])}
+        made.append(json.dumps(known, sort_keys=True) if known else None)
+    return pa.array(made, pa.string())
+
+
+def month_of(moment: datetime) -> Any:
+    """The first day of a moment's month, UTC."""
+    return moment.date().replace(day=1)

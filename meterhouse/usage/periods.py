@@ -1,0 +1,517 @@
+"""The step `periods`: what existed when, from the evidence of notifications and the roll-ups of polled samples.
+
+A month is computed as a whole, from what was known at its start and what was said in it; so a month takes the same time
+on an old site. New evidence and recomputed roll-ups say which months to compute again. Only rows that differ are
+written, in one transaction that records how far this has followed the lake: a second run changes nothing, and a killed
+one is repeated.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from string import Template
+from typing import Any, Final
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+from sqlalchemy import Connection, text
+
+from meterhouse import history, sql_files, times
+from meterhouse.definitions.resources import ATTRIBUTES, SIZES, Resources
+from meterhouse.definitions.resources import load as load_resources
+from meterhouse.definitions.units import Units
+from meterhouse.definitions.units import load as load_units
+from meterhouse.errors import Replaced
+from meterhouse.progress import Progress, no_progress
+from meterhouse.site import Site
+from meterhouse.stores.bulk import bulk_insert
+from meterhouse.stores.duck import arrow
+from meterhouse.stores.lake import SEAL
+from meterhouse.stores.lake_tables import EVIDENCE, TIME
+from meterhouse.stores.leases import Lease
+from meterhouse.stores.warehouse_tables import resource_periods
+from meterhouse.usage import evidence, polled
+from meterhouse.usage.evidence import VERIFY
+from meterhouse.usage.timelines import RANKS, Fact, Heard, Life, Period, confirmed_by, fold, last_period
+
+STEP: Final = "periods"
+TABLE: Final = "resource_periods"
+
+OF_EVIDENCE, OF_ROLLUPS = f"{TABLE} of evidence", f"{TABLE} of rollups"
+"""The names by which the warehouse records how far this step has followed the two tables."""
+
+KEPT: Final = timedelta(days=62)
+"""A resource that no witness has seen for longer, by the start of a month, is not taken into that month."""
+
+ROWS_AT_ONCE: Final = 500_000
+"""Rows of evidence are put in order together up to about this many."""
+
+FILES: Final = 8
+"""A month of evidence with more files than this is rewritten as one."""
+
+KEYS: Final = ("resource_type", "resource_id", "started_at")
+"""The columns that tell a period."""
+
+Key = tuple[str, str]
+
+
+@dataclass
+class Computed:
+    """What a run did."""
+
+    notifications: int = 0
+    evidence: int = 0
+    unreadable: int = 0
+    months: int = 0
+    resources: int = 0
+    periods: int = 0
+    changed: int = 0
+    seconds: float = 0.0
+    faults: list[str] = field(default_factory=list)
+
+
+def compute(
+    site: Site,
+    *,
+    months: Sequence[date] = (),
+    wait_seconds: float = 0.0,
+    progress: Progress = no_progress,
+) -> Computed:
+    """Read the evidence of what was landed, and compute the periods of the months that it is about.
+
+    Args:
+        site: the site.
+        months: first days of months that are computed whether anything came or not.
+        wait_seconds: how long to wait for another process that is running this step.
+        progress: gets the months that are done and how many there are.
+
+    Raises:
+        AlreadyRunning: another process is still running this step after `wait_seconds`.
+        DefinitionError: resources.yaml or units.yaml cannot be read; nothing was done.
+        WentBack: a table of the lake is older than what was read of it, or another one; nothing was done.
+    """
+    started, clock = times.now(), time.monotonic()
+    resources, units = load_resources(site.settings.config_dir), load_units(site.settings.config_dir)
+    done = Computed(faults=[str(fault) for fault in (*resources.faults, *units.faults)])
+    with site.warehouse.lease(STEP, wait_seconds=wait_seconds) as lease:
+        site.lake.fence(lease, evidence.TABLE, "resource_states")
+        read = evidence.follow(site, lease, resources, units)
+        done.notifications, done.evidence, done.unreadable = read.notifications, read.rows, read.errors
+        run = _Run(site, lease, resources, units, done, progress)
+        run.compute(set(months))
+        done.seconds = time.monotonic() - clock
+        if done.evidence or done.changed:
+            site.warehouse.record_run(STEP, started, vars(done))
+    return done
+
+
+def _next(month: date) -> date:
+    return (month.replace(day=28) + timedelta(days=4)).replace(day=1)
+
+
+def _start(month: date) -> datetime:
+    return times.day_start(month)
+
+
+@dataclass
+class _Run:
+    site: Site
+    lease: Lease
+    resources: Resources
+    units: Units
+    done: Computed
+    progress: Progress
+
+    def compute(self, wanted: set[date]) -> None:
+        lake = self.site.lake
+        at_evidence = history.check(self.site, OF_EVIDENCE, evidence.TABLE, "the periods of resources")
+        at_rollups = history.check(self.site, OF_ROLLUPS, "rollups", "the periods of resources")
+        now_evidence, now_rollups = lake.version(evidence.TABLE), lake.version("rollups")
+        touched = wanted | self._of_evidence(at_evidence.version, now_evidence)
+        with_polls = polled.has_polls(self.site, self.resources)
+        if with_polls:
+            touched |= self._of_rollups(at_rollups.version, now_rollups)
+        reached = {
+            OF_EVIDENCE: history.position(lake, evidence.TABLE, now_evidence),
+            OF_ROLLUPS: history.position(lake, "rollups", now_rollups),
+        }
+        if not touched:
+            if (at_evidence.version, at_rollups.version) != (now_evidence, now_rollups):
+                with self.lease.begin() as connection:
+                    for name, position in reached.items():
+                        history.record_position(connection, name, position)
+            return
+        months = self._months(min(touched), with_polls)
+        lives = self._lives(months[0])
+        heads = {key: life.start.at for key, life in lives.items() if life.start is not None}
+        rows: dict[Key, list[Period]] = {}
+        present = times.now()
+        for number, month in enumerate(months):
+            self.progress(number, len(months))
+            self._fold(month, lives, rows, with_polls)
+            following = months[number + 1] if number + 1 < len(months) else _next(month)
+            if present >= _start(following):
+                self._forget(lives, following, rows)
+                self._keep(following, lives)
+        self.progress(len(months), len(months))
+        self.done.months = len(months)
+        table = self._rows(rows, lives)
+        self.done.resources, self.done.periods = len(lives), table.num_rows
+        with self.lease.begin() as connection:
+            self.done.changed = _replace(connection, table, _start(months[0]), heads)
+            for name, position in reached.items():
+                history.record_position(connection, name, position)
+
+    # -- which months ---------------------------------------------------------------------------------------------
+
+    def _of_evidence(self, after: int, until: int) -> set[date]:
+        """The months of event time of the evidence that came after a version."""
+        if until <= after:
+            return set()
+        try:
+            found = set()
+            for commit in self.site.lake.commits(evidence.TABLE, after, until):
+                if commit.changes_data:
+                    found |= {date.fromisoformat(add["partitionValues"]["event_day"]) for add in commit.added}
+            return found
+        except Replaced:
+            actions = self.site.lake.actions(evidence.TABLE)
+            return set(actions["partition.event_day"].to_pylist())
+
+    def _of_rollups(self, after: int, until: int) -> set[date]:
+        """The months whose roll-ups were recomputed after a version."""
+        if until <= after:
+            return set()
+        try:
+            found = set()
+            for commit in self.site.lake.commits("rollups", after, until):
+                found |= {hour.date().replace(day=1) for hour in commit.hours or ()}
+            return found
+        except Replaced:
+            days = self.site.lake.actions("rollups")["partition.event_day"].to_pylist()
+            return {day.replace(day=1) for day in days}
+
+    def _months(self, first: date, with_polls: bool) -> list[date]:
+        """The months that have evidence or roll-ups, in order, from the newest one up to `first` whose start is known.
+
+        What was known at the start of a month is kept once the month before is over, so it may lack here.
+        """
+        known = set(self.site.lake.actions(evidence.TABLE)["partition.event_day"].to_pylist())
+        if with_polls:
+            days = pc.unique(self.site.lake.actions("rollups")["partition.event_day"]).to_pylist()
+            known |= {day.replace(day=1) for day in days}
+        starts = [month for month in self._kept() if month <= first]
+        since = max(starts, default=min(known | {first}))
+        return sorted({month for month in known if month >= since} | {first})
+
+    # -- what was known -------------------------------------------------------------------------------------------
+
+    def _kept(self) -> set[date]:
+        """The months at whose start it is known what there was."""
+        return set(self.site.lake.actions("resource_states")["partition.event_day"].to_pylist())
+
+    def _lives(self, month: date) -> dict[Key, Life]:
+        """What was known of resources at the start of a month: by the newest one up to it that was kept."""
+        before = [day for day in self._kept() if day <= month]
+        if not before:
+            return {}
+        decode = msgspec.json.Decoder(Life).decode
+        lives: dict[Key, Life] = {}
+        kept = self.site.lake.matching("resource_states", partitions={"event_day": [max(before)]})
+        for path in kept["path"].to_pylist():
+            found = self.site.lake.read_file("resource_states", path, ["resource_type", "resource_id", "state"])
+            kinds, ids, states = (found[name].to_pylist() for name in found.column_names)
+            lives.update(zip(zip(kinds, ids, strict=True), map(decode, states), strict=True))
+        self._forget(lives, month, {})
+        return lives
+
+    def _forget(self, lives: dict[Key, Life], month: date, rows: dict[Key, list[Period]]) -> None:
+        """Leave out what ended long before a month, by an event or by silence, and the types that are not defined.
+
+        `rows` gets the periods of those that silence ended.
+        """
+        self._heard_of.clear()
+        oldest = times.micros(_start(month) - KEPT)
+        known = {kind.type: kind for kind in self.resources.types}
+        gone = [key for key, life in lives.items() if key[0] not in known or life.last < oldest]
+        for key in gone:
+            life = lives[key]
+            if key[0] in known and (life.start is not None or life.going is not None):
+                closed: list[Period] = []
+                last = last_period(life, known[key[0]], self._heard(key[0], lives), closed)
+                if last is not None and last.end is None:
+                    continue
+                rows.setdefault(key, []).extend([*closed, *([last] if last else [])])
+            del lives[key]
+
+    def _keep(self, month: date, lives: dict[Key, Life]) -> None:
+        """Keep what is known at the start of a month, in place of what was."""
+        encode = msgspec.json.Encoder().encode
+        keys = sorted(lives)
+        rows = pa.table(
+            {
+                "event_day": pa.repeat(pa.scalar(month), len(keys)),
+                "resource_type": pa.array([key[0] for key in keys], pa.string()),
+                "resource_id": pa.array([key[1] for key in keys], pa.string()),
+                "state": pa.array([encode(lives[key]).decode() for key in keys], pa.string()),
+            }
+        )
+        lake = self.site.lake
+        after = lake.swaps("resource_states")
+        old = lake.matching("resource_states", partitions={"event_day": [month]})
+        files = lake.write_files("resource_states", rows) if len(keys) else []
+        if files or old.num_rows:
+            lake.swap("resource_states", old, files, {SEAL: "states"}, same_rows=False, after=after, lease=self.lease)
+
+    # -- a month --------------------------------------------------------------------------------------------------
+
+    def _fold(self, month: date, lives: dict[Key, Life], rows: dict[Key, list[Period]], with_polls: bool) -> None:
+        told: dict[tuple[Key, str], int] = defaultdict(int)
+        made = polled.MadeByNotifications(self.site, self.resources.types) if with_polls else None
+        groups: dict[Key, list[Fact]] = {}
+        rewrite: list[pa.Table] = []
+        count = 0
+        for part in self._evidence(month):
+            count += part.num_rows
+            rewrite.append(part)
+            self._take(part, groups, told, made)
+        samples = (
+            polled.facts(self.site, _start(month), _start(_next(month)), self.resources, self.units, told)
+            if with_polls
+            else {}
+        )
+        kinds = {kind.type: kind for kind in self.resources.types}
+        for key, facts in samples.items():
+            known = groups.get(key)
+            groups[key] = sorted([*known, *facts], key=_order) if known else facts
+        for key, facts in groups.items():
+            life = lives.get(key)
+            if life is None:
+                life = lives[key] = Life()
+            closed = rows.get(key, [])
+            fold(life, facts, kinds[key[0]], closed)
+            if closed:
+                rows[key] = closed
+            if life.start is None and life.over is None and life.going is None and not closed:
+                del lives[key]  # what failed to begin
+        self._rewrite(month, rewrite, count)
+
+    def _evidence(self, month: date) -> Iterator[pa.Table]:
+        """The evidence of a month in order, divided by resource; columns of EVIDENCE, and `what`."""
+        lake = self.site.lake
+        found = lake.matching(evidence.TABLE, partitions={"event_day": [month]})
+        rows = sum(found["num_records"].to_pylist()) if found.num_rows else 0
+        if not rows:
+            return
+        files = [f"{lake.uri(evidence.TABLE)}/{path}" for path in found["path"].to_pylist()]
+        parts = -(-rows // ROWS_AT_ONCE)
+        template = Template(sql_files.read("lake/evidence_runs.sql"))
+        for part in range(parts):
+            with lake.connect() as duck:
+                lake.view(duck, evidence.TABLE, files)
+                yield arrow(duck, template.substitute(parts=parts, part=part))
+
+    def _take(
+        self,
+        part: pa.Table,
+        groups: dict[Key, list[Fact]],
+        told: dict[tuple[Key, str], int],
+        made: polled.MadeByNotifications | None,
+    ) -> None:
+        """Read a part of the evidence of a month into facts, in order by resource."""
+        known = {kind.type for kind in self.resources.types}
+        kinds, ids = part["resource_type"].to_pylist(), part["resource_id"].to_pylist()
+        effects = part["effect"].to_pylist()
+        types, reports = part["event_type"].to_pylist(), part["reports"].to_pylist()
+        sources = part["source"].to_pylist()
+        if made is not None:
+            for kind, name, type_, count in zip(kinds, ids, types, reports, strict=True):
+                for meter in made[type_]:
+                    told[(kind, name), meter] += count
+        moments = {
+            name: part[name].cast(TIME).cast(pa.int64()).to_pylist()
+            for name in ("said_at", "from_at", "to_at", "began_at", "created_at", "ended_at")
+        }
+        values = list(zip(*(part[name].to_pylist() for name in (*ATTRIBUTES, *SIZES, "measures")), strict=True))
+        messages, last = part["message_id"].to_pylist(), part["last_message_id"].to_pylist()
+        reporters = part["reporter"].to_pylist()
+        length = part.num_rows
+        at = 0
+        while at < length:
+            key = (kinds[at], ids[at])
+            after = at + 1
+            while after < length and ids[after] == key[1] and kinds[after] == key[0]:
+                after += 1
+            if key[0] in known and sources[at] != VERIFY:
+                facts = [
+                    Fact(
+                        moments["said_at"][row],
+                        effects[row],
+                        moments["from_at"][row],
+                        moments["to_at"][row],
+                        reports[row],
+                        moments["began_at"][row],
+                        moments["created_at"][row],
+                        moments["ended_at"][row],
+                        values[row],
+                        messages[row],
+                        last[row],
+                        types[row],
+                        reporter_of(reporters[row]),
+                        sources[row],
+                    )
+                    for row in range(at, after)
+                ]
+                if after - at > 1:
+                    facts.sort(key=_order)
+                groups[key] = facts
+            at = after
+
+    def _rewrite(self, month: date, parts: list[pa.Table], count: int) -> None:
+        """Write a month's evidence as few files, if it has many, or rows that can be one."""
+        lake = self.site.lake
+        found = lake.matching(evidence.TABLE, partitions={"event_day": [month]})
+        rows = sum(found["num_records"].to_pylist()) if found.num_rows else 0
+        if found.num_rows <= FILES and rows - count <= max(1000, count // 2):
+            return
+        after = lake.swaps(evidence.TABLE)
+        files = []
+        for part in parts:
+            files += lake.write_files(evidence.TABLE, part.select(EVIDENCE.names).cast(EVIDENCE))
+        lake.swap(evidence.TABLE, found, files, {SEAL: "evidence"}, same_rows=True, after=after, lease=self.lease)
+
+    # -- the end of what is known ---------------------------------------------------------------------------------
+
+    _heard_of: dict[str, Heard] = field(default_factory=dict)
+
+    def _heard(self, type_: str, lives: Mapping[Key, Life]) -> Heard:
+        """When the reporters of a type of resource were last heard."""
+        if not self._heard_of:
+            for (kind, _), life in lives.items():
+                heard = self._heard_of.setdefault(kind, Heard({}, {}))
+                if life.audits is not None:
+                    name = life.audits.reporter
+                    heard.audits[name] = max(heard.audits.get(name, 0), life.audits.at)
+                if life.polls is not None:
+                    name = life.values[5] or ""
+                    heard.polls[name] = max(heard.polls.get(name, 0), life.polls.at)
+        return self._heard_of.get(type_, Heard({}, {}))
+
+    def _rows(self, rows: dict[Key, list[Period]], lives: dict[Key, Life]) -> pa.Table:
+        self._heard_of.clear()
+        kinds = {kind.type: kind for kind in self.resources.types}
+        found: list[tuple[Key, Period]] = [(key, period) for key, periods in rows.items() for period in periods]
+        for key, life in lives.items():
+            if life.start is None and life.going is None:
+                continue
+            closed: list[Period] = []
+            last = last_period(life, kinds[key[0]], self._heard(key[0], lives), closed)
+            found += [(key, period) for period in closed]
+            if last is not None:
+                found.append((key, last))
+        return _table(found)
+
+
+def reporter_of(publisher: str | None) -> str:
+    """Who sent a notification: the host of `compute.host` and `nova-compute:host`."""
+    if not publisher:
+        return ""
+    for mark in (":", "."):
+        _, found, host = publisher.partition(mark)
+        if found:
+            return host
+    return publisher
+
+
+def _order(fact: Fact) -> tuple[int, int, str]:
+    return fact.at, RANKS[fact.effect], fact.evidence or ""
+
+
+def _table(found: Sequence[tuple[Key, Period]]) -> pa.Table:
+    """Periods as rows of `resource_periods`."""
+
+    def times_of(values: list[int | None]) -> pa.Array:
+        return pa.array(values, pa.int64()).cast(TIME)
+
+    def texts(values: list[str | None]) -> pa.Array:
+        return pa.array(values, pa.string())
+
+    periods = [period for _, period in found]
+    ends = [period.end for period in periods]
+    columns: dict[str, Any] = {
+        "resource_type": texts([key[0] for key, _ in found]),
+        "resource_id": texts([key[1] for key, _ in found]),
+        "started_at": times_of([period.start.at for period in periods]),
+        "ended_at": times_of([end.at if end else None for end in ends]),
+        "source": texts([period.source for period in periods]),
+    }
+    for place, name in enumerate(ATTRIBUTES):
+        columns[name] = texts([period.values[place] for period in periods])
+    for place, name in enumerate(SIZES, len(ATTRIBUTES)):
+        columns[name] = pa.array([period.values[place] for period in periods], pa.float64())
+    columns["measures"] = texts([period.values[13] for period in periods])
+    for side, boundaries in (("start", [period.start for period in periods]), ("end", ends)):
+        columns[f"{side}_witness"] = texts([each.witness if each else None for each in boundaries])
+        columns[f"{side}_evidence"] = texts([each.evidence if each else None for each in boundaries])
+        columns[f"{side}_reason"] = texts([each.reason if each else None for each in boundaries])
+        columns[f"{side}_earliest"] = times_of([each.earliest if each else None for each in boundaries])
+        columns[f"{side}_latest"] = times_of([each.latest if each else None for each in boundaries])
+    columns["confirmed_until"] = times_of([period.confirmed for period in periods])
+    columns["confirmed_by"] = texts([confirmed_by(period.kinds) for period in periods])
+    columns["unconfirmed"] = pa.array([period.unconfirmed for period in periods], pa.bool_())
+    return pa.table(columns)
+
+
+def _replace(connection: Connection, table: pa.Table, start: datetime, heads: Mapping[Key, int]) -> int:
+    """Put rows in place of those of resources from a moment on: what was open then, ended later, or starts later."""
+    columns = [column.name for column in resource_periods.columns]
+    stage, kept = "stage_resource_periods", "stage_resource_heads"
+    for name in (stage, kept):
+        connection.execute(text(f"DROP TABLE IF EXISTS {name}"))
+    listed = ", ".join(columns)
+    connection.execute(text(f"CREATE TEMP TABLE {stage} AS SELECT {listed} FROM {TABLE} WHERE 1 = 0"))
+    bulk_insert(connection, stage, table.select(columns))
+    connection.execute(text(f"CREATE INDEX {stage}_key ON {stage} (resource_type, resource_id, started_at)"))
+    connection.execute(
+        text(f"CREATE TEMP TABLE {kept} AS SELECT resource_type, resource_id, started_at FROM {TABLE} WHERE 1 = 0")
+    )
+    keys = list(heads)
+    moments = pa.array([heads[key] for key in keys], pa.int64()).cast(TIME)
+    ids = {"resource_type": [key[0] for key in keys], "resource_id": [key[1] for key in keys]}
+    bulk_insert(
+        connection,
+        kept,
+        pa.table({**{name: pa.array(each, pa.string()) for name, each in ids.items()}, "started_at": moments}),
+    )
+    connection.execute(text(f"CREATE INDEX {kept}_key ON {kept} (resource_type, resource_id, started_at)"))
+    same = "s.resource_type = p.resource_type AND s.resource_id = p.resource_id AND s.started_at = p.started_at"
+    compared = [name for name in columns if not name.startswith("confirmed_") and name not in KEYS]
+    equal = " AND ".join(f"s.{name} IS NOT DISTINCT FROM p.{name}" for name in compared)
+    bound = resource_periods.c.started_at.type.bind_processor(connection.dialect)
+    gone = connection.execute(
+        text(
+            f"DELETE FROM {TABLE} AS p WHERE (p.ended_at IS NULL OR p.ended_at >= :start"
+            f" OR EXISTS (SELECT 1 FROM {kept} AS s WHERE {same}) OR EXISTS (SELECT 1 FROM {stage} AS s WHERE {same}))"
+            f" AND NOT EXISTS (SELECT 1 FROM {stage} AS s WHERE {same} AND {equal})"
+        ),
+        {"start": bound(start) if bound else start},
+    ).rowcount
+    confirmed = connection.execute(
+        text(
+            f"UPDATE {TABLE} AS p SET confirmed_until = s.confirmed_until, confirmed_by = s.confirmed_by"
+            f" FROM {stage} AS s WHERE {same}"
+            " AND (s.confirmed_until <> p.confirmed_until OR s.confirmed_by <> p.confirmed_by)"
+        )
+    ).rowcount
+    added = connection.execute(
+        text(
+            f"INSERT INTO {TABLE} ({listed}) SELECT {listed} FROM {stage} AS s WHERE NOT EXISTS "
+            f"(SELECT 1 FROM {TABLE} AS p WHERE {same})"
+        )
+    ).rowcount
+    for name in (stage, kept):
+        connection.execute(text(f"DROP TABLE {name}"))
+    return max(gone, added) + confirmed

@@ -1,0 +1,508 @@
+"""The life of a resource: from what witnesses said of it, in the order of time, to periods.
+
+Events rule. Audits and polls fill in where an event was lost, and the period says so. The rules:
+
+- An event that begins the resource sets its start, and one that ends it sets its end. The time is the one that the
+  service gives in the payload (`launched_at`, `deleted_at`), if it is within `CLOSE` of the event.
+- If no such event came, the resource exists since the time that the first notification about it claims, otherwise since
+  the first time at which a witness saw it.
+- A witness that contradicts what an event said is believed if nobody contradicts it in turn: a sample may be made from
+  what an agent remembers. An event that says the same within `CLOSE` sets the boundary, because clocks differ.
+- A change that only an audit shows began at the latest of: when a witness saw the old state, the start of the audit
+  period, and the time that the audit claims for the last launch.
+- After its end by an event, only an event brings a resource back.
+
+A life is folded month by month: `Life` is all that is known at the start of a month, so a month is computed without
+those before it, and the result does not depend on how facts were divided. Times are microseconds since 1970, UTC.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from meterhouse.definitions.resources import ResourceType
+
+CLOSE: Final = 600_000_000
+"""How far a payload's time may be from its event, and two clocks from each other: 10 minutes."""
+
+BUILD: Final = 3_600_000_000
+"""A resource that was launched later than this after its creation was launched before: Nova renews `launched_at`."""
+
+HOUR: Final = 3_600_000_000
+
+EVENT, AUDIT, POLL = "event", "audit", "poll"
+
+_BITS: Final = {EVENT: 1, AUDIT: 2, POLL: 4}
+
+_PROJECT, _USER, _NAME, _FLAVOR, _STATE, _HOST, _ZONE, _IMAGE = range(8)
+_SPLITTING: Final = (_PROJECT, _FLAVOR, _STATE, _HOST, _ZONE, _IMAGE, 8, 9, 10, 11, 12, 13)
+"""Places in `values` whose change begins a new period: all but user and name."""
+
+RANKS: Final = {"was": 0, "audit": 1, "poll": 2, "seen": 3, "begins": 4, "is": 5, "ends": 6}
+"""The order of facts of the same moment."""
+
+
+class Fact(NamedTuple):
+    """One thing that a witness said.
+
+    Attributes:
+        at: when; of a run of audits or polls, the last.
+        effect: begins, ends, is, was, seen, audit or poll.
+        from_at: start of the first audit period, or the first poll; None for others.
+        to_at: end of the last audit period, or the last poll.
+        reports: how many there were.
+        began, created, ended: times that it claims.
+        values: project_id, user_id, name, flavor, state, host, zone, image, five sizes, measures; None if not said.
+        evidence, last_evidence: ids of the first and the last message, or `meter@time`.
+        event_type: what the notification is called, or the meter.
+        reporter: who said it; see `reporter_of`.
+        source: as of samples.
+        step: of polls, the seconds from one to the next in µs.
+    """
+
+    at: int
+    effect: str
+    from_at: int | None
+    to_at: int | None
+    reports: int
+    began: int | None
+    created: int | None
+    ended: int | None
+    values: tuple[Any, ...]
+    evidence: str | None
+    last_evidence: str | None
+    event_type: str
+    reporter: str
+    source: str
+    step: int = 0
+
+    @property
+    def witness(self) -> str:
+        """event, audit or poll."""
+        return POLL if self.effect == "poll" else AUDIT if self.effect == "audit" else EVENT
+
+
+class Boundary(msgspec.Struct, array_like=True, frozen=True):
+    """A start or an end: when, by which witness, its evidence and why, and what the witnesses allow."""
+
+    at: int
+    witness: str
+    evidence: str | None
+    reason: str | None
+    earliest: int
+    latest: int
+
+
+class Seen(msgspec.Struct, array_like=True, frozen=True):
+    """When a witness last reported a resource, in which steps, and who."""
+
+    at: int
+    step: int
+    reporter: str
+    reports: int
+
+
+class Life(msgspec.Struct, array_like=True):
+    """What is known of a resource at a moment. All of it decides on periods, and nothing else does.
+
+    Attributes:
+        source: the source of the evidence.
+        start: where the current period started; None if the resource does not exist.
+        values: what it is in the current period.
+        strong: for each value, whether an event said it.
+        first: whether the current period is the first.
+        last: when any witness last saw it.
+        kinds: which witnesses saw it in the current period: 1 events, 2 audits, 4 polls.
+        over: when an event ended it; None if none did.
+        audits, polls: when these last reported it.
+        doubt: what a witness said against an event, undecided.
+        going: what said that the resource is gone, unless it is the event that ended it.
+        ever: which witnesses ever saw it.
+    """
+
+    source: str = ""
+    start: Boundary | None = None
+    values: tuple[Any, ...] = (None,) * 14
+    strong: tuple[bool, ...] = (False,) * 14
+    first: bool = True
+    last: int = 0
+    kinds: int = 0
+    over: int | None = None
+    audits: Seen | None = None
+    polls: Seen | None = None
+    doubt: Fact | None = None
+    going: Fact | None = None
+    ever: int = 0
+
+
+@dataclass(frozen=True)
+class Period:
+    """One period of a resource; `end` is None while it goes on."""
+
+    source: str
+    start: Boundary
+    end: Boundary | None
+    values: tuple[Any, ...]
+    kinds: int
+    confirmed: int
+    unconfirmed: bool
+
+
+def fold(life: Life, facts: Sequence[Fact], kind: ResourceType, closed: list[Period]) -> None:
+    """Take facts about one resource, in order, into its life; append the periods that they close."""
+    for fact in facts:
+        _take(life, fact, kind, closed)
+
+
+def _take(life: Life, fact: Fact, kind: ResourceType, closed: list[Period]) -> None:
+    if life.going is not None:
+        event = fact if fact.effect == "ends" and fact.at - life.going.at <= CLOSE else life.going
+        life.going = None
+        _end(life, event, kind, closed)
+        if event is fact:
+            return
+    if life.over is not None and fact.effect != "begins":
+        return
+    if not life.source:
+        life.source = fact.source
+    state = fact.values[_STATE]
+    state = state.lower() if state else ""
+    if fact.effect in ("is", "audit") and state in kind.gone:
+        life.going = fact  # the event that ends it may come right after, and knows when
+        return
+    if fact.effect == "ends":
+        _end(life, fact, kind, closed)
+        return
+    if life.start is None:
+        _begin(life, fact, kind, state)
+        if life.start is None:
+            return
+    elif fact.effect == "begins":
+        _begun_again(life, fact)
+    else:
+        _improve_start(life, fact, kind)
+    if fact.effect == "seen":
+        _saw(life, fact)
+        return
+    _compare(life, fact, closed)
+    _saw(life, fact)
+    if fact.effect == "audit" and fact.ended is not None and fact.ended <= fact.at + CLOSE:
+        _end(life, fact, kind, closed)
+
+
+# -- how it begins --------------------------------------------------------------------------------------------------
+
+
+def _begin(life: Life, fact: Fact, kind: ResourceType, state: str) -> None:
+    if fact.effect == "begins":
+        if state in kind.failed and fact.began is None:
+            return
+        life.start, life.over = _beginning(fact), None
+    elif state in kind.absent and fact.began is None:
+        return
+    else:
+        life.start = _first_seen(fact, kind)
+    life.first, life.kinds, life.doubt = True, 0, None
+    life.values, life.strong = (None,) * 14, (False,) * 14
+    life.last = life.start.at
+
+
+def _beginning(fact: Fact) -> Boundary:
+    at = fact.at
+    if fact.began is not None and at - CLOSE <= fact.began <= at:
+        at = fact.began
+    return Boundary(at, EVENT, fact.evidence, None, at, at)
+
+
+def _claimed(fact: Fact, kind: ResourceType) -> tuple[int, int, int] | None:
+    """Since when the resource exists by a notification's own words, and what they allow; None if it does not say."""
+    if fact.effect == "poll" or (fact.effect == "audit" and fact.from_at is None):
+        return None
+    began = fact.began if fact.began is not None and fact.began <= fact.at + CLOSE else None
+    created = fact.created if fact.created is not None and fact.created <= fact.at + CLOSE else None
+    if began is not None:
+        if created is not None and began - created > BUILD:
+            return created, created, began
+        return began, began, began
+    if created is not None and "began" not in kind.times:
+        return created, created, created
+    return None
+
+
+def _first_seen(fact: Fact, kind: ResourceType) -> Boundary:
+    """The start of a resource whose beginning no event has told."""
+    witness = fact.witness
+    lost = "no event told its beginning; "
+    claim = _claimed(fact, kind)
+    if claim is not None:
+        reason = f"{lost}{fact.event_type} says since when it exists"
+        return Boundary(min(claim[0], fact.at), witness, fact.evidence, reason, claim[1], min(claim[2], fact.at))
+    first = fact.at if fact.from_at is None else fact.from_at
+    if fact.created is not None and first < fact.created <= fact.at:
+        first = fact.created
+    earliest = fact.created if fact.created is not None and fact.created < first else first - fact.step
+    reason = f"{lost}{fact.event_type} is the first that saw it"
+    if fact.effect == "audit" and fact.from_at is not None:
+        reason = f"{lost}it is in the audit of the period that starts then"
+    return Boundary(first, witness, fact.evidence, reason, earliest, min(first + fact.step, fact.at))
+
+
+def _begun_again(life: Life, fact: Fact) -> None:
+    """An event that begins a resource that exists already, by another witness or by the same event a second time."""
+    start = life.start
+    if start is None or (start.witness == EVENT and start.reason is None):
+        return
+    if life.first:
+        life.start = _beginning(fact)
+        life.last = max(life.last, life.start.at)
+
+
+def _improve_start(life: Life, fact: Fact, kind: ResourceType) -> None:
+    """A start that no event told is moved to an earlier time that a witness claims, or to the start of its period."""
+    start = life.start
+    if not life.first or start is None or start.reason is None:
+        return
+    claim = _claimed(fact, kind)
+    if claim is not None and claim[0] < start.at:
+        reason = f"no event told its beginning; {fact.event_type} says since when it exists"
+        life.start = Boundary(claim[0], fact.witness, fact.evidence, reason, claim[1], min(claim[2], start.at))
+    elif claim is None and fact.from_at is not None:
+        first = _first_seen(fact, kind)
+        if first.at < start.at:
+            life.start = first
+
+
+# -- what it is -----------------------------------------------------------------------------------------------------
+
+
+def _compare(life: Life, fact: Fact, closed: list[Period]) -> None:
+    """Take in what a fact says the resource is."""
+    strong = fact.witness == EVENT
+    told = fact.values
+    if life.doubt is not None and _settle(life, fact, closed):
+        life.doubt = None
+    differing = [
+        place
+        for place in _SPLITTING
+        if (value := told[place]) is not None and (known := life.values[place]) is not None and value != known
+    ]
+    against = not strong and any(life.strong[place] for place in differing)
+    if against and (fact.reports == 1 or fact.effect == "poll"):
+        life.doubt = fact if life.doubt is None else life.doubt
+        _fill(life, told, strong, skip=differing)
+        return
+    if differing:
+        _change(life, fact, closed)
+    else:
+        _fill(life, told, strong)
+
+
+def _settle(life: Life, fact: Fact, closed: list[Period]) -> bool:
+    """Decide on what was said against an event, by the next fact that says anything of it. Returns whether it did."""
+    doubt = life.doubt
+    assert doubt is not None
+    places = [
+        place
+        for place in _SPLITTING
+        if doubt.values[place] is not None
+        and life.values[place] is not None
+        and doubt.values[place] != life.values[place]
+        and fact.values[place] is not None
+    ]
+    if not places:
+        return False
+    if any(fact.values[place] == life.values[place] for place in places):
+        return True  # the event was right
+    if fact.witness == EVENT and fact.at - doubt.at <= CLOSE:
+        return True  # the event itself comes now: the clocks differ
+    _change(life, doubt, closed)
+    return True
+
+
+def _change(life: Life, fact: Fact, closed: list[Period]) -> None:
+    """Close the current period where a fact shows a change, and start the next one."""
+    start = life.start
+    assert start is not None
+    boundary = _changed_at(life, fact)
+    if boundary.at > start.at:
+        closed.append(Period(life.source, start, boundary, life.values, life.kinds, boundary.at, False))
+        life.start, life.first, life.kinds = boundary, False, 0
+    # A period of no length is no period: what it was is forgotten, and the start stays.
+    strong = fact.witness == EVENT
+    values, by_event = list(life.values), list(life.strong)
+    for place, value in enumerate(fact.values):
+        if value is not None:
+            values[place], by_event[place] = value, strong
+    life.values, life.strong = tuple(values), tuple(by_event)
+
+
+def _changed_at(life: Life, fact: Fact) -> Boundary:
+    witness = fact.witness
+    if witness == EVENT and fact.effect != "was":
+        return Boundary(fact.at, EVENT, fact.evidence, None, fact.at, fact.at)
+    seen = max(life.last, life.start.at if life.start else 0)
+    hint = fact.began if fact.began is not None and seen < fact.began <= fact.at else None
+    if fact.effect == "audit":
+        first = fact.at if fact.from_at is None else fact.from_at
+        latest = fact.at
+        if fact.from_at is not None and fact.to_at is not None and fact.reports > 1:
+            latest = fact.from_at + (fact.to_at - fact.from_at) // fact.reports + CLOSE
+        at = max(seen, hint if hint is not None else first)
+        reason = "no event told the change; an audit shows it"
+    elif fact.effect == "poll":
+        first = fact.at if fact.from_at is None else fact.from_at
+        at, latest, reason = max(seen, hint or first), first, "no event told the change; samples show it"
+    else:
+        at, latest, reason = (
+            max(seen, hint or fact.at),
+            fact.at,
+            f"no event told the change; {fact.event_type} shows it",
+        )
+    at = min(at, fact.at)
+    return Boundary(at, witness, fact.evidence, reason, min(seen, at), max(at, latest))
+
+
+def _fill(life: Life, told: tuple[Any, ...], strong: bool, skip: Sequence[int] = ()) -> None:
+    """Take in values that were not known, and names; what a sample or an audit confirms stays as sure as it was."""
+    values, by_event = life.values, life.strong
+    if told == values and (not strong or all(by_event)):
+        return
+    new, sure = list(values), list(by_event)
+    for place, value in enumerate(told):
+        if value is None or place in skip:
+            continue
+        if values[place] is None or place in (_USER, _NAME):
+            new[place] = value
+        if strong:
+            sure[place] = True
+        elif values[place] is None:
+            sure[place] = False
+    life.values, life.strong = tuple(new), tuple(sure)
+
+
+def _saw(life: Life, fact: Fact) -> None:
+    witness = fact.witness
+    at = fact.at
+    if witness == AUDIT and fact.from_at is not None and fact.to_at is not None:
+        step = (fact.to_at - fact.from_at) // max(fact.reports, 1)
+        before = life.audits
+        reports = fact.reports + (before.reports if before else 0)
+        life.audits = Seen(max(fact.to_at, before.at if before else 0), step, fact.reporter, reports)
+    elif witness in (POLL, AUDIT):
+        before = life.polls
+        reports = fact.reports + (before.reports if before else 0)
+        step = fact.step or (at - before.at if before else 0)
+        life.polls = Seen(max(at, before.at if before else 0), step, fact.reporter, reports)
+        witness = POLL
+    life.last = max(life.last, at)
+    life.kinds |= _BITS[witness]
+    life.ever |= _BITS[witness]
+
+
+# -- how it ends ----------------------------------------------------------------------------------------------------
+
+
+def _end(life: Life, fact: Fact, kind: ResourceType, closed: list[Period]) -> None:
+    at, reason = fact.at, None
+    claim = fact.ended
+    if claim is not None and (abs(at - claim) <= CLOSE or (fact.effect != "ends" and claim <= at)):
+        at = claim
+    earliest = latest = at
+    if fact.effect != "ends":
+        reason = f"no event told its end; {fact.event_type} says when it ended"
+        if claim is None or at != claim:
+            earliest, reason = min(life.last, at), f"no event told its end; {fact.event_type} says that it is gone"
+    if life.start is None:
+        life.over = at
+        claimed = _claimed(fact, kind)
+        if claimed is None or claimed[0] >= at:
+            return
+        life.start = _first_seen(fact, kind)
+        life.values, life.strong = (None,) * 14, (False,) * 14
+        life.kinds = 0
+        _fill(life, tuple(None if place == _STATE else value for place, value in enumerate(fact.values)), True)
+        life.source = life.source or fact.source
+    elif life.doubt is not None:
+        _trailing(life, closed)
+    start = life.start
+    assert start is not None
+    life.kinds |= _BITS[fact.witness]
+    life.ever |= _BITS[fact.witness]
+    end = Boundary(at, fact.witness, fact.evidence, reason, earliest, latest)
+    if at > start.at:
+        closed.append(Period(life.source, start, end, life.values, life.kinds, at, False))
+    life.over, life.start, life.doubt = at, None, None
+    life.last = max(life.last, at)
+
+
+def _trailing(life: Life, closed: list[Period]) -> None:
+    """Decide on what was said last against an event: an audit is believed, samples if they have said it for an hour."""
+    doubt = life.doubt
+    if doubt is None or life.start is None:
+        return
+    if doubt.effect == "poll" and (doubt.to_at or doubt.at) - (doubt.from_at or doubt.at) < HOUR:
+        return
+    _change(life, doubt, closed)
+    life.doubt = None
+
+
+class Heard(NamedTuple):
+    """When the reporters of a type were last heard: reporter → µs."""
+
+    audits: dict[str, int]
+    polls: dict[str, int]
+
+
+def last_period(life: Life, kind: ResourceType, heard: Heard, closed: list[Period]) -> Period | None:
+    """The period that a resource is in at the end of what is known; None if it does not exist.
+
+    Silence ends it only if a witness that had reported it in known steps went on to report others, without it, for
+    more than two steps; the end is when it was last seen. Of witnesses that were not heard either, nothing follows.
+
+    Args:
+        life: the resource; it is not changed.
+        kind: its type.
+        heard: when the reporters of its type were last heard.
+        closed: gets a period that what was said last closes.
+    """
+    if life.going is not None:
+        life = msgspec.structs.replace(life)
+        going, life.going = life.going, None
+        assert going is not None
+        _end(life, going, kind, closed)
+    if life.start is None:
+        return None
+    if life.doubt is not None:
+        life = msgspec.structs.replace(life)
+        _trailing(life, closed)
+    start = life.start
+    assert start is not None
+    end, missed = None, list[tuple[int, str]]()
+    state = (life.values[_STATE] or "").lower()
+    for name, seen, by in (("audits", life.audits, heard.audits), ("polls", life.polls, heard.polls)):
+        if seen is None or seen.step <= 0 or (name == "polls" and (seen.reports < 3 or state in kind.polls.silent_in)):
+            continue
+        last = by.get(seen.reporter, 0)
+        since = max(seen.at, life.last)
+        if last <= seen.at + seen.step // 2:
+            continue  # it was not heard either
+        patience = 2 * seen.step + CLOSE if name == "audits" else max(3 * seen.step, HOUR)
+        if last < since + patience:
+            missed = []
+            break
+        missed.append((seen.step, f"{name} of {seen.reporter or 'its type'} went on without it"))
+    if missed:
+        step = min(each for each, _ in missed)
+        reason = "no event told its end; " + "; ".join(text for _, text in missed)
+        end = Boundary(life.last, "silence", None, reason, life.last, life.last + step)
+        if end.at <= start.at:
+            end = Boundary(start.at + 1, "silence", None, reason, start.at, start.at + step)
+    unconfirmed = end is None and life.ever == 1
+    return Period(life.source, start, end, life.values, life.kinds, max(life.last, start.at), unconfirmed)
+
+
+def confirmed_by(kinds: int) -> str:
+    """The witnesses of a period, as `resource_periods` has them."""
+    return ",".join(name for bit, name in ((1, "events"), (2, "audits"), (4, "polls")) if kinds & bit)
