@@ -560,6 +560,18 @@ resource_metadata_keys = Table(
     comment="The metadata of resources, one row a key.",
 )
 
+resource_metadata_history = Table(
+    "resource_metadata_history",
+    views,
+    Column("source", Text, primary_key=True),
+    Column("resource_id", Text, primary_key=True),
+    Column("valid_from", UtcTime, primary_key=True),
+    Column("valid_to", UtcTime),
+    Column("key", Text, primary_key=True),
+    Column("value", Text),
+    comment="The metadata of each resource by time, one row a key.",
+)
+
 open_hours = Table(
     "open_hours",
     views,

@@ -7,7 +7,7 @@ an id also stands for the time before, because a name of later is better than no
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -17,11 +17,14 @@ from sqlalchemy import Connection, and_, delete, func, insert, or_, select
 from meterhouse import times
 from meterhouse.errors import AlreadyRunning, DefinitionError, UnknownName
 from meterhouse.site import Site
+from meterhouse.stores.bulk import bulk_insert
 from meterhouse.stores.lake_erasures import NOBODY, erased_users
 from meterhouse.stores.warehouse_tables import name_history, resource_names
 from meterhouse.usage import names_file
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from meterhouse.personal_data import ErasedUsers
     from meterhouse.stores.leases import Lease
     from meterhouse.usage.names_file import NamesFile
@@ -36,6 +39,9 @@ LEASE: Final = "names"
 
 AT_ONCE: Final = 400
 """How many ids a statement has as parameters."""
+
+MANY: Final = 5_000
+"""For more ids than this, all names of the witness are read."""
 
 _COLUMNS: Final = ("kind", "id", "valid_from", "witness", "name", "domain_name", "seen_until")
 
@@ -181,23 +187,19 @@ def merge(connection: Connection, witness: str, seen: Mapping[tuple[str, str], S
     Returns:
         How many names began, ended or were new.
     """
-    changed = 0
-    for keys in _some(seen):
-        known = _known(connection, witness, keys)
-        gone: list[tuple[str, str]] = []
-        rows: list[dict[str, Any]] = []
-        for key in keys:
-            before = known.get(key, [])
-            after = runs([*before, *seen[key]])
-            if after == before:
-                continue
-            changed += [(run.name, run.first_at) for run in after] != [(run.name, run.first_at) for run in before]
-            gone += [key] if before else []
-            rows += [_row(key, witness, run) for run in after]
-        if gone:
-            connection.execute(delete(resource_names).where(resource_names.c.witness == witness, _is_one_of(gone)))
-        if rows:
-            connection.execute(insert(resource_names), rows)
+    known = _known(connection, witness, seen)
+    changed, gone, runs_of = 0, list[tuple[str, str]](), dict[tuple[str, str], list[Seen]]()
+    for key, fresh in seen.items():
+        before = known.get(key, [])
+        after = runs([*before, *fresh])
+        if after == before:
+            continue
+        changed += [(run.name, run.first_at) for run in after] != [(run.name, run.first_at) for run in before]
+        gone += [key] if before else []
+        runs_of[key] = after
+    for keys in _some(gone):
+        connection.execute(delete(resource_names).where(resource_names.c.witness == witness, _is_one_of(keys)))
+    bulk_insert(connection, resource_names.name, _as_rows(witness, runs_of))
     return changed
 
 
@@ -221,13 +223,16 @@ def runs(seen: Iterable[Seen]) -> list[Seen]:
     return found
 
 
-def _known(connection: Connection, witness: str, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[Seen]]:
+def _known(
+    connection: Connection, witness: str, keys: Collection[tuple[str, str]]
+) -> dict[tuple[str, str], list[Seen]]:
     columns = [resource_names.c[name] for name in _COLUMNS if name != "witness"]
-    query = select(*columns).where(resource_names.c.witness == witness, _is_one_of(keys))
+    query = select(*columns).where(resource_names.c.witness == witness).order_by(resource_names.c.valid_from)
     found: dict[tuple[str, str], list[Seen]] = {}
-    for row in connection.execute(query.order_by(resource_names.c.valid_from)):
-        one = Seen(row.name, row.domain_name, row.valid_from, row.seen_until)
-        found.setdefault((row.kind, row.id), []).append(one)
+    for some in _some(keys) if len(keys) < MANY else [None]:
+        for row in connection.execute(query if some is None else query.where(_is_one_of(some))):
+            one = Seen(row.name, row.domain_name, row.valid_from, row.seen_until)
+            found.setdefault((row.kind, row.id), []).append(one)
     return found
 
 
@@ -241,9 +246,13 @@ def _is_one_of(keys: Sequence[tuple[str, str]]) -> Any:
     )
 
 
-def _row(key: tuple[str, str], witness: str, run: Seen) -> dict[str, Any]:
-    values = (*key, run.first_at, witness, run.name, run.domain_name, run.last_at)
-    return dict(zip(_COLUMNS, values, strict=True))
+def _as_rows(witness: str, runs_of: Mapping[tuple[str, str], Sequence[Seen]]) -> "pa.Table":
+    import pyarrow as pa
+
+    flat = [(*key, run.first_at, witness, *run[:2], run.last_at) for key, found in runs_of.items() for run in found]
+    time = pa.timestamp("us", tz="UTC")
+    schema = pa.schema([(name, time if name in ("valid_from", "seen_until") else pa.string()) for name in _COLUMNS])
+    return pa.table([list(column) for column in zip(*flat, strict=True)], schema) if flat else schema.empty_table()
 
 
 def _some(keys: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:

@@ -44,6 +44,21 @@ SELECT kind, id, name, domain_name, witness FROM name_history
 WHERE valid_from <= CURRENT_TIMESTAMP AND (valid_to IS NULL OR valid_to > CURRENT_TIMESTAMP)
 """
 
+_METADATA_HISTORY = """
+CREATE VIEW resource_metadata_history AS
+SELECT
+    h.source, h.resource_id,
+    CASE WHEN h.place = 1 THEN {epoch} ELSE h.valid_from END AS valid_from,
+    h.valid_to, k."key", k.value
+FROM (
+    SELECT
+        source, resource_id, valid_from, valid_to, metadata_id,
+        row_number() OVER (PARTITION BY source, resource_id ORDER BY valid_from) AS place
+    FROM resource_history
+) AS h
+JOIN resource_metadata_keys AS k ON k.metadata_id = h.metadata_id
+"""
+
 _KEYS_IN_SQLITE = """
 CREATE VIEW resource_metadata_keys AS
 SELECT
@@ -155,3 +170,4 @@ def upgrade() -> None:
     op.execute(_NAME_HISTORY.format(epoch=epoch))
     op.execute(_NAMES_NOW)
     op.get_bind().exec_driver_sql(_KEYS_IN_POSTGRESQL if postgres else _KEYS_IN_SQLITE)
+    op.execute(_METADATA_HISTORY.format(epoch=epoch))
