@@ -143,6 +143,7 @@ def upgrade() -> None:
         sa.Column("seen_until", time, nullable=False),
         comment="What projects, users and flavors were called by time, and by which witness.",
     )
+    _add_views()
     op.create_table(
         "closed_bills",
         sa.Column("month", sa.Text(), primary_key=True),
@@ -165,6 +166,36 @@ def upgrade() -> None:
         sa.Column("made_of", sa.Text(), nullable=False),
         comment="Exports of reports, and the state of what each was made of.",
     )
+    op.create_table(
+        "reconciliation",
+        sa.Column("day", sa.Date(), primary_key=True),
+        sa.Column("resource_type", sa.Text(), primary_key=True),
+        sa.Column("resource_id", sa.Text(), primary_key=True),
+        sa.Column("project_id", sa.Text(), nullable=True),
+        sa.Column("hours", sa.Float(53), nullable=False),
+        sa.Column("event_hours", sa.BigInteger(), nullable=True),
+        sa.Column("audit_hours", sa.BigInteger(), nullable=True),
+        sa.Column("poll_hours", sa.BigInteger(), nullable=True),
+        sa.Column("compared_hours", sa.BigInteger(), nullable=False),
+        sa.Column("agreed_hours", sa.BigInteger(), nullable=False),
+        sa.Column("finding", sa.Text(), nullable=False),
+        comment="Resources of a day on which events, audits and polls do not agree.",
+    )
+    op.create_table(
+        "reconciliation_daily",
+        sa.Column("day", sa.Date(), primary_key=True),
+        sa.Column("resource_type", sa.Text(), primary_key=True),
+        sa.Column("resources", sa.BigInteger(), nullable=False),
+        sa.Column("hours", sa.Float(53), nullable=False),
+        sa.Column("compared_hours", sa.BigInteger(), nullable=False),
+        sa.Column("agreed_hours", sa.BigInteger(), nullable=False),
+        sa.Column("differing_resources", sa.BigInteger(), nullable=False),
+        comment="By day and type of resource: in how many hours events, audits and polls agree.",
+    )
+
+
+def _add_views() -> None:
+    """Add what reads names and metadata by time."""
     postgres = op.get_bind().dialect.name == "postgresql"
     epoch = "TIMESTAMPTZ '1970-01-01 00:00:00+00'" if postgres else "'1970-01-01 00:00:00.000000'"
     op.execute(_NAME_HISTORY.format(epoch=epoch))
