@@ -4,6 +4,7 @@ import dagster as dg
 
 from assets.alarms import alarm_evaluations, webhooks
 from assets.archive import archive
+from assets.billing import bills
 from assets.event_days import event_days
 from assets.executor import executor
 from assets.health import health_checks
@@ -34,6 +35,7 @@ defs = dg.Definitions(
         archive,
         resource_names,
         usage_by_project_and_day,
+        bills,
     ],
     asset_checks=[collection_keeps_up, few_points_are_flagged, health_checks, definitions_are_applied],
     jobs=[*jobs.ALL, compaction, upkeep],

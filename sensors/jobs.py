@@ -87,6 +87,12 @@ names = dg.define_asset_job(
     selection=["resource_names"],
     description="Read what projects, users and flavors are called.",
 )
+bill_month = dg.define_asset_job(
+    "bill_month",
+    tags=BACKGROUND,
+    selection=["bills"],
+    description="Make the bills of a month.",
+)
 quality_checks = dg.define_asset_job(
     "quality_checks",
     tags=BACKGROUND,
@@ -97,4 +103,4 @@ quality_checks = dg.define_asset_job(
     "and room on the disks.",
 )
 
-ALL = [collect, recompute, alarms, archive_day, report_day, names, quality_checks]
+ALL = [collect, recompute, alarms, archive_day, report_day, names, bill_month, quality_checks]

@@ -35,6 +35,7 @@ SECTIONS = {
         "sql": Entry("queries", "sql_command", "Run SQL on the lake or the warehouse."),
     },
     "Bill": {
+        "bill": Entry("bills", "bill", "Bills of a month, and closed months."),
         "periods": Entry("usage", "periods", "What existed when, with the evidence of each boundary."),
         "usage": Entry("usage", "usage", "How much of resources was used, by group and time."),
         "reconcile": Entry("usage", "reconcile", "Compare what events, audits and polls say of a day."),
