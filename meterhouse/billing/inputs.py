@@ -14,13 +14,14 @@ from meterhouse import times
 from meterhouse.billing import lines as billed
 from meterhouse.billing.bill import UNCONFIRMED, Bill
 from meterhouse.billing.lines import Rated
-from meterhouse.billing.rating import SUITE, rate
+from meterhouse.billing.rating import rate
 from meterhouse.definitions import prices as price_lists
 from meterhouse.definitions import units
 from meterhouse.definitions.prices import Prices
 from meterhouse.errors import DefinitionError
 from meterhouse.shipped import DEFAULTS
 from meterhouse.site import Site
+from meterhouse.usage.evidence import VERIFY
 
 DEFINITIONS: Final = (price_lists.FILE, "resources.yaml", units.FILE)
 """The definition files that decide what a bill says."""
@@ -106,7 +107,7 @@ def amounts(site: Site, start: datetime, end: datetime) -> Amounts:
     found = of_span(site, start, end)
     periods, counters = found.periods, found.counters
     if "source" in periods.column_names:
-        periods = periods.filter(pc.fill_null(pc.not_equal(periods["source"], SUITE), True))
+        periods = periods.filter(pc.fill_null(pc.not_equal(periods["source"], VERIFY), True))
     return Amounts(
         periods=_sorted(periods, "resource_type", "resource_id", "started_at"),
         counters=_sorted(counters, "meter", "unit", "resource_id", "project_id", "user_id", "hour", "metadata"),
