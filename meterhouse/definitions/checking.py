@@ -24,7 +24,6 @@ _OTHERS: Final = (
     "polling.yaml",
     archive_policies.FILE,
     "derived_meters.yaml",
-    "prices.yaml",
 )  # of a configuration folder
 _OF_GNOCCHI: Final = "gnocchi_resources.yaml"
 _FINDS_NOTHING: Final = (

@@ -33,7 +33,7 @@ from meterhouse.stores.lake import SEAL
 from meterhouse.stores.lake_tables import EVIDENCE, TIME
 from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import resource_periods
-from meterhouse.usage import evidence, polled
+from meterhouse.usage import event_days, evidence, polled
 from meterhouse.usage.evidence import VERIFY
 from meterhouse.usage.timelines import RANKS, Fact, Heard, Life, Period, confirmed_by, fold, last_period
 
@@ -70,6 +70,7 @@ class Computed:
     periods: int = 0
     changed: int = 0
     seconds: float = 0.0
+    days: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
 
@@ -144,6 +145,8 @@ class _Run:
                     for name, position in reached.items():
                         history.record_position(connection, name, position)
             return
+        days = event_days.between(lake, (at_evidence.version, now_evidence), (at_rollups.version, now_rollups))
+        self.done.days = sorted(map(str, days))
         months = self._months(min(touched), with_polls)
         lives = self._lives(months[0])
         heads = {key: life.start.at for key, life in lives.items() if life.start is not None}
