@@ -11,7 +11,15 @@ from sqlalchemy.exc import IntegrityError
 from meterhouse.catalog import lock_catalog
 from meterhouse.erasure.renamed import Renamed, contains
 from meterhouse.personal_data import Person
-from meterhouse.stores.warehouse_tables import daily, hourly, metadata, metadata_changes, resource_metadata, series
+from meterhouse.stores.warehouse_tables import (
+    daily,
+    hourly,
+    metadata,
+    metadata_changes,
+    resource_metadata,
+    resource_names,
+    series,
+)
 
 BY_ID: Final = ("series", "resource_metadata")
 """Tables whose rows get other ids; see `renamed`."""
@@ -144,6 +152,8 @@ def _changed(connection: Connection, table: Table, person: Person) -> Iterator[t
             for column in texts
             if (before := values[column]) is not None and (without := person.body(before)) != before
         }
+        if table is resource_names and row.kind == "user" and "id" in changed:
+            changed["name"] = person.pseudonym
         if changed:
             yield {column.name: values[column] for column in keys}, changed
 
