@@ -1,7 +1,7 @@
 """What a bill is made of, and the bill made of it: nothing else decides what it says."""
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,13 +14,14 @@ from meterhouse import times
 from meterhouse.billing import lines as billed
 from meterhouse.billing.bill import UNCONFIRMED, Bill
 from meterhouse.billing.lines import Rated
-from meterhouse.billing.rating import SUITE, rate
+from meterhouse.billing.rating import rate
 from meterhouse.definitions import prices as price_lists
 from meterhouse.definitions import units
 from meterhouse.definitions.prices import Prices
 from meterhouse.errors import DefinitionError
 from meterhouse.shipped import DEFAULTS
 from meterhouse.site import Site
+from meterhouse.usage.evidence import VERIFY
 
 DEFINITIONS: Final = (price_lists.FILE, "resources.yaml", units.FILE)
 """The definition files that decide what a bill says."""
@@ -88,12 +89,14 @@ def gather(site: Site, month: str, corrections: pa.Table | None = None) -> Input
     definitions = {name: _definition(site, name) for name in DEFINITIONS}
     start, end = read_prices(definitions).span(month)
     held, opened = _held(site, start, end)  # before the amounts: what is rolled up meanwhile is in them
+    found = amounts(site, start, end)
+    corrections = billed.SCHEMA.empty_table() if corrections is None else corrections
     return Inputs(
         month=month,
-        amounts=amounts(site, start, end),
+        amounts=found,
         definitions=definitions,
-        projects={},
-        corrections=billed.SCHEMA.empty_table() if corrections is None else corrections,
+        projects=_project_names(site, end, (found.periods, found.counters, corrections)),
+        corrections=corrections,
         holds_until=held,
         open_hours=opened,
     )
@@ -106,7 +109,7 @@ def amounts(site: Site, start: datetime, end: datetime) -> Amounts:
     found = of_span(site, start, end)
     periods, counters = found.periods, found.counters
     if "source" in periods.column_names:
-        periods = periods.filter(pc.fill_null(pc.not_equal(periods["source"], SUITE), True))
+        periods = periods.filter(pc.fill_null(pc.not_equal(periods["source"], VERIFY), True))
     return Amounts(
         periods=_sorted(periods, "resource_type", "resource_id", "started_at"),
         counters=_sorted(counters, "meter", "unit", "resource_id", "project_id", "user_id", "hour", "metadata"),
@@ -195,6 +198,14 @@ def _held(site: Site, start: datetime, end: datetime) -> tuple[datetime, int]:
     with site.warehouse.read() as connection:
         opened = connection.execute(select(func.count()).select_from(open_hours).where(*within)).scalar_one()
     return holds_until(site, start, end), opened
+
+
+def _project_names(site: Site, moment: datetime, tables: Iterable[pa.Table]) -> dict[str, str]:
+    """The names that the projects of tables have at a time, by id."""
+    from meterhouse.usage.names import names_at
+
+    there = {each for table in tables for each in table["project_id"].unique().to_pylist()}
+    return {each: name for each, name in sorted(names_at(site, "project", moment).items()) if each in there}
 
 
 def _unconfirmed(periods: pa.Table) -> pa.Table:
