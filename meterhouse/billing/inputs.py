@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -95,7 +95,7 @@ def gather(site: Site, month: str, corrections: pa.Table | None = None) -> Input
         month=month,
         amounts=found,
         definitions=definitions,
-        projects=_project_names(site, end, (found.periods, found.counters, corrections)),
+        projects=_project_names(site, end - timedelta(microseconds=1), (found.periods, found.counters, corrections)),
         corrections=corrections,
         holds_until=held,
         open_hours=opened,
