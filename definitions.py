@@ -4,10 +4,12 @@ import dagster as dg
 
 from assets.alarms import alarm_evaluations, webhooks
 from assets.archive import archive
+from assets.billing import bills
 from assets.event_days import event_days
 from assets.executor import executor
 from assets.health import health_checks
 from assets.intake import intake
+from assets.names import resource_names
 from assets.quality import few_points_are_flagged, good_points
 from assets.redefinition import definitions_are_applied, redefinition
 from assets.reports import usage_by_project_and_day
@@ -34,7 +36,9 @@ defs = dg.Definitions(
         alarm_evaluations,
         webhooks,
         archive,
+        resource_names,
         usage_by_project_and_day,
+        bills,
     ],
     asset_checks=[collection_keeps_up, few_points_are_flagged, health_checks, definitions_are_applied],
     jobs=[*jobs.ALL, compaction, upkeep],

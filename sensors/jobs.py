@@ -90,6 +90,18 @@ report_day = dg.define_asset_job(
     selection=["usage_by_project_and_day"],
     description="Export a day's usage report.",
 )
+names = dg.define_asset_job(
+    "names",
+    tags=_one_at_a_time("names") | BACKGROUND,
+    selection=["resource_names"],
+    description="Read what projects, users and flavors are called.",
+)
+bill_month = dg.define_asset_job(
+    "bill_month",
+    tags=BACKGROUND,
+    selection=["bills"],
+    description="Make the bills of a month.",
+)
 quality_checks = dg.define_asset_job(
     "quality_checks",
     tags=BACKGROUND,
@@ -100,4 +112,4 @@ quality_checks = dg.define_asset_job(
     "and room on the disks.",
 )
 
-ALL = [collect, recompute, periods, alarms, archive_day, report_day, quality_checks]
+ALL = [collect, recompute, periods, alarms, archive_day, report_day, names, bill_month, quality_checks]

@@ -19,6 +19,8 @@ CHECKS = (
     Check("quality rules", configured.quality_rules),
     Check("archive policies", configured.archive_policies),
     Check("alarms", configured.alarms),
+    Check("names", configured.names),
+    Check("keystone", configured.keystone),
     Check("warehouse", stores.warehouse),
     Check("access", access, needs=WAREHOUSE),
     Check("clocks", stores.clocks, needs=WAREHOUSE),

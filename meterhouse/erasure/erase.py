@@ -42,12 +42,11 @@ from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.lake_tables import TABLES
 from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import dirty_hours, erasures, resource_periods, series
-from meterhouse.usage import periods
+from meterhouse.usage import names, periods
 
 LEASES: Final = (
     *("erase", "load", "archive", "compact", redefine.LEASE, "convert", "catalog", "rollups", "sample_quality"),
-    periods.STEP,
-    *(following.FOLLOWER, "dead_letters", alarms.LEASE, "upkeep"),
+    *(periods.STEP, following.FOLLOWER, "dead_letters", alarms.LEASE, names.LEASE, "upkeep"),
 )
 """Its own, and those of all steps that write, in an order in which no step that takes several waits for this one."""
 
@@ -65,7 +64,7 @@ class Found:
         erasure: the record; one that is not recorded has the number that it would get.
         rows: by table, how many rows; `spool`: messages; `exports`: files.
         left: what a person has to look at.
-        described: by field and value, in how many notifications it describes the user.
+        described: by field and value, in how many notifications and names it describes the user.
         deleted_files: how many data files were deleted.
     """
 
@@ -91,11 +90,12 @@ def preview(
     with site.warehouse.read() as connection:
         changes = renamed(connection, person)
         found = Found(erasure, warehouse_rows.counted(connection, person, changes))
+        named = warehouse_rows.names_of(connection, person)
     lake = LakeRows(site, person, changes)
     lake.replace(progress)
     in_files = files.replace(site, person, dry_run=True)
     found.rows += lake.rows + in_files.counts
-    found.left, found.described = in_files.left, lake.described
+    found.left, found.described = in_files.left, lake.described + named
     return found
 
 
@@ -195,13 +195,14 @@ def _refuse(site: Site, person: Person) -> None:
         for what in ("meter", "unit", "type", "source", "project_id"):
             found = connection.execute(select(series.c[what]).distinct()).scalars()
             kept += [(what.removesuffix("_id"), text) for text in found if text]
-        for what in ("resource_type", "project_id", "flavor", "zone"):
-            found = connection.execute(select(resource_periods.c[what]).distinct()).scalars()
-            kept += [(what.removesuffix("_id").replace("_", " "), text) for text in found if text]
     for name in ("notifications", "events"):
         for path in site.lake.actions(name)["path"].to_pylist():
             for rows in site.lake.pieces_of(name, path, _TYPES_AT_ONCE, ["event_type"]):
                 kept += [("type of message", text) for text in rows["event_type"].unique().to_pylist() if text]
+    with site.warehouse.read() as connection:
+        for what in ("resource_type", "project_id", "flavor", "zone"):
+            found = connection.execute(select(resource_periods.c[what]).distinct()).scalars()
+            kept += [(what.removesuffix("_id").replace("_", " "), text) for text in found if text]
     for what, text in dict.fromkeys(kept):
         if person.is_in(text):
             raise UsageError(

@@ -49,6 +49,13 @@ def counted(connection: Connection, person: Person, renamed: Renamed) -> Counter
     return +found
 
 
+def names_of(connection: Connection, person: Person) -> Counter[tuple[str, str]]:
+    """The names of the user, as `name` and value, and how many witnesses and times have each."""
+    columns = resource_names.c
+    texts = select(columns.name).where(columns.kind == "user", columns.id == person.user_id)
+    return Counter(("name", each) for each in connection.execute(texts).scalars() if not person.names(each))
+
+
 def add_renamed(connection: Connection, renamed: Renamed) -> None:
     """Add the series and snapshots that come in the place of others, beside these: the lake may now refer to them."""
     lock_catalog(connection)
@@ -152,7 +159,7 @@ def _changed(connection: Connection, table: Table, person: Person) -> Iterator[t
             for column in texts
             if (before := values[column]) is not None and (without := person.body(before)) != before
         }
-        if table is resource_names and row.kind == "user" and "id" in changed:
+        if table is resource_names and values[table.c.kind] == "user" and person.names(values[table.c.id]):
             changed["name"] = person.pseudonym
         if changed:
             yield {column.name: values[column] for column in keys}, changed
