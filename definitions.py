@@ -9,6 +9,7 @@ from assets.event_days import event_days
 from assets.executor import executor
 from assets.health import health_checks
 from assets.intake import intake
+from assets.names import resource_names
 from assets.quality import few_points_are_flagged, good_points
 from assets.redefinition import definitions_are_applied, redefinition
 from assets.reports import usage_by_project_and_day
@@ -32,6 +33,7 @@ defs = dg.Definitions(
         alarm_evaluations,
         webhooks,
         archive,
+        resource_names,
         usage_by_project_and_day,
         bills,
     ],

@@ -81,6 +81,12 @@ report_day = dg.define_asset_job(
     selection=["usage_by_project_and_day"],
     description="Export a day's usage report.",
 )
+names = dg.define_asset_job(
+    "names",
+    tags=_one_at_a_time("names") | BACKGROUND,
+    selection=["resource_names"],
+    description="Read what projects, users and flavors are called.",
+)
 bill_month = dg.define_asset_job(
     "bill_month",
     tags=BACKGROUND,
@@ -97,4 +103,4 @@ quality_checks = dg.define_asset_job(
     "and room on the disks.",
 )
 
-ALL = [collect, recompute, alarms, archive_day, report_day, bill_month, quality_checks]
+ALL = [collect, recompute, alarms, archive_day, report_day, names, bill_month, quality_checks]

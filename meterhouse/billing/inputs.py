@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -89,15 +89,25 @@ def gather(site: Site, month: str, corrections: pa.Table | None = None) -> Input
     definitions = {name: _definition(site, name) for name in DEFINITIONS}
     start, end = read_prices(definitions).span(month)
     held, opened = _held(site, start, end)  # before the amounts: what is rolled up meanwhile is in them
+    found = amounts(site, start, end)
     return Inputs(
         month=month,
-        amounts=amounts(site, start, end),
+        amounts=found,
         definitions=definitions,
-        projects={},
+        projects=_names(site, found, end),
         corrections=billed.SCHEMA.empty_table() if corrections is None else corrections,
         holds_until=held,
         open_hours=opened,
     )
+
+
+def _names(site: Site, found: Amounts, end: datetime) -> dict[str, str]:
+    """The names that the projects of these amounts had at the end of the month."""
+    from meterhouse.usage.names import names_at
+
+    there = {each for rows in (found.periods, found.counters) for each in rows["project_id"].unique().to_pylist()}
+    named = names_at(site, "project", end - timedelta(microseconds=1))
+    return {number: named[number] for number in sorted(there & named.keys())}
 
 
 def amounts(site: Site, start: datetime, end: datetime) -> Amounts:

@@ -20,6 +20,8 @@ CHECKS = (
     Check("archive policies", configured.archive_policies),
     Check("alarms", configured.alarms),
     Check("prices", configured.prices),
+    Check("names", configured.names),
+    Check("keystone", configured.keystone),
     Check("warehouse", stores.warehouse),
     Check("access", access, needs=WAREHOUSE),
     Check("clocks", stores.clocks, needs=WAREHOUSE),

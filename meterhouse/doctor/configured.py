@@ -1,4 +1,4 @@
-"""Checks of what is configured: settings, definitions, quality rules and alarms."""
+"""Checks of what is configured: settings, definitions, quality rules, alarms and names."""
 
 import os
 from collections.abc import Iterator
@@ -48,6 +48,33 @@ def alarms(site: Site) -> Iterator[Finding]:
     from meterhouse.alarms.definitions import load
 
     yield Finding("alarms", "ok", f"{len(load(site.settings.config_dir))} alarms")
+
+
+def names(site: Site) -> Iterator[Finding]:
+    """Whether `names.csv` can be read, and each row can be used."""
+    from meterhouse.usage import names_file
+
+    given = names_file.load(site.settings.config_dir)
+    for fault in given.faults:
+        yield Finding("names", "warning", str(fault))
+    if given.path is not None and not given.faults:
+        yield Finding("names", "ok", f"{len(given.names)} names of {given.path}")
+    elif given.path is None:
+        yield Finding("names", "ok", "no names.csv")
+
+
+def keystone(site: Site) -> Iterator[Finding]:
+    """Whether Keystone accepts the account, and lets it list projects; no finding if no Keystone is set."""
+    if not site.settings.keystone_url:
+        return
+    from meterhouse.keystone import account, session
+
+    with session(site.settings) as asked:
+        asked.log_in()
+        next(asked.listed("/domains", "domains"), None)
+        next(asked.listed("/projects", "projects"), None)
+    who = account(site.settings)
+    yield Finding("keystone", "ok", f"{site.settings.keystone_url} lists projects for the account {who}")
 
 
 def archive_policies(site: Site) -> Iterator[Finding]:

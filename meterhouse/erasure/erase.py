@@ -42,10 +42,11 @@ from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.lake_tables import TABLES
 from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import dirty_hours, erasures, series
+from meterhouse.usage import names
 
 LEASES: Final = (
     *("erase", "load", "archive", "compact", redefine.LEASE, "convert", "catalog", "rollups", "sample_quality"),
-    *(following.FOLLOWER, "dead_letters", alarms.LEASE, "upkeep"),
+    *(following.FOLLOWER, "dead_letters", alarms.LEASE, names.LEASE, "upkeep"),
 )
 """Its own, and those of all steps that write, in an order in which no step that takes several waits for this one."""
 
@@ -63,7 +64,7 @@ class Found:
         erasure: the record; one that is not recorded has the number that it would get.
         rows: by table, how many rows; `spool`: messages; `exports`: files.
         left: what a person has to look at.
-        described: by field and value, in how many notifications it describes the user.
+        described: by field and value, in how many notifications and names it describes the user.
         deleted_files: how many data files were deleted.
     """
 
@@ -89,11 +90,12 @@ def preview(
     with site.warehouse.read() as connection:
         changes = renamed(connection, person)
         found = Found(erasure, warehouse_rows.counted(connection, person, changes))
+        named = warehouse_rows.names_of(connection, person)
     lake = LakeRows(site, person, changes)
     lake.replace(progress)
     in_files = files.replace(site, person, dry_run=True)
     found.rows += lake.rows + in_files.counts
-    found.left, found.described = in_files.left, lake.described
+    found.left, found.described = in_files.left, lake.described + named
     return found
 
 

@@ -461,6 +461,7 @@ resource_names = Table(
     Column("witness", Text, primary_key=True),
     Column("name", Text, nullable=False),
     Column("domain_name", Text),
+    Column("seen_until", UtcTime, nullable=False),
     comment="What projects, users and flavors were called by time, and by which witness.",
 )
 
@@ -554,6 +555,51 @@ resource_history = Table(
     Column("user_id", Text),
     Column("metadata_id", BigInteger, nullable=False),
     comment="What each resource was by time, by the good points of all its series.",
+)
+
+name_history = Table(
+    "name_history",
+    views,
+    Column("kind", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("valid_from", UtcTime, primary_key=True),
+    Column("valid_to", UtcTime),
+    Column("name", Text, nullable=False),
+    Column("domain_name", Text),
+    Column("witness", Text, nullable=False),
+    comment="What projects, users and flavors were called by time, by the most trusted witness.",
+)
+
+names_now = Table(
+    "names_now",
+    views,
+    Column("kind", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("domain_name", Text),
+    Column("witness", Text, nullable=False),
+    comment="What projects, users and flavors are called now.",
+)
+
+resource_metadata_keys = Table(
+    "resource_metadata_keys",
+    views,
+    Column("metadata_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("key", Text, primary_key=True),
+    Column("value", Text),
+    comment="The metadata of resources, one row a key.",
+)
+
+resource_metadata_history = Table(
+    "resource_metadata_history",
+    views,
+    Column("source", Text, primary_key=True),
+    Column("resource_id", Text, primary_key=True),
+    Column("valid_from", UtcTime, primary_key=True),
+    Column("valid_to", UtcTime),
+    Column("key", Text, primary_key=True),
+    Column("value", Text),
+    comment="The metadata of each resource by time, one row a key.",
 )
 
 open_hours = Table(

@@ -166,6 +166,10 @@ def test_a_day_of_a_cloud_goes_through_every_asset(here: Site, instance: dg.Dags
     assert report["usage_by_project_and_day"]["dagster/row_count"] == 5
     assert "vcpu_hours" in report["usage_by_project_and_day"]["usage"]
 
+    named = run(instance, "names")["resource_names"]
+    assert named["messages"] == planted.notifications
+    assert named["faults"] == "none"
+
     again = run(instance, "collect")
     assert again["notifications"]["messages"] == again["samples"]["dagster/row_count"] == 0
     assert run(instance, "archive_day", partition_key=str(today))["archive"]["sealed_now"] == 0
@@ -353,7 +357,7 @@ def test_late_points_are_looked_for_every_few_seconds_and_their_runs_always_find
     assert queue["max_concurrent_runs"] >= slow + settings_module.Settings.collect_runs + 1
     for job in ("collect", "recompute"):
         assert int(definitions.defs.resolve_job_def(job).tags["dagster/priority"]) > 0
-    for job in ("archive_day", "report_day", "quality_checks", "upkeep"):
+    for job in ("archive_day", "report_day", "names", "quality_checks", "upkeep"):
         assert "meterhouse/background" in definitions.defs.resolve_job_def(job).tags
 
 

@@ -28,6 +28,8 @@ from meterhouse.site import Site
 from meterhouse.stores.lake import Lake
 from meterhouse.stores.lake_erasures import publish
 from meterhouse.stores.lake_tables import TABLES
+from meterhouse.usage.names import KEYSTONE, Seen, merge, names_at
+from meterhouse.usage.names_sync import sync
 
 
 @pytest.mark.parametrize(
@@ -251,3 +253,25 @@ def test_a_lake_that_was_restored_is_erased_again_with_what_came_since(site: Sit
     in_lake = rows(restored, "rollups", "count(*) AS n, sum(count)::BIGINT AS points", "granularity_s = 3600")
     assert in_warehouse == [tuple(in_lake[0].values())]
     restored.warehouse.engine.dispose()
+
+
+def test_names_of_an_erased_user_go_and_do_not_come_back(open_site: OpenSite, tmp_path: Path) -> None:
+    file = tmp_path / "names.csv"
+    file.write_text(f"kind,id,name\nuser,{ANA},Ana of the file\nuser,{BOB},Bob\nproject,p1,Shop\n")
+    site = open_site(config_dir=tmp_path)
+    fill(site)
+    sync(site)
+    with site.warehouse.begin() as connection:
+        seen = [Seen("ana.by.keystone", "Default", NOON, NOON)]
+        merge(connection, KEYSTONE, {("user", ANA): seen})
+    assert names_at(site, "user", NOON)[ANA] == "Ana of the file"
+    found = preview(site, proposed(site, ANA, reason="r", author="a"), ANA)
+    assert found.described["name", "Ana of the file"] == found.described["name", "ana.by.keystone"] == 1
+    done = erase_ana(site)
+    assert done.rows["resource_names"] == found.rows["resource_names"] >= 2
+    assert str(file) in " ".join(done.left)
+    assert left(site, [ANA, "Ana of the file", "ana.by.keystone"]) == []
+    sync(site)  # from a file that still has the name, and all messages
+    assert left(site, [ANA, "Ana of the file", "ana.by.keystone"]) == []
+    assert names_at(site, "user", NOON)[BOB] == "Bob"
+    assert names_at(site, "project", NOON)["p1"] == "Shop"
