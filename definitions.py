@@ -15,11 +15,13 @@ from assets.redefinition import definitions_are_applied, redefinition
 from assets.reports import usage_by_project_and_day
 from assets.resources import SiteResource
 from assets.stream import collection_keeps_up
+from assets.usage import resource_periods
 from sensors import jobs, schedules
 from sensors.compaction import compaction, compaction_sensor
 from sensors.dead_runs import dead_runs_sensor
 from sensors.dirty_hours import dirty_hours_sensor
 from sensors.other_runs import other_runs_sensor
+from sensors.periods import periods_sensor
 from sensors.stream import stream_sensor
 from sensors.upkeep import upkeep
 from sensors.webhooks import webhook_sensor
@@ -29,6 +31,7 @@ defs = dg.Definitions(
         intake,
         redefinition,
         event_days,
+        resource_periods,
         good_points,
         alarm_evaluations,
         webhooks,
@@ -42,6 +45,7 @@ defs = dg.Definitions(
     sensors=[
         stream_sensor,
         dirty_hours_sensor,
+        periods_sensor,
         webhook_sensor,
         dead_runs_sensor,
         other_runs_sensor,

@@ -7,7 +7,6 @@ one is repeated.
 """
 
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -34,7 +33,7 @@ from meterhouse.stores.lake import SEAL
 from meterhouse.stores.lake_tables import EVIDENCE, TIME
 from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import resource_periods
-from meterhouse.usage import evidence, polled
+from meterhouse.usage import event_days, evidence, polled
 from meterhouse.usage.evidence import VERIFY
 from meterhouse.usage.timelines import RANKS, Fact, Heard, Life, Period, confirmed_by, fold, last_period
 
@@ -71,6 +70,7 @@ class Computed:
     periods: int = 0
     changed: int = 0
     seconds: float = 0.0
+    days: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
 
@@ -145,6 +145,8 @@ class _Run:
                     for name, position in reached.items():
                         history.record_position(connection, name, position)
             return
+        days = event_days.between(lake, (at_evidence.version, now_evidence), (at_rollups.version, now_rollups))
+        self.done.days = sorted(map(str, days))
         months = self._months(min(touched), with_polls)
         lives = self._lives(months[0])
         heads = {key: life.start.at for key, life in lives.items() if life.start is not None}
@@ -270,17 +272,15 @@ class _Run:
     # -- a month --------------------------------------------------------------------------------------------------
 
     def _fold(self, month: date, lives: dict[Key, Life], rows: dict[Key, list[Period]], with_polls: bool) -> None:
-        told: dict[tuple[Key, str], int] = defaultdict(int)
-        made = polled.MadeByNotifications(self.site, self.resources.types) if with_polls else None
         groups: dict[Key, list[Fact]] = {}
         rewrite: list[pa.Table] = []
         count = 0
         for part in self._evidence(month):
             count += part.num_rows
             rewrite.append(part)
-            self._take(part, groups, told, made)
+            self._take(part, groups)
         samples = (
-            polled.facts(self.site, _start(month), _start(_next(month)), self.resources, self.units, told)
+            polled.facts(self.site, _start(month), _start(_next(month)), self.resources, self.units, rewrite)
             if with_polls
             else {}
         )
@@ -315,23 +315,13 @@ class _Run:
                 lake.view(duck, evidence.TABLE, files)
                 yield arrow(duck, template.substitute(parts=parts, part=part))
 
-    def _take(
-        self,
-        part: pa.Table,
-        groups: dict[Key, list[Fact]],
-        told: dict[tuple[Key, str], int],
-        made: polled.MadeByNotifications | None,
-    ) -> None:
+    def _take(self, part: pa.Table, groups: dict[Key, list[Fact]]) -> None:
         """Read a part of the evidence of a month into facts, in order by resource."""
         known = {kind.type for kind in self.resources.types}
         kinds, ids = part["resource_type"].to_pylist(), part["resource_id"].to_pylist()
         effects = part["effect"].to_pylist()
         types, reports = part["event_type"].to_pylist(), part["reports"].to_pylist()
         sources = part["source"].to_pylist()
-        if made is not None:
-            for kind, name, type_, count in zip(kinds, ids, types, reports, strict=True):
-                for meter in made[type_]:
-                    told[(kind, name), meter] += count
         moments = {
             name: part[name].cast(TIME).cast(pa.int64()).to_pylist()
             for name in ("said_at", "from_at", "to_at", "began_at", "created_at", "ended_at")
@@ -451,7 +441,7 @@ def _table(found: Sequence[tuple[Key, Period]]) -> pa.Table:
         "source": texts([period.source for period in periods]),
     }
     for place, name in enumerate(ATTRIBUTES):
-        columns[name] = texts([period.values[place] for period in periods])
+        columns[name] = texts([period.values[place] or None for period in periods])
     for place, name in enumerate(SIZES, len(ATTRIBUTES)):
         columns[name] = pa.array([period.values[place] for period in periods], pa.float64())
     columns["measures"] = texts([period.values[13] for period in periods])

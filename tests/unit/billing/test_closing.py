@@ -65,6 +65,14 @@ def test_a_closed_month_stays_as_it_was_whatever_changes(billed: Site, config: P
     assert {each.gross for each in after.totals()} == {Decimal("29.76") + Decimal("5.65")}
 
 
+def test_a_bill_keeps_the_names_that_projects_had(billed: Site, config: Path) -> None:
+    (config / "names.csv").write_text("kind,id,name\nproject,p1,web shop\nproject,p9,other\n", encoding="utf-8")
+    assert closing.close(billed, "2026-10", "ann").projects == {"p1": "web shop"}
+    (config / "names.csv").write_text("kind,id,name\nproject,p1,renamed\n", encoding="utf-8")
+    assert closing.make(billed, "2026-10").of_project("web shop").lines.num_rows == 2
+    assert closing.make(billed, "2026-11").name("p1") == "renamed"
+
+
 def test_a_closed_bill_can_be_read_without_prices(billed: Site, config: Path) -> None:
     closing.close(billed, "2026-10", "ann")
     (config / "prices.yaml").write_text("currency: [", encoding="utf-8")
