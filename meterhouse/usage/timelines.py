@@ -167,6 +167,26 @@ def fold(life: Life, facts: Sequence[Fact], kind: ResourceType, closed: list[Per
         _take(life, fact, kind, closed)
 
 
+def confirm(life: Life, fact: Fact, kind: ResourceType) -> bool:
+    """Take in an audit that says what is known, as most do; false for any other fact, which `fold` takes in."""
+    start = life.start
+    if (
+        fact.effect != "audit"
+        or start is None
+        or fact.values != life.values
+        or life.doubt is not None
+        or life.going is not None
+        or (life.first and start.reason is not None)
+        or fact.ended is not None
+        or fact.from_at is None
+        or (fact.values[_STATE] or "").lower() in kind.gone
+    ):
+        return False
+    life.same = max(life.same, fact.at)
+    _saw(life, fact)
+    return True
+
+
 def _take(life: Life, fact: Fact, kind: ResourceType, closed: list[Period]) -> None:
     if life.going is not None:
         event = fact if fact.effect == "ends" and fact.at - life.going.at <= CLOSE else life.going
