@@ -541,8 +541,10 @@ def last_period(life: Life, kind: ResourceType, heard: Heard, closed: list[Perio
     end, missed = None, list[tuple[int, str]]()
     state = (life.values[_STATE] or "").lower()
     for name, seen, by in (("audits", life.audits, heard.audits), ("polls", life.polls, heard.polls)):
-        if seen is None or seen.step <= 0 or (name == "polls" and (seen.reports < 3 or state in kind.polls.silent_in)):
+        if seen is None or seen.step <= 0:
             continue
+        if state in kind.nowhere if name == "audits" else seen.reports < 3 or state in kind.polls.silent_in:
+            continue  # audits go by host
         last = by.get(seen.reporter if name == "audits" else life.host, 0)
         since = max(seen.at, life.last)
         if last <= seen.at + seen.step // 2:
