@@ -97,20 +97,32 @@ def compute(
         DefinitionError: resources.yaml or units.yaml cannot be read; nothing was done.
         WentBack: a table of the lake is older than what was read of it, or another one; nothing was done.
     """
+    with site.warehouse.lease(STEP, wait_seconds=wait_seconds) as lease:
+        return compute_under(site, lease, months, progress)
+
+
+def compute_under(site: Site, lease: Lease, months: Sequence[date] = (), progress: Progress = no_progress) -> Computed:
+    """See `compute`; `lease` is that of the step."""
     started, clock = times.now(), time.monotonic()
     resources, units = load_resources(site.settings.config_dir), load_units(site.settings.config_dir)
     done = Computed(faults=[str(fault) for fault in (*resources.faults, *units.faults)])
-    with site.warehouse.lease(STEP, wait_seconds=wait_seconds) as lease:
-        site.lake.fence(lease, evidence.TABLE, "resource_states")
-        read = evidence.follow(site, lease, resources, units)
-        done.notifications, done.evidence, done.unreadable = read.notifications, read.rows, read.errors
-        run = _Run(site, lease, resources, units, done, progress)
-        with gc_disabled():
-            run.compute(set(months))
-        done.seconds = time.monotonic() - clock
-        if done.evidence or done.changed:
-            site.warehouse.record_run(STEP, started, vars(done))
+    site.lake.fence(lease, evidence.TABLE, "resource_states")
+    read = evidence.follow(site, lease, resources, units)
+    done.notifications, done.evidence, done.unreadable = read.notifications, read.rows, read.errors
+    run = _Run(site, lease, resources, units, done, progress)
+    with gc_disabled():
+        run.compute(set(months))
+    done.seconds = time.monotonic() - clock
+    if done.evidence or done.changed:
+        site.warehouse.record_run(STEP, started, vars(done))
     return done
+
+
+def record_positions(site: Site, connection: Connection) -> None:
+    """Record that the periods are those of the lake as it is now, in the transaction that makes them so."""
+    for follower, table in ((OF_EVIDENCE, evidence.TABLE), (OF_ROLLUPS, "rollups")):
+        position = history.position(site.lake, table, site.lake.version(table))
+        history.record_position(connection, follower, position)
 
 
 def _next(month: date) -> date:
