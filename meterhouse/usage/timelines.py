@@ -438,12 +438,13 @@ def _saw(life: Life, fact: Fact) -> None:
     at = fact.at
     if witness == AUDIT and fact.from_at is not None and fact.to_at is not None:
         before = life.audits
-        if (fact.to_at - fact.from_at) % HOUR:  # sent for one resource, before it is resized or deleted
+        step = (fact.to_at - fact.from_at) // max(fact.reports, 1)
+        usual = before.step if before is not None and fact.reports < 3 else 0
+        if step % HOUR or step < usual:  # sent for one resource, before it is resized or deleted
             life.last = max(life.last, at)
             life.kinds |= _BITS[AUDIT]
             life.ever |= _BITS[AUDIT]
             return
-        step = (fact.to_at - fact.from_at) // max(fact.reports, 1)
         reports = fact.reports + (before.reports if before else 0)
         life.audits = Seen(max(fact.to_at, before.at if before else 0), step, fact.reporter, reports)
     elif witness in (POLL, AUDIT):
