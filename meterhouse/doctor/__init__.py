@@ -19,6 +19,7 @@ CHECKS = (
     Check("quality rules", configured.quality_rules),
     Check("archive policies", configured.archive_policies),
     Check("alarms", configured.alarms),
+    Check("prices", configured.prices),
     Check("names", configured.names),
     Check("keystone", configured.keystone),
     Check("warehouse", stores.warehouse),

@@ -85,3 +85,14 @@ def archive_policies(site: Site) -> Iterator[Finding]:
     if not policies.faults:
         rules = "1 rule" if len(policies.rules) == 1 else f"{len(policies.rules)} rules"
         yield Finding("archive policies", "ok", f"{rules} and the default '{policies.default}' of {policies.path}")
+
+
+def prices(site: Site) -> Iterator[Finding]:
+    """Whether the prices can be read, and each price, discount, minimum and tax can work."""
+    from meterhouse.definitions.prices import load
+
+    found = load(site.settings.config_dir)
+    for fault in found.faults:
+        yield Finding("prices", "warning", str(fault))
+    if not found.faults:
+        yield Finding("prices", "ok", f"{len(found.prices)} prices of {found.path}")

@@ -416,6 +416,7 @@ resource_periods = Table(
     Column("confirmed_until", UtcTime, nullable=False),
     Column("confirmed_by", Text, nullable=False),
     Column("unconfirmed", Boolean, nullable=False),
+    Column("digest", BigInteger, nullable=False, server_default="0"),
     Index("resource_periods_by_end", "ended_at", "started_at"),
     Index("resource_periods_by_project", "project_id", "started_at"),
     Index("resource_periods_by_resource", "resource_id", "started_at"),

@@ -167,6 +167,26 @@ def fold(life: Life, facts: Sequence[Fact], kind: ResourceType, closed: list[Per
         _take(life, fact, kind, closed)
 
 
+def confirm(life: Life, fact: Fact, kind: ResourceType) -> bool:
+    """Take in an audit that says what is known, as most do; false for any other fact, which `fold` takes in."""
+    start = life.start
+    if (
+        fact.effect != "audit"
+        or start is None
+        or fact.values != life.values
+        or life.doubt is not None
+        or life.going is not None
+        or (life.first and start.reason is not None)
+        or fact.ended is not None
+        or fact.from_at is None
+        or (fact.values[_STATE] or "").lower() in kind.gone
+    ):
+        return False
+    life.same = max(life.same, fact.at)
+    _saw(life, fact)
+    return True
+
+
 def _take(life: Life, fact: Fact, kind: ResourceType, closed: list[Period]) -> None:
     if life.going is not None:
         event = fact if fact.effect == "ends" and fact.at - life.going.at <= CLOSE else life.going
@@ -418,12 +438,13 @@ def _saw(life: Life, fact: Fact) -> None:
     at = fact.at
     if witness == AUDIT and fact.from_at is not None and fact.to_at is not None:
         before = life.audits
-        if (fact.to_at - fact.from_at) % HOUR:  # sent for one resource, before it is resized or deleted
+        step = (fact.to_at - fact.from_at) // max(fact.reports, 1)
+        usual = before.step if before is not None and fact.reports < 3 else 0
+        if step % HOUR or step < usual:  # sent for one resource, before it is resized or deleted
             life.last = max(life.last, at)
             life.kinds |= _BITS[AUDIT]
             life.ever |= _BITS[AUDIT]
             return
-        step = (fact.to_at - fact.from_at) // max(fact.reports, 1)
         reports = fact.reports + (before.reports if before else 0)
         life.audits = Seen(max(fact.to_at, before.at if before else 0), step, fact.reporter, reports)
     elif witness in (POLL, AUDIT):
@@ -521,8 +542,10 @@ def last_period(life: Life, kind: ResourceType, heard: Heard, closed: list[Perio
     end, missed = None, list[tuple[int, str]]()
     state = (life.values[_STATE] or "").lower()
     for name, seen, by in (("audits", life.audits, heard.audits), ("polls", life.polls, heard.polls)):
-        if seen is None or seen.step <= 0 or (name == "polls" and (seen.reports < 3 or state in kind.polls.silent_in)):
+        if seen is None or seen.step <= 0:
             continue
+        if state in kind.nowhere if name == "audits" else seen.reports < 3 or state in kind.polls.silent_in:
+            continue  # audits go by host
         last = by.get(seen.reporter if name == "audits" else life.host, 0)
         since = max(seen.at, life.last)
         if last <= seen.at + seen.step // 2:

@@ -127,6 +127,7 @@ def upgrade() -> None:
         sa.Column("confirmed_until", time, nullable=False),
         sa.Column("confirmed_by", sa.Text(), nullable=False),
         sa.Column("unconfirmed", sa.Boolean(), nullable=False),
+        sa.Column("digest", sa.BigInteger(), nullable=False, server_default="0"),
         comment="What existed when: one row for each stretch of time in which a resource was the same.",
     )
     op.create_index("resource_periods_by_end", "resource_periods", ["ended_at", "started_at"])
