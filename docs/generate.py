@@ -899,7 +899,6 @@ PAGES: dict[str, Callable[[], str]] = {
     "meters": meters_page,
     "events": events_page,
     "resources": resources_page,
-    "resources": resources_page,
     "rules": rules_page,
     "alarms": alarms_page,
     "tables": tables_page,
