@@ -393,7 +393,8 @@ class _Run:
                 heard = self._heard_of.get(kind)
                 if heard is None:
                     heard = self._heard_of[kind] = Heard({}, {})
-                if (audits := life.audits) is not None and audits.at > heard.audits.get(audits.reporter, 0):
+                audits = life.audits
+                if audits is not None and audits.reports > 1 and audits.at > heard.audits.get(audits.reporter, 0):
                     heard.audits[audits.reporter] = audits.at
                 if (polls := life.polls) is not None and polls.at > heard.polls.get(life.host, 0):
                     heard.polls[life.host] = polls.at
