@@ -324,6 +324,10 @@ def _compare(life: Life, fact: Fact, closed: list[Period]) -> None:
         life.same = max(life.same, fact.at)
         return
     strong = fact.witness == EVENT
+    if life.values is _UNKNOWN:
+        life.values, life.strong = told, tuple([strong and value is not None for value in told])
+        life.same = fact.at
+        return
     if life.doubt is not None and _settle(life, fact, closed):
         life.doubt = None
     differing = [
@@ -417,9 +421,6 @@ def _changed_at(life: Life, fact: Fact, places: Sequence[int]) -> Boundary:
 def _fill(life: Life, told: tuple[Any, ...], strong: bool, skip: Sequence[int] = ()) -> None:
     """Take in values that were not known, and names; what a sample or an audit confirms stays as sure as it was."""
     values, by_event = life.values, life.strong
-    if values is _UNKNOWN and not skip:
-        life.values, life.strong = told, tuple([strong and value is not None for value in told])
-        return
     new, sure = list(values), list(by_event)
     for place, value in enumerate(told):
         if value is None or place in skip:
@@ -477,7 +478,7 @@ def _end(life: Life, fact: Fact, kind: ResourceType, closed: list[Period]) -> No
         if claimed is None or claimed[0] >= at:
             return
         life.start = _first_seen(fact, kind)
-        life.values, life.strong = (None,) * 14, (False,) * 14
+        life.values, life.strong = _UNKNOWN, (False,) * 14
         life.kinds = 0
         _fill(life, tuple(None if place == _STATE else value for place, value in enumerate(fact.values)), True)
         life.source = life.source or fact.source
