@@ -27,6 +27,7 @@ from meterhouse.alarms import definitions as alarm_definitions
 from meterhouse.alarms.threshold_rule import COMPARE
 from meterhouse.cli import cli
 from meterhouse.collection import stream_meters
+from meterhouse.definitions import resources, units
 from meterhouse.definitions.endpoints import ENDPOINTS
 from meterhouse.definitions.events import DEFAULT_TRAITS, compile_event
 from meterhouse.definitions.loading import ICEHOUSE_METERS
@@ -339,6 +340,36 @@ _BY_CODE = {
     "http.request": ("delta", "`request`", "`http.request`", "A request to an API that has the audit middleware."),
     "http.response": ("delta", "`response`", "`http.response`", "The answer to such a request."),
 }
+
+
+def resources_page() -> str:
+    types = resources.read(resources.SHIPPED)
+    parts = [
+        "# Billable resources\n\n"
+        "The types of resources that periods, usage and bills know, as the shipped `resources.yaml` declares them. To "
+        "change them, put a file of this name into `METERHOUSE_CONFIG_DIR`: it replaces the shipped one. Its comments "
+        "explain the keys. See [Usage](../usage.md).\n\n"
+        + table(("type", "what it is"), [(code(each.type), sentence(each.description)) for each in types.types])
+    ]
+    for each in types.types:
+        rows = [
+            ("begins with", codes(each.begins)),
+            ("ends with", codes(each.ends)),
+            ("other events", codes([glob for glob in each.events if glob not in (*each.begins, *each.ends)])),
+            ("audits", codes(each.audits)),
+            ("attributes", codes(list(each.attributes))),
+            ("sizes", codes(list(each.sizes))),
+            ("meters of pollsters", codes(each.polls.meters)),
+        ]
+        parts.append(f"## {each.type}\n\n" + table(("", ""), [row for row in rows if row[1]]))
+    entries = units.read(units.SHIPPED).factors
+    rows = [(code(unit), f"{factor} {code(of)}") for unit, (of, factor) in entries.items()]
+    parts.append(
+        "## Units\n\n"
+        "Amounts are converted by the shipped `units.yaml`, or your own file of this name. A unit that is not listed "
+        "stands for itself.\n\n" + table(("unit", "is"), rows)
+    )
+    return "\n".join(parts)
 
 
 def events_page() -> str:
@@ -867,6 +898,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "assets": assets_page,
     "meters": meters_page,
     "events": events_page,
+    "resources": resources_page,
     "rules": rules_page,
     "alarms": alarms_page,
     "tables": tables_page,
