@@ -55,8 +55,9 @@ def backfill(
     """Recompute an asset over the half-open span [start, end), UTC: of arrival time for samples, events and `archive`.
 
     Samples and events are converted again from what was landed, by the definitions of now; the event hours that this
-    changes become dirty. Recomputing quality recomputes the roll-ups that depend on it too. If a backfill is killed, a
-    second call with the same start continues it, and repeats nothing that is done.
+    changes become dirty. Recomputing quality recomputes the roll-ups that depend on it too. Periods of resources are
+    made of whole months of notifications and roll-ups again, and so are those of all later months. If a backfill is
+    killed, a second call with the same start continues it, and repeats nothing that is done.
 
     Returns:
         What it did, by the name of the figure.
@@ -126,6 +127,9 @@ def backfill_stale(
                 break
         if rolled:
             done["rollups"] = dict(rolled)
+    if asset in (None, PERIODS) and (months := stale_hours(site, PERIODS)):
+        starts = [month.date() for month in months]
+        done[PERIODS] = _reread(site, starts, starts, lambda month: None, progress(PERIODS))
     return done
 
 
@@ -254,16 +258,27 @@ def _rolled_up(site: "Site", hours: set[datetime] | None, progress: Progress) ->
 
 
 def _backfill_periods(site: "Site", start: datetime, end: datetime, progress: Progress) -> dict[str, Any]:
-    from meterhouse.usage.periods import compute
+    from meterhouse.usage.made_by import meaning_now
 
     months = _months(start, end)
-    done = compute(site, months=months, wait_seconds=WAIT_SECONDS, progress=progress)
-    present = times.now()
-    days = [
-        times.EPOCH + n * times.DAY
-        for n in range((start - times.EPOCH).days, (min(end, present) - times.EPOCH).days + 1)
-    ]
-    return {**vars(done), "days": [str(day.date()) for day in days if day < end]}
+    record = _Record(site, PERIODS, start, end, meaning_now(site).fingerprint)
+    left = [each.date() for each in record.left(map(times.day_start, months))]
+    done = _reread(site, months, left, lambda month: record.reach(times.day_start(month)), progress)
+    record.end()
+    return done
+
+
+def _reread(
+    site: "Site", months: list[date], left: list[date], reached: Callable[[date], None], progress: Progress
+) -> dict[str, Any]:
+    from meterhouse.usage.rereading import reread
+
+    done = reread(site, months, left=left, reached=reached, wait_seconds=WAIT_SECONDS, progress=progress)
+    computed = vars(done.computed)
+    return {
+        **{name: computed[name] for name in ("months", "resources", "periods", "changed", "faults")},
+        **{name: vars(done)[name] for name in ("notifications", "evidence", "kept", "unreadable", "seconds")},
+    }
 
 
 def _months(start: datetime, end: datetime) -> list[date]:

@@ -453,6 +453,15 @@ reconciliation_daily = Table(
     comment="By day and type of resource: in how many hours events, audits and polls agree.",
 )
 
+period_months = Table(
+    "period_months",
+    metadata,
+    Column("month", UtcTime, primary_key=True),
+    Column("fingerprint", Text, nullable=False),
+    Index("period_months_by_fingerprint", "fingerprint"),
+    comment="By which resources.yaml and units.yaml the periods of each month were made: a fingerprint in `meanings`.",
+)
+
 resource_names = Table(
     "resource_names",
     metadata,

@@ -444,7 +444,6 @@ def _saw(life: Life, fact: Fact) -> None:
         if step % HOUR or step < usual:  # sent for one resource, before it is resized or deleted
             life.last = max(life.last, at)
             life.kinds |= _BITS[AUDIT]
-            life.ever |= _BITS[AUDIT]
             return
         reports = fact.reports + (before.reports if before else 0)
         life.audits = Seen(max(fact.to_at, before.at if before else 0), step, fact.reporter, reports)
@@ -510,10 +509,14 @@ def _trailing(life: Life, closed: list[Period]) -> None:
 
 
 class Heard(NamedTuple):
-    """When the reporters of a type were last heard: reporter → µs."""
+    """When the reporters of a type were last heard: reporter → µs.
+
+    `steps` is in which steps those of `polls` report, in µs.
+    """
 
     audits: dict[str, int]
     polls: dict[str, int]
+    steps: dict[str, int]
 
 
 def last_period(life: Life, kind: ResourceType, heard: Heard, closed: list[Period]) -> Period | None:
@@ -543,19 +546,22 @@ def last_period(life: Life, kind: ResourceType, heard: Heard, closed: list[Perio
     end, missed = None, list[tuple[int, str]]()
     state = (life.values[_STATE] or "").lower()
     for name, seen, by in (("audits", life.audits, heard.audits), ("polls", life.polls, heard.polls)):
-        if seen is None or seen.step <= 0:
-            continue
-        if state in kind.nowhere if name == "audits" else seen.reports < 3 or state in kind.polls.silent_in:
+        if seen is None or state in (kind.nowhere if name == "audits" else kind.polls.silent_in):
             continue  # audits go by host
+        step = seen.step
+        if name == "polls" and seen.reports < 3:
+            step = heard.steps.get(life.host, 0)
+        if step <= 0:
+            continue
         last = by.get(seen.reporter if name == "audits" else life.host, 0)
         since = max(seen.at, life.last)
-        if last <= seen.at + seen.step // 2:
+        if last <= seen.at + step // 2:
             continue  # it was not heard either
-        patience = 2 * seen.step + CLOSE if name == "audits" else max(3 * seen.step, HOUR)
+        patience = 2 * step + CLOSE if name == "audits" else max(3 * step, HOUR)
         if last < since + patience:
             missed = []
             break
-        missed.append((seen.step, f"{name} of {seen.reporter or 'its type'} went on without it"))
+        missed.append((step, f"{name} of {seen.reporter or 'its type'} went on without it"))
     if missed:
         step = min(each for each, _ in missed)
         reason = "no event told its end; " + "; ".join(text for _, text in missed)

@@ -134,6 +134,14 @@ def upgrade() -> None:
     op.create_index("resource_periods_by_project", "resource_periods", ["project_id", "started_at"])
     op.create_index("resource_periods_by_resource", "resource_periods", ["resource_id", "started_at"])
     op.create_table(
+        "period_months",
+        sa.Column("month", time, primary_key=True),
+        sa.Column("fingerprint", sa.Text(), nullable=False),
+        comment="By which resources.yaml and units.yaml the periods of each month were made: a fingerprint in "
+        "`meanings`.",
+    )
+    op.create_index("period_months_by_fingerprint", "period_months", ["fingerprint"])
+    op.create_table(
         "resource_names",
         sa.Column("kind", sa.Text(), primary_key=True),
         sa.Column("id", sa.Text(), primary_key=True),
