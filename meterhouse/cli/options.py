@@ -59,6 +59,20 @@ class Day(click.ParamType[date]):
         return _completions(list(times.DAYS_AGO), incomplete)
 
 
+class Month(click.ParamType[date]):
+    """A month as its first day."""
+
+    name = "month"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
+        if isinstance(value, date):
+            return value
+        try:
+            return times.parse_day(f"{value.strip()}-01")
+        except UsageError:
+            self.fail(f"'{value}' is not a month. Write YYYY-MM", param, ctx)
+
+
 class Seconds(click.FloatRange):
     """A span of time in seconds: more than 0, at most a year."""
 
