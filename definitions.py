@@ -10,7 +10,7 @@ from assets.health import health_checks
 from assets.intake import intake
 from assets.quality import few_points_are_flagged, good_points
 from assets.redefinition import definitions_are_applied, redefinition
-from assets.reports import usage_by_project_and_day
+from assets.reports import exports_are_current, reports
 from assets.resources import SiteResource
 from assets.stream import collection_keeps_up
 from sensors import jobs, schedules
@@ -18,6 +18,7 @@ from sensors.compaction import compaction, compaction_sensor
 from sensors.dead_runs import dead_runs_sensor
 from sensors.dirty_hours import dirty_hours_sensor
 from sensors.other_runs import other_runs_sensor
+from sensors.stale_exports import stale_exports_sensor
 from sensors.stream import stream_sensor
 from sensors.upkeep import upkeep
 from sensors.webhooks import webhook_sensor
@@ -31,9 +32,15 @@ defs = dg.Definitions(
         alarm_evaluations,
         webhooks,
         archive,
-        usage_by_project_and_day,
+        *reports,
     ],
-    asset_checks=[collection_keeps_up, few_points_are_flagged, health_checks, definitions_are_applied],
+    asset_checks=[
+        collection_keeps_up,
+        few_points_are_flagged,
+        health_checks,
+        definitions_are_applied,
+        exports_are_current,
+    ],
     jobs=[*jobs.ALL, compaction, upkeep],
     sensors=[
         stream_sensor,
@@ -42,6 +49,7 @@ defs = dg.Definitions(
         dead_runs_sensor,
         other_runs_sensor,
         compaction_sensor,
+        stale_exports_sensor,
     ],
     schedules=schedules.ALL,
     resources={"site": SiteResource()},

@@ -291,7 +291,8 @@ def _to_export(site: "Site", name: str, start: datetime, end: datetime) -> tuple
     by = reports.report(site, name).partition
     days = {hour.date() for hour in hours_with_points(site, start, end)}
     began = select(func.min(resource_periods.c.started_at)).where(
-        resource_periods.c.started_at < end, (resource_periods.c.ended_at > start) | resource_periods.c.ended_at.is_(None)
+        resource_periods.c.started_at < end,
+        (resource_periods.c.ended_at > start) | resource_periods.c.ended_at.is_(None),
     )
     with site.warehouse.read() as connection:
         first = connection.execute(began).scalar()

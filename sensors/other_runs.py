@@ -15,8 +15,8 @@ from sqlalchemy import select
 from assets.archive import archive
 from assets.event_days import ROLLUPS, SAMPLE_QUALITY, of_days
 from assets.intake import CATALOG, EVENTS, NOTIFICATIONS, SAMPLES
-from assets.partitions import has_partition
-from assets.reports import usage_by_project_and_day
+from assets.partitions import has_month, has_partition
+from assets.reports import REPORTS
 from assets.resources import SiteResource
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import runs
@@ -56,9 +56,9 @@ def _of_archive(site: Site, done: Mapping[str, Any]) -> Events:
 
 
 def _of_report(site: Site, done: Mapping[str, Any]) -> Events:
-    asset = usage_by_project_and_day.key
-    if done["report"] == asset.to_user_string() and has_partition(date.fromisoformat(done["day"])):
-        yield asset, done["day"], {"dagster/row_count": done["rows"]}
+    day = date.fromisoformat(done["day"] if "day" in done else f"{done['month']}-01")
+    if done["report"] in REPORTS and (has_partition(day) if "day" in done else has_month(day)):
+        yield dg.AssetKey(done["report"]), str(day), {"dagster/row_count": done["rows"]}
 
 
 STEPS: dict[str, Callable[[Site, Mapping[str, Any]], Events]] = {

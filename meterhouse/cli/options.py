@@ -13,6 +13,8 @@ from meterhouse.cli.output import FORMATS, Printer
 from meterhouse.errors import UnknownKeyword, UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from meterhouse.filters import Condition, Fields, Filter
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -108,6 +110,13 @@ class Name(click.ParamType[str]):
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         return _completions(self._known(), incomplete)
+
+
+def config_dir() -> "Path | None":
+    """The configuration folder of the site whose command this is."""
+    from meterhouse.settings import settings
+
+    return settings().config_dir
 
 
 class Checked(click.ParamType[Any]):

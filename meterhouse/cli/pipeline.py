@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from meterhouse import times
-from meterhouse.cli.options import Day, Name, Seconds, as_json, prints, span
+from meterhouse.cli.options import Day, Name, Seconds, as_json, config_dir, prints, span
 from meterhouse.cli.output import Printer, dumps, line, note
 from meterhouse.cli.progress import progress
 from meterhouse.cli.signals import ended_by_signal
 from meterhouse.queries import reports
 from meterhouse.recompute import DEFINED, assets
-from meterhouse.settings import settings
 from meterhouse.untrusted import printable
 
 if TYPE_CHECKING:
@@ -287,8 +286,8 @@ def rollup(printer: Printer) -> None:
     """Judge the quality of dirty event hours, roll up their good points, and compute the periods of resources."""
     from meterhouse.catalog import catalog
     from meterhouse.configuration import open_checked
-    from meterhouse.rollups.following import Following, follow, keep_following
     from meterhouse.queries.export_states import note_stale
+    from meterhouse.rollups.following import Following, follow, keep_following
     from meterhouse.rollups.step import roll_up
     from meterhouse.usage.periods import compute
 
@@ -363,7 +362,7 @@ def compact_command(printer: Printer) -> None:
 
 
 @click.command()
-@click.argument("asset", type=Name("asset", lambda: assets(settings().config_dir)), required=False)
+@click.argument("asset", type=Name("asset", lambda: assets(config_dir())), required=False)
 @span(to_alone=False)
 @click.option("--stale", "of_stale", is_flag=True, help="Recompute exactly what `meterhouse stale` lists.")
 @click.option("--why", default="backfill by hand", show_default=True, help="The reason, kept with the hours.")
@@ -411,9 +410,7 @@ SHOWN = 4
 
 
 @click.command("stale")
-@click.argument(
-    "asset", type=Name("asset", lambda: [*DEFINED, *reports.names(settings().config_dir)]), required=False
-)
+@click.argument("asset", type=Name("asset", lambda: [*DEFINED, *reports.names(config_dir())]), required=False)
 @prints("asset", "from", "to", "hours", "why", "files", "since", prose=("why", "files"))
 def stale_command(asset: str | None, printer: Printer) -> None:
     """List what definitions, quality rules, archive policies or derived meters of the past have made, and old exports.

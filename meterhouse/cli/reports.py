@@ -6,18 +6,17 @@ from typing import TYPE_CHECKING
 import click
 
 from meterhouse import times
-from meterhouse.cli.options import Day, Month, Name, prints, span
+from meterhouse.cli.options import Day, Month, Name, config_dir, prints, span
 from meterhouse.cli.output import Printer, note
 from meterhouse.cli.progress import progress
 from meterhouse.queries import report_files, reports
-from meterhouse.settings import settings
 
 if TYPE_CHECKING:
     from meterhouse.site import Site
 
 
 @click.command()
-@click.argument("name", required=False, type=Name("report", lambda: reports.names(settings().config_dir)))
+@click.argument("name", required=False, type=Name("report", lambda: reports.names(config_dir())))
 @click.option("--day", type=Day(), help="The day: YYYY-MM-DD, today or yesterday; default yesterday.")
 @click.option("--month", type=Month(), help="The month: YYYY-MM; for a report by month, default the last month.")
 @span(to_alone=False)
@@ -81,14 +80,14 @@ def report(
 
 
 def _list_reports(printer: Printer) -> None:
-    listed = report_files.listed(settings().config_dir)
+    listed = report_files.listed(config_dir())
     for each in listed.values():
         if each.fault:
             line, reason = each.fault
             note(f"meterhouse: {each.error(reason, line)}")
     printer.rows(
         [
-            {"report": name, "exported by": each.partition, "question": each.question}
+            {"report": name, "exported_by": each.partition, "question": each.question}
             for name, each in listed.items()
             if not each.fault
         ]
@@ -106,9 +105,6 @@ def _list_exports(site: "Site", name: str, printer: Printer) -> None:
         found = connection.execute(select(table).where(table.c.report == name).order_by(table.c.start_at)).all()
     shown = ("partition", "rows", "made_at", "holds_until")
     printer.rows(
-        [
-            {**{column: getattr(each, column) for column in shown}, "stale": stale.get(each.partition)}
-            for each in found
-        ],
+        [{**{column: getattr(each, column) for column in shown}, "stale": stale.get(each.partition)} for each in found],
         [*shown, "stale"],
     )

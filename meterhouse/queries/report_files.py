@@ -147,6 +147,11 @@ def listed(config_dir: "os.PathLike[str] | None") -> dict[str, Report]:
     return dict(sorted(found.items()))
 
 
+def is_name(name: str) -> bool:
+    """Whether a report can have this name."""
+    return _NAME.fullmatch(name) is not None
+
+
 def _own(path: str, name: str, others: dict[str, Report]) -> Report:
     try:
         with open(path, "rb") as file:
@@ -158,7 +163,7 @@ def _own(path: str, name: str, others: dict[str, Report]) -> Report:
         return Report(name, "", path, (0, "the file is not UTF-8"))
     if len(content) > MAX_BYTES:
         return Report(name, "", path, (0, f"the file is larger than {MAX_BYTES >> 20} MiB"))
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         return Report(
             name, text, path, (0, "a report's file is named in small letters, digits and _, such as idle.sql")
         )

@@ -14,8 +14,29 @@ _FUNCTIONS = (  # SQLite's are in meterhouse/stores/sqlite_functions.py
 )
 
 
+def _speed_reports_up() -> None:
+    op.create_index(
+        "rollup_1d_rows_by_increase",
+        "rollup_1d_rows",
+        ["bucket", "series_id", "increase"],
+        postgresql_where=sa.text("increase IS NOT NULL"),
+        sqlite_where=sa.text("increase IS NOT NULL"),
+    )
+    op.create_index(
+        "rollup_1d_rows_by_excluded",
+        "rollup_1d_rows",
+        ["bucket", "series_id", "excluded"],
+        postgresql_where=sa.text("excluded > 0"),
+        sqlite_where=sa.text("excluded > 0"),
+    )
+    if op.get_bind().dialect.name == "postgresql":
+        for function in _FUNCTIONS:
+            op.execute(function)
+
+
 def upgrade() -> None:
     time = sa.DateTime(timezone=op.get_bind().dialect.name == "postgresql")
+    _speed_reports_up()
     op.create_table(
         "resource_periods",
         sa.Column("resource_type", sa.Text(), primary_key=True),
@@ -83,20 +104,3 @@ def upgrade() -> None:
         sa.Column("stale", sa.Text(), nullable=True),
         comment="Exports of reports, the state of what each was made of, and why it is stale if that was seen.",
     )
-    op.create_index(
-        "rollup_1d_rows_by_increase",
-        "rollup_1d_rows",
-        ["bucket", "series_id", "increase"],
-        postgresql_where=sa.text("increase IS NOT NULL"),
-        sqlite_where=sa.text("increase IS NOT NULL"),
-    )
-    op.create_index(
-        "rollup_1d_rows_by_excluded",
-        "rollup_1d_rows",
-        ["bucket", "series_id", "excluded"],
-        postgresql_where=sa.text("excluded > 0"),
-        sqlite_where=sa.text("excluded > 0"),
-    )
-    if op.get_bind().dialect.name == "postgresql":
-        for function in _FUNCTIONS:
-            op.execute(function)
