@@ -37,6 +37,7 @@ SECTIONS = {
     "Bill": {
         "periods": Entry("usage", "periods", "What existed when, with the evidence of each boundary."),
         "usage": Entry("usage", "usage", "How much of resources was used, by group and time."),
+        "reconcile": Entry("usage", "reconcile", "Compare what events, audits and polls say of a day."),
     },
     "Alarms": {
         "alarms": Entry("alarms", "alarms", "Definitions, states and notifications of alarms."),

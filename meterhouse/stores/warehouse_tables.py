@@ -435,6 +435,36 @@ resource_periods = Table(
     comment="What existed when: one row for each stretch of time in which a resource was the same.",
 )
 
+reconciliation = Table(
+    "reconciliation",
+    metadata,
+    Column("day", Date, primary_key=True),
+    Column("resource_type", Text, primary_key=True),
+    Column("resource_id", Text, primary_key=True),
+    Column("project_id", Text),
+    Column("hours", Float(53), nullable=False),
+    Column("event_hours", BigInteger),
+    Column("audit_hours", BigInteger),
+    Column("poll_hours", BigInteger),
+    Column("compared_hours", BigInteger, nullable=False),
+    Column("agreed_hours", BigInteger, nullable=False),
+    Column("finding", Text, nullable=False),
+    comment="Resources of a day on which events, audits and polls do not agree.",
+)
+
+reconciliation_daily = Table(
+    "reconciliation_daily",
+    metadata,
+    Column("day", Date, primary_key=True),
+    Column("resource_type", Text, primary_key=True),
+    Column("resources", BigInteger, nullable=False),
+    Column("hours", Float(53), nullable=False),
+    Column("compared_hours", BigInteger, nullable=False),
+    Column("agreed_hours", BigInteger, nullable=False),
+    Column("differing_resources", BigInteger, nullable=False),
+    comment="By day and type of resource: in how many hours events, audits and polls agree.",
+)
+
 resource_names = Table(
     "resource_names",
     metadata,

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 from string import Template
 from typing import Any, Final
 
@@ -391,14 +392,14 @@ class _Run:
         """When the reporters of a type of resource were last heard."""
         if not self._heard_of:
             for (kind, _), life in lives.items():
-                heard = self._heard_of.setdefault(kind, Heard({}, {}))
-                if life.audits is not None:
-                    name = life.audits.reporter
-                    heard.audits[name] = max(heard.audits.get(name, 0), life.audits.at)
-                if life.polls is not None:
-                    name = life.values[5] or ""
-                    heard.polls[name] = max(heard.polls.get(name, 0), life.polls.at)
-        return self._heard_of.get(type_, Heard({}, {}))
+                heard = self._heard_of.get(kind)
+                if heard is None:
+                    heard = self._heard_of[kind] = Heard({}, {})
+                if (audits := life.audits) is not None and audits.at > heard.audits.get(audits.reporter, 0):
+                    heard.audits[audits.reporter] = audits.at
+                if (polls := life.polls) is not None and polls.at > heard.polls.get(life.host, 0):
+                    heard.polls[life.host] = polls.at
+        return self._heard_of.get(type_) or Heard({}, {})
 
     def _rows(self, rows: dict[Key, list[Period]], lives: dict[Key, Life]) -> pa.Table:
         self._heard_of.clear()
@@ -415,6 +416,7 @@ class _Run:
         return _table(found)
 
 
+@lru_cache(maxsize=65536)
 def reporter_of(publisher: str | None) -> str:
     """Who sent a notification: the host of `compute.host` and `nova-compute:host`."""
     if not publisher:

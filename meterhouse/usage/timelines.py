@@ -36,6 +36,8 @@ EVENT, AUDIT, POLL = "event", "audit", "poll"
 
 _BITS: Final = {EVENT: 1, AUDIT: 2, POLL: 4}
 
+_UNKNOWN: Final[tuple[Any, ...]] = (None,) * 14
+
 _PROJECT, _USER, _NAME, _FLAVOR, _STATE, _HOST, _ZONE, _IMAGE = range(8)
 _SPLITTING: Final = (_PROJECT, _FLAVOR, _STATE, _HOST, _ZONE, _IMAGE, 8, 9, 10, 11, 12, 13)
 """Places in `values` whose change begins a new period: all but user and name."""
@@ -136,6 +138,11 @@ class Life(msgspec.Struct, array_like=True):
     going: Fact | None = None
     ever: int = 0
 
+    @property
+    def host(self) -> str:
+        """Where it is; empty if that is not known. The pollsters of a host report what is on it."""
+        return self.values[_HOST] or ""
+
 
 @dataclass(frozen=True)
 class Period:
@@ -205,7 +212,7 @@ def _begin(life: Life, fact: Fact, kind: ResourceType, state: str) -> None:
     else:
         life.start = _first_seen(fact, kind)
     life.first, life.kinds, life.doubt = True, 0, None
-    life.values, life.strong = (None,) * 14, (False,) * 14
+    life.values, life.strong = _UNKNOWN, (False,) * 14
     life.last = life.start.at
 
 
@@ -279,8 +286,10 @@ def _improve_start(life: Life, fact: Fact, kind: ResourceType) -> None:
 
 def _compare(life: Life, fact: Fact, closed: list[Period]) -> None:
     """Take in what a fact says the resource is."""
-    strong = fact.witness == EVENT
     told = fact.values
+    if told == life.values and life.doubt is None and (all(life.strong) or fact.effect in ("audit", "poll")):
+        return
+    strong = fact.witness == EVENT
     if life.doubt is not None and _settle(life, fact, closed):
         life.doubt = None
     differing = [
@@ -367,7 +376,8 @@ def _changed_at(life: Life, fact: Fact) -> Boundary:
 def _fill(life: Life, told: tuple[Any, ...], strong: bool, skip: Sequence[int] = ()) -> None:
     """Take in values that were not known, and names; what a sample or an audit confirms stays as sure as it was."""
     values, by_event = life.values, life.strong
-    if told == values and (not strong or all(by_event)):
+    if values is _UNKNOWN and not skip:
+        life.values, life.strong = told, tuple([strong and value is not None for value in told])
         return
     new, sure = list(values), list(by_event)
     for place, value in enumerate(told):
@@ -484,7 +494,7 @@ def last_period(life: Life, kind: ResourceType, heard: Heard, closed: list[Perio
     for name, seen, by in (("audits", life.audits, heard.audits), ("polls", life.polls, heard.polls)):
         if seen is None or seen.step <= 0 or (name == "polls" and (seen.reports < 3 or state in kind.polls.silent_in)):
             continue
-        last = by.get(seen.reporter, 0)
+        last = by.get(seen.reporter if name == "audits" else life.host, 0)
         since = max(seen.at, life.last)
         if last <= seen.at + seen.step // 2:
             continue  # it was not heard either

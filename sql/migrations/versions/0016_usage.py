@@ -104,3 +104,29 @@ def upgrade() -> None:
         sa.Column("stale", sa.Text(), nullable=True),
         comment="Exports of reports, the state of what each was made of, and why it is stale if that was seen.",
     )
+    op.create_table(
+        "reconciliation",
+        sa.Column("day", sa.Date(), primary_key=True),
+        sa.Column("resource_type", sa.Text(), primary_key=True),
+        sa.Column("resource_id", sa.Text(), primary_key=True),
+        sa.Column("project_id", sa.Text(), nullable=True),
+        sa.Column("hours", sa.Float(53), nullable=False),
+        sa.Column("event_hours", sa.BigInteger(), nullable=True),
+        sa.Column("audit_hours", sa.BigInteger(), nullable=True),
+        sa.Column("poll_hours", sa.BigInteger(), nullable=True),
+        sa.Column("compared_hours", sa.BigInteger(), nullable=False),
+        sa.Column("agreed_hours", sa.BigInteger(), nullable=False),
+        sa.Column("finding", sa.Text(), nullable=False),
+        comment="Resources of a day on which events, audits and polls do not agree.",
+    )
+    op.create_table(
+        "reconciliation_daily",
+        sa.Column("day", sa.Date(), primary_key=True),
+        sa.Column("resource_type", sa.Text(), primary_key=True),
+        sa.Column("resources", sa.BigInteger(), nullable=False),
+        sa.Column("hours", sa.Float(53), nullable=False),
+        sa.Column("compared_hours", sa.BigInteger(), nullable=False),
+        sa.Column("agreed_hours", sa.BigInteger(), nullable=False),
+        sa.Column("differing_resources", sa.BigInteger(), nullable=False),
+        comment="By day and type of resource: in how many hours events, audits and polls agree.",
+    )
