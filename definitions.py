@@ -4,6 +4,7 @@ import dagster as dg
 
 from assets.alarms import alarm_evaluations, webhooks
 from assets.archive import archive
+from assets.billing import bills
 from assets.event_days import event_days
 from assets.executor import executor
 from assets.health import health_checks
@@ -33,6 +34,7 @@ defs = dg.Definitions(
         webhooks,
         archive,
         *reports,
+        bills,
     ],
     asset_checks=[
         collection_keeps_up,

@@ -46,7 +46,7 @@ FIRST = first_day(settings(), times.now())
 
 days = dg.DailyPartitionsDefinition(start_date=FIRST, timezone="UTC", end_offset=1)
 
-months = dg.MonthlyPartitionsDefinition(start_date=f"{FIRST[:7]}-01", timezone="UTC", end_offset=1)
+months = dg.MonthlyPartitionsDefinition(start_date=FIRST[:7], fmt="%Y-%m", timezone="UTC", end_offset=1)
 
 
 def has_partition(day: date) -> bool:

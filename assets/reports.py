@@ -46,13 +46,20 @@ def lineage(report: Report) -> list[dg.AssetKey]:
     return sorted({READ[table] for table in export_states.tables_of(report) if table in READ})
 
 
+def _dependency(key: dg.AssetKey, report: Report) -> dg.AssetDep:
+    if report.partition == "day" or key not in (ROLLUPS, SAMPLE_QUALITY):
+        return dg.AssetDep(key)
+    mapping = dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)  # of days before the first
+    return dg.AssetDep(key, partition_mapping=mapping)
+
+
 def _asset(report: Report) -> dg.AssetsDefinition:
     """The asset of a report. One whose file cannot be run is shown, and its runs fail with file, line and reason."""
     fault = f"\n\nIt cannot be run: {report.fault[1]}" if report.fault else ""
 
     @dg.asset(
         name=report.name,
-        deps=lineage(report),
+        deps=[_dependency(key, report) for key in lineage(report)],
         partitions_def=days if report.partition == "day" else months,
         backfill_policy=dg.BackfillPolicy.multi_run(1),
         group_name="reports",

@@ -788,7 +788,8 @@ def tables_page() -> str:
         "## The lake\n\n"
         "Delta tables, under `tables/` in the lake's folder or bucket prefix. You can read them with any engine that "
         "reads Delta. In `meterhouse sql`, each is a view of the same name. Types are Arrow's.\n\n"
-        "The lake also has `exports/REPORT/DAY.parquet`, `.csv` and `.json` (reports) and `archive/DAY.json` (the "
+        "The lake also has `exports/REPORT/DAY.parquet`, `.csv` and `.json` (reports), "
+        "`exports/bills/MONTH.…` (bills), `bills/MONTH/` (closed months) and `archive/DAY.json` (the "
         "manifest of an arrival day).\n\n" + "\n".join(lake) + "\n## The warehouse\n\n"
         "Tables and views of the SQL database. Types are PostgreSQL's. SQLite stores times as ISO text. "
         "`meterhouse sql --on warehouse` reads them.\n\n" + "\n".join(warehouse)

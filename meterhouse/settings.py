@@ -130,6 +130,13 @@ class Settings:
     sample_source: Annotated[
         str, Meta(min_length=1, max_length=255, description="The `source` of samples made from notifications.")
     ] = "openstack"
+    bill_issuer: Annotated[
+        str,
+        Meta(min_length=1, max_length=255, description="Who issues bills: the name of the cloud or of its operator."),
+    ] = "OpenStack"
+    bill_region: Annotated[
+        str, Meta(max_length=255, description="The cloud's region, for bills as FOCUS; empty: it has none.")
+    ] = ""
     telemetry_secret: Annotated[
         str,
         Meta(

@@ -95,6 +95,12 @@ report_month = dg.define_asset_job(
     selection=dg.AssetSelection.assets(*_reports("month")).without_checks(),
     description="Export the reports of a month.",
 )
+bill_month = dg.define_asset_job(
+    "bill_month",
+    tags=BACKGROUND,
+    selection=["bills"],
+    description="Make the bills of a month.",
+)
 quality_checks = dg.define_asset_job(
     "quality_checks",
     tags=BACKGROUND,
@@ -106,4 +112,4 @@ quality_checks = dg.define_asset_job(
     "and room on the disks.",
 )
 
-ALL = [collect, recompute, alarms, archive_day, report_day, report_month, quality_checks]
+ALL = [collect, recompute, alarms, archive_day, report_day, report_month, bill_month, quality_checks]

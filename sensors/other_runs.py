@@ -56,9 +56,14 @@ def _of_archive(site: Site, done: Mapping[str, Any]) -> Events:
 
 
 def _of_report(site: Site, done: Mapping[str, Any]) -> Events:
-    day = date.fromisoformat(done["day"] if "day" in done else f"{done['month']}-01")
-    if done["report"] in REPORTS and (has_partition(day) if "day" in done else has_month(day)):
-        yield dg.AssetKey(done["report"]), str(day), {"dagster/row_count": done["rows"]}
+    if done["report"] not in REPORTS:
+        return
+    if "day" in done:
+        key, shown = done["day"], has_partition(date.fromisoformat(done["day"]))
+    else:
+        key, shown = done["month"], has_month(date.fromisoformat(f"{done['month']}-01"))
+    if shown:
+        yield dg.AssetKey(done["report"]), key, {"dagster/row_count": done["rows"]}
 
 
 STEPS: dict[str, Callable[[Site, Mapping[str, Any]], Events]] = {

@@ -1,4 +1,4 @@
-"""Schedules, in UTC: alarms each minute, checks each hour, archive and report each day, upkeep each night."""
+"""Schedules, in UTC: alarms each minute, checks each hour, archive, report and bills each day, upkeep each night."""
 
 from datetime import timedelta
 
@@ -63,8 +63,26 @@ def report(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
 )
 def report_of_month(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """Export last month's reports."""
-    month = (context.scheduled_execution_time - timedelta(days=1)).strftime("%Y-%m-01")
+    month = (context.scheduled_execution_time - timedelta(days=1)).strftime("%Y-%m")
     return dg.RunRequest(run_key=month, partition_key=month)
+
+
+@dg.schedule(
+    name="bill_each_day",
+    job=jobs.bill_month,
+    cron_schedule="10 2 * * *",
+    default_status=RUNNING,
+    description="Make the bills of yesterday's month, if there are prices.",
+)
+def bill(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """Make the preliminary bills of the month, and on its first day those of the month before."""
+    from meterhouse.definitions import prices
+    from meterhouse.settings import settings
+
+    if not prices.load(settings().config_dir).prices:
+        return dg.SkipReason(f"{prices.FILE} has no prices")
+    day = context.scheduled_execution_time - timedelta(days=1)
+    return dg.RunRequest(run_key=f"{day:%Y-%m-%d}", partition_key=f"{day:%Y-%m}")
 
 
 upkeep_each_night = dg.ScheduleDefinition(
@@ -75,4 +93,4 @@ upkeep_each_night = dg.ScheduleDefinition(
     description="Delete what is older than it is kept for.",
 )
 
-ALL = [alarms, quality_checks, archive, report, report_of_month, upkeep_each_night]
+ALL = [alarms, quality_checks, archive, report, report_of_month, bill, upkeep_each_night]

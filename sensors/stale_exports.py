@@ -46,7 +46,7 @@ def _requests(context: dg.SensorEvaluationContext, stale: list[StaleExport]) -> 
         if shown and not is_running(context, job.name, tag):
             yield dg.RunRequest(
                 job_name=job.name,
-                partition_key=str(first),
+                partition_key=each.partition,
                 asset_selection=[dg.AssetKey(each.report)],
                 tags=tag,
             )

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from meterhouse.errors import DefinitionError
 
-KINDS: Final = ("usage", "credit", "discount", "minimum", "tax", "correction")
+KINDS: Final = ("usage", "credit", "discount", "minimum", "correction", "tax")
 """In the order in which the lines of a project stand on its bill, and in which they are computed."""
 
 DECIMAL: Final = pa.decimal128(38, 12)

@@ -15,9 +15,7 @@ from meterhouse.billing.lines import EVIDENCE, KINDS, NOT_PRICED, SCHEMA, TIME, 
 from meterhouse.billing.matching import Classes, Codes, Column, Mask, Rows, combined
 from meterhouse.definitions.prices import DIGITS, UNITS, Prices, matches, shown_names
 from meterhouse.errors import DefinitionError, shown
-
-SUITE: Final = "meterhouse-verify"
-"""The source of what the functional suite sends: it is never billed."""
+from meterhouse.usage.evidence import VERIFY
 
 _GONE: Final = "deleted"
 """The state of a resource that is not there any more: it costs nothing."""
@@ -138,7 +136,7 @@ class _Rating:
         start, end = _instant(self.start), _instant(self.end)
         kept = pc.and_(pc.less(table["started_at"], end), pc.greater(table["ended_at"], start))
         kept = pc.and_(kept, pc.less(table["started_at"], table["ended_at"]))
-        for name, value in (("state", _GONE), ("source", SUITE)):
+        for name, value in (("state", _GONE), ("source", VERIFY)):
             if name in table.column_names:
                 kept = pc.and_(kept, pc.fill_null(pc.not_equal(table[name], value), True))
         table = table.filter(kept)
@@ -162,7 +160,7 @@ class _Rating:
         hours, start, end = table["hour"].cast(TIME), _instant(self.start), _instant(self.end)
         table = table.filter(pc.and_(pc.greater_equal(hours, start), pc.less(hours, end)))
         if "source" in table.column_names:
-            table = table.filter(pc.fill_null(pc.not_equal(table["source"], SUITE), True))
+            table = table.filter(pc.fill_null(pc.not_equal(table["source"], VERIFY), True))
         amount = pc.fill_null(table["amount"].cast(pa.float64()), float("nan"))
         good = pc.and_(pc.greater_equal(amount, 0), pc.less_equal(amount, counting.LARGEST))
         for reason, part in (
@@ -186,7 +184,7 @@ class _Rating:
                 for each, mask in zip(entries, matched, strict=True)
                 if each.price.name == name
             ]
-            counted = counting.of_periods(of, rows, starts, ends, groups, resources, self.end - self.start, self.units)
+            counted = counting.of_periods(of, rows, starts, ends, groups, resources, (self.start, self.end), self.units)
             if counted is not None:
                 self._add(counted, rows, 0)
         unpriced = self._without_price(rows, entries, matched, classes.codes, starts, ends)

@@ -34,8 +34,8 @@ Span: TypeAlias = tuple[datetime, datetime]
 PERIODS: Final = resource_periods.name
 NAMES: Final = resource_names.name
 
-_UNUSED: Final = frozenset({"started_at", "ended_at", "confirmed_until", "end_earliest", "end_latest"})
-"""Columns of periods that a text of a row leaves out: times are counted by themselves, or grow with each poll."""
+_TIMES: Final = frozenset({"started_at", "ended_at", "confirmed_until"})
+"""Columns of periods that count by how far they reach into a span: the last grows with each poll."""
 
 _NEVER: Final = np.iinfo(np.int64).max
 
@@ -146,7 +146,10 @@ def _states(connection: Connection, wanted: Sequence[tuple[Report, Span]]) -> li
     spans = sorted({span for _, span in wanted})
     hours = _hours(connection, spans)
     read = set[str]().union(*of_report.values())
-    periods = _periods(connection, spans) if PERIODS in read else {}
+    periods = {
+        columns: _periods(connection, spans, columns)
+        for columns in {_columns_of(report) for report, _ in wanted if PERIODS in of_report[report.name]}
+    }
     names = _names(connection) if NAMES in read else ""
     found = []
     for report, span in wanted:
@@ -155,7 +158,7 @@ def _states(connection: Connection, wanted: Sequence[tuple[Report, Span]]) -> li
         if tables - {PERIODS, NAMES}:
             made["hours"] = hours[span]
         if PERIODS in tables:
-            made["periods"] = periods[span]
+            made["periods"] = periods[_columns_of(report)][span]
         if NAMES in tables:
             made["names"] = names
         found.append(made)
@@ -179,20 +182,29 @@ def _hours(connection: Connection, spans: Sequence[Span]) -> dict[Span, str]:
     return found
 
 
-def _periods(connection: Connection, spans: Sequence[Span]) -> dict[Span, str]:
-    """A digest for each span of the periods in it, each cut to the span."""
+def _columns_of(report: Report) -> frozenset[str]:
+    """The columns of periods that a query names; all of them if it selects `*`."""
+    columns = frozenset(resource_periods.c.keys()) - _TIMES
+    return columns if report.selects_all else columns & report.words
+
+
+def _periods(connection: Connection, spans: Sequence[Span], columns: frozenset[str]) -> dict[Span, str]:
+    """A digest for each span of these columns of the periods in it, each period cut to the span.
+
+    One that goes on without an event that says so reaches to the end of the hour in which it was confirmed last.
+    """
     if not spans:
         return {}
     first, last = spans[0][0], max(end for _, end in spans)
     table = resource_periods.c
-    texts = [column for column in table if column.name not in _UNUSED]
-    query = select(table.started_at, table.ended_at, *texts).where(
-        table.started_at < last, (table.ended_at > first) | table.ended_at.is_(None)
-    )
+    query = select(
+        *(table.started_at, table.ended_at, table.confirmed_until, table.confirmed_by),
+        *(table[name] for name in sorted(columns)),
+    ).where(table.started_at < last, (table.ended_at > first) | table.ended_at.is_(None))
     rows = connection.execute(query).all()
     started = np.array([times.micros(row[0]) for row in rows], np.int64)
-    ended = np.array([_NEVER if row[1] is None else times.micros(row[1]) for row in rows], np.int64)
-    hashes = np.array([int(_digest(row[2:]), 16) for row in rows], np.uint64)
+    ended = np.array([_reaches(*row[1:4]) for row in rows], np.int64)
+    hashes = np.array([int(_digest(row[4:]), 16) for row in rows], np.uint64)
     found = {}
     for span in spans:
         start, end = map(times.micros, span)
@@ -202,6 +214,12 @@ def _periods(connection: Connection, spans: Sequence[Span]) -> dict[Span, str]:
         mixed = of_span * (since.astype(np.uint64) * np.uint64(31) + until.astype(np.uint64) | np.uint64(1))
         found[span] = f"{len(of_span)} {mixed.sum(dtype=np.uint64):x} {of_span.sum(dtype=np.uint64):x}"
     return found
+
+
+def _reaches(ended: datetime | None, confirmed: datetime, confirmed_by: str) -> int:
+    if ended is not None:
+        return times.micros(ended)
+    return _NEVER if "events" in confirmed_by else times.micros(times.hour_of(confirmed) + times.HOUR)
 
 
 def _names(connection: Connection) -> str:

@@ -39,6 +39,7 @@ TAKEN: Final = frozenset(
 
 Partition = Literal["day", "month"]
 
+_ALL: Final = re.compile(r"(?:\bSELECT(?:\s+DISTINCT)?\s+|\.|,\s*)\*", re.IGNORECASE)
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
@@ -99,6 +100,11 @@ class Report:
             for found in TOKEN.finditer(self.query)
             if found["word"] or found["identifier"]
         )
+
+    @cached_property
+    def selects_all(self) -> bool:
+        """Whether the query may select all columns of a table."""
+        return _ALL.search(self.query) is not None
 
     def checked(self) -> "Report":
         """The report itself.

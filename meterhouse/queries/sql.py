@@ -164,6 +164,8 @@ def _on_postgres(
         try:
             with raw.cursor(binary=True) as cursor:  # binary: by a protocol that takes only one statement
                 cursor.execute("SET TRANSACTION READ ONLY")
+                if parameters is not None:  # a report, which takes longer to compile than to run
+                    cursor.execute("SET LOCAL jit = off")
                 cursor.execute("SELECT 1")  # after a first query, no function can make the transaction writing again
                 cursor.execute(query.encode(), parameters)
                 names = [column.name for column in cursor.description or ()]

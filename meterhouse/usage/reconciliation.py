@@ -1,8 +1,8 @@
 """Reconciliation: what events, audits and polls say of each resource on a day, compared with its periods hour by hour.
 
 It is the proof behind a bill. A witness speaks of a type of resource in an hour if it reported any resource of the
-type; then each that exists in the whole hour should be among those. Resources on which all agree are counted; the others are
-kept by day in the warehouse's table `reconciliation`, with the hours in question.
+type; then each that exists in the whole hour should be among those. Resources on which all agree are counted; the
+others are kept by day in the warehouse's table `reconciliation`, with the hours in question.
 """
 
 import time

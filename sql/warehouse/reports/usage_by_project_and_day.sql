@@ -1,5 +1,6 @@
 -- What did each project use each day?
 -- Sizes count for exactly as long as an instance or a volume had them: 4 vCPUs in 10 minutes are 0.67 vcpu_hours.
+-- What events do not tell of counts as long as audits or polls confirm it: until the end of the audit period, or of the hour of the last sample.
 -- Counters are their increase across resets, by the roll-ups. Of series that report the same counter of a resource at the same time, the largest counts.
 -- Counters in a unit that is not the usual one, or that are not cumulative, are left out: series_not_counted is their number.
 -- partition: day
@@ -18,7 +19,7 @@ projects AS MATERIALIZED (
 twice AS MATERIALIZED (
     SELECT resource_id, meter, project_id
     FROM series
-    WHERE type = 'cumulative' AND meter IN (SELECT meter FROM counted)
+    WHERE type = 'cumulative' AND meter IN (SELECT meter FROM counted) AND source <> 'meterhouse-verify'
     GROUP BY resource_id, meter, project_id
     HAVING count(*) > 1
 ),
@@ -34,6 +35,7 @@ counters AS MATERIALIZED (
     JOIN counted AS c ON c.meter = s.meter
     JOIN projects AS p ON p.project_id = s.project_id
     LEFT JOIN twice AS t ON t.resource_id = s.resource_id AND t.meter = s.meter AND t.project_id = s.project_id
+    WHERE s.source <> 'meterhouse-verify'
 ),
 shared AS MATERIALIZED (
     SELECT series_id, place, apart AS resource FROM counters WHERE apart IS NOT NULL AND apart <> ''
@@ -102,17 +104,26 @@ unusual AS (
     FROM counters AS c
     CROSS JOIN rollup_1d AS r
     JOIN projects AS p ON p.number = c.place / 8
-    WHERE c.apart = '' AND r.series_id = c.series_id AND r.bucket >= :start AND r.bucket < :end AND r.count > 0
+    WHERE c.apart = '' AND r.series_id = c.series_id AND r.bucket >= date(:start) AND r.bucket < :end AND r.count > 0
     GROUP BY date(r.bucket), p.project_id
+),
+excluded AS (
+    SELECT bucket, series_id, excluded
+    FROM rollup_1d
+    WHERE bucket >= :days_from AND bucket < :days_to AND excluded > 0
+    UNION ALL
+    SELECT bucket, series_id, excluded
+    FROM rollup_1h
+    WHERE ((bucket >= :start AND bucket < :days_from) OR (bucket >= :days_to AND bucket < :end)) AND excluded > 0
 ),
 left_out AS (
     SELECT date(r.bucket) AS day, s.project_id AS project_id, sum(r.excluded) AS points
-    FROM rollup_1d AS r
+    FROM excluded AS r
     JOIN series AS s ON s.series_id = r.series_id
-    WHERE r.bucket >= :start AND r.bucket < :end AND r.excluded > 0 AND s.project_id IS NOT NULL
+    WHERE s.project_id IS NOT NULL AND s.source <> 'meterhouse-verify'
     GROUP BY date(r.bucket), s.project_id
 ),
-existed AS MATERIALIZED (
+known AS MATERIALIZED (
     SELECT
         resource_type,
         resource_id,
@@ -121,10 +132,28 @@ existed AS MATERIALIZED (
         CASE WHEN resource_type = 'instance' THEN memory_mib END AS memory_mib,
         CASE WHEN resource_type = 'volume' THEN size_gib END AS size_gib,
         epoch_us(CASE WHEN started_at > :start THEN started_at ELSE :start END) AS start_us,
-        epoch_us(CASE WHEN ended_at < :end THEN ended_at ELSE :end END) AS end_us
+        CASE
+            WHEN ended_at < :end THEN epoch_us(ended_at)
+            WHEN ended_at IS NOT NULL OR confirmed_by LIKE '%events%' THEN epoch_us(:end)
+            WHEN confirmed_by = 'audits' THEN epoch_us(confirmed_until)
+            ELSE epoch_us(confirmed_until) / 3600000000 * 3600000000 + 3600000000
+        END AS until_us
     FROM resource_periods
     WHERE started_at < :end AND (ended_at > :start OR ended_at IS NULL)
-    AND resource_type IN ('instance', 'volume') AND project_id IS NOT NULL
+    AND resource_type IN ('instance', 'volume') AND project_id IS NOT NULL AND source <> 'meterhouse-verify'
+),
+existed AS MATERIALIZED (
+    SELECT
+        resource_type,
+        resource_id,
+        project_id,
+        vcpus,
+        memory_mib,
+        size_gib,
+        start_us,
+        CASE WHEN until_us < epoch_us(:end) THEN until_us ELSE epoch_us(:end) END AS end_us
+    FROM known
+    WHERE until_us > start_us
 ),
 days (day_us) AS (
     SELECT min(start_us) / 86400000000 * 86400000000 FROM existed HAVING count(*) > 0

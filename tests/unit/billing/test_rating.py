@@ -143,13 +143,14 @@ prices:
 
 def test_hours_begun_count_whole_for_each_resource(tmp_path: Path) -> None:
     text = "prices: [{name: i, where: {resource_type: instance}, measure: vcpus, price: 1, durations: hours begun}]"
-    month = Month().has("i", "1 10:00", "1 10:10", vcpus=2).has("i", "1 10:30", "1 11:40", vcpus=4, flavor="b")
+    month = Month().has("i", "1 10:00", "1 10:10", vcpus=2).has("i", "1 10:30", "1 13:10", vcpus=4, flavor="b")
+    month.has("i", "1 13:20", "1 13:30", vcpus=1).has("i", "1 13:40", "1 15:00", vcpus=1)
     month.has("j", "1 10:50", "1 11:10", vcpus=1)
-    made = rated(tmp_path, text, month)  # of i 80 minutes, so 2 hours: the missing 40 minutes at its last size
+    made = rated(tmp_path, text, month)  # i: 10, 11, 12 and 13 o'clock with 4, 14 o'clock with 1
     assert bill(made, "resource_id", "flavor", "quantity", "unit") == [
-        ("i", None, "0.333333333333", "vCPU·begun h"),
-        ("i", "b", "7.333333333333", "vCPU·begun h"),
-        ("j", None, "1", "vCPU·begun h"),
+        ("i", None, "1", "vCPU·begun h"),
+        ("i", "b", "16", "vCPU·begun h"),
+        ("j", None, "2", "vCPU·begun h"),
     ]
 
 
