@@ -42,19 +42,23 @@ def report(
             raise click.UsageError("--day, --month, --from, --to, --export and --list need the NAME of a report")
         _list_reports(printer)
         return
-    if sum(each is not None for each in (day, month, start)) > 1:
-        raise click.UsageError("give one of --day, --month, and --from with --to")
+    if (day or month) and start:
+        raise click.UsageError(f"give --{'day' if day else 'month'}, or --from and --to, not both")
+    if day and month:
+        raise click.UsageError("give --day or --month, not both")
     if list_it and (day or month or start or export_it):
         raise click.UsageError("--list takes no --day, --month, --from, --to and --export")
+    by = report_files.listed(config_dir())[name].checked().partition
+    if export_it and start:
+        raise click.UsageError(f"--export takes a --{by}, not --from and --to")
+    if export_it and (month if by == "day" else day):
+        raise click.UsageError(f"{name} is exported by {by}: --export takes a --{by}")
     from meterhouse.site import Site
 
     site = Site.open()
-    by = reports.report(site, name).partition
     if list_it:
         _list_exports(site, name, printer)
         return
-    if export_it and (start or (month if by == "day" else day)):
-        raise click.UsageError(f"{name} is exported by {by}: give --export a --{by}")
     from meterhouse.queries.report_exports import export, partition_of
 
     yesterday = (times.now() - timedelta(days=1)).date()

@@ -19,6 +19,7 @@ CHECKS = (
     Check("quality rules", configured.quality_rules),
     Check("archive policies", configured.archive_policies),
     Check("alarms", configured.alarms),
+    Check("reports", configured.reports),
     Check("warehouse", stores.warehouse),
     Check("access", access, needs=WAREHOUSE),
     Check("clocks", stores.clocks, needs=WAREHOUSE),

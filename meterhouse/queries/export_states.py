@@ -183,9 +183,14 @@ def _hours(connection: Connection, spans: Sequence[Span]) -> dict[Span, str]:
 
 
 def _columns_of(report: Report) -> frozenset[str]:
-    """The columns of periods that a query names; all of them if it selects `*`."""
+    """The columns of periods that a query names; all of them if it selects `*`.
+
+    One that names `confirmed_until` needs `confirmed_by` only to know how far a period reaches.
+    """
     columns = frozenset(resource_periods.c.keys()) - _TIMES
-    return columns if report.selects_all else columns & report.words
+    if report.selects_all:
+        return columns
+    return (columns - {"confirmed_by"} if "confirmed_until" in report.words else columns) & report.words
 
 
 def _periods(connection: Connection, spans: Sequence[Span], columns: frozenset[str]) -> dict[Span, str]:

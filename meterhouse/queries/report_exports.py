@@ -69,6 +69,8 @@ def export(site: Site, name: str, day: date) -> Export:
     with site.warehouse.read() as connection:  # before the rows: what changes meanwhile makes the export stale
         made_of = export_states.state(connection, report, start, end)
     rows = _table(reports.columns(site, name, start, end))
+    if start >= started:
+        rows = rows.slice(0, 0)
     as_parquet, as_csv = io.BytesIO(), io.BytesIO()
     about = {"holds_until": times.text(held)}  # not when it was made: a second run changes nothing
     if rows.num_rows:

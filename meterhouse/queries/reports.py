@@ -50,15 +50,16 @@ def run(site: "Site", name: str, start: datetime, end: datetime) -> list[dict[st
 def columns(site: "Site", name: str, start: datetime, end: datetime) -> dict[str, list[Any]]:
     """A report over a half-open span of event time, UTC: column name → its values, one a row.
 
-    What is to come is left out: the span ends now at the latest. A column has one type, whichever database it comes
-    from: `day` has dates, columns whose name ends in `_at` aware times, and a column of numbers whole or decimal ones.
+    Periods are not counted beyond now: if a query reads them, the span ends now at the latest. A column has one type,
+    whichever database it comes from: `day` has dates, columns whose name ends in `_at` aware times, and a column of
+    numbers whole or decimal ones.
 
     Raises:
         UnknownKeyword: there is no such report; names near misses.
         DefinitionError: the file of a report cannot be run, or the database does not take it.
     """
     found = report(site, name)
-    given = parameters(start, end)
+    given = parameters(start, min(end, max(start, times.now())) if "resource_periods" in found.words else end)
     if found.is_own:
         from meterhouse.queries.sql import sql_on_warehouse
 
@@ -75,13 +76,12 @@ def columns(site: "Site", name: str, start: datetime, end: datetime) -> dict[str
 
 def parameters(start: datetime, end: datetime) -> dict[str, datetime]:
     """What a query over [start, end) refers to; see `report_files.PARAMETERS`."""
-    start = start.astimezone(UTC)
-    until = max(start, min(end.astimezone(UTC), times.now()))
-    first, last = times.day_start(start.date()), times.day_start(end.astimezone(UTC).date())
+    start, end = start.astimezone(UTC), end.astimezone(UTC)
+    first, last = times.day_start(start.date()), times.day_start(end.date())
     first += times.DAY if first < start else 0 * times.DAY
     if first >= last:
-        first = last = until
-    return {"start": start, "end": until, "days_from": first, "days_to": last}
+        first = last = end
+    return {"start": start, "end": end, "days_from": first, "days_to": last}
 
 
 def _trusted(site: "Site", query: str, given: dict[str, datetime]) -> tuple[list[str], list[tuple[Any, ...]]]:
