@@ -9,17 +9,23 @@ from assets.event_days import event_days
 from assets.executor import executor
 from assets.health import health_checks
 from assets.intake import intake
+from assets.names import resource_names
 from assets.quality import few_points_are_flagged, good_points
 from assets.redefinition import definitions_are_applied, redefinition
 from assets.reports import exports_are_current, reports
 from assets.resources import SiteResource
 from assets.stream import collection_keeps_up
+from assets.usage import resource_periods
 from sensors import jobs, schedules
 from sensors.compaction import compaction, compaction_sensor
 from sensors.dead_runs import dead_runs_sensor
 from sensors.dirty_hours import dirty_hours_sensor
 from sensors.other_runs import other_runs_sensor
+<<<<<<< HEAD
 from sensors.stale_exports import stale_exports_sensor
+=======
+from sensors.periods import periods_sensor
+>>>>>>> main
 from sensors.stream import stream_sensor
 from sensors.upkeep import upkeep
 from sensors.webhooks import webhook_sensor
@@ -29,11 +35,17 @@ defs = dg.Definitions(
         intake,
         redefinition,
         event_days,
+        resource_periods,
         good_points,
         alarm_evaluations,
         webhooks,
         archive,
+<<<<<<< HEAD
         *reports,
+=======
+        resource_names,
+        usage_by_project_and_day,
+>>>>>>> main
         bills,
     ],
     asset_checks=[
@@ -47,6 +59,7 @@ defs = dg.Definitions(
     sensors=[
         stream_sensor,
         dirty_hours_sensor,
+        periods_sensor,
         webhook_sensor,
         dead_runs_sensor,
         other_runs_sensor,

@@ -26,6 +26,7 @@ from meterhouse.alarms import definitions as alarm_definitions
 from meterhouse.alarms.threshold_rule import COMPARE
 from meterhouse.cli import cli
 from meterhouse.collection import stream_meters
+from meterhouse.definitions import resources, units
 from meterhouse.definitions.endpoints import ENDPOINTS
 from meterhouse.definitions.events import DEFAULT_TRAITS, compile_event
 from meterhouse.definitions.loading import ICEHOUSE_METERS
@@ -341,6 +342,36 @@ _BY_CODE = {
 }
 
 
+def resources_page() -> str:
+    types = resources.read(resources.SHIPPED)
+    parts = [
+        "# Billable resources\n\n"
+        "The types of resources that periods, usage and bills know, as the shipped `resources.yaml` declares them. To "
+        "change them, put a file of this name into `METERHOUSE_CONFIG_DIR`: it replaces the shipped one. Its comments "
+        "explain the keys. See [Usage](../usage.md).\n\n"
+        + table(("type", "what it is"), [(code(each.type), sentence(each.description)) for each in types.types])
+    ]
+    for each in types.types:
+        rows = [
+            ("begins with", codes(each.begins)),
+            ("ends with", codes(each.ends)),
+            ("other events", codes([glob for glob in each.events if glob not in (*each.begins, *each.ends)])),
+            ("audits", codes(each.audits)),
+            ("attributes", codes(list(each.attributes))),
+            ("sizes", codes(list(each.sizes))),
+            ("meters of pollsters", codes(each.polls.meters)),
+        ]
+        parts.append(f"## {each.type}\n\n" + table(("", ""), [row for row in rows if row[1]]))
+    entries = units.read(units.SHIPPED).factors
+    rows = [(code(unit), f"{factor} {code(of)}") for unit, (of, factor) in entries.items()]
+    parts.append(
+        "## Units\n\n"
+        "Amounts are converted by the shipped `units.yaml`, or your own file of this name. A unit that is not listed "
+        "stands for itself.\n\n" + table(("unit", "is"), rows)
+    )
+    return "\n".join(parts)
+
+
 def events_page() -> str:
     path = DEFAULTS / "event_definitions.yaml"
     content = path.read_text("utf-8")
@@ -590,6 +621,13 @@ _PURPOSES = {
     "derived": "Points of derived meters, computed with the roll-ups of their hour.",
     "metadata_changes": "From when a series had which metadata. The view `resource_history` shows it by resource.",
     "resource_history": "The project, user and metadata of the resources by time: a view.",
+    "resource_metadata_keys": "The metadata of `resource_metadata`, one row a key, such as `flavor.name`: a view. Keys "
+    "of objects in objects are joined by dots, and places in lists count from 0.",
+    "resource_metadata_history": "The metadata of the resources by time, one row a key: a view. The first known "
+    "metadata also stands for the time before.",
+    "name_history": "What projects, users and flavors were called by time: a view. Of several witnesses the file "
+    "rules, then Keystone, then messages. The first known name also stands for the time before.",
+    "names_now": "What projects, users and flavors are called now: a view.",
     "derived_meters": "What the derived meters are made of.",
     "received_meters": "Samples that were received under the name of a derived meter.",
     "dead_letters": "Messages and rows that could not be read, and samples with a wrong signature, with the reason.",
@@ -865,6 +903,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "assets": assets_page,
     "meters": meters_page,
     "events": events_page,
+    "resources": resources_page,
     "rules": rules_page,
     "alarms": alarms_page,
     "tables": tables_page,

@@ -24,7 +24,10 @@ Computed = Literal["sample_quality", "rollups"]
 COMPUTED = get_args(Computed)
 """What is computed by event hour."""
 
-DEFINED = (*CONVERTED, *COMPUTED)
+PERIODS = "resource_periods"
+"""What is computed by month of event time."""
+
+DEFINED = (*CONVERTED, *COMPUTED, PERIODS)
 """The assets that keep by what definitions, rules or policies they were made; see `stale`."""
 
 WAIT_SECONDS = 60.0
@@ -54,8 +57,9 @@ def backfill(
     """Recompute an asset over the half-open span [start, end), UTC: of arrival time for samples, events and `archive`.
 
     Samples and events are converted again from what was landed, by the definitions of now; the event hours that this
-    changes become dirty. Recomputing quality recomputes the roll-ups that depend on it too. If a backfill is killed, a
-    second call with the same start continues it, and repeats nothing that is done.
+    changes become dirty. Recomputing quality recomputes the roll-ups that depend on it too. Periods of resources are
+    made of whole months of notifications and roll-ups again, and so are those of all later months. If a backfill is
+    killed, a second call with the same start continues it, and repeats nothing that is done.
 
     Returns:
         What it did, by the name of the figure.
@@ -74,6 +78,8 @@ def backfill(
         return _backfill_converted(site, asset, start, end, progress)
     if asset in COMPUTED:
         return _backfill_computed(site, asset, start, end, why, progress)
+    if asset == PERIODS:
+        return _backfill_periods(site, start, end, progress)
     return _backfill_days(site, asset, start, end, progress)
 
 
@@ -126,11 +132,17 @@ def backfill_stale(
                 break
         if rolled:
             done["rollups"] = dict(rolled)
+<<<<<<< HEAD
     if asset not in DEFINED:
         for each in export_stale(site, asset, progress=progress("reports")):
             by = "months" if len(each.partition) == len("2026-11") else "days"
             figures = done.setdefault(each.report, {by: 0})
             figures[by] += 1
+=======
+    if asset in (None, PERIODS) and (months := stale_hours(site, PERIODS)):
+        starts = [month.date() for month in months]
+        done[PERIODS] = _reread(site, starts, starts, lambda month: None, progress(PERIODS))
+>>>>>>> main
     return done
 
 
@@ -256,6 +268,39 @@ def _rolled_up(site: "Site", hours: set[datetime] | None, progress: Progress) ->
         "excluded": rolled.judged.excluded,
         "rollups": rolled.rows,
     }
+
+
+def _backfill_periods(site: "Site", start: datetime, end: datetime, progress: Progress) -> dict[str, Any]:
+    from meterhouse.usage.made_by import meaning_now
+
+    months = _months(start, end)
+    record = _Record(site, PERIODS, start, end, meaning_now(site).fingerprint)
+    left = [each.date() for each in record.left(map(times.day_start, months))]
+    done = _reread(site, months, left, lambda month: record.reach(times.day_start(month)), progress)
+    record.end()
+    return done
+
+
+def _reread(
+    site: "Site", months: list[date], left: list[date], reached: Callable[[date], None], progress: Progress
+) -> dict[str, Any]:
+    from meterhouse.usage.rereading import reread
+
+    done = reread(site, months, left=left, reached=reached, wait_seconds=WAIT_SECONDS, progress=progress)
+    computed = vars(done.computed)
+    return {
+        **{name: computed[name] for name in ("months", "resources", "periods", "changed", "faults")},
+        **{name: vars(done)[name] for name in ("notifications", "evidence", "kept", "unreadable", "seconds")},
+    }
+
+
+def _months(start: datetime, end: datetime) -> list[date]:
+    """The first days of the months that a half-open span overlaps, up to the present one."""
+    last = min(end - timedelta(microseconds=1), times.now()).date()
+    months = [start.date().replace(day=1)]
+    while (following := (months[-1].replace(day=28) + timedelta(days=4)).replace(day=1)) <= last:
+        months.append(following)
+    return months
 
 
 def _backfill_days(site: "Site", asset: str, start: datetime, end: datetime, progress: Progress) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""Schedules, in UTC: alarms each minute, checks each hour, archive, report and bills each day, upkeep each night."""
+"""Schedules, in UTC: alarms each minute, checks and names each hour, archive, report and bills each day, upkeep each
+night."""
 
 from datetime import timedelta
 
@@ -22,6 +23,15 @@ quality_checks = dg.ScheduleDefinition(
     cron_schedule="20 * * * *",
     default_status=RUNNING,
     description="Check the latest good points against the quality rules with Great Expectations.",
+)
+
+
+names = dg.ScheduleDefinition(
+    name="names_each_hour",
+    job=jobs.names,
+    cron_schedule="50 * * * *",
+    default_status=RUNNING,
+    description="Read the names of new messages, of names.csv and of Keystone.",
 )
 
 
@@ -93,4 +103,8 @@ upkeep_each_night = dg.ScheduleDefinition(
     description="Delete what is older than it is kept for.",
 )
 
+<<<<<<< HEAD
 ALL = [alarms, quality_checks, archive, report, report_of_month, bill, upkeep_each_night]
+=======
+ALL = [alarms, quality_checks, names, archive, report, bill, upkeep_each_night]
+>>>>>>> main

@@ -38,6 +38,9 @@ FOLDER: Final = "bills"
 
 MANIFEST: Final = "manifest.json"
 
+NEXT: Final = "manifest.next.json"
+"""The manifest of files that are being replaced by an erasure; each file is then that of one of the two."""
+
 FORMAT: Final = 1
 """The number of this form of the files."""
 
@@ -85,18 +88,18 @@ def files(given: Inputs, made: Bill) -> dict[str, bytes]:
         "counters.parquet": parquet(amounts.counters),
         **{name: given.definitions[name] for name in DEFINITIONS},
         "corrections.parquet": parquet(given.corrections),
-        "inputs.json": _json(inputs),
+        "inputs.json": encoded(inputs),
         "lines.parquet": parquet(made.lines),
         "not_priced.parquet": parquet(made.not_priced),
         "unconfirmed.parquet": parquet(made.unconfirmed),
-        "bill.json": _json({"remarks": list(made.remarks)}),
+        "bill.json": encoded({"remarks": list(made.remarks)}),
     }
 
 
 def manifest(made: Bill, written: Mapping[str, bytes], closed_at: datetime, closed_by: str) -> bytes:
     """The manifest of a month whose files have this content."""
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in written.items()}
-    return _json(
+    return encoded(
         {
             "format": FORMAT,
             "month": made.month,
@@ -242,7 +245,7 @@ def read_inputs(read: Read, month: Month, where: str) -> Inputs:
 
 
 def _checked(read: Read, month: Month, where: str) -> Read:
-    """Reads files that are those of the manifest."""
+    """Reads files that are those of the manifest, or of the next one while an erasure replaces them."""
 
     def one(name: str) -> bytes:
         hint = "Restore it from a backup"
@@ -250,7 +253,8 @@ def _checked(read: Read, month: Month, where: str) -> Read:
             content = read(name)
         except FileNotFoundError:
             raise Damaged("a file of a closed month is missing", where=f"{where}/{name}", hint=hint) from None
-        if hashlib.sha256(content).hexdigest() != month.files.get(name):
+        found = hashlib.sha256(content).hexdigest()
+        if found != month.files.get(name) and found != _next_hashes(read).get(name):
             what = f"a file of the closed month {month.month} is not the one that was written when it was closed"
             raise Damaged(what, where=f"{where}/{name}", hint=hint)
         return content
@@ -258,9 +262,62 @@ def _checked(read: Read, month: Month, where: str) -> Read:
     return one
 
 
+def _next_hashes(read: Read) -> dict[str, str]:
+    try:
+        return {name: each["sha256"] for name, each in json.loads(read(NEXT))["files"].items()}
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def replaced(lake: "Lake", month: str, change: Callable[[str, bytes], bytes], *, dry_run: bool) -> int:
+    """Replace the content of a closed month's files, such as a person's id by a pseudonym; figures must stay.
+
+    The manifest gets the new hashes. If this is interrupted, the month can be read meanwhile, and a second call
+    continues.
+
+    Args:
+        lake: the lake.
+        month: a closed month.
+        change: from the name and content of a file to its new content; what it has changed already, it leaves.
+        dry_run: whether to count only.
+
+    Returns:
+        How many files change.
+
+    Raises:
+        Damaged: a file is missing or changed.
+        MeterhouseError: a file cannot be written.
+    """
+    read, where = in_lake(lake, month), f"{lake.url}/{FOLDER}/{month}"
+    known = read_month(read, where)
+    if known is None:
+        return 0
+    checked = _checked(read, known, where)
+    before = {name: checked(name) for name in known.files}
+    after = {name: change(name, content) for name, content in before.items()}
+    named = json.loads(change(MANIFEST, read(MANIFEST)))
+    changed = [name for name in before if after[name] != before[name]]
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in after.items()}
+    following = {
+        **named,
+        "digest": digest(hashes),
+        "files": {name: {"sha256": hashes[name], "bytes": len(content)} for name, content in after.items()},
+    }
+    new, old = encoded(following), read(MANIFEST)
+    if new != old and not dry_run:
+        folder = f"{FOLDER}/{month}"
+        following_uri = lake.put(f"{folder}/{NEXT}", new)
+        for name in changed:
+            lake.put(f"{folder}/{name}", after[name])
+        lake.put(f"{folder}/{MANIFEST}", new)
+        lake.remove([following_uri])
+    return len(changed) + (new != old)
+
+
 def _table(content: bytes) -> pa.Table:
     return pq.read_table(io.BytesIO(content))
 
 
-def _json(content: Mapping[str, Any]) -> bytes:
+def encoded(content: Mapping[str, Any]) -> bytes:
+    """JSON of a file of a month."""
     return json.dumps(content, ensure_ascii=False, indent=1).encode() + b"\n"

@@ -1,9 +1,9 @@
 """What a bill is made of, and the bill made of it: nothing else decides what it says."""
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -89,12 +89,14 @@ def gather(site: Site, month: str, corrections: pa.Table | None = None) -> Input
     definitions = {name: _definition(site, name) for name in DEFINITIONS}
     start, end = read_prices(definitions).span(month)
     held, opened = _held(site, start, end)  # before the amounts: what is rolled up meanwhile is in them
+    found = amounts(site, start, end)
+    corrections = billed.SCHEMA.empty_table() if corrections is None else corrections
     return Inputs(
         month=month,
-        amounts=amounts(site, start, end),
+        amounts=found,
         definitions=definitions,
-        projects={},
-        corrections=billed.SCHEMA.empty_table() if corrections is None else corrections,
+        projects=_project_names(site, end - timedelta(microseconds=1), (found.periods, found.counters, corrections)),
+        corrections=corrections,
         holds_until=held,
         open_hours=opened,
     )
@@ -196,6 +198,14 @@ def _held(site: Site, start: datetime, end: datetime) -> tuple[datetime, int]:
     with site.warehouse.read() as connection:
         opened = connection.execute(select(func.count()).select_from(open_hours).where(*within)).scalar_one()
     return holds_until(site, start, end), opened
+
+
+def _project_names(site: Site, moment: datetime, tables: Iterable[pa.Table]) -> dict[str, str]:
+    """The names that the projects of tables have at a time, by id."""
+    from meterhouse.usage.names import names_at
+
+    there = {each for table in tables for each in table["project_id"].unique().to_pylist()}
+    return {each: name for each, name in sorted(names_at(site, "project", moment).items()) if each in there}
 
 
 def _unconfirmed(periods: pa.Table) -> pa.Table:

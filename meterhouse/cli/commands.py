@@ -51,6 +51,7 @@ SECTIONS = {
         "definitions": Entry("definitions", "definitions", "Check meter and event definitions."),
         "policies": Entry("policies", "policies", "Archive policies: which roll-ups are made of which meters."),
         "derived": Entry("derived", "derived", "Meters that are computed from others."),
+        "names": Entry("names", "names", "What projects, users and flavors are called."),
         "prices": Entry("prices", "prices", "Prices, by which bills are made."),
         "settings": Entry("site", "show_settings", "List all settings with their values."),
         "upkeep": Entry("pipeline", "upkeep_command", "Delete what is older than it is kept for."),

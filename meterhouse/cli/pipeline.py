@@ -368,16 +368,22 @@ def compact_command(printer: Printer) -> None:
 @click.option("--why", default="backfill by hand", show_default=True, help="The reason, kept with the hours.")
 @prints(
     *("asset", "hours", "changed_hours", "notifications", "rows", "errors", "event_hours"),
+<<<<<<< HEAD
     *("points", "excluded", "rollups", "days", "months"),
+=======
+    *("points", "excluded", "rollups", "days", "months", "evidence", "kept", "resources", "periods", "changed"),
+    *("unreadable", "seconds"),
+>>>>>>> main
 )
 def backfill(
     asset: str | None, start: datetime | None, end: datetime | None, of_stale: bool, why: str, printer: Printer
 ) -> None:
-    """Recompute ASSET over a span: samples, events, sample_quality, rollups, archive or a report.
+    """Recompute ASSET over a span: samples, events, sample_quality, rollups, resource_periods, archive or a report.
 
     Samples and events are converted again from what was landed, by the definitions of now; their span is of arrival
-    time, as that of `archive`. If it is stopped, the same command continues it. With --stale, and without a span,
-    exactly the hours are recomputed that were made by definitions, rules or policies of the past.
+    time, as that of `archive`. Periods are made of whole months again, and so are those of all later months. If it is
+    stopped, the same command continues it. With --stale, and without a span, exactly the hours are recomputed that
+    were made by definitions, rules or policies of the past.
     """
     from meterhouse.configuration import open_checked
     from meterhouse.recompute import backfill as recompute
@@ -393,6 +399,7 @@ def backfill(
                 return shown.enter_context(progress(f"recomputing {name}"))
 
             found = backfill_stale(open_checked(), asset, progress=bar)
+        _note_faults(*found.values())
         printer.rows([{"asset": name, **done} for name, done in found.items()])
         return
     if asset is None:
@@ -402,7 +409,17 @@ def backfill(
     site = open_checked()
     with progress(f"recomputing {asset}") as update:
         done = recompute(site, asset, start, end, why=why, progress=update)
+    _note_faults(done)
     printer.figures("backfilled", done)
+
+
+def _note_faults(*done: dict[str, Any]) -> None:
+    """Show what is wrong in the definitions of resources, and leave it out of the figures."""
+    for figures in done:
+        for fault in figures.pop("faults", ()):
+            note(f"meterhouse: {fault}")
+        if kept := figures.get("kept"):
+            note(f"meterhouse: {kept} rows of evidence stay as they are: their notifications are no longer landed")
 
 
 SHOWN = 4

@@ -11,7 +11,15 @@ from sqlalchemy.exc import IntegrityError
 from meterhouse.catalog import lock_catalog
 from meterhouse.erasure.renamed import Renamed, contains
 from meterhouse.personal_data import Person
-from meterhouse.stores.warehouse_tables import daily, hourly, metadata, metadata_changes, resource_metadata, series
+from meterhouse.stores.warehouse_tables import (
+    daily,
+    hourly,
+    metadata,
+    metadata_changes,
+    resource_metadata,
+    resource_names,
+    series,
+)
 
 BY_ID: Final = ("series", "resource_metadata")
 """Tables whose rows get other ids; see `renamed`."""
@@ -24,6 +32,9 @@ SERIES_OF: Final = (hourly, daily, metadata_changes)
 
 SNAPSHOTS_OF: Final = ("rollup_1d_rows", "metadata_changes", "resources")
 """Tables with ids of metadata."""
+
+UNKNOWN: Final = {"resource_periods": {"digest": 0}}
+"""What is made of a row's texts: the step that writes the table makes it again."""
 
 AT_ONCE: Final = 500
 """How many ids a statement has as parameters."""
@@ -39,6 +50,13 @@ def counted(connection: Connection, person: Person, renamed: Renamed) -> Counter
             query = select(func.count()).select_from(table).where(table.c.series_id.in_(ids))
             found[table.name] += connection.execute(query).scalar() or 0
     return +found
+
+
+def names_of(connection: Connection, person: Person) -> Counter[tuple[str, str]]:
+    """The names of the user, as `name` and value, and how many witnesses and times have each."""
+    columns = resource_names.c
+    texts = select(columns.name).where(columns.kind == "user", columns.id == person.user_id)
+    return Counter(("name", each) for each in connection.execute(texts).scalars() if not person.names(each))
 
 
 def add_renamed(connection: Connection, renamed: Renamed) -> None:
@@ -144,6 +162,8 @@ def _changed(connection: Connection, table: Table, person: Person) -> Iterator[t
             for column in texts
             if (before := values[column]) is not None and (without := person.body(before)) != before
         }
+        if table is resource_names and values[table.c.kind] == "user" and person.names(values[table.c.id]):
+            changed["name"] = person.pseudonym
         if changed:
             yield {column.name: values[column] for column in keys}, changed
 
@@ -154,7 +174,7 @@ def _replace_texts(connection: Connection, table: Table, person: Person) -> int:
         row = and_(*(table.c[name] == value for name, value in key.items()))
         try:
             with connection.begin_nested():
-                connection.execute(update(table).where(row).values(**changed))
+                connection.execute(update(table).where(row).values(**changed, **UNKNOWN.get(table.name, {})))
         except IntegrityError:  # a row without the data has this key: the user was erased before
             connection.execute(delete(table).where(row))
         count += 1

@@ -429,6 +429,7 @@ resource_periods = Table(
     Column("confirmed_until", UtcTime, nullable=False),
     Column("confirmed_by", Text, nullable=False),
     Column("unconfirmed", Boolean, nullable=False),
+    Column("digest", BigInteger, nullable=False, server_default="0"),
     Index("resource_periods_by_end", "ended_at", "started_at"),
     Index("resource_periods_by_project", "project_id", "started_at"),
     Index("resource_periods_by_resource", "resource_id", "started_at"),
@@ -465,6 +466,15 @@ reconciliation_daily = Table(
     comment="By day and type of resource: in how many hours events, audits and polls agree.",
 )
 
+period_months = Table(
+    "period_months",
+    metadata,
+    Column("month", UtcTime, primary_key=True),
+    Column("fingerprint", Text, nullable=False),
+    Index("period_months_by_fingerprint", "fingerprint"),
+    comment="By which resources.yaml and units.yaml the periods of each month were made: a fingerprint in `meanings`.",
+)
+
 resource_names = Table(
     "resource_names",
     metadata,
@@ -474,6 +484,7 @@ resource_names = Table(
     Column("witness", Text, primary_key=True),
     Column("name", Text, nullable=False),
     Column("domain_name", Text),
+    Column("seen_until", UtcTime, nullable=False),
     comment="What projects, users and flavors were called by time, and by which witness.",
 )
 
@@ -568,6 +579,51 @@ resource_history = Table(
     Column("user_id", Text),
     Column("metadata_id", BigInteger, nullable=False),
     comment="What each resource was by time, by the good points of all its series.",
+)
+
+name_history = Table(
+    "name_history",
+    views,
+    Column("kind", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("valid_from", UtcTime, primary_key=True),
+    Column("valid_to", UtcTime),
+    Column("name", Text, nullable=False),
+    Column("domain_name", Text),
+    Column("witness", Text, nullable=False),
+    comment="What projects, users and flavors were called by time, by the most trusted witness.",
+)
+
+names_now = Table(
+    "names_now",
+    views,
+    Column("kind", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("domain_name", Text),
+    Column("witness", Text, nullable=False),
+    comment="What projects, users and flavors are called now.",
+)
+
+resource_metadata_keys = Table(
+    "resource_metadata_keys",
+    views,
+    Column("metadata_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("key", Text, primary_key=True),
+    Column("value", Text),
+    comment="The metadata of resources, one row a key.",
+)
+
+resource_metadata_history = Table(
+    "resource_metadata_history",
+    views,
+    Column("source", Text, primary_key=True),
+    Column("resource_id", Text, primary_key=True),
+    Column("valid_from", UtcTime, primary_key=True),
+    Column("valid_to", UtcTime),
+    Column("key", Text, primary_key=True),
+    Column("value", Text),
+    comment="The metadata of each resource by time, one row a key.",
 )
 
 open_hours = Table(

@@ -3,7 +3,7 @@
 Events rule. Audits and polls fill in where an event was lost, and the period says so. The rules:
 
 - An event that begins the resource sets its start, and one that ends it sets its end. The time is the one that the
-  service gives in the payload (`launched_at`, `deleted_at`), if it is within `CLOSE` of the event.
+  service gives in the payload: `launched_at`, and `deleted_at` if it is within `CLOSE` of the event.
 - If no such event came, the resource exists since the time that the first notification about it claims, otherwise since
   the first time at which a witness saw it.
 - A witness that contradicts what an event said is believed if nobody contradicts it in turn: a sample may be made from
@@ -121,6 +121,8 @@ class Life(msgspec.Struct, array_like=True):
         audits, polls: when these last reported it.
         doubt: what a witness said against an event, undecided.
         going: what said that the resource is gone, unless it is the event that ended it.
+        same: when a witness last said all that it is in the current period.
+        parts: when a witness last said a part of it, by place in `values`, if that was later.
         ever: which witnesses ever saw it.
     """
 
@@ -137,6 +139,8 @@ class Life(msgspec.Struct, array_like=True):
     doubt: Fact | None = None
     going: Fact | None = None
     ever: int = 0
+    same: int = 0
+    parts: dict[int, int] = {}
 
     @property
     def host(self) -> str:
@@ -163,6 +167,26 @@ def fold(life: Life, facts: Sequence[Fact], kind: ResourceType, closed: list[Per
         _take(life, fact, kind, closed)
 
 
+def confirm(life: Life, fact: Fact, kind: ResourceType) -> bool:
+    """Take in an audit that says what is known, as most do; false for any other fact, which `fold` takes in."""
+    start = life.start
+    if (
+        fact.effect != "audit"
+        or start is None
+        or fact.values != life.values
+        or life.doubt is not None
+        or life.going is not None
+        or (life.first and start.reason is not None)
+        or fact.ended is not None
+        or fact.from_at is None
+        or (fact.values[_STATE] or "").lower() in kind.gone
+    ):
+        return False
+    life.same = max(life.same, fact.at)
+    _saw(life, fact)
+    return True
+
+
 def _take(life: Life, fact: Fact, kind: ResourceType, closed: list[Period]) -> None:
     if life.going is not None:
         event = fact if fact.effect == "ends" and fact.at - life.going.at <= CLOSE else life.going
@@ -170,12 +194,13 @@ def _take(life: Life, fact: Fact, kind: ResourceType, closed: list[Period]) -> N
         _end(life, event, kind, closed)
         if event is fact:
             return
-    if life.over is not None and fact.effect != "begins":
+    if life.over is not None and (fact.effect != "begins" or (fact.began or fact.at) <= life.over):
         return
     if not life.source:
         life.source = fact.source
-    state = fact.values[_STATE]
-    state = state.lower() if state else ""
+    state = (fact.values[_STATE] or "").lower()
+    if state in kind.passing or (state in kind.nowhere and fact.values[_HOST] is None):
+        fact = _plain(fact, state, kind)
     if fact.effect in ("is", "audit") and state in kind.gone:
         life.going = fact  # the event that ends it may come right after, and knows when
         return
@@ -199,6 +224,16 @@ def _take(life: Life, fact: Fact, kind: ResourceType, closed: list[Period]) -> N
         _end(life, fact, kind, closed)
 
 
+def _plain(fact: Fact, state: str, kind: ResourceType) -> Fact:
+    """A fact without a state that is none of a period; on no host, if its state says so."""
+    values = list(fact.values)
+    if state in kind.passing:
+        values[_STATE] = None
+    else:
+        values[_HOST] = ""
+    return fact._replace(values=tuple(values))
+
+
 # -- how it begins --------------------------------------------------------------------------------------------------
 
 
@@ -217,9 +252,7 @@ def _begin(life: Life, fact: Fact, kind: ResourceType, state: str) -> None:
 
 
 def _beginning(fact: Fact) -> Boundary:
-    at = fact.at
-    if fact.began is not None and at - CLOSE <= fact.began <= at:
-        at = fact.began
+    at = fact.at if fact.began is None else min(fact.began, fact.at)
     return Boundary(at, EVENT, fact.evidence, None, at, at)
 
 
@@ -288,6 +321,7 @@ def _compare(life: Life, fact: Fact, closed: list[Period]) -> None:
     """Take in what a fact says the resource is."""
     told = fact.values
     if told == life.values and life.doubt is None and (all(life.strong) or fact.effect in ("audit", "poll")):
+        life.same = max(life.same, fact.at)
         return
     strong = fact.witness == EVENT
     if life.doubt is not None and _settle(life, fact, closed):
@@ -303,9 +337,13 @@ def _compare(life: Life, fact: Fact, closed: list[Period]) -> None:
         _fill(life, told, strong, skip=differing)
         return
     if differing:
-        _change(life, fact, closed)
+        _change(life, fact, closed, differing)
     else:
         _fill(life, told, strong)
+        if all(one is not None or known is None for one, known in zip(told, life.values, strict=True)):
+            life.same = max(life.same, fact.at)
+        else:
+            life.parts = {**life.parts, **{place: fact.at for place in _SPLITTING if told[place] is not None}}
 
 
 def _settle(life: Life, fact: Fact, closed: list[Period]) -> bool:
@@ -326,15 +364,15 @@ def _settle(life: Life, fact: Fact, closed: list[Period]) -> bool:
         return True  # the event was right
     if fact.witness == EVENT and fact.at - doubt.at <= CLOSE:
         return True  # the event itself comes now: the clocks differ
-    _change(life, doubt, closed)
+    _change(life, doubt, closed, places)
     return True
 
 
-def _change(life: Life, fact: Fact, closed: list[Period]) -> None:
+def _change(life: Life, fact: Fact, closed: list[Period], places: Sequence[int]) -> None:
     """Close the current period where a fact shows a change, and start the next one."""
     start = life.start
     assert start is not None
-    boundary = _changed_at(life, fact)
+    boundary = _changed_at(life, fact, places)
     if boundary.at > start.at:
         closed.append(Period(life.source, start, boundary, life.values, life.kinds, boundary.at, False))
         life.start, life.first, life.kinds = boundary, False, 0
@@ -345,13 +383,16 @@ def _change(life: Life, fact: Fact, closed: list[Period]) -> None:
         if value is not None:
             values[place], by_event[place] = value, strong
     life.values, life.strong = tuple(values), tuple(by_event)
+    life.same, life.parts = fact.at, {}
 
 
-def _changed_at(life: Life, fact: Fact) -> Boundary:
+def _changed_at(life: Life, fact: Fact, places: Sequence[int]) -> Boundary:
+    """Where the values of some places changed to those of a fact."""
     witness = fact.witness
     if witness == EVENT and fact.effect != "was":
         return Boundary(fact.at, EVENT, fact.evidence, None, fact.at, fact.at)
-    seen = max(life.last, life.start.at if life.start else 0)
+    start = life.start.at if life.start else 0
+    seen = max(life.same, start, *(life.parts.get(place, 0) for place in places))
     hint = fact.began if fact.began is not None and seen < fact.began <= fact.at else None
     if fact.effect == "audit":
         first = fact.at if fact.from_at is None else fact.from_at
@@ -396,8 +437,14 @@ def _saw(life: Life, fact: Fact) -> None:
     witness = fact.witness
     at = fact.at
     if witness == AUDIT and fact.from_at is not None and fact.to_at is not None:
-        step = (fact.to_at - fact.from_at) // max(fact.reports, 1)
         before = life.audits
+        step = (fact.to_at - fact.from_at) // max(fact.reports, 1)
+        usual = before.step if before is not None and fact.reports < 3 else 0
+        if step % HOUR or step < usual:  # sent for one resource, before it is resized or deleted
+            life.last = max(life.last, at)
+            life.kinds |= _BITS[AUDIT]
+            life.ever |= _BITS[AUDIT]
+            return
         reports = fact.reports + (before.reports if before else 0)
         life.audits = Seen(max(fact.to_at, before.at if before else 0), step, fact.reporter, reports)
     elif witness in (POLL, AUDIT):
@@ -454,7 +501,10 @@ def _trailing(life: Life, closed: list[Period]) -> None:
         return
     if doubt.effect == "poll" and (doubt.to_at or doubt.at) - (doubt.from_at or doubt.at) < HOUR:
         return
-    _change(life, doubt, closed)
+    differing = [
+        place for place in _SPLITTING if doubt.values[place] is not None and doubt.values[place] != life.values[place]
+    ]
+    _change(life, doubt, closed, differing)
     life.doubt = None
 
 
@@ -492,8 +542,10 @@ def last_period(life: Life, kind: ResourceType, heard: Heard, closed: list[Perio
     end, missed = None, list[tuple[int, str]]()
     state = (life.values[_STATE] or "").lower()
     for name, seen, by in (("audits", life.audits, heard.audits), ("polls", life.polls, heard.polls)):
-        if seen is None or seen.step <= 0 or (name == "polls" and (seen.reports < 3 or state in kind.polls.silent_in)):
+        if seen is None or seen.step <= 0:
             continue
+        if state in kind.nowhere if name == "audits" else seen.reports < 3 or state in kind.polls.silent_in:
+            continue  # audits go by host
         last = by.get(seen.reporter if name == "audits" else life.host, 0)
         since = max(seen.at, life.last)
         if last <= seen.at + seen.step // 2:

@@ -65,6 +65,14 @@ def test_a_closed_month_stays_as_it_was_whatever_changes(billed: Site, config: P
     assert {each.gross for each in after.totals()} == {Decimal("29.76") + Decimal("5.65")}
 
 
+def test_a_bill_keeps_the_names_that_projects_had(billed: Site, config: Path) -> None:
+    (config / "names.csv").write_text("kind,id,name\nproject,p1,web shop\nproject,p9,other\n", encoding="utf-8")
+    assert closing.close(billed, "2026-10", "ann").projects == {"p1": "web shop"}
+    (config / "names.csv").write_text("kind,id,name\nproject,p1,renamed\n", encoding="utf-8")
+    assert closing.make(billed, "2026-10").of_project("web shop").lines.num_rows == 2
+    assert closing.make(billed, "2026-11").name("p1") == "renamed"
+
+
 def test_a_closed_bill_can_be_read_without_prices(billed: Site, config: Path) -> None:
     closing.close(billed, "2026-10", "ann")
     (config / "prices.yaml").write_text("currency: [", encoding="utf-8")
@@ -354,3 +362,18 @@ def test_a_bill_is_written_in_the_format_of_the_files_ending(
     done = run("bill", "--month", "2026-10", "--project", "p1", "--output", tmp_path / name)
     assert done.exit_code == 0, done.output
     assert (tmp_path / name).read_bytes().startswith(start)
+
+
+# -- names ----------------------------------------------------------------------------------------------------
+
+
+def test_a_bill_names_projects_as_they_were_called_at_the_end_of_its_month(billed: Site, config: Path) -> None:
+    (config / "names.csv").write_text(
+        "kind,id,name,valid_from\nproject,p1,Old,\nproject,p1,New,2026-11-01\nproject,other,Other,\n", encoding="utf-8"
+    )
+    assert closing.make(billed, "2026-10").projects == {"p1": "Old"}
+    assert closing.make(billed, "2026-11").projects == {"p1": "New"}
+    closing.close(billed, "2026-10", "ann")
+    (config / "names.csv").write_text("kind,id,name\nproject,p1,Newest\n", encoding="utf-8")
+    assert closing.make(billed, "2026-10").projects == {"p1": "Old"}  # frozen with the month
+    assert closing.make(billed, "2026-11").projects == {"p1": "Newest"}

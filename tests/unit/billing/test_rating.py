@@ -185,6 +185,14 @@ def test_a_counter_is_priced_by_what_it_counted(tmp_path: Path) -> None:
     )
 
 
+def test_hours_of_a_counter_have_the_name_of_their_resource_and_lines_say_their_tier(tmp_path: Path) -> None:
+    text = "prices: [{name: traffic, meter: egress, unit: GiB, price: 0.1, included: 1, description: Traffic out}]"
+    month = Month().has("i", "1", "2", name="old").has("i", "2", "3", name="web").counted("i", "1 00:00", 3)
+    assert bill(rated(tmp_path, text, month), "resource_name", "description") == [
+        *(("web", "Traffic out, included"), ("web", "Traffic out"))
+    ]
+
+
 def test_metadata_that_lines_carry_cuts_them(tmp_path: Path) -> None:
     month = Month().has("i", "1", "2", vcpus=1, metadata={"owner": "a", "x": 1})
     month.has("i", "2", "3", vcpus=1, metadata={"owner": "a", "x": 2}).has(
