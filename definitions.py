@@ -21,11 +21,8 @@ from sensors.compaction import compaction, compaction_sensor
 from sensors.dead_runs import dead_runs_sensor
 from sensors.dirty_hours import dirty_hours_sensor
 from sensors.other_runs import other_runs_sensor
-<<<<<<< HEAD
-from sensors.stale_exports import stale_exports_sensor
-=======
 from sensors.periods import periods_sensor
->>>>>>> main
+from sensors.stale_exports import stale_exports_sensor
 from sensors.stream import stream_sensor
 from sensors.upkeep import upkeep
 from sensors.webhooks import webhook_sensor
@@ -40,12 +37,8 @@ defs = dg.Definitions(
         alarm_evaluations,
         webhooks,
         archive,
-<<<<<<< HEAD
-        *reports,
-=======
         resource_names,
-        usage_by_project_and_day,
->>>>>>> main
+        *reports,
         bills,
     ],
     asset_checks=[

@@ -132,17 +132,14 @@ def backfill_stale(
                 break
         if rolled:
             done["rollups"] = dict(rolled)
-<<<<<<< HEAD
+    if asset in (None, PERIODS) and (months := stale_hours(site, PERIODS)):
+        starts = [month.date() for month in months]
+        done[PERIODS] = _reread(site, starts, starts, lambda month: None, progress(PERIODS))
     if asset not in DEFINED:
         for each in export_stale(site, asset, progress=progress("reports")):
             by = "months" if len(each.partition) == len("2026-11") else "days"
             figures = done.setdefault(each.report, {by: 0})
             figures[by] += 1
-=======
-    if asset in (None, PERIODS) and (months := stale_hours(site, PERIODS)):
-        starts = [month.date() for month in months]
-        done[PERIODS] = _reread(site, starts, starts, lambda month: None, progress(PERIODS))
->>>>>>> main
     return done
 
 

@@ -5,14 +5,10 @@ import dagster as dg
 from assets.health import CHECKS as HEALTH
 from assets.health import key_of
 from assets.redefinition import CHECK as STALE
-<<<<<<< HEAD
 from assets.reports import CHECK as EXPORTS
 from assets.reports import REPORTS
 from meterhouse.queries.report_files import Partition
-from meterhouse.recompute import DEFINED
-=======
 from meterhouse.recompute import DEFINED, PERIODS
->>>>>>> main
 from sensors.active_runs import STEP
 
 AGAIN_SOON = {"dagster/max_retries": "0"}
@@ -124,20 +120,11 @@ quality_checks = dg.define_asset_job(
     "quality_checks",
     tags=BACKGROUND,
     selection=dg.AssetSelection.assets("good_points")
-<<<<<<< HEAD
-    | _checks("past_days_are_sealed", "disks_have_room")
+    | _checks("past_days_are_sealed", "disks_have_room", "periods_keep_up", "resources_are_confirmed")
     | _nothing_stale(*DEFINED)
     | _checks(*(f"exports of {name}" for name in REPORTS)),
-=======
-    | _checks("past_days_are_sealed", "disks_have_room", "periods_keep_up", "resources_are_confirmed")
-    | _nothing_stale(*DEFINED),
->>>>>>> main
     description="Check the latest good points with Great Expectations, that nothing is stale, and that there are seals "
     "and room on the disks.",
 )
 
-<<<<<<< HEAD
-ALL = [collect, recompute, alarms, archive_day, report_day, report_month, bill_month, quality_checks]
-=======
-ALL = [collect, recompute, periods, alarms, archive_day, report_day, names, bill_month, quality_checks]
->>>>>>> main
+ALL = [collect, recompute, periods, alarms, archive_day, report_day, report_month, names, bill_month, quality_checks]

@@ -103,8 +103,4 @@ upkeep_each_night = dg.ScheduleDefinition(
     description="Delete what is older than it is kept for.",
 )
 
-<<<<<<< HEAD
-ALL = [alarms, quality_checks, archive, report, report_of_month, bill, upkeep_each_night]
-=======
-ALL = [alarms, quality_checks, names, archive, report, bill, upkeep_each_night]
->>>>>>> main
+ALL = [alarms, quality_checks, names, archive, report, report_of_month, bill, upkeep_each_night]

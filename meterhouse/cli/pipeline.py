@@ -368,12 +368,8 @@ def compact_command(printer: Printer) -> None:
 @click.option("--why", default="backfill by hand", show_default=True, help="The reason, kept with the hours.")
 @prints(
     *("asset", "hours", "changed_hours", "notifications", "rows", "errors", "event_hours"),
-<<<<<<< HEAD
-    *("points", "excluded", "rollups", "days", "months"),
-=======
     *("points", "excluded", "rollups", "days", "months", "evidence", "kept", "resources", "periods", "changed"),
     *("unreadable", "seconds"),
->>>>>>> main
 )
 def backfill(
     asset: str | None, start: datetime | None, end: datetime | None, of_stale: bool, why: str, printer: Printer

@@ -19,13 +19,10 @@ CHECKS = (
     Check("quality rules", configured.quality_rules),
     Check("archive policies", configured.archive_policies),
     Check("alarms", configured.alarms),
-<<<<<<< HEAD
-    Check("reports", configured.reports),
-=======
     Check("prices", configured.prices),
     Check("names", configured.names),
     Check("keystone", configured.keystone),
->>>>>>> main
+    Check("reports", configured.reports),
     Check("warehouse", stores.warehouse),
     Check("access", access, needs=WAREHOUSE),
     Check("clocks", stores.clocks, needs=WAREHOUSE),

@@ -87,7 +87,6 @@ def archive_policies(site: Site) -> Iterator[Finding]:
         yield Finding("archive policies", "ok", f"{rules} and the default '{policies.default}' of {policies.path}")
 
 
-<<<<<<< HEAD
 def reports(site: Site) -> Iterator[Finding]:
     """Whether the site's own reports can be run."""
     from meterhouse.queries import report_files
@@ -99,7 +98,8 @@ def reports(site: Site) -> Iterator[Finding]:
             yield Finding("reports", "warning", str(each.error(reason, line)))
     if not any(each.fault for each in own):
         yield Finding("reports", "ok", f"{len(report_files.ours())} shipped, {len(own)} of your own")
-=======
+
+
 def prices(site: Site) -> Iterator[Finding]:
     """Whether the prices can be read, and each price, discount, minimum and tax can work."""
     from meterhouse.definitions.prices import load
@@ -109,4 +109,3 @@ def prices(site: Site) -> Iterator[Finding]:
         yield Finding("prices", "warning", str(fault))
     if not found.faults:
         yield Finding("prices", "ok", f"{len(found.prices)} prices of {found.path}")
->>>>>>> main

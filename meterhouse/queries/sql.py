@@ -115,8 +115,6 @@ def _on_sqlite(
     """Run a statement on a connection of its own, which can only read this one file."""
     from sqlalchemy.engine import make_url
 
-    from meterhouse.stores.sqlite_functions import add_functions
-
     with site.warehouse.read():  # creates or checks the schema
         path = Path(make_url(site.warehouse.url).database or "").absolute()
     try:
