@@ -6,8 +6,10 @@ import dagster as dg
 
 from assets.event_days import ROLLUPS, SAMPLE_QUALITY
 from assets.intake import CATALOG
+from assets.names import resource_names
 from assets.partitions import days, months
 from assets.resources import RETRIES, SiteResource
+from assets.usage import RESOURCE_PERIODS
 from meterhouse import plots, times
 from meterhouse.errors import DefinitionError
 from meterhouse.queries import export_states, report_exports, report_files
@@ -27,7 +29,10 @@ READ = {
     "metadata_changes": ROLLUPS,
     "dirty_hours": ROLLUPS,
     "open_hours": ROLLUPS,
-    **{name: dg.AssetKey(name) for name in ("resource_periods", "reconciliation")},
+    "resource_periods": RESOURCE_PERIODS,
+    "resource_names": resource_names.key,
+    "name_history": resource_names.key,
+    "names_now": resource_names.key,
     "alarms": dg.AssetKey("alarm_evaluations"),
     "alarm_history": dg.AssetKey("alarm_evaluations"),
     "deliveries": dg.AssetKey("webhooks"),
@@ -47,7 +52,7 @@ def lineage(report: Report) -> list[dg.AssetKey]:
 
 
 def _dependency(key: dg.AssetKey, report: Report) -> dg.AssetDep:
-    if report.partition == "day" or key not in (ROLLUPS, SAMPLE_QUALITY):
+    if report.partition == "day" or key not in (ROLLUPS, SAMPLE_QUALITY, RESOURCE_PERIODS):
         return dg.AssetDep(key)
     mapping = dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)  # of days before the first
     return dg.AssetDep(key, partition_mapping=mapping)
