@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from meterhouse import yaml_lines
-from meterhouse.definitions.prices import DIGITS, TEXTS
+from meterhouse.definitions.prices import DIGITS, TEXTS, fault_of
 from meterhouse.errors import DefinitionError, shown
 
 MAX_COMBINATIONS: Final = 1_000
@@ -377,7 +377,13 @@ class _Importer:
                 entry["measure"] = measure
             entry |= {"per": "hour", "price": written}
             entry |= {key: value for key, value in zip(("from", "to"), validity, strict=True) if value is not None}
-            self.found.entries.append(entry)
+            self._add(entry)
+
+    def _add(self, entry: dict[str, Any]) -> None:
+        fault = fault_of(entry)
+        if fault is not None:
+            raise _NotMapped(fault)
+        self.found.entries.append(entry)
 
     # -- services of counters -----------------------------------------------------------------------------------
 
@@ -405,7 +411,7 @@ class _Importer:
         if rule.get("tenant_id"):
             made["where"] = {"project_id": _glob(str(rule["tenant_id"]))}
         made |= {key: str(rule[of]) for key, of in (("from", "start"), ("to", "end")) if rule.get(of)}
-        self.found.entries.append(made)
+        self._add(made)
         self._remark(
             rule["line"], label, "priced by the increase of the counter; CloudKitty rated its aggregate of each period"
         )
