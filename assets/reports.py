@@ -58,7 +58,7 @@ def _dependency(key: dg.AssetKey, report: Report) -> dg.AssetDep:
     return dg.AssetDep(key, partition_mapping=mapping)
 
 
-def _asset(report: Report) -> dg.AssetsDefinition:
+def asset_of(report: Report) -> dg.AssetsDefinition:
     """The asset of a report. One whose file cannot be run is shown, and its runs fail with file, line and reason."""
     fault = f"\n\nIt cannot be run: {report.fault[1]}" if report.fault else ""
 
@@ -101,7 +101,7 @@ REPORTS = {
 }
 """The reports that are assets, by name: all whose file is named as an asset can be."""
 
-reports = [_asset(report) for report in REPORTS.values()]
+reports = [asset_of(report) for report in REPORTS.values()]
 
 
 @dg.multi_asset_check(

@@ -52,4 +52,5 @@ FROM existed AS e
 LEFT JOIN names AS n ON n.id = e.project_id
 LEFT JOIN compared AS c ON c.resource_type = e.resource_type
 GROUP BY e.project_id, e.resource_type
+HAVING sum(e.us) > 0
 ORDER BY e.project_id, e.resource_type
