@@ -73,7 +73,7 @@ def closed(site: Site) -> list[Month]:
     """
     found = []
     for name in frozen.closed_months(site.lake):
-        month = frozen.read_month(frozen.in_lake(site.lake, name), _where(site, name))
+        month = frozen.read_month(frozen.in_lake(site.lake, name), folder_of(site, name))
         if month is not None:
             found.append(month)
     return found
@@ -85,7 +85,7 @@ def read(site: Site, month: str) -> Bill | None:
     Raises:
         Damaged: a file is missing or changed.
     """
-    source, where = frozen.in_lake(site.lake, month), _where(site, month)
+    source, where = frozen.in_lake(site.lake, month), folder_of(site, month)
     found = frozen.read_month(source, where)
     return None if found is None else frozen.read_bill(source, found, where)
 
@@ -146,7 +146,7 @@ def again(source: frozen.Read, where: str) -> Again:
 
 def again_in_lake(site: Site, month: str) -> Again:
     """Make the bill of a closed month of the lake again; see `again`."""
-    return again(frozen.in_lake(site.lake, month), _where(site, month))
+    return again(frozen.in_lake(site.lake, month), folder_of(site, month))
 
 
 def index(site: Site, done: list[Month]) -> None:
@@ -221,7 +221,7 @@ def _corrections(site: Site, month: str, done: list[Month]) -> pa.Table:
     lines = {each.month: _frozen_lines(site, each) for each in done}
     found = [billed.SCHEMA.empty_table()]
     for each in done:
-        source, where = frozen.in_lake(site.lake, each.month), _where(site, each.month)
+        source, where = frozen.in_lake(site.lake, each.month), folder_of(site, each.month)
         was = frozen.read_inputs(source, each, where)
         now = amounts(site, each.start, each.end)
         own = lines[each.month].filter(pc.is_null(lines[each.month]["corrects"]))
@@ -241,7 +241,7 @@ def _is_same(one: Amounts, other: Amounts) -> bool:
 
 
 def _frozen_lines(site: Site, month: Month) -> pa.Table:
-    return frozen.read_bill(frozen.in_lake(site.lake, month.month), month, _where(site, month.month)).lines
+    return frozen.read_bill(frozen.in_lake(site.lake, month.month), month, folder_of(site, month.month)).lines
 
 
 def _differences(was: Bill, made: Bill) -> list[str]:
@@ -264,5 +264,6 @@ def _differences(was: Bill, made: Bill) -> list[str]:
     return found
 
 
-def _where(site: Site, month: str) -> str:
+def folder_of(site: Site, month: str) -> str:
+    """The folder of a month in the lake, whether it is closed or not."""
     return f"{site.lake.url}/{frozen.FOLDER}/{month}"

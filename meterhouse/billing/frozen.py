@@ -246,6 +246,17 @@ def read_inputs(read: Read, month: Month, where: str) -> Inputs:
     )
 
 
+def check(read: Read, month: Month, where: str) -> None:
+    """Make sure that all files of a closed month are those that were written when it was closed.
+
+    Raises:
+        Damaged: as `read_bill`.
+    """
+    one = _checked(read, month, where)
+    for name in month.files:
+        one(name)
+
+
 def _checked(read: Read, month: Month, where: str) -> Read:
     """Reads files that are those of the manifest, or of the next one while an erasure replaces them."""
 

@@ -15,6 +15,7 @@ from sqlalchemy import delete, select, update
 
 from meterhouse import times
 from meterhouse.billing import closing, frozen
+from meterhouse.doctor import findings_of
 from meterhouse.errors import AlreadyRunning, Damaged, MeterhouseError, UsageError
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import closed_bills, resource_periods
@@ -196,6 +197,22 @@ def test_a_changed_or_missing_file_of_a_closed_month_is_named(billed: Site, name
     path.unlink()
     with pytest.raises(Damaged, match=f"{name}: a file of a closed month is missing"):
         closing.make(billed, "2026-10")
+
+
+def test_the_doctor_names_a_changed_file_of_a_closed_month(billed: Site) -> None:
+    (found,) = findings_of(billed, "closed months")
+    assert (found.state, found.found) == ("ok", "no month is closed")
+    closing.close(billed, "2026-10", "ann")
+    (found,) = findings_of(billed, "closed months")
+    assert (found.state, found.found) == ("ok", "1 month is closed, the last is 2026-10; all files are whole")
+    path = folder(billed, "2026-10") / "periods.parquet"
+    path.write_bytes(path.read_bytes()[:-1])
+    (found,) = findings_of(billed, "closed months")
+    assert found.state == "failed"
+    assert "bills/2026-10/periods.parquet" in found.found
+    (folder(billed, "2026-10") / "manifest.json").write_text("{}")
+    (found,) = findings_of(billed, "closed months")
+    assert (found.state, "manifest" in found.found) == ("failed", True)
 
 
 def test_changed_prices_are_not_taken_for_the_frozen_ones(billed: Site) -> None:
