@@ -3,14 +3,12 @@
 import dagster as dg
 
 from assets.event_days import ROLLUPS
-from assets.partitions import FIRST
+from assets.partitions import months
 from assets.resources import RETRIES, SiteResource
 from assets.usage import RESOURCE_PERIODS
 from meterhouse import plots, times
 from meterhouse.billing import exports, figures
 from meterhouse.untrusted import printable
-
-months = dg.MonthlyPartitionsDefinition(start_date=FIRST[:7], fmt="%Y-%m", timezone="UTC", end_offset=1)
 
 SHOWN = 50
 """How many projects the metadata list, those with the highest totals."""

@@ -12,6 +12,8 @@ from meterhouse.progress import Progress, no_progress
 from meterhouse.queries import reports
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from meterhouse.site import Site
 
 CONVERTED = ("samples", "events")
@@ -24,6 +26,9 @@ COMPUTED = get_args(Computed)
 
 PERIODS = "resource_periods"
 """What is computed by month of event time."""
+
+RECONCILIATION = "reconciliation"
+"""What compares the witnesses of an event day."""
 
 DEFINED = (*CONVERTED, *COMPUTED, PERIODS)
 """The assets that keep by what definitions, rules or policies they were made; see `stale`."""
@@ -38,9 +43,9 @@ EXPORTED_WITHIN = timedelta(hours=1)
 """One of a report, whose figures may have changed since, starts over sooner."""
 
 
-def assets() -> list[str]:
-    """The names of the assets that can be recomputed."""
-    return [*DEFINED, "archive", *reports.names()]
+def assets(config_dir: "Path | None" = None) -> list[str]:
+    """The names of the assets that can be recomputed; with a configuration folder, also of a site's own reports."""
+    return [*DEFINED, "archive", RECONCILIATION, *reports.names(config_dir)]
 
 
 def backfill(
@@ -68,8 +73,8 @@ def backfill(
         DefinitionError: the definitions cannot work; nothing was recomputed.
         AlreadyRunning: another process is doing this.
     """
-    if asset not in assets():
-        raise UnknownKeyword("asset", asset, assets())
+    if asset not in (known := assets(site.settings.config_dir)):
+        raise UnknownKeyword("asset", asset, known)
     if start >= end:
         raise UsageError("the span is empty", where="--from/--to", hint="Set --to to a time after --from")
     if asset in CONVERTED:
@@ -90,24 +95,27 @@ def backfill_stale(
 
     Args:
         site: the site.
-        asset: one of DEFINED; default all of them, and then also the hours that are dirty for another reason.
+        asset: one of DEFINED, or a report, whose stale exports are made again; default all of them, and then also the
+            hours that are dirty for another reason.
         progress: by asset, gets the hours that are done and how many there are.
 
     Returns:
         Asset → what was done, as of `backfill`; assets of which nothing was stale are left out.
 
     Raises:
-        UnknownKeyword: the asset does not exist, or is none of DEFINED.
+        UnknownKeyword: the asset does not exist, or is neither one of DEFINED nor a report.
         DefinitionError: the definitions cannot work; nothing was recomputed.
         AlreadyRunning: another process is doing this.
     """
     from meterhouse.archive.seal import seal_again
     from meterhouse.catalog import mark_for_recompute, snapshot
+    from meterhouse.queries.report_exports import export_stale
     from meterhouse.rollups.policy_changes import outdated
     from meterhouse.stale import RULES_CHANGED, stale_hours
 
-    if asset is not None and asset not in DEFINED:
-        raise UnknownKeyword("asset", asset, DEFINED)
+    exported = reports.names(site.settings.config_dir)
+    if asset is not None and asset not in (*DEFINED, *exported):
+        raise UnknownKeyword("asset", asset, [*DEFINED, *exported])
     done: dict[str, dict[str, Any]] = {}
     for name in CONVERTED:
         if asset in (None, name) and (hours := stale_hours(site, name)):
@@ -130,6 +138,11 @@ def backfill_stale(
     if asset in (None, PERIODS) and (months := stale_hours(site, PERIODS)):
         starts = [month.date() for month in months]
         done[PERIODS] = _reread(site, starts, starts, lambda month: None, progress(PERIODS))
+    if asset not in DEFINED:
+        for each in export_stale(site, asset, progress=progress("reports")):
+            by = "months" if len(each.partition) == len("2026-11") else "days"
+            figures = done.setdefault(each.report, {by: 0})
+            figures[by] += 1
     return done
 
 
@@ -292,25 +305,52 @@ def _months(start: datetime, end: datetime) -> list[date]:
 
 def _backfill_days(site: "Site", asset: str, start: datetime, end: datetime, progress: Progress) -> dict[str, Any]:
     from meterhouse.archive.seal import archive
-    from meterhouse.catalog import hours_with_points
     from meterhouse.queries import report_exports
+    from meterhouse.usage.reconciliation import reconcile
 
     if asset == "archive":
-        days = _arrival_days(site, start, end)
+        by, days = "day", _arrival_days(site, start, end)
+    elif asset == RECONCILIATION:
+        until = min(end, times.now())
+        by, days = "day", sorted({hour.date() for hour in times.hours_between(times.hour_of(start), until)})
     else:
-        days = sorted({hour.date() for hour in hours_with_points(site, start, end)})
+        by, days = _to_export(site, asset, start, end)
     record = _Record(site, asset, start, end, "", EXPORTED_WITHIN)
     left = record.left(map(times.day_start, days))
     rows = 0
     for number, day in enumerate(left, 1):
         if asset == "archive":
             rows += sum(sealed.rows for sealed in archive(site, day.date()).sealed)
+        elif asset == RECONCILIATION:
+            rows += reconcile(site, day.date()).differing.num_rows
         else:
             rows += report_exports.export(site, asset, day.date()).rows.num_rows
         record.reach(day)
         progress(number, len(left))
     record.end()
-    return {"days": len(left), "rows": rows}
+    return {f"{by}s": len(left), "rows": rows}
+
+
+def _to_export(site: "Site", name: str, start: datetime, end: datetime) -> tuple[str, list[date]]:
+    """By what a report is exported, and the days of the span, or first days of months, on which there was anything."""
+    from sqlalchemy import func, select
+
+    from meterhouse.catalog import hours_with_points
+    from meterhouse.queries import reports
+    from meterhouse.stores.warehouse_tables import resource_periods
+
+    by = reports.report(site, name).partition
+    days = {hour.date() for hour in hours_with_points(site, start, end)}
+    began = select(func.min(resource_periods.c.started_at)).where(
+        resource_periods.c.started_at < end,
+        (resource_periods.c.ended_at > start) | resource_periods.c.ended_at.is_(None),
+    )
+    with site.warehouse.read() as connection:
+        first = connection.execute(began).scalar()
+    if first is not None:
+        hours = times.hours_between(max(first, start), min(end, times.now()))
+        days |= {hour.date() for hour in hours}
+    return by, sorted({day.replace(day=1) for day in days} if by == "month" else days)
 
 
 def _arrival_days(site: "Site", start: datetime, end: datetime) -> list[date]:
