@@ -266,6 +266,8 @@ class _Rating:
         parts = slices.costs(counted, self.prices.prices, rows.column("project_id").codes)
         made, before = self.made, sum(map(len, self.made.pieces))
         of = parts.group
+        if not len(of):
+            return
         made.row.append(counted.first[of] + offset)
         made.last.append(counted.last[of] + offset)
         made.start.append(counted.start[of])

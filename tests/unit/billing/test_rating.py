@@ -220,6 +220,11 @@ def test_metadata_that_lines_carry_cuts_them(tmp_path: Path) -> None:
     assert bill(made, "quantity", "metadata") == [("48", '{"owner":"a"}'), ("24", '{"owner":"b"}')]
 
 
+def test_a_size_of_nothing_has_no_line_and_is_priced(tmp_path: Path) -> None:
+    made = rated(tmp_path, VCPU + "\nminimums: [{name: base, amount: 5}]\n", Month().has("i", "1", "2", vcpus=0))
+    assert (made.lines.num_rows, made.not_priced.num_rows) == (0, 0)
+
+
 def test_a_month_without_anything_or_without_prices_has_no_lines(tmp_path: Path) -> None:
     assert rated(tmp_path, VCPU, Month()).lines.schema == SCHEMA
     made = rated(tmp_path, "prices: []", Month().has("i", "1", "2").counted("i", "1", 1))
