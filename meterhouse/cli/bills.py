@@ -235,10 +235,8 @@ def _table(made: "Bill", limit: int, wide: bool) -> None:
     shown = descriptions(lines).to_pylist()
     rows = lines.drop_columns(["evidence"]).to_pylist()
     printer.rows([_row(made, line, text) for line, text in zip(rows, shown, strict=True)], _LINES)
-    if made.lines.num_rows > limit:
-        note(
-            f"not shown: {made.lines.num_rows - limit:,} of {made.lines.num_rows:,} lines. See --limit, --project, --format"
-        )
+    if (all_lines := made.lines.num_rows) > limit:
+        note(f"not shown: {all_lines - limit:,} of {all_lines:,} lines. See --limit, --project and --format")
     totals = [{"project": made.name(each.of), **_sums(each)} for each in made.totals("project_id")]
     if len({row["project"] for row in totals}) > 1:
         totals += [{"project": "all projects", **_sums(each)} for each in made.totals()]
