@@ -19,7 +19,11 @@ def closed_months(site: Site) -> Iterator[Finding]:
         except Damaged as error:
             damaged += 1
             yield Finding(part, "failed", f"{error.where}: {error.what}", error.hint)
-    if not months:
+    for month in closing.lost(site, months):
+        damaged += 1
+        where = closing.folder_of(site, month)
+        yield Finding(part, "failed", f"{where}: {month} was closed, but its files are gone", "restore the folder")
+    if not months and not damaged:
         yield Finding(part, "ok", "no month is closed")
     elif not damaged:
         many = f"{len(months)} months are" if len(months) > 1 else "1 month is"
