@@ -10,8 +10,8 @@ from meterhouse_daily import DEFAULTS, day_of_run, each_day_at, open_site, plain
 
 ABOUT = """
 Exports the bills of the month of an event day (UTC) as HTML, CSV, JSON, Parquet and FOCUS, `exports/bills/MONTH.…`
-beside the lake's tables. Those of an open month are preliminary, and a second run replaces them. Those of a closed month
-are as they were closed.
+beside the lake's tables. Those of an open month are preliminary, and a second run replaces them. Those of a closed
+month are as they were closed.
 
 - **Scheduled**: each night, for the month of the day before; so on the first of a month for the month that is over.
 - **Past months**: with a partition key such as `2026-10-31`.
