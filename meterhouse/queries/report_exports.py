@@ -4,7 +4,7 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -15,7 +15,7 @@ from meterhouse import times
 from meterhouse.progress import Progress, no_progress
 from meterhouse.queries import export_states, reports
 from meterhouse.queries.export_states import StaleExport
-from meterhouse.queries.report_files import Partition
+from meterhouse.queries.report_files import partition_of
 from meterhouse.site import Site
 from meterhouse.stores.bulk import upsert
 from meterhouse.stores.warehouse_tables import report_exports
@@ -47,15 +47,6 @@ class Export:
     uris: list[str]
     rows: pa.Table
     holds_until: datetime
-
-
-def partition_of(partition: Partition, day: date) -> tuple[str, datetime, datetime]:
-    """The key and the span, UTC, of the day or month in which a day is."""
-    if partition == "day":
-        return str(day), times.day_start(day), times.day_start(day) + times.DAY
-    first = day.replace(day=1)
-    following = (first + timedelta(days=31)).replace(day=1)
-    return f"{first:%Y-%m}", times.day_start(first), times.day_start(following)
 
 
 def export(site: Site, name: str, day: date) -> Export:
