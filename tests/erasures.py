@@ -11,6 +11,7 @@ from meterhouse.corrections.changing import propose, record
 from meterhouse.erasure.erase import Found, erase
 from meterhouse.erasure.recorded import proposed
 from meterhouse.site import Site
+from meterhouse.usage.names_sync import sync
 from meterhouse.usage.periods import compute
 
 ANA, BOB = "b0a1c2d3e4f5061728394a5b6c7d8e9f", "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
@@ -66,6 +67,7 @@ def fill(site: Site) -> None:
     record(site, propose(site, "accept", "cpu_util", NOON, at(60), condition=condition).correction, **WHY)
     roll_up(site)
     compute(site)
+    sync(site)
     site.warehouse.record_run("convert", NOON, {"first_errors": [f"m1 meter: {NAME} is no number"]})
     report = io.BytesIO()
     pq.write_table(pa.table({"user_id": [ANA, BOB, None], "hours": [1.0, 2.0, 3.0]}), report)
@@ -79,9 +81,8 @@ def figures(site: Site) -> dict[str, list[dict[str, Any]]]:
     bill = "project_id, meter, count(*) AS n, sum(volume) AS volume"
     found["bill"] = rows(site, "samples", bill, "true GROUP BY ALL")
     kept = "resource_type, started_at, ended_at, project_id, flavor, state, vcpus, memory_mib, confirmed_by"
-    found["periods"] = [
-        {"row": str(row)} for row in warehouse_rows(site, f"SELECT {kept} FROM resource_periods ORDER BY 1, 2, 3, 4")
-    ]
+    existed = warehouse_rows(site, f"SELECT {kept} FROM resource_periods")
+    found["periods"] = [{"row": str(row)} for row in sorted(existed, key=str)]
     for name in ("rollup_1h", "rollup_1d"):
         query = f"SELECT bucket, count, sum, min, max, increase, excluded FROM {name}"
         found[name] = [{"row": str(row)} for row in sorted(warehouse_rows(site, query), key=str)]

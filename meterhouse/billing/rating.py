@@ -30,8 +30,14 @@ _ORDER: Final = (
     "end_evidence",
 )
 
-_ABOUT: Final = ("project_id", "resource_type", "resource_id", "name", "flavor", "zone", "metadata")
+_ABOUT: Final = ("project_id", "resource_type", "resource_id", "name", "flavor", "zone")
 """The columns of periods and counters that lines have."""
+
+_BY_PLACE: Final = ("metadata", "evidence")
+"""The columns of lines that are looked up at last: they may be large, and are copied once."""
+
+Use = tuple[Entry, Mask]
+"""A price in a part of the month, and the classes of rows that it is for then."""
 
 
 class Amounts(Protocol):
@@ -114,12 +120,13 @@ class _Rating:
         counters = self._counters(amounts.counters)
         of_time = [each for each in self.entries if each.price.per is not None]
         of_counters = [each for each in self.entries if each.price.per is None]
-        if len(periods):
-            not_priced += self._price_periods(Rows(periods), of_time)
-        if len(counters):
-            self._price_counters(Rows(counters), of_counters, len(periods))
+        of_periods, of_hours = Rows(periods), Rows(counters)
+        if len(of_periods):
+            not_priced += self._price_periods(of_periods, of_time)
+        if len(of_hours):
+            self._price_counters(of_hours, of_counters, len(of_periods))
         subjects = pa.concat_tables([_subjects(periods), _subjects(counters)]).combine_chunks()
-        made = self._lines(subjects)
+        made = self._lines(subjects, [each.carried(self.prices.metadata) for each in (of_periods, of_hours)])
         listed = pa.concat_tables(not_priced).sort_by(
             [(key, "ascending") for key in ("resource_type", "resource_id", "started_at", "ended_at", "reason")]
         )
@@ -130,6 +137,7 @@ class _Rating:
 
     def _periods(self, table: pa.Table) -> tuple[pa.Table, list[pa.Table]]:
         """The periods that can be priced, in one order, clipped to the month; and those of unknown projects."""
+        table = _with_codes(table)
         start, end = _instant(self.start), _instant(self.end)
         kept = pc.and_(pc.less(table["started_at"], end), pc.greater(table["ended_at"], start))
         kept = pc.and_(kept, pc.less(table["started_at"], table["ended_at"]))
@@ -150,6 +158,7 @@ class _Rating:
 
     def _counters(self, table: pa.Table) -> pa.Table:
         """The hours of counters that can be priced."""
+        table = _with_codes(table)
         meters = pc.unique(table["meter"])
         globs = [each.price.meter for each in self.entries if each.price.per is None]
         priced = pa.array([any(matches(each, meter) for each in globs) for meter in meters.to_pylist()], pa.bool_())
@@ -173,36 +182,30 @@ class _Rating:
     def _price_periods(self, rows: Rows, entries: Sequence[Entry]) -> list[pa.Table]:
         starts, ends = _micros(rows.table["started_at"]), _micros(rows.table["ended_at"])
         classes = Classes(rows, [each.price.where for each in entries])
-        matched = self._without_overlaps(entries, [classes.of(each.price.where) for each in entries])
+        uses = self._uses(entries, [classes.of(each.price.where) for each in entries])
         groups, resources = self._groups(rows)
-        for name in _in_order(entries):
-            of = [
-                (each, mask[classes.codes])
-                for each, mask in zip(entries, matched, strict=True)
-                if each.price.name == name
-            ]
-            counted = counting.of_periods(of, rows, starts, ends, groups, resources, (self.start, self.end), self.units)
+        for of in _by_name(uses):
+            masks = [(each, mask[classes.codes]) for each, mask in of]
+            counted = counting.of_periods(
+                masks, rows, starts, ends, groups, resources, (self.start, self.end), self.units
+            )
             if counted is not None:
                 self._add(counted, rows, 0)
-        unpriced = self._without_price(rows, entries, matched, classes.codes, starts, ends)
-        return [*unpriced, *self._without_measure(rows, entries, matched, classes.codes)]
+        unpriced = self._without_price(rows, uses, classes.codes, starts, ends)
+        return [*unpriced, *self._without_measure(rows, uses, classes.codes)]
 
     def _price_counters(self, rows: Rows, entries: Sequence[Entry], offset: int) -> None:
         wanted = [
             replace(each.price.where, texts=(*each.price.where.texts, ("meter", each.price.meter))) for each in entries
         ]
         classes = Classes(rows, wanted)
-        matched = self._without_overlaps(entries, [classes.of(each) for each in wanted])
+        uses = self._uses(entries, [classes.of(each) for each in wanted])
         hours = _micros(rows.table["hour"].cast(TIME))
         amounts = rows.table["amount"].cast(pa.float64()).to_numpy()
         groups, _ = self._groups(rows)
-        for name in _in_order(entries):
-            of = [
-                (each, self._convertible(each, rows, mask[classes.codes]))
-                for each, mask in zip(entries, matched, strict=True)
-                if each.price.name == name
-            ]
-            counted = counting.of_counters(of, rows, hours, amounts, groups, self.units)
+        for of in _by_name(uses):
+            masks = [(each, self._convertible(each, rows, mask[classes.codes])) for each, mask in of]
+            counted = counting.of_counters(masks, rows, hours, amounts, groups, self.units)
             if counted is not None:
                 self._add(counted, rows, offset)
 
@@ -212,26 +215,45 @@ class _Rating:
         resources, _ = combined([rows.column(name).codes for name in names])
         more = [rows.column(name).codes for name in ("flavor", "zone")]
         if self.prices.metadata is not None:
-            more.append(rows.metadata.only(self.prices.metadata).codes)
+            more.append(rows.carried(self.prices.metadata)[0])
         groups, _ = combined([resources, *more])
         return groups, resources
 
-    def _without_overlaps(self, entries: Sequence[Entry], matched: list[Mask]) -> list[Mask]:
-        """The classes that each price is for: if two of one name are for the same, the first in the file counts."""
-        kept = list[Mask]()
+    def _uses(self, entries: Iterable[Entry], matched: Iterable[Mask]) -> list[Use]:
+        """The prices with the classes that each is for.
+
+        If two of one name are for the same at the same time, the first in the file counts, and the other is left what
+        remains of its time.
+        """
+        of_name: dict[str, list[Use]] = {}
         taken: dict[str, Mask] = {}
-        for place, (each, mask) in enumerate(zip(entries, matched, strict=True)):
+        for each, mask in zip(entries, matched, strict=True):
             name = each.price.name
+            parts = [(each, mask)]
             if name in taken and (mask & taken[name]).any():
-                for before, of in zip(entries[:place], kept, strict=True):
-                    if before.price.name == name and before.price.overlaps(each.price) and (mask & of).any():
-                        what = f"'{name}' is also on line {before.price.line}, for the same; that one counts"
-                        hint = "Exclude one from the other with `where`, or give it another name"
-                        self._fault(each.number, what, hint)
-                        mask = mask & ~of
+                for before in of_name[name]:
+                    parts = [left for part in parts for left in self._left(part, before)]
+            of_name.setdefault(name, []).extend(parts)
             taken[name] = taken[name] | mask if name in taken else mask
-            kept.append(mask)
-        return kept
+        return [use for uses in of_name.values() for use in uses]
+
+    def _left(self, use: Use, before: Use) -> list[Use]:
+        """What is left of the use of a price beside one that comes before it."""
+        (entry, mask), (other, taken) = use, before
+        both = mask & taken
+        if entry.end <= other.start or other.end <= entry.start or not both.any():
+            return [use]
+        price, first = entry.price, other.price
+        if (price.where, price.meter) != (first.where, first.meter):  # otherwise the file has that fault already
+            what = (
+                f"'{price.name}' is also on line {first.line}, for the same and at the same time; that one counts then"
+            )
+            self._fault(entry.number, what, "Exclude one from the other with `where`, or give it another name")
+        left = [(entry, mask & ~both)] if (mask & ~both).any() else []
+        for low, high in ((entry.start, other.start), (other.end, entry.end)):
+            if low < high:
+                left.append((entry.within(low, high), both))
+        return left
 
     def _convertible(self, entry: Entry, rows: Rows, mask: Mask) -> Mask:
         """Those of a price's rows whose unit can be converted into that of the price."""
@@ -249,6 +271,8 @@ class _Rating:
         parts = slices.costs(counted, self.prices.prices, rows.column("project_id").codes)
         made, before = self.made, sum(map(len, self.made.pieces))
         of = parts.group
+        if not len(of):
+            return
         made.row.append(counted.first[of] + offset)
         made.last.append(counted.last[of] + offset)
         made.start.append(counted.start[of])
@@ -272,16 +296,15 @@ class _Rating:
     def _without_price(
         self,
         rows: Rows,
-        entries: Sequence[Entry],
-        matched: Sequence[Mask],
+        uses: Sequence[Use],
         codes: Codes,
         starts: Instants,
         ends: Instants,
     ) -> list[pa.Table]:
         """The stretches for which no price is valid."""
-        spans = sorted({(each.start, each.end) for each in entries})
+        spans = sorted({(each.start, each.end) for each, _ in uses})
         covered = np.zeros((len(spans), int(codes.max()) + 1), np.int64)
-        for each, mask in zip(entries, matched, strict=True):
+        for each, mask in uses:
             covered[spans.index((each.start, each.end))] |= mask
         kinds, first = combined([np.zeros(covered.shape[1], np.int64), *covered])
         found = []
@@ -295,12 +318,10 @@ class _Rating:
                 found.append(_not_priced(rows.table.take(part[inside]), reason, start[inside], end[inside]))
         return found
 
-    def _without_measure(
-        self, rows: Rows, entries: Sequence[Entry], matched: Sequence[Mask], codes: Codes
-    ) -> list[pa.Table]:
+    def _without_measure(self, rows: Rows, uses: Sequence[Use], codes: Codes) -> list[pa.Table]:
         """The stretches for which there is a price, but not what it multiplies."""
         found = []
-        for each, mask in zip(entries, matched, strict=True):
+        for each, mask in uses:
             of = np.flatnonzero(mask[codes])
             unknown = of[~counting.known(rows.measure(each.price.measure)[of])]
             if len(unknown):
@@ -310,43 +331,53 @@ class _Rating:
 
     # -- lines ------------------------------------------------------------------------------------------------
 
-    def _lines(self, subjects: pa.Table) -> pa.Table:
+    def _lines(self, subjects: pa.Table, metadata: Sequence[tuple[Codes, pa.Array]]) -> pa.Table:
+        """All lines in their order.
+
+        Args:
+            subjects: what lines say of the resource of each row: of periods, then of counters.
+            metadata: the same of their metadata, see `Rows.carried`.
+        """
         if not self.made.row:
             return SCHEMA.empty_table()
-        usage, sums = self._usage(subjects)
+        (first, texts), (second, more) = metadata
+        texts = pa.concat_arrays([texts, more])
+        usage, sums = self._usage(subjects, np.concatenate([first, second + len(texts) - len(more)]), texts)
         others = self._others(rules.computed(sums, self.prices, self.start, self.end))
         made = pa.concat_tables([usage, others]).combine_chunks()
         rank = pc.index_in(made["kind"], pa.array(KINDS))
         order = ("service", "price", "resource_type", "resource_id", "started_at", "flavor", "zone", "tier", "line_id")
         keys = [("project_id", "ascending"), ("rank", "ascending"), *((name, "ascending") for name in order)]
-        places = pc.sort_indices(made.append_column("rank", rank), sort_keys=keys)
-        return made.take(places).combine_chunks()
+        made = made.take(pc.sort_indices(made.append_column("rank", rank), sort_keys=keys)).combine_chunks()
+        for name, values in zip(_BY_PLACE, (texts, self._evidence(subjects)), strict=True):
+            places = made[name].combine_chunks()
+            made = made.set_column(made.column_names.index(name), SCHEMA.field(name), values.take(places))
+        return made.cast(SCHEMA)
 
-    def _usage(self, subjects: pa.Table) -> tuple[pa.Table, list[rules.Sum]]:
+    def _usage(self, subjects: pa.Table, metadata: Codes, texts: pa.Array) -> tuple[pa.Table, list[rules.Sum]]:
+        """The priced lines, with places in the texts of the metadata and in the evidence."""
         made, prices = self.made, self.prices.prices
         row, entry, band, cut, start, end = (
             np.concatenate(parts) for parts in (made.row, made.entry, made.band, made.cut, made.start, made.end)
         )
         of = subjects.take(row)
-        last = subjects.select(["name", "metadata"]).take(np.concatenate(made.last))
-        metadata = last["metadata"]
-        if self.prices.metadata is not None:
-            only = Rows(last).metadata.only(self.prices.metadata)
-            metadata = pa.array(only.values, pa.string()).take(only.codes)
-        texts = {
+        last_row = np.concatenate(made.last)
+        names = subjects["name"].combine_chunks().take(pa.array(last_row))
+        carried = metadata[last_row]
+        of_prices = {
             "price": [each.name for each in prices],
             "service": [each.service for each in prices],
             "description": [each.description or each.name for each in prices],
             "unit": [counting.unit_of(each) for each in prices],
             "is_for": [each.is_for for each in prices],
         }
-        by_price = {name: pa.array(values, pa.string()).take(entry) for name, values in texts.items()}
+        by_price = {name: pa.array(values, pa.string()).take(entry) for name, values in of_prices.items()}
         bands = [[None, *(each.name for each in price.times)] for price in prices]
         of_band = [bands[number][place] for number, place in zip(entry.tolist(), band.tolist(), strict=True)]
         about = [
             *(by_price[name] for name in ("price", "is_for")),
             *(of[name] for name in ("project_id", "resource_type", "resource_id", "flavor", "zone")),
-            pa.nulls(len(row), pa.string()) if self.prices.metadata is None else metadata,
+            pa.nulls(len(row), pa.string()) if self.prices.metadata is None else texts.take(pa.array(carried)),
             *(pa.array(numbers).cast(pa.string()) for numbers in (cut, made.part)),
             pa.array(of_band, pa.string()),
         ]
@@ -361,7 +392,7 @@ class _Rating:
             "service": by_price["service"],
             "resource_type": of["resource_type"],
             "resource_id": of["resource_id"],
-            "resource_name": self._names(of["resource_id"], last["name"], subjects),
+            "resource_name": self._names(of["resource_id"].combine_chunks(), names, subjects),
             "flavor": of["flavor"],
             "zone": of["zone"],
             "description": described,
@@ -374,20 +405,20 @@ class _Rating:
             "amount": exact.column(made.amount, self.prices.digits),
             "currency": _same(self.prices.currency, count),
             "tier": tier,
-            "metadata": metadata,
-            "evidence": self._evidence(subjects).take(np.concatenate(made.evidence)),
+            "metadata": pa.array(carried),
+            "evidence": pa.array(np.concatenate(made.evidence)),
             "corrects": pa.nulls(count, pa.string()),
         }
-        return pa.table(columns, schema=SCHEMA), self._sums(columns, cut, start, end)
+        return pa.table(columns), self._sums(columns, cut, start, end)
 
-    def _names(self, ids: pa.ChunkedArray, names: pa.ChunkedArray, subjects: pa.Table) -> pa.ChunkedArray:
+    def _names(self, ids: pa.Array, names: pa.Array, subjects: pa.Table) -> pa.Array:
         """The names of resources: hours of counters have none, so theirs are the last ones that periods have."""
         if names.null_count == 0:
             return names
         named = subjects.filter(pc.is_valid(subjects["name"])).select(["resource_id", "name"]).combine_chunks()
         backwards = named.take(pa.array(np.arange(named.num_rows)[::-1].copy()))
         places = pc.index_in(ids, backwards["resource_id"].combine_chunks())
-        return pc.coalesce(names, backwards["name"].take(places))
+        return pc.coalesce(names, backwards["name"].combine_chunks().take(places))
 
     def _evidence(self, subjects: pa.Table) -> pa.Array:
         """The pieces of each group."""
@@ -443,15 +474,28 @@ class _Rating:
             ),
             "amount": exact.column([each.amount for each in of], self.prices.digits),
             "currency": _same(self.prices.currency, count),
-            "metadata": nulls,
-            "evidence": pa.nulls(count, EVIDENCE),
+            **dict.fromkeys(_BY_PLACE, pa.nulls(count, pa.int64())),
             "corrects": nulls,
         }
-        return pa.table({name: columns[name] for name in SCHEMA.names}, schema=SCHEMA)
+        return pa.table({name: columns[name] for name in SCHEMA.names})
 
 
-def _in_order(entries: Iterable[Entry]) -> list[str]:
-    return list(dict.fromkeys(each.price.name for each in entries))
+def _by_name(uses: Iterable[Use]) -> list[list[Use]]:
+    of: dict[str, list[Use]] = {}
+    for use in uses:
+        of.setdefault(use[0].price.name, []).append(use)
+    return list(of.values())
+
+
+def _with_codes(table: pa.Table) -> pa.Table:
+    """The table with metadata as codes of its distinct texts: these are large, and rows are copied several times."""
+    if "metadata" not in table.column_names:
+        return table
+    place = table.column_names.index("metadata")
+    metadata = table["metadata"].combine_chunks()
+    if not pa.types.is_dictionary(metadata.type):
+        metadata = metadata.cast(pa.string()).dictionary_encode()
+    return table.set_column(place, "metadata", metadata)
 
 
 def _subjects(table: pa.Table) -> pa.Table:

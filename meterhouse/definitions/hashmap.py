@@ -299,6 +299,8 @@ class _Importer:
             self._remark(
                 rules[0]["line"], f"service {name}", "several metrics have its name: prices are for each of them"
             )
+        for name_of in sorted({each["field"] for each in rules} - {None} - set(self.columns)):
+            self._remark(rules[0]["line"], f"service {name}", f"its field {name_of} is looked up in the metadata")
         for metric, entry in metrics:
             for group, of in sorted(of_group.items()):
                 label = f"{name} ({group})" if group else name
