@@ -351,6 +351,9 @@ def test_only_the_first_open_month_has_corrections(billed: Site) -> None:
     lives(billed, "late", day(31), day(1, 11))
     assert _corrected(billed, "2026-11")
     assert not _corrected(billed, "2026-12")
+    assert any(
+        "corrections of closed months are in the bill of 2026-11" in n for n in closing.make(billed, "2026-12").notes
+    )
 
 
 def test_other_prices_correct_nothing(billed: Site, config: Path) -> None:
@@ -383,6 +386,10 @@ def test_the_commands_show_close_list_and_make_again(
     assert "29.76 EUR" in shown.stdout
     assert "35.41" in shown.stdout
     assert "preliminary" in shown.stderr
+    short = run("bill", "--month", "2026-10", "--limit", "1")
+    assert "VAT" not in short.stdout
+    assert "35.41" in short.stdout
+    assert "not shown: 1 of 2 lines" in short.stderr
     line = json.loads(run("bill", "--month", "2026-10", "--json").stdout.splitlines()[0])
     explained = run("bill", "--month", "2026-10", "--explain", line["line_id"]).stdout
     assert "created-i1" in explained
