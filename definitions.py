@@ -4,20 +4,24 @@ import dagster as dg
 
 from assets.alarms import alarm_evaluations, webhooks
 from assets.archive import archive
+from assets.billing import bills
 from assets.event_days import event_days
 from assets.executor import executor
 from assets.health import health_checks
 from assets.intake import intake
+from assets.names import resource_names
 from assets.quality import few_points_are_flagged, good_points
 from assets.redefinition import definitions_are_applied, redefinition
 from assets.reports import usage_by_project_and_day
 from assets.resources import SiteResource
 from assets.stream import collection_keeps_up
+from assets.usage import resource_periods
 from sensors import jobs, schedules
 from sensors.compaction import compaction, compaction_sensor
 from sensors.dead_runs import dead_runs_sensor
 from sensors.dirty_hours import dirty_hours_sensor
 from sensors.other_runs import other_runs_sensor
+from sensors.periods import periods_sensor
 from sensors.stream import stream_sensor
 from sensors.upkeep import upkeep
 from sensors.webhooks import webhook_sensor
@@ -27,17 +31,21 @@ defs = dg.Definitions(
         intake,
         redefinition,
         event_days,
+        resource_periods,
         good_points,
         alarm_evaluations,
         webhooks,
         archive,
+        resource_names,
         usage_by_project_and_day,
+        bills,
     ],
     asset_checks=[collection_keeps_up, few_points_are_flagged, health_checks, definitions_are_applied],
     jobs=[*jobs.ALL, compaction, upkeep],
     sensors=[
         stream_sensor,
         dirty_hours_sensor,
+        periods_sensor,
         webhook_sensor,
         dead_runs_sensor,
         other_runs_sensor,

@@ -28,6 +28,12 @@ CHECKS = {
     "rollups_keep_up": Watched(
         "rollups", "dirty hours", "No event hour is dirty for longer than METERHOUSE_STREAM_LATE_SECONDS."
     ),
+    "periods_keep_up": Watched("resource_periods", "periods", "The periods of resources follow within an hour."),
+    "resources_are_confirmed": Watched(
+        "resource_periods",
+        "unconfirmed resources",
+        "If audits or samples report resources of a type, they report each that exists.",
+    ),
     "alarms_are_evaluated": Watched(
         "alarm_evaluations", "evaluations", "Every enabled alarm was evaluated within METERHOUSE_STREAM_LATE_SECONDS."
     ),

@@ -590,6 +590,13 @@ _PURPOSES = {
     "derived": "Points of derived meters, computed with the roll-ups of their hour.",
     "metadata_changes": "From when a series had which metadata. The view `resource_history` shows it by resource.",
     "resource_history": "The project, user and metadata of the resources by time: a view.",
+    "resource_metadata_keys": "The metadata of `resource_metadata`, one row a key, such as `flavor.name`: a view. Keys "
+    "of objects in objects are joined by dots, and places in lists count from 0.",
+    "resource_metadata_history": "The metadata of the resources by time, one row a key: a view. The first known "
+    "metadata also stands for the time before.",
+    "name_history": "What projects, users and flavors were called by time: a view. Of several witnesses the file "
+    "rules, then Keystone, then messages. The first known name also stands for the time before.",
+    "names_now": "What projects, users and flavors are called now: a view.",
     "derived_meters": "What the derived meters are made of.",
     "received_meters": "Samples that were received under the name of a derived meter.",
     "dead_letters": "Messages and rows that could not be read, and samples with a wrong signature, with the reason.",
@@ -788,7 +795,8 @@ def tables_page() -> str:
         "## The lake\n\n"
         "Delta tables, under `tables/` in the lake's folder or bucket prefix. You can read them with any engine that "
         "reads Delta. In `meterhouse sql`, each is a view of the same name. Types are Arrow's.\n\n"
-        "The lake also has `exports/REPORT/DAY.parquet`, `.csv` and `.json` (reports) and `archive/DAY.json` (the "
+        "The lake also has `exports/REPORT/DAY.parquet`, `.csv` and `.json` (reports), "
+        "`exports/bills/MONTH.…` (bills), `bills/MONTH/` (closed months) and `archive/DAY.json` (the "
         "manifest of an arrival day).\n\n" + "\n".join(lake) + "\n## The warehouse\n\n"
         "Tables and views of the SQL database. Types are PostgreSQL's. SQLite stores times as ISO text. "
         "`meterhouse sql --on warehouse` reads them.\n\n" + "\n".join(warehouse)

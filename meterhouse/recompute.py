@@ -22,7 +22,10 @@ Computed = Literal["sample_quality", "rollups"]
 COMPUTED = get_args(Computed)
 """What is computed by event hour."""
 
-DEFINED = (*CONVERTED, *COMPUTED)
+PERIODS = "resource_periods"
+"""What is computed by month of event time."""
+
+DEFINED = (*CONVERTED, *COMPUTED, PERIODS)
 """The assets that keep by what definitions, rules or policies they were made; see `stale`."""
 
 WAIT_SECONDS = 60.0
@@ -72,6 +75,8 @@ def backfill(
         return _backfill_converted(site, asset, start, end, progress)
     if asset in COMPUTED:
         return _backfill_computed(site, asset, start, end, why, progress)
+    if asset == PERIODS:
+        return _backfill_periods(site, start, end, progress)
     return _backfill_days(site, asset, start, end, progress)
 
 
@@ -246,6 +251,28 @@ def _rolled_up(site: "Site", hours: set[datetime] | None, progress: Progress) ->
         "excluded": rolled.judged.excluded,
         "rollups": rolled.rows,
     }
+
+
+def _backfill_periods(site: "Site", start: datetime, end: datetime, progress: Progress) -> dict[str, Any]:
+    from meterhouse.usage.periods import compute
+
+    months = _months(start, end)
+    done = compute(site, months=months, wait_seconds=WAIT_SECONDS, progress=progress)
+    present = times.now()
+    days = [
+        times.EPOCH + n * times.DAY
+        for n in range((start - times.EPOCH).days, (min(end, present) - times.EPOCH).days + 1)
+    ]
+    return {**vars(done), "days": [str(day.date()) for day in days if day < end]}
+
+
+def _months(start: datetime, end: datetime) -> list[date]:
+    """The first days of the months that a half-open span overlaps, up to the present one."""
+    last = min(end - timedelta(microseconds=1), times.now()).date()
+    months = [start.date().replace(day=1)]
+    while (following := (months[-1].replace(day=28) + timedelta(days=4)).replace(day=1)) <= last:
+        months.append(following)
+    return months
 
 
 def _backfill_days(site: "Site", asset: str, start: datetime, end: datetime, progress: Progress) -> dict[str, Any]:

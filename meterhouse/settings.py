@@ -15,10 +15,13 @@ from meterhouse.errors import SettingsError
 from meterhouse.setting_types import Declared, converted, declared
 
 PREFIX: Final = "METERHOUSE_"
-SECRETS: Final = frozenset({"s3_secret_key", "telemetry_secret"})
+SECRETS: Final = frozenset({"s3_secret_key", "telemetry_secret", "keystone_password", "keystone_credential_secret"})
 """Settings whose values are never shown."""
 
-FILED: Final = ("warehouse_url", "stream_url", "s3_secret_key", "telemetry_secret")
+FILED: Final = (
+    *("warehouse_url", "stream_url", "s3_secret_key", "telemetry_secret"),
+    *("keystone_password", "keystone_credential_secret"),
+)
 """Settings that can hold a secret, so that a file may have their value: `METERHOUSE_…_FILE` names it."""
 
 SECRET_FILE_BYTES: Final = 64 << 10
@@ -123,13 +126,20 @@ class Settings:
         Path | None,
         Meta(
             description="Folder with your own `meters.d/`, `event_definitions.yaml`, `quality.yaml`, "
-            "`archive_policies.yaml` and `alarms.yaml`. "
+            "`archive_policies.yaml`, `alarms.yaml` and `names.csv`. "
             "The shipped files replace those that it lacks."
         ),
     ] = None
     sample_source: Annotated[
         str, Meta(min_length=1, max_length=255, description="The `source` of samples made from notifications.")
     ] = "openstack"
+    bill_issuer: Annotated[
+        str,
+        Meta(min_length=1, max_length=255, description="Who issues bills: the name of the cloud or of its operator."),
+    ] = "OpenStack"
+    bill_region: Annotated[
+        str, Meta(max_length=255, description="The cloud's region, for bills as FOCUS; empty: it has none.")
+    ] = ""
     telemetry_secret: Annotated[
         str,
         Meta(
@@ -137,6 +147,33 @@ class Settings:
             "set, a polled sample without a valid signature becomes a dead letter. Empty: signatures are not checked."
         ),
     ] = field(default="", repr=False)
+    keystone_url: Annotated[
+        str,
+        Meta(
+            description="URL of Keystone's API version 3, such as `https://keystone.example.org:5000/v3`, from which "
+            "the names of projects, users and domains are read. Empty: they come from messages and files alone."
+        ),
+    ] = field(default="", repr=False)
+    keystone_username: Annotated[
+        str, Meta(description="User that reads names. It needs the role `reader` on the system, or `admin`.")
+    ] = ""
+    keystone_user_domain: Annotated[str, Meta(description="Name of that user's domain.")] = "Default"
+    keystone_password: Annotated[str, Meta(description="Password of that user.")] = field(default="", repr=False)
+    keystone_project: Annotated[
+        str,
+        Meta(description="Project in which the user logs in. Empty: it logs in to the system as a whole."),
+    ] = ""
+    keystone_project_domain: Annotated[str, Meta(description="Name of that project's domain.")] = "Default"
+    keystone_credential_id: Annotated[
+        str, Meta(description="Application credential to log in with, instead of user and password.")
+    ] = ""
+    keystone_credential_secret: Annotated[str, Meta(description="Secret of that credential.")] = field(
+        default="", repr=False
+    )
+    keystone_ca_file: Annotated[
+        Path | None,
+        Meta(description="Certificates to verify Keystone with. Default: those that come with Python's HTTP client."),
+    ] = None
     store_raw: Annotated[
         str,
         Meta(
@@ -528,6 +565,14 @@ def _http_url(url: str) -> str:
     return url
 
 
+def _keystone_url(url: str) -> str:
+    parts = urlsplit(_http_url(url))
+    if parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError("must be http://host:port/v3 or https://host:port/v3, without user and password")
+    path = parts.path.rstrip("/")
+    return f"{parts.scheme}://{parts.netloc}{path if path.endswith('/v3') else f'{path}/v3'}"
+
+
 def _compute(where: str) -> str:
     if where == "local":
         return where
@@ -610,6 +655,10 @@ _CHECKS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "stream_key_file": _a_file,
     "config_dir": _a_folder,
     "telemetry_secret": _text,
+    "keystone_url": _if_set(_keystone_url),
+    "keystone_password": _text,
+    "keystone_credential_secret": _text,
+    "keystone_ca_file": _a_file,
     "compute": _compute,
     "memory_limit": _enough_memory,
     "partitions_from": _if_set(_a_day),
@@ -619,9 +668,21 @@ _CHECKS: Final[Mapping[str, Callable[[Any], Any]]] = {
 def _conflicts(given: Settings) -> list[str]:
     """What is wrong with settings that are right one by one."""
     faults = []
-    for one, other in (("s3_access_key", "s3_secret_key"), ("stream_cert_file", "stream_key_file")):
+    for one, other in (
+        ("s3_access_key", "s3_secret_key"),
+        ("stream_cert_file", "stream_key_file"),
+        ("keystone_username", "keystone_password"),
+        ("keystone_credential_id", "keystone_credential_secret"),
+    ):
         if bool(getattr(given, one)) != bool(getattr(given, other)):
             faults.append(f"{variable(one)} and {variable(other)} go together: set both or none")
+    by_password, by_credential = given.keystone_username, given.keystone_credential_id
+    if by_password and by_credential:
+        user, credential = variable("keystone_username"), variable("keystone_credential_id")
+        faults.append(f"{user} and {credential} are two ways to log in: set one of them")
+    elif bool(given.keystone_url) != bool(by_password or by_credential):
+        account = f"{variable('keystone_username')} or {variable('keystone_credential_id')}"
+        faults.append(f"{variable('keystone_url')} goes together with {account}")
     if not given.is_spool and not given.stream_queues:
         faults.append(f"{variable('stream_queues')}: names no queue")
     if odd := sorted(set("[]%") & set(given.lake)):

@@ -5,7 +5,7 @@ import dagster as dg
 from assets.health import CHECKS as HEALTH
 from assets.health import key_of
 from assets.redefinition import CHECK as STALE
-from meterhouse.recompute import DEFINED
+from meterhouse.recompute import DEFINED, PERIODS
 from sensors.active_runs import STEP
 
 AGAIN_SOON = {"dagster/max_retries": "0"}
@@ -56,6 +56,15 @@ recompute = dg.define_asset_job(
     | _nothing_stale("sample_quality", "rollups"),
     description="Judge and roll up dirty event hours, then evaluate the alarms.",
 )
+periods = dg.define_asset_job(
+    "periods",
+    tags=_one_at_a_time("periods") | AGAIN_SOON,
+    selection=dg.AssetSelection.assets(PERIODS).without_checks()
+    | _checks("periods_keep_up", "resources_are_confirmed")
+    | _nothing_stale(PERIODS),
+    description="Read the evidence of new notifications, and compute the periods of resources of the months that "
+    "these and recomputed roll-ups are about.",
+)
 alarms = dg.define_asset_job(
     "alarms",
     tags=AGAIN_SOON,
@@ -81,14 +90,26 @@ report_day = dg.define_asset_job(
     selection=["usage_by_project_and_day"],
     description="Export a day's usage report.",
 )
+names = dg.define_asset_job(
+    "names",
+    tags=_one_at_a_time("names") | BACKGROUND,
+    selection=["resource_names"],
+    description="Read what projects, users and flavors are called.",
+)
+bill_month = dg.define_asset_job(
+    "bill_month",
+    tags=BACKGROUND,
+    selection=["bills"],
+    description="Make the bills of a month.",
+)
 quality_checks = dg.define_asset_job(
     "quality_checks",
     tags=BACKGROUND,
     selection=dg.AssetSelection.assets("good_points")
-    | _checks("past_days_are_sealed", "disks_have_room")
+    | _checks("past_days_are_sealed", "disks_have_room", "periods_keep_up", "resources_are_confirmed")
     | _nothing_stale(*DEFINED),
     description="Check the latest good points with Great Expectations, that nothing is stale, and that there are seals "
     "and room on the disks.",
 )
 
-ALL = [collect, recompute, alarms, archive_day, report_day, quality_checks]
+ALL = [collect, recompute, periods, alarms, archive_day, report_day, names, bill_month, quality_checks]

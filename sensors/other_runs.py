@@ -18,6 +18,8 @@ from assets.intake import CATALOG, EVENTS, NOTIFICATIONS, SAMPLES
 from assets.partitions import has_partition
 from assets.reports import usage_by_project_and_day
 from assets.resources import SiteResource
+from assets.usage import RESOURCE_PERIODS
+from assets.usage import of_days as of_periods
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import runs
 
@@ -50,6 +52,11 @@ def _of_catalog(site: Site, done: Mapping[str, Any]) -> Events:
     yield CATALOG, None, {**metadata, **{name: done[name] for name in names}}
 
 
+def _of_periods(site: Site, done: Mapping[str, Any]) -> Events:
+    for day, metadata in of_periods(site, done):
+        yield RESOURCE_PERIODS, day, metadata
+
+
 def _of_archive(site: Site, done: Mapping[str, Any]) -> Events:
     if has_partition(date.fromisoformat(done["day"])):
         yield archive.key, done["day"], {"dagster/row_count": done["rows"], "bytes": done["bytes"]}
@@ -67,6 +74,7 @@ STEPS: dict[str, Callable[[Site, Mapping[str, Any]], Events]] = {
     "catalog": _of_catalog,
     "sample_quality": _of_days(SAMPLE_QUALITY),
     "rollups": _of_days(ROLLUPS),
+    "periods": _of_periods,
     "archive": _of_archive,
     "report": _of_report,
 }

@@ -1,4 +1,5 @@
-"""Schedules, in UTC: alarms each minute, checks each hour, archive and report each day, upkeep each night."""
+"""Schedules, in UTC: alarms each minute, checks and names each hour, archive, report and bills each day, upkeep each
+night."""
 
 from datetime import timedelta
 
@@ -22,6 +23,15 @@ quality_checks = dg.ScheduleDefinition(
     cron_schedule="20 * * * *",
     default_status=RUNNING,
     description="Check the latest good points against the quality rules with Great Expectations.",
+)
+
+
+names = dg.ScheduleDefinition(
+    name="names_each_hour",
+    job=jobs.names,
+    cron_schedule="50 * * * *",
+    default_status=RUNNING,
+    description="Read the names of new messages, of names.csv and of Keystone.",
 )
 
 
@@ -54,6 +64,24 @@ def report(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     return _yesterday(context)
 
 
+@dg.schedule(
+    name="bill_each_day",
+    job=jobs.bill_month,
+    cron_schedule="10 2 * * *",
+    default_status=RUNNING,
+    description="Make the bills of yesterday's month, if there are prices.",
+)
+def bill(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """Make the preliminary bills of the month, and on its first day those of the month before."""
+    from meterhouse.definitions import prices
+    from meterhouse.settings import settings
+
+    if not prices.load(settings().config_dir).prices:
+        return dg.SkipReason(f"{prices.FILE} has no prices")
+    day = context.scheduled_execution_time - timedelta(days=1)
+    return dg.RunRequest(run_key=f"{day:%Y-%m-%d}", partition_key=f"{day:%Y-%m}")
+
+
 upkeep_each_night = dg.ScheduleDefinition(
     name="upkeep_each_night",
     job=upkeep,
@@ -62,4 +90,4 @@ upkeep_each_night = dg.ScheduleDefinition(
     description="Delete what is older than it is kept for.",
 )
 
-ALL = [alarms, quality_checks, archive, report, upkeep_each_night]
+ALL = [alarms, quality_checks, names, archive, report, bill, upkeep_each_night]

@@ -6,9 +6,12 @@ from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
+from sqlalchemy import insert
 
 from meterhouse.billing import lines as billed
 from meterhouse.billing.bill import UNCONFIRMED, Bill
+from meterhouse.site import Site
+from meterhouse.stores.warehouse_tables import resource_periods
 
 NOVEMBER = datetime(2026, 11, 1, tzinfo=UTC)
 DECEMBER = datetime(2026, 12, 1, tzinfo=UTC)
@@ -88,3 +91,47 @@ def bill_of(lines: Sequence[Mapping[str, Any]], **more: Any) -> Bill:
         "projects": {"p1": "web shop", "p2": "research"},
     }
     return Bill(**given | more)
+
+
+PRICES = """\
+currency: EUR
+time_zone: UTC
+prices:
+  - {name: vcpu, service: Compute, where: {resource_type: instance}, measure: vcpus, per: hour, price: 0.01}
+taxes:
+  - {name: VAT, percent: 19}
+"""
+"""A price list in euros: 0.01 for a vCPU and hour, and 19 % tax."""
+
+
+def day(number: int, month: int = 10) -> datetime:
+    """The start of a day of 2026; by default of October."""
+    return datetime(2026, month, number, tzinfo=UTC)
+
+
+def lives(site: Site, resource: str, start: datetime, end: datetime | None = None, **more: Any) -> None:
+    """Store a period of an instance of 4 vCPUs."""
+    row = {
+        "resource_type": "instance",
+        "resource_id": resource,
+        "started_at": start,
+        "ended_at": end,
+        "source": "openstack",
+        "project_id": "p1",
+        "name": "web",
+        "flavor": "m1.large",
+        "state": "active",
+        "vcpus": 4.0,
+        "start_witness": "event",
+        "start_evidence": f"created-{resource}",
+        "start_earliest": start,
+        "start_latest": start,
+        "end_witness": "event" if end else None,
+        "end_evidence": f"deleted-{resource}" if end else None,
+        "confirmed_until": end or start,
+        "confirmed_by": "events",
+        "unconfirmed": False,
+        **more,
+    }
+    with site.warehouse.begin() as connection:
+        connection.execute(insert(resource_periods), [row])

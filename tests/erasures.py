@@ -11,6 +11,7 @@ from meterhouse.corrections.changing import propose, record
 from meterhouse.erasure.erase import Found, erase
 from meterhouse.erasure.recorded import proposed
 from meterhouse.site import Site
+from meterhouse.usage.periods import compute
 
 ANA, BOB = "b0a1c2d3e4f5061728394a5b6c7d8e9f", "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
 NAME, MAIL = "Ana Łopez", "ana@example.com"
@@ -64,6 +65,7 @@ def fill(site: Site) -> None:
     condition = f"user = {ANA} and volume < 0"
     record(site, propose(site, "accept", "cpu_util", NOON, at(60), condition=condition).correction, **WHY)
     roll_up(site)
+    compute(site)
     site.warehouse.record_run("convert", NOON, {"first_errors": [f"m1 meter: {NAME} is no number"]})
     report = io.BytesIO()
     pq.write_table(pa.table({"user_id": [ANA, BOB, None], "hours": [1.0, 2.0, 3.0]}), report)
@@ -76,6 +78,10 @@ def figures(site: Site) -> dict[str, list[dict[str, Any]]]:
     found = {name: rows(site, name, columns) for name, columns in FIGURES.items()}
     bill = "project_id, meter, count(*) AS n, sum(volume) AS volume"
     found["bill"] = rows(site, "samples", bill, "true GROUP BY ALL")
+    kept = "resource_type, started_at, ended_at, project_id, flavor, state, vcpus, memory_mib, confirmed_by"
+    found["periods"] = [
+        {"row": str(row)} for row in warehouse_rows(site, f"SELECT {kept} FROM resource_periods ORDER BY 1, 2, 3, 4")
+    ]
     for name in ("rollup_1h", "rollup_1d"):
         query = f"SELECT bucket, count, sum, min, max, increase, excluded FROM {name}"
         found[name] = [{"row": str(row)} for row in sorted(warehouse_rows(site, query), key=str)]

@@ -14,6 +14,7 @@ from deltalake import DeltaTable
 from meterhouse import catalog, recompute, times
 from meterhouse.archive import compaction, sample_files
 from meterhouse.archive import seal as archive
+from meterhouse.billing import closing
 from meterhouse.collection import collect, landing
 from meterhouse.conversion import convert, redefine, used
 from meterhouse.conversion import step as conversion
@@ -86,6 +87,12 @@ def erase_user(home: Path, user_id: str, texts: Sequence[str], fault: str) -> No
     erasing.erase(site, proposed(site, user_id, reason="a test", author="nobody"), user_id, texts)
 
 
+def close_month(home: Path, config: Path, month: str, fault: str) -> None:
+    """Close a month, with a fault as in `run`."""
+    exec(fault, globals())
+    closing.close(Site.open(read_settings(home=home, config_dir=config)), month, "somebody")
+
+
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -143,6 +150,8 @@ __all__ = [
     "after",
     "backfill",
     "before",
+    "close_month",
+    "closing",
     "compact",
     "convert",
     "die_after",

@@ -119,7 +119,7 @@ def of_periods(
     ends: Instants,
     groups: Codes,
     resources: Codes,
-    month: int,
+    month: tuple[int, int],
     units: Units,
 ) -> Counted | None:
     """Measure × time of the prices of one name.
@@ -130,7 +130,7 @@ def of_periods(
         starts, ends: their stretches within the month.
         groups: what must not be in one line: the code of each row's project, resource, flavor, zone and metadata.
         resources: the code of each row's project and resource.
-        month: the length of the month in microseconds.
+        month: its first instant, and that of the next one, in microseconds since the UNIX epoch.
         units: the table of units; every price's unit can be converted.
 
     Returns:
@@ -159,13 +159,14 @@ def of_periods(
     value = np.concatenate(measures)
     begun = np.isin(number, [each.number for each, _ in entries if each.price.begun])
     if begun.any():
-        length = _filled_up(length, begun, resources[row], end, row)
+        whole_hours = _begun(resources[row[begun]], start[begun], end[begun], value[begun], month[0])
+        length[begun] = whole_hours
     order = np.lexsort((row, start, band, cut, number, groups[row]))
     row, start, end, length, number, cut, band = (each[order] for each in (row, start, end, length, number, cut, band))
     firsts = _changes(groups[row], number, cut, band)
     whole, digits = exact.decimals(value[order])
     sums = exact.sums(exact.product(whole, length), firsts)
-    spans = {"hour": HOUR, "day": 24 * HOUR, "month": month}
+    spans = {"hour": HOUR, "day": 24 * HOUR, "month": month[1] - month[0]}
     factors = {
         each.number: (units.factor(UNITS.get(each.price.measure), each.price.unit) or Fraction(1))
         / (10**digits * spans[each.price.per or "hour"])
@@ -230,20 +231,25 @@ def known(values: NDArray[np.float64]) -> Mask:
     return found
 
 
-def _filled_up(length: Instants, begun: Mask, resource: Codes, end: Instants, row: Codes) -> Instants:
-    """The lengths, the last of each resource longer, so that together they are whole hours.
+def _begun(resource: Codes, start: Instants, end: Instants, value: NDArray[np.float64], first: int) -> Instants:
+    """How long each stretch counts if a begun hour counts whole, once for each resource, with its largest size.
 
-    The hour that was begun last counts at the size, and at the time of day, that the resource had at the end.
+    Args:
+        resource: the code of each stretch's project and resource; the stretches of one do not overlap.
+        start, end: the stretches.
+        value: their sizes.
+        first: the start of the month; hours are counted from it.
     """
-    last_of_all = np.lexsort((row, end, resource, begun))
-    last_of_all = last_of_all[np.flatnonzero(begun[last_of_all])[0] :]
-    of = resource[last_of_all]
-    firsts = _changes(of)
-    lasts = last_of_all[np.append(firsts[1:], len(of)) - 1]
-    totals = np.add.reduceat(length[last_of_all], firsts)
-    made = length.copy()
-    made[lasts] += -totals % HOUR
-    return made
+    low, high = (start - first) // HOUR, (end - 1 - first) // HOUR
+    places = np.arange(len(start))
+    edges = high > low
+    place = np.concatenate([places, places[edges]])
+    hour = np.concatenate([low, high[edges]])
+    order = np.lexsort((start[place], -value[place], hour, resource[place]))
+    winners = order[_changes(resource[place][order], hour[order])]
+    made: Instants = np.maximum(high - low - 1, 0)
+    np.add.at(made, place[winners], 1)
+    return made * HOUR
 
 
 def _changes(*columns: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from meterhouse.errors import DefinitionError
 
-KINDS: Final = ("usage", "credit", "discount", "minimum", "tax", "correction")
+KINDS: Final = ("usage", "credit", "discount", "minimum", "correction", "tax")
 """In the order in which the lines of a project stand on its bill, and in which they are computed."""
 
 DECIMAL: Final = pa.decimal128(38, 12)
@@ -71,6 +71,7 @@ SCHEMA: Final = pa.schema(
 - `price`: the name of the price, discount, minimum or tax in prices.yaml. A discount has the price that it reduces, and
   its own name in `description`.
 - `service`: the service of the price; of a tax, `Tax`.
+- `description`: that of the price, and the tier.
 - `kind`: one of `KINDS`. Amounts of credits and discounts are negative.
 - `started_at`, `ended_at`: the first and the last instant that the line covers, the end exclusive.
 - `quantity`, `unit`, `unit_price`: null if the line is not made of a quantity. Of a tax, the quantity is the sum that

@@ -15,9 +15,7 @@ from meterhouse.billing.lines import EVIDENCE, KINDS, NOT_PRICED, SCHEMA, TIME, 
 from meterhouse.billing.matching import Classes, Codes, Column, Mask, Rows, combined
 from meterhouse.definitions.prices import DIGITS, UNITS, Prices, matches, shown_names
 from meterhouse.errors import DefinitionError, shown
-
-SUITE: Final = "meterhouse-verify"
-"""The source of what the functional suite sends: it is never billed."""
+from meterhouse.usage.evidence import VERIFY
 
 _GONE: Final = "deleted"
 """The state of a resource that is not there any more: it costs nothing."""
@@ -138,7 +136,7 @@ class _Rating:
         start, end = _instant(self.start), _instant(self.end)
         kept = pc.and_(pc.less(table["started_at"], end), pc.greater(table["ended_at"], start))
         kept = pc.and_(kept, pc.less(table["started_at"], table["ended_at"]))
-        for name, value in (("state", _GONE), ("source", SUITE)):
+        for name, value in (("state", _GONE), ("source", VERIFY)):
             if name in table.column_names:
                 kept = pc.and_(kept, pc.fill_null(pc.not_equal(table[name], value), True))
         table = table.filter(kept)
@@ -162,7 +160,7 @@ class _Rating:
         hours, start, end = table["hour"].cast(TIME), _instant(self.start), _instant(self.end)
         table = table.filter(pc.and_(pc.greater_equal(hours, start), pc.less(hours, end)))
         if "source" in table.column_names:
-            table = table.filter(pc.fill_null(pc.not_equal(table["source"], SUITE), True))
+            table = table.filter(pc.fill_null(pc.not_equal(table["source"], VERIFY), True))
         amount = pc.fill_null(table["amount"].cast(pa.float64()), float("nan"))
         good = pc.and_(pc.greater_equal(amount, 0), pc.less_equal(amount, counting.LARGEST))
         for reason, part in (
@@ -180,13 +178,13 @@ class _Rating:
         classes = Classes(rows, [each.price.where for each in entries])
         matched = self._without_overlaps(entries, [classes.of(each.price.where) for each in entries])
         groups, resources = self._groups(rows)
-        for name in _names(entries):
+        for name in _in_order(entries):
             of = [
                 (each, mask[classes.codes])
                 for each, mask in zip(entries, matched, strict=True)
                 if each.price.name == name
             ]
-            counted = counting.of_periods(of, rows, starts, ends, groups, resources, self.end - self.start, self.units)
+            counted = counting.of_periods(of, rows, starts, ends, groups, resources, (self.start, self.end), self.units)
             if counted is not None:
                 self._add(counted, rows, 0)
         unpriced = self._without_price(rows, entries, matched, classes.codes, starts, ends)
@@ -201,7 +199,7 @@ class _Rating:
         hours = _micros(rows.table["hour"].cast(TIME))
         amounts = rows.table["amount"].cast(pa.float64()).to_numpy()
         groups, _ = self._groups(rows)
-        for name in _names(entries):
+        for name in _in_order(entries):
             of = [
                 (each, self._convertible(each, rows, mask[classes.codes]))
                 for each, mask in zip(entries, matched, strict=True)
@@ -284,15 +282,17 @@ class _Rating:
         ends: Instants,
     ) -> list[pa.Table]:
         """The stretches for which no price is valid."""
-        of: dict[tuple[tuple[int, int], ...], list[int]] = {}
-        for code in range(int(codes.max()) + 1):
-            spans = tuple((each.start, each.end) for each, mask in zip(entries, matched, strict=True) if mask[code])
-            of.setdefault(spans, []).append(code)
+        spans = sorted({(each.start, each.end) for each in entries})
+        covered = np.zeros((len(spans), int(codes.max()) + 1), np.int64)
+        for each, mask in zip(entries, matched, strict=True):
+            covered[spans.index((each.start, each.end))] |= mask
+        kinds, first = combined([np.zeros(covered.shape[1], np.int64), *covered])
         found = []
-        for spans, of_spans in of.items():
-            part = np.flatnonzero(np.isin(codes, of_spans))
-            reason = "no price is valid at that time" if spans else "no price is for it"
-            for low, high in _gaps(spans, self.start, self.end):
+        for kind, code in enumerate(first.tolist()):
+            part = np.flatnonzero(kinds[codes] == kind)
+            valid = [span for span, some in zip(spans, covered[:, code].tolist(), strict=True) if some]
+            reason = "no price is valid at that time" if valid else "no price is for it"
+            for low, high in _gaps(valid, self.start, self.end):
                 start, end = np.maximum(starts[part], low), np.minimum(ends[part], high)
                 inside = end > start
                 found.append(_not_priced(rows.table.take(part[inside]), reason, start[inside], end[inside]))
@@ -354,6 +354,8 @@ class _Rating:
             pa.array(of_band, pa.string()),
         ]
         count = len(row)
+        tier = pa.array(made.tier, pa.string())
+        described = pc.binary_join_element_wise(by_price["description"], tier, ", ", null_handling="skip")
         columns = {
             "line_id": line_ids(_same(self.month, count), _same("usage", count), *about),
             "month": _same(self.month, count),
@@ -362,10 +364,10 @@ class _Rating:
             "service": by_price["service"],
             "resource_type": of["resource_type"],
             "resource_id": of["resource_id"],
-            "resource_name": last["name"],
+            "resource_name": self._names(of["resource_id"], last["name"], subjects),
             "flavor": of["flavor"],
             "zone": of["zone"],
-            "description": by_price["description"],
+            "description": described,
             "kind": _same("usage", count),
             "started_at": pa.array(start).cast(TIME),
             "ended_at": pa.array(end).cast(TIME),
@@ -374,12 +376,21 @@ class _Rating:
             "unit_price": exact.column(made.unit_price, DIGITS),
             "amount": exact.column(made.amount, self.prices.digits),
             "currency": _same(self.prices.currency, count),
-            "tier": pa.array(made.tier, pa.string()),
+            "tier": tier,
             "metadata": metadata,
             "evidence": self._evidence(subjects).take(np.concatenate(made.evidence)),
             "corrects": pa.nulls(count, pa.string()),
         }
         return pa.table(columns, schema=SCHEMA), self._sums(columns, cut, start, end)
+
+    def _names(self, ids: pa.ChunkedArray, names: pa.ChunkedArray, subjects: pa.Table) -> pa.ChunkedArray:
+        """The names of resources: hours of counters have none, so theirs are the last ones that periods have."""
+        if names.null_count == 0:
+            return names
+        named = subjects.filter(pc.is_valid(subjects["name"])).select(["resource_id", "name"]).combine_chunks()
+        backwards = named.take(pa.array(np.arange(named.num_rows)[::-1].copy()))
+        places = pc.index_in(ids, backwards["resource_id"].combine_chunks())
+        return pc.coalesce(names, backwards["name"].take(places))
 
     def _evidence(self, subjects: pa.Table) -> pa.Array:
         """The pieces of each group."""
@@ -442,7 +453,7 @@ class _Rating:
         return pa.table({name: columns[name] for name in SCHEMA.names}, schema=SCHEMA)
 
 
-def _names(entries: Iterable[Entry]) -> list[str]:
+def _in_order(entries: Iterable[Entry]) -> list[str]:
     return list(dict.fromkeys(each.price.name for each in entries))
 
 

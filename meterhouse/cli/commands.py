@@ -35,8 +35,10 @@ SECTIONS = {
         "sql": Entry("queries", "sql_command", "Run SQL on the lake or the warehouse."),
     },
     "Bill": {
+        "bill": Entry("bills", "bill", "Bills of a month, and closed months."),
         "periods": Entry("usage", "periods", "What existed when, with the evidence of each boundary."),
         "usage": Entry("usage", "usage", "How much of resources was used, by group and time."),
+        "reconcile": Entry("usage", "reconcile", "Compare what events, audits and polls say of a day."),
     },
     "Alarms": {
         "alarms": Entry("alarms", "alarms", "Definitions, states and notifications of alarms."),
@@ -49,6 +51,8 @@ SECTIONS = {
         "definitions": Entry("definitions", "definitions", "Check meter and event definitions."),
         "policies": Entry("policies", "policies", "Archive policies: which roll-ups are made of which meters."),
         "derived": Entry("derived", "derived", "Meters that are computed from others."),
+        "names": Entry("names", "names", "What projects, users and flavors are called."),
+        "prices": Entry("prices", "prices", "Prices, by which bills are made."),
         "settings": Entry("site", "show_settings", "List all settings with their values."),
         "upkeep": Entry("pipeline", "upkeep_command", "Delete what is older than it is kept for."),
         "migrate": Entry("site", "migrate", "Upgrade the warehouse's schema."),

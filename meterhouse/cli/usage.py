@@ -1,10 +1,10 @@
 """Commands of usage: periods, usage."""
 
-from datetime import datetime
+from datetime import date, datetime, timedelta
 
 import click
 
-from meterhouse.cli.options import limit, prints, span
+from meterhouse.cli.options import Day, limit, prints, span
 from meterhouse.cli.output import Printer, note
 from meterhouse.cli.progress import progress
 
@@ -120,3 +120,27 @@ def usage(
     if "bucket_start" in columns:
         columns["bucket_start"] = [each.astimezone(zone).isoformat() for each in columns["bucket_start"]]
     printer.rows([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)], list(columns))
+
+
+@click.command()
+@click.option("--day", type=Day(), help="The day: YYYY-MM-DD, today or yesterday; default yesterday.")
+@prints(
+    *("day", "resource_type", "resource_id", "project_id", "hours", "event_hours", "audit_hours", "poll_hours"),
+    *("compared_hours", "agreed_hours", "finding"),
+    prose=("finding",),
+)
+def reconcile(day: date | None, printer: Printer) -> None:
+    """Compare what events, audits and polls say of each resource on a day (UTC), hour by hour.
+
+    Lists the resources on which they do not agree, with the hours. The result is kept in the warehouse's tables
+    `reconciliation` and `reconciliation_daily`.
+    """
+    from meterhouse import times
+    from meterhouse.site import Site
+    from meterhouse.usage.reconciliation import reconcile as compare
+
+    day = day or (times.now() - timedelta(days=1)).date()
+    with progress(f"comparing {day}"):
+        done = compare(Site.open(), day)
+    note(f"{done.resources} resources, {done.hours} hours, {100 * done.share:.2f} % of which agree")
+    printer.rows(done.differing.to_pylist())

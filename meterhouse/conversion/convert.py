@@ -5,10 +5,8 @@ a column at a time. Only if one of them is unusual are they read one by one.
 """
 
 import functools
-import gc
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import compress, pairwise
@@ -30,6 +28,7 @@ from meterhouse.definitions.expressions import Message, all_reads
 from meterhouse.definitions.loading import Definitions
 from meterhouse.definitions.meters import Block, MeterPlan, RawSample, block_of
 from meterhouse.definitions.use import Uses
+from meterhouse.garbage import gc_disabled
 from meterhouse.settings import Settings
 from meterhouse.timestamps import parse_datetime, parse_utc
 
@@ -190,7 +189,7 @@ class Converter:
 
     def convert(self, notifications: pa.Table) -> Converted:
         """Convert a table of schema `NOTIFICATIONS`. A message that cannot be converted does not affect the others."""
-        with _gc_disabled():
+        with gc_disabled():
             return self._convert(notifications, Bodies(notifications))
 
     def _convert(self, notifications: pa.Table, bodies: Bodies) -> Converted:
@@ -522,19 +521,6 @@ def _in_parts(
         for start in range(0, len(batch.rows), size):
             part = batch.some(range(start, min(start + size, len(batch.rows))))
             _in_parts(part, bodies, do, fail)
-
-
-@contextmanager
-def _gc_disabled() -> Iterator[None]:
-    """Disable the garbage collector while many objects are created, none of which is part of a cycle."""
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 @lru_cache(maxsize=4096)

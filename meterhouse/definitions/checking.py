@@ -24,6 +24,7 @@ _OTHERS: Final = (
     "polling.yaml",
     archive_policies.FILE,
     "derived_meters.yaml",
+    "prices.yaml",
 )  # of a configuration folder
 _OF_GNOCCHI: Final = "gnocchi_resources.yaml"
 _FINDS_NOTHING: Final = (

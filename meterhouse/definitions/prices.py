@@ -145,7 +145,7 @@ class Price:
         tiering, tiers: graduated: each slice at its price; by volume: all at the price of the slice that is reached.
         times: times of day at other prices; the first that matches counts.
         included: so much of each project's quantity in a month costs nothing.
-        begun: whether each begun hour counts whole.
+        begun: whether each begun hour counts whole, once for each resource, with its largest size in that hour.
         start, end: when it is valid; the end is exclusive; None for always.
         description: a text for people; empty for the name.
         line: where it starts in the file, from 1.
@@ -172,10 +172,8 @@ class Price:
     @property
     def is_for(self) -> str:
         """In words, what it is for: `instance; flavor m1.*; vcpus from 4`."""
-        of_texts = [
-            ", ".join(globs) if key == "resource_type" else f"{key} {', '.join(globs)}"
-            for key, globs in self.where.texts
-        ]
+        texts = sorted(self.where.texts, key=lambda each: each[0] != "resource_type")
+        of_texts = [", ".join(globs) if key == "resource_type" else f"{key} {', '.join(globs)}" for key, globs in texts]
         of_metadata = [f"metadata {key} {', '.join(globs)}" for key, globs in self.where.metadata]
         of_ranges = [_range(*each) for each in self.where.ranges]
         return "; ".join([*self.meter, *of_texts, *of_metadata, *of_ranges])
@@ -347,7 +345,7 @@ def read(path: Path) -> Prices:
                 faults.append(error)
         return made
 
-    prices = _without_repeats(entries("prices", _price), str(path), faults)
+    prices = _of_one_kind(_without_repeats(entries("prices", _price), str(path), faults), str(path), faults)
     rules = {
         key: entries(key, lambda *given, key=key: _rule(key, *given)) for key in ("discounts", "minimums", "taxes")
     }
@@ -407,6 +405,27 @@ def _without_repeats(prices: list[Price], path: str, faults: list[DefinitionErro
     return kept
 
 
+def _of_one_kind(prices: list[Price], path: str, faults: list[DefinitionError]) -> list[Price]:
+    """The prices without those whose quantities cannot be added to those of the first of their name."""
+    kept = list[Price]()
+    first: dict[str, Price] = {}
+    tiered = {each.name for each in prices if each.tiers or each.included}
+    for each in prices:
+        one = first.setdefault(each.name, each)
+        units = [(of.unit or UNITS.get(of.measure) or of.measure, of.per, of.begun) for of in (one, each)]
+        what = ""
+        if bool(one.meter) != bool(each.meter):
+            what = f"'{each.name}' is a price of a meter on one of the lines {one.line} and {each.line} only"
+        elif each.name in tiered and units[0] != units[1]:
+            what = f"'{each.name}' has tiers or an included amount, and other units on line {one.line}"
+        if what:
+            hint = "Entries of one name are added: give this one another name"
+            faults.append(DefinitionError(what, where=f"{path}:{each.line}", hint=hint))
+        else:
+            kept.append(each)
+    return kept
+
+
 def _of_nothing(key: str, rules: Iterable[Rule], names: set[str], path: str) -> list[DefinitionError]:
     """Faults for rules of prices or services that no price has: they would never count."""
     found = []
@@ -450,6 +469,8 @@ def _price(entry: Any, path: str, zone: tzinfo) -> Price:
     durations = given.one_of("durations", ("exact", "hours begun")) or "exact"
     if durations == "hours begun" and per != "hour":
         raise given.fault(f"durations is 'hours begun', but the price is per {per}", "Write per: hour")
+    if of_counter and entry.get("unit") is None:
+        raise given.fault("a price of a meter needs a unit", "Write e.g. unit: GiB")
     if measure == "count" and not of_counter and entry.get("unit") is not None:
         raise given.fault("a price of a resource as such has no unit", "Add measure:, or delete unit:")
     tiering = next((each for each in TIERINGS if each in entry), None)
@@ -490,7 +511,7 @@ def _rule(key: str, entry: Any, path: str, zone: tzinfo) -> Rule:
     given.known({"name", "where", "from", "to", *costs, *extra}, f"'{given.name}'")
     if len([each for each in costs if each in entry]) != 1:
         raise given.fault(f"{label} needs {' or '.join(costs)}", f"Write e.g. {costs[0]}: 10")
-    percent = given.amount("percent", DIGITS) if "percent" in entry else None
+    percent = given.amount("percent", DIGITS - 2) if "percent" in entry else None
     if percent is not None and key == "discounts" and percent > 100:
         raise given.refused("percent", "Write a number from 0 to 100")
     start, end = given.validity()

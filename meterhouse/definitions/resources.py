@@ -54,7 +54,7 @@ _KEYS: Final = frozenset(
         "attributes",
         "sizes",
     }
-    | {"absent", "gone", "polls", *TIMES}
+    | {"absent", "gone", "passing", "nowhere", "polls", *TIMES}
 )
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}\Z")
 
@@ -101,11 +101,13 @@ class ResourceType:
     seen: tuple[str, ...]
     audits: tuple[str, ...]
     each: tuple[str, ...]
-    id: Value
-    times: dict[str, Value]
-    attributes: dict[str, Value]
+    id: tuple[Value, ...]
+    times: dict[str, tuple[Value, ...]]
+    attributes: dict[str, tuple[Value, ...]]
     sizes: dict[str, Size]
     failed: frozenset[str]
+    passing: frozenset[str]
+    nowhere: frozenset[str]
     absent: frozenset[str]
     gone: frozenset[str]
     polls: Polls
@@ -209,6 +211,9 @@ def _type(entry: Any, line: int) -> ResourceType:
         except ValueError as error:
             raise ValueError(f"'{name}': {key}: {error}") from None
 
+    def several(key: str, given: Any) -> tuple[Value, ...]:
+        return tuple(value(key, each) for each in (given if isinstance(given, list) else [given]))
+
     def texts(key: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
         given = entry.get(key, list(default))
         given = [given] if isinstance(given, str) else given
@@ -230,11 +235,13 @@ def _type(entry: Any, line: int) -> ResourceType:
         texts("seen"),
         texts("audits"),
         texts("each"),
-        value("id", entry["id"]),
-        {key: value(key, entry[key]) for key in TIMES if key in entry},
-        {key: value(key, given) for key, given in attributes.items()},
+        several("id", entry["id"]),
+        {key: several(key, entry[key]) for key in TIMES if key in entry},
+        {key: several(key, given) for key, given in attributes.items()},
         sizes,
         frozenset(each.lower() for each in texts("failed")),
+        frozenset(each.lower() for each in texts("passing")),
+        frozenset(each.lower() for each in texts("nowhere")),
         frozenset(each.lower() for each in texts("absent")),
         frozenset(each.lower() for each in texts("gone")),
         _polls(entry, name),

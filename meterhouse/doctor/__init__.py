@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from meterhouse.doctor import configured, intake, steps, stores
+from meterhouse.doctor import configured, intake, steps, stores, usage
 from meterhouse.doctor.access import access
 from meterhouse.doctor.audits import audits
 from meterhouse.doctor.findings import Check, Finding, guarded
@@ -19,6 +19,9 @@ CHECKS = (
     Check("quality rules", configured.quality_rules),
     Check("archive policies", configured.archive_policies),
     Check("alarms", configured.alarms),
+    Check("prices", configured.prices),
+    Check("names", configured.names),
+    Check("keystone", configured.keystone),
     Check("warehouse", stores.warehouse),
     Check("access", access, needs=WAREHOUSE),
     Check("clocks", stores.clocks, needs=WAREHOUSE),
@@ -32,6 +35,8 @@ CHECKS = (
     Check("definition paths", intake.definition_paths, needs=WAREHOUSE),
     Check("dirty hours", steps.dirty, needs=WAREHOUSE),
     Check("policy changes", steps.policy_changes, needs=WAREHOUSE),
+    Check("periods", usage.periods, needs=WAREHOUSE + LAKE),
+    Check("unconfirmed resources", usage.confirmed, needs=WAREHOUSE),
     Check("runs", steps.steps, needs=WAREHOUSE),
     Check("evaluations", steps.evaluations, needs=WAREHOUSE),
     Check("deliveries", steps.outbox, needs=WAREHOUSE),

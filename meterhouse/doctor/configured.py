@@ -1,4 +1,4 @@
-"""Checks of what is configured: settings, definitions, quality rules and alarms."""
+"""Checks of what is configured: settings, definitions, quality rules, alarms and names."""
 
 import os
 from collections.abc import Iterator
@@ -50,6 +50,33 @@ def alarms(site: Site) -> Iterator[Finding]:
     yield Finding("alarms", "ok", f"{len(load(site.settings.config_dir))} alarms")
 
 
+def names(site: Site) -> Iterator[Finding]:
+    """Whether `names.csv` can be read, and each row can be used."""
+    from meterhouse.usage import names_file
+
+    given = names_file.load(site.settings.config_dir)
+    for fault in given.faults:
+        yield Finding("names", "warning", str(fault))
+    if given.path is not None and not given.faults:
+        yield Finding("names", "ok", f"{len(given.names)} names of {given.path}")
+    elif given.path is None:
+        yield Finding("names", "ok", "no names.csv")
+
+
+def keystone(site: Site) -> Iterator[Finding]:
+    """Whether Keystone accepts the account, and lets it list projects; no finding if no Keystone is set."""
+    if not site.settings.keystone_url:
+        return
+    from meterhouse.keystone import account, session
+
+    with session(site.settings) as asked:
+        asked.log_in()
+        next(asked.listed("/domains", "domains"), None)
+        next(asked.listed("/projects", "projects"), None)
+    who = account(site.settings)
+    yield Finding("keystone", "ok", f"{site.settings.keystone_url} lists projects for the account {who}")
+
+
 def archive_policies(site: Site) -> Iterator[Finding]:
     """Whether the archive policies can be read, and each policy and rule can work."""
     policies = site.policies
@@ -58,3 +85,14 @@ def archive_policies(site: Site) -> Iterator[Finding]:
     if not policies.faults:
         rules = "1 rule" if len(policies.rules) == 1 else f"{len(policies.rules)} rules"
         yield Finding("archive policies", "ok", f"{rules} and the default '{policies.default}' of {policies.path}")
+
+
+def prices(site: Site) -> Iterator[Finding]:
+    """Whether the prices can be read, and each price, discount, minimum and tax can work."""
+    from meterhouse.definitions.prices import load
+
+    found = load(site.settings.config_dir)
+    for fault in found.faults:
+        yield Finding("prices", "warning", str(fault))
+    if not found.faults:
+        yield Finding("prices", "ok", f"{len(found.prices)} prices of {found.path}")

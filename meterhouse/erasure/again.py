@@ -10,6 +10,7 @@ from sqlalchemy import Text, select
 
 from meterhouse import times
 from meterhouse.erasure.erase import Found, erase
+from meterhouse.erasure.lake_rows import OF_RESOURCES
 from meterhouse.erasure.recorded import Erasure, record, recorded
 from meterhouse.erasure.warehouse_rows import OTHERS
 from meterhouse.errors import MeterhouseError, UsageError
@@ -32,6 +33,7 @@ TEXTS: Mapping[str, tuple[str, ...]] = {
     "samples": ("user_id", "resource_id"),
     "quarantine": ("user_id", "resource_id"),
     "derived": ("user_id", "resource_id"),
+    **OF_RESOURCES,
 }
 """Table of the lake → its columns that may have the id of a user."""
 

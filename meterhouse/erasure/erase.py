@@ -31,7 +31,7 @@ from meterhouse.conversion.step import convert_under
 from meterhouse.erasure import files, recorded, remains, warehouse_rows
 from meterhouse.erasure.lake_rows import LakeRows, committed
 from meterhouse.erasure.recorded import Erasure
-from meterhouse.erasure.renamed import Renamed, renamed
+from meterhouse.erasure.renamed import Renamed, refuse_joined, renamed
 from meterhouse.errors import UsageError
 from meterhouse.personal_data import Person
 from meterhouse.progress import Progress, no_progress
@@ -41,11 +41,12 @@ from meterhouse.stores import lake_erasures
 from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.lake_tables import TABLES
 from meterhouse.stores.leases import Lease
-from meterhouse.stores.warehouse_tables import dirty_hours, erasures, series
+from meterhouse.stores.warehouse_tables import dirty_hours, erasures, resource_periods, series
+from meterhouse.usage import names, periods
 
 LEASES: Final = (
     *("erase", "load", "archive", "compact", redefine.LEASE, "convert", "catalog", "rollups", "sample_quality"),
-    *(following.FOLLOWER, "dead_letters", alarms.LEASE, "upkeep"),
+    *(periods.STEP, following.FOLLOWER, "dead_letters", alarms.LEASE, names.LEASE, "upkeep"),
 )
 """Its own, and those of all steps that write, in an order in which no step that takes several waits for this one."""
 
@@ -63,7 +64,7 @@ class Found:
         erasure: the record; one that is not recorded has the number that it would get.
         rows: by table, how many rows; `spool`: messages; `exports`: files.
         left: what a person has to look at.
-        described: by field and value, in how many notifications it describes the user.
+        described: by field and value, in how many notifications and names it describes the user.
         deleted_files: how many data files were deleted.
     """
 
@@ -89,11 +90,12 @@ def preview(
     with site.warehouse.read() as connection:
         changes = renamed(connection, person)
         found = Found(erasure, warehouse_rows.counted(connection, person, changes))
+        named = warehouse_rows.names_of(connection, person)
     lake = LakeRows(site, person, changes)
     lake.replace(progress)
     in_files = files.replace(site, person, dry_run=True)
     found.rows += lake.rows + in_files.counts
-    found.left, found.described = in_files.left, lake.described
+    found.left, found.described = in_files.left, lake.described + named
     return found
 
 
@@ -140,7 +142,9 @@ def _erase(
     convert_under(site, leases["convert"])
     catalog_under(site, leases["catalog"])
     following.follow_under(site, leases[following.FOLLOWER], following.Following())
-    if one.began_at is not None and one.ended_at is None:  # a run was killed
+    periods.compute_under(site, leases[periods.STEP])
+    was_killed = one.began_at is not None and one.ended_at is None
+    if one.began_at is not None and was_killed:
         began_at, versions = one.began_at, one.versions or {}
     else:
         began_at, versions = times.now(), {name: lake.version(name) for name in TABLES}
@@ -153,11 +157,14 @@ def _erase(
     rows.replace(progress)
     with leases["catalog"].begin() as connection:
         leases[following.FOLLOWER].check(connection)
+        leases[periods.STEP].check(connection)
         changed, hours = warehouse_rows.replace(connection, person, changes)
         mark_dirty(connection, hours, f"erasure {one.erasure_id} has joined series")
         history.record_position(connection, FOLLOWER, history.position(lake, TABLE, lake.version(TABLE)))
         at = history.position(lake, following.TABLE, lake.version(following.TABLE))
         history.record_position(connection, following.FOLLOWER, at)
+        if not was_killed:  # otherwise periods may have been computed of what was half replaced
+            periods.record_positions(site, connection)
         _add_rows(connection, one, changed)
     in_files = files.replace(site, person, dry_run=False)
     in_lake, removed = committed(site, one.erasure_id, versions)
@@ -177,8 +184,8 @@ def _erase(
 
 @retried
 def _refuse(site: Site, person: Person) -> None:
-    """Refuse texts that figures are told by: words of a project, meter, unit, source or type of message, or all by
-    which two series differ.
+    """Refuse texts that figures are told by: words of a project, flavor, zone, meter, unit, source or type of message
+    or resource, or all by which two series or resources differ.
 
     Raises:
         UsageError: one of the texts is such a word.
@@ -192,6 +199,10 @@ def _refuse(site: Site, person: Person) -> None:
         for path in site.lake.actions(name)["path"].to_pylist():
             for rows in site.lake.pieces_of(name, path, _TYPES_AT_ONCE, ["event_type"]):
                 kept += [("type of message", text) for text in rows["event_type"].unique().to_pylist() if text]
+    with site.warehouse.read() as connection:
+        for what in ("resource_type", "project_id", "flavor", "zone"):
+            found = connection.execute(select(resource_periods.c[what]).distinct()).scalars()
+            kept += [(what.removesuffix("_id").replace("_", " "), text) for text in found if text]
     for what, text in dict.fromkeys(kept):
         if person.is_in(text):
             raise UsageError(
@@ -200,6 +211,7 @@ def _refuse(site: Site, person: Person) -> None:
             )
     with site.warehouse.read() as connection:
         renamed(connection, person)
+        refuse_joined(connection, person)
 
 
 def _published(site: Site) -> datetime:

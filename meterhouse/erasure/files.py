@@ -1,4 +1,4 @@
-"""Personal data in files: what waits in the spool, or was found damaged there, and exported reports.
+"""Personal data in files: what waits in the spool, or was found damaged there, exported reports, and closed months.
 
 What a roll-up has kept of a running day has ids of series, by which a user can be found again. It is deleted.
 
@@ -19,7 +19,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from meterhouse.errors import MeterhouseError
+from meterhouse.billing import closing, frozen
+from meterhouse.errors import Damaged, MeterhouseError
 from meterhouse.personal_data import Person
 from meterhouse.rollups import kept_day
 from meterhouse.site import Site
@@ -27,13 +28,16 @@ from meterhouse.site import Site
 BEFORE_NAME = "."
 """How the name of a file starts that is being written in the spool: collectors skip it."""
 
+LEASE_SECONDS = 60
+"""How long an erasure waits for a process that closes a month."""
+
 
 @dataclass
 class FilesFound:
     """What was found in files.
 
     Attributes:
-        counts: `spool`: messages; `exports`: files.
+        counts: `spool`: messages; `exports`, `bills`: files.
         left: files that have to be looked at by a person, and why.
     """
 
@@ -51,6 +55,7 @@ def replace(site: Site, person: Person, *, dry_run: bool) -> FilesFound:
     if site.settings.is_spool:
         _spool(site.settings.spool, person, done, dry_run)
     _exports(site, person, done, dry_run)
+    _bills(site, person, done, dry_run)
     if not dry_run and site.lake.spill is not None:
         _kept_days(site.lake.spill)
     _others(site, person, done)
@@ -127,6 +132,29 @@ def _exports(site: Site, person: Person, done: FilesFound, dry_run: bool) -> Non
             done.counts["exports"] += 1
             if not dry_run:
                 lake.put(path, after)
+
+
+def _bills(site: Site, person: Person, done: FilesFound, dry_run: bool) -> None:
+    """Replace personal data in closed months; their figures stay."""
+
+    def change(name: str, content: bytes) -> bytes:
+        if name.endswith(".parquet"):
+            return _parquet_without(content, person) or content
+        return _without(content, person)
+
+    def replace_all() -> None:
+        for month in frozen.closed_months(site.lake):
+            try:
+                done.counts["bills"] += frozen.replaced(site.lake, month, change, dry_run=dry_run)
+            except Damaged as error:
+                done.left.append(f"{error.where} is damaged: {error.what}")
+
+    if dry_run:
+        replace_all()
+        return
+    with site.warehouse.lease(closing.LEASE, wait_seconds=LEASE_SECONDS):
+        replace_all()
+        closing.index(site, closing.closed(site))
 
 
 def _kept_days(folder: Path) -> None:

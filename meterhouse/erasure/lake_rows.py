@@ -46,8 +46,20 @@ LEASES: Final = {
     "quarantine": "sample_quality",
     "derived": "rollups",
     "rollups": "rollups",
+    "evidence": "periods",
+    "resource_states": "periods",
 }
 """Table → the lease by which a commit to it is fenced."""
+
+OF_RESOURCES: Final = {
+    "evidence": (
+        *("resource_id", "reporter", "project_id", "user_id", "name", "flavor", "state", "host", "zone", "image"),
+        "measures",
+    ),
+    "resource_states": ("resource_id", "state"),
+}
+"""Tables of what is known of resources, and their columns that may have personal data. Figures are told by some of
+them: `erase` refuses texts that are words of these."""
 
 FILES_AT_ONCE: Final = 100
 """About how many files one commit replaces at most."""
@@ -116,6 +128,9 @@ class LakeRows:
         for name in POINTS:
             self._each(name, files[name], self._points_in, self._without_points, _POINTS_AT_ONCE, step)
         self._rollups(files["rollups"], step)
+        for name, columns in OF_RESOURCES.items():
+            count, without = partial(self._resources_in, columns), partial(self._without_resources, columns)
+            self._each(name, files[name], count, without, _TEXTS_AT_ONCE, step)
 
     # -- notifications and events -------------------------------------------------------------------------------
 
@@ -247,10 +262,12 @@ class LakeRows:
     def _points_in(self, name: str, path: str) -> int:
         there = [each for each in (*USERS, "metadata_id") if each in columns_of_files(name).names]
         pieces = self.site.lake.pieces_of(name, path, _POINTS_AT_ONCE, there)
-        return sum(int(np.count_nonzero(self._user_columns(rows)[1] | self._snapshots(rows)[1])) for rows in pieces)
+        return sum(
+            int(np.count_nonzero(self._columns_without(rows, USERS)[1] | self._snapshots(rows)[1])) for rows in pieces
+        )
 
     def _without_points(self, rows: pa.Table) -> pa.Table:
-        columns, named = self._user_columns(rows)
+        columns, named = self._columns_without(rows, USERS)
         for name, texts in columns.items():
             rows = rows.set_column(rows.schema.get_field_index(name), name, texts)
         rows = self._with_snapshots(rows)
@@ -266,11 +283,11 @@ class LakeRows:
             rows = _with_content_ids(rows, before, after)
         return rows.set_column(rows.schema.get_field_index("series_id"), "series_id", pa.array(after))
 
-    def _user_columns(self, rows: pa.Table) -> tuple[dict[str, pa.Array], Flags]:
-        """The columns USERS without personal data, and which rows this changes."""
+    def _columns_without(self, rows: pa.Table, names: Iterable[str]) -> tuple[dict[str, pa.Array], Flags]:
+        """Columns of texts without personal data, if that changes them, and which rows it changes."""
         found: dict[str, pa.Array] = {}
         changed = np.zeros(len(rows), np.bool_)
-        for name in USERS:
+        for name in names:
             coded = rows[name].combine_chunks().dictionary_encode()
             texts = coded.dictionary.to_pylist()
             without = [self._value(text) for text in texts]
@@ -324,6 +341,17 @@ class LakeRows:
         prefix = _WRITING.split(path.rpartition("/")[2])[0]  # it says whether a day is over
         made = lake.write_part("rollups", values, rows.select(columns_of_files("rollups").names), prefix)
         self._add("rollups", path, [made])
+
+    # -- resources ----------------------------------------------------------------------------------------------
+
+    def _resources_in(self, columns: Sequence[str], name: str, path: str) -> int:
+        pieces = self.site.lake.pieces_of(name, path, _TEXTS_AT_ONCE, list(columns))
+        return sum(int(np.count_nonzero(self._columns_without(rows, columns)[1])) for rows in pieces)
+
+    def _without_resources(self, columns: Sequence[str], rows: pa.Table) -> pa.Table:
+        for name, texts in self._columns_without(rows, columns)[0].items():
+            rows = rows.set_column(rows.schema.get_field_index(name), name, texts)
+        return rows
 
     # -- files --------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from meterhouse.rollups import following
 from meterhouse.site import Site
 from meterhouse.stores.lake_tables import TABLES
 from meterhouse.stores.leases import Lease
+from meterhouse.usage import evidence, periods
 
 
 def delete_files(site: Site, moment: datetime, removed: Mapping[str, set[str]]) -> int:
@@ -41,9 +42,18 @@ def shorten_logs(site: Site, leases: Mapping[str, Lease]) -> None:
     conversion.convert_under(site, leases["convert"])
     catalog_under(site, leases["catalog"])
     following.follow_under(site, leases[following.FOLLOWER], following.Following())
+    periods.compute_under(site, leases[periods.STEP])
     starts = {name: lake.version(name) for name in TABLES}
-    starts["notifications"] = min(lake.transaction(name, conversion.APP) or 0 for name in conversion.TABLES)
+    starts["notifications"] = min(
+        *(lake.transaction(name, conversion.APP) or 0 for name in conversion.TABLES),
+        lake.transaction(evidence.TABLE, evidence.APP) or 0,
+    )
     starts[TABLE] = history.followed_position(site, FOLLOWER).version
-    starts[following.TABLE] = history.followed_position(site, following.FOLLOWER).version
+    for follower, name in (
+        (following.FOLLOWER, following.TABLE),
+        (periods.OF_ROLLUPS, "rollups"),
+        (periods.OF_EVIDENCE, evidence.TABLE),
+    ):
+        starts[name] = min(starts[name], history.followed_position(site, follower).version)
     for name, version in starts.items():
         lake.forget_before(name, version)

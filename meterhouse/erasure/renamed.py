@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, func, or_, select
 from meterhouse import identity
 from meterhouse.errors import UsageError
 from meterhouse.personal_data import Person
-from meterhouse.stores.warehouse_tables import resource_metadata, series
+from meterhouse.stores.warehouse_tables import resource_metadata, resource_periods, series
 
 DIMENSIONS: Final = ("source", "meter", "type", "unit", "resource_id", "project_id", "user_id")
 
@@ -71,6 +71,25 @@ def renamed(connection: Connection, person: Person) -> Renamed:
         if without != text:
             found.metadata[metadata_id] = identity.metadata_id(without.encode()), without
     return found
+
+
+def refuse_joined(connection: Connection, person: Person) -> None:
+    """Refuse texts that are all by which two resources differ.
+
+    Raises:
+        UsageError: two resources would become one, and usage would change.
+    """
+    found: dict[tuple[str, str], str] = {}
+    key = resource_periods.c.resource_type, resource_periods.c.resource_id
+    query = select(*key).where(contains(key[1:], person, connection.dialect.name)).distinct().order_by(*key)
+    for kind, name in connection.execute(query):
+        without = person.value(name)
+        if without != name and found.setdefault((kind, without), name) != name:
+            raise UsageError(
+                f"the resources '{found[kind, without]}' and '{name}' of type {kind} would become one, and usage would "
+                "change",
+                hint="Leave a text out, and erase it as a user of its own",
+            )
 
 
 def _joined(one: dict[str, Any], other: dict[str, Any]) -> str:

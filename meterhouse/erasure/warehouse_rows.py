@@ -11,7 +11,15 @@ from sqlalchemy.exc import IntegrityError
 from meterhouse.catalog import lock_catalog
 from meterhouse.erasure.renamed import Renamed, contains
 from meterhouse.personal_data import Person
-from meterhouse.stores.warehouse_tables import daily, hourly, metadata, metadata_changes, resource_metadata, series
+from meterhouse.stores.warehouse_tables import (
+    daily,
+    hourly,
+    metadata,
+    metadata_changes,
+    resource_metadata,
+    resource_names,
+    series,
+)
 
 BY_ID: Final = ("series", "resource_metadata")
 """Tables whose rows get other ids; see `renamed`."""
@@ -39,6 +47,13 @@ def counted(connection: Connection, person: Person, renamed: Renamed) -> Counter
             query = select(func.count()).select_from(table).where(table.c.series_id.in_(ids))
             found[table.name] += connection.execute(query).scalar() or 0
     return +found
+
+
+def names_of(connection: Connection, person: Person) -> Counter[tuple[str, str]]:
+    """The names of the user, as `name` and value, and how many witnesses and times have each."""
+    columns = resource_names.c
+    texts = select(columns.name).where(columns.kind == "user", columns.id == person.user_id)
+    return Counter(("name", each) for each in connection.execute(texts).scalars() if not person.names(each))
 
 
 def add_renamed(connection: Connection, renamed: Renamed) -> None:
@@ -144,6 +159,8 @@ def _changed(connection: Connection, table: Table, person: Person) -> Iterator[t
             for column in texts
             if (before := values[column]) is not None and (without := person.body(before)) != before
         }
+        if table is resource_names and values[table.c.kind] == "user" and person.names(values[table.c.id]):
+            changed["name"] = person.pseudonym
         if changed:
             yield {column.name: values[column] for column in keys}, changed
 

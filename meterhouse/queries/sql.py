@@ -103,11 +103,14 @@ def _on_sqlite(site: Site, query: str) -> tuple[list[str], list[tuple[Any, ...]]
     """Run a statement on a connection of its own, which can only read this one file."""
     from sqlalchemy.engine import make_url
 
+    from meterhouse.stores.sqlite_functions import add_functions
+
     with site.warehouse.read():  # creates or checks the schema
         path = Path(make_url(site.warehouse.url).database or "").absolute()
     try:
         connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=60)
         try:
+            add_functions(connection)
             connection.set_authorizer(_allow)
             cursor = connection.execute(query)
             return [column[0] for column in cursor.description or ()], cursor.fetchall()

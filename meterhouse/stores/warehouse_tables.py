@@ -416,10 +416,41 @@ resource_periods = Table(
     Column("confirmed_until", UtcTime, nullable=False),
     Column("confirmed_by", Text, nullable=False),
     Column("unconfirmed", Boolean, nullable=False),
+    Column("digest", BigInteger, nullable=False, server_default="0"),
     Index("resource_periods_by_end", "ended_at", "started_at"),
     Index("resource_periods_by_project", "project_id", "started_at"),
     Index("resource_periods_by_resource", "resource_id", "started_at"),
     comment="What existed when: one row for each stretch of time in which a resource was the same.",
+)
+
+reconciliation = Table(
+    "reconciliation",
+    metadata,
+    Column("day", Date, primary_key=True),
+    Column("resource_type", Text, primary_key=True),
+    Column("resource_id", Text, primary_key=True),
+    Column("project_id", Text),
+    Column("hours", Float(53), nullable=False),
+    Column("event_hours", BigInteger),
+    Column("audit_hours", BigInteger),
+    Column("poll_hours", BigInteger),
+    Column("compared_hours", BigInteger, nullable=False),
+    Column("agreed_hours", BigInteger, nullable=False),
+    Column("finding", Text, nullable=False),
+    comment="Resources of a day on which events, audits and polls do not agree.",
+)
+
+reconciliation_daily = Table(
+    "reconciliation_daily",
+    metadata,
+    Column("day", Date, primary_key=True),
+    Column("resource_type", Text, primary_key=True),
+    Column("resources", BigInteger, nullable=False),
+    Column("hours", Float(53), nullable=False),
+    Column("compared_hours", BigInteger, nullable=False),
+    Column("agreed_hours", BigInteger, nullable=False),
+    Column("differing_resources", BigInteger, nullable=False),
+    comment="By day and type of resource: in how many hours events, audits and polls agree.",
 )
 
 resource_names = Table(
@@ -431,6 +462,7 @@ resource_names = Table(
     Column("witness", Text, primary_key=True),
     Column("name", Text, nullable=False),
     Column("domain_name", Text),
+    Column("seen_until", UtcTime, nullable=False),
     comment="What projects, users and flavors were called by time, and by which witness.",
 )
 
@@ -524,6 +556,51 @@ resource_history = Table(
     Column("user_id", Text),
     Column("metadata_id", BigInteger, nullable=False),
     comment="What each resource was by time, by the good points of all its series.",
+)
+
+name_history = Table(
+    "name_history",
+    views,
+    Column("kind", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("valid_from", UtcTime, primary_key=True),
+    Column("valid_to", UtcTime),
+    Column("name", Text, nullable=False),
+    Column("domain_name", Text),
+    Column("witness", Text, nullable=False),
+    comment="What projects, users and flavors were called by time, by the most trusted witness.",
+)
+
+names_now = Table(
+    "names_now",
+    views,
+    Column("kind", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("domain_name", Text),
+    Column("witness", Text, nullable=False),
+    comment="What projects, users and flavors are called now.",
+)
+
+resource_metadata_keys = Table(
+    "resource_metadata_keys",
+    views,
+    Column("metadata_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("key", Text, primary_key=True),
+    Column("value", Text),
+    comment="The metadata of resources, one row a key.",
+)
+
+resource_metadata_history = Table(
+    "resource_metadata_history",
+    views,
+    Column("source", Text, primary_key=True),
+    Column("resource_id", Text, primary_key=True),
+    Column("valid_from", UtcTime, primary_key=True),
+    Column("valid_to", UtcTime),
+    Column("key", Text, primary_key=True),
+    Column("value", Text),
+    comment="The metadata of each resource by time, one row a key.",
 )
 
 open_hours = Table(

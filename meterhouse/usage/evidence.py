@@ -9,6 +9,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
+from types import NoneType
 from typing import Any, Final
 
 import numpy as np
@@ -35,7 +37,7 @@ TABLE: Final = "evidence"
 APP: Final = "notifications"
 """The application transaction by which the table records the version of `notifications` that it has read."""
 
-NOTIFICATIONS_AT_ONCE: Final = 100_000
+NOTIFICATIONS_AT_ONCE: Final = 25_000
 
 VERIFY: Final = "meterhouse-verify"
 """The source of what the functional suite sends: it is never billed."""
@@ -43,7 +45,9 @@ VERIFY: Final = "meterhouse-verify"
 AHEAD: Final = 3_600_000_000
 """A time that is further ahead of its arrival, in µs, is wrong: the time of arrival counts."""
 
-_BATCH: Final = 512
+_HEADERS: Final = ["received_at", "timestamp", "publisher_id", "message_id"]
+
+_BATCH: Final = 2048
 _LATEST: Final = 9_000_000_000_000_000
 
 
@@ -137,8 +141,11 @@ class Extractor:
             return EVIDENCE.empty_table()
         codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
         chosen = np.flatnonzero(np.append(np.array(wanted, np.bool_), False)[codes])
-        came = notifications.take(pa.array(chosen))
-        bodies, codes = Bodies(came), codes[chosen]
+        all_ = len(chosen) == notifications.num_rows
+        bodies = Bodies(
+            notifications.select(["body"]) if all_ else notifications.select(["body"]).take(pa.array(chosen))
+        )
+        came, codes = notifications.select(_HEADERS).take(pa.array(chosen)), codes[chosen]
         order = np.argsort(codes, kind="stable")
         parts = []
         texts = encoded.dictionary.to_pylist()
@@ -179,8 +186,8 @@ class Extractor:
 
 
 def _reads(resource: ResourceType) -> Any:
-    values = [resource.id, *resource.times.values(), *resource.attributes.values()]
-    values += [size.value for size in resource.sizes.values()]
+    several = [resource.id, *resource.times.values(), *resource.attributes.values()]
+    values = [value for each in several for value in each] + [size.value for size in resource.sizes.values()]
     found = all_reads([value.reads for value in values])
     if found is None:
         return None
@@ -203,19 +210,27 @@ def _table(
     columns = Columns([message for _, message in kept])
     warns: list[list[str]] = [[] for _ in kept]
 
-    def of(value: Value | None) -> list[Any]:
-        if value is None:
-            return [None] * len(kept)
-        try:
-            return columns.of(value, "event", warns)
-        except Exception:  # an unusual message: one after the other
-            return [_alone(value, message, done) for _, message in kept]
+    def of(*values: Value) -> list[Any]:
+        """The first value in each message that is neither missing nor empty."""
+        found: list[Any] = [None] * len(kept)
+        for number, value in enumerate(values):
+            if number and None not in found and "" not in found:
+                break
+            try:
+                column = columns.of(value, "event", warns)
+            except Exception:  # an unusual message: one after the other
+                column = [_alone(value, message, done) for _, message in kept]
+            if not number:
+                found = column
+            else:
+                found = [other if one is None or one == "" else one for one, other in zip(found, column, strict=True)]
+        return found
 
     rows = came.take(pa.array([place for place, _ in kept]))
     received = np.asarray(rows["received_at"].cast(pa.int64()))
     sent = np.asarray(rows["timestamp"].cast(pa.int64()).fill_null(_LATEST))
     sent = np.where(sent > received + AHEAD, received, sent)
-    moments = {key: _moments(of(resource.times.get(key))) for key in TIMES}
+    moments = {key: _moments(of(*resource.times.get(key, ()))) for key in TIMES}
     at = sent.copy()
     if effect == "audit":
         both = (moments["audit_from"] < moments["audit_to"]) & (moments["audit_to"] <= received + AHEAD)
@@ -226,10 +241,17 @@ def _table(
         starts, ends = np.where(both, moments["audit_from"], _NONE), np.where(both, moments["audit_to"], _NONE)
     else:
         starts = ends = np.full(len(kept), _NONE)
+        # Cinder's audit job sends creations and deletions again: the period of no length is when they were.
+        again = (
+            (moments["audit_from"] != _NONE)
+            & (moments["audit_from"] == moments["audit_to"])
+            & (moments["audit_from"] < at)
+        )
+        at = np.where(again, moments["audit_from"], at)
     sizes = {
         name: _numbers(of(size.value), size.unit, SIZE_UNITS.get(name), units) for name, size in resource.sizes.items()
     }
-    ids = pa.array([_text(each) for each in of(resource.id)], pa.string())
+    ids = _texts(of(*resource.id))
     payload_sources = [payload.get("source") for payload in columns.payloads]
     publishers = rows["publisher_id"].combine_chunks()
     verify = pc.starts_with(publishers.cast(pa.string()).fill_null(""), VERIFY).to_pylist()
@@ -258,10 +280,7 @@ def _table(
                 ],
                 pa.string(),
             ),
-            **{
-                name: pa.array([_attribute(name, each) for each in of(resource.attributes.get(name))], pa.string())
-                for name in ATTRIBUTES
-            },
+            **{name: _attribute(name, of(*resource.attributes.get(name, ()))) for name in ATTRIBUTES},
             **{
                 name: pa.array(sizes.get(name, np.full(len(kept), np.nan)), pa.float64(), from_pandas=True)
                 for name in SIZES
@@ -299,22 +318,19 @@ def _alone(value: Value, message: Message, done: Read) -> Any:
 _NONE: Final = np.int64(np.iinfo(np.int64).min)
 
 
+@lru_cache(maxsize=65536)
+def _parsed(text: str) -> int:
+    try:
+        micros = to_microseconds(parse_utc(text))
+    except (ValueError, OverflowError):
+        return int(_NONE)
+    return micros if abs(micros) < _LATEST else int(_NONE)
+
+
 def _moments(values: list[Any]) -> Any:
     """Times as µs; `_NONE` where there is none, or it cannot be read."""
-    known: dict[Any, int] = {}
-    found = np.full(len(values), _NONE)
-    for place, value in enumerate(values):
-        if value is None or value == "" or value.__class__ is not str:
-            continue
-        micros = known.get(value)
-        if micros is None:
-            try:
-                micros = to_microseconds(parse_utc(value))
-            except (ValueError, OverflowError):
-                micros = int(_NONE)
-            known[value] = micros if abs(micros) < _LATEST else int(_NONE)
-        found[place] = known[value]
-    return found
+    none = int(_NONE)
+    return np.array([_parsed(value) if value.__class__ is str and value else none for value in values], np.int64)
 
 
 def _times(micros: Any) -> pa.Array:
@@ -331,25 +347,44 @@ def _text(value: Any) -> str | None:
     return value if value.__class__ is str else json.dumps(value) if isinstance(value, (dict, list)) else str(value)
 
 
-def _attribute(name: str, value: Any) -> str | None:
-    """The text of an attribute. Nova names an image by its id or by a URL that ends with it, and no zone by `None`."""
-    text = _text(value)
-    if text is None or (name == "zone" and text == "None"):
-        return None
-    return text.rsplit("/", 1)[-1] or None if name == "image" else text
+def _texts(values: list[Any]) -> pa.Array:
+    """Values as texts; null where there is none, or an empty one."""
+    try:
+        found = pa.array(values, pa.string())
+    except (pa.ArrowTypeError, pa.ArrowInvalid):
+        return pa.array([_text(each) for each in values], pa.string())
+    return pc.if_else(pc.equal(found, ""), pa.scalar(None, pa.string()), found)
+
+
+def _attribute(name: str, values: list[Any]) -> pa.Array:
+    """An attribute as texts. Nova names an image by its id or by a URL that ends with it, and no zone by `None`."""
+    found = _texts(values)
+    if name == "zone":
+        return pc.if_else(pc.equal(found, "None"), pa.scalar(None, pa.string()), found)
+    if name == "image" and pc.any(pc.match_substring(found, "/")).as_py():
+        return pa.array([(each and each.rsplit("/", 1)[-1]) or None for each in found.to_pylist()], pa.string())
+    return found
 
 
 def _numbers(values: list[Any], unit: str | None, to: str | None, units: Units) -> Any:
+    """Sizes in the unit of their name; NaN where there is none that can be true."""
     factor = units.factor(unit, to) if unit else None
-    found = np.full(len(values), np.nan)
-    for place, value in enumerate(values):
-        try:
-            number = float(value) if value is not None and value.__class__ is not bool else float("nan")
-        except (TypeError, ValueError, OverflowError):
-            continue
-        if np.isfinite(number) and number >= 0:
-            found[place] = number * factor.numerator / factor.denominator if factor else number
-    return found
+    kinds = set(map(type, values))
+    if kinds <= {int, float, NoneType}:
+        found = np.array(values, np.float64)
+    else:
+        found = np.array([_number(value) for value in values], np.float64)
+    found[~np.isfinite(found) | (found < 0)] = np.nan
+    return found * factor.numerator / factor.denominator if factor else found
+
+
+def _number(value: Any) -> float:
+    if value.__class__ is bool or value is None:
+        return float("nan")
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return float("nan")
 
 
 def _measures(sizes: dict[str, Any], rows: int) -> pa.Array:

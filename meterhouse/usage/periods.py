@@ -7,14 +7,16 @@ one is repeated.
 """
 
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from functools import lru_cache
+from itertools import pairwise
 from string import Template
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import Connection, text
@@ -25,6 +27,7 @@ from meterhouse.definitions.resources import load as load_resources
 from meterhouse.definitions.units import Units
 from meterhouse.definitions.units import load as load_units
 from meterhouse.errors import Replaced
+from meterhouse.garbage import gc_disabled
 from meterhouse.progress import Progress, no_progress
 from meterhouse.site import Site
 from meterhouse.stores.bulk import bulk_insert
@@ -33,9 +36,9 @@ from meterhouse.stores.lake import SEAL
 from meterhouse.stores.lake_tables import EVIDENCE, TIME
 from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import resource_periods
-from meterhouse.usage import evidence, polled
+from meterhouse.usage import event_days, evidence, polled
 from meterhouse.usage.evidence import VERIFY
-from meterhouse.usage.timelines import RANKS, Fact, Heard, Life, Period, confirmed_by, fold, last_period
+from meterhouse.usage.timelines import RANKS, Fact, Heard, Life, Period, confirm, confirmed_by, fold, last_period
 
 STEP: Final = "periods"
 TABLE: Final = "resource_periods"
@@ -70,6 +73,7 @@ class Computed:
     periods: int = 0
     changed: int = 0
     seconds: float = 0.0
+    days: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
 
@@ -93,19 +97,32 @@ def compute(
         DefinitionError: resources.yaml or units.yaml cannot be read; nothing was done.
         WentBack: a table of the lake is older than what was read of it, or another one; nothing was done.
     """
+    with site.warehouse.lease(STEP, wait_seconds=wait_seconds) as lease:
+        return compute_under(site, lease, months, progress)
+
+
+def compute_under(site: Site, lease: Lease, months: Sequence[date] = (), progress: Progress = no_progress) -> Computed:
+    """See `compute`; `lease` is that of the step."""
     started, clock = times.now(), time.monotonic()
     resources, units = load_resources(site.settings.config_dir), load_units(site.settings.config_dir)
     done = Computed(faults=[str(fault) for fault in (*resources.faults, *units.faults)])
-    with site.warehouse.lease(STEP, wait_seconds=wait_seconds) as lease:
-        site.lake.fence(lease, evidence.TABLE, "resource_states")
-        read = evidence.follow(site, lease, resources, units)
-        done.notifications, done.evidence, done.unreadable = read.notifications, read.rows, read.errors
-        run = _Run(site, lease, resources, units, done, progress)
+    site.lake.fence(lease, evidence.TABLE, "resource_states")
+    read = evidence.follow(site, lease, resources, units)
+    done.notifications, done.evidence, done.unreadable = read.notifications, read.rows, read.errors
+    run = _Run(site, lease, resources, units, done, progress)
+    with gc_disabled():
         run.compute(set(months))
-        done.seconds = time.monotonic() - clock
-        if done.evidence or done.changed:
-            site.warehouse.record_run(STEP, started, vars(done))
+    done.seconds = time.monotonic() - clock
+    if done.evidence or done.changed:
+        site.warehouse.record_run(STEP, started, vars(done))
     return done
+
+
+def record_positions(site: Site, connection: Connection) -> None:
+    """Record that the periods are those of the lake as it is now, in the transaction that makes them so."""
+    for follower, table in ((OF_EVIDENCE, evidence.TABLE), (OF_ROLLUPS, "rollups")):
+        position = history.position(site.lake, table, site.lake.version(table))
+        history.record_position(connection, follower, position)
 
 
 def _next(month: date) -> date:
@@ -144,6 +161,8 @@ class _Run:
                     for name, position in reached.items():
                         history.record_position(connection, name, position)
             return
+        days = event_days.between(lake, (at_evidence.version, now_evidence), (at_rollups.version, now_rollups))
+        self.done.days = sorted(map(str, days))
         months = self._months(min(touched), with_polls)
         lives = self._lives(months[0])
         heads = {key: life.start.at for key, life in lives.items() if life.start is not None}
@@ -158,7 +177,7 @@ class _Run:
                 self._keep(following, lives)
         self.progress(len(months), len(months))
         self.done.months = len(months)
-        table = self._rows(rows, lives)
+        table = self._digested(self._rows(rows, lives))
         self.done.resources, self.done.periods = len(lives), table.num_rows
         with self.lease.begin() as connection:
             self.done.changed = _replace(connection, table, _start(months[0]), heads)
@@ -269,17 +288,15 @@ class _Run:
     # -- a month --------------------------------------------------------------------------------------------------
 
     def _fold(self, month: date, lives: dict[Key, Life], rows: dict[Key, list[Period]], with_polls: bool) -> None:
-        told: dict[tuple[Key, str], int] = defaultdict(int)
-        made = polled.MadeByNotifications(self.site, self.resources.types) if with_polls else None
         groups: dict[Key, list[Fact]] = {}
         rewrite: list[pa.Table] = []
         count = 0
         for part in self._evidence(month):
             count += part.num_rows
             rewrite.append(part)
-            self._take(part, groups, told, made)
+            self._take(part, groups)
         samples = (
-            polled.facts(self.site, _start(month), _start(_next(month)), self.resources, self.units, told)
+            polled.facts(self.site, _start(month), _start(_next(month)), self.resources, self.units, rewrite)
             if with_polls
             else {}
         )
@@ -291,6 +308,8 @@ class _Run:
             life = lives.get(key)
             if life is None:
                 life = lives[key] = Life()
+            if len(facts) == 1 and confirm(life, facts[0], kinds[key[0]]):
+                continue
             closed = rows.get(key, [])
             fold(life, facts, kinds[key[0]], closed)
             if closed:
@@ -314,61 +333,40 @@ class _Run:
                 lake.view(duck, evidence.TABLE, files)
                 yield arrow(duck, template.substitute(parts=parts, part=part))
 
-    def _take(
-        self,
-        part: pa.Table,
-        groups: dict[Key, list[Fact]],
-        told: dict[tuple[Key, str], int],
-        made: polled.MadeByNotifications | None,
-    ) -> None:
+    def _take(self, part: pa.Table, groups: dict[Key, list[Fact]]) -> None:
         """Read a part of the evidence of a month into facts, in order by resource."""
         known = {kind.type for kind in self.resources.types}
-        kinds, ids = part["resource_type"].to_pylist(), part["resource_id"].to_pylist()
-        effects = part["effect"].to_pylist()
-        types, reports = part["event_type"].to_pylist(), part["reports"].to_pylist()
-        sources = part["source"].to_pylist()
-        if made is not None:
-            for kind, name, type_, count in zip(kinds, ids, types, reports, strict=True):
-                for meter in made[type_]:
-                    told[(kind, name), meter] += count
-        moments = {
-            name: part[name].cast(TIME).cast(pa.int64()).to_pylist()
+        moments = (
+            part[name].cast(TIME).cast(pa.int64()).to_pylist()
             for name in ("said_at", "from_at", "to_at", "began_at", "created_at", "ended_at")
-        }
-        values = list(zip(*(part[name].to_pylist() for name in (*ATTRIBUTES, *SIZES, "measures")), strict=True))
-        messages, last = part["message_id"].to_pylist(), part["last_message_id"].to_pylist()
-        reporters = part["reporter"].to_pylist()
-        length = part.num_rows
-        at = 0
-        while at < length:
-            key = (kinds[at], ids[at])
-            after = at + 1
-            while after < length and ids[after] == key[1] and kinds[after] == key[0]:
-                after += 1
-            if key[0] in known and sources[at] != VERIFY:
-                facts = [
-                    Fact(
-                        moments["said_at"][row],
-                        effects[row],
-                        moments["from_at"][row],
-                        moments["to_at"][row],
-                        reports[row],
-                        moments["began_at"][row],
-                        moments["created_at"][row],
-                        moments["ended_at"][row],
-                        values[row],
-                        messages[row],
-                        last[row],
-                        types[row],
-                        reporter_of(reporters[row]),
-                        sources[row],
-                    )
-                    for row in range(at, after)
-                ]
+        )
+        said, since, until, began, created, ended = moments
+        kinds, ids, effects, reports, messages, last, types, sources = (
+            part[name].to_pylist()
+            for name in (
+                *("resource_type", "resource_id", "effect", "reports", "message_id", "last_message_id"),
+                *("event_type", "source"),
+            )
+        )
+        values = zip(*(part[name].to_pylist() for name in (*ATTRIBUTES, *SIZES, "measures")), strict=True)
+        reporters = map(reporter_of, part["reporter"].to_pylist())
+        facts = list(
+            map(
+                Fact,
+                *(said, effects, since, until, reports, began, created, ended, values, messages, last, types),
+                *(reporters, sources),
+            )
+        )
+        same = pc.and_(
+            *(pc.equal(column.slice(1), column.slice(0, len(column) - 1)) for column in _keys(part))
+        ).to_numpy(zero_copy_only=False)
+        starts = [0, *(np.flatnonzero(~same) + 1).tolist(), part.num_rows]
+        for at, after in pairwise(starts):
+            if kinds[at] in known and sources[at] != VERIFY:
+                of_resource = facts[at:after]
                 if after - at > 1:
-                    facts.sort(key=_order)
-                groups[key] = facts
-            at = after
+                    of_resource.sort(key=_order)
+                groups[kinds[at], ids[at]] = of_resource
 
     def _rewrite(self, month: date, parts: list[pa.Table], count: int) -> None:
         """Write a month's evidence as few files, if it has many, or rows that can be one."""
@@ -391,14 +389,22 @@ class _Run:
         """When the reporters of a type of resource were last heard."""
         if not self._heard_of:
             for (kind, _), life in lives.items():
-                heard = self._heard_of.setdefault(kind, Heard({}, {}))
-                if life.audits is not None:
-                    name = life.audits.reporter
-                    heard.audits[name] = max(heard.audits.get(name, 0), life.audits.at)
-                if life.polls is not None:
-                    name = life.values[5] or ""
-                    heard.polls[name] = max(heard.polls.get(name, 0), life.polls.at)
-        return self._heard_of.get(type_, Heard({}, {}))
+                heard = self._heard_of.get(kind)
+                if heard is None:
+                    heard = self._heard_of[kind] = Heard({}, {})
+                if (audits := life.audits) is not None and audits.at > heard.audits.get(audits.reporter, 0):
+                    heard.audits[audits.reporter] = audits.at
+                if (polls := life.polls) is not None and polls.at > heard.polls.get(life.host, 0):
+                    heard.polls[life.host] = polls.at
+        return self._heard_of.get(type_) or Heard({}, {})
+
+    def _digested(self, table: pa.Table) -> pa.Table:
+        """Rows with a hash of each, but for what only confirms it: by it, the warehouse finds the rows that differ."""
+        hashed = ", ".join(name for name in table.column_names if not name.startswith("confirmed_"))
+        with self.site.lake.connect() as duck:
+            duck.register("computed", table)
+            found = arrow(duck, f"SELECT (hash({hashed}) >> 1)::BIGINT AS digest FROM computed")
+        return table.append_column("digest", found["digest"])
 
     def _rows(self, rows: dict[Key, list[Period]], lives: dict[Key, Life]) -> pa.Table:
         self._heard_of.clear()
@@ -415,6 +421,7 @@ class _Run:
         return _table(found)
 
 
+@lru_cache(maxsize=65536)
 def reporter_of(publisher: str | None) -> str:
     """Who sent a notification: the host of `compute.host` and `nova-compute:host`."""
     if not publisher:
@@ -424,6 +431,11 @@ def reporter_of(publisher: str | None) -> str:
         if found:
             return host
     return publisher
+
+
+def _keys(part: pa.Table) -> tuple[pa.Array, pa.Array]:
+    """The columns that tell a resource."""
+    return part["resource_type"].combine_chunks(), part["resource_id"].combine_chunks()
 
 
 def _order(fact: Fact) -> tuple[int, int, str]:
@@ -449,7 +461,7 @@ def _table(found: Sequence[tuple[Key, Period]]) -> pa.Table:
         "source": texts([period.source for period in periods]),
     }
     for place, name in enumerate(ATTRIBUTES):
-        columns[name] = texts([period.values[place] for period in periods])
+        columns[name] = texts([period.values[place] or None for period in periods])
     for place, name in enumerate(SIZES, len(ATTRIBUTES)):
         columns[name] = pa.array([period.values[place] for period in periods], pa.float64())
     columns["measures"] = texts([period.values[13] for period in periods])
@@ -468,12 +480,13 @@ def _table(found: Sequence[tuple[Key, Period]]) -> pa.Table:
 def _replace(connection: Connection, table: pa.Table, start: datetime, heads: Mapping[Key, int]) -> int:
     """Put rows in place of those of resources from a moment on: what was open then, ended later, or starts later."""
     columns = [column.name for column in resource_periods.columns]
-    stage, kept = "stage_resource_periods", "stage_resource_heads"
-    for name in (stage, kept):
+    stage, kept, added = "stage_resource_periods", "stage_resource_heads", "stage_resource_added"
+    for name in (stage, kept, added):
         connection.execute(text(f"DROP TABLE IF EXISTS {name}"))
     listed = ", ".join(columns)
-    connection.execute(text(f"CREATE TEMP TABLE {stage} AS SELECT {listed} FROM {TABLE} WHERE 1 = 0"))
-    bulk_insert(connection, stage, table.select(columns))
+    narrow = [*KEYS, "confirmed_until", "confirmed_by", "digest"]
+    connection.execute(text(f"CREATE TEMP TABLE {stage} AS SELECT {', '.join(narrow)} FROM {TABLE} WHERE 1 = 0"))
+    bulk_insert(connection, stage, table.select(narrow))
     connection.execute(text(f"CREATE INDEX {stage}_key ON {stage} (resource_type, resource_id, started_at)"))
     connection.execute(
         text(f"CREATE TEMP TABLE {kept} AS SELECT resource_type, resource_id, started_at FROM {TABLE} WHERE 1 = 0")
@@ -488,14 +501,12 @@ def _replace(connection: Connection, table: pa.Table, start: datetime, heads: Ma
     )
     connection.execute(text(f"CREATE INDEX {kept}_key ON {kept} (resource_type, resource_id, started_at)"))
     same = "s.resource_type = p.resource_type AND s.resource_id = p.resource_id AND s.started_at = p.started_at"
-    compared = [name for name in columns if not name.startswith("confirmed_") and name not in KEYS]
-    equal = " AND ".join(f"s.{name} IS NOT DISTINCT FROM p.{name}" for name in compared)
     bound = resource_periods.c.started_at.type.bind_processor(connection.dialect)
     gone = connection.execute(
         text(
             f"DELETE FROM {TABLE} AS p WHERE (p.ended_at IS NULL OR p.ended_at >= :start"
             f" OR EXISTS (SELECT 1 FROM {kept} AS s WHERE {same}) OR EXISTS (SELECT 1 FROM {stage} AS s WHERE {same}))"
-            f" AND NOT EXISTS (SELECT 1 FROM {stage} AS s WHERE {same} AND {equal})"
+            f" AND NOT EXISTS (SELECT 1 FROM {stage} AS s WHERE {same} AND s.digest = p.digest)"
         ),
         {"start": bound(start) if bound else start},
     ).rowcount
@@ -506,12 +517,19 @@ def _replace(connection: Connection, table: pa.Table, start: datetime, heads: Ma
             " AND (s.confirmed_until <> p.confirmed_until OR s.confirmed_by <> p.confirmed_by)"
         )
     ).rowcount
-    added = connection.execute(
+    # Few rows are new. Only these are sent as a whole.
+    new = connection.execute(
+        text(f"SELECT s.digest FROM {stage} AS s WHERE NOT EXISTS (SELECT 1 FROM {TABLE} AS p WHERE {same})")
+    ).scalars()
+    rows = table.filter(pc.is_in(table["digest"], pa.array(list(new), pa.int64())))
+    connection.execute(text(f"CREATE TEMP TABLE {added} AS SELECT {listed} FROM {TABLE} WHERE 1 = 0"))
+    bulk_insert(connection, added, rows.select(columns))
+    inserted = connection.execute(
         text(
-            f"INSERT INTO {TABLE} ({listed}) SELECT {listed} FROM {stage} AS s WHERE NOT EXISTS "
+            f"INSERT INTO {TABLE} ({listed}) SELECT {listed} FROM {added} AS s WHERE NOT EXISTS "
             f"(SELECT 1 FROM {TABLE} AS p WHERE {same})"
         )
     ).rowcount
-    for name in (stage, kept):
+    for name in (stage, kept, added):
         connection.execute(text(f"DROP TABLE {name}"))
-    return max(gone, added) + confirmed
+    return max(gone, inserted) + confirmed

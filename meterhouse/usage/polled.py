@@ -1,20 +1,22 @@
 """What pollsters say of billable resources, by the roll-ups of good points: when one had samples, and what it was.
 
-Samples that notifications yield are no polls. Where a meter comes from both, as many points as there was evidence of a
-resource are taken to be those of notifications.
+Notifications yield samples of some of these meters too. Of those meters, only days with more points than notifications
+about the resource count.
 """
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from sqlalchemy import select
 
-from meterhouse import times
+from meterhouse import sql_files, times
 from meterhouse.definitions.resources import ATTRIBUTES, SIZE_UNITS, SIZES, Resources, ResourceType
 from meterhouse.definitions.units import Units
 from meterhouse.site import Site
@@ -28,10 +30,11 @@ Key = tuple[str, str]
 
 _PLACES: Final = {name: place for place, name in enumerate((*ATTRIBUTES, *SIZES))}
 _CHUNK: Final = 500
+_TOLD: Final = ["resource_type", "resource_id", "event_type", "said_at", "from_at", "to_at", "reports"]
 
 
 def facts(
-    site: Site, start: datetime, end: datetime, resources: Resources, units: Units, told: Mapping[tuple[Key, str], int]
+    site: Site, start: datetime, end: datetime, resources: Resources, units: Units, told: Sequence[pa.Table]
 ) -> dict[Key, list[Fact]]:
     """The facts of [start, end), by resource, each list in the order of time.
 
@@ -40,18 +43,15 @@ def facts(
         start, end: whole days, UTC.
         resources: the types of resources.
         units: converts sizes.
-        told: how many notifications about a resource have yielded a sample of a meter.
+        told: the evidence of the span, columns of `EVIDENCE`.
     """
     kinds = _kinds_of_meters(site, resources)
     if not kinds:
         return {}
-    known = _series(site, start, end, list(kinds))
+    known = _series(site, start, end, kinds)
     if not known.num_rows:
         return {}
-    rolled = _rolled(site, known, start, end)
-    if not rolled.num_rows:
-        return {}
-    return _Facts(site, start, end, kinds, units, told).of(known, rolled)
+    return _Month(site, start, end, kinds, units).facts(known, told)
 
 
 def has_polls(site: Site, resources: Resources) -> bool:
@@ -65,13 +65,14 @@ def _kinds_of_meters(site: Site, resources: Resources) -> dict[str, ResourceType
     return {meter: kind for meter in meters for kind in resources.types if kind.polls.measures(meter)}
 
 
-def _series(site: Site, start: datetime, end: datetime, meters: list[str]) -> pa.Table:
+def _series(site: Site, start: datetime, end: datetime, kinds: Mapping[str, ResourceType]) -> pa.Table:
     columns = (
         *(series.c.series_id, series.c.source, series.c.meter, series.c.unit),
         *(series.c.resource_id, series.c.project_id, series.c.user_id),
     )
     found = select(*columns).where(
-        series.c.meter.in_(meters),
+        series.c.meter.in_(list(kinds)),
+        series.c.source != VERIFY,
         series.c.resource_id.is_not(None),
         series.c.first_point_at < end,
         series.c.last_point_at >= start - times.HOUR,
@@ -79,135 +80,158 @@ def _series(site: Site, start: datetime, end: datetime, meters: list[str]) -> pa
     with site.warehouse.read() as connection:
         rows = connection.execute(found).all()
     names = [column.name for column in columns]
-    kinds = [pa.int64(), *[pa.string()] * (len(names) - 1)]
+    types = [pa.int64(), *[pa.string()] * (len(names) - 1)]
     values: list[Any] = list(zip(*rows, strict=True)) or [()] * len(names)
-    return pa.table([pa.array(each, kind) for each, kind in zip(values, kinds, strict=True)], names)
-
-
-_ROLLED: Final = """
-SELECT
-    r.series_id,
-    epoch_us(min(r.first_at)) AS first_at,
-    epoch_us(max(r.last_at)) AS last_at,
-    sum(r.count)::BIGINT AS points,
-    min(r.min) AS low,
-    max(r.max) AS high,
-    coalesce(median(r.cadence_s), 0) * 1000000 AS step
-FROM rollups AS r
-SEMI JOIN known AS s ON s.series_id = r.series_id
-WHERE r.granularity_s = 86400 AND r.count > 0 AND r.bucket >= $start AND r.bucket < $end
-GROUP BY r.series_id
-"""
-
-_HOURS: Final = """
-SELECT r.series_id, epoch_us(r.first_at) AS first_at, r.first, epoch_us(r.last_at) AS last_at, r.last
-FROM rollups AS r
-SEMI JOIN varying AS s ON s.series_id = r.series_id
-WHERE r.granularity_s = 3600 AND r.count > 0 AND r.bucket >= $start AND r.bucket < $end
-ORDER BY r.series_id, r.bucket
-"""
+    made = pa.table([pa.array(each, type_) for each, type_ in zip(values, types, strict=True)], names)
+    types_of = pa.array([kinds[meter].type for meter in made["meter"].to_pylist()], pa.string())
+    return made.append_column("resource_type", types_of)
 
 
 def _days(start: datetime, end: datetime) -> list[date]:
     return [(start + timedelta(days=n)).date() for n in range((end - start).days)]
 
 
-def _query(site: Site, granularity: int, start: datetime, end: datetime, sql: str, **tables: pa.Table) -> pa.Table:
-    files = site.lake.files("rollups", partitions={"granularity_s": [granularity], "event_day": _days(start, end)})
-    text = sql.replace("$start", f"TIMESTAMPTZ '{start.isoformat()}'").replace(
-        "$end", f"TIMESTAMPTZ '{end.isoformat()}'"
-    )
-    with site.lake.connect() as duck:
-        for name, table in tables.items():
-            duck.register(name, table)
-        site.lake.view(duck, "rollups", files)
-        return arrow(duck, text)
+@dataclass
+class _Run:
+    """What a series said from one point to another: some of the values, by place."""
+
+    first: int
+    last: int
+    points: int
+    step: int
+    values: dict[int, Any]
+    meter: str
+    source: str
 
 
-def _rolled(site: Site, known: pa.Table, start: datetime, end: datetime) -> pa.Table:
-    return _query(site, 86400, start, end, _ROLLED, known=known.select(["series_id"]))
+class _Month:
+    """The polls of a month.
 
+    Args:
+        site: the site.
+        start, end: whole days, UTC.
+        kinds: meter → the type of resource that it measures.
+        units: converts sizes.
+    """
 
-class _Facts:
     def __init__(
-        self,
-        site: Site,
-        start: datetime,
-        end: datetime,
-        kinds: Mapping[str, ResourceType],
-        units: Units,
-        told: Mapping[tuple[Key, str], int],
+        self, site: Site, start: datetime, end: datetime, kinds: Mapping[str, ResourceType], units: Units
     ) -> None:
-        self.site, self.start, self.end, self.kinds, self.units, self.told = site, start, end, kinds, units, told
+        self.site, self.start, self.end, self.kinds, self.units = site, start, end, kinds, units
 
-    def of(self, known: pa.Table, rolled: pa.Table) -> dict[Key, list[Fact]]:
-        series_ids = known["series_id"].to_numpy()
-        order = np.argsort(series_ids)
-        rolled_ids = rolled["series_id"].to_numpy()
-        place = order[np.searchsorted(series_ids[order], rolled_ids)]
-        about = known.take(pa.array(place))
-        meters, names = about["meter"].to_pylist(), about["resource_id"].to_pylist()
-        sources, unit_names = about["source"].to_pylist(), about["unit"].to_pylist()
+    def facts(self, known: pa.Table, told: Sequence[pa.Table]) -> dict[Key, list[Fact]]:
+        """The facts of the series of a table, by resource."""
+        rolled = self._query(86400, "lake/polled_months.sql", known=known.select(["series_id"]))
+        rolled = self._without_notifications(known, rolled, told)
+        if not rolled.num_rows:
+            return {}
+        about = known.take(pa.array(_places(known["series_id"], rolled["series_id"])))
+        meters, sources, unit_names = (about[name].to_pylist() for name in ("meter", "source", "unit"))
+        keys = list(zip(about["resource_type"].to_pylist(), about["resource_id"].to_pylist(), strict=True))
         projects, users = about["project_id"].to_pylist(), about["user_id"].to_pylist()
-        firsts, lasts = rolled["first_at"].to_pylist(), rolled["last_at"].to_pylist()
-        points, steps = rolled["points"].to_pylist(), rolled["step"].to_pylist()
-        lows, highs = rolled["low"].to_pylist(), rolled["high"].to_pylist()
-        totals: dict[tuple[Key, str], int] = defaultdict(int)
-        keys: list[Key] = [(self.kinds[meter].type, name) for meter, name in zip(meters, names, strict=True)]
-        for key, meter, count in zip(keys, meters, points, strict=True):
-            totals[key, meter] += count
-        polled = [
-            source != VERIFY and totals[key, meter] > self.told.get((key, meter), 0)
-            for key, meter, source in zip(keys, meters, sources, strict=True)
-        ]
+        series_ids, firsts, lasts, points, lows, highs, steps = (
+            rolled[name].to_pylist() for name in ("series_id", "first_at", "last_at", "points", "low", "high", "step")
+        )
+        sizes = {meter: _size_of(kind, meter) for meter, kind in self.kinds.items()}
         varying = [
-            at
-            for at, is_polled in enumerate(polled)
-            if is_polled and lows[at] != highs[at] and self._size_of(meters[at]) is not None
+            series_id
+            for series_id, meter, low, high in zip(series_ids, meters, lows, highs, strict=True)
+            if low != high and sizes[meter] is not None
         ]
-        changes = self._sizes_by_hour(rolled_ids[varying].tolist())
-        described = self._metadata(rolled_ids[[at for at, yes in enumerate(polled) if yes]].tolist())
-        gathered: dict[Key, list[tuple[int, int, int, int, tuple[Any, ...], str, str]]] = {}
-        for at, is_polled in enumerate(polled):
-            if not is_polled:
-                continue
-            meter, key = meters[at], keys[at]
-            said: list[tuple[int, dict[str, Any]]] = [(firsts[at], {"project_id": projects[at], "user_id": users[at]})]
-            size = self._size_of(meter)
-            if size is not None:
-                factor = self.units.factor(unit_names[at], SIZE_UNITS.get(size))
-                if factor is not None:
-                    volumes = changes.get(int(rolled_ids[at])) or [(firsts[at], lows[at])]
-                    for moment, volume in volumes:
-                        said.append((moment, {size: volume * factor.numerator / factor.denominator}))
-            kind = self.kinds[meter]
-            for moment, metadata in described.get(int(rolled_ids[at]), ()):
-                said.append((max(moment, firsts[at]), _described(metadata, kind)))
-            runs = _runs(said, lasts[at])
-            for first, last, values in runs:
-                count = points[at] if len(runs) == 1 else 2
-                row = (first, last, count, round(steps[at]), values, meter, sources[at])
-                gathered.setdefault(key, []).append(row)
-        return {key: _joined(rows) for key, rows in gathered.items()}
+        changes, described = self._sizes_by_hour(varying), self._metadata(series_ids)
+        runs: dict[Key, list[_Run]] = {}
+        for at, series_id in enumerate(series_ids):
+            first, last, step, meter = firsts[at], lasts[at], steps[at], meters[at]
+            owner = {_PLACES["project_id"]: projects[at], _PLACES["user_id"]: users[at]}
+            found = [_Run(first, last, points[at], step, owner, meter, sources[at])]
+            size = sizes[meter]
+            factor = self.units.factor(unit_names[at], SIZE_UNITS.get(size)) if size is not None else None
+            if size is not None and factor is not None:
+                volumes = changes.get(series_id) or [(first, last, lows[at])]
+                for since, until, volume in volumes:
+                    value = {_PLACES[size]: volume * factor.numerator / factor.denominator}
+                    found.append(_Run(since, until, 2, step, value, meter, sources[at]))
+            told_of = described.get(series_id, [])
+            for number, (moment, metadata) in enumerate(told_of):
+                following = told_of[number + 1][0] - step if number + 1 < len(told_of) else last
+                since = min(max(moment, first), last)
+                named = _described(metadata, self.kinds[meter])
+                values = {_PLACES[name]: value for name, value in named.items()}
+                found.append(_Run(since, max(since, min(following, last)), 2, step, values, meter, sources[at]))
+            runs.setdefault(keys[at], []).extend(found)
+        return {key: _joined(of_key) for key, of_key in runs.items()}
 
-    def _size_of(self, meter: str) -> str | None:
-        sizes = self.kinds[meter].polls.sizes
-        return next((size for size, gauge in sizes.items() if gauge == meter), None)
+    def _query(self, granularity: int, name: str, **tables: pa.Table) -> pa.Table:
+        days = _days(self.start, self.end)
+        files = self.site.lake.files("rollups", partitions={"granularity_s": [granularity], "event_day": days})
+        text = sql_files.read(name).replace("$start", f"TIMESTAMPTZ '{self.start.isoformat()}'")
+        with self.site.lake.connect() as duck:
+            for table, rows in tables.items():
+                duck.register(table, rows)
+            self.site.lake.view(duck, "rollups", files)
+            return arrow(duck, text.replace("$end", f"TIMESTAMPTZ '{self.end.isoformat()}'"))
 
-    def _sizes_by_hour(self, series_ids: list[int]) -> dict[int, list[tuple[int, float]]]:
-        """When the volume of a series changed, as far as the hours say: the first value, and each other one."""
+    def _without_notifications(self, known: pa.Table, rolled: pa.Table, told: Sequence[pa.Table]) -> pa.Table:
+        """The rows of polls: without series of which all points are those of notifications, or most days' are."""
+        if not told or not rolled.num_rows:
+            return rolled
+        evidence = pa.concat_tables([part.select(_TOLD) for part in told])
+        # A notification's sample has the unit of its definition. A series in another unit is a pollster's.
+        yields = [
+            (event_type, f"{meter.name} {meter.literals.get('unit')}")
+            for event_type in pc.unique(evidence["event_type"]).to_pylist()
+            for meter in self.site.definitions.meters.meters
+            if meter.name in self.kinds and meter.matches(event_type)
+        ]
+        if not yields:
+            return rolled
+        made = pa.table([[each[0] for each in yields], [each[1] for each in yields]], ["event_type", "meter"])
+        about = known.take(pa.array(_places(known["series_id"], rolled["series_id"])))
+        spelt = [
+            f"{meter} {unit}" for meter, unit in zip(*(about[n].to_pylist() for n in ("meter", "unit")), strict=True)
+        ]
+        place = about.column_names.index("meter")
+        shared = about.set_column(place, "meter", pa.array(spelt, pa.string())).append_column(
+            "points", rolled["points"]
+        )
+        with self.site.lake.connect() as duck:
+            duck.register("told", evidence)
+            duck.register("made", made)
+            duck.execute(f"CREATE TEMP TABLE notified AS {sql_files.read('lake/polled_told.sql')}")
+            duck.register("shared", shared)
+            left = arrow(
+                duck,
+                "SELECT s.series_id, s.resource_type, s.resource_id, s.meter, n.notifications, "
+                "sum(s.points) OVER (PARTITION BY s.resource_type, s.resource_id, s.meter) > n.notifications AS polled "
+                "FROM shared AS s JOIN notified AS n USING (resource_type, resource_id, meter)",
+            )
+        if not left.num_rows:
+            return rolled
+        others = rolled.filter(pc.invert(pc.is_in(rolled["series_id"], left["series_id"])))
+        polled = left.filter(left["polled"])
+        if not polled.num_rows:
+            return others
+        names = ["series_id", "resource_type", "resource_id", "meter"]
+        days = self._query(86400, "lake/polled_days.sql", known=polled.select(names), told=evidence, made=made)
+        return pa.concat_tables([others, days.select(others.column_names).cast(others.schema)])
+
+    def _sizes_by_hour(self, series_ids: list[int]) -> dict[int, list[tuple[int, int, float]]]:
+        """When series had which volume, as far as the hours say: (first time, last time, volume), in order."""
         if not series_ids:
             return {}
         wanted = pa.table({"series_id": pa.array(series_ids, pa.int64())})
-        rows = _query(self.site, 3600, self.start, self.end, _HOURS, varying=wanted)
-        found: dict[int, list[tuple[int, float]]] = defaultdict(list)
-        for series_id, first_at, first, last_at, last in zip(
-            *(rows[name].to_pylist() for name in rows.column_names), strict=True
-        ):
+        rows = self._query(3600, "lake/polled_hours.sql", varying=wanted)
+        found: dict[int, list[tuple[int, int, float]]] = defaultdict(list)
+        columns = (rows[name].to_pylist() for name in rows.column_names)
+        for series_id, first_at, first, last_at, last in zip(*columns, strict=True):
             of_series = found[series_id]
             for moment, volume in ((first_at, first), (last_at, last)):
-                if volume is not None and (not of_series or of_series[-1][1] != volume):
-                    of_series.append((moment, volume))
+                if volume is None:
+                    continue
+                if of_series and of_series[-1][2] == volume:
+                    of_series[-1] = (of_series[-1][0], moment, volume)
+                else:
+                    of_series.append((moment, moment, volume))
         return found
 
     def _metadata(self, series_ids: list[int]) -> dict[int, list[tuple[int, dict[str, Any]]]]:
@@ -262,57 +286,53 @@ def _described(metadata: Mapping[str, Any], kind: ResourceType) -> dict[str, Any
     return said
 
 
-def _runs(said: list[tuple[int, dict[str, Any]]], last: int) -> list[tuple[int, int, tuple[Any, ...]]]:
-    """What a series said, as (first, last, values): each time at which it said something else starts a new run."""
-    by_time: dict[int, dict[str, Any]] = {}
-    for moment, values in said:
-        by_time.setdefault(min(moment, last), {}).update(values)
-    moments = sorted(by_time)
-    runs = []
-    for at, moment in enumerate(moments):
-        told: list[Any] = [None] * 14
-        for name, value in by_time[moment].items():
-            told[_PLACES[name]] = value
-        until = last if at == len(moments) - 1 else moments[at + 1] - 1
-        runs.append((moment, max(moment, until), tuple(told)))
-    return runs
+def _places(among: pa.ChunkedArray, wanted: pa.ChunkedArray) -> Any:
+    """Where the wanted ids are among others, which are each there once."""
+    ids = among.to_numpy()
+    order = np.argsort(ids)
+    return order[np.searchsorted(ids[order], wanted.to_numpy())]
 
 
-def _joined(rows: list[tuple[int, int, int, int, tuple[Any, ...], str, str]]) -> list[Fact]:
-    """Runs of the series of a resource as facts: what several meters say over the same time is one fact."""
-    if len(rows) == 1:
-        return [_fact(*rows[0])]
-    first, last = min(row[0] for row in rows), max(row[1] for row in rows)
-    merged: list[Any] = [None] * 14
-    for row in rows:
-        for place, value in enumerate(row[4]):
-            if value is None:
-                continue
-            if merged[place] is not None and merged[place] != value:
-                return [_fact(*row) for row in sorted(rows, key=lambda row: (row[1], row[0], row[5], str(row[4])))]
-            merged[place] = value
-    count, step, meter = max((row[2], row[3], row[5]) for row in rows)
-    return [_fact(first, last, count, step, tuple(merged), meter, rows[0][6])]
+def _size_of(kind: ResourceType, meter: str) -> str | None:
+    return next((size for size, gauge in kind.polls.sizes.items() if gauge == meter), None)
 
 
-def _fact(first: int, last: int, points: int, step: int, values: tuple[Any, ...], meter: str, source: str) -> Fact:
+def _joined(runs: list[_Run]) -> list[Fact]:
+    """Runs of the series of a resource as facts: what they say over the same time without contradiction is one fact."""
+    merged: dict[int, Any] = {}
+    for run in runs:
+        for place, value in run.values.items():
+            if value is not None and merged.setdefault(place, value) != value:
+                ordered = sorted(
+                    runs, key=lambda run: (run.last, run.first, run.meter, sorted(map(str, run.values.items())))
+                )
+                return [_fact(run) for run in ordered if any(value is not None for value in run.values.values())]
+    longest = max(runs, key=lambda run: (run.points, run.step, run.meter))
+    first, last = min(run.first for run in runs), max(run.last for run in runs)
+    return [_fact(_Run(first, last, longest.points, longest.step, merged, longest.meter, runs[0].source))]
+
+
+def _fact(run: _Run) -> Fact:
+    values: list[Any] = [None] * 14
+    for place, value in run.values.items():
+        values[place] = value
     evidence, last_evidence = (
-        f"{meter}@{times.text(times.EPOCH + timedelta(microseconds=at))}" for at in (first, last)
+        f"{run.meter}@{times.text(times.EPOCH + timedelta(microseconds=at))}" for at in (run.first, run.last)
     )
     return Fact(
-        last, "poll", first, last, points, None, None, None, values, evidence, last_evidence, meter, "", source, step
+        run.last,
+        "poll",
+        run.first,
+        run.last,
+        run.points,
+        None,
+        None,
+        None,
+        tuple(values),
+        evidence,
+        last_evidence,
+        run.meter,
+        "",
+        run.source,
+        run.step,
     )
-
-
-class MadeByNotifications(dict[str, list[str]]):
-    """Event type → the meters of pollsters of which a notification of it yields a sample too, by the definitions."""
-
-    def __init__(self, site: Site, resources: Iterable[ResourceType]) -> None:
-        super().__init__()
-        self._meters = site.definitions.meters.meters
-        self._polls = [kind.polls for kind in resources]
-
-    def __missing__(self, event_type: str) -> list[str]:
-        names = [meter.name for meter in self._meters if meter.matches(event_type)]
-        self[event_type] = [name for name in names if any(polls.measures(name) for polls in self._polls)]
-        return self[event_type]

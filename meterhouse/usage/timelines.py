@@ -3,7 +3,7 @@
 Events rule. Audits and polls fill in where an event was lost, and the period says so. The rules:
 
 - An event that begins the resource sets its start, and one that ends it sets its end. The time is the one that the
-  service gives in the payload (`launched_at`, `deleted_at`), if it is within `CLOSE` of the event.
+  service gives in the payload: `launched_at`, and `deleted_at` if it is within `CLOSE` of the event.
 - If no such event came, the resource exists since the time that the first notification about it claims, otherwise since
   the first time at which a witness saw it.
 - A witness that contradicts what an event said is believed if nobody contradicts it in turn: a sample may be made from
@@ -35,6 +35,8 @@ HOUR: Final = 3_600_000_000
 EVENT, AUDIT, POLL = "event", "audit", "poll"
 
 _BITS: Final = {EVENT: 1, AUDIT: 2, POLL: 4}
+
+_UNKNOWN: Final[tuple[Any, ...]] = (None,) * 14
 
 _PROJECT, _USER, _NAME, _FLAVOR, _STATE, _HOST, _ZONE, _IMAGE = range(8)
 _SPLITTING: Final = (_PROJECT, _FLAVOR, _STATE, _HOST, _ZONE, _IMAGE, 8, 9, 10, 11, 12, 13)
@@ -119,6 +121,8 @@ class Life(msgspec.Struct, array_like=True):
         audits, polls: when these last reported it.
         doubt: what a witness said against an event, undecided.
         going: what said that the resource is gone, unless it is the event that ended it.
+        same: when a witness last said all that it is in the current period.
+        parts: when a witness last said a part of it, by place in `values`, if that was later.
         ever: which witnesses ever saw it.
     """
 
@@ -135,6 +139,13 @@ class Life(msgspec.Struct, array_like=True):
     doubt: Fact | None = None
     going: Fact | None = None
     ever: int = 0
+    same: int = 0
+    parts: dict[int, int] = {}
+
+    @property
+    def host(self) -> str:
+        """Where it is; empty if that is not known. The pollsters of a host report what is on it."""
+        return self.values[_HOST] or ""
 
 
 @dataclass(frozen=True)
@@ -156,6 +167,26 @@ def fold(life: Life, facts: Sequence[Fact], kind: ResourceType, closed: list[Per
         _take(life, fact, kind, closed)
 
 
+def confirm(life: Life, fact: Fact, kind: ResourceType) -> bool:
+    """Take in an audit that says what is known, as most do; false for any other fact, which `fold` takes in."""
+    start = life.start
+    if (
+        fact.effect != "audit"
+        or start is None
+        or fact.values != life.values
+        or life.doubt is not None
+        or life.going is not None
+        or (life.first and start.reason is not None)
+        or fact.ended is not None
+        or fact.from_at is None
+        or (fact.values[_STATE] or "").lower() in kind.gone
+    ):
+        return False
+    life.same = max(life.same, fact.at)
+    _saw(life, fact)
+    return True
+
+
 def _take(life: Life, fact: Fact, kind: ResourceType, closed: list[Period]) -> None:
     if life.going is not None:
         event = fact if fact.effect == "ends" and fact.at - life.going.at <= CLOSE else life.going
@@ -163,12 +194,13 @@ def _take(life: Life, fact: Fact, kind: ResourceType, closed: list[Period]) -> N
         _end(life, event, kind, closed)
         if event is fact:
             return
-    if life.over is not None and fact.effect != "begins":
+    if life.over is not None and (fact.effect != "begins" or (fact.began or fact.at) <= life.over):
         return
     if not life.source:
         life.source = fact.source
-    state = fact.values[_STATE]
-    state = state.lower() if state else ""
+    state = (fact.values[_STATE] or "").lower()
+    if state in kind.passing or (state in kind.nowhere and fact.values[_HOST] is None):
+        fact = _plain(fact, state, kind)
     if fact.effect in ("is", "audit") and state in kind.gone:
         life.going = fact  # the event that ends it may come right after, and knows when
         return
@@ -192,6 +224,16 @@ def _take(life: Life, fact: Fact, kind: ResourceType, closed: list[Period]) -> N
         _end(life, fact, kind, closed)
 
 
+def _plain(fact: Fact, state: str, kind: ResourceType) -> Fact:
+    """A fact without a state that is none of a period; on no host, if its state says so."""
+    values = list(fact.values)
+    if state in kind.passing:
+        values[_STATE] = None
+    else:
+        values[_HOST] = ""
+    return fact._replace(values=tuple(values))
+
+
 # -- how it begins --------------------------------------------------------------------------------------------------
 
 
@@ -205,14 +247,12 @@ def _begin(life: Life, fact: Fact, kind: ResourceType, state: str) -> None:
     else:
         life.start = _first_seen(fact, kind)
     life.first, life.kinds, life.doubt = True, 0, None
-    life.values, life.strong = (None,) * 14, (False,) * 14
+    life.values, life.strong = _UNKNOWN, (False,) * 14
     life.last = life.start.at
 
 
 def _beginning(fact: Fact) -> Boundary:
-    at = fact.at
-    if fact.began is not None and at - CLOSE <= fact.began <= at:
-        at = fact.began
+    at = fact.at if fact.began is None else min(fact.began, fact.at)
     return Boundary(at, EVENT, fact.evidence, None, at, at)
 
 
@@ -279,8 +319,11 @@ def _improve_start(life: Life, fact: Fact, kind: ResourceType) -> None:
 
 def _compare(life: Life, fact: Fact, closed: list[Period]) -> None:
     """Take in what a fact says the resource is."""
-    strong = fact.witness == EVENT
     told = fact.values
+    if told == life.values and life.doubt is None and (all(life.strong) or fact.effect in ("audit", "poll")):
+        life.same = max(life.same, fact.at)
+        return
+    strong = fact.witness == EVENT
     if life.doubt is not None and _settle(life, fact, closed):
         life.doubt = None
     differing = [
@@ -294,9 +337,13 @@ def _compare(life: Life, fact: Fact, closed: list[Period]) -> None:
         _fill(life, told, strong, skip=differing)
         return
     if differing:
-        _change(life, fact, closed)
+        _change(life, fact, closed, differing)
     else:
         _fill(life, told, strong)
+        if all(one is not None or known is None for one, known in zip(told, life.values, strict=True)):
+            life.same = max(life.same, fact.at)
+        else:
+            life.parts = {**life.parts, **{place: fact.at for place in _SPLITTING if told[place] is not None}}
 
 
 def _settle(life: Life, fact: Fact, closed: list[Period]) -> bool:
@@ -317,15 +364,15 @@ def _settle(life: Life, fact: Fact, closed: list[Period]) -> bool:
         return True  # the event was right
     if fact.witness == EVENT and fact.at - doubt.at <= CLOSE:
         return True  # the event itself comes now: the clocks differ
-    _change(life, doubt, closed)
+    _change(life, doubt, closed, places)
     return True
 
 
-def _change(life: Life, fact: Fact, closed: list[Period]) -> None:
+def _change(life: Life, fact: Fact, closed: list[Period], places: Sequence[int]) -> None:
     """Close the current period where a fact shows a change, and start the next one."""
     start = life.start
     assert start is not None
-    boundary = _changed_at(life, fact)
+    boundary = _changed_at(life, fact, places)
     if boundary.at > start.at:
         closed.append(Period(life.source, start, boundary, life.values, life.kinds, boundary.at, False))
         life.start, life.first, life.kinds = boundary, False, 0
@@ -336,13 +383,16 @@ def _change(life: Life, fact: Fact, closed: list[Period]) -> None:
         if value is not None:
             values[place], by_event[place] = value, strong
     life.values, life.strong = tuple(values), tuple(by_event)
+    life.same, life.parts = fact.at, {}
 
 
-def _changed_at(life: Life, fact: Fact) -> Boundary:
+def _changed_at(life: Life, fact: Fact, places: Sequence[int]) -> Boundary:
+    """Where the values of some places changed to those of a fact."""
     witness = fact.witness
     if witness == EVENT and fact.effect != "was":
         return Boundary(fact.at, EVENT, fact.evidence, None, fact.at, fact.at)
-    seen = max(life.last, life.start.at if life.start else 0)
+    start = life.start.at if life.start else 0
+    seen = max(life.same, start, *(life.parts.get(place, 0) for place in places))
     hint = fact.began if fact.began is not None and seen < fact.began <= fact.at else None
     if fact.effect == "audit":
         first = fact.at if fact.from_at is None else fact.from_at
@@ -367,7 +417,8 @@ def _changed_at(life: Life, fact: Fact) -> Boundary:
 def _fill(life: Life, told: tuple[Any, ...], strong: bool, skip: Sequence[int] = ()) -> None:
     """Take in values that were not known, and names; what a sample or an audit confirms stays as sure as it was."""
     values, by_event = life.values, life.strong
-    if told == values and (not strong or all(by_event)):
+    if values is _UNKNOWN and not skip:
+        life.values, life.strong = told, tuple([strong and value is not None for value in told])
         return
     new, sure = list(values), list(by_event)
     for place, value in enumerate(told):
@@ -386,8 +437,13 @@ def _saw(life: Life, fact: Fact) -> None:
     witness = fact.witness
     at = fact.at
     if witness == AUDIT and fact.from_at is not None and fact.to_at is not None:
-        step = (fact.to_at - fact.from_at) // max(fact.reports, 1)
         before = life.audits
+        if (fact.to_at - fact.from_at) % HOUR:  # sent for one resource, before it is resized or deleted
+            life.last = max(life.last, at)
+            life.kinds |= _BITS[AUDIT]
+            life.ever |= _BITS[AUDIT]
+            return
+        step = (fact.to_at - fact.from_at) // max(fact.reports, 1)
         reports = fact.reports + (before.reports if before else 0)
         life.audits = Seen(max(fact.to_at, before.at if before else 0), step, fact.reporter, reports)
     elif witness in (POLL, AUDIT):
@@ -444,7 +500,10 @@ def _trailing(life: Life, closed: list[Period]) -> None:
         return
     if doubt.effect == "poll" and (doubt.to_at or doubt.at) - (doubt.from_at or doubt.at) < HOUR:
         return
-    _change(life, doubt, closed)
+    differing = [
+        place for place in _SPLITTING if doubt.values[place] is not None and doubt.values[place] != life.values[place]
+    ]
+    _change(life, doubt, closed, differing)
     life.doubt = None
 
 
@@ -484,7 +543,7 @@ def last_period(life: Life, kind: ResourceType, heard: Heard, closed: list[Perio
     for name, seen, by in (("audits", life.audits, heard.audits), ("polls", life.polls, heard.polls)):
         if seen is None or seen.step <= 0 or (name == "polls" and (seen.reports < 3 or state in kind.polls.silent_in)):
             continue
-        last = by.get(seen.reporter, 0)
+        last = by.get(seen.reporter if name == "audits" else life.host, 0)
         since = max(seen.at, life.last)
         if last <= seen.at + seen.step // 2:
             continue  # it was not heard either

@@ -16,6 +16,8 @@ marked AS (
             WHEN
                 effect = 'audit' AND lag(effect) OVER w = 'audit' AND what = lag(what) OVER w
                 AND from_at <= lag(to_at) OVER w
+                AND (epoch_us(to_at) - epoch_us(from_at)) % 3600000000 = 0
+                AND (epoch_us(lag(to_at) OVER w) - epoch_us(lag(from_at) OVER w)) % 3600000000 = 0
                 THEN 0
             ELSE 1
         END AS starts

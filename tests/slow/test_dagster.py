@@ -5,14 +5,14 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from builders import at, drop, land_points, notification, point, polled, polling, roll_up
-from sqlalchemy import update
+from sqlalchemy import delete, update
 
 from meterhouse import settings as settings_module
 from meterhouse import times
@@ -22,10 +22,12 @@ from meterhouse.demo.cloud import SimulatedCloud
 from meterhouse.demo.receiver import WebhookReceiver
 from meterhouse.doctor import findings_of
 from meterhouse.queries import report_exports
+from meterhouse.recompute import PERIODS
 from meterhouse.sample_quality.step import judge_hours
 from meterhouse.settings import read_settings
 from meterhouse.site import Site
 from meterhouse.stores import warehouse_tables
+from meterhouse.usage.periods import compute
 
 with warnings.catch_warnings(), pytest.MonkeyPatch.context() as environment:
     warnings.simplefilter("ignore")  # BackfillPolicy is beta in this version of Dagster, and says so at each use
@@ -36,7 +38,7 @@ with warnings.catch_warnings(), pytest.MonkeyPatch.context() as environment:
     import definitions
     from assets import partitions, resources
     from assets.runs import DIRTY
-    from sensors import dirty_hours, other_runs, stream, webhooks
+    from sensors import dirty_hours, other_runs, periods, stream, webhooks
 settings_module.settings.cache_clear()
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::dagster.BetaWarning")]
@@ -74,7 +76,7 @@ def run(instance: dg.DagsterInstance, job: str, **how: Any) -> dict[str, dict[st
         if event.is_step_materialization:
             made = event.step_materialization_data.materialization
             asset = made.asset_key.to_user_string()
-            name = f"{asset} {made.partition}" if asset in ("sample_quality", "rollups") else asset
+            name = f"{asset} {made.partition}" if asset in ("sample_quality", "rollups", PERIODS) else asset
             found[name] = {name: value.value for name, value in made.metadata.items()}
         if event.event_type_value == "ASSET_CHECK_EVALUATION":
             check = event.event_specific_data
@@ -165,6 +167,10 @@ def test_a_day_of_a_cloud_goes_through_every_asset(here: Site, instance: dg.Dags
     report = run(instance, "report_day", partition_key=str(day.date()))
     assert report["usage_by_project_and_day"]["dagster/row_count"] == 5
     assert "vcpu_hours" in report["usage_by_project_and_day"]["usage"]
+
+    named = run(instance, "names")["resource_names"]
+    assert named["messages"] == planted.notifications
+    assert named["faults"] == "none"
 
     again = run(instance, "collect")
     assert again["notifications"]["messages"] == again["samples"]["dagster/row_count"] == 0
@@ -349,11 +355,13 @@ def test_late_points_are_looked_for_every_few_seconds_and_their_runs_always_find
     queue = yaml.safe_load((ROOT / "dagster.yaml").read_text())["run_coordinator"]["config"]
     assert queue["dequeue_interval_seconds"] == 1
     limits = {each["key"]: each["limit"] for each in queue["tag_concurrency_limits"]}
-    slow = limits["dagster/backfill"] + limits["meterhouse/background"] + limits["meterhouse/step"]  # of `compact`
+    slow = (
+        limits["dagster/backfill"] + limits["meterhouse/background"] + 2 * limits["meterhouse/step"]
+    )  # compact, periods
     assert queue["max_concurrent_runs"] >= slow + settings_module.Settings.collect_runs + 1
     for job in ("collect", "recompute"):
         assert int(definitions.defs.resolve_job_def(job).tags["dagster/priority"]) > 0
-    for job in ("archive_day", "report_day", "quality_checks", "upkeep"):
+    for job in ("archive_day", "report_day", "names", "quality_checks", "upkeep"):
         assert "meterhouse/background" in definitions.defs.resolve_job_def(job).tags
 
 
@@ -386,6 +394,69 @@ def test_what_was_done_outside_dagster_is_reported_once(here: Site, instance: dg
     assert made["archive", today]["dagster/row_count"].value > 0
     assert ("usage_by_project_and_day", today) in made
     assert tick(reported.cursor).asset_events == []
+
+
+def created(when: datetime) -> dict[str, Any]:
+    """The notification of a new instance of 4 vCPUs."""
+    payload = {
+        "instance_id": "i1",
+        "tenant_id": "p1",
+        "user_id": "u1",
+        "instance_type": "m1.large",
+        "state": "active",
+        "vcpus": 4,
+        "memory_mb": 8192,
+        "disk_gb": 80,
+        "launched_at": when.isoformat(),
+    }
+    return notification("m-1", "compute.instance.create.end", timestamp=str(when), payload=payload)
+
+
+def test_the_periods_sensor_starts_a_run_after_new_evidence_and_not_soon_again(
+    here: Site, instance: dg.DagsterInstance
+) -> None:
+    def tick() -> Any:
+        context = dg.build_sensor_context(instance=instance, resources={"site": resources.SiteResource()})
+        return periods.periods_sensor(context)
+
+    assert "nothing came" in str(tick().skip_message)
+    drop(here.settings.spool, "a.jsonl", [created(at())])
+    run(instance, "collect")
+    request = tick()
+    assert request.partition_key == str(times.now().date())
+    with here.warehouse.lease("periods"):
+        assert "is computing the periods" in str(tick().skip_message)
+    done = run(instance, "periods", partition_key=request.partition_key, tags=request.tags)
+    made = done[f"resource_periods {at().date()}"]
+    assert (made["changed_of_run"], made["resources_of_run"], made["unconfirmed"]) == (1, 1, 1)
+    assert f"resource_periods {request.partition_key}" in done
+    assert done["periods_keep_up"]["passed"]
+    assert done["resources_are_confirmed"]["passed"]
+    drop(here.settings.spool, "b.jsonl", [{**created(at(5)), "message_id": "m-2"}])
+    run(instance, "collect")
+    assert "may start in" in str(tick().skip_message)
+
+
+def test_a_backfill_of_periods_computes_the_months_of_its_days(here: Site, instance: dg.DagsterInstance) -> None:
+    drop(here.settings.spool, "a.jsonl", [created(at())])
+    run(instance, "collect")
+    run(instance, "periods", partition_key=str(at().date()), tags={DIRTY: "true"})
+    with here.warehouse.begin() as connection:
+        connection.execute(delete(warehouse_tables.resource_periods))
+    done = run(instance, "periods", partition_key=str(at(days=3).date()))
+    made = done[f"resource_periods {at(days=3).date()}"]
+    assert (made["changed_of_run"], made["periods_of_run"]) == (1, 1)
+
+
+def test_periods_that_a_command_computed_are_reported_by_day(here: Site, instance: dg.DagsterInstance) -> None:
+    drop(here.settings.spool, "a.jsonl", [created(at())])
+    run(instance, "collect")
+    compute(Site.open(here.settings))
+    context = dg.build_sensor_context(instance=instance, resources={"site": resources.SiteResource()})
+    reported = other_runs.other_runs_sensor(context).asset_events
+    made = {event.partition: event.metadata for event in reported if event.asset_key.to_user_string() == PERIODS}
+    assert set(made) == {str(at().date())}
+    assert made[str(at().date())]["changed_of_run"].value == 1
 
 
 def test_the_webhook_sensor_delivers_what_is_due(here: Site, instance: dg.DagsterInstance) -> None:

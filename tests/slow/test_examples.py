@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from brokers import Broker
 from examples import PAGES, ROOT, differences, examples, run
+from services import Keystone
 
 from meterhouse import times
 
@@ -38,7 +39,16 @@ def own_virtual_host(folder: Path, request: pytest.FixtureRequest) -> dict[str, 
     return {"METERHOUSE_STREAM_URL": f"{broker.url.rpartition('/')[0]}/examples"}
 
 
-OWN: dict[str, Own] = {"docs/operator-guide.md": own_stores, "docs/rabbitmq.md": own_virtual_host}
+def own_keystone(folder: Path, request: pytest.FixtureRequest) -> dict[str, str]:
+    keystone: Keystone = request.getfixturevalue("keystone")
+    return {f"METERHOUSE_{name.upper()}": value for name, value in keystone.settings.items()}
+
+
+OWN: dict[str, Own] = {
+    "docs/names.md": own_keystone,
+    "docs/operator-guide.md": own_stores,
+    "docs/rabbitmq.md": own_virtual_host,
+}
 
 
 def name(page: Path) -> str:

@@ -108,12 +108,18 @@ def probe(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_every_file_is_read_without_error(probe: dict[str, Any]) -> None:
     assert probe["import_errors"] == {}
-    assert sorted(probe["dags"]) == sorted([*IDS, "meterhouse_compaction"])
+    assert sorted(probe["dags"]) == sorted([*IDS, "meterhouse_compaction", "meterhouse_periods"])
 
 
-def test_the_compaction_is_no_partition_of_a_day(probe: dict[str, Any]) -> None:
-    dag = probe["dags"]["meterhouse_compaction"]
-    assert (dag["task"], dag["owner"], dag["documented"], dag["tags"]) == ("compact", "telemetry", True, ["meterhouse"])
+@pytest.mark.parametrize(
+    ("name", "task", "owner"),
+    [("meterhouse_compaction", "compact", "telemetry"), ("meterhouse_periods", "periods", "billing")],
+)
+def test_what_runs_every_ten_minutes_is_no_partition_of_a_day(
+    probe: dict[str, Any], name: str, task: str, owner: str
+) -> None:
+    dag = probe["dags"][name]
+    assert (dag["task"], dag["owner"], dag["documented"], dag["tags"]) == (task, owner, True, ["meterhouse"])
     assert (dag["catchup"], dag["max_active_runs"], dag["scheduled"][1]) == (False, 1, None)
 
 

@@ -140,7 +140,10 @@ def test_the_listing_masks_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     settings.cache_clear()
     assert shown.exit_code == 0
     assert "hunter2" not in shown.output
-    assert {name.upper() for name in SECRETS} == {"S3_SECRET_KEY", "TELEMETRY_SECRET"}
+    assert {name.upper() for name in SECRETS} == {
+        *("S3_SECRET_KEY", "TELEMETRY_SECRET"),
+        *("KEYSTONE_PASSWORD", "KEYSTONE_CREDENTIAL_SECRET"),
+    }
     for name in ("TELEMETRY_SECRET", "S3_SECRET_KEY"):
         assert f'"METERHOUSE_{name}","value":"***"' in shown.output.replace(": ", ":").replace(", ", ",")
 

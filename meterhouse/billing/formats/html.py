@@ -1,6 +1,6 @@
 """A bill as HTML that prints well: one section a project, each on a page of its own, and nothing from elsewhere."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 from html import escape
@@ -8,10 +8,9 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from meterhouse.billing import figures
-from meterhouse.billing.bill import Bill, Total, totals
+from meterhouse.billing.bill import Bill, Total
 from meterhouse.untrusted import printable
 
 STYLE: Final = """
@@ -68,11 +67,18 @@ def _document(bill: Bill, issuer: str) -> Iterator[str]:
         yield from _header(bill, issuer, title)
         yield from _totals("Projects", "project", [(_project(bill, each.of), each) for each in projects], bill.totals())
         yield from _totals("Services", "service", [(_text(each.of), each) for each in bill.totals("service")], [])
-    for project in dict.fromkeys(each.of for each in projects):
-        part = bill.lines.filter(pc.equal(bill.lines["project_id"], project))
+    rows = _rows(bill.lines, _zone(bill.time_zone))
+    places: dict[str, list[int]] = {}
+    for place, project in enumerate(bill.lines["project_id"].to_pylist()):
+        places.setdefault(project, []).append(place)
+    sums: dict[str, list[Total]] = {}
+    for total in projects:
+        sums.setdefault(total.of, []).append(total)
+    services = bill.lines["service"].to_pylist()
+    for project, own in places.items():
         yield '<section class="project">\n'
         yield from _header(bill, issuer, f"{title}: {bill.name(project)}")
-        yield from _lines(part, _zone(bill.time_zone))
+        yield from _lines([(services[place], rows[place]) for place in own], sums[project])
         yield "</section>\n"
     yield from _remarks(bill)
     yield "</body>\n</html>\n"
@@ -109,44 +115,73 @@ def _total_row(shown: str, total: Total, how: str) -> str:
     return f'<tr{how}><td>{shown}</td><td class="n">{total.lines}</td>{amounts}</tr>\n'
 
 
-def _lines(lines: pa.Table, zone: tzinfo) -> Iterator[str]:
-    """The lines of a project by service, those that are computed from others last, then its sums."""
+def _lines(rows: Sequence[tuple[str, str]], sums: Sequence[Total]) -> Iterator[str]:
+    """The lines of a project, each with its service, and the project's sums."""
     yield "<table>\n"
     yield '<thead><tr><th>item</th><th>from, to</th><th class="n">quantity</th><th class="n">price</th>'
     yield '<th class="n">amount</th></tr></thead>\n<tbody>\n'
-    names = [
-        "service", "resource_type", "resource_id", "resource_name", "description", "kind", "started_at", "ended_at",
-        "quantity", "unit", "unit_price", "amount", "currency", "tier", "line_id", "corrects",
-    ]  # fmt: skip
-    service = None
-    for row in zip(*(lines[name].to_pylist() for name in names), strict=True):
-        line = dict(zip(names, row, strict=True))
-        if line["service"] != service:
-            service = line["service"]
+    before = None
+    for service, row in rows:
+        if service != before:
+            before = service
             yield f'<tr class="service"><td colspan="5"><h2>{_text(service)}</h2></td></tr>\n'
-        yield _line(line, zone)
-    for total in totals(lines):
+        yield row
+    for total in sums:
         for label, amount in (("Net", total.net), ("Tax", total.tax), ("Total", total.gross)):
             shown = _money(amount, total.currency)
             yield f'<tr class="sum"><td colspan="4">{label}</td><td class="n">{shown}</td></tr>\n'
     yield "</tbody>\n</table>\n"
 
 
-def _line(line: dict[str, Any], zone: tzinfo) -> str:
-    about = " ".join(filter(None, (line["resource_type"], line["resource_name"], line["resource_id"])))
-    item = [_text(line["description"])]
-    if line["corrects"]:
-        item.append(f"Correction of {_text(line['corrects'])}")
-    if about:
-        item.append(f'<span class="id">{_text(about)}</span>')
-    item.append(f'<span class="id">line {_text(line["line_id"])}</span>')
-    quantity = "" if line["quantity"] is None else f"{_quantity(line['quantity'])} {_text(line['unit'] or '')}"
-    price = "" if line["unit_price"] is None else figures.text(line["unit_price"])
-    span = f"{_moment(line['started_at'], zone)}<br>{_moment(line['ended_at'], zone)}"
-    return (
-        f'<tr><td>{"<br>".join(item)}</td><td class="faint">{span}</td><td class="n">{quantity}</td>'
-        f'<td class="n">{price}</td><td class="n">{_money(line["amount"], line["currency"])}</td></tr>\n'
-    )
+def _rows(lines: pa.Table, zone: tzinfo) -> list[str]:
+    """A table row for each line."""
+
+    def cells(name: str, show: Callable[[Any], str], nothing: str = "") -> list[str]:
+        """A column as texts, each distinct value made once."""
+        encoded = lines[name].combine_chunks().dictionary_encode()
+        shown = [show(value) for value in encoded.dictionary.to_pylist()]
+        return [nothing if place is None else shown[place] for place in encoded.indices.to_pylist()]
+
+    def moment(instant: datetime) -> str:
+        return _moment(instant, zone)
+
+    columns = [
+        cells("description", _text),
+        cells("corrects", lambda month: f"<br>Correction of {_text(month)}"),
+        cells("resource_type", lambda text: f"{_text(text)} "),
+        cells("resource_name", lambda text: f"{_text(text)} "),
+        cells("resource_id", lambda text: f"{_text(text)} "),
+        cells("flavor", lambda text: f"{_text(text)} "),
+        cells("line_id", _text),
+        cells("started_at", moment),
+        cells("ended_at", moment),
+        cells("quantity", _quantity),
+        cells("unit", lambda text: f" {_text(text)}"),
+        cells("unit_price", figures.text),
+        cells("amount", figures.money),
+        cells("currency", _text),
+    ]
+    return [
+        f'<tr><td>{item}{corrects}<br><span class="id">{kind}{name}{resource}{flavor}line {line_id}</span></td>'
+        f'<td class="faint">{start}<br>{end}</td>'
+        f'<td class="n">{quantity}{unit}</td><td class="n">{price}</td><td class="n">{amount} {currency}</td></tr>\n'
+        for (
+            item,
+            corrects,
+            kind,
+            name,
+            resource,
+            flavor,
+            line_id,
+            start,
+            end,
+            quantity,
+            unit,
+            price,
+            amount,
+            currency,
+        ) in zip(*columns, strict=True)
+    ]
 
 
 def _remarks(bill: Bill) -> Iterator[str]:

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from meterhouse import times
 from meterhouse.billing import figures
@@ -73,14 +74,26 @@ def encoded(value: Any) -> str:
 
 def _column(column: pa.ChunkedArray, name: str) -> list[str]:
     """The values as JSON texts, each distinct one made once."""
-    if pa.types.is_nested(column.type):
-        return [encoded(value) for value in column.to_pylist()]
-    values = column.combine_chunks().dictionary_encode()
+    array = column.combine_chunks()
+    if pa.types.is_list(array.type):
+        return _lists(array)
+    values = array.dictionary_encode()
     if name == "metadata":
         shown = [json.dumps(json.loads(value)) for value in values.dictionary.to_pylist()]
     else:
         shown = [encoded(value) for value in values.dictionary.to_pylist()]
     return ["null" if place is None else shown[place] for place in values.indices.to_pylist()]
+
+
+def _lists(array: pa.ListArray) -> list[str]:
+    """Lists of objects as JSON texts."""
+    inner = list(objects(pa.Table.from_struct_array(array.flatten())))
+    ends = pc.cumulative_sum(pc.fill_null(pc.list_value_length(array), 0)).to_pylist()
+    shown, start = [], 0
+    for end, there in zip(ends, array.is_valid().to_pylist(), strict=True):
+        shown.append(f"[{', '.join(inner[start:end])}]" if there else "null")
+        start = end
+    return shown
 
 
 def _total(total: Total, name: str = "") -> dict[str, Any]:

@@ -6,6 +6,95 @@ from alembic import op
 revision = "0016"
 down_revision = "0015"
 
+_NAME_HISTORY = """
+CREATE VIEW name_history AS
+WITH points AS (SELECT DISTINCT kind, id, valid_from FROM resource_names),
+known AS (
+    SELECT
+        p.kind, p.id, p.valid_from, n.name, n.domain_name, n.witness,
+        row_number() OVER (
+            PARTITION BY p.kind, p.id, p.valid_from
+            ORDER BY CASE n.witness WHEN 'file' THEN 0 WHEN 'keystone' THEN 1 ELSE 2 END, n.valid_from DESC
+        ) AS place
+    FROM points AS p
+    JOIN resource_names AS n ON n.kind = p.kind AND n.id = p.id AND n.valid_from <= p.valid_from
+),
+compared AS (
+    SELECT
+        kind, id, valid_from, name, domain_name, witness,
+        lag(name) OVER by_time AS name_before,
+        lag(domain_name) OVER by_time AS domain_before
+    FROM known
+    WHERE place = 1
+    WINDOW by_time AS (PARTITION BY kind, id ORDER BY valid_from)
+)
+SELECT
+    kind, id,
+    CASE WHEN row_number() OVER by_time = 1 THEN {epoch} ELSE valid_from END AS valid_from,
+    lead(valid_from) OVER by_time AS valid_to,
+    name, domain_name, witness
+FROM compared
+WHERE name_before IS DISTINCT FROM name OR domain_before IS DISTINCT FROM domain_name
+WINDOW by_time AS (PARTITION BY kind, id ORDER BY valid_from)
+"""
+
+_NAMES_NOW = """
+CREATE VIEW names_now AS
+SELECT kind, id, name, domain_name, witness FROM name_history
+WHERE valid_from <= CURRENT_TIMESTAMP AND (valid_to IS NULL OR valid_to > CURRENT_TIMESTAMP)
+"""
+
+_METADATA_HISTORY = """
+CREATE VIEW resource_metadata_history AS
+SELECT
+    h.source, h.resource_id,
+    CASE WHEN h.place = 1 THEN {epoch} ELSE h.valid_from END AS valid_from,
+    h.valid_to, k."key", k.value
+FROM (
+    SELECT
+        source, resource_id, valid_from, valid_to, metadata_id,
+        row_number() OVER (PARTITION BY source, resource_id ORDER BY valid_from) AS place
+    FROM resource_history
+) AS h
+JOIN resource_metadata_keys AS k ON k.metadata_id = h.metadata_id
+"""
+
+_KEYS_IN_SQLITE = """
+CREATE VIEW resource_metadata_keys AS
+SELECT
+    m.metadata_id,
+    replace(replace(replace(substr(t.fullkey, 3), '"', ''), '[', '.'), ']', '') AS "key",
+    CASE t.type WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' ELSE CAST(t.atom AS TEXT) END AS value
+FROM resource_metadata AS m, json_tree(m.metadata) AS t
+WHERE t.type NOT IN ('object', 'array', 'null') AND t.fullkey <> '$'
+"""
+
+_KEYS_IN_POSTGRESQL = """
+CREATE VIEW resource_metadata_keys AS
+SELECT m.metadata_id, k.key, k.value
+FROM resource_metadata AS m
+CROSS JOIN LATERAL (
+    WITH RECURSIVE tree (key, value) AS (
+        SELECT e.key, e.value FROM json_each(
+            CASE json_typeof(m.metadata::json) WHEN 'object' THEN m.metadata::json ELSE '{}'::json END
+        ) AS e
+        UNION ALL
+        SELECT tree.key || '.' || e.key, e.value
+        FROM tree CROSS JOIN LATERAL (
+            SELECT o.key, o.value FROM json_each(
+                CASE json_typeof(tree.value) WHEN 'object' THEN tree.value ELSE '{}'::json END
+            ) AS o
+            UNION ALL
+            SELECT (a.place - 1)::text, a.value FROM json_array_elements(
+                CASE json_typeof(tree.value) WHEN 'array' THEN tree.value ELSE '[]'::json END
+            ) WITH ORDINALITY AS a (value, place)
+        ) AS e
+    )
+    SELECT tree.key, tree.value #>> '{}' AS value FROM tree
+    WHERE json_typeof(tree.value) NOT IN ('object', 'array', 'null')
+) AS k
+"""
+
 
 def upgrade() -> None:
     time = sa.DateTime(timezone=op.get_bind().dialect.name == "postgresql")
@@ -38,6 +127,7 @@ def upgrade() -> None:
         sa.Column("confirmed_until", time, nullable=False),
         sa.Column("confirmed_by", sa.Text(), nullable=False),
         sa.Column("unconfirmed", sa.Boolean(), nullable=False),
+        sa.Column("digest", sa.BigInteger(), nullable=False, server_default="0"),
         comment="What existed when: one row for each stretch of time in which a resource was the same.",
     )
     op.create_index("resource_periods_by_end", "resource_periods", ["ended_at", "started_at"])
@@ -51,8 +141,10 @@ def upgrade() -> None:
         sa.Column("witness", sa.Text(), primary_key=True),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("domain_name", sa.Text(), nullable=True),
+        sa.Column("seen_until", time, nullable=False),
         comment="What projects, users and flavors were called by time, and by which witness.",
     )
+    _add_views()
     op.create_table(
         "closed_bills",
         sa.Column("month", sa.Text(), primary_key=True),
@@ -75,3 +167,39 @@ def upgrade() -> None:
         sa.Column("made_of", sa.Text(), nullable=False),
         comment="Exports of reports, and the state of what each was made of.",
     )
+    op.create_table(
+        "reconciliation",
+        sa.Column("day", sa.Date(), primary_key=True),
+        sa.Column("resource_type", sa.Text(), primary_key=True),
+        sa.Column("resource_id", sa.Text(), primary_key=True),
+        sa.Column("project_id", sa.Text(), nullable=True),
+        sa.Column("hours", sa.Float(53), nullable=False),
+        sa.Column("event_hours", sa.BigInteger(), nullable=True),
+        sa.Column("audit_hours", sa.BigInteger(), nullable=True),
+        sa.Column("poll_hours", sa.BigInteger(), nullable=True),
+        sa.Column("compared_hours", sa.BigInteger(), nullable=False),
+        sa.Column("agreed_hours", sa.BigInteger(), nullable=False),
+        sa.Column("finding", sa.Text(), nullable=False),
+        comment="Resources of a day on which events, audits and polls do not agree.",
+    )
+    op.create_table(
+        "reconciliation_daily",
+        sa.Column("day", sa.Date(), primary_key=True),
+        sa.Column("resource_type", sa.Text(), primary_key=True),
+        sa.Column("resources", sa.BigInteger(), nullable=False),
+        sa.Column("hours", sa.Float(53), nullable=False),
+        sa.Column("compared_hours", sa.BigInteger(), nullable=False),
+        sa.Column("agreed_hours", sa.BigInteger(), nullable=False),
+        sa.Column("differing_resources", sa.BigInteger(), nullable=False),
+        comment="By day and type of resource: in how many hours events, audits and polls agree.",
+    )
+
+
+def _add_views() -> None:
+    """Add what reads names and metadata by time."""
+    postgres = op.get_bind().dialect.name == "postgresql"
+    epoch = "TIMESTAMPTZ '1970-01-01 00:00:00+00'" if postgres else "'1970-01-01 00:00:00.000000'"
+    op.execute(_NAME_HISTORY.format(epoch=epoch))
+    op.execute(_NAMES_NOW)
+    op.get_bind().exec_driver_sql(_KEYS_IN_POSTGRESQL if postgres else _KEYS_IN_SQLITE)
+    op.execute(_METADATA_HISTORY.format(epoch=epoch))

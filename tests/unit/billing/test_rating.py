@@ -143,13 +143,14 @@ prices:
 
 def test_hours_begun_count_whole_for_each_resource(tmp_path: Path) -> None:
     text = "prices: [{name: i, where: {resource_type: instance}, measure: vcpus, price: 1, durations: hours begun}]"
-    month = Month().has("i", "1 10:00", "1 10:10", vcpus=2).has("i", "1 10:30", "1 11:40", vcpus=4, flavor="b")
+    month = Month().has("i", "1 10:00", "1 10:10", vcpus=2).has("i", "1 10:30", "1 13:10", vcpus=4, flavor="b")
+    month.has("i", "1 13:20", "1 13:30", vcpus=1).has("i", "1 13:40", "1 15:00", vcpus=1)
     month.has("j", "1 10:50", "1 11:10", vcpus=1)
-    made = rated(tmp_path, text, month)  # of i 80 minutes, so 2 hours: the missing 40 minutes at its last size
+    made = rated(tmp_path, text, month)  # i: 10, 11, 12 and 13 o'clock with 4, 14 o'clock with 1
     assert bill(made, "resource_id", "flavor", "quantity", "unit") == [
-        ("i", None, "0.333333333333", "vCPU·begun h"),
-        ("i", "b", "7.333333333333", "vCPU·begun h"),
-        ("j", None, "1", "vCPU·begun h"),
+        ("i", None, "1", "vCPU·begun h"),
+        ("i", "b", "16", "vCPU·begun h"),
+        ("j", None, "2", "vCPU·begun h"),
     ]
 
 
@@ -182,6 +183,14 @@ def test_a_counter_is_priced_by_what_it_counted(tmp_path: Path) -> None:
         "1 hours of egress have an amount that is not a number from 0 to 1e+15: they are not priced",
         "1 hours of egress have no known project: they are not priced",
     )
+
+
+def test_hours_of_a_counter_have_the_name_of_their_resource_and_lines_say_their_tier(tmp_path: Path) -> None:
+    text = "prices: [{name: traffic, meter: egress, unit: GiB, price: 0.1, included: 1, description: Traffic out}]"
+    month = Month().has("i", "1", "2", name="old").has("i", "2", "3", name="web").counted("i", "1 00:00", 3)
+    assert bill(rated(tmp_path, text, month), "resource_name", "description") == [
+        *(("web", "Traffic out, included"), ("web", "Traffic out"))
+    ]
 
 
 def test_metadata_that_lines_carry_cuts_them(tmp_path: Path) -> None:

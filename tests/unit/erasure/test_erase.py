@@ -2,14 +2,17 @@
 
 import json
 import shutil
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
-from builders import NOON, count, drop, polled, polling, process, roll_up, rows, warehouse_rows
+from builders import NOON, at, count, drop, polled, polling, process, roll_up, rows, warehouse_rows
 from conftest import OpenSite
 from erasures import ANA, BOB, MAIL, NAME, OTHERS, erase_ana, figures, fill, messages
 from leftovers import left
+from usage_messages import audit, created, land
 
 from meterhouse import times
 from meterhouse.archive.seal import archive, manifest
@@ -17,6 +20,8 @@ from meterhouse.catalog import mark_for_recompute, snapshot
 from meterhouse.collection.collect import collect
 from meterhouse.collection.load import load
 from meterhouse.conversion.signatures import signature
+from meterhouse.definitions.resources import load as load_resources
+from meterhouse.definitions.units import load as load_units
 from meterhouse.erasure.again import again
 from meterhouse.erasure.erase import erase, preview
 from meterhouse.erasure.recorded import proposed, recorded
@@ -27,7 +32,11 @@ from meterhouse.rollups import kept_day
 from meterhouse.site import Site
 from meterhouse.stores.lake import Lake
 from meterhouse.stores.lake_erasures import publish
-from meterhouse.stores.lake_tables import TABLES
+from meterhouse.stores.lake_tables import EVIDENCE, NOTIFICATIONS, TABLES
+from meterhouse.usage.evidence import Extractor, Read
+from meterhouse.usage.names import KEYSTONE, Seen, merge, names_at
+from meterhouse.usage.names_sync import sync
+from meterhouse.usage.periods import compute
 
 
 @pytest.mark.parametrize(
@@ -174,11 +183,13 @@ def test_what_a_backup_brings_back_is_erased_again(site: Site, tmp_path: Path) -
         ("12345", (), "cannot be told"),
         ("instance", (), "a word of the type of message 'compute.instance.exists'"),
         (ANA, ("cpu",), "a word of the meter 'cpu'"),
+        (ANA, ("small",), "a word of the flavor 'm1.small'"),
     ],
 )
 def test_words_that_figures_are_told_by_are_not_erased(site: Site, user_id: str, texts: Any, said: str) -> None:
     drop(site.settings.spool, "one.jsonl", messages()[:3])
     process(site)
+    compute(site)
     with pytest.raises(UsageError, match=said):
         erase(site, proposed(site, user_id, reason="r", author="a"), user_id, texts)
     assert recorded(site) == []
@@ -200,6 +211,52 @@ def test_two_series_do_not_become_one(site: Site) -> None:
     erase(site, other, "anya")
     assert figures(site) == before
     assert left(site, [ANA, "anya"]) == []
+
+
+def test_two_resources_do_not_become_one(site: Site) -> None:
+    land(site, created("vm-ana", user_id=ANA), created("vm-anya", user_id=ANA))
+    compute(site)
+    one = proposed(site, ANA, reason="r", author="a")
+    with pytest.raises(UsageError, match="resources 'vm-ana' and 'vm-anya' of type instance would become one"):
+        erase(site, one, ANA, ("ana", "anya"))
+    assert recorded(site) == []
+
+
+def test_the_evidence_of_an_erased_user_is_what_its_messages_say_now(site: Site) -> None:
+    fill(site)
+    erase_ana(site)
+    columns = ", ".join(name for name in EVIDENCE.names if name != "event_day")
+    before, periods = rows(site, "evidence", columns), warehouse_rows(site, "SELECT * FROM resource_periods")
+    resources, units = load_resources(None), load_units(None)
+    extract = Extractor(resources, units, site.settings.sample_source)
+    again = extract.rows(pa.Table.from_pylist(rows(site, "notifications"), NOTIFICATIONS), Read())
+    key = itemgetter("message_id", "resource_id")
+    assert sorted(again.select(columns.split(", ")).to_pylist(), key=key) == sorted(before, key=key)
+    done = compute(site, months=[NOON.date().replace(day=1)])
+    assert done.changed == 0
+    assert warehouse_rows(site, "SELECT * FROM resource_periods") == periods
+
+
+def test_an_erasure_that_was_killed_leaves_one_resource(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    land(site, created(f"home-of-{ANA}", at(days=-40), user_id=ANA) | {"message_id": "m1"})
+    compute(site)
+    land(site, audit(f"home-of-{ANA}", user_id=ANA) | {"message_id": "m2"})
+    compute(site)
+    one = proposed(site, ANA, reason="r", author="a")
+
+    def killed(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("meterhouse.erasure.warehouse_rows.replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            erase(site, one, ANA)
+    compute(site)  # by the ids of the lake, while the warehouse has the old ones
+    erase(site, one, ANA)
+    compute(site)
+    (found,) = warehouse_rows(site, "SELECT resource_id, confirmed_by, ended_at FROM resource_periods")
+    assert found == (f"home-of-{recorded(site)[0].user.pseudonym}", "events,audits", None)
+    assert left(site, [ANA]) == []
 
 
 def test_what_lands_while_an_erasure_begins_is_erased(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,3 +308,25 @@ def test_a_lake_that_was_restored_is_erased_again_with_what_came_since(site: Sit
     in_lake = rows(restored, "rollups", "count(*) AS n, sum(count)::BIGINT AS points", "granularity_s = 3600")
     assert in_warehouse == [tuple(in_lake[0].values())]
     restored.warehouse.engine.dispose()
+
+
+def test_names_of_an_erased_user_go_and_do_not_come_back(open_site: OpenSite, tmp_path: Path) -> None:
+    file = tmp_path / "names.csv"
+    file.write_text(f"kind,id,name\nuser,{ANA},Ana of the file\nuser,{BOB},Bob\nproject,p1,Shop\n")
+    site = open_site(config_dir=tmp_path)
+    fill(site)
+    sync(site)
+    with site.warehouse.begin() as connection:
+        seen = [Seen("ana.by.keystone", "Default", NOON, NOON)]
+        merge(connection, KEYSTONE, {("user", ANA): seen})
+    assert names_at(site, "user", NOON)[ANA] == "Ana of the file"
+    found = preview(site, proposed(site, ANA, reason="r", author="a"), ANA)
+    assert found.described["name", "Ana of the file"] == found.described["name", "ana.by.keystone"] == 1
+    done = erase_ana(site)
+    assert done.rows["resource_names"] == found.rows["resource_names"] >= 2
+    assert str(file) in " ".join(done.left)
+    assert left(site, [ANA, "Ana of the file", "ana.by.keystone"]) == []
+    sync(site)  # from a file that still has the name, and all messages
+    assert left(site, [ANA, "Ana of the file", "ana.by.keystone"]) == []
+    assert names_at(site, "user", NOON)[BOB] == "Bob"
+    assert names_at(site, "project", NOON)["p1"] == "Shop"

@@ -1,0 +1,268 @@
+"""Closing a month: its bill is frozen with all that it was made of, and what changes later is billed as corrections.
+
+The files in the lake decide what is closed (see `frozen`); the warehouse's table `closed_bills` is an index of them.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from sqlalchemy import delete, insert
+
+from meterhouse import times
+from meterhouse.billing import differences, figures, frozen, months
+from meterhouse.billing import lines as billed
+from meterhouse.billing.bill import Bill
+from meterhouse.billing.frozen import Month
+from meterhouse.billing.inputs import Amounts, Inputs, amounts, bill, gather, rated
+from meterhouse.definitions import prices as price_lists
+from meterhouse.errors import MeterhouseError
+from meterhouse.site import Site
+from meterhouse.stores.warehouse_tables import closed_bills
+
+LEASE: Final = "bill-close"
+"""The lease of the process that closes a month."""
+
+
+_NO_AMOUNTS: Final = frozenset(
+    {
+        *("start_witness", "start_evidence", "end_witness", "end_evidence"),
+        *("confirmed_until", "confirmed_by", "unconfirmed", "goes_on"),
+    }
+)
+"""The columns of periods that decide on no amount."""
+
+
+@dataclass(frozen=True)
+class Again:
+    """A closed month's bill, made again from its files alone.
+
+    Attributes:
+        month: the month.
+        made: the bill that was made.
+        differences: how it differs from the closed one, one sentence each; empty if it is the same.
+    """
+
+    month: Month
+    made: Bill
+    differences: tuple[str, ...]
+
+
+def make(site: Site, month: str) -> Bill:
+    """The bill of a month: the frozen one if it is closed, otherwise as of now.
+
+    The first month that is open gets the corrections of those that are closed.
+
+    Raises:
+        DefinitionError: the prices as a whole cannot be used.
+        UsageError: it is not a month.
+        Damaged: a file of a closed month is missing or changed.
+    """
+    month = months.parse(month)
+    found = read(site, month)
+    return found if found is not None else bill(_inputs(site, month, closed(site)))
+
+
+def closed(site: Site) -> list[Month]:
+    """The closed months, in their order.
+
+    Raises:
+        Damaged: a manifest cannot be read.
+    """
+    found = []
+    for name in frozen.closed_months(site.lake):
+        month = frozen.read_month(frozen.in_lake(site.lake, name), _where(site, name))
+        if month is not None:
+            found.append(month)
+    return found
+
+
+def read(site: Site, month: str) -> Bill | None:
+    """The bill of a closed month, as it was; None if the month is open.
+
+    Raises:
+        Damaged: a file is missing or changed.
+    """
+    source, where = frozen.in_lake(site.lake, month), _where(site, month)
+    found = frozen.read_month(source, where)
+    return None if found is None else frozen.read_bill(source, found, where)
+
+
+def close(site: Site, month: str, by: str, *, is_first: bool = False) -> Bill:
+    """Close a month: write its bill and what it is made of; the manifest, which is written last, closes it.
+
+    Args:
+        site: the site.
+        month: the month, `2026-11`.
+        by: who closes it.
+        is_first: bills begin with this month: earlier ones are never closed.
+
+    Raises:
+        UsageError: it is not a month.
+        MeterhouseError: it is closed, not over, or not the next to be closed; nothing was done.
+        AlreadyRunning: another process is closing a month.
+    """
+    month = months.parse(month)
+    start, end = price_lists.load(site.settings.config_dir).span(month)
+    with site.warehouse.lease(LEASE) as lease:
+        done = closed(site)
+        index(site, done)
+        _check_is_next(site, month, (start, end), done, is_first)
+        given = _inputs(site, month, done)
+        made = bill(given)
+        written = frozen.files(given, made)
+        folder = f"{frozen.FOLDER}/{month}"
+        for name, content in written.items():
+            site.lake.put(f"{folder}/{name}", content)
+        with lease.begin():  # of a process that was paused meanwhile, nothing closes the month
+            site.lake.put(
+                f"{folder}/{frozen.MANIFEST}", frozen.manifest(made, written, times.now().replace(microsecond=0), by)
+            )
+        done = closed(site)
+        index(site, done)
+    return replace(made, closing=done[-1].closing)
+
+
+def again(source: frozen.Read, where: str) -> Again:
+    """Make the bill of a closed month again, from its files alone, and compare it with the closed one.
+
+    Args:
+        source: reads the files of the month's folder.
+        where: the folder, for errors.
+
+    Raises:
+        MeterhouseError: the folder has no closed month.
+        Damaged: a file is missing or changed.
+    """
+    month = frozen.read_month(source, where)
+    if month is None:
+        raise MeterhouseError("this month is not closed: it has no manifest", where=where, hint="Run `bill list`")
+    was = frozen.read_bill(source, month, where)
+    made = bill(frozen.read_inputs(source, month, where))
+    return Again(month, replace(made, closing=month.closing), tuple(_differences(was, made)))
+
+
+def again_in_lake(site: Site, month: str) -> Again:
+    """Make the bill of a closed month of the lake again; see `again`."""
+    return again(frozen.in_lake(site.lake, month), _where(site, month))
+
+
+def index(site: Site, done: list[Month]) -> None:
+    """Let the table `closed_bills` have the months that are closed, and no others."""
+    rows = [
+        {
+            "month": each.month,
+            "time_zone": each.time_zone,
+            "closed_at": each.closing.closed_at,
+            "closed_by": each.closing.closed_by,
+            "digest": each.closing.digest,
+            "totals": json.dumps(
+                [
+                    {"currency": total.currency, "net": figures.money(total.net), "tax": figures.money(total.tax)}
+                    for total in each.totals
+                ]
+            ),
+        }
+        for each in done
+    ]
+    with site.warehouse.begin() as connection:
+        connection.execute(delete(closed_bills))
+        if rows:
+            connection.execute(insert(closed_bills), rows)
+
+
+def _check_is_next(site: Site, month: str, span: times.Span, done: list[Month], is_first: bool) -> None:
+    """Make sure that the month can be closed.
+
+    Raises:
+        MeterhouseError: it cannot.
+    """
+    for each in done:
+        if each.month == month:
+            by = f"by {each.closing.closed_by} at {times.text(each.closing.closed_at)}"
+            raise MeterhouseError(
+                f"{month} is closed already, {by}", hint="Nothing was done. What changed since is in the next bill"
+            )
+    start, end = span
+    if end > times.now():
+        raise MeterhouseError(f"{month} is not over before {times.text(end)}", hint="Close it after that")
+    if done:
+        expected = months.following(done[-1].month)
+        if month < expected:
+            raise MeterhouseError(
+                f"{month} cannot be closed: {done[-1].month}, a later month, is closed",
+                hint="Bills began after it",
+            )
+        if month > expected:
+            raise MeterhouseError(f"{expected}, an earlier month, is open", hint=f"Close {expected} first")
+        if start != done[-1].end:
+            raise MeterhouseError(
+                f"{month} begins at {times.text(start)}, but {done[-1].month} ended at {times.text(done[-1].end)}",
+                where=price_lists.FILE,
+                hint=f"Set `time_zone` to that of {done[-1].month}, {done[-1].time_zone}",
+            )
+    elif not is_first and bill(gather(site, months.preceding(month))).lines.num_rows:
+        raise MeterhouseError(
+            f"{months.preceding(month)}, an earlier month, is open and has something to bill",
+            hint=f"Close it first; or, if bills begin with {month}, give --first",
+        )
+
+
+def _inputs(site: Site, month: str, done: list[Month]) -> Inputs:
+    """What the bill of an open month is made of."""
+    is_next = bool(done) and month == months.following(done[-1].month)
+    return gather(site, month, _corrections(site, month, done) if is_next else None)
+
+
+def _corrections(site: Site, month: str, done: list[Month]) -> pa.Table:
+    """What changed in the closed months, beyond what later closed months have corrected."""
+    lines = {each.month: _frozen_lines(site, each) for each in done}
+    found = [billed.SCHEMA.empty_table()]
+    for each in done:
+        source, where = frozen.in_lake(site.lake, each.month), _where(site, each.month)
+        was = frozen.read_inputs(source, each, where)
+        now = amounts(site, each.start, each.end)
+        own = lines[each.month].filter(pc.is_null(lines[each.month]["corrects"]))
+        now_lines = own if _is_same(now, was.amounts) else rated(now, was.definitions, each.month).lines
+        since = [other.filter(pc.equal(other["corrects"], each.month)) for other in lines.values()]
+        found.append(differences.corrections(now_lines, [own, *since], month, each.month))
+    return pa.concat_tables(found)
+
+
+def _is_same(one: Amounts, other: Amounts) -> bool:
+    """Whether amounts are the same, whatever else is known of their evidence by now."""
+    periods, before = (
+        each.periods.select([name for name in each.periods.column_names if name not in _NO_AMOUNTS])
+        for each in (one, other)
+    )
+    return bool(periods.equals(before) and one.counters.equals(other.counters))
+
+
+def _frozen_lines(site: Site, month: Month) -> pa.Table:
+    return frozen.read_bill(frozen.in_lake(site.lake, month.month), month, _where(site, month.month)).lines
+
+
+def _differences(was: Bill, made: Bill) -> list[str]:
+    """How a bill differs from a closed one, by line."""
+    found = []
+    columns = ["line_id", "amount", "currency"]
+    before, after = (
+        {row["line_id"]: (row["amount"], row["currency"]) for row in each.lines.select(columns).to_pylist()}
+        for each in (was, made)
+    )
+    for line_id in sorted(before.keys() | after.keys()):
+        one, other = (
+            f"{figures.money(each[line_id][0])} {each[line_id][1]}" if line_id in each else "no line"
+            for each in (before, after)
+        )
+        if one != other:
+            found.append(f"line {line_id}: {one} when it was closed, {other} now")
+    if not found and not was.lines.equals(made.lines):
+        found.append("the amounts are the same, but not all that the lines say about them")
+    return found
+
+
+def _where(site: Site, month: str) -> str:
+    return f"{site.lake.url}/{frozen.FOLDER}/{month}"

@@ -1,0 +1,240 @@
+"""Keystone's API, version 3, as far as Meterhouse needs it: a token, and the lists of projects, users and domains.
+
+See https://docs.openstack.org/api-ref/identity/v3/.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import parse_qsl, urlsplit
+
+from meterhouse.errors import MeterhouseError, Unavailable, shown
+from meterhouse.extras import require
+from meterhouse.settings import Settings, variable
+
+if TYPE_CHECKING:
+    import httpx
+
+SECONDS: Final = 60.0
+"""Time limit of each part of a request: to connect, to send, and to wait for more of the answer."""
+
+MAX_PAGES: Final = 100_000
+
+TOKEN: Final = "X-Auth-Token"
+SUBJECT: Final = "X-Subject-Token"
+
+
+class Named(NamedTuple):
+    """A project, user or domain: what it is called, and the name of its domain (None for a domain)."""
+
+    kind: str
+    id: str
+    name: str
+    domain_name: str | None
+
+
+class Refused(MeterhouseError):
+    """Keystone answers, but not with what was asked for."""
+
+
+@dataclass
+class Keystone:
+    """A session with Keystone. It logs in with the first request, and again if the token has ended.
+
+    Attributes:
+        settings: where Keystone is, and the account.
+        faults: what could not be listed; the rest is there.
+    """
+
+    settings: Settings
+    client: "httpx.Client"
+    faults: list[str] = field(default_factory=list)
+    _token: str | None = None
+
+    def log_in(self) -> dict[str, Any]:
+        """Get a token; return Keystone's description of it (roles, project, expiry).
+
+        Raises:
+            Unavailable: Keystone does not answer.
+            Refused: it refuses the account.
+        """
+        answer = self._send("POST", "/auth/tokens", body={"auth": login(self.settings)})
+        if answer.status_code != 201:
+            raise self._refused(answer, f"the account {account(self.settings)}")
+        self._token = answer.headers.get(SUBJECT)
+        found = _object(answer, "token", self.settings.keystone_url)
+        if not self._token or not isinstance(found, dict):
+            raise Refused("the answer to a login has no token", where=self.settings.keystone_url)
+        return found
+
+    def listed(self, path: str, key: str, **wanted: str) -> Iterator[dict[str, Any]]:
+        """Each entry of a list, page by page.
+
+        Args:
+            path: such as `/projects`.
+            key: of the list in the answer, such as `projects`.
+            wanted: filters of the query.
+
+        Raises:
+            Unavailable: Keystone does not answer.
+            Refused: it refuses the request, or the answer is not such a list.
+        """
+        query = dict(wanted)
+        for _ in range(MAX_PAGES):
+            answer = self._get(path, query)
+            where = f"{self.settings.keystone_url}{path}"
+            found = _object(answer, key, where)
+            if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+                raise Refused(f"the answer has no list '{key}'", where=where)
+            yield from found
+            whole = answer.json()
+            if whole.get("truncated"):
+                self.faults.append(f"{where}: Keystone has listed a part only, because of its setting list_limit")
+            links = whole.get("links")
+            following = links.get("next") if isinstance(links, dict) else None
+            if not isinstance(following, str):
+                return
+            # The host may be another, behind a proxy; the token goes to the one that was set.
+            page = dict(parse_qsl(urlsplit(following).query, keep_blank_values=True))
+            if page == query:
+                return
+            query = page
+        raise Refused(f"the list has more than {MAX_PAGES:,} pages", where=self.settings.keystone_url)
+
+    def names(self) -> Iterator[Named]:
+        """All domains, projects and users. What cannot be listed is one of `faults`.
+
+        Users are listed by domain, because a domain may have a directory (LDAP) of its own.
+
+        Raises:
+            Unavailable: Keystone does not answer.
+            Refused: it refuses the account, or the list of domains or projects.
+        """
+        domains = {each["id"]: each["name"] for each in _texts(self.listed("/domains", "domains"))}
+        for number, name in domains.items():
+            yield Named("domain", number, name, None)
+        for each in _texts(self.listed("/projects", "projects")):
+            if each["id"] not in domains:  # a domain is a project too
+                yield Named("project", each["id"], each["name"], domains.get(str(each.get("domain_id"))))
+        for number, name in domains.items():
+            try:
+                for each in _texts(self.listed("/users", "users", domain_id=number)):
+                    yield Named("user", each["id"], each["name"], name)
+            except Refused as error:
+                self.faults.append(str(error))
+
+    def _get(self, path: str, query: dict[str, str]) -> "httpx.Response":
+        if self._token is None:
+            self.log_in()
+        answer = self._send("GET", path, query)
+        if answer.status_code == 401:  # the token has ended, or was revoked
+            self.log_in()
+            answer = self._send("GET", path, query)
+        if answer.status_code != 200:
+            raise self._refused(answer, f"GET {path}")
+        return answer
+
+    def _send(self, method: str, path: str, query: dict[str, str] | None = None, body: Any = None) -> "httpx.Response":
+        import httpx
+
+        url = f"{self.settings.keystone_url}{path}"
+        headers = {TOKEN: self._token} if self._token and method != "POST" else {}
+        try:
+            return self.client.request(method, url, params=query or None, json=body, headers=headers)
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            said = " ".join(str(error).split()) or type(error).__name__
+            raise Unavailable(
+                f"Keystone does not answer: {said}", where=url, hint=f"Check {variable('keystone_url')}"
+            ) from error
+
+    def _refused(self, answer: "httpx.Response", what: str) -> MeterhouseError:
+        status = answer.status_code
+        where = self.settings.keystone_url
+        if status >= 500:
+            return Unavailable(f"Keystone answers {what} with status {status}", where=where, hint="Look at its log")
+        hints = {
+            401: "Check the user, its domain and its password, or the application credential",
+            403: "Give the account the role reader on the system, or admin",
+            404: f"Check {variable('keystone_url')}: it ends with /v3",
+        }
+        return Refused(f"Keystone refuses {what}: {status} {_said(answer)}", where=where, hint=hints.get(status, ""))
+
+
+@contextmanager
+def session(settings: Settings) -> Iterator[Keystone]:
+    """A session with the Keystone that the settings name.
+
+    Raises:
+        NotInstalled: the HTTP client is not installed.
+        MeterhouseError: METERHOUSE_KEYSTONE_CA_FILE has no certificates.
+    """
+    require("httpx")
+    import ssl
+
+    import httpx
+
+    verify: ssl.SSLContext | bool = True
+    if settings.keystone_ca_file is not None:
+        try:
+            verify = ssl.create_default_context(cafile=str(settings.keystone_ca_file))
+        except (OSError, ValueError) as error:
+            raise MeterhouseError(
+                f"no certificates can be read: {error}", where=f"{variable('keystone_ca_file')}"
+            ) from None
+    with httpx.Client(timeout=SECONDS, verify=verify, follow_redirects=False) as client:
+        yield Keystone(settings, client)
+
+
+def account(settings: Settings) -> str:
+    """The account, as people call it."""
+    if settings.keystone_credential_id:
+        return f"of the application credential {shown(settings.keystone_credential_id)}"
+    return f"{shown(settings.keystone_username)} of the domain {shown(settings.keystone_user_domain)}"
+
+
+def login(settings: Settings) -> dict[str, Any]:
+    """The `auth` object of a login ("Password authentication", "Authenticating with an Application Credential")."""
+    if settings.keystone_credential_id:
+        credential = {
+            "id": settings.keystone_credential_id,
+            "secret": settings.keystone_credential_secret,
+        }
+        return {"identity": {"methods": ["application_credential"], "application_credential": credential}}
+    user = {
+        "name": settings.keystone_username,
+        "domain": {"name": settings.keystone_user_domain},
+        "password": settings.keystone_password,
+    }
+    scope: dict[str, Any] = {"system": {"all": True}}
+    if settings.keystone_project:
+        domain = {"name": settings.keystone_project_domain}
+        scope = {"project": {"name": settings.keystone_project, "domain": domain}}
+    return {"identity": {"methods": ["password"], "password": {"user": user}}, "scope": scope}
+
+
+def _object(answer: "httpx.Response", key: str, where: str) -> Any:
+    """A field of the JSON object of an answer; None if it has none."""
+    try:
+        found = answer.json()
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise Refused("the answer is not a JSON object: this is not Keystone", where=where)
+    return found.get(key)
+
+
+def _texts(found: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The entries that have an id and a name."""
+    for each in found:
+        if isinstance(each.get("id"), str) and isinstance(each.get("name"), str) and each["id"] and each["name"]:
+            yield each
+
+
+def _said(answer: "httpx.Response") -> str:
+    """What Keystone says of an error, in one line."""
+    try:
+        said = answer.json()["error"]["message"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        said = answer.reason_phrase
+    return " ".join(str(said).split())[:300]

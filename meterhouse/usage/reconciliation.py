@@ -1,0 +1,259 @@
+"""Reconciliation: what events, audits and polls say of each resource on a day, compared with its periods hour by hour.
+
+It is the proof behind a bill. A witness speaks of a type of resource in an hour if it reported any resource of the
+type; then each that exists in the whole hour should be among those. Resources on which all agree are counted; the
+others are kept by day in the warehouse's table `reconciliation`, with the hours in question.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from sqlalchemy import delete, or_, select
+
+from meterhouse import sql_files, times
+from meterhouse.definitions.resources import load as load_resources
+from meterhouse.site import Site
+from meterhouse.stores.bulk import bulk_insert
+from meterhouse.stores.duck import arrow
+from meterhouse.stores.warehouse_tables import (
+    reconciliation,
+    reconciliation_daily,
+    resource_periods,
+    series,
+)
+from meterhouse.usage.evidence import VERIFY, month_of
+
+_HOUR: Final = 3_600_000_000
+
+LEASE: Final = "reconciliation"
+
+
+@dataclass(frozen=True)
+class Reconciled:
+    """A day, compared.
+
+    Attributes:
+        day: the day, UTC.
+        resources: how many resources were compared.
+        hours: how many of their hours.
+        agreed: in how many of these all witnesses that spoke agree.
+        differing: rows of the warehouse's table `reconciliation`.
+        seconds: how long it took.
+    """
+
+    day: date
+    resources: int
+    hours: int
+    agreed: int
+    differing: pa.Table
+    seconds: float
+
+    @property
+    def share(self) -> float:
+        """The share of hours on which the witnesses agree, 0 to 1; 1 if there are none."""
+        return self.agreed / self.hours if self.hours else 1.0
+
+
+def reconcile(site: Site, day: date) -> Reconciled:
+    """Compare what the witnesses say of a day, and keep the result in the warehouse; a second run replaces it.
+
+    Args:
+        site: the site; its periods and roll-ups are taken as they are.
+        day: UTC.
+
+    Raises:
+        AlreadyRunning: another process is comparing.
+    """
+    clock = time.monotonic()
+    found = _compared(site, day)
+    agree = pc.equal(found["compared_hours"], found["agreed_hours"])
+    differing = _rows(found.filter(pc.invert(agree)), day)
+    by_type = found.group_by("resource_type").aggregate(
+        [("resource_id", "count"), ("compared_hours", "sum"), ("agreed_hours", "sum"), ("hours", "sum")]
+    )
+    differ = Counter(differing["resource_type"].to_pylist())
+    types = by_type["resource_type"].to_pylist()
+    daily = pa.table(
+        {
+            "day": pa.repeat(pa.scalar(day), by_type.num_rows),
+            "resource_type": by_type["resource_type"],
+            "resources": by_type["resource_id_count"],
+            "hours": by_type["hours_sum"],
+            "compared_hours": by_type["compared_hours_sum"],
+            "agreed_hours": by_type["agreed_hours_sum"],
+            "differing_resources": pa.array([differ[each] for each in types], pa.int64()),
+        }
+    )
+    with site.warehouse.lease(LEASE, wait_seconds=60) as lease, lease.begin() as connection:
+        for table, rows in ((reconciliation, differing), (reconciliation_daily, daily)):
+            connection.execute(delete(table).where(table.c.day == day))
+            bulk_insert(connection, table.name, rows)
+    hours, agreed = (int(pc.sum(found[name]).as_py() or 0) for name in ("compared_hours", "agreed_hours"))
+    return Reconciled(day, found.num_rows, hours, agreed, differing, time.monotonic() - clock)
+
+
+def _compared(site: Site, day: date) -> pa.Table:
+    start = times.day_start(day)
+    end = min(start + times.DAY, max(times.now(), start))
+    resources = load_resources(site.settings.config_dir)
+    hours = np.arange(times.micros(start), times.micros(end) - _HOUR + 1, _HOUR)  # hours that are over
+    silent = [(kind.type, state) for kind in resources.types for state in sorted(kind.polls.silent_in)]
+    periods, lives = _periods(site, start, end)
+    lake = site.lake
+    months = {month_of(start), month_of(start + times.DAY), month_of(start + timedelta(days=31))}
+    files = lake.files("evidence", partitions={"event_day": months})
+    polled, known = _polled_series(site, start, end)
+    with lake.connect() as duck:
+        duck.register("hours", pa.table({"hour": pa.array(hours, pa.int64())}))
+        duck.register("periods", periods)
+        duck.register("lives", lives)
+        duck.register("polled", polled)
+        names = ("resource_type", "state")
+        pairs = list(zip(*silent, strict=True)) or [(), ()]
+        duck.register("silent", pa.table([pa.array(each, pa.string()) for each in pairs], names))
+        lake.view(duck, "evidence", files)
+        rollups = lake.files("rollups", partitions={"granularity_s": [3600], "event_day": [day]})
+        duck.register("known", known)
+        lake.view(duck, "rollups", rollups)
+        span = {"start": start, "end": end}
+        duck.execute(sql_files.read("lake/reconciled_audits.sql"), {"verify": VERIFY, **span})
+        duck.execute(sql_files.read("lake/reconciled_polls.sql"), span)
+        return arrow(duck, sql_files.read("lake/reconciled_day.sql"))
+
+
+def _periods(site: Site, start: datetime, end: datetime) -> tuple[pa.Table, pa.Table]:
+    """The periods of the day, and the time for which events say that resources exist."""
+    p = resource_periods.c
+    columns = (
+        *(p.resource_type, p.resource_id, p.project_id, p.state, p.started_at, p.ended_at),
+        *(p.start_witness, p.end_witness, p.confirmed_by),
+    )
+    known = or_(p.ended_at.is_(None), p.ended_at > start, p.end_witness != "event")
+    wanted = select(*columns).where(p.started_at < end, known, p.source != VERIFY)
+    with site.warehouse.read() as connection:
+        rows = connection.execute(wanted).all()
+    by_events: dict[tuple[str, str], tuple[int, int]] = {}
+    now = times.micros(min(end, times.now()))
+    kept = []
+    for row in rows:
+        key = (row.resource_type, row.resource_id)
+        first = times.micros(row.started_at)
+        last = now if row.ended_at is None else times.micros(row.ended_at)
+        if row.ended_at is None or row.ended_at > start:
+            kept.append((row, first, min(last, now)))
+        if "events" not in row.confirmed_by and row.start_witness != "event":
+            continue
+        until = last if row.end_witness == "event" else now
+        before = by_events.get(key)
+        by_events[key] = (min(first, before[0]), max(until, before[1])) if before else (first, until)
+    periods = pa.table(
+        {
+            "resource_type": pa.array([row.resource_type for row, _, _ in kept], pa.string()),
+            "resource_id": pa.array([row.resource_id for row, _, _ in kept], pa.string()),
+            "project_id": pa.array([row.project_id for row, _, _ in kept], pa.string()),
+            "state": pa.array([row.state for row, _, _ in kept], pa.string()),
+            "started_us": pa.array([first for _, first, _ in kept], pa.int64()),
+            "ended_us": pa.array([last for _, _, last in kept], pa.int64()),
+            "by_events": pa.array(["events" in row.confirmed_by for row, _, _ in kept], pa.bool_()),
+        }
+    )
+    keys = list(by_events)
+    lives = pa.table(
+        {
+            "resource_type": pa.array([key[0] for key in keys], pa.string()),
+            "resource_id": pa.array([key[1] for key in keys], pa.string()),
+            "started_us": pa.array([by_events[key][0] for key in keys], pa.int64()),
+            "ended_us": pa.array([by_events[key][1] for key in keys], pa.int64()),
+        }
+    )
+    return periods, lives
+
+
+def _polled_series(site: Site, start: datetime, end: datetime) -> tuple[pa.Table, pa.Table]:
+    """The resources that are known by polls, and the series of meters of pollsters that have points about the day."""
+    p, s = resource_periods.c, series.c
+    resources = load_resources(site.settings.config_dir)
+    by_notifications = {meter.name for meter in site.definitions.meters.meters}
+    with site.warehouse.read() as connection:
+        meters = connection.execute(select(s.meter).distinct()).scalars().all()
+        kinds = {meter: kind.type for meter in meters for kind in resources.types if kind.polls.measures(meter)}
+        polled = connection.execute(
+            select(p.resource_type, p.resource_id)
+            .where(p.confirmed_by.like("%polls%"), p.started_at < end, or_(p.ended_at.is_(None), p.ended_at > start))
+            .distinct()
+        ).all()
+        wanted = select(s.series_id, s.meter, s.resource_id).where(
+            s.meter.in_(list(kinds)),
+            s.resource_id.is_not(None),
+            s.source != VERIFY,
+            s.first_point_at < end,
+            s.last_point_at >= start - times.HOUR,
+        )
+        rows = connection.execute(wanted).all() if kinds else []
+    return _texts(("resource_type", "resource_id"), polled), pa.table(
+        {
+            "series_id": pa.array([row.series_id for row in rows], pa.int64()),
+            "resource_type": pa.array([kinds[row.meter] for row in rows], pa.string()),
+            "resource_id": pa.array([row.resource_id for row in rows], pa.string()),
+            "shared": pa.array([row.meter in by_notifications for row in rows], pa.bool_()),
+        }
+    )
+
+
+def _texts(names: Sequence[str], rows: Sequence[Any]) -> pa.Table:
+    columns = list(zip(*rows, strict=True)) or [()] * len(names)
+    return pa.table([pa.array(each, pa.string()) for each in columns], list(names))
+
+
+def _rows(found: pa.Table, day: date) -> pa.Table:
+    """Rows of `reconciliation`."""
+    findings = []
+    for row in found.to_pylist():
+        parts = [
+            f"{text} {_hours(row[name])}"
+            for name, text in (
+                ("without_event", "exists without an event in hours"),
+                ("without_audit", "no audit in hours"),
+                ("without_poll", "no sample in hours"),
+                ("seen_only", "seen by a witness although it did not exist in hours"),
+            )
+            if row[name]
+        ]
+        findings.append("; ".join(parts))
+
+    def hours(name: str) -> pa.Array:
+        return pc.if_else(found[f"{name}s_spoke"], found[f"{name}_hours"].cast(pa.int64()), None)
+
+    return pa.table(
+        {
+            "day": pa.repeat(pa.scalar(day), found.num_rows),
+            "resource_type": found["resource_type"],
+            "resource_id": found["resource_id"],
+            "project_id": found["project_id"],
+            "hours": found["hours"],
+            "event_hours": hours("event"),
+            "audit_hours": hours("audit"),
+            "poll_hours": hours("poll"),
+            "compared_hours": found["compared_hours"],
+            "agreed_hours": found["agreed_hours"],
+            "finding": pa.array(findings, pa.string()),
+        }
+    )
+
+
+def _hours(numbers: Sequence[int]) -> str:
+    """Hours of a day in words: `3, 5-8`."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(f"{first}" if first == last else f"{first}-{last}" for first, last in runs)
