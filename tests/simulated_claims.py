@@ -148,7 +148,7 @@ def assert_explained(
     names: Sequence[str] = BILLED,
     slack: int = 0,
 ) -> int:
-    """Where periods differ from the truth until the month is over, it is within what their witnesses allow.
+    """Where periods differ from the truth within the month, it is within what their witnesses allow.
 
     That is: each moment of a difference lies between the earliest and the latest start, or end, of a row of the
     resource; or after a row that says of itself that it is unconfirmed was last confirmed; or no message that arrived
@@ -166,7 +166,8 @@ def assert_explained(
         kind, resource = key
         ours = true_line(kind, true.get(key, ()), names)
         everything = differences(ours, claimed_line(kind, found.get(key, ()), names))
-        differing = [(b, min(e, month.plan.end), *what) for b, e, *what in everything if b < month.plan.end]
+        first, last = month.plan.start, month.plan.end
+        differing = [(max(b, first), min(e, last), *what) for b, e, *what in everything if b < last and e > first]
         if not differing:
             continue
         differ += 1
@@ -186,6 +187,21 @@ def assert_explained(
                 faults.append(f"{key}:\n  {shown(kind, [(begun, ended, is_true, claimed)], names)}")
     assert not faults, f"{len(faults)} differences are not explained:\n" + "\n".join(faults[:4])
     return differ
+
+
+def changed(
+    month: Month, found: Mapping[tuple[str, str], list[Row]], names: Sequence[str]
+) -> list[tuple[tuple[str, str], int, int]]:
+    """The differences from the truth within the month: the resource, from and to."""
+    true, start, end = truth(month), month.plan.start, month.plan.end
+    return [
+        (key, max(begun, start), min(ended, end))
+        for key in sorted(set(true) | set(found))
+        for begun, ended, *_ in differences(
+            true_line(key[0], true.get(key, ()), names), claimed_line(key[0], found.get(key, ()), names)
+        )
+        if begun < end and ended > start
+    ]
 
 
 def _seen(deliveries: Iterable[Delivery]) -> dict[str, list[int]]:

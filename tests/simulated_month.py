@@ -481,10 +481,13 @@ class Instance(Life):
         if shape.state not in forms.POLLED_STATES:
             return []
         metadata = forms.polled_instance(self.id, shape)
-        # of a domain that is shut off, the agent knows no processor time
+        # Of a domain that is shut off, the agent knows no processor time.
         off = shape.state in ("stopped", "shelved")
-        meter = ("vcpus", "gauge", "vcpu") if off else ("cpu", "cumulative", "ns")
-        return [(meter[0], forms.sample(*meter, self.id, shape.project, shape.user, metadata, "openstack"))]
+        meters = [("vcpus", "gauge", "vcpu"), *([] if off else [("cpu", "cumulative", "ns")])]
+        return [
+            (meter[0], forms.sample(*meter, self.id, shape.project, shape.user, metadata, "openstack"))
+            for meter in meters
+        ]
 
     def volume_of(self, meter: str, shape: Shape, at: int) -> float:
         assert shape.flavor is not None
