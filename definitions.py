@@ -12,7 +12,7 @@ from assets.intake import intake
 from assets.names import resource_names
 from assets.quality import few_points_are_flagged, good_points
 from assets.redefinition import definitions_are_applied, redefinition
-from assets.reports import usage_by_project_and_day
+from assets.reports import exports_are_current, reports
 from assets.resources import SiteResource
 from assets.stream import collection_keeps_up
 from assets.usage import resource_periods
@@ -22,6 +22,7 @@ from sensors.dead_runs import dead_runs_sensor
 from sensors.dirty_hours import dirty_hours_sensor
 from sensors.other_runs import other_runs_sensor
 from sensors.periods import periods_sensor
+from sensors.stale_exports import stale_exports_sensor
 from sensors.stream import stream_sensor
 from sensors.upkeep import upkeep
 from sensors.webhooks import webhook_sensor
@@ -37,10 +38,16 @@ defs = dg.Definitions(
         webhooks,
         archive,
         resource_names,
-        usage_by_project_and_day,
+        *reports,
         bills,
     ],
-    asset_checks=[collection_keeps_up, few_points_are_flagged, health_checks, definitions_are_applied],
+    asset_checks=[
+        collection_keeps_up,
+        few_points_are_flagged,
+        health_checks,
+        definitions_are_applied,
+        exports_are_current,
+    ],
     jobs=[*jobs.ALL, compaction, upkeep],
     sensors=[
         stream_sensor,
@@ -50,6 +57,7 @@ defs = dg.Definitions(
         dead_runs_sensor,
         other_runs_sensor,
         compaction_sensor,
+        stale_exports_sensor,
     ],
     schedules=schedules.ALL,
     resources={"site": SiteResource()},

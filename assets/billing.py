@@ -3,13 +3,12 @@
 import dagster as dg
 
 from assets.event_days import ROLLUPS
-from assets.partitions import FIRST
+from assets.partitions import months
 from assets.resources import RETRIES, SiteResource
+from assets.usage import RESOURCE_PERIODS
 from meterhouse import plots, times
 from meterhouse.billing import exports, figures
 from meterhouse.untrusted import printable
-
-months = dg.MonthlyPartitionsDefinition(start_date=FIRST[:7], fmt="%Y-%m", timezone="UTC", end_offset=1)
 
 SHOWN = 50
 """How many projects the metadata list, those with the highest totals."""
@@ -17,10 +16,8 @@ SHOWN = 50
 
 @dg.asset(
     deps=[
-        dg.AssetDep(
-            ROLLUPS,
-            partition_mapping=dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True),
-        )
+        dg.AssetDep(each, partition_mapping=dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True))
+        for each in (RESOURCE_PERIODS, ROLLUPS)
     ],
     description="All bills of a month, as HTML, CSV, JSON, Parquet and FOCUS beside the lake's tables. "
     "Those of an open month are preliminary. A month is one of the time zone of prices.yaml.",

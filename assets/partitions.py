@@ -1,4 +1,4 @@
-"""Partitions: event days in UTC, from METERHOUSE_PARTITIONS_FROM or the first points to the present."""
+"""Partitions: event days and months in UTC, from METERHOUSE_PARTITIONS_FROM or the first points to the present."""
 
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -46,7 +46,14 @@ FIRST = first_day(settings(), times.now())
 
 days = dg.DailyPartitionsDefinition(start_date=FIRST, timezone="UTC", end_offset=1)
 
+months = dg.MonthlyPartitionsDefinition(start_date=FIRST[:7], fmt="%Y-%m", timezone="UTC", end_offset=1)
+
 
 def has_partition(day: date) -> bool:
     """Whether Dagster shows the day as a partition. Data of other days is processed too."""
     return times.parse_day(FIRST) <= day <= times.now().date()
+
+
+def has_month(first: date) -> bool:
+    """Whether Dagster shows the month with this first day as a partition."""
+    return times.parse_day(FIRST).replace(day=1) <= first <= times.now().date()

@@ -38,7 +38,9 @@ def resource_periods(context: dg.AssetExecutionContext, site: SiteResource) -> d
         done = vars(compute(here))
     else:
         first, last = times.parse_day(own[0]), times.parse_day(own[-1])
-        done = backfill(here, PERIODS, times.day_start(first), times.day_start(last) + times.DAY)
+        done = {"days": [], **backfill(here, PERIODS, times.day_start(first), times.day_start(last) + times.DAY)}
+        if done["kept"]:
+            context.log.warning(f"{done['kept']} rows of evidence stay: their notifications are no longer landed")
     for fault in done["faults"]:
         context.log.error(fault)
     metadata = _of_run(here, done)

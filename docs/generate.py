@@ -18,15 +18,15 @@ from typing import Any
 
 import click
 import yaml
-from sqlalchemy import Table, bindparam, create_engine, text
+from sqlalchemy import Table, bindparam, create_engine, event, text
 from sqlalchemy.dialects import postgresql
 
-from meterhouse import sql_files
 from meterhouse.alarms import checker, threshold_rule
 from meterhouse.alarms import definitions as alarm_definitions
 from meterhouse.alarms.threshold_rule import COMPARE
 from meterhouse.cli import cli
 from meterhouse.collection import stream_meters
+from meterhouse.definitions import resources, units
 from meterhouse.definitions.endpoints import ENDPOINTS
 from meterhouse.definitions.events import DEFAULT_TRAITS, compile_event
 from meterhouse.definitions.loading import ICEHOUSE_METERS
@@ -34,11 +34,12 @@ from meterhouse.definitions.meters import compile_meter
 from meterhouse.definitions.quality_rules import CHECKS, SEVERITIES, Rule
 from meterhouse.definitions.quality_rules import load as load_rules
 from meterhouse.filters import DIMENSIONS
-from meterhouse.queries import reports
+from meterhouse.queries import report_files
 from meterhouse.setting_types import Declared
 from meterhouse.settings import FILED, Settings, declarations, file_variable, variable
 from meterhouse.shipped import DEFAULTS
 from meterhouse.stores import lake_tables as schema
+from meterhouse.stores.sqlite_functions import add_functions
 from meterhouse.stores.warehouse_tables import UtcTime, metadata, views
 
 FOLDER = Path(__file__).parent / "reference"
@@ -339,6 +340,36 @@ _BY_CODE = {
     "http.request": ("delta", "`request`", "`http.request`", "A request to an API that has the audit middleware."),
     "http.response": ("delta", "`response`", "`http.response`", "The answer to such a request."),
 }
+
+
+def resources_page() -> str:
+    types = resources.read(resources.SHIPPED)
+    parts = [
+        "# Billable resources\n\n"
+        "The types of resources that periods, usage and bills know, as the shipped `resources.yaml` declares them. To "
+        "change them, put a file of this name into `METERHOUSE_CONFIG_DIR`: it replaces the shipped one. Its comments "
+        "explain the keys. See [Usage](../usage.md).\n\n"
+        + table(("type", "what it is"), [(code(each.type), sentence(each.description)) for each in types.types])
+    ]
+    for each in types.types:
+        rows = [
+            ("begins with", codes(each.begins)),
+            ("ends with", codes(each.ends)),
+            ("other events", codes([glob for glob in each.events if glob not in (*each.begins, *each.ends)])),
+            ("audits", codes(each.audits)),
+            ("attributes", codes(list(each.attributes))),
+            ("sizes", codes(list(each.sizes))),
+            ("meters of pollsters", codes(each.polls.meters)),
+        ]
+        parts.append(f"## {each.type}\n\n" + table(("", ""), [row for row in rows if row[1]]))
+    entries = units.read(units.SHIPPED).factors
+    rows = [(code(unit), f"{factor} {code(of)}") for unit, (of, factor) in entries.items()]
+    parts.append(
+        "## Units\n\n"
+        "Amounts are converted by the shipped `units.yaml`, or your own file of this name. A unit that is not listed "
+        "stands for itself.\n\n" + table(("unit", "is"), rows)
+    )
+    return "\n".join(parts)
 
 
 def events_page() -> str:
@@ -840,23 +871,28 @@ _POSTGRES = postgresql.dialect()
 
 def reports_page() -> str:
     engine = create_engine("sqlite://")
+    event.listen(engine, "connect", lambda connection, _: add_functions(connection))
     for made in (metadata, views):
         made.create_all(engine)
+    known = report_files.ours()
     parts = [
         "# Reports\n\n"
         "A report is a SQL query on the warehouse, in a file that is named for the question it answers. Its parameters "
-        "are a span of event time, `:start` inclusive and `:end` exclusive. `meterhouse report NAME` runs it.\n\n"
-        + table(("report", "question"), [(f"[`{name}`](#{name})", reports.question(name)) for name in reports.names()])
+        "are a span of event time, `:start` inclusive and `:end` exclusive. `meterhouse report NAME` runs it; see "
+        "[Reports](../reports.md).\n\n"
+        + table(
+            ("report", "question", "exported by"),
+            [(f"[`{name}`](#{name})", each.question, each.partition) for name, each in known.items()],
+        )
     ]
-    for name in reports.names():
-        query = sql_files.read(f"{reports.FOLDER}/{name}.sql")
+    for name, each in known.items():
         with engine.connect() as connection:
-            statement = text(query).bindparams(bindparam("start", type_=UtcTime), bindparam("end", type_=UtcTime))
-            columns = list(connection.execute(statement, {"start": None, "end": None}).keys())
-        remarks = [line.removeprefix("--").strip() for line in query.splitlines() if line.startswith("--")]
+            used = [parameter for parameter in report_files.PARAMETERS if f":{parameter}" in each.query]
+            statement = text(each.query).bindparams(*(bindparam(parameter, type_=UtcTime) for parameter in used))
+            columns = list(connection.execute(statement, dict.fromkeys(used)).keys())
         parts.append(
-            f"## {name}\n\n" + "\n\n".join(remarks) + f"\n\nColumns: {codes(columns)}.\n\n"
-            f"```sql\n{query.strip()}\n```\n"
+            f"## {name}\n\n" + "\n\n".join([each.question, *each.description]) + f"\n\nColumns: {codes(columns)}.\n\n"
+            f"```sql\n{each.query.strip()}\n```\n"
         )
     return "\n".join(parts)
 
@@ -867,6 +903,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "assets": assets_page,
     "meters": meters_page,
     "events": events_page,
+    "resources": resources_page,
     "rules": rules_page,
     "alarms": alarms_page,
     "tables": tables_page,

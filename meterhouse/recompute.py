@@ -12,6 +12,8 @@ from meterhouse.progress import Progress, no_progress
 from meterhouse.queries import reports
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from meterhouse.site import Site
 
 CONVERTED = ("samples", "events")
@@ -38,9 +40,9 @@ EXPORTED_WITHIN = timedelta(hours=1)
 """One of a report, whose figures may have changed since, starts over sooner."""
 
 
-def assets() -> list[str]:
-    """The names of the assets that can be recomputed."""
-    return [*DEFINED, "archive", *reports.names()]
+def assets(config_dir: "Path | None" = None) -> list[str]:
+    """The names of the assets that can be recomputed; with a configuration folder, also of a site's own reports."""
+    return [*DEFINED, "archive", *reports.names(config_dir)]
 
 
 def backfill(
@@ -55,8 +57,9 @@ def backfill(
     """Recompute an asset over the half-open span [start, end), UTC: of arrival time for samples, events and `archive`.
 
     Samples and events are converted again from what was landed, by the definitions of now; the event hours that this
-    changes become dirty. Recomputing quality recomputes the roll-ups that depend on it too. If a backfill is killed, a
-    second call with the same start continues it, and repeats nothing that is done.
+    changes become dirty. Recomputing quality recomputes the roll-ups that depend on it too. Periods of resources are
+    made of whole months of notifications and roll-ups again, and so are those of all later months. If a backfill is
+    killed, a second call with the same start continues it, and repeats nothing that is done.
 
     Returns:
         What it did, by the name of the figure.
@@ -67,8 +70,8 @@ def backfill(
         DefinitionError: the definitions cannot work; nothing was recomputed.
         AlreadyRunning: another process is doing this.
     """
-    if asset not in assets():
-        raise UnknownKeyword("asset", asset, assets())
+    if asset not in (known := assets(site.settings.config_dir)):
+        raise UnknownKeyword("asset", asset, known)
     if start >= end:
         raise UsageError("the span is empty", where="--from/--to", hint="Set --to to a time after --from")
     if asset in CONVERTED:
@@ -89,24 +92,27 @@ def backfill_stale(
 
     Args:
         site: the site.
-        asset: one of DEFINED; default all of them, and then also the hours that are dirty for another reason.
+        asset: one of DEFINED, or a report, whose stale exports are made again; default all of them, and then also the
+            hours that are dirty for another reason.
         progress: by asset, gets the hours that are done and how many there are.
 
     Returns:
         Asset → what was done, as of `backfill`; assets of which nothing was stale are left out.
 
     Raises:
-        UnknownKeyword: the asset does not exist, or is none of DEFINED.
+        UnknownKeyword: the asset does not exist, or is neither one of DEFINED nor a report.
         DefinitionError: the definitions cannot work; nothing was recomputed.
         AlreadyRunning: another process is doing this.
     """
     from meterhouse.archive.seal import seal_again
     from meterhouse.catalog import mark_for_recompute, snapshot
+    from meterhouse.queries.report_exports import export_stale
     from meterhouse.rollups.policy_changes import outdated
     from meterhouse.stale import RULES_CHANGED, stale_hours
 
-    if asset is not None and asset not in DEFINED:
-        raise UnknownKeyword("asset", asset, DEFINED)
+    exported = reports.names(site.settings.config_dir)
+    if asset is not None and asset not in (*DEFINED, *exported):
+        raise UnknownKeyword("asset", asset, [*DEFINED, *exported])
     done: dict[str, dict[str, Any]] = {}
     for name in CONVERTED:
         if asset in (None, name) and (hours := stale_hours(site, name)):
@@ -126,6 +132,14 @@ def backfill_stale(
                 break
         if rolled:
             done["rollups"] = dict(rolled)
+    if asset in (None, PERIODS) and (months := stale_hours(site, PERIODS)):
+        starts = [month.date() for month in months]
+        done[PERIODS] = _reread(site, starts, starts, lambda month: None, progress(PERIODS))
+    if asset not in DEFINED:
+        for each in export_stale(site, asset, progress=progress("reports")):
+            by = "months" if len(each.partition) == len("2026-11") else "days"
+            figures = done.setdefault(each.report, {by: 0})
+            figures[by] += 1
     return done
 
 
@@ -254,16 +268,27 @@ def _rolled_up(site: "Site", hours: set[datetime] | None, progress: Progress) ->
 
 
 def _backfill_periods(site: "Site", start: datetime, end: datetime, progress: Progress) -> dict[str, Any]:
-    from meterhouse.usage.periods import compute
+    from meterhouse.usage.made_by import meaning_now
 
     months = _months(start, end)
-    done = compute(site, months=months, wait_seconds=WAIT_SECONDS, progress=progress)
-    present = times.now()
-    days = [
-        times.EPOCH + n * times.DAY
-        for n in range((start - times.EPOCH).days, (min(end, present) - times.EPOCH).days + 1)
-    ]
-    return {**vars(done), "days": [str(day.date()) for day in days if day < end]}
+    record = _Record(site, PERIODS, start, end, meaning_now(site).fingerprint)
+    left = [each.date() for each in record.left(map(times.day_start, months))]
+    done = _reread(site, months, left, lambda month: record.reach(times.day_start(month)), progress)
+    record.end()
+    return done
+
+
+def _reread(
+    site: "Site", months: list[date], left: list[date], reached: Callable[[date], None], progress: Progress
+) -> dict[str, Any]:
+    from meterhouse.usage.rereading import reread
+
+    done = reread(site, months, left=left, reached=reached, wait_seconds=WAIT_SECONDS, progress=progress)
+    computed = vars(done.computed)
+    return {
+        **{name: computed[name] for name in ("months", "resources", "periods", "changed", "faults")},
+        **{name: vars(done)[name] for name in ("notifications", "evidence", "kept", "unreadable", "seconds")},
+    }
 
 
 def _months(start: datetime, end: datetime) -> list[date]:
@@ -277,13 +302,12 @@ def _months(start: datetime, end: datetime) -> list[date]:
 
 def _backfill_days(site: "Site", asset: str, start: datetime, end: datetime, progress: Progress) -> dict[str, Any]:
     from meterhouse.archive.seal import archive
-    from meterhouse.catalog import hours_with_points
     from meterhouse.queries import report_exports
 
     if asset == "archive":
-        days = _arrival_days(site, start, end)
+        by, days = "day", _arrival_days(site, start, end)
     else:
-        days = sorted({hour.date() for hour in hours_with_points(site, start, end)})
+        by, days = _to_export(site, asset, start, end)
     record = _Record(site, asset, start, end, "", EXPORTED_WITHIN)
     left = record.left(map(times.day_start, days))
     rows = 0
@@ -295,7 +319,29 @@ def _backfill_days(site: "Site", asset: str, start: datetime, end: datetime, pro
         record.reach(day)
         progress(number, len(left))
     record.end()
-    return {"days": len(left), "rows": rows}
+    return {f"{by}s": len(left), "rows": rows}
+
+
+def _to_export(site: "Site", name: str, start: datetime, end: datetime) -> tuple[str, list[date]]:
+    """By what a report is exported, and the days of the span, or first days of months, on which there was anything."""
+    from sqlalchemy import func, select
+
+    from meterhouse.catalog import hours_with_points
+    from meterhouse.queries import reports
+    from meterhouse.stores.warehouse_tables import resource_periods
+
+    by = reports.report(site, name).partition
+    days = {hour.date() for hour in hours_with_points(site, start, end)}
+    began = select(func.min(resource_periods.c.started_at)).where(
+        resource_periods.c.started_at < end,
+        (resource_periods.c.ended_at > start) | resource_periods.c.ended_at.is_(None),
+    )
+    with site.warehouse.read() as connection:
+        first = connection.execute(began).scalar()
+    if first is not None:
+        hours = times.hours_between(max(first, start), min(end, times.now()))
+        days |= {hour.date() for hour in hours}
+    return by, sorted({day.replace(day=1) for day in days} if by == "month" else days)
 
 
 def _arrival_days(site: "Site", start: datetime, end: datetime) -> list[date]:

@@ -16,9 +16,12 @@ from meterhouse import meanings, times
 from meterhouse.catalog import hours_of_meters
 from meterhouse.conversion import used
 from meterhouse.definitions.quality_rules import differ
+from meterhouse.definitions.resources import load as load_resources
+from meterhouse.definitions.units import load as load_units
 from meterhouse.meanings import Kept, Meaning
 from meterhouse.rollups import policy_changes
-from meterhouse.stores.warehouse_tables import conversions, dirty_hours
+from meterhouse.stores.warehouse_tables import conversions, dirty_hours, period_months
+from meterhouse.usage import made_by
 
 if TYPE_CHECKING:
     from meterhouse.site import Site
@@ -34,7 +37,8 @@ class Stale:
     """Stale partitions of an asset, for one reason.
 
     Attributes:
-        asset: `samples` or `events`, by arrival hour; `sample_quality` or `rollups`, by event hour.
+        asset: `samples` or `events`, by arrival hour; `sample_quality` or `rollups`, by event hour; `resource_periods`,
+            by month of event time.
         start: the first hour, UTC.
         end: the end of the last hour, UTC.
         hours: how many hours in between are stale.
@@ -58,10 +62,11 @@ class _Asset:
 
     Attributes:
         now: what its partitions are made by now.
-        hour: the column of the hour.
+        hour: the column of the hour, or of the start of the month.
         moment: the start of an hour, by a value of that column.
         of_meaning: the condition for hours that a meaning may have made otherwise; None for no hours.
         changes: what has changed since a meaning, by its text.
+        months: whether partitions are months.
     """
 
     now: Meaning
@@ -69,6 +74,14 @@ class _Asset:
     moment: Callable[[Any], datetime]
     of_meaning: Callable[[Connection, str, Kept | None], ColumnElement[bool] | None]
     changes: Callable[[str], list[str]]
+    months: bool = False
+
+    def end(self, partition: datetime) -> datetime:
+        """The end of a partition, or of the hour that is running."""
+        if not self.months:
+            return partition + times.HOUR
+        following = (partition.replace(day=28) + 4 * times.DAY).replace(day=1)
+        return max(min(following, times.hour_of(times.now()) + times.HOUR), partition + times.HOUR)
 
     def others(self, connection: Connection) -> Iterator[tuple[ColumnElement[bool], Kept | None]]:
         """The conditions for stale hours, each with the meaning that has made them; None if that is not known."""
@@ -97,7 +110,10 @@ def stale(site: "Site", only: str | None = None) -> list[Stale]:
                     files = tuple(kept.changed_files(asset.now)) if kept else ()
                     changed = tuple(asset.changes(kept.text)) if kept else WENT_BACK
                     since = _since(site, connection, asset.now, kept, files)
-                    end = asset.moment(last) + times.HOUR
+                    end = asset.end(asset.moment(last))
+                    if asset.months:
+                        starts = connection.execute(select(asset.hour).where(condition)).scalars()
+                        hours = sum((asset.end(each) - each) // times.HOUR for each in starts)
                     of_asset.append(Stale(name, asset.moment(first), end, hours, changed, files, since))
             found += sorted(of_asset, key=lambda each: each.end, reverse=True)
     return found
@@ -122,6 +138,7 @@ def _assets(site: "Site") -> Mapping[str, _Asset]:
         "events": _converted(site, "events"),
         "sample_quality": _judged(site),
         "rollups": _rolled_up(site),
+        "resource_periods": _periods(site),
     }
 
 
@@ -158,6 +175,18 @@ def _rolled_up(site: "Site") -> _Asset:
         return None if span is None else and_(dirty_hours.c.policies == fingerprint, dirty_hours.c.hour.between(*span))
 
     return _Asset(now, dirty_hours.c.hour, lambda hour: hour, of_meaning, now.changes_since)
+
+
+def _periods(site: "Site") -> _Asset:
+    resources, units = load_resources(site.settings.config_dir), load_units(site.settings.config_dir)
+    now = made_by.meaning_of(resources, units, site.settings)
+
+    def of_meaning(connection: Connection, fingerprint: str, kept: Kept | None) -> ColumnElement[bool] | None:
+        if resources.faults or units.faults:
+            return None
+        return period_months.c.fingerprint == fingerprint
+
+    return _Asset(now, period_months.c.month, lambda month: month, of_meaning, now.changes_since, months=True)
 
 
 def _any(connection: Connection, condition: ColumnElement[bool]) -> bool:

@@ -30,6 +30,7 @@ from meterhouse.stores.warehouse_tables import (
     deliveries,
     lateness,
     leases,
+    report_exports,
     runs,
     stream_queues,
 )
@@ -180,9 +181,22 @@ def _commits(site: Site, done: Kept) -> int:
 
 def _exports(site: Site, done: Kept) -> int:
     before = _days_ago(site.settings.keep_exports_days).date()
-    old = [uri for uri, _ in site.lake.listed("exports") if (day := _day(uri)) is not None and day < before]
+    old = [uri for uri, _ in site.lake.listed("exports") if (day := _last_day(uri)) is not None and day < before]
     site.lake.remove(old)
+    with site.warehouse.begin() as connection:  # so that they are not exported again
+        connection.execute(delete(report_exports).where(report_exports.c.end_at <= times.day_start(before)))
     return len(old)
+
+
+def _last_day(uri: str) -> date | None:
+    """The last day of the day or month that an export is of."""
+    if (day := _day(uri)) is not None:
+        return day
+    found = re.search(r"/(\d{4}-\d\d)\.\w+\Z", uri)
+    if found is None:
+        return None
+    following = times.parse_day(f"{found[1]}-01") + timedelta(days=31)
+    return following.replace(day=1) - times.DAY
 
 
 def _day(uri: str) -> date | None:

@@ -5,6 +5,9 @@ import dagster as dg
 from assets.health import CHECKS as HEALTH
 from assets.health import key_of
 from assets.redefinition import CHECK as STALE
+from assets.reports import CHECK as EXPORTS
+from assets.reports import REPORTS
+from meterhouse.queries.report_files import Partition
 from meterhouse.recompute import DEFINED, PERIODS
 from sensors.active_runs import STEP
 
@@ -28,6 +31,10 @@ def _checks(*names: str) -> dg.AssetSelection:
     return dg.AssetSelection.checks(*(CHECK_KEYS[name] for name in names))
 
 
+def _reports(partition: Partition) -> list[str]:
+    return [name for name, report in REPORTS.items() if report.partition == partition and not report.fault]
+
+
 def _nothing_stale(*assets: str) -> dg.AssetSelection:
     return dg.AssetSelection.checks(*(dg.AssetCheckKey(dg.AssetKey(asset), STALE) for asset in assets))
 
@@ -35,6 +42,7 @@ def _nothing_stale(*assets: str) -> dg.AssetSelection:
 CHECK_KEYS = {
     **{name: key_of(name) for name in HEALTH},
     "collection_keeps_up": dg.AssetCheckKey(dg.AssetKey("notifications"), "collection_keeps_up"),
+    **{f"exports of {name}": dg.AssetCheckKey(dg.AssetKey(name), EXPORTS) for name in REPORTS},
     "few_points_are_flagged": dg.AssetCheckKey(dg.AssetKey("sample_quality"), "few_points_are_flagged"),
 }
 
@@ -87,8 +95,14 @@ archive_day = dg.define_asset_job(
 report_day = dg.define_asset_job(
     "report_day",
     tags=BACKGROUND,
-    selection=["usage_by_project_and_day"],
-    description="Export a day's usage report.",
+    selection=dg.AssetSelection.assets(*_reports("day")).without_checks(),
+    description="Export the reports of a day.",
+)
+report_month = dg.define_asset_job(
+    "report_month",
+    tags=BACKGROUND,
+    selection=dg.AssetSelection.assets(*_reports("month")).without_checks(),
+    description="Export the reports of a month.",
 )
 names = dg.define_asset_job(
     "names",
@@ -107,9 +121,10 @@ quality_checks = dg.define_asset_job(
     tags=BACKGROUND,
     selection=dg.AssetSelection.assets("good_points")
     | _checks("past_days_are_sealed", "disks_have_room", "periods_keep_up", "resources_are_confirmed")
-    | _nothing_stale(*DEFINED),
+    | _nothing_stale(*DEFINED)
+    | _checks(*(f"exports of {name}" for name in REPORTS)),
     description="Check the latest good points with Great Expectations, that nothing is stale, and that there are seals "
     "and room on the disks.",
 )
 
-ALL = [collect, recompute, periods, alarms, archive_day, report_day, names, bill_month, quality_checks]
+ALL = [collect, recompute, periods, alarms, archive_day, report_day, report_month, names, bill_month, quality_checks]

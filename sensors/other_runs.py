@@ -15,8 +15,8 @@ from sqlalchemy import select
 from assets.archive import archive
 from assets.event_days import ROLLUPS, SAMPLE_QUALITY, of_days
 from assets.intake import CATALOG, EVENTS, NOTIFICATIONS, SAMPLES
-from assets.partitions import has_partition
-from assets.reports import usage_by_project_and_day
+from assets.partitions import has_month, has_partition
+from assets.reports import REPORTS
 from assets.resources import SiteResource
 from assets.usage import RESOURCE_PERIODS
 from assets.usage import of_days as of_periods
@@ -63,9 +63,14 @@ def _of_archive(site: Site, done: Mapping[str, Any]) -> Events:
 
 
 def _of_report(site: Site, done: Mapping[str, Any]) -> Events:
-    asset = usage_by_project_and_day.key
-    if done["report"] == asset.to_user_string() and has_partition(date.fromisoformat(done["day"])):
-        yield asset, done["day"], {"dagster/row_count": done["rows"]}
+    if done["report"] not in REPORTS:
+        return
+    if "day" in done:
+        key, shown = done["day"], has_partition(date.fromisoformat(done["day"]))
+    else:
+        key, shown = done["month"], has_month(date.fromisoformat(f"{done['month']}-01"))
+    if shown:
+        yield dg.AssetKey(done["report"]), key, {"dagster/row_count": done["rows"]}
 
 
 STEPS: dict[str, Callable[[Site, Mapping[str, Any]], Events]] = {

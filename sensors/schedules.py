@@ -57,11 +57,24 @@ def archive(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     job=jobs.report_day,
     cron_schedule="30 1 * * *",
     default_status=RUNNING,
-    description="Export yesterday's usage.",
+    description="Export yesterday's reports.",
 )
 def report(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-    """Export yesterday's usage."""
+    """Export yesterday's reports."""
     return _yesterday(context)
+
+
+@dg.schedule(
+    name="report_each_month",
+    job=jobs.report_month,
+    cron_schedule="35 1 1 * *",
+    default_status=RUNNING,
+    description="Export last month's reports.",
+)
+def report_of_month(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """Export last month's reports."""
+    month = (context.scheduled_execution_time - timedelta(days=1)).strftime("%Y-%m")
+    return dg.RunRequest(run_key=month, partition_key=month)
 
 
 @dg.schedule(
@@ -90,4 +103,4 @@ upkeep_each_night = dg.ScheduleDefinition(
     description="Delete what is older than it is kept for.",
 )
 
-ALL = [alarms, quality_checks, names, archive, report, bill, upkeep_each_night]
+ALL = [alarms, quality_checks, names, archive, report, report_of_month, bill, upkeep_each_night]

@@ -178,3 +178,13 @@ def totals(lines: pa.Table, column: str | None = None) -> list[Total]:
         Total(row["of"], row["currency"], row["count_all"], row["net_sum"] or ZERO, row["tax_sum"] or ZERO)
         for row in rows
     ]
+
+
+def descriptions(lines: pa.Table) -> pa.ChunkedArray:
+    """What each line is for, in words: of a discount, also the price that it reduces; of a correction, the month."""
+    price = pc.fill_null(lines["price"], "")
+    is_discount = pc.and_(pc.equal(lines["kind"], "discount"), pc.not_equal(price, lines["description"]))
+    reduced = pc.binary_join_element_wise(lines["description"], price, " on ")
+    shown = pc.if_else(is_discount, reduced, lines["description"])
+    corrected = pc.binary_join_element_wise("correction of ", pc.fill_null(lines["corrects"], ""), ": ", shown, "")
+    return pc.if_else(pc.is_valid(lines["corrects"]), corrected, shown)

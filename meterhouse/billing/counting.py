@@ -15,6 +15,7 @@ from meterhouse import times
 from meterhouse.billing import clock, exact
 from meterhouse.billing.matching import Codes, Mask, Rows
 from meterhouse.definitions.prices import UNITS, Price, Prices
+from meterhouse.errors import shown
 
 Instants = NDArray[np.int64]
 
@@ -100,6 +101,14 @@ def entry(price: Price, number: int, prices: Prices, span: tuple[datetime, datet
     }
     of_day = clock.bands(price.times, start, end, prices.zone)
     return Entry(price, number, times.micros(start), times.micros(end), np.array(sorted(cuts), np.int64), of_day)
+
+
+def unconvertible(price: Price, units: Units) -> str | None:
+    """Why a price of time cannot work with a table of units; None if it can."""
+    of = UNITS.get(price.measure)
+    if price.per is None or units.factor(of, price.unit) is not None:
+        return None
+    return f"'{price.name}': {of} cannot be converted into {shown(price.unit)}"
 
 
 def unit_of(price: Price) -> str:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from meterhouse.definitions.prices import UNITS, Condition, matches
+from meterhouse.definitions.prices import UNITS, Condition, matcher
 
 Codes = NDArray[np.int64]
 """A number for each row: the place of its value among the distinct values."""
@@ -142,6 +142,7 @@ class Rows:
     def __init__(self, table: pa.Table) -> None:
         self.table = table
         self._columns: dict[str, Column] = {}
+        self._numbers: dict[str, NDArray[np.float64]] = {}
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -175,6 +176,11 @@ class Rows:
 
         `count` is 1. Others are columns, keys of `measures`, or `metadata.` and a path.
         """
+        if name not in self._numbers:
+            self._numbers[name] = self._measure(name)
+        return self._numbers[name]
+
+    def _measure(self, name: str) -> NDArray[np.float64]:
         if name == "count":
             return np.ones(len(self))
         if name.startswith("metadata."):
@@ -226,5 +232,6 @@ class Classes:
         found = self._found.get((key, globs))
         if found is None:
             values, places = self._texts[key]
-            found = self._found[key, globs] = np.array([matches(globs, each) for each in values], np.bool_)[places]
+            holds = matcher(globs)
+            found = self._found[key, globs] = np.array([holds(each) for each in values], np.bool_)[places]
         return found

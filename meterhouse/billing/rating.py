@@ -13,7 +13,7 @@ from meterhouse.billing import counting, exact, rules, slices
 from meterhouse.billing.counting import Counted, Entry, Instants, Units
 from meterhouse.billing.lines import EVIDENCE, KINDS, NOT_PRICED, SCHEMA, TIME, Rated, line_id, line_ids
 from meterhouse.billing.matching import Classes, Codes, Column, Mask, Rows, combined
-from meterhouse.definitions.prices import DIGITS, UNITS, Prices, matches, shown_names
+from meterhouse.definitions.prices import DIGITS, Prices, matches, shown_names
 from meterhouse.errors import DefinitionError, shown
 from meterhouse.usage.evidence import VERIFY
 
@@ -100,13 +100,10 @@ class _Rating:
         self.made = _Made()
 
     def _can_be_converted(self, number: int) -> bool:
-        price = self.prices.prices[number]
-        of = UNITS.get(price.measure)
-        if price.per is None or self.units.factor(of, price.unit) is not None:
-            return True
-        what = f"'{price.name}': {of} cannot be converted into {shown(price.unit)}"
-        self._fault(number, what, "Write a unit that units.yaml has, or leave unit out")
-        return False
+        what = counting.unconvertible(self.prices.prices[number], self.units)
+        if what is not None:
+            self._fault(number, what, "Write a unit that units.yaml has, or leave unit out")
+        return what is None
 
     def _fault(self, number: int, what: str, hint: str) -> None:
         where = f"{self.prices.path}:{self.prices.prices[number].line}"

@@ -224,8 +224,12 @@ def _write(made: "Bill", form: str, output: Path | None, site: "Site") -> None:
 
 def _table(made: "Bill", wide: bool) -> None:
     """Lines, then totals by project."""
+    from meterhouse.billing.bill import descriptions
+
     printer = Printer("table", whole=("line_id",), wide=wide)
-    printer.rows([_row(made, each) for each in made.lines.to_pylist()], _LINES)
+    shown = descriptions(made.lines).to_pylist()
+    rows = made.lines.drop_columns(["evidence"]).to_pylist()
+    printer.rows([_row(made, line, text) for line, text in zip(rows, shown, strict=True)], _LINES)
     totals = [{"project": made.name(each.of), **_sums(each)} for each in made.totals("project_id")]
     if len({row["project"] for row in totals}) > 1:
         totals += [{"project": "all projects", **_sums(each)} for each in made.totals()]
@@ -234,12 +238,9 @@ def _table(made: "Bill", wide: bool) -> None:
         printer.rows(totals)
 
 
-def _row(made: "Bill", line: dict[str, Any]) -> dict[str, Any]:
+def _row(made: "Bill", line: dict[str, Any], described: str) -> dict[str, Any]:
     from meterhouse.billing import figures
 
-    described = line["description"]
-    if line["corrects"]:
-        described = f"correction of {line['corrects']}: {described}"
     return {
         "project": made.name(line["project_id"]),
         "service": line["service"],

@@ -13,6 +13,8 @@ from meterhouse.cli.output import FORMATS, Printer
 from meterhouse.errors import UnknownKeyword, UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from meterhouse.filters import Condition, Fields, Filter
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -59,6 +61,20 @@ class Day(click.ParamType[date]):
         return _completions(list(times.DAYS_AGO), incomplete)
 
 
+class Month(click.ParamType[date]):
+    """A month as its first day."""
+
+    name = "month"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
+        if isinstance(value, date):
+            return value
+        try:
+            return times.parse_day(f"{value.strip()}-01")
+        except UsageError:
+            self.fail(f"'{value}' is not a month. Write YYYY-MM", param, ctx)
+
+
 class Seconds(click.FloatRange):
     """A span of time in seconds: more than 0, at most a year."""
 
@@ -94,6 +110,13 @@ class Name(click.ParamType[str]):
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         return _completions(self._known(), incomplete)
+
+
+def config_dir() -> "Path | None":
+    """The configuration folder of the site whose command this is."""
+    from meterhouse.settings import settings
+
+    return settings().config_dir
 
 
 class Checked(click.ParamType[Any]):

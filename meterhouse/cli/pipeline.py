@@ -1,6 +1,7 @@
 """Commands of the pipeline's steps: convert, collect, load, rollup, archive, backfill."""
 
 import sys
+from collections import Counter
 from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import date, datetime, timedelta
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from meterhouse import times
-from meterhouse.cli.options import Day, Name, Seconds, as_json, prints, span
+from meterhouse.cli.options import Day, Name, Seconds, as_json, config_dir, prints, span
 from meterhouse.cli.output import Printer, dumps, line, note
 from meterhouse.cli.progress import progress
 from meterhouse.cli.signals import ended_by_signal
+from meterhouse.queries import reports
 from meterhouse.recompute import DEFINED, assets
 from meterhouse.untrusted import printable
 
@@ -284,6 +286,7 @@ def rollup(printer: Printer) -> None:
     """Judge the quality of dirty event hours, roll up their good points, and compute the periods of resources."""
     from meterhouse.catalog import catalog
     from meterhouse.configuration import open_checked
+    from meterhouse.queries.export_states import note_stale
     from meterhouse.rollups.following import Following, follow, keep_following
     from meterhouse.rollups.step import roll_up
     from meterhouse.usage.periods import compute
@@ -300,6 +303,8 @@ def rollup(printer: Printer) -> None:
         periods = compute(site, progress=update)
     for fault in periods.faults:
         note(f"meterhouse: {fault}")
+    for name, count in Counter(export.report for export in note_stale(site)).items():
+        note(f"{count} of the exports of {name} {'is' if count == 1 else 'are'} stale: `meterhouse backfill --stale`")
     done = {
         "hours": len(rolled.hours),
         "points_judged": rolled.judged.points,
@@ -357,22 +362,24 @@ def compact_command(printer: Printer) -> None:
 
 
 @click.command()
-@click.argument("asset", type=Name("asset", assets), required=False)
+@click.argument("asset", type=Name("asset", lambda: assets(config_dir())), required=False)
 @span(to_alone=False)
 @click.option("--stale", "of_stale", is_flag=True, help="Recompute exactly what `meterhouse stale` lists.")
 @click.option("--why", default="backfill by hand", show_default=True, help="The reason, kept with the hours.")
 @prints(
     *("asset", "hours", "changed_hours", "notifications", "rows", "errors", "event_hours"),
-    *("points", "excluded", "rollups", "days"),
+    *("points", "excluded", "rollups", "days", "months", "evidence", "kept", "resources", "periods", "changed"),
+    *("unreadable", "seconds"),
 )
 def backfill(
     asset: str | None, start: datetime | None, end: datetime | None, of_stale: bool, why: str, printer: Printer
 ) -> None:
-    """Recompute ASSET over a span: samples, events, sample_quality, rollups, archive or a report.
+    """Recompute ASSET over a span: samples, events, sample_quality, rollups, resource_periods, archive or a report.
 
     Samples and events are converted again from what was landed, by the definitions of now; their span is of arrival
-    time, as that of `archive`. If it is stopped, the same command continues it. With --stale, and without a span,
-    exactly the hours are recomputed that were made by definitions, rules or policies of the past.
+    time, as that of `archive`. Periods are made of whole months again, and so are those of all later months. If it is
+    stopped, the same command continues it. With --stale, and without a span, exactly the hours are recomputed that
+    were made by definitions, rules or policies of the past.
     """
     from meterhouse.configuration import open_checked
     from meterhouse.recompute import backfill as recompute
@@ -388,6 +395,7 @@ def backfill(
                 return shown.enter_context(progress(f"recomputing {name}"))
 
             found = backfill_stale(open_checked(), asset, progress=bar)
+        _note_faults(*found.values())
         printer.rows([{"asset": name, **done} for name, done in found.items()])
         return
     if asset is None:
@@ -397,7 +405,17 @@ def backfill(
     site = open_checked()
     with progress(f"recomputing {asset}") as update:
         done = recompute(site, asset, start, end, why=why, progress=update)
+    _note_faults(done)
     printer.figures("backfilled", done)
+
+
+def _note_faults(*done: dict[str, Any]) -> None:
+    """Show what is wrong in the definitions of resources, and leave it out of the figures."""
+    for figures in done:
+        for fault in figures.pop("faults", ()):
+            note(f"meterhouse: {fault}")
+        if kept := figures.get("kept"):
+            note(f"meterhouse: {kept} rows of evidence stay as they are: their notifications are no longer landed")
 
 
 SHOWN = 4
@@ -405,23 +423,30 @@ SHOWN = 4
 
 
 @click.command("stale")
-@click.argument("asset", type=Name("asset", lambda: list(DEFINED)), required=False)
+@click.argument("asset", type=Name("asset", lambda: [*DEFINED, *reports.names(config_dir())]), required=False)
 @prints("asset", "from", "to", "hours", "why", "files", "since", prose=("why", "files"))
 def stale_command(asset: str | None, printer: Printer) -> None:
-    """List the hours that definitions, quality rules, archive policies or derived meters of the past have made.
+    """List what definitions, quality rules, archive policies or derived meters of the past have made, and old exports.
 
-    Hours of samples and events are those of arrival. `meterhouse backfill --stale` recomputes exactly these.
+    Hours of samples and events are those of arrival. Exports of reports are stale if what they are made of was
+    recomputed since. `meterhouse backfill --stale` recomputes exactly what is listed.
     """
     from meterhouse.configuration import open_checked
+    from meterhouse.queries.export_states import stale_exports
     from meterhouse.stale import stale
 
     rows = []
-    for each in stale(open_checked(), asset):
+    site = open_checked()
+    for each in stale(site, asset) if asset is None or asset in DEFINED else []:
         why: Sequence[str] = each.changed
         if not printer.is_json and len(why) > SHOWN:
             why = [*why[:SHOWN], f"and {len(why) - SHOWN} more"]
         listed = {"asset": each.asset, "from": each.start, "to": each.end, "hours": each.hours}
         rows.append({**listed, "why": list(why), "files": list(each.files), "since": each.since})
+    for export in stale_exports(site, asset) if asset not in DEFINED else []:
+        hours = (export.end - export.start) // times.HOUR
+        listed = {"asset": export.report, "from": export.start, "to": export.end, "hours": hours}
+        rows.append({**listed, "why": [export.why], "files": [], "since": None})
     printer.rows(rows)
 
 

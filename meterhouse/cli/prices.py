@@ -65,13 +65,23 @@ def check(files: tuple[Path, ...]) -> None:
     Prints each price, discount, minimum and tax that cannot work, with its file and line. The exit status is 1 if there
     is one. Names times at which a price is not valid, between two at which it is.
     """
+    from meterhouse.billing.counting import unconvertible
+    from meterhouse.definitions import units
     from meterhouse.definitions.prices import gaps, load, read
     from meterhouse.settings import settings
 
-    parts = [read(path) for path in files] or [load(settings().config_dir)]
-    faults = [error for part in parts for error in part.faults]
-    for error in faults:
-        line(printable(str(error)))
+    folder = settings().config_dir
+    parts = [read(path) for path in files] or [load(folder)]
+    table = units.load(folder)
+    faults = [str(error) for part in parts for error in part.faults]
+    faults += [
+        f"{part.path}:{price.line}: {what}. Write a unit that {table.path} has, or leave unit out"
+        for part in parts
+        for price in part.prices
+        if (what := unconvertible(price, table)) is not None
+    ]
+    for fault in faults:
+        line(printable(fault))
     for part in parts:
         for gap in gaps(part.prices):
             note(printable(f"{part.path}: {gap}"))

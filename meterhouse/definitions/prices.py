@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, tzinfo
 from decimal import Decimal, InvalidOperation
-from fnmatch import fnmatchcase
+from fnmatch import fnmatchcase, translate
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -289,12 +289,31 @@ def matches(globs: tuple[str, ...], value: str | None) -> bool:
 
     If there are only globs after `!`, or none, everything else matches, also a value that is not known (None).
     """
-    positive = [each for each in globs if not each.startswith("!")]
-    if value is None:
-        return not positive
-    if any(fnmatchcase(value, each[1:]) for each in globs if each.startswith("!")):
-        return False
-    return not positive or any(fnmatchcase(value, each) for each in positive)
+    return matcher(globs)(value)
+
+
+def matcher(globs: tuple[str, ...]) -> Callable[[str | None], bool]:
+    """`matches` for many values."""
+    wanted = _one_of([each for each in globs if not each.startswith("!")])
+    unwanted = _one_of([each[1:] for each in globs if each.startswith("!")])
+    if wanted is None and unwanted is None:
+        return lambda value: True
+    if wanted is None:
+        return lambda value: value is None or not (unwanted is not None and unwanted(value))
+    if unwanted is None:
+        return lambda value: value is not None and wanted(value)
+    return lambda value: value is not None and wanted(value) and not unwanted(value)
+
+
+def _one_of(globs: list[str]) -> Callable[[str], bool] | None:
+    """Whether a value matches one of the globs; None if there are none."""
+    if not globs:
+        return None
+    literal = frozenset(each for each in globs if not any(mark in each for mark in "*?["))
+    if len(literal) == len(globs):
+        return literal.__contains__
+    pattern = re.compile("|".join(translate(each) for each in globs if each not in literal))
+    return lambda value: value in literal or pattern.match(value) is not None
 
 
 def load(config_dir: Path | None) -> Prices:

@@ -22,6 +22,7 @@ CHECKS = (
     Check("prices", configured.prices),
     Check("names", configured.names),
     Check("keystone", configured.keystone),
+    Check("reports", configured.reports),
     Check("warehouse", stores.warehouse),
     Check("access", access, needs=WAREHOUSE),
     Check("clocks", stores.clocks, needs=WAREHOUSE),

@@ -87,6 +87,19 @@ def archive_policies(site: Site) -> Iterator[Finding]:
         yield Finding("archive policies", "ok", f"{rules} and the default '{policies.default}' of {policies.path}")
 
 
+def reports(site: Site) -> Iterator[Finding]:
+    """Whether the site's own reports can be run."""
+    from meterhouse.queries import report_files
+
+    own = [each for each in report_files.listed(site.settings.config_dir).values() if each.is_own]
+    for each in own:
+        if each.fault:
+            line, reason = each.fault
+            yield Finding("reports", "warning", str(each.error(reason, line)))
+    if not any(each.fault for each in own):
+        yield Finding("reports", "ok", f"{len(report_files.ours())} shipped, {len(own)} of your own")
+
+
 def prices(site: Site) -> Iterator[Finding]:
     """Whether the prices can be read, and each price, discount, minimum and tax can work."""
     from meterhouse.definitions.prices import load

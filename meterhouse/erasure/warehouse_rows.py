@@ -33,6 +33,9 @@ SERIES_OF: Final = (hourly, daily, metadata_changes)
 SNAPSHOTS_OF: Final = ("rollup_1d_rows", "metadata_changes", "resources")
 """Tables with ids of metadata."""
 
+UNKNOWN: Final = {"resource_periods": {"digest": 0}}
+"""What is made of a row's texts: the step that writes the table makes it again."""
+
 AT_ONCE: Final = 500
 """How many ids a statement has as parameters."""
 
@@ -171,7 +174,7 @@ def _replace_texts(connection: Connection, table: Table, person: Person) -> int:
         row = and_(*(table.c[name] == value for name, value in key.items()))
         try:
             with connection.begin_nested():
-                connection.execute(update(table).where(row).values(**changed))
+                connection.execute(update(table).where(row).values(**changed, **UNKNOWN.get(table.name, {})))
         except IntegrityError:  # a row without the data has this key: the user was erased before
             connection.execute(delete(table).where(row))
         count += 1

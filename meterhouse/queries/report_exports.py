@@ -1,26 +1,33 @@
-"""Reports of a day, put beside the lake's tables as Parquet and CSV."""
+"""Reports of a day or of a month, put beside the lake's tables as Parquet and CSV."""
 
 import io
 import json
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as parquet
+from sqlalchemy import delete, insert
 
 from meterhouse import times
-from meterhouse.queries import reports
+from meterhouse.progress import Progress, no_progress
+from meterhouse.queries import export_states, reports
+from meterhouse.queries.export_states import StaleExport
+from meterhouse.queries.report_files import Partition
 from meterhouse.site import Site
+from meterhouse.stores.warehouse_tables import report_exports
 from meterhouse.untrusted import csv_cell
+
+ENDINGS = ("parquet", "csv", "json")
 
 
 @dataclass(frozen=True)
 class Export:
-    """Where a day's report was put, and what it holds.
+    """Where a report was put, and what it holds.
 
     Attributes:
-        uris: the files.
+        uris: the files; none if the report has no rows.
         rows: the report.
         holds_until: up to which event time it shows everything that came; see `reports.holds_until`.
     """
@@ -30,35 +37,94 @@ class Export:
     holds_until: datetime
 
 
-def export(site: Site, name: str, day: date) -> Export:
-    """Put a day's report beside the lake's tables, as `exports/NAME/DAY.parquet` and `.csv`; a second run replaces it.
+def partition_of(partition: Partition, day: date) -> tuple[str, datetime, datetime]:
+    """The key and the span, UTC, of the day or month in which a day is."""
+    if partition == "day":
+        return str(day), times.day_start(day), times.day_start(day) + times.DAY
+    first = day.replace(day=1)
+    following = (first + timedelta(days=31)).replace(day=1)
+    return f"{first:%Y-%m}", times.day_start(first), times.day_start(following)
 
-    `DAY.json` says up to which moment the report holds, and so do the metadata of the Parquet file.
+
+def export(site: Site, name: str, day: date) -> Export:
+    """Put a report beside the lake's tables, as `exports/NAME/DAY.parquet` and `.csv`; a second run replaces it.
+
+    `DAY.json` says up to which moment the report holds, and so do the metadata of the Parquet file. A report that is
+    exported by month has `MONTH` instead of `DAY`. One without rows has no files: those of before are removed. What is
+    to come is not exported.
+
+    Args:
+        site: the site.
+        name: of the report.
+        day: the day, or any day of the month.
 
     Raises:
         UnknownName: there is no such report.
+        DefinitionError: the report's file cannot be run.
     """
     started = times.now()
-    span = times.day_start(day), times.day_start(day) + times.DAY
-    held = reports.holds_until(site, *span)
-    columns = reports.columns(site, name, *span)
-    rows = pa.table(
-        {name: pa.array(values, pa.date32() if name == "day" else None) for name, values in columns.items()}
-    )
+    report = reports.report(site, name)
+    key, start, end = partition_of(report.partition, day)
+    held = reports.holds_until(site, start, end)
+    with site.warehouse.read() as connection:  # before the rows: what changes meanwhile makes the export stale
+        made_of = export_states.state(connection, report, start, end)
+    rows = _table(reports.columns(site, name, start, end))
+    if start >= started:
+        rows = rows.slice(0, 0)
     as_parquet, as_csv = io.BytesIO(), io.BytesIO()
     about = {"holds_until": times.text(held)}  # not when it was made: a second run changes nothing
-    parquet.write_table(rows.replace_schema_metadata(about), as_parquet, compression="zstd")
-    arrow_csv.write_csv(_for_people(rows), as_csv)
-    uris = [
-        site.lake.put(f"exports/{name}/{day}.{ending}", content)
-        for ending, content in (
-            ("parquet", as_parquet.getvalue()),
-            ("csv", as_csv.getvalue()),
-            ("json", json.dumps({"report": name, "day": str(day), "rows": rows.num_rows, **about}).encode()),
-        )
-    ]
-    site.warehouse.record_run("report", started, {"report": name, "day": day, "rows": rows.num_rows})
+    if rows.num_rows:
+        parquet.write_table(rows.replace_schema_metadata(about), as_parquet, compression="zstd")
+        arrow_csv.write_csv(_for_people(rows), as_csv)
+        described = export_states.described(name, key, rows.num_rows, held)
+        contents = zip(ENDINGS, (as_parquet.getvalue(), as_csv.getvalue(), described), strict=True)
+        uris = [site.lake.put(f"exports/{name}/{key}.{ending}", content) for ending, content in contents]
+    else:
+        uris = []
+        files = {f"{key}.{ending}" for ending in ENDINGS}
+        old = [uri for uri, _ in site.lake.listed(f"exports/{name}") if uri.rpartition("/")[2] in files]
+        if old:
+            site.lake.remove(old)
+    this = report_exports.c.report == name, report_exports.c.partition == key
+    with site.warehouse.begin() as connection:
+        connection.execute(delete(report_exports).where(*this))
+        if start < started:
+            connection.execute(
+                insert(report_exports).values(
+                    report=name,
+                    partition=key,
+                    start_at=start,
+                    end_at=end,
+                    made_at=started,
+                    holds_until=held,
+                    rows=rows.num_rows,
+                    made_of=json.dumps(made_of),
+                )
+            )
+    figures = {"report": name, report.partition: key, "rows": rows.num_rows}
+    site.warehouse.record_run("report", started, figures)
     return Export(uris, rows, held)
+
+
+def export_stale(site: Site, only: str | None = None, *, progress: Progress = no_progress) -> list[StaleExport]:
+    """Export again what is stale, of a report or of all; return what was."""
+    stale = export_states.stale_exports(site, only)
+    for number, each in enumerate(stale, 1):
+        export(site, each.report, each.start.date())
+        progress(number, len(stale))
+    return stale
+
+
+def _table(columns: dict[str, list[object]]) -> pa.Table:
+    return pa.table({name: _array(name, values) for name, values in columns.items()})
+
+
+def _array(name: str, values: list[object]) -> pa.Array:
+    """A column of one type; of texts if its values are of several."""
+    try:
+        return pa.array(values, pa.date32() if name == "day" else None)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.array([None if value is None else str(value) for value in values], pa.string())
 
 
 def _for_people(rows: pa.Table) -> pa.Table:

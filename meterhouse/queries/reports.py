@@ -1,30 +1,44 @@
-"""Reports: SQL files on the warehouse, each named for the question it answers.
+"""Reports: SQL files on the warehouse, each named for the question it answers; see `report_files`.
 
 Listing them needs no database, so SQLAlchemy is imported with the first one that is run.
 """
 
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
-from meterhouse import sql_files
-from meterhouse.errors import UnknownKeyword
+from meterhouse import times
+from meterhouse.errors import MeterhouseError, UnknownKeyword
+from meterhouse.queries import report_files
+from meterhouse.queries.report_files import Report
 
 if TYPE_CHECKING:
     from decimal import Decimal
+    from pathlib import Path
 
     from meterhouse.site import Site
 
-FOLDER = "warehouse/reports"
 
-
-def names() -> list[str]:
-    """The reports there are."""
-    return sql_files.names(FOLDER)
+def names(config_dir: "Path | None" = None) -> list[str]:
+    """The reports there are: ours, and with a configuration folder the site's own too."""
+    return list(report_files.listed(config_dir))
 
 
 def question(name: str) -> str:
-    """The question that a report answers: the first line of its file."""
-    return sql_files.read(f"{FOLDER}/{name}.sql").partition("\n")[0].removeprefix("--").strip()
+    """The question that one of our reports answers: the first line of its file."""
+    return report_files.ours()[name].question
+
+
+def report(site: "Site", name: str) -> Report:
+    """A report of ours or of the site.
+
+    Raises:
+        UnknownKeyword: there is no such report; names near misses.
+        DefinitionError: its file cannot be run.
+    """
+    known = report_files.listed(site.settings.config_dir)
+    if name not in known:
+        raise UnknownKeyword("report", name, list(known))
+    return known[name].checked()
 
 
 def run(site: "Site", name: str, start: datetime, end: datetime) -> list[dict[str, Any]]:
@@ -36,24 +50,52 @@ def run(site: "Site", name: str, start: datetime, end: datetime) -> list[dict[st
 def columns(site: "Site", name: str, start: datetime, end: datetime) -> dict[str, list[Any]]:
     """A report over a half-open span of event time, UTC: column name → its values, one a row.
 
-    A column has one type, whichever database it comes from: `day` has dates, a column of numbers whole or decimal ones.
+    Periods are not counted beyond now: if a query reads them, the span ends now at the latest. A column has one type,
+    whichever database it comes from: `day` has dates, columns whose name ends in `_at` aware times, and a column of
+    numbers whole or decimal ones.
 
     Raises:
         UnknownKeyword: there is no such report; names near misses.
+        DefinitionError: the file of a report cannot be run, or the database does not take it.
     """
+    found = report(site, name)
+    given = parameters(start, min(end, max(start, times.now())) if "resource_periods" in found.words else end)
+    if found.is_own:
+        from meterhouse.queries.sql import sql_on_warehouse
+
+        try:
+            keys, rows = sql_on_warehouse(site, found.query, given)
+        except MeterhouseError as error:
+            if type(error) is not MeterhouseError:
+                raise
+            raise found.error(error.what) from None
+    else:
+        keys, rows = _trusted(site, found.query, given)
+    return {key: _column(key, [row[place] for row in rows]) for place, key in enumerate(keys)}
+
+
+def parameters(start: datetime, end: datetime) -> dict[str, datetime]:
+    """What a query over [start, end) refers to; see `report_files.PARAMETERS`."""
+    start, end = start.astimezone(UTC), end.astimezone(UTC)
+    first, last = times.day_start(start.date()), times.day_start(end.date())
+    first += times.DAY if first < start else 0 * times.DAY
+    if first >= last:
+        first = last = end
+    return {"start": start, "end": end, "days_from": first, "days_to": last}
+
+
+def _trusted(site: "Site", query: str, given: dict[str, datetime]) -> tuple[list[str], list[tuple[Any, ...]]]:
     from sqlalchemy import bindparam, text
 
     from meterhouse.stores.warehouse_tables import UtcTime
 
-    if name not in names():
-        raise UnknownKeyword("report", name, names())
-    query = text(sql_files.read(f"{FOLDER}/{name}.sql")).bindparams(
-        bindparam("start", type_=UtcTime), bindparam("end", type_=UtcTime)
-    )
+    used = {name: moment for name, moment in given.items() if f":{name}" in query}
+    statement = text(query).bindparams(*(bindparam(name, type_=UtcTime) for name in used))
     with site.warehouse.read() as connection:
-        found = connection.execute(query, {"start": start, "end": end})
-        rows = found.all()
-        return {key: _column(key, [row[place] for row in rows]) for place, key in enumerate(found.keys())}
+        if not site.warehouse.is_sqlite:
+            connection.exec_driver_sql("SET LOCAL jit = off")  # to compile takes longer than to run
+        found = connection.execute(statement, used)
+        return list(found.keys()), [tuple(row) for row in found]
 
 
 def holds_until(site: "Site", start: datetime, end: datetime) -> datetime:
@@ -64,7 +106,6 @@ def holds_until(site: "Site", start: datetime, end: datetime) -> datetime:
     """
     from sqlalchemy import func, select
 
-    from meterhouse import times
     from meterhouse.stores.warehouse_tables import open_hours, warehouse_holds
 
     within = open_hours.c.hour >= times.hour_of(start), open_hours.c.hour < end
@@ -75,15 +116,28 @@ def holds_until(site: "Site", start: datetime, end: datetime) -> datetime:
 
 
 def _column(name: str, values: list[Any]) -> list[Any]:
-    """A column in one type: SQLite gives days as text, PostgreSQL sums as Decimal."""
+    """A column in one type: SQLite gives days and times as text, PostgreSQL sums as Decimal."""
     if name == "day":
         return [date.fromisoformat(day) if isinstance(day, str) else day for day in values]
+    if name.endswith("_at"):
+        return list(map(_moment, values))
     from decimal import Decimal
 
     plain = [_number(value) if isinstance(value, Decimal) else value for value in values]
     if any(isinstance(value, float) for value in plain):
-        plain = [value if value is None else float(value) for value in plain]
+        plain = [float(value) if isinstance(value, int) else value for value in plain]
     return plain
+
+
+def _moment(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            return value
+    if not isinstance(value, datetime):
+        return value
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 def _number(value: "Decimal") -> int | float:

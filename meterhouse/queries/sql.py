@@ -6,14 +6,17 @@ What is in the tables can be read, also the URLs of alarms.
 
 import re
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from meterhouse.errors import MeterhouseError
+from meterhouse.queries.sql_tokens import for_psycopg
 from meterhouse.site import Site
 from meterhouse.stores.lake_faults import file_of, retried
+from meterhouse.stores.sqlite_functions import add_functions
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -86,8 +89,15 @@ def _without_comments(query: str) -> str:
     return query.strip()
 
 
-def sql_on_warehouse(site: Site, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+def sql_on_warehouse(
+    site: Site, query: str, parameters: Mapping[str, datetime] | None = None
+) -> tuple[list[str], list[tuple[Any, ...]]]:
     """One reading statement on the warehouse: names of columns, equal ones numbered, and rows.
+
+    Args:
+        site: the site.
+        query: the statement; with parameters, `:NAME` stands for one.
+        parameters: aware times by name; None if a colon in the statement has no meaning.
 
     Raises:
         MeterhouseError: the statement does not only read, or the database does not take it.
@@ -95,15 +105,15 @@ def sql_on_warehouse(site: Site, query: str) -> tuple[list[str], list[tuple[Any,
     first = re.match(r"\(*\s*(\w*)", _without_comments(query))
     if first is None or first[1].upper() not in _READING | ({"PRAGMA"} if site.warehouse.is_sqlite else set()):
         raise _refused("only one SELECT, or EXPLAIN of one, is allowed", "warehouse")
-    names, rows = (_on_sqlite if site.warehouse.is_sqlite else _on_postgres)(site, query)
+    names, rows = (_on_sqlite if site.warehouse.is_sqlite else _on_postgres)(site, query, parameters)
     return distinct(names), rows
 
 
-def _on_sqlite(site: Site, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+def _on_sqlite(
+    site: Site, query: str, parameters: Mapping[str, datetime] | None
+) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Run a statement on a connection of its own, which can only read this one file."""
     from sqlalchemy.engine import make_url
-
-    from meterhouse.stores.sqlite_functions import add_functions
 
     with site.warehouse.read():  # creates or checks the schema
         path = Path(make_url(site.warehouse.url).database or "").absolute()
@@ -112,12 +122,20 @@ def _on_sqlite(site: Site, query: str) -> tuple[list[str], list[tuple[Any, ...]]
         try:
             add_functions(connection)
             connection.set_authorizer(_allow)
-            cursor = connection.execute(query)
+            cursor = connection.execute(query, _sqlite_times(parameters))
             return [column[0] for column in cursor.description or ()], cursor.fetchall()
         finally:
             connection.close()
     except (sqlite3.Error, sqlite3.Warning) as error:
         raise _refused(str(error), "warehouse") from None
+
+
+def _sqlite_times(parameters: Mapping[str, datetime] | None) -> dict[str, str]:
+    """Times as the warehouse keeps them in SQLite."""
+    return {
+        name: moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
+        for name, moment in (parameters or {}).items()
+    }
 
 
 def _allow(action: int, name: str | None, value: str | None, database: str | None, trigger: str | None) -> int:
@@ -131,10 +149,14 @@ def _allow(action: int, name: str | None, value: str | None, database: str | Non
     return sqlite3.SQLITE_DENY
 
 
-def _on_postgres(site: Site, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+def _on_postgres(
+    site: Site, query: str, parameters: Mapping[str, datetime] | None
+) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Run a statement in a read-only transaction that it cannot leave."""
     import psycopg
 
+    if parameters is not None:
+        query = for_psycopg(query)
     with site.warehouse.read() as connection:
         raw = connection.connection.driver_connection
         if not isinstance(raw, psycopg.Connection):
@@ -142,8 +164,10 @@ def _on_postgres(site: Site, query: str) -> tuple[list[str], list[tuple[Any, ...
         try:
             with raw.cursor(binary=True) as cursor:  # binary: by a protocol that takes only one statement
                 cursor.execute("SET TRANSACTION READ ONLY")
+                if parameters is not None:  # a report, which takes longer to compile than to run
+                    cursor.execute("SET LOCAL jit = off")
                 cursor.execute("SELECT 1")  # after a first query, no function can make the transaction writing again
-                cursor.execute(query.encode())
+                cursor.execute(query.encode(), parameters)
                 names = [column.name for column in cursor.description or ()]
                 return names, cursor.fetchall()
         except psycopg.Error as error:

@@ -1,7 +1,12 @@
-"""Functions that a connection of SQLite gets: regular expressions that take time in proportion to the text."""
+"""Functions that a connection of SQLite gets: regular expressions that take time in proportion to the text, and time.
+
+`epoch_us` and `utc_date` are those of PostgreSQL's warehouse too, where a migration makes them. With them, a report
+computes durations to the microsecond in SQL that both databases run.
+"""
 
 import re
 import sqlite3
+from datetime import date, datetime, timedelta
 from functools import lru_cache
 from typing import Final
 
@@ -19,9 +24,27 @@ def add_functions(connection: sqlite3.Connection) -> None:
 
     SQLite has no regular expressions, and those that SQLAlchemy adds, Python's, may take for ever. Python's engine is
     used for short texts and for patterns that cannot cost it much: it is many times faster on these, because RE2
-    compiles the pattern for each text.
+    compiles the pattern for each text. `epoch_us(TIME)` is the microseconds since 1970-01-01 of a time of the
+    warehouse, and `utc_date(MICROSECONDS)` the day in which such a number lies.
     """
     connection.create_function("regexp", 2, _regexp, deterministic=True)
+    connection.create_function("epoch_us", 1, _epoch_us, deterministic=True)
+    connection.create_function("utc_date", 1, _utc_date, deterministic=True)
+
+
+_EPOCH: Final = datetime(1970, 1, 1)
+_DAY_US: Final = 86_400_000_000
+
+
+def _epoch_us(value: str | int | None) -> int | None:
+    if value is None or isinstance(value, int):
+        return value
+    since = datetime.fromisoformat(value).replace(tzinfo=None) - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+def _utc_date(microseconds: int | None) -> str | None:
+    return None if microseconds is None else str(date(1970, 1, 1) + timedelta(days=microseconds // _DAY_US))
 
 
 def _regexp(pattern: str | None, value: object) -> bool | None:

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import TypeEngine
@@ -284,6 +285,18 @@ daily = _rollup_rows(
     "rollup_1d_rows",
     Column("metadata_id", BigInteger),
     Index("rollup_1d_rows_by_series", "series_id", "bucket"),
+    Index(
+        "rollup_1d_rows_by_increase",
+        *("bucket", "series_id", "increase"),
+        sqlite_where=text("increase IS NOT NULL"),
+        postgresql_where=text("increase IS NOT NULL"),
+    ),
+    Index(
+        "rollup_1d_rows_by_excluded",
+        *("bucket", "series_id", "excluded"),
+        sqlite_where=text("excluded > 0"),
+        postgresql_where=text("excluded > 0"),
+    ),
 )
 
 alarms = Table(
@@ -453,6 +466,15 @@ reconciliation_daily = Table(
     comment="By day and type of resource: in how many hours events, audits and polls agree.",
 )
 
+period_months = Table(
+    "period_months",
+    metadata,
+    Column("month", UtcTime, primary_key=True),
+    Column("fingerprint", Text, nullable=False),
+    Index("period_months_by_fingerprint", "fingerprint"),
+    comment="By which resources.yaml and units.yaml the periods of each month were made: a fingerprint in `meanings`.",
+)
+
 resource_names = Table(
     "resource_names",
     metadata,
@@ -489,7 +511,8 @@ report_exports = Table(
     Column("holds_until", UtcTime, nullable=False),
     Column("rows", BigInteger, nullable=False),
     Column("made_of", Text, nullable=False),
-    comment="Exports of reports, and the state of what each was made of.",
+    Column("stale", Text),
+    comment="Exports of reports, the state of what each was made of, and why it is stale if that was seen.",
 )
 
 leases = Table(

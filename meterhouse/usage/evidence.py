@@ -23,6 +23,7 @@ from meterhouse.conversion.nova_versioned import EVENT_TYPES as VERSIONED
 from meterhouse.conversion.nova_versioned import legacy_twin
 from meterhouse.definitions.columns import Columns
 from meterhouse.definitions.expressions import Message, all_reads
+from meterhouse.definitions.meanings import Meaning
 from meterhouse.definitions.resources import ATTRIBUTES, SIZE_UNITS, SIZES, TIMES, Effect, Resources, ResourceType
 from meterhouse.definitions.units import Units
 from meterhouse.definitions.values import Value
@@ -31,6 +32,7 @@ from meterhouse.site import Site
 from meterhouse.stores.lake_tables import EVIDENCE, TIME
 from meterhouse.stores.leases import Lease
 from meterhouse.timestamps import parse_utc, to_microseconds
+from meterhouse.usage import made_by
 
 TABLE: Final = "evidence"
 
@@ -53,13 +55,15 @@ _LATEST: Final = 9_000_000_000_000_000
 
 @dataclass
 class Read:
-    """What a run read: notifications, rows of evidence, messages that cannot be read, and the months of event time."""
+    """What a run read: notifications, rows of evidence, messages that cannot be read, the months of event time, and
+    those that are noted in the warehouse."""
 
     notifications: int = 0
     rows: int = 0
     errors: int = 0
     seconds: float = 0.0
     months: set[Any] = field(default_factory=set)
+    noted: set[Any] = field(default_factory=set)
 
 
 def follow(site: Site, lease: Lease, resources: Resources, units: Units) -> Read:
@@ -71,6 +75,7 @@ def follow(site: Site, lease: Lease, resources: Resources, units: Units) -> Read
     done, clock = Read(), time.monotonic()
     lake = site.lake
     extract = Extractor(resources, units, site.settings.sample_source, versioned=site.settings.nova_versioned)
+    meaning = made_by.meaning_of(resources, units, site.settings)
     while True:
         reached = lake.transaction(TABLE, APP) or 0
         newest = lake.version("notifications")
@@ -80,18 +85,29 @@ def follow(site: Site, lease: Lease, resources: Resources, units: Units) -> Read
         try:
             landed = lake.appended("notifications", reached, max_rows=NOTIFICATIONS_AT_ONCE)
         except Replaced:
-            _follow_files(site, lease, extract, reached, newest, done)
+            _follow_files(site, lease, extract, meaning, reached, newest, done)
             continue
         if landed is None or (landed.rows.num_rows == 0 and landed.version == reached):
             break
         rows = extract.rows(landed.rows, done)
+        _note(lease, meaning, done)
         lake.append(TABLE, rows, transaction=(APP, landed.version), after=reached, lease=lease)
         done.notifications += landed.rows.num_rows
     done.seconds = time.monotonic() - clock
     return done
 
 
-def _follow_files(site: Site, lease: Lease, extract: "Extractor", reached: int, newest: int, done: Read) -> None:
+def _note(lease: Lease, meaning: Meaning, done: Read) -> None:
+    """Note the months of what is about to be appended."""
+    if new := done.months - done.noted:
+        with lease.begin() as connection:
+            made_by.note(connection, meaning, new)
+        done.noted |= new
+
+
+def _follow_files(
+    site: Site, lease: Lease, extract: "Extractor", meaning: Meaning, reached: int, newest: int, done: Read
+) -> None:
     """Read the files in the place of commits that are no longer there. Those that were read already count once."""
     lake = site.lake
     before = lake.known_files("notifications", reached)
@@ -103,6 +119,7 @@ def _follow_files(site: Site, lease: Lease, extract: "Extractor", reached: int, 
         rows = lake.rows_of("notifications", action["path"], {"arrival_hour": action["partition.arrival_hour"]})
         for start in range(0, rows.num_rows, NOTIFICATIONS_AT_ONCE):
             found = extract.rows(rows.slice(start, NOTIFICATIONS_AT_ONCE), done)
+            _note(lease, meaning, done)
             lake.append(TABLE, found, lease=lease)
         done.notifications += rows.num_rows
     lake.append(TABLE, EVIDENCE.empty_table(), transaction=(APP, newest), lease=lease)

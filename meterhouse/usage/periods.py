@@ -36,7 +36,7 @@ from meterhouse.stores.lake import SEAL
 from meterhouse.stores.lake_tables import EVIDENCE, TIME
 from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import resource_periods
-from meterhouse.usage import event_days, evidence, polled
+from meterhouse.usage import event_days, evidence, made_by, polled
 from meterhouse.usage.evidence import VERIFY
 from meterhouse.usage.timelines import RANKS, Fact, Heard, Life, Period, confirm, confirmed_by, fold, last_period
 
@@ -181,6 +181,7 @@ class _Run:
         self.done.resources, self.done.periods = len(lives), table.num_rows
         with self.lease.begin() as connection:
             self.done.changed = _replace(connection, table, _start(months[0]), heads)
+            made_by.note(connection, made_by.meaning_of(self.resources, self.units, self.site.settings), months)
             for name, position in reached.items():
                 history.record_position(connection, name, position)
 
@@ -392,7 +393,8 @@ class _Run:
                 heard = self._heard_of.get(kind)
                 if heard is None:
                     heard = self._heard_of[kind] = Heard({}, {})
-                if (audits := life.audits) is not None and audits.at > heard.audits.get(audits.reporter, 0):
+                audits = life.audits
+                if audits is not None and audits.reports > 1 and audits.at > heard.audits.get(audits.reporter, 0):
                     heard.audits[audits.reporter] = audits.at
                 if (polls := life.polls) is not None and polls.at > heard.polls.get(life.host, 0):
                     heard.polls[life.host] = polls.at

@@ -438,12 +438,13 @@ def _saw(life: Life, fact: Fact) -> None:
     at = fact.at
     if witness == AUDIT and fact.from_at is not None and fact.to_at is not None:
         before = life.audits
-        if (fact.to_at - fact.from_at) % HOUR:  # sent for one resource, before it is resized or deleted
+        step = (fact.to_at - fact.from_at) // max(fact.reports, 1)
+        usual = before.step if before is not None and fact.reports < 3 else 0
+        if step % HOUR or step < usual:  # sent for one resource, before it is resized or deleted
             life.last = max(life.last, at)
             life.kinds |= _BITS[AUDIT]
             life.ever |= _BITS[AUDIT]
             return
-        step = (fact.to_at - fact.from_at) // max(fact.reports, 1)
         reports = fact.reports + (before.reports if before else 0)
         life.audits = Seen(max(fact.to_at, before.at if before else 0), step, fact.reporter, reports)
     elif witness in (POLL, AUDIT):
@@ -541,8 +542,10 @@ def last_period(life: Life, kind: ResourceType, heard: Heard, closed: list[Perio
     end, missed = None, list[tuple[int, str]]()
     state = (life.values[_STATE] or "").lower()
     for name, seen, by in (("audits", life.audits, heard.audits), ("polls", life.polls, heard.polls)):
-        if seen is None or seen.step <= 0 or (name == "polls" and (seen.reports < 3 or state in kind.polls.silent_in)):
+        if seen is None or seen.step <= 0:
             continue
+        if state in kind.nowhere if name == "audits" else seen.reports < 3 or state in kind.polls.silent_in:
+            continue  # audits go by host
         last = by.get(seen.reporter if name == "audits" else life.host, 0)
         since = max(seen.at, life.last)
         if last <= seen.at + seen.step // 2:

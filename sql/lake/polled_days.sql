@@ -11,7 +11,7 @@ many AS (
         e.resource_type,
         e.resource_id,
         e.event_type,
-        e.said_at - (n.number * (epoch_us(e.to_at) - epoch_us(e.from_at)) / e.reports)::BIGINT * INTERVAL 1 MICROSECOND AS moment
+        e.said_at - to_microseconds((n.number * (epoch_us(e.to_at) - epoch_us(e.from_at)) // e.reports)::BIGINT) AS moment
     FROM told AS e
     SEMI JOIN known AS k ON k.resource_type = e.resource_type AND k.resource_id = e.resource_id
     CROSS JOIN LATERAL (SELECT unnest(range(e.reports)) AS number) AS n

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from meterhouse.billing import lines as billed
-from meterhouse.billing.bill import Bill
+from meterhouse.billing.bill import Bill, descriptions
 from meterhouse.billing.formats import csv_text
 from meterhouse.billing.formats.focus_services import category
 
@@ -145,7 +145,7 @@ def table(bill: Bill, issuer: str, region: str) -> pa.Table:
         "BillingPeriodStart": bill.start,
         "ChargeCategory": charge,
         "ChargeClass": pc.if_else(is_correction, "Correction", None),
-        "ChargeDescription": lines["description"],
+        "ChargeDescription": descriptions(lines),
         "ChargeFrequency": pc.if_else(pc.equal(kind, "minimum"), "Recurring", "Usage-Based"),
         "ChargePeriodEnd": lines["ended_at"],
         "ChargePeriodStart": lines["started_at"],

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 
 from meterhouse.billing import figures
-from meterhouse.billing.bill import Bill, Total
+from meterhouse.billing.bill import Bill, Total, descriptions
 from meterhouse.untrusted import printable
 
 STYLE: Final = """
@@ -26,7 +26,7 @@ p { margin: .25rem 0; }
 .id { overflow-wrap: anywhere; }
 .state { border: 1px solid #b45309; color: #b45309; display: inline-block; padding: 0 .5rem; }
 section.project { break-before: page; }
-section.project:first-of-type { break-before: auto; }
+section.alone { break-before: auto; }
 table { border-collapse: collapse; width: 100%; }
 thead { display: table-header-group; }
 tr { break-inside: avoid; }
@@ -63,7 +63,8 @@ def _document(bill: Bill, issuer: str) -> Iterator[str]:
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
     yield f"<style>{STYLE}</style>\n</head>\n<body>\n"
     projects = bill.totals("project_id")
-    if len({each.of for each in projects}) != 1:
+    is_one = len({each.of for each in projects}) == 1
+    if not is_one:
         yield from _header(bill, issuer, title)
         yield from _totals("Projects", "project", [(_project(bill, each.of), each) for each in projects], bill.totals())
         yield from _totals("Services", "service", [(_text(each.of), each) for each in bill.totals("service")], [])
@@ -76,7 +77,7 @@ def _document(bill: Bill, issuer: str) -> Iterator[str]:
         sums.setdefault(total.of, []).append(total)
     services = bill.lines["service"].to_pylist()
     for project, own in places.items():
-        yield '<section class="project">\n'
+        yield f'<section class="project{" alone" if is_one else ""}">\n'
         yield from _header(bill, issuer, f"{title}: {bill.name(project)}")
         yield from _lines([(services[place], rows[place]) for place in own], sums[project])
         yield "</section>\n"
@@ -136,22 +137,24 @@ def _lines(rows: Sequence[tuple[str, str]], sums: Sequence[Total]) -> Iterator[s
 def _rows(lines: pa.Table, zone: tzinfo) -> list[str]:
     """A table row for each line."""
 
-    def cells(name: str, show: Callable[[Any], str], nothing: str = "") -> list[str]:
+    lines = lines.set_column(lines.column_names.index("description"), "description", descriptions(lines))
+
+    def cells(name: str, show: Callable[[Any], str]) -> list[str]:
         """A column as texts, each distinct value made once."""
         encoded = lines[name].combine_chunks().dictionary_encode()
         shown = [show(value) for value in encoded.dictionary.to_pylist()]
-        return [nothing if place is None else shown[place] for place in encoded.indices.to_pylist()]
+        return ["" if place is None else shown[place] for place in encoded.indices.to_pylist()]
 
     def moment(instant: datetime) -> str:
         return _moment(instant, zone)
 
+    def followed(text: str) -> str:
+        return f"{_text(text)} "
+
+    resource = [cells(name, followed) for name in ("resource_type", "resource_name", "resource_id", "flavor")]
     columns = [
         cells("description", _text),
-        cells("corrects", lambda month: f"<br>Correction of {_text(month)}"),
-        cells("resource_type", lambda text: f"{_text(text)} "),
-        cells("resource_name", lambda text: f"{_text(text)} "),
-        cells("resource_id", lambda text: f"{_text(text)} "),
-        cells("flavor", lambda text: f"{_text(text)} "),
+        list(map("".join, zip(*resource, strict=True))),
         cells("line_id", _text),
         cells("started_at", moment),
         cells("ended_at", moment),
@@ -162,25 +165,9 @@ def _rows(lines: pa.Table, zone: tzinfo) -> list[str]:
         cells("currency", _text),
     ]
     return [
-        f'<tr><td>{item}{corrects}<br><span class="id">{kind}{name}{resource}{flavor}line {line_id}</span></td>'
-        f'<td class="faint">{start}<br>{end}</td>'
+        f'<tr><td>{item}<br><span class="id">{about}line {line_id}</span></td><td class="faint">{start}<br>{end}</td>'
         f'<td class="n">{quantity}{unit}</td><td class="n">{price}</td><td class="n">{amount} {currency}</td></tr>\n'
-        for (
-            item,
-            corrects,
-            kind,
-            name,
-            resource,
-            flavor,
-            line_id,
-            start,
-            end,
-            quantity,
-            unit,
-            price,
-            amount,
-            currency,
-        ) in zip(*columns, strict=True)
+        for item, about, line_id, start, end, quantity, unit, price, amount, currency in zip(*columns, strict=True)
     ]
 
 

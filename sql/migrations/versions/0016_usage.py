@@ -6,6 +6,34 @@ from alembic import op
 revision = "0016"
 down_revision = "0015"
 
+_FUNCTIONS = (  # SQLite's are in meterhouse/stores/sqlite_functions.py
+    "CREATE OR REPLACE FUNCTION epoch_us(moment timestamptz) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE "
+    "AS $$ SELECT (extract(epoch FROM moment) * 1000000)::bigint $$",
+    "CREATE OR REPLACE FUNCTION utc_date(microseconds bigint) RETURNS date LANGUAGE sql IMMUTABLE PARALLEL SAFE "
+    "AS $$ SELECT DATE '1970-01-01' + floor(microseconds / 86400000000.0)::integer $$",
+)
+
+
+def _speed_reports_up() -> None:
+    op.create_index(
+        "rollup_1d_rows_by_increase",
+        "rollup_1d_rows",
+        ["bucket", "series_id", "increase"],
+        postgresql_where=sa.text("increase IS NOT NULL"),
+        sqlite_where=sa.text("increase IS NOT NULL"),
+    )
+    op.create_index(
+        "rollup_1d_rows_by_excluded",
+        "rollup_1d_rows",
+        ["bucket", "series_id", "excluded"],
+        postgresql_where=sa.text("excluded > 0"),
+        sqlite_where=sa.text("excluded > 0"),
+    )
+    if op.get_bind().dialect.name == "postgresql":
+        for function in _FUNCTIONS:
+            op.execute(function)
+
+
 _NAME_HISTORY = """
 CREATE VIEW name_history AS
 WITH points AS (SELECT DISTINCT kind, id, valid_from FROM resource_names),
@@ -98,6 +126,7 @@ CROSS JOIN LATERAL (
 
 def upgrade() -> None:
     time = sa.DateTime(timezone=op.get_bind().dialect.name == "postgresql")
+    _speed_reports_up()
     op.create_table(
         "resource_periods",
         sa.Column("resource_type", sa.Text(), primary_key=True),
@@ -134,6 +163,14 @@ def upgrade() -> None:
     op.create_index("resource_periods_by_project", "resource_periods", ["project_id", "started_at"])
     op.create_index("resource_periods_by_resource", "resource_periods", ["resource_id", "started_at"])
     op.create_table(
+        "period_months",
+        sa.Column("month", time, primary_key=True),
+        sa.Column("fingerprint", sa.Text(), nullable=False),
+        comment="By which resources.yaml and units.yaml the periods of each month were made: a fingerprint in "
+        "`meanings`.",
+    )
+    op.create_index("period_months_by_fingerprint", "period_months", ["fingerprint"])
+    op.create_table(
         "resource_names",
         sa.Column("kind", sa.Text(), primary_key=True),
         sa.Column("id", sa.Text(), primary_key=True),
@@ -165,7 +202,8 @@ def upgrade() -> None:
         sa.Column("holds_until", time, nullable=False),
         sa.Column("rows", sa.BigInteger(), nullable=False),
         sa.Column("made_of", sa.Text(), nullable=False),
-        comment="Exports of reports, and the state of what each was made of.",
+        sa.Column("stale", sa.Text(), nullable=True),
+        comment="Exports of reports, the state of what each was made of, and why it is stale if that was seen.",
     )
     op.create_table(
         "reconciliation",

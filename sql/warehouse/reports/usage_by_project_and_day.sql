@@ -1,42 +1,217 @@
 -- What did each project use each day?
--- Hours of gauges are the sum of the mean of each hour that has points. Counters are their increase across resets.
--- A day is listed if it has good points.
--- A series without a unit is taken to have the usual one.
--- Series of these meters in another unit, or of another type, are left out: series_not_counted is their number.
-WITH counted (meter, type, unit, older_unit) AS (
+-- Sizes count for exactly as long as an instance or a volume had them: 4 vCPUs in 10 minutes are 0.67 vcpu_hours.
+-- What events do not tell of counts as long as audits or polls confirm it: until the end of the audit period, or of the hour of the last sample.
+-- Counters are their increase across resets, by the roll-ups. Of series that report the same counter of a resource at the same time, the largest counts.
+-- Counters in a unit that is not the usual one, or that are not cumulative, are left out: series_not_counted is their number.
+-- partition: day
+WITH RECURSIVE counted (meter, unit, place) AS (
     VALUES
-    ('cpu', 'cumulative', 'ns', 'ns'),
-    ('vcpus', 'gauge', 'vcpu', 'vcpu'),
-    ('memory', 'gauge', 'MiB', 'MB'),
-    ('volume.size', 'gauge', 'GiB', 'GB'),
-    ('disk.device.read.bytes', 'cumulative', 'B', 'B'),
-    ('disk.device.write.bytes', 'cumulative', 'B', 'B'),
-    ('network.incoming.bytes', 'cumulative', 'B', 'B'),
-    ('network.outgoing.bytes', 'cumulative', 'B', 'B')
+    ('cpu', 'ns', 1),
+    ('disk.device.read.bytes', 'B', 2),
+    ('disk.device.write.bytes', 'B', 3),
+    ('network.incoming.bytes', 'B', 4),
+    ('network.outgoing.bytes', 'B', 5)
+),
+projects AS MATERIALIZED (
+    SELECT project_id, row_number() OVER (ORDER BY project_id) AS number
+    FROM (SELECT DISTINCT project_id FROM series WHERE project_id IS NOT NULL) AS known
+),
+twice AS MATERIALIZED (
+    SELECT resource_id, meter, project_id
+    FROM series
+    WHERE type = 'cumulative' AND meter IN (SELECT meter FROM counted) AND source <> 'meterhouse-verify'
+    GROUP BY resource_id, meter, project_id
+    HAVING count(*) > 1
+),
+counters AS MATERIALIZED (
+    SELECT
+        s.series_id AS series_id,
+        p.number * 8 + c.place AS place,
+        CASE
+            WHEN NOT (s.type = 'cumulative' AND coalesce(s.unit, c.unit) = c.unit) THEN ''
+            WHEN t.resource_id IS NOT NULL THEN t.resource_id
+        END AS apart
+    FROM series AS s
+    JOIN counted AS c ON c.meter = s.meter
+    JOIN projects AS p ON p.project_id = s.project_id
+    LEFT JOIN twice AS t ON t.resource_id = s.resource_id AND t.meter = s.meter AND t.project_id = s.project_id
+    WHERE s.source <> 'meterhouse-verify'
+),
+shared AS MATERIALIZED (
+    SELECT series_id, place, apart AS resource FROM counters WHERE apart IS NOT NULL AND apart <> ''
+),
+increases AS (
+    SELECT r.bucket AS bucket, c.place AS place, c.resource AS resource, r.increase, r.first_at, r.last_at
+    FROM shared AS c
+    CROSS JOIN rollup_1d AS r
+    WHERE r.series_id = c.series_id AND r.bucket >= :days_from AND r.bucket < :days_to AND r.increase IS NOT NULL
+    UNION ALL
+    SELECT r.bucket AS bucket, c.place AS place, c.resource AS resource, r.increase, r.first_at, r.last_at
+    FROM rollup_1h AS r
+    CROSS JOIN shared AS c
+    WHERE c.series_id = r.series_id AND r.bucket >= :start AND r.bucket < :days_from AND r.increase IS NOT NULL
+    UNION ALL
+    SELECT r.bucket AS bucket, c.place AS place, c.resource AS resource, r.increase, r.first_at, r.last_at
+    FROM rollup_1h AS r
+    CROSS JOIN shared AS c
+    WHERE c.series_id = r.series_id AND r.bucket >= :days_to AND r.bucket < :end AND r.increase IS NOT NULL
+),
+summed AS (
+    SELECT r.bucket AS bucket, c.place AS place, sum(r.increase) AS increase
+    FROM rollup_1d AS r
+    CROSS JOIN counters AS c
+    WHERE c.series_id = r.series_id AND c.apart IS NULL AND r.bucket >= :days_from AND r.bucket < :days_to AND r.increase IS NOT NULL
+    GROUP BY r.bucket, c.place
+    UNION ALL
+    SELECT r.bucket, c.place, sum(r.increase)
+    FROM rollup_1h AS r
+    CROSS JOIN counters AS c
+    WHERE c.series_id = r.series_id AND c.apart IS NULL AND r.bucket >= :start AND r.bucket < :days_from AND r.increase IS NOT NULL
+    GROUP BY r.bucket, c.place
+    UNION ALL
+    SELECT r.bucket, c.place, sum(r.increase)
+    FROM rollup_1h AS r
+    CROSS JOIN counters AS c
+    WHERE c.series_id = r.series_id AND c.apart IS NULL AND r.bucket >= :days_to AND r.bucket < :end AND r.increase IS NOT NULL
+    GROUP BY r.bucket, c.place
+    UNION ALL
+    SELECT
+        bucket,
+        place,
+        CASE
+            WHEN sum(epoch_us(last_at) - epoch_us(first_at)) > epoch_us(max(last_at)) - epoch_us(min(first_at))
+                THEN max(increase)
+            ELSE sum(increase)
+        END
+    FROM increases
+    GROUP BY bucket, place, resource
+),
+grown AS (
+    SELECT
+        date(i.bucket) AS day,
+        p.project_id AS project_id,
+        sum(CASE WHEN i.place % 8 = 1 THEN i.increase END) AS cpu,
+        sum(CASE WHEN i.place % 8 = 2 THEN i.increase END) AS disk_read,
+        sum(CASE WHEN i.place % 8 = 3 THEN i.increase END) AS disk_write,
+        sum(CASE WHEN i.place % 8 = 4 THEN i.increase END) AS network_in,
+        sum(CASE WHEN i.place % 8 = 5 THEN i.increase END) AS network_out
+    FROM summed AS i
+    JOIN projects AS p ON p.number = i.place / 8
+    GROUP BY date(i.bucket), p.project_id
+),
+unusual AS (
+    SELECT date(r.bucket) AS day, p.project_id AS project_id, count(*) AS series
+    FROM counters AS c
+    CROSS JOIN rollup_1d AS r
+    JOIN projects AS p ON p.number = c.place / 8
+    WHERE c.apart = '' AND r.series_id = c.series_id AND r.bucket >= date(:start) AND r.bucket < :end AND r.count > 0
+    GROUP BY date(r.bucket), p.project_id
+),
+excluded AS (
+    SELECT bucket, series_id, excluded
+    FROM rollup_1d
+    WHERE bucket >= :days_from AND bucket < :days_to AND excluded > 0
+    UNION ALL
+    SELECT bucket, series_id, excluded
+    FROM rollup_1h
+    WHERE ((bucket >= :start AND bucket < :days_from) OR (bucket >= :days_to AND bucket < :end)) AND excluded > 0
+),
+left_out AS (
+    SELECT date(r.bucket) AS day, s.project_id AS project_id, sum(r.excluded) AS points
+    FROM excluded AS r
+    JOIN series AS s ON s.series_id = r.series_id
+    WHERE s.project_id IS NOT NULL AND s.source <> 'meterhouse-verify'
+    GROUP BY date(r.bucket), s.project_id
+),
+known AS MATERIALIZED (
+    SELECT
+        resource_type,
+        resource_id,
+        project_id,
+        CASE WHEN resource_type = 'instance' THEN vcpus END AS vcpus,
+        CASE WHEN resource_type = 'instance' THEN memory_mib END AS memory_mib,
+        CASE WHEN resource_type = 'volume' THEN size_gib END AS size_gib,
+        epoch_us(CASE WHEN started_at > :start THEN started_at ELSE :start END) AS start_us,
+        CASE
+            WHEN ended_at < :end THEN epoch_us(ended_at)
+            WHEN ended_at IS NOT NULL OR confirmed_by LIKE '%events%' THEN epoch_us(:end)
+            WHEN confirmed_by = 'audits' THEN epoch_us(confirmed_until)
+            ELSE epoch_us(confirmed_until) / 3600000000 * 3600000000 + 3600000000
+        END AS until_us
+    FROM resource_periods
+    WHERE started_at < :end AND (ended_at > :start OR ended_at IS NULL)
+    AND resource_type IN ('instance', 'volume') AND project_id IS NOT NULL AND source <> 'meterhouse-verify'
+),
+existed AS MATERIALIZED (
+    SELECT
+        resource_type,
+        resource_id,
+        project_id,
+        vcpus,
+        memory_mib,
+        size_gib,
+        start_us,
+        CASE WHEN until_us < epoch_us(:end) THEN until_us ELSE epoch_us(:end) END AS end_us
+    FROM known
+    WHERE until_us > start_us
+),
+days (day_us) AS (
+    SELECT min(start_us) / 86400000000 * 86400000000 FROM existed HAVING count(*) > 0
+    UNION ALL
+    SELECT day_us + 86400000000 FROM days WHERE day_us + 86400000000 < epoch_us(:end)
+),
+pieces AS (
+    SELECT
+        d.day_us AS day_us,
+        e.resource_type AS resource_type,
+        e.resource_id AS resource_id,
+        e.project_id AS project_id,
+        e.vcpus AS vcpus,
+        e.memory_mib AS memory_mib,
+        e.size_gib AS size_gib,
+        CASE WHEN e.end_us < d.day_us + 86400000000 THEN e.end_us ELSE d.day_us + 86400000000 END
+        - CASE WHEN e.start_us > d.day_us THEN e.start_us ELSE d.day_us END AS us
+    FROM existed AS e
+    JOIN days AS d ON d.day_us < e.end_us AND d.day_us + 86400000000 > e.start_us
+),
+sizes AS (
+    SELECT
+        utc_date(day_us) AS day,
+        project_id,
+        count(DISTINCT CASE WHEN resource_type = 'instance' THEN resource_id END) AS instances,
+        sum(vcpus * us) AS vcpus,
+        sum(memory_mib * us) AS memory_mib,
+        sum(size_gib * us) AS volume_gib
+    FROM pieces
+    GROUP BY day_us, project_id
+),
+parts AS (
+    SELECT
+        day, project_id, instances, vcpus, memory_mib, volume_gib,
+        0.0 AS cpu, 0.0 AS disk_read, 0.0 AS disk_write, 0.0 AS network_in, 0.0 AS network_out, 0 AS points, 0 AS series
+    FROM sizes
+    UNION ALL
+    SELECT day, project_id, 0, 0.0, 0.0, 0.0, cpu, disk_read, disk_write, network_in, network_out, 0, 0 FROM grown
+    UNION ALL
+    SELECT day, project_id, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, points, 0 FROM left_out
+    UNION ALL
+    SELECT day, project_id, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, series FROM unusual
 )
 SELECT
-    date(r.bucket) AS day,
-    s.project_id AS project_id,
-    count(DISTINCT CASE WHEN s.meter = 'cpu' AND r.count > 0 THEN s.resource_id END) AS instances,
-    coalesce(sum(CASE WHEN c.meter = 'vcpus' AND r.count > 0 THEN r.sum / r.count END), 0.0) AS vcpu_hours,
-    coalesce(sum(CASE WHEN c.meter = 'memory' AND r.count > 0 THEN r.sum / r.count END), 0.0) / 1024.0 AS memory_gib_hours,
-    coalesce(sum(CASE WHEN c.meter = 'cpu' THEN r.increase END), 0.0) / 3.6e12 AS cpu_hours,
-    coalesce(sum(CASE WHEN c.meter = 'volume.size' AND r.count > 0 THEN r.sum / r.count END), 0.0) AS volume_gib_hours,
-    coalesce(sum(CASE WHEN c.meter = 'disk.device.read.bytes' THEN r.increase END), 0.0) / 1073741824.0 AS disk_read_gib,
-    coalesce(sum(CASE WHEN c.meter = 'disk.device.write.bytes' THEN r.increase END), 0.0) / 1073741824.0
-        AS disk_write_gib,
-    coalesce(sum(CASE WHEN c.meter = 'network.incoming.bytes' THEN r.increase END), 0.0) / 1073741824.0
-        AS network_in_gib,
-    coalesce(sum(CASE WHEN c.meter = 'network.outgoing.bytes' THEN r.increase END), 0.0) / 1073741824.0
-        AS network_out_gib,
-    sum(r.excluded) AS excluded_points,
-    count(DISTINCT CASE
-        WHEN c.meter IS NULL AND r.count > 0 AND s.meter IN (SELECT meter FROM counted) THEN s.series_id
-    END) AS series_not_counted
-FROM rollup_1h AS r
-JOIN series AS s ON s.series_id = r.series_id
-LEFT JOIN counted AS c ON c.meter = s.meter AND c.type = s.type AND coalesce(s.unit, c.unit) IN (c.unit, c.older_unit)
-WHERE r.bucket >= :start AND r.bucket < :end AND s.project_id IS NOT NULL
-GROUP BY date(r.bucket), s.project_id
-HAVING sum(r.count) > 0
-ORDER BY date(r.bucket), s.project_id
+    day,
+    project_id,
+    sum(instances) AS instances,
+    coalesce(sum(vcpus), 0.0) / 3.6e9 AS vcpu_hours,
+    coalesce(sum(memory_mib), 0.0) / 1024.0 / 3.6e9 AS memory_gib_hours,
+    coalesce(sum(cpu), 0.0) / 3.6e12 AS cpu_hours,
+    coalesce(sum(volume_gib), 0.0) / 3.6e9 AS volume_gib_hours,
+    coalesce(sum(disk_read), 0.0) / 1073741824.0 AS disk_read_gib,
+    coalesce(sum(disk_write), 0.0) / 1073741824.0 AS disk_write_gib,
+    coalesce(sum(network_in), 0.0) / 1073741824.0 AS network_in_gib,
+    coalesce(sum(network_out), 0.0) / 1073741824.0 AS network_out_gib,
+    sum(points) AS excluded_points,
+    sum(series) AS series_not_counted
+FROM parts
+GROUP BY day, project_id
+HAVING count(*) > count(CASE WHEN points > 0 THEN 1 END)
+ORDER BY day, project_id

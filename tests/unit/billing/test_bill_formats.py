@@ -13,7 +13,7 @@ from bills import DECEMBER, NOVEMBER, bill_of, line, tax
 
 from meterhouse.billing import figures
 from meterhouse.billing import lines as billed
-from meterhouse.billing.bill import Closing
+from meterhouse.billing.bill import Closing, descriptions
 from meterhouse.billing.formats import focus, html, json_document, tables
 from meterhouse.errors import UnknownName
 
@@ -84,6 +84,23 @@ def test_a_line_is_found_by_its_id_with_what_it_comes_from() -> None:
     assert [each["start_evidence"] for each in found["evidence"]] == ["message-1"]
     with pytest.raises(UnknownName, match="unknown line 'zzz'"):
         bill.line("zzz")
+
+
+def test_a_discount_says_what_it_reduces_and_a_correction_its_month() -> None:
+    lines = [
+        line("-1", kind="discount", description="friends"),
+        line("2", kind="correction", corrects="2026-10"),
+        line("-1", kind="correction", description="friends", corrects="2026-10"),
+        line(),
+    ]
+    assert descriptions(bill_of(lines).lines).to_pylist() == [
+        "friends on vcpu",
+        "correction of 2026-10: vCPU",
+        "correction of 2026-10: friends",
+        "vCPU",
+    ]
+    assert "friends on vcpu" in html.as_html(bill_of(lines), "c")
+    assert _focus(lines)[1]["ChargeDescription"] == "correction of 2026-10: vCPU"
 
 
 # -- CSV, Parquet, JSON ---------------------------------------------------------------------------------------

@@ -163,6 +163,12 @@ def test_globs_after_an_exclamation_mark_leave_values_out() -> None:
         *(True, False, False, False)
     ]
     assert [matches(("!m1.tiny",), each) for each in ("m1.small", "m1.tiny", None)] == [True, False, True]
+    assert [matches(("a*b*c*d", "*x*y*", "!*z*z"), each) for each in ("abcd", "-x-y", "zxyz", "abc")] == [
+        *(True, True, False, False)
+    ]
+    assert matches((), None)
+    assert matches(("[*]",), "*")
+    assert not matches(("[*]",), "a")
 
 
 def test_prices_are_listed_and_checked_on_the_command_line(
@@ -188,7 +194,9 @@ prices:
     done = run("prices", "check")
     assert (done.exit_code, "3 prices, 0 rules, 0 faults" in done.stderr) == (0, True)
     assert "'disk' is not valid from" in done.stderr
-    (tmp_path / "wrong.yaml").write_text(HEAD + "prices: [{name: a}]\n")
+    text = "prices: [{name: a}, {name: b, where: {resource_type: v}, measure: vcpus, unit: GiB, price: 1}]\n"
+    (tmp_path / "wrong.yaml").write_text(HEAD + text)
     done = run("prices", "check", str(tmp_path / "wrong.yaml"))
     assert done.exit_code == 1
     assert "wrong.yaml:3: 'a': costs nothing" in done.stdout
+    assert "wrong.yaml:3: 'b': vCPU cannot be converted into 'GiB'" in done.stdout

@@ -13,6 +13,7 @@ from conftest import OpenSite
 
 from meterhouse.queries import report_exports, reports
 from meterhouse.site import Site
+from meterhouse.usage.periods import compute
 
 ALWAYS = (at(days=-40_000), at(days=40_000))
 LARGEST = sys.float_info.max
@@ -40,6 +41,7 @@ def test_a_report_lists_no_day_to_come(any_warehouse: Site) -> None:
         ],
     )
     roll_up(site)
+    compute(site)
     assert [(row["day"], row["project_id"], row["vcpu_hours"]) for row in usage(site)] == [(at().date(), "p1", 2.0)]
     # What was flagged stays listed, by its own day and with the rule that says why.
     assert quality(site) == [
@@ -50,7 +52,7 @@ def test_a_report_lists_no_day_to_come(any_warehouse: Site) -> None:
     assert report_exports.export(site, "usage_by_project_and_day", at(days=3).date()).rows.num_rows == 0
 
 
-def test_an_instance_counts_on_the_days_on_which_it_has_good_points(site: Site) -> None:
+def test_an_instance_counts_if_good_points_say_that_it_exists(site: Site) -> None:
     land_points(
         site,
         [
@@ -59,10 +61,11 @@ def test_an_instance_counts_on_the_days_on_which_it_has_good_points(site: Site) 
         ],
     )
     roll_up(site)
+    compute(site)
     assert [(row["instances"], row["excluded_points"]) for row in usage(site)] == [(1, 1)]
 
 
-def test_usage_puts_no_units_and_no_types_together(any_warehouse: Site) -> None:
+def test_usage_converts_units_before_it_adds(any_warehouse: Site) -> None:
     land_points(
         any_warehouse,
         [
@@ -70,15 +73,16 @@ def test_usage_puts_no_units_and_no_types_together(any_warehouse: Site) -> None:
             point(1024, meter="memory", unit="MB", resource="b"),
             point(1024, meter="memory", unit=None, resource="c"),
             point(8_388_608, meter="memory", unit="KiB", resource="d"),
-            point(4096, meter="memory", unit="MiB", resource="e", type="delta"),
             point(7, meter="volume.size", unit="GiB", resource="f"),
             point(7_000, meter="volume.size", unit="MiB", resource="f"),
             point(1, meter="fans", unit="rpm", resource="g"),
         ],
     )
     roll_up(any_warehouse)
+    compute(any_warehouse)
     (found,) = usage(any_warehouse)
-    assert (found["memory_gib_hours"], found["volume_gib_hours"], found["series_not_counted"]) == (4.0, 7.0, 3)
+    # Sizes are converted by units.yaml: 8,388,608 KiB are 8 GiB.
+    assert (found["memory_gib_hours"], found["volume_gib_hours"], found["series_not_counted"]) == (12.0, 7.0, 0)
 
 
 def test_no_figure_is_infinite_or_not_a_number(any_warehouse: Site, open_site: OpenSite) -> None:
@@ -93,6 +97,7 @@ def test_no_figure_is_infinite_or_not_a_number(any_warehouse: Site, open_site: O
         ],
     )
     roll_up(site)
+    compute(site)
     (row,) = usage(site)
     assert (row["memory_gib_hours"], row["excluded_points"]) == (1.0, 7)
     assert row["cpu_hours"] == pytest.approx(8 / 3.6e12)

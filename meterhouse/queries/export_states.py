@@ -1,0 +1,235 @@
+"""What exports of reports are made of, and which are stale because it has changed since.
+
+An export is made of a report's query, of event hours as they were rolled up then, and of the periods and names that the
+query reads. Its state is a text for each of these, kept with the export. It is stale if one of them is another now. A
+state does not depend on who changed what, so nothing has to be told, and a restored or repaired warehouse is noticed.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import blake2b
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from sqlalchemy import Connection, Row, func, select, update
+
+from meterhouse import times
+from meterhouse.queries import report_files
+from meterhouse.queries.report_files import Report
+from meterhouse.site import Site
+from meterhouse.stores.warehouse_tables import (
+    dirty_hours,
+    metadata,
+    report_exports,
+    resource_names,
+    resource_periods,
+    views,
+)
+
+Integers: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.int64]]"
+Span: TypeAlias = tuple[datetime, datetime]
+
+PERIODS: Final = resource_periods.name
+NAMES: Final = resource_names.name
+
+_TIMES: Final = frozenset({"started_at", "ended_at", "confirmed_until"})
+"""Columns of periods that count by how far they reach into a span: the last grows with each poll."""
+
+_NEVER: Final = np.iinfo(np.int64).max
+
+_REASONS: Final = {
+    "query": "the report's query was changed",
+    "periods": "periods of resources were recomputed",
+    "names": "names were changed",
+}
+
+
+@dataclass(frozen=True)
+class StaleExport:
+    """An export that shows something else than the report would now.
+
+    Attributes:
+        report: the name of the report.
+        partition: the day or the month, as in the names of its files.
+        start, end: its span, UTC.
+        why: what has changed since.
+    """
+
+    report: str
+    partition: str
+    start: datetime
+    end: datetime
+    why: str
+
+
+def tables_of(report: Report) -> set[str]:
+    """The tables and views of the warehouse whose names are in a report's query."""
+    return {name for name in (*metadata.tables, *views.tables) if name in report.words}
+
+
+def state(connection: Connection, report: Report, start: datetime, end: datetime) -> dict[str, str]:
+    """What an export of [start, end) is made of now."""
+    return _states(connection, [(report, (start, end))])[0]
+
+
+def stale_exports(site: Site, only: str | None = None) -> list[StaleExport]:
+    """The stale exports of a report or of all, in the order of report and time.
+
+    Those of a report that is no longer there, or whose file cannot be run, are left out.
+    """
+    known = {name: each for name, each in report_files.listed(site.settings.config_dir).items() if not each.fault}
+    query = select(report_exports).order_by(report_exports.c.report, report_exports.c.start_at)
+    if only is not None:
+        query = query.where(report_exports.c.report == only)
+    with site.warehouse.read() as connection:
+        exports = [export for export in connection.execute(query) if export.report in known]
+        now = _states(connection, [(known[each.report], (each.start_at, each.end_at)) for each in exports])
+        found = []
+        for export, state_now in zip(exports, now, strict=True):
+            if why := _changed(connection, export, state_now):
+                found.append(
+                    StaleExport(export.report, export.partition, export.start_at, export.end_at, "; ".join(why))
+                )
+    return found
+
+
+def note_stale(site: Site) -> list[StaleExport]:
+    """Look for stale exports, and let the JSON file of each say so until it is exported again; return them."""
+    found = stale_exports(site)
+    if not found:
+        return []
+    key = report_exports.c.report, report_exports.c.partition
+    with site.warehouse.read() as connection:
+        noted = {(each.report, each.partition): each for each in connection.execute(select(report_exports))}
+    for export in found:
+        kept = noted.get((export.report, export.partition))
+        if kept is None or kept.stale == export.why:
+            continue
+        about = described(export.report, export.partition, kept.rows, kept.holds_until, export.why)
+        if kept.rows:
+            site.lake.put(f"exports/{export.report}/{export.partition}.json", about)
+        with site.warehouse.begin() as connection:
+            connection.execute(
+                update(report_exports)
+                .where(key[0] == export.report, key[1] == export.partition, report_exports.c.made_at == kept.made_at)
+                .values(stale=export.why)
+            )
+    return found
+
+
+def described(report: str, partition: str, rows: int, holds_until: datetime, stale: str | None = None) -> bytes:
+    """The JSON file of an export."""
+    key = "month" if len(partition) == len("2026-11") else "day"
+    about = {"report": report, key: partition, "rows": rows, "holds_until": times.text(holds_until)}
+    return json.dumps(about | ({"stale": stale} if stale else {})).encode()
+
+
+def _changed(connection: Connection, export: Row[Any], now: Mapping[str, str]) -> list[str]:
+    before: dict[str, str] = json.loads(export.made_of)
+    changed = [reason for part, reason in _REASONS.items() if before.get(part) != now.get(part)]
+    if before.get("hours") != now.get("hours"):
+        within = dirty_hours.c.hour >= export.start_at, dirty_hours.c.hour < export.end_at
+        since = select(func.count()).where(*within, dirty_hours.c.rolled_at >= export.made_at)
+        hours = connection.execute(since).scalar_one()
+        counted = "1 hour was recomputed" if hours == 1 else f"{hours} hours were recomputed"
+        changed.insert(0, counted if hours else "hours are not those of before")
+    if export.made_at < export.end_at <= times.now():
+        changed.append("its time was not over")
+    return changed
+
+
+def _states(connection: Connection, wanted: Sequence[tuple[Report, Span]]) -> list[dict[str, str]]:
+    """The states of exports, each of a report and a span, by one pass over hours, periods and names."""
+    of_report = {report.name: tables_of(report) for report, _ in wanted}
+    spans = sorted({span for _, span in wanted})
+    hours = _hours(connection, spans)
+    read = set[str]().union(*of_report.values())
+    periods = {
+        columns: _periods(connection, spans, columns)
+        for columns in {_columns_of(report) for report, _ in wanted if PERIODS in of_report[report.name]}
+    }
+    names = _names(connection) if NAMES in read else ""
+    found = []
+    for report, span in wanted:
+        tables = of_report[report.name]
+        made = {"query": _digest([report.query])}
+        if tables - {PERIODS, NAMES}:
+            made["hours"] = hours[span]
+        if PERIODS in tables:
+            made["periods"] = periods[_columns_of(report)][span]
+        if NAMES in tables:
+            made["names"] = names
+        found.append(made)
+    return found
+
+
+def _hours(connection: Connection, spans: Sequence[Span]) -> dict[Span, str]:
+    """How often the hours of each span were judged and rolled up, and at which version of the lake last."""
+    if not spans:
+        return {}
+    columns = dirty_hours.c.hour, dirty_hours.c.judged_marks, dirty_hours.c.rolled_marks, dirty_hours.c.rolled_version
+    within = dirty_hours.c.hour >= spans[0][0], dirty_hours.c.hour < max(end for _, end in spans)
+    rows = connection.execute(select(*columns).where(*within).order_by(dirty_hours.c.hour)).all()
+    at = np.array([times.micros(row.hour) for row in rows], np.int64)
+    figures = np.array([[row.judged_marks, row.rolled_marks, row.rolled_version or 0] for row in rows], np.int64)
+    found = {}
+    for span in spans:
+        first, last = np.searchsorted(at, [times.micros(moment) for moment in span])
+        part = figures[first:last]
+        found[span] = f"{len(part)} {part[:, 0].sum()} {part[:, 1].sum()} {part[:, 2].max()}" if len(part) else "0"
+    return found
+
+
+def _columns_of(report: Report) -> frozenset[str]:
+    """The columns of periods that a query names; all of them if it selects `*`.
+
+    One that names `confirmed_until` needs `confirmed_by` only to know how far a period reaches.
+    """
+    columns = frozenset(resource_periods.c.keys()) - _TIMES
+    if report.selects_all:
+        return columns
+    return (columns - {"confirmed_by"} if "confirmed_until" in report.words else columns) & report.words
+
+
+def _periods(connection: Connection, spans: Sequence[Span], columns: frozenset[str]) -> dict[Span, str]:
+    """A digest for each span of these columns of the periods in it, each period cut to the span.
+
+    One that goes on without an event that says so reaches to the end of the hour in which it was confirmed last.
+    """
+    if not spans:
+        return {}
+    first, last = spans[0][0], max(end for _, end in spans)
+    table = resource_periods.c
+    query = select(
+        *(table.started_at, table.ended_at, table.confirmed_until, table.confirmed_by),
+        *(table[name] for name in sorted(columns)),
+    ).where(table.started_at < last, (table.ended_at > first) | table.ended_at.is_(None))
+    rows = connection.execute(query).all()
+    started = np.array([times.micros(row[0]) for row in rows], np.int64)
+    ended = np.array([_reaches(*row[1:4]) for row in rows], np.int64)
+    hashes = np.array([int(_digest(row[4:]), 16) for row in rows], np.uint64)
+    found = {}
+    for span in spans:
+        start, end = map(times.micros, span)
+        within = (started < end) & (ended > start)
+        of_span = hashes[within]
+        since, until = np.maximum(started[within], start), np.minimum(ended[within], end)
+        mixed = of_span * (since.astype(np.uint64) * np.uint64(31) + until.astype(np.uint64) | np.uint64(1))
+        found[span] = f"{len(of_span)} {mixed.sum(dtype=np.uint64):x} {of_span.sum(dtype=np.uint64):x}"
+    return found
+
+
+def _reaches(ended: datetime | None, confirmed: datetime, confirmed_by: str) -> int:
+    if ended is not None:
+        return times.micros(ended)
+    return _NEVER if "events" in confirmed_by else times.micros(times.hour_of(confirmed) + times.HOUR)
+
+
+def _names(connection: Connection) -> str:
+    return _digest(sorted(map(repr, connection.execute(select(resource_names)))))
+
+
+def _digest(values: Iterable[Any]) -> str:
+    return blake2b("\0".join(map(str, values)).encode("utf-8", "replace"), digest_size=8).hexdigest()

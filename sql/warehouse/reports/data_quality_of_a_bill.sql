@@ -1,0 +1,48 @@
+-- How sure is what a bill counts?
+-- confirmed_share is the part of the hours of resources that more than one witness has seen: events, the services' audits, polled samples.
+-- unconfirmed_hours are of resources known by events alone whose end is not known. uncertain_hours is how far the beginnings and ends may be off, by what the witnesses allow.
+-- without_size_hours are of instances without vCPUs and of volumes without a size, which no price can count.
+-- agreed_share is the part of the compared hours, of all projects, on which events, audits and polls agree; empty if nothing was compared.
+-- partition: month
+WITH existed AS (
+    SELECT
+        resource_type,
+        resource_id,
+        project_id,
+        CASE WHEN confirmed_by LIKE '%,%' THEN 1 ELSE 0 END AS confirmed,
+        CASE WHEN unconfirmed THEN 1 ELSE 0 END AS unconfirmed,
+        CASE
+            WHEN resource_type = 'instance' AND vcpus IS NULL THEN 1
+            WHEN resource_type = 'volume' AND size_gib IS NULL THEN 1
+            ELSE 0
+        END AS without_size,
+        CASE WHEN started_at >= :start THEN epoch_us(start_latest) - epoch_us(start_earliest) ELSE 0 END
+        + CASE
+            WHEN ended_at <= :end THEN coalesce(epoch_us(end_latest) - epoch_us(end_earliest), 0)
+            ELSE 0
+        END AS uncertain_us,
+        epoch_us(CASE WHEN ended_at < :end THEN ended_at ELSE :end END)
+        - epoch_us(CASE WHEN started_at > :start THEN started_at ELSE :start END) AS us
+    FROM resource_periods
+    WHERE started_at < :end AND (ended_at > :start OR ended_at IS NULL) AND source <> 'meterhouse-verify'
+),
+compared AS (
+    SELECT resource_type, sum(compared_hours) AS hours, sum(agreed_hours) AS agreed
+    FROM reconciliation_daily
+    WHERE day >= date(:start) AND day < date(:end)
+    GROUP BY resource_type
+)
+SELECT
+    e.project_id AS project_id,
+    e.resource_type AS resource_type,
+    count(DISTINCT e.resource_id) AS resources,
+    sum(e.us) / 3.6e9 AS hours,
+    sum(e.confirmed * e.us) * 1.0 / sum(e.us) AS confirmed_share,
+    sum(e.unconfirmed * e.us) / 3.6e9 AS unconfirmed_hours,
+    sum(e.uncertain_us) / 3.6e9 AS uncertain_hours,
+    sum(e.without_size * e.us) / 3.6e9 AS without_size_hours,
+    max(CASE WHEN c.hours > 0 THEN c.agreed * 1.0 / c.hours END) AS agreed_share
+FROM existed AS e
+LEFT JOIN compared AS c ON c.resource_type = e.resource_type
+GROUP BY e.project_id, e.resource_type
+ORDER BY e.project_id, e.resource_type

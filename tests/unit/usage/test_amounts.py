@@ -1,0 +1,198 @@
+"""Usage from periods, exact to the second, and from counters: one resource counts once."""
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from builders import NOON, at, drop, land_points, point, polled, polling, process, roll_up
+from conftest import OpenSite
+from usage_messages import audit, created, deleted, land
+
+from meterhouse import times
+from meterhouse.errors import UnknownKeyword, UsageError
+from meterhouse.site import Site
+from meterhouse.usage.amounts import of_span, usage
+from meterhouse.usage.buckets import edges, month_span, zone_named
+from meterhouse.usage.listing import listed
+from meterhouse.usage.periods import compute
+
+OCTOBER = datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)
+UTC_ZONE = ZoneInfo("UTC")
+
+
+def figures(site: Site, start: datetime, end: datetime, *columns: str, **how: Any) -> list[tuple[Any, ...]]:
+    made = usage(site, start, end, **how)
+    return [tuple(row[name] for name in columns) for row in made.to_pylist()]
+
+
+def test_one_event_on_the_first_is_a_whole_month(any_warehouse: Site) -> None:
+    land(any_warehouse, created("i1", OCTOBER[0]))
+    compute(any_warehouse)
+    found = figures(any_warehouse, *OCTOBER, "project_id", "seconds", "vcpu_hours", "memory_gib_hours")
+    assert found == [("p1", 31 * 86_400.0, 4 * 744.0, 8 * 744.0)]
+
+
+def test_ten_minutes_are_ten_minutes(site: Site) -> None:
+    land(site, created("i1", at()), deleted("i1", at(10)))
+    compute(site)
+    assert figures(site, at(hours=-12), at(hours=12), "seconds", "vcpu_hours") == [(600.0, 4 / 6)]
+
+
+def test_hours_begun_count_whole_and_their_columns_say_so(site: Site) -> None:
+    land(site, created("i1", at(50)), deleted("i1", at(70)))
+    compute(site)
+    made = usage(site, at(hours=-12), at(hours=12), hours_begun=True)
+    assert made.column_names[2:] == [
+        *("resources", "hours_begun", "vcpu_hours_begun", "memory_gib_hours_begun", "root_gib_hours_begun"),
+        *("ephemeral_gib_hours_begun", "size_gib_hours_begun"),
+    ]
+    assert made["hours_begun"].to_pylist() == [2]
+    assert made["vcpu_hours_begun"].to_pylist() == [8.0]
+
+
+def test_a_span_that_is_not_over_counts_to_the_present(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    land(site, created("i1", at()))
+    compute(site)
+    monkeypatch.setattr(times, "now", lambda: at(hours=3))
+    assert figures(site, at(), at(days=20), "seconds") == [(3 * 3600.0,)]
+
+
+def test_days_of_a_zone_are_as_long_as_they_are(site: Site) -> None:
+    land(site, created("i1", OCTOBER[0]))
+    compute(site)
+    berlin = zone_named("Europe/Berlin")
+    start, end = datetime(2026, 10, 24, 22, tzinfo=UTC), datetime(2026, 10, 26, 23, tzinfo=UTC)
+    made = usage(site, start, end, by=[], bucket="day", zone=berlin)
+    assert made["hours"].to_pylist() == [25.0, 24.0]
+    assert made["bucket_start"].to_pylist() == [start, datetime(2026, 10, 25, 23, tzinfo=UTC)]
+    assert month_span("2026-10", berlin) == (
+        datetime(2026, 9, 30, 22, tzinfo=UTC),
+        datetime(2026, 10, 31, 23, tzinfo=UTC),
+    )
+
+
+@pytest.mark.parametrize("bucket", ["hour", "day", "month"])
+def test_buckets_add_up_to_the_whole(site: Site, bucket: str) -> None:
+    land(site, created("i1", at(13)), created("i2", at(99)), deleted("i2", at(days=3, hours=5)))
+    compute(site)
+    span = at(hours=-12), at(days=9)
+    (whole,) = figures(site, *span, "seconds", by=["project_id"])
+    parts = figures(site, *span, "seconds", by=["project_id"], bucket=bucket, zone=zone_named("Asia/Kathmandu"))
+    assert sum(each[0] for each in parts) == whole[0]
+
+
+def test_hours_of_a_zone_with_half_an_hour_start_there() -> None:
+    starts, ends = edges(NOON, NOON + timedelta(hours=2), "hour", ZoneInfo("Asia/Kolkata"))
+    assert [each.minute for each in starts] == [30, 30, 30]
+    assert ends[-1] >= NOON + timedelta(hours=2)
+
+
+def test_usage_is_grouped_by_the_metadata_of_the_time(site: Site) -> None:
+    resized = {"instance_type": "m1.xlarge", "instance_flavor_id": "5", "vcpus": 8}
+    messages = [created("i1", at()), audit("i1", at(days=1), **resized)]
+    drop(site.settings.spool, "a.jsonl", messages)
+    process(site)
+    compute(site)
+    found = dict(figures(site, at(), at(days=2), "metadata.flavor_name", "vcpu_hours", by=["metadata.flavor_name"]))
+    assert set(found) == {"m1.large", "m1.xlarge"}
+
+
+def test_a_volume_whose_unit_is_spelt_in_two_ways_counts_once(site: Site) -> None:
+    land_points(
+        site,
+        [
+            point(100, at(60 * hour), meter="volume.size", unit=unit, resource="v1")
+            for hour in range(4)
+            for unit in ("GB", "GiB")
+        ],
+    )
+    roll_up(site)
+    compute(site)
+    found = figures(site, at(), at(hours=3), "resources", "size_gib_hours", by=["resource_type"])
+    assert found == [(1, 300.0)]
+
+
+def test_a_size_in_a_unit_that_cannot_be_converted_is_named(site: Site) -> None:
+    land_points(site, [point(100, meter="volume.size", unit="parsec", resource="v1")])
+    roll_up(site)
+    compute(site)
+    (refused,) = of_span(site, at(hours=-1), at(hours=1)).refused
+    assert refused == "volume.size in parsec was not counted: units.yaml has no factor from parsec to GiB"
+
+
+def test_the_increase_of_a_counter_is_counted_once_in_however_many_series(site: Site) -> None:
+    samples = [
+        polled(
+            60e9 * minute,
+            at(minute),
+            meter="cpu",
+            type="cumulative",
+            counter_unit="ns",
+            user_id="u1" if minute % 20 else None,
+        )
+        for minute in range(0, 61, 10)
+    ]
+    drop(site.settings.spool, "a.jsonl", [polling("m1", samples)])
+    process(site)
+    counters = of_span(site, at(), at(hours=2)).counters
+    assert counters["unit"].unique().to_pylist() == ["s"]
+    assert sum(counters["amount"].to_pylist()) == pytest.approx(3600)
+
+
+def test_a_reset_of_a_counter_is_no_loss(site: Site) -> None:
+    volumes = [0, 100, 200, 50, 150]
+    land_points(
+        site,
+        [
+            point(volume, at(10 * n), meter="network.outgoing.bytes", type="cumulative", unit="B", resource="port1")
+            for n, volume in enumerate(volumes)
+        ],
+    )
+    roll_up(site)
+    (row,) = of_span(site, at(), at(hours=1)).counters.to_pylist()
+    assert (row["meter"], row["unit"], row["project_id"]) == ("network.outgoing.bytes", "GiB", "p1")
+    assert row["amount"] * 2**30 == pytest.approx(350)
+
+
+def test_nothing_that_the_functional_suite_sent_is_counted(site: Site) -> None:
+    mine = created("i1", at()) | {"publisher_id": "meterhouse-verify.host1", "message_id": "mine"}
+    land(site, mine, created("i2", at()))
+    compute(site)
+    periods = of_span(site, at(), at(hours=1)).periods
+    assert periods["resource_id"].to_pylist() == ["i2"]
+
+
+def test_what_cannot_be_asked_is_refused(site: Site) -> None:
+    with pytest.raises(UnknownKeyword, match="unknown group 'flavour'"):
+        usage(site, at(), at(hours=1), by=["flavour"])
+    with pytest.raises(UsageError, match="the span is empty"):
+        usage(site, at(), at())
+    with pytest.raises(UsageError, match="there is no time zone 'Mars'"):
+        zone_named("Mars")
+    with pytest.raises(UsageError, match="'11-2026' is not a month"):
+        month_span("11-2026", UTC_ZONE)
+
+
+def test_late_messages_in_any_pieces_give_what_all_at_once_give(open_site: OpenSite) -> None:
+    messages = [
+        created("i1", at(days=-40)),
+        audit("i1", at(days=-9)),
+        audit("i1", at(days=-8)),
+        deleted("i1", at(days=2)),
+        created("i2", at(days=-20)),
+        deleted("i2", at(days=-1)),
+    ]
+    whole, pieces = open_site(), open_site()
+    land(whole, *messages)
+    compute(whole)
+    for message in reversed(messages):
+        land(pieces, message)
+        compute(pieces)
+    assert _all(pieces) == _all(whole)
+    compute(pieces, months=[date(2026, 9, 1)])
+    assert _all(pieces) == _all(whole)
+
+
+def _all(site: Site) -> list[tuple[Any, ...]]:
+    return [tuple(row.values()) for row in listed(site)]
