@@ -104,6 +104,7 @@ def computed(clock: Clock, home: Path) -> dict[str, Any]:
 def counted(clock: Clock, home: Path) -> tuple[int, Totals]:
     """The amounts of the month; return how many stretches, and what they add up to."""
     import pyarrow.compute as pc
+
     from meterhouse.usage.amounts import of_span
 
     site = opened(home)
@@ -119,10 +120,9 @@ def counted(clock: Clock, home: Path) -> tuple[int, Totals]:
 
 def rated(clock: Clock, home: Path) -> int:
     """The bill of the month, from its amounts; return how many lines."""
-    from meterhouse.usage.amounts import of_span
-
     from meterhouse.billing.rating import rate
     from meterhouse.definitions import prices, units
+    from meterhouse.usage.amounts import of_span
 
     (home / "config").mkdir(exist_ok=True)
     (home / "config" / "prices.yaml").write_text(PRICES)
