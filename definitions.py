@@ -11,6 +11,7 @@ from assets.health import health_checks
 from assets.intake import intake
 from assets.names import resource_names
 from assets.quality import few_points_are_flagged, good_points
+from assets.reconciliation import reconciliation
 from assets.redefinition import definitions_are_applied, redefinition
 from assets.reports import exports_are_current, reports
 from assets.resources import SiteResource
@@ -33,6 +34,7 @@ defs = dg.Definitions(
         redefinition,
         event_days,
         resource_periods,
+        reconciliation,
         good_points,
         alarm_evaluations,
         webhooks,

@@ -6,8 +6,10 @@ import dagster as dg
 
 from assets.event_days import ROLLUPS, SAMPLE_QUALITY
 from assets.intake import CATALOG
+from assets.names import resource_names
 from assets.partitions import days, months
 from assets.resources import RETRIES, SiteResource
+from assets.usage import RESOURCE_PERIODS
 from meterhouse import plots, times
 from meterhouse.errors import DefinitionError
 from meterhouse.queries import export_states, report_exports, report_files
@@ -27,7 +29,10 @@ READ = {
     "metadata_changes": ROLLUPS,
     "dirty_hours": ROLLUPS,
     "open_hours": ROLLUPS,
-    **{name: dg.AssetKey(name) for name in ("resource_periods", "reconciliation")},
+    "resource_periods": RESOURCE_PERIODS,
+    "resource_names": resource_names.key,
+    "name_history": resource_names.key,
+    "names_now": resource_names.key,
     "alarms": dg.AssetKey("alarm_evaluations"),
     "alarm_history": dg.AssetKey("alarm_evaluations"),
     "deliveries": dg.AssetKey("webhooks"),
@@ -47,13 +52,13 @@ def lineage(report: Report) -> list[dg.AssetKey]:
 
 
 def _dependency(key: dg.AssetKey, report: Report) -> dg.AssetDep:
-    if report.partition == "day" or key not in (ROLLUPS, SAMPLE_QUALITY):
+    if report.partition == "day" or key not in (ROLLUPS, SAMPLE_QUALITY, RESOURCE_PERIODS):
         return dg.AssetDep(key)
     mapping = dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)  # of days before the first
     return dg.AssetDep(key, partition_mapping=mapping)
 
 
-def _asset(report: Report) -> dg.AssetsDefinition:
+def asset_of(report: Report) -> dg.AssetsDefinition:
     """The asset of a report. One whose file cannot be run is shown, and its runs fail with file, line and reason."""
     fault = f"\n\nIt cannot be run: {report.fault[1]}" if report.fault else ""
 
@@ -96,7 +101,7 @@ REPORTS = {
 }
 """The reports that are assets, by name: all whose file is named as an asset can be."""
 
-reports = [_asset(report) for report in REPORTS.values()]
+reports = [asset_of(report) for report in REPORTS.values()]
 
 
 @dg.multi_asset_check(

@@ -27,6 +27,9 @@ COMPUTED = get_args(Computed)
 PERIODS = "resource_periods"
 """What is computed by month of event time."""
 
+RECONCILIATION = "reconciliation"
+"""What compares the witnesses of an event day."""
+
 DEFINED = (*CONVERTED, *COMPUTED, PERIODS)
 """The assets that keep by what definitions, rules or policies they were made; see `stale`."""
 
@@ -42,7 +45,7 @@ EXPORTED_WITHIN = timedelta(hours=1)
 
 def assets(config_dir: "Path | None" = None) -> list[str]:
     """The names of the assets that can be recomputed; with a configuration folder, also of a site's own reports."""
-    return [*DEFINED, "archive", *reports.names(config_dir)]
+    return [*DEFINED, "archive", RECONCILIATION, *reports.names(config_dir)]
 
 
 def backfill(
@@ -303,9 +306,13 @@ def _months(start: datetime, end: datetime) -> list[date]:
 def _backfill_days(site: "Site", asset: str, start: datetime, end: datetime, progress: Progress) -> dict[str, Any]:
     from meterhouse.archive.seal import archive
     from meterhouse.queries import report_exports
+    from meterhouse.usage.reconciliation import reconcile
 
     if asset == "archive":
         by, days = "day", _arrival_days(site, start, end)
+    elif asset == RECONCILIATION:
+        until = min(end, times.now())
+        by, days = "day", sorted({hour.date() for hour in times.hours_between(times.hour_of(start), until)})
     else:
         by, days = _to_export(site, asset, start, end)
     record = _Record(site, asset, start, end, "", EXPORTED_WITHIN)
@@ -314,6 +321,8 @@ def _backfill_days(site: "Site", asset: str, start: datetime, end: datetime, pro
     for number, day in enumerate(left, 1):
         if asset == "archive":
             rows += sum(sealed.rows for sealed in archive(site, day.date()).sealed)
+        elif asset == RECONCILIATION:
+            rows += reconcile(site, day.date()).differing.num_rows
         else:
             rows += report_exports.export(site, asset, day.date()).rows.num_rows
         record.reach(day)

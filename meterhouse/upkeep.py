@@ -189,8 +189,8 @@ def _exports(site: Site, done: Kept) -> int:
 
 
 def _last_day(uri: str) -> date | None:
-    """The last day of the day or month that an export is of."""
-    if (day := _day(uri)) is not None:
+    """The last day of the day or month that a report's export is of. Bills are kept."""
+    if (day := _day(uri)) is not None or "/exports/bills/" in uri:
         return day
     found = re.search(r"/(\d{4}-\d\d)\.\w+\Z", uri)
     if found is None:

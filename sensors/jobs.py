@@ -92,6 +92,12 @@ archive_day = dg.define_asset_job(
     selection=dg.AssetSelection.assets("archive").without_checks() | _checks("past_days_are_sealed", "disks_have_room"),
     description="Seal an arrival day.",
 )
+reconcile_day = dg.define_asset_job(
+    "reconcile_day",
+    tags=_one_at_a_time("reconcile_day") | BACKGROUND,
+    selection=["reconciliation"],
+    description="Compare what events, audits and polls say of a day.",
+)
 report_day = dg.define_asset_job(
     "report_day",
     tags=BACKGROUND,
@@ -127,4 +133,16 @@ quality_checks = dg.define_asset_job(
     "and room on the disks.",
 )
 
-ALL = [collect, recompute, periods, alarms, archive_day, report_day, report_month, names, bill_month, quality_checks]
+ALL = [
+    collect,
+    recompute,
+    periods,
+    alarms,
+    archive_day,
+    reconcile_day,
+    report_day,
+    report_month,
+    names,
+    bill_month,
+    quality_checks,
+]

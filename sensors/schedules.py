@@ -53,6 +53,18 @@ def archive(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
 
 
 @dg.schedule(
+    name="reconcile_each_day",
+    job=jobs.reconcile_day,
+    cron_schedule="20 2 * * *",
+    default_status=RUNNING,
+    description="Compare what events, audits and polls say of yesterday.",
+)
+def reconcile(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """Compare the witnesses of yesterday."""
+    return _yesterday(context)
+
+
+@dg.schedule(
     name="report_each_day",
     job=jobs.report_day,
     cron_schedule="30 1 * * *",
@@ -103,4 +115,4 @@ upkeep_each_night = dg.ScheduleDefinition(
     description="Delete what is older than it is kept for.",
 )
 
-ALL = [alarms, quality_checks, names, archive, report, report_of_month, bill, upkeep_each_night]
+ALL = [alarms, quality_checks, names, archive, reconcile, report, report_of_month, bill, upkeep_each_night]

@@ -11,6 +11,7 @@ from meterhouse.corrections.changing import propose, record
 from meterhouse.erasure.erase import Found, erase
 from meterhouse.erasure.recorded import proposed
 from meterhouse.site import Site
+from meterhouse.usage.names_sync import sync
 from meterhouse.usage.periods import compute
 
 ANA, BOB = "b0a1c2d3e4f5061728394a5b6c7d8e9f", "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
@@ -66,6 +67,7 @@ def fill(site: Site) -> None:
     record(site, propose(site, "accept", "cpu_util", NOON, at(60), condition=condition).correction, **WHY)
     roll_up(site)
     compute(site)
+    sync(site)
     site.warehouse.record_run("convert", NOON, {"first_errors": [f"m1 meter: {NAME} is no number"]})
     report = io.BytesIO()
     pq.write_table(pa.table({"user_id": [ANA, BOB, None], "hours": [1.0, 2.0, 3.0]}), report)

@@ -29,7 +29,7 @@ from meterhouse.sample_quality import groups
 from meterhouse.sample_quality import step as sample_quality
 from meterhouse.settings import Settings, read_settings
 from meterhouse.site import Site
-from meterhouse.stores import lake, lake_erasures
+from meterhouse.stores import lake, lake_erasures, leases
 from meterhouse.stores.warehouse import Warehouse
 from meterhouse.stream import spool
 from meterhouse.usage import periods as usage_periods
@@ -166,6 +166,7 @@ __all__ = [
     "lake",
     "lake_erasures",
     "landing",
+    "leases",
     "recorded",
     "redefine",
     "remains",

@@ -115,11 +115,11 @@ def close(site: Site, month: str, by: str, *, is_first: bool = False) -> Bill:
         written = frozen.files(given, made)
         folder = f"{frozen.FOLDER}/{month}"
         for name, content in written.items():
-            site.lake.put(f"{folder}/{name}", content)
-        with lease.begin():  # of a process that was paused meanwhile, nothing closes the month
-            site.lake.put(
-                f"{folder}/{frozen.MANIFEST}", frozen.manifest(made, written, times.now().replace(microsecond=0), by)
-            )
+            with lease.begin():  # a process that was paused meanwhile changes nothing of what another one has closed
+                site.lake.put(f"{folder}/{name}", content)
+        manifest = frozen.manifest(made, written, times.now().replace(microsecond=0), by)
+        with lease.begin():
+            site.lake.put(f"{folder}/{frozen.MANIFEST}", manifest)
         done = closed(site)
         index(site, done)
     return replace(made, closing=done[-1].closing)

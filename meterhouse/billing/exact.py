@@ -134,6 +134,15 @@ def rounder(mode: Rounding) -> Callable[[int, int], int]:
     return lambda number, by: positive(number, by) if number >= 0 else -positive(-number, by)
 
 
+def divided(numbers: Sequence[int], times: Sequence[int], by: int, mode: Rounding) -> list[int]:
+    """Each number, from 0, times its factor, divided by the same divisor and rounded to a whole number."""
+    if mode == "half_up":
+        double = 2 * by
+        return [(2 * number * factor + by) // double for number, factor in zip(numbers, times, strict=True)]
+    divide = rounder(mode)
+    return [divide(number * factor, by) for number, factor in zip(numbers, times, strict=True)]
+
+
 def column(values: Sequence[int | None], digits: int) -> pa.Array:
     """Integers of a number of digits after the point (at most `DIGITS`) as a column of decimals.
 
@@ -141,12 +150,15 @@ def column(values: Sequence[int | None], digits: int) -> pa.Array:
         OverflowError: one of them has more than 26 digits before the point.
     """
     times = 10 ** (DIGITS - digits)
-    largest = 10**DECIMAL.precision
-    for each in values:
-        if each is not None and abs(each) * times >= largest:
-            raise OverflowError(f"{each} is too large for an amount")
-    content = b"".join([((each or 0) * times).to_bytes(16, "little", signed=True) for each in values])
-    made = pa.Array.from_buffers(DECIMAL, len(values), [None, pa.py_buffer(content)])
-    if None not in values:
-        return made
-    return pc.if_else(pa.array([each is not None for each in values]), made, pa.scalar(None, DECIMAL))
+    known = [each is not None for each in values]
+    whole = [each or 0 for each in values]
+    largest = max(map(abs, whole), default=0) * times
+    if largest < 1 << 62:
+        low = np.array(whole, np.int64) * times
+        content = np.stack([low, low >> 63], axis=1).tobytes()
+    elif largest < 10**DECIMAL.precision:
+        content = b"".join([(each * times).to_bytes(16, "little", signed=True) for each in whole])
+    else:
+        raise OverflowError("an amount has too many digits")
+    made = pa.Array.from_buffers(DECIMAL, len(whole), [None, pa.py_buffer(content)])
+    return made if all(known) else pc.if_else(pa.array(known), made, pa.scalar(None, DECIMAL))

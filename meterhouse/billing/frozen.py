@@ -82,6 +82,7 @@ def files(given: Inputs, made: Bill) -> dict[str, bytes]:
         "refused": list(amounts.refused),
         "holds_until": times.text(given.holds_until),
         "open_hours": given.open_hours,
+        "behind": given.behind,
     }
     return {
         "periods.parquet": parquet(amounts.periods),
@@ -241,6 +242,7 @@ def read_inputs(read: Read, month: Month, where: str) -> Inputs:
         corrections=_table(checked("corrections.parquet")),
         holds_until=times.parse(inputs["holds_until"]),
         open_hours=inputs["open_hours"],
+        behind=inputs["behind"],
     )
 
 

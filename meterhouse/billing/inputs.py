@@ -54,6 +54,7 @@ class Inputs:
         corrections: `lines.SCHEMA`: what changed in months that were closed before.
         holds_until: up to which event time the amounts have everything that came.
         open_hours: the number of its hours that are not rolled up.
+        behind: how many commits of the lake the periods have not taken yet.
     """
 
     month: str
@@ -63,6 +64,7 @@ class Inputs:
     corrections: pa.Table
     holds_until: datetime
     open_hours: int = 0
+    behind: int = 0
 
     @property
     def prices(self) -> Prices:
@@ -88,7 +90,7 @@ def gather(site: Site, month: str, corrections: pa.Table | None = None) -> Input
     """
     definitions = {name: _definition(site, name) for name in DEFINITIONS}
     start, end = read_prices(definitions).span(month)
-    held, opened = _held(site, start, end)  # before the amounts: what is rolled up meanwhile is in them
+    held, opened, lag = _held(site, start, end)  # before the amounts: what is rolled up meanwhile is in them
     found = amounts(site, start, end)
     corrections = billed.SCHEMA.empty_table() if corrections is None else corrections
     return Inputs(
@@ -99,6 +101,7 @@ def gather(site: Site, month: str, corrections: pa.Table | None = None) -> Input
         corrections=corrections,
         holds_until=held,
         open_hours=opened,
+        behind=lag,
     )
 
 
@@ -131,6 +134,8 @@ def bill(given: Inputs) -> Bill:
     remarks += [*given.amounts.refused, *found.notes]
     if given.open_hours:
         remarks.append(f"{_count(given.open_hours, 'hour')} of the month not rolled up: counters may still grow")
+    if given.behind:
+        remarks.append(f"{_count(given.behind, 'commit')} not in the periods yet: run `meterhouse rollup`")
     if given.holds_until < end:
         remarks.append(f"the bill holds up to {times.text(given.holds_until)}: what comes later is not in it")
     if found.not_priced.num_rows:
@@ -187,17 +192,18 @@ def _definition(site: Site, name: str) -> bytes:
     return (own if own is not None and own.exists() else DEFAULTS / name).read_bytes()
 
 
-def _held(site: Site, start: datetime, end: datetime) -> tuple[datetime, int]:
-    """Up to which event time the amounts of [start, end) have everything that came, and how many hours are open."""
+def _held(site: Site, start: datetime, end: datetime) -> tuple[datetime, int, int]:
+    """How complete the amounts of [start, end) are: see `Inputs.holds_until`, `open_hours` and `behind`."""
     from sqlalchemy import func, select
 
     from meterhouse.queries.reports import holds_until
     from meterhouse.stores.warehouse_tables import open_hours
+    from meterhouse.usage.keeping_up import behind
 
     within = open_hours.c.hour >= times.hour_of(start), open_hours.c.hour < end
     with site.warehouse.read() as connection:
         opened = connection.execute(select(func.count()).select_from(open_hours).where(*within)).scalar_one()
-    return holds_until(site, start, end), opened
+    return holds_until(site, start, end), opened, behind(site).commits
 
 
 def _project_names(site: Site, moment: datetime, tables: Iterable[pa.Table]) -> dict[str, str]:

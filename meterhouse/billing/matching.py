@@ -39,7 +39,9 @@ class Column:
     @classmethod
     def coded(cls, codes: Codes, values: Sequence[str | None]) -> "Column":
         """A column from a code for each row, and values, which may repeat."""
-        ordered = sorted(set(values), key=lambda each: (each is not None, each or ""))
+        texts = {each for each in values if each is not None}
+        ordered: list[str | None] = [None] if None in values else []
+        ordered += sorted(texts)
         place = {value: number for number, value in enumerate(ordered)}
         return cls(np.array([place[each] for each in values], np.int64)[codes], ordered)
 

@@ -118,7 +118,7 @@ class _Rating:
             not_priced += self._price_periods(Rows(periods), of_time)
         if len(counters):
             self._price_counters(Rows(counters), of_counters, len(periods))
-        subjects = pa.concat_tables([_subjects(periods), _subjects(counters)])
+        subjects = pa.concat_tables([_subjects(periods), _subjects(counters)]).combine_chunks()
         made = self._lines(subjects)
         listed = pa.concat_tables(not_priced).sort_by(
             [(key, "ascending") for key in ("resource_type", "resource_id", "started_at", "ended_at", "reason")]
@@ -248,7 +248,7 @@ class _Rating:
         """Append the lines of the prices of one name."""
         parts = slices.costs(counted, self.prices.prices, rows.column("project_id").codes)
         made, before = self.made, sum(map(len, self.made.pieces))
-        of = np.array([each.group for each in parts], np.int64)
+        of = parts.group
         made.row.append(counted.first[of] + offset)
         made.last.append(counted.last[of] + offset)
         made.start.append(counted.start[of])
@@ -257,10 +257,10 @@ class _Rating:
         made.entry.append(counted.entry[of])
         made.band.append(counted.band[of])
         made.evidence.append(of + before)
-        made.part += [each.part for each in parts]
-        made.tier += [each.tier for each in parts]
+        made.part += parts.part
+        made.tier += parts.tier
         made.quantity += slices.shown(parts, counted.per)
-        made.unit_price += [int(each.price.scaleb(DIGITS)) for each in parts]
+        made.unit_price += slices.unit_prices(parts)
         made.amount += slices.amounts(parts, counted.per, self.prices)
         made.pieces.append(np.diff(counted.pieces))
         made.piece_row.append(counted.piece_row + offset)
@@ -315,7 +315,7 @@ class _Rating:
             return SCHEMA.empty_table()
         usage, sums = self._usage(subjects)
         others = self._others(rules.computed(sums, self.prices, self.start, self.end))
-        made = pa.concat_tables([usage, others])
+        made = pa.concat_tables([usage, others]).combine_chunks()
         rank = pc.index_in(made["kind"], pa.array(KINDS))
         order = ("service", "price", "resource_type", "resource_id", "started_at", "flavor", "zone", "tier", "line_id")
         keys = [("project_id", "ascending"), ("rank", "ascending"), *((name, "ascending") for name in order)]

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from math import lcm
 from typing import Final
 
 import numpy as np
 
 from meterhouse.billing import exact
 from meterhouse.billing.counting import Counted
-from meterhouse.billing.matching import Codes
+from meterhouse.billing.matching import Codes, combined
 from meterhouse.definitions.prices import DIGITS, Price, Prices
 
 INCLUDED: Final = "included"
@@ -18,25 +19,27 @@ INCLUDED: Final = "included"
 
 
 @dataclass(frozen=True)
-class Cost:
-    """A part of a group's quantity, at one price.
+class Costs:
+    """Parts of the quantities of groups, each at one price: one element a part, ordered by group.
 
     Attributes:
         group: the place of the group.
         part: which part of the price it is: 0 for what is included, then the slices.
         tier: what the bill calls it; None for a flat price.
-        number: the quantity as a multiple of 1 / `per` of the groups.
-        price: for a unit.
+        numbers: the quantities as multiples of 1 / `per` of the groups; none is 0.
+        which: the place of the price for a unit in `prices`.
+        prices: the distinct prices for a unit.
     """
 
-    group: int
-    part: int
-    tier: str | None
-    number: int
-    price: Decimal
+    group: Codes
+    part: list[int]
+    tier: list[str | None]
+    numbers: list[int]
+    which: Codes
+    prices: list[Decimal]
 
 
-def costs(counted: Counted, prices: Sequence[Price], projects: Codes) -> list[Cost]:
+def costs(counted: Counted, prices: Sequence[Price], projects: Codes) -> Costs:
     """The groups of one name, cut where the price changes.
 
     The quantities of a project fill the included amount and the slices in the order of time: of groups that start at
@@ -47,34 +50,62 @@ def costs(counted: Counted, prices: Sequence[Price], projects: Codes) -> list[Co
         prices: all prices, by their numbers.
         projects: the project of each row.
     """
-    entries = counted.entry.tolist()
-    bands = counted.band.tolist()
-    if not any(prices[number].tiers or prices[number].included for number in np.unique(counted.entry).tolist()):
-        flat = {(entry, band): _flat(prices[entry], band) for entry, band in set(zip(entries, bands, strict=True))}
-        return [
-            Cost(group, 1, flat[entry, band][1], number, flat[entry, band][0])
-            for group, (entry, band, number) in enumerate(zip(entries, bands, counted.numbers, strict=True))
-            if number
-        ]
-    of = projects[counted.first]
+    if any(prices[number].tiers or prices[number].included for number in np.unique(counted.entry).tolist()):
+        return _in_slices(counted, prices, projects)
+    codes, first = combined([counted.entry, counted.band])
+    kinds = [
+        _flat(prices[entry], band)
+        for entry, band in zip(counted.entry[first].tolist(), counted.band[first].tolist(), strict=True)
+    ]
+    group = np.flatnonzero(np.array([number != 0 for number in counted.numbers], np.bool_))
+    kind = codes[group]
+    tiers = [tier for _, tier in kinds]
+    return Costs(
+        group=group,
+        part=[1] * len(group),
+        tier=[tiers[code] for code in kind.tolist()],
+        numbers=[number for number in counted.numbers if number],
+        which=kind,
+        prices=[price for price, _ in kinds],
+    )
+
+
+def _in_slices(counted: Counted, prices: Sequence[Price], projects: Codes) -> Costs:
+    entries, bands, of = counted.entry.tolist(), counted.band.tolist(), projects[counted.first]
+    of_group = of.tolist()
     totals: dict[int, int] = {}
-    for project, number in zip(of.tolist(), counted.numbers, strict=True):
+    for project, number in zip(of_group, counted.numbers, strict=True):
         totals[project] = totals.get(project, 0) + number
     reached: dict[int, int] = {}
-    parts_of: dict[tuple[int, int, int], list[tuple[int | None, str | None, Decimal]]] = {}
-    made = list[Cost]()
+    parts_of: dict[tuple[int, int, int], list[tuple[int | None, str | None, int]]] = {}
+    place: dict[Decimal, int] = {}
+    made = list[tuple[int, int, str | None, int, int]]()
     for group in np.lexsort((np.arange(len(of)), counted.start, of)).tolist():
-        project, number, entry, band = int(of[group]), counted.numbers[group], entries[group], bands[group]
-        if (entry, band, project) not in parts_of:
-            parts_of[entry, band, project] = _parts(prices[entry], band, totals[project], counted.per)
+        project, number, entry, band = of_group[group], counted.numbers[group], entries[group], bands[group]
+        parts = parts_of.get((entry, band, project))
+        if parts is None:
+            parts = parts_of[entry, band, project] = [
+                (limit, tier, place.setdefault(price, len(place)))
+                for limit, tier, price in _parts(prices[entry], band, totals[project], counted.per)
+            ]
         position = reached.get(project, 0)
         reached[project] = position + number
-        for part, (limit, tier, cost) in enumerate(parts_of[entry, band, project]):
+        for part, (limit, tier, which) in enumerate(parts):
             here = number if limit is None else min(number, max(0, limit - position))
             if here:
-                made.append(Cost(group, part, tier, here, cost))
+                made.append((group, part, tier, here, which))
             position, number = position + here, number - here
-    return sorted(made, key=lambda each: (each.group, each.part))
+            if not number:
+                break
+    made.sort(key=lambda each: each[:2])
+    return Costs(
+        group=np.array([each[0] for each in made], np.int64),
+        part=[each[1] for each in made],
+        tier=[each[2] for each in made],
+        numbers=[each[3] for each in made],
+        which=np.array([each[4] for each in made], np.int64),
+        prices=list(place),
+    )
 
 
 def _flat(price: Price, band: int) -> tuple[Decimal, str | None]:
@@ -106,19 +137,20 @@ def _whole(limit: Decimal, per: int) -> int:
     return int(Fraction(limit) * per)
 
 
-def amounts(parts: Sequence[Cost], per: int, prices: Prices) -> list[int]:
+def amounts(of: Costs, per: int, prices: Prices) -> list[int]:
     """What each part costs, rounded, in multiples of the smallest amount (`prices.digits` after the point)."""
-    divide = exact.rounder(prices.rounding)
-    times = 10**prices.digits
-    ratios = {price: price.as_integer_ratio() for price in {each.price for each in parts}}
-    found = []
-    for each in parts:
-        numerator, denominator = ratios[each.price]
-        found.append(divide(each.number * numerator * times, per * denominator))
-    return found
+    ratios = [price.as_integer_ratio() for price in of.prices]
+    by = lcm(*(denominator for _, denominator in ratios))
+    times = [numerator * (by // denominator) * 10**prices.digits for numerator, denominator in ratios]
+    return exact.divided(of.numbers, [times[which] for which in of.which.tolist()], per * by, prices.rounding)
 
 
-def shown(parts: Sequence[Cost], per: int) -> list[int]:
-    """The quantities, to `DIGITS` digits after the point, half to even: for reading, not for computing."""
-    divide = exact.rounder("half_even")
-    return [divide(each.number * 10**DIGITS, per) for each in parts]
+def shown(of: Costs, per: int) -> list[int]:
+    """The quantities, to `DIGITS` digits after the point: for reading, not for computing."""
+    return exact.divided(of.numbers, [10**DIGITS] * len(of.numbers), per, "half_up")
+
+
+def unit_prices(of: Costs) -> list[int]:
+    """The prices for a unit, to `DIGITS` digits after the point, which is all that they have."""
+    whole = [int(price.scaleb(DIGITS)) for price in of.prices]
+    return [whole[which] for which in of.which.tolist()]

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from meterhouse import yaml_lines
-from meterhouse.definitions.prices import DIGITS, TEXTS
+from meterhouse.definitions.prices import DIGITS, TEXTS, fault_of
 from meterhouse.errors import DefinitionError, shown
 
 MAX_COMBINATIONS: Final = 1_000
@@ -299,6 +299,8 @@ class _Importer:
             self._remark(
                 rules[0]["line"], f"service {name}", "several metrics have its name: prices are for each of them"
             )
+        for name_of in sorted({each["field"] for each in rules} - {None} - set(self.columns)):
+            self._remark(rules[0]["line"], f"service {name}", f"its field {name_of} is looked up in the metadata")
         for metric, entry in metrics:
             for group, of in sorted(of_group.items()):
                 label = f"{name} ({group})" if group else name
@@ -377,7 +379,13 @@ class _Importer:
                 entry["measure"] = measure
             entry |= {"per": "hour", "price": written}
             entry |= {key: value for key, value in zip(("from", "to"), validity, strict=True) if value is not None}
-            self.found.entries.append(entry)
+            self._add(entry)
+
+    def _add(self, entry: dict[str, Any]) -> None:
+        fault = fault_of(entry)
+        if fault is not None:
+            raise _NotMapped(fault)
+        self.found.entries.append(entry)
 
     # -- services of counters -----------------------------------------------------------------------------------
 
@@ -405,7 +413,7 @@ class _Importer:
         if rule.get("tenant_id"):
             made["where"] = {"project_id": _glob(str(rule["tenant_id"]))}
         made |= {key: str(rule[of]) for key, of in (("from", "start"), ("to", "end")) if rule.get(of)}
-        self.found.entries.append(made)
+        self._add(made)
         self._remark(
             rule["line"], label, "priced by the increase of the counter; CloudKitty rated its aggregate of each period"
         )

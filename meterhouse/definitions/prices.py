@@ -522,6 +522,15 @@ def _price(entry: Any, path: str, zone: tzinfo) -> Price:
     )
 
 
+def fault_of(entry: dict[str, Any]) -> str | None:
+    """Why an entry of `prices` cannot work; None if it can."""
+    try:
+        _price(entry, FILE, UTC)
+    except DefinitionError as error:
+        return error.what
+    return None
+
+
 def _rule(key: str, entry: Any, path: str, zone: tzinfo) -> Rule:
     label = {"discounts": "a discount", "minimums": "a minimum", "taxes": "a tax"}[key]
     given = _named(entry, path, zone, label)

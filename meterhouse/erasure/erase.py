@@ -42,7 +42,7 @@ from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.lake_tables import TABLES
 from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import dirty_hours, erasures, resource_periods, series
-from meterhouse.usage import names, periods
+from meterhouse.usage import names, names_sync, periods
 
 LEASES: Final = (
     *("erase", "load", "archive", "compact", redefine.LEASE, "convert", "catalog", "rollups", "sample_quality"),
@@ -143,6 +143,7 @@ def _erase(
     catalog_under(site, leases["catalog"])
     following.follow_under(site, leases[following.FOLLOWER], following.Following())
     periods.compute_under(site, leases[periods.STEP])
+    names_sync.take_messages(site, leases[names.LEASE], names_sync.Synced())
     was_killed = one.began_at is not None and one.ended_at is None
     if one.began_at is not None and was_killed:
         began_at, versions = one.began_at, one.versions or {}

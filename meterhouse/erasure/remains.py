@@ -11,7 +11,7 @@ from meterhouse.rollups import following
 from meterhouse.site import Site
 from meterhouse.stores.lake_tables import TABLES
 from meterhouse.stores.leases import Lease
-from meterhouse.usage import evidence, periods
+from meterhouse.usage import evidence, names, names_sync, periods
 
 
 def delete_files(site: Site, moment: datetime, removed: Mapping[str, set[str]]) -> int:
@@ -43,10 +43,12 @@ def shorten_logs(site: Site, leases: Mapping[str, Lease]) -> None:
     catalog_under(site, leases["catalog"])
     following.follow_under(site, leases[following.FOLLOWER], following.Following())
     periods.compute_under(site, leases[periods.STEP])
+    names_sync.take_messages(site, leases[names.LEASE], names_sync.Synced())
     starts = {name: lake.version(name) for name in TABLES}
     starts["notifications"] = min(
         *(lake.transaction(name, conversion.APP) or 0 for name in conversion.TABLES),
         lake.transaction(evidence.TABLE, evidence.APP) or 0,
+        history.followed_position(site, names_sync.FOLLOWER).version,
     )
     starts[TABLE] = history.followed_position(site, FOLLOWER).version
     for follower, name in (

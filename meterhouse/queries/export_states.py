@@ -22,6 +22,8 @@ from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import (
     dirty_hours,
     metadata,
+    name_history,
+    names_now,
     report_exports,
     resource_names,
     resource_periods,
@@ -32,7 +34,7 @@ Integers: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.int64]]"
 Span: TypeAlias = tuple[datetime, datetime]
 
 PERIODS: Final = resource_periods.name
-NAMES: Final = resource_names.name
+NAMES: Final = frozenset({resource_names.name, name_history.name, names_now.name})
 
 _TIMES: Final = frozenset({"started_at", "ended_at", "confirmed_until"})
 """Columns of periods that count by how far they reach into a span: the last grows with each poll."""
@@ -150,17 +152,17 @@ def _states(connection: Connection, wanted: Sequence[tuple[Report, Span]]) -> li
         columns: _periods(connection, spans, columns)
         for columns in {_columns_of(report) for report, _ in wanted if PERIODS in of_report[report.name]}
     }
-    names = _names(connection) if NAMES in read else ""
+    names = _names(connection, spans) if read & NAMES else {}
     found = []
     for report, span in wanted:
         tables = of_report[report.name]
         made = {"query": _digest([report.query])}
-        if tables - {PERIODS, NAMES}:
+        if tables - NAMES - {PERIODS}:
             made["hours"] = hours[span]
         if PERIODS in tables:
             made["periods"] = periods[_columns_of(report)][span]
-        if NAMES in tables:
-            made["names"] = names
+        if tables & NAMES:
+            made["names"] = names[span]
         found.append(made)
     return found
 
@@ -227,8 +229,21 @@ def _reaches(ended: datetime | None, confirmed: datetime, confirmed_by: str) -> 
     return _NEVER if "events" in confirmed_by else times.micros(times.hour_of(confirmed) + times.HOUR)
 
 
-def _names(connection: Connection) -> str:
-    return _digest(sorted(map(repr, connection.execute(select(resource_names)))))
+def _names(connection: Connection, spans: Sequence[Span]) -> dict[Span, str]:
+    """A digest for each span of the names that were valid from a time before its end.
+
+    An id that is named later for the first time changes no past export: there is a new one each day.
+    """
+    table = resource_names.c
+    rows = connection.execute(
+        select(table.valid_from, table.kind, table.id, table.witness, table.name, table.domain_name)
+    ).all()
+    since = np.array([times.micros(row[0]) for row in rows], np.int64)
+    hashes = np.array([int(_digest(row), 16) for row in rows], np.uint64)
+    order = np.argsort(since, kind="stable")
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(hashes[order], dtype=np.uint64)])
+    places = np.searchsorted(since[order], [times.micros(end) for _, end in spans])
+    return {span: f"{sums[place]:x}" for span, place in zip(spans, places, strict=True)}
 
 
 def _digest(values: Iterable[Any]) -> str:

@@ -112,16 +112,15 @@ def _follow_files(
     lake = site.lake
     before = lake.known_files("notifications", reached)
     known = set() if before is None else set(before["path"].to_pylist())
-    files = lake.actions("notifications", newest).select(["path", "partition.arrival_hour"]).to_pylist()
+    files = lake.actions("notifications", newest).select(["path"]).to_pylist()
     for action in files:
         if action["path"] in known:
             continue
-        rows = lake.rows_of("notifications", action["path"], {"arrival_hour": action["partition.arrival_hour"]})
-        for start in range(0, rows.num_rows, NOTIFICATIONS_AT_ONCE):
-            found = extract.rows(rows.slice(start, NOTIFICATIONS_AT_ONCE), done)
+        for rows in lake.pieces_of("notifications", action["path"], NOTIFICATIONS_AT_ONCE):
+            found = extract.rows(rows, done)
             _note(lease, meaning, done)
             lake.append(TABLE, found, lease=lease)
-        done.notifications += rows.num_rows
+            done.notifications += rows.num_rows
     lake.append(TABLE, EVIDENCE.empty_table(), transaction=(APP, newest), lease=lease)
 
 

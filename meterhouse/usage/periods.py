@@ -392,13 +392,15 @@ class _Run:
             for (kind, _), life in lives.items():
                 heard = self._heard_of.get(kind)
                 if heard is None:
-                    heard = self._heard_of[kind] = Heard({}, {})
+                    heard = self._heard_of[kind] = Heard({}, {}, {})
                 audits = life.audits
                 if audits is not None and audits.reports > 1 and audits.at > heard.audits.get(audits.reporter, 0):
                     heard.audits[audits.reporter] = audits.at
-                if (polls := life.polls) is not None and polls.at > heard.polls.get(life.host, 0):
-                    heard.polls[life.host] = polls.at
-        return self._heard_of.get(type_) or Heard({}, {})
+                if (polls := life.polls) is not None:
+                    heard.polls[life.host] = max(polls.at, heard.polls.get(life.host, 0))
+                    if polls.reports > 2 and polls.step > heard.steps.get(life.host, 0):
+                        heard.steps[life.host] = polls.step
+        return self._heard_of.get(type_) or Heard({}, {}, {})
 
     def _digested(self, table: pa.Table) -> pa.Table:
         """Rows with a hash of each, but for what only confirms it: by it, the warehouse finds the rows that differ."""

@@ -2,12 +2,13 @@
 
 It is the proof behind a bill. A witness speaks of a type of resource in an hour if it reported any resource of the
 type; then each that exists in the whole hour should be among those. Resources on which all agree are counted; the
-others are kept by day in the warehouse's table `reconciliation`, with the hours in question.
+others are kept by day in the warehouse's table `reconciliation`, with the hours in question. So are resources of whose
+beginning, change or end on the day no event told, with when it may have been.
 """
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, Final
@@ -73,8 +74,11 @@ def reconcile(site: Site, day: date) -> Reconciled:
     """
     clock = time.monotonic()
     found = _compared(site, day)
+    doubts = _doubts(site, day)
+    keys = zip(found["resource_type"].to_pylist(), found["resource_id"].to_pylist(), strict=True)
+    doubtful = pa.array([key in doubts for key in keys], pa.bool_())
     agree = pc.equal(found["compared_hours"], found["agreed_hours"])
-    differing = _rows(found.filter(pc.invert(agree)), day)
+    differing = _rows(found.filter(pc.or_(pc.invert(agree), doubtful)), day, doubts)
     by_type = found.group_by("resource_type").aggregate(
         [("resource_id", "count"), ("compared_hours", "sum"), ("agreed_hours", "sum"), ("hours", "sum")]
     )
@@ -212,7 +216,29 @@ def _texts(names: Sequence[str], rows: Sequence[Any]) -> pa.Table:
     return pa.table([pa.array(each, pa.string()) for each in columns], list(names))
 
 
-def _rows(found: pa.Table, day: date) -> pa.Table:
+def _doubts(site: Site, day: date) -> dict[tuple[str, str], list[str]]:
+    """What of a day no event told, by resource: beginnings, changes and ends, and when they may have been."""
+    start, end = times.day_start(day), times.day_start(day) + times.DAY
+    p = resource_periods.c
+    sides = (
+        (p.started_at, p.start_reason, p.start_earliest, p.start_latest),
+        (p.ended_at, p.end_reason, p.end_earliest, p.end_latest),
+    )
+    found: dict[tuple[str, str], list[str]] = {}
+    with site.warehouse.read() as connection:
+        for moment, reason, earliest, latest in sides:
+            wanted = select(p.resource_type, p.resource_id, reason, earliest, latest).where(
+                reason.is_not(None), moment >= start, moment < end, p.source != VERIFY
+            )
+            for type_, name, why, first, last in connection.execute(wanted.order_by(moment)).all():
+                text = f"{why}, between {times.text(first)} and {times.text(last)}"
+                listed = found.setdefault((type_, name), [])
+                if text not in listed:
+                    listed.append(text)
+    return found
+
+
+def _rows(found: pa.Table, day: date, doubts: Mapping[tuple[str, str], list[str]]) -> pa.Table:
     """Rows of `reconciliation`."""
     findings = []
     for row in found.to_pylist():
@@ -226,6 +252,7 @@ def _rows(found: pa.Table, day: date) -> pa.Table:
             )
             if row[name]
         ]
+        parts += doubts.get((row["resource_type"], row["resource_id"]), [])
         findings.append("; ".join(parts))
 
     def hours(name: str) -> pa.Array:

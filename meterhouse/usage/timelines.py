@@ -324,6 +324,10 @@ def _compare(life: Life, fact: Fact, closed: list[Period]) -> None:
         life.same = max(life.same, fact.at)
         return
     strong = fact.witness == EVENT
+    if life.values is _UNKNOWN:
+        life.values, life.strong = told, tuple([strong and value is not None for value in told])
+        life.same = fact.at
+        return
     if life.doubt is not None and _settle(life, fact, closed):
         life.doubt = None
     differing = [
@@ -417,9 +421,6 @@ def _changed_at(life: Life, fact: Fact, places: Sequence[int]) -> Boundary:
 def _fill(life: Life, told: tuple[Any, ...], strong: bool, skip: Sequence[int] = ()) -> None:
     """Take in values that were not known, and names; what a sample or an audit confirms stays as sure as it was."""
     values, by_event = life.values, life.strong
-    if values is _UNKNOWN and not skip:
-        life.values, life.strong = told, tuple([strong and value is not None for value in told])
-        return
     new, sure = list(values), list(by_event)
     for place, value in enumerate(told):
         if value is None or place in skip:
@@ -443,7 +444,6 @@ def _saw(life: Life, fact: Fact) -> None:
         if step % HOUR or step < usual:  # sent for one resource, before it is resized or deleted
             life.last = max(life.last, at)
             life.kinds |= _BITS[AUDIT]
-            life.ever |= _BITS[AUDIT]
             return
         reports = fact.reports + (before.reports if before else 0)
         life.audits = Seen(max(fact.to_at, before.at if before else 0), step, fact.reporter, reports)
@@ -477,7 +477,7 @@ def _end(life: Life, fact: Fact, kind: ResourceType, closed: list[Period]) -> No
         if claimed is None or claimed[0] >= at:
             return
         life.start = _first_seen(fact, kind)
-        life.values, life.strong = (None,) * 14, (False,) * 14
+        life.values, life.strong = _UNKNOWN, (False,) * 14
         life.kinds = 0
         _fill(life, tuple(None if place == _STATE else value for place, value in enumerate(fact.values)), True)
         life.source = life.source or fact.source
@@ -509,10 +509,14 @@ def _trailing(life: Life, closed: list[Period]) -> None:
 
 
 class Heard(NamedTuple):
-    """When the reporters of a type were last heard: reporter → µs."""
+    """When the reporters of a type were last heard: reporter → µs.
+
+    `steps` is in which steps those of `polls` report, in µs.
+    """
 
     audits: dict[str, int]
     polls: dict[str, int]
+    steps: dict[str, int]
 
 
 def last_period(life: Life, kind: ResourceType, heard: Heard, closed: list[Period]) -> Period | None:
@@ -542,19 +546,22 @@ def last_period(life: Life, kind: ResourceType, heard: Heard, closed: list[Perio
     end, missed = None, list[tuple[int, str]]()
     state = (life.values[_STATE] or "").lower()
     for name, seen, by in (("audits", life.audits, heard.audits), ("polls", life.polls, heard.polls)):
-        if seen is None or seen.step <= 0:
-            continue
-        if state in kind.nowhere if name == "audits" else seen.reports < 3 or state in kind.polls.silent_in:
+        if seen is None or state in (kind.nowhere if name == "audits" else kind.polls.silent_in):
             continue  # audits go by host
+        step = seen.step
+        if name == "polls" and seen.reports < 3:
+            step = heard.steps.get(life.host, 0)
+        if step <= 0:
+            continue
         last = by.get(seen.reporter if name == "audits" else life.host, 0)
         since = max(seen.at, life.last)
-        if last <= seen.at + seen.step // 2:
+        if last <= seen.at + step // 2:
             continue  # it was not heard either
-        patience = 2 * seen.step + CLOSE if name == "audits" else max(3 * seen.step, HOUR)
+        patience = 2 * step + CLOSE if name == "audits" else max(3 * step, HOUR)
         if last < since + patience:
             missed = []
             break
-        missed.append((seen.step, f"{name} of {seen.reporter or 'its type'} went on without it"))
+        missed.append((step, f"{name} of {seen.reporter or 'its type'} went on without it"))
     if missed:
         step = min(each for each, _ in missed)
         reason = "no event told its end; " + "; ".join(text for _, text in missed)

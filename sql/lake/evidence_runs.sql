@@ -24,13 +24,28 @@ marked AS (
     FROM chosen
     WINDOW w AS (PARTITION BY resource_type, resource_id ORDER BY said_at, effect, message_id)
 ),
+counted AS (
+    SELECT
+        *,
+        -- An audit that was read twice, or lies in a run that was put together before, counts for what is new in it.
+        CASE
+            WHEN starts = 1 THEN reports
+            WHEN to_at <= lag(to_at) OVER w THEN 0
+            ELSE round(
+                reports * (epoch_us(to_at) - greatest(epoch_us(from_at), epoch_us(lag(to_at) OVER w)))
+                / (epoch_us(to_at) - epoch_us(from_at))
+            )::BIGINT
+        END AS new_reports
+    FROM marked
+    WINDOW w AS (PARTITION BY resource_type, resource_id ORDER BY said_at, effect, message_id)
+),
 numbered AS (
     SELECT
         *,
         sum(starts) OVER (
             PARTITION BY resource_type, resource_id ORDER BY said_at, effect, message_id ROWS UNBOUNDED PRECEDING
         ) AS run
-    FROM marked
+    FROM counted
 )
 SELECT
     any_value(event_day) AS event_day,
@@ -40,7 +55,7 @@ SELECT
     max(said_at) AS said_at,
     min(from_at) AS from_at,
     max(to_at) AS to_at,
-    sum(reports)::BIGINT AS reports,
+    sum(new_reports)::BIGINT AS reports,
     any_value(began_at) AS began_at,
     any_value(created_at) AS created_at,
     any_value(ended_at) AS ended_at,

@@ -1,12 +1,15 @@
 """A closing that is killed at any moment has closed the month or not; the next one writes the same bytes."""
 
 import multiprocessing
+import os
 import signal
+import time
 from pathlib import Path
 
 import kill_steps
 import pytest
 from bills import PRICES, day, lives
+from brokers import wait_for
 from conftest import OpenSite
 from sqlalchemy import select
 
@@ -85,3 +88,41 @@ def test_a_killed_closing_is_done_or_not(open_site: OpenSite, config: Path, mome
             "2026-10",
         ]
     assert closing.again_in_lake(site, "2026-10").differences == ()
+
+
+PAUSES = {
+    "before the first file": "before, leases.Lease, 'begin', nth=1",
+    "between two files": "before, leases.Lease, 'begin', nth=4",
+    "before the manifest": "before, closing.frozen, 'manifest'",
+}
+
+
+@pytest.mark.parametrize("moment", PAUSES)
+def test_a_closing_that_was_suspended_changes_nothing_of_what_another_has_closed(
+    open_site: OpenSite, config: Path, moment: str
+) -> None:
+    site = _site(open_site, config)
+    fault = f"paused({PAUSES[moment]})"
+    child = PROCESSES.Process(target=kill_steps.close_month, args=(site.settings.home_path, config, "2026-10", fault))
+    child.start()
+    assert child.pid
+    try:
+        wait_for(lambda: state(child.pid) in "TZ", "the pause", 60)
+        assert state(child.pid) == "T"
+        time.sleep(1.1)  # its lease runs out
+        lives(site, "later", day(7, 10), day(9, 10))
+        done = closing.close(site, "2026-10", "another")
+        before = {path.name: path.read_bytes() for path in (Path(site.lake.url) / "bills" / "2026-10").glob("[!.]*")}
+    finally:
+        os.kill(child.pid, signal.SIGCONT)
+    child.join(60)
+    assert child.exitcode not in (None, 0)
+    assert closing.make(site, "2026-10") == done
+    assert "later" in done.lines["resource_id"].to_pylist()
+    after = {path.name: path.read_bytes() for path in (Path(site.lake.url) / "bills" / "2026-10").glob("[!.]*")}
+    assert after == before
+
+
+def state(pid: int | None) -> str:
+    """The state of a process, as the kernel has it: T where it is stopped."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

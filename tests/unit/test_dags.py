@@ -14,7 +14,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-IDS = ["meterhouse_archive", "meterhouse_upkeep", "meterhouse_usage_report"]
+IDS = ["meterhouse_archive", "meterhouse_upkeep", "meterhouse_usage_report", "meterhouse_reconciliation"]
 """The daily DAGs."""
 
 PROBE = """
@@ -37,7 +37,7 @@ def instant(text):
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 for name, dag in bag.dags.items():
-    (task,) = dag.tasks
+    task, *_ = dag.tasks
     stored = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dag))
     since = TimeRestriction(coerce_datetime(instant("2026-11-22")), None, catchup=True)
     scheduled = stored.timetable.next_dagrun_info_v2(last_dagrun_info=None, restriction=since)
@@ -131,7 +131,12 @@ def test_reading_the_files_imports_nothing_heavy(probe: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("name", "task", "owner"),
-    [(IDS[0], "archive", "telemetry"), (IDS[1], "upkeep", "telemetry"), (IDS[2], "export_usage", "billing")],
+    [
+        (IDS[0], "archive", "telemetry"),
+        (IDS[1], "upkeep", "telemetry"),
+        (IDS[2], "export_usage", "billing"),
+        (IDS[3], "reconcile", "billing"),
+    ],
 )
 def test_a_dag_says_what_it_does_and_is_retried(probe: dict[str, Any], name: str, task: str, owner: str) -> None:
     dag = probe["dags"][name]
@@ -141,7 +146,7 @@ def test_a_dag_says_what_it_does_and_is_retried(probe: dict[str, Any], name: str
     assert (dag["retries"], dag["retry_minutes"]) == (6, 10)
 
 
-@pytest.mark.parametrize(("name", "at"), [(IDS[0], "01:35"), (IDS[1], "02:05"), (IDS[2], "01:50")])
+@pytest.mark.parametrize(("name", "at"), [(IDS[0], "01:35"), (IDS[1], "02:05"), (IDS[2], "01:50"), (IDS[3], "02:20")])
 def test_a_scheduled_run_is_for_the_day_before(probe: dict[str, Any], name: str, at: str) -> None:
     assert probe["dags"][name]["scheduled"] == [f"2026-11-22T{at}:00+00:00", "2026-11-21"]
 

@@ -4,7 +4,12 @@
 -- without_size_hours are of instances without vCPUs and of volumes without a size, which no price can count.
 -- agreed_share is the part of the compared hours, of all projects, on which events, audits and polls agree; empty if nothing was compared.
 -- partition: month
-WITH existed AS (
+WITH names AS MATERIALIZED (
+    SELECT id, name
+    FROM name_history
+    WHERE kind = 'project' AND valid_from < :end AND (valid_to >= :end OR valid_to IS NULL)
+),
+existed AS (
     SELECT
         resource_type,
         resource_id,
@@ -34,6 +39,7 @@ compared AS (
 )
 SELECT
     e.project_id AS project_id,
+    max(n.name) AS project_name,
     e.resource_type AS resource_type,
     count(DISTINCT e.resource_id) AS resources,
     sum(e.us) / 3.6e9 AS hours,
@@ -43,6 +49,8 @@ SELECT
     sum(e.without_size * e.us) / 3.6e9 AS without_size_hours,
     max(CASE WHEN c.hours > 0 THEN c.agreed * 1.0 / c.hours END) AS agreed_share
 FROM existed AS e
+LEFT JOIN names AS n ON n.id = e.project_id
 LEFT JOIN compared AS c ON c.resource_type = e.resource_type
 GROUP BY e.project_id, e.resource_type
+HAVING sum(e.us) > 0
 ORDER BY e.project_id, e.resource_type

@@ -3,7 +3,12 @@
 -- idle: less than 2 % of the CPU. oversized: less than 20 % of the CPU, and less than half of the memory if that is known.
 -- Whole days (UTC) of the span count. Instances that have no samples of cpu are left out: nothing is known of what they do.
 -- partition: month
-WITH existed AS MATERIALIZED (
+WITH names AS MATERIALIZED (
+    SELECT id, name
+    FROM name_history
+    WHERE kind = 'project' AND valid_from < :end AND (valid_to >= :end OR valid_to IS NULL)
+),
+existed AS MATERIALIZED (
     SELECT
         resource_id,
         max(started_at) AS newest,
@@ -53,6 +58,7 @@ SELECT
     q.resource_id AS resource_id,
     p.name AS resource_name,
     p.project_id AS project_id,
+    n.name AS project_name,
     p.flavor AS flavor,
     p.state AS state,
     p.vcpus AS vcpus,
@@ -64,6 +70,7 @@ SELECT
 FROM quiet AS q
 JOIN resource_periods AS p
     ON p.resource_type = 'instance' AND p.resource_id = q.resource_id AND p.started_at = q.newest
+LEFT JOIN names AS n ON n.id = p.project_id
 LEFT JOIN used AS u ON u.resource_id = q.resource_id
 WHERE q.cpu_share < 0.02 OR u.memory_mib IS NULL OR p.memory_mib IS NULL OR u.memory_mib < 0.5 * p.memory_mib
 ORDER BY q.vcpu_us * (1.0 - q.cpu_share) DESC, q.resource_id

@@ -2,7 +2,12 @@
 -- A volume is listed if its state at the end of the span is available, and an address if it is DOWN: neither is attached, and both are billed.
 -- free_days is for how long this has been so. GiB-hours and hours are those of the span.
 -- partition: day
-WITH free AS (
+WITH names AS MATERIALIZED (
+    SELECT id, name
+    FROM name_history
+    WHERE kind = 'project' AND valid_from < :end AND (valid_to >= :end OR valid_to IS NULL)
+),
+free AS (
     SELECT
         resource_type,
         resource_id,
@@ -24,8 +29,9 @@ WITH free AS (
 SELECT
     resource_type,
     resource_id,
-    name AS resource_name,
+    f.name AS resource_name,
     project_id,
+    n.name AS project_name,
     flavor,
     zone,
     state,
@@ -34,5 +40,6 @@ SELECT
     (epoch_us(:end) - epoch_us(started_at)) / 86400000000.0 AS free_days,
     (epoch_us(:end) - start_us) / 3.6e9 AS hours,
     size_gib * (epoch_us(:end) - start_us) / 3.6e9 AS gib_hours
-FROM free
+FROM free AS f
+LEFT JOIN names AS n ON n.id = f.project_id
 ORDER BY coalesce(size_gib, 0.0) * (epoch_us(:end) - epoch_us(started_at)) DESC, started_at, resource_type, resource_id

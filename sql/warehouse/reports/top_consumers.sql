@@ -3,7 +3,12 @@
 -- change is against the span of the same length before: 0.5 is half as much again. It is empty if there was nothing before.
 -- For each type, the first 20 projects are listed.
 -- partition: month
-WITH spans AS (
+WITH names AS MATERIALIZED (
+    SELECT id, name
+    FROM name_history
+    WHERE kind = 'project' AND valid_from < :end AND (valid_to >= :end OR valid_to IS NULL)
+),
+spans AS (
     SELECT epoch_us(:start) - (epoch_us(:end) - epoch_us(:start)) AS before_us, epoch_us(:start) AS start_us, epoch_us(:end) AS end_us
 ),
 known AS MATERIALIZED (
@@ -82,11 +87,13 @@ SELECT
     resource_type,
     place,
     project_id,
+    n.name AS project_name,
     resources,
     used / 3.6e9 AS used,
     unit,
     used / of_all AS share,
     CASE WHEN used_before > 0 THEN used / used_before - 1.0 END AS change
-FROM placed
+FROM placed AS p
+LEFT JOIN names AS n ON n.id = p.project_id
 WHERE place <= 20
 ORDER BY resource_type, unit, place

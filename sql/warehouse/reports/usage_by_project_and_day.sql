@@ -3,8 +3,14 @@
 -- What events do not tell of counts as long as audits or polls confirm it: until the end of the audit period, or of the hour of the last sample.
 -- Counters are their increase across resets, by the roll-ups. Of series that report the same counter of a resource at the same time, the largest counts.
 -- Counters in a unit that is not the usual one, or that are not cumulative, are left out: series_not_counted is their number.
+-- project_name is the last name of the day.
 -- partition: day
-WITH RECURSIVE counted (meter, unit, place) AS (
+WITH RECURSIVE names AS MATERIALIZED (
+    SELECT id, name, date(valid_from) AS first_day, date(valid_to) AS after_day
+    FROM name_history
+    WHERE kind = 'project'
+),
+counted (meter, unit, place) AS (
     VALUES
     ('cpu', 'ns', 1),
     ('disk.device.read.bytes', 'B', 2),
@@ -198,20 +204,22 @@ parts AS (
     SELECT day, project_id, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, series FROM unusual
 )
 SELECT
-    day,
-    project_id,
-    sum(instances) AS instances,
-    coalesce(sum(vcpus), 0.0) / 3.6e9 AS vcpu_hours,
-    coalesce(sum(memory_mib), 0.0) / 1024.0 / 3.6e9 AS memory_gib_hours,
-    coalesce(sum(cpu), 0.0) / 3.6e12 AS cpu_hours,
-    coalesce(sum(volume_gib), 0.0) / 3.6e9 AS volume_gib_hours,
-    coalesce(sum(disk_read), 0.0) / 1073741824.0 AS disk_read_gib,
-    coalesce(sum(disk_write), 0.0) / 1073741824.0 AS disk_write_gib,
-    coalesce(sum(network_in), 0.0) / 1073741824.0 AS network_in_gib,
-    coalesce(sum(network_out), 0.0) / 1073741824.0 AS network_out_gib,
-    sum(points) AS excluded_points,
-    sum(series) AS series_not_counted
-FROM parts
-GROUP BY day, project_id
-HAVING count(*) > count(CASE WHEN points > 0 THEN 1 END)
-ORDER BY day, project_id
+    p.day AS day,
+    p.project_id AS project_id,
+    sum(p.instances) AS instances,
+    coalesce(sum(p.vcpus), 0.0) / 3.6e9 AS vcpu_hours,
+    coalesce(sum(p.memory_mib), 0.0) / 1024.0 / 3.6e9 AS memory_gib_hours,
+    coalesce(sum(p.cpu), 0.0) / 3.6e12 AS cpu_hours,
+    coalesce(sum(p.volume_gib), 0.0) / 3.6e9 AS volume_gib_hours,
+    coalesce(sum(p.disk_read), 0.0) / 1073741824.0 AS disk_read_gib,
+    coalesce(sum(p.disk_write), 0.0) / 1073741824.0 AS disk_write_gib,
+    coalesce(sum(p.network_in), 0.0) / 1073741824.0 AS network_in_gib,
+    coalesce(sum(p.network_out), 0.0) / 1073741824.0 AS network_out_gib,
+    sum(p.points) AS excluded_points,
+    sum(p.series) AS series_not_counted,
+    max(n.name) AS project_name
+FROM parts AS p
+LEFT JOIN names AS n ON n.id = p.project_id AND n.first_day <= p.day AND (n.after_day > p.day OR n.after_day IS NULL)
+GROUP BY p.day, p.project_id
+HAVING count(*) > count(CASE WHEN p.points > 0 THEN 1 END)
+ORDER BY p.day, p.project_id

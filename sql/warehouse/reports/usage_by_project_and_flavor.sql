@@ -2,7 +2,12 @@
 -- A resource counts for the flavor, size and project that it had at the time, to the microsecond: a resized instance is in two rows.
 -- What events do not tell of counts as long as audits or polls confirm it: until the end of the audit period, or of the hour of the last sample.
 -- partition: month
-WITH known AS MATERIALIZED (
+WITH names AS MATERIALIZED (
+    SELECT id, name
+    FROM name_history
+    WHERE kind = 'project' AND valid_from < :end AND (valid_to >= :end OR valid_to IS NULL)
+),
+known AS MATERIALIZED (
     SELECT
         resource_type,
         resource_id,
@@ -36,6 +41,7 @@ existed AS (
 )
 SELECT
     project_id,
+    max(n.name) AS project_name,
     resource_type,
     flavor,
     count(DISTINCT resource_id) AS resources,
@@ -43,6 +49,7 @@ SELECT
     coalesce(sum(vcpus * us), 0.0) / 3.6e9 AS vcpu_hours,
     coalesce(sum(memory_mib * us), 0.0) / 1024.0 / 3.6e9 AS memory_gib_hours,
     coalesce(sum(size_gib * us), 0.0) / 3.6e9 AS gib_hours
-FROM existed
+FROM existed AS e
+LEFT JOIN names AS n ON n.id = e.project_id
 GROUP BY project_id, resource_type, flavor
 ORDER BY project_id, resource_type, flavor

@@ -82,6 +82,7 @@ def test_flavors_of_instances_and_sizes_of_volumes_cost_what_they_did(tmp_path: 
         thresholds=[{"service_id": "volume.size", "level": "100", "cost": "0.9", "type": "rate"}],
     )
     found = load(tmp_path, content)
+    assert any("its field flavor_id is looked up in the metadata" in each for each in found.remarks)
     month = Month()
     month.has("a", "1 00:00", "1 01:00", metadata={"flavor_id": "2"}).has(
         "b", "1 00:00", "1 02:00", metadata={"flavor_id": 1}

@@ -333,6 +333,9 @@ def test_names_of_an_erased_user_go_and_do_not_come_back(open_site: OpenSite, tm
     assert done.rows["resource_names"] == found.rows["resource_names"] >= 2
     assert str(file) in " ".join(done.left)
     assert left(site, [ANA, "Ana of the file", "ana.by.keystone"]) == []
+    assert sync(site).messages == 0  # the erasure has brought it along
+    with site.warehouse.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM followed WHERE follower = 'names'")
     sync(site)  # from a file that still has the name, and all messages
     assert left(site, [ANA, "Ana of the file", "ana.by.keystone"]) == []
     assert names_at(site, "user", NOON)[BOB] == "Bob"

@@ -52,7 +52,7 @@ def lived(facts: Sequence[Fact], kind: str = "instance", heard: Heard | None = N
     assert of_type is not None
     ordered = sorted(facts, key=lambda fact: (fact.at, RANKS[fact.effect], fact.evidence or ""))
     fold(life, ordered, of_type, closed)
-    last = last_period(life, of_type, heard or Heard({}, {}), closed)
+    last = last_period(life, of_type, heard or Heard({}, {}, {}), closed)
     return [*closed, *([last] if last else [])]
 
 
@@ -204,7 +204,7 @@ DAY = 86_400_000_000
 
 def test_silence_ends_a_resource_if_its_auditor_went_on_without_it() -> None:
     facts = [said("begins", "1", **SMALL), *(audit(day, **SMALL) for day in (1, 2, 3))]
-    (period,) = lived(facts, heard=Heard({"node-1": at("8")}, {}))
+    (period,) = lived(facts, heard=Heard({"node-1": at("8")}, {}, {}))
     assert period.end is not None
     assert (period.end.witness, period.end.at) == ("silence", at("4 00:00:12"))
     assert period.end.latest == period.end.at + DAY
@@ -215,9 +215,9 @@ def test_silence_ends_a_resource_if_its_auditor_went_on_without_it() -> None:
 @pytest.mark.parametrize(
     "heard",
     [
-        pytest.param(Heard({"node-1": at("4")}, {}), id="its auditor is silent too"),
-        pytest.param(Heard({"node-1": at("4"), "node-2": at("20")}, {}), id="another host's audits go on"),
-        pytest.param(Heard({"node-1": at("5")}, {}), id="one audit was lost"),
+        pytest.param(Heard({"node-1": at("4")}, {}, {}), id="its auditor is silent too"),
+        pytest.param(Heard({"node-1": at("4"), "node-2": at("20")}, {}, {}), id="another host's audits go on"),
+        pytest.param(Heard({"node-1": at("5")}, {}, {}), id="one audit was lost"),
     ],
 )
 def test_silence_alone_ends_nothing(heard: Heard) -> None:
@@ -229,14 +229,14 @@ def test_silence_alone_ends_nothing(heard: Heard) -> None:
 def test_an_audit_that_still_lists_it_outweighs_the_silence_of_polls() -> None:
     polls = said("poll", "2", since="1", until="2", reports=24, step=3_600_000_000, **SMALL)
     facts = [said("begins", "1", **SMALL), polls, *(audit(day, **SMALL) for day in (1, 2, 3, 4, 5))]
-    (period,) = lived(facts, heard=Heard({"node-1": at("6")}, {"node-1": at("6")}))
+    (period,) = lived(facts, heard=Heard({"node-1": at("6")}, {"node-1": at("6")}, {}))
     assert period.end is None
 
 
 def test_what_is_stopped_need_not_have_samples() -> None:
     polls = said("poll", "2", since="1", until="2", reports=24, step=3_600_000_000, **SMALL)
     stopped = said("is", "2 00:10", **{**SMALL, "state": "stopped"})
-    periods = lived([said("begins", "1", **SMALL), polls, stopped], heard=Heard({}, {"node-1": at("9")}))
+    periods = lived([said("begins", "1", **SMALL), polls, stopped], heard=Heard({}, {"node-1": at("9")}, {}))
     assert periods[-1].end is None
 
 
@@ -290,7 +290,7 @@ def test_neither_repeats_nor_where_the_facts_were_divided_change_anything(
     fold(life, facts[:cut], kind, closed)
     life = msgspec.json.decode(msgspec.json.encode(life), type=Life)  # as it is kept between two months
     fold(life, facts[cut:], kind, closed)
-    last = last_period(life, kind, Heard({}, {}), closed)
+    last = last_period(life, kind, Heard({}, {}, {}), closed)
     assert [*closed, *([last] if last else [])] == whole
     events = [fact for fact in facts if fact.effect not in ("audit", "poll")]
     again = [each for fact in facts for each in ([fact, fact] if fact in events and random.random() < 0.5 else [fact])]

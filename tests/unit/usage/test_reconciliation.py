@@ -1,0 +1,102 @@
+"""What events, audits and polls say of a day is compared by resource and hour."""
+
+from datetime import date, timedelta
+from typing import Any
+
+import pytest
+from builders import at, land_points, point, roll_up, warehouse_rows
+from usage_messages import audit, created, deleted, land
+
+from meterhouse.site import Site
+from meterhouse.usage.periods import compute
+from meterhouse.usage.reconciliation import reconcile
+
+DAY = date(2026, 11, 10)
+
+
+def of_day(instance: str, day: int = 10, **payload: Any) -> dict[str, Any]:
+    """The audit of a day of November 2026."""
+    start = at(hours=-12, days=day - 10)
+    period = {"audit_period_beginning": str(start)[:19], "audit_period_ending": str(start + timedelta(days=1))[:19]}
+    return audit(instance, start + timedelta(days=1), **{"launched_at": "2026-11-01T00:00:00", **period, **payload})
+
+
+def findings(site: Site) -> dict[str, str]:
+    return {row["resource_id"]: row["finding"] for row in reconcile(site, DAY).differing.to_pylist()}
+
+
+def test_a_day_on_which_all_agree_lists_nothing(any_warehouse: Site) -> None:
+    land(any_warehouse, created("i1", at(days=-9)), of_day("i1"))
+    compute(any_warehouse)
+    done = reconcile(any_warehouse, DAY)
+    assert (done.resources, done.hours, done.agreed, done.share) == (1, 24, 24, 1.0)
+    assert done.differing.num_rows == 0
+
+
+def test_an_instance_that_the_audit_lacks_is_listed_with_its_hours(any_warehouse: Site) -> None:
+    land(any_warehouse, created("i1", at(days=-9)), created("i2", at(days=-9)), of_day("i1"))
+    compute(any_warehouse)
+    done = reconcile(any_warehouse, DAY)
+    assert done.share == 0.5
+    (row,) = done.differing.to_pylist()
+    assert (row["resource_id"], row["hours"], row["event_hours"], row["audit_hours"], row["poll_hours"]) == (
+        *("i2", 24.0, 24, 0),
+        None,
+    )
+    assert row["finding"] == "no audit in hours 0-23"
+    kept = warehouse_rows(any_warehouse, "SELECT resource_id, finding FROM reconciliation")
+    assert kept == [("i2", "no audit in hours 0-23")]
+    (summed,) = warehouse_rows(
+        any_warehouse, "SELECT resources, compared_hours, agreed_hours, differing_resources FROM reconciliation_daily"
+    )
+    assert tuple(summed) == (2, 48, 24, 1)
+
+
+def test_an_audit_of_what_an_event_has_ended_is_listed(site: Site) -> None:
+    land(site, created("i1", at(days=-9)), deleted("i1", at(days=-2)), of_day("i1"), of_day("i2"))
+    land(site, created("i2", at(days=-9)))
+    compute(site)
+    assert findings(site) == {"i1": "seen by a witness although it did not exist in hours 0-23"}
+
+
+def test_hours_without_samples_are_listed(site: Site) -> None:
+    land(site, created("i1", at(days=-9)), created("i2", at(days=-9)))
+    land_points(
+        site,
+        [
+            point(1, at(60 * hour, hours=-12), meter="cpu", resource=name, type="cumulative", unit="ns")
+            for hour in range(24)
+            for name in ("i1", "i2")
+            if name == "i1" or hour not in (5, 6, 7, 20)
+        ],
+    )
+    roll_up(site)
+    compute(site)
+    assert findings(site) == {"i2": "no sample in hours 5-7, 20"}
+
+
+def test_a_change_that_no_event_told_is_listed_with_when_it_may_have_been(site: Site) -> None:
+    large = {"instance_type": "m1.xlarge", "vcpus": 8}
+    land(site, created("i1", at(days=-9)), of_day("i1", 9), of_day("i1", 10, **large), of_day("i1", 11, **large))
+    compute(site)
+    (finding,) = findings(site).values()
+    assert finding == (
+        "no event told the change; an audit shows it, between 2026-11-10T00:00:00Z and 2026-11-11T00:10:00Z"
+    )
+
+
+def test_a_second_run_replaces_the_first(site: Site) -> None:
+    land(site, created("i1", at(days=-9)), created("i2", at(days=-9)), of_day("i1"))
+    compute(site)
+    reconcile(site, DAY)
+    land(site, of_day("i2"))
+    compute(site)
+    reconcile(site, DAY)
+    assert warehouse_rows(site, "SELECT count(*) FROM reconciliation") == [(0,)]
+
+
+@pytest.mark.parametrize("day", [date(2099, 1, 1), date(1999, 1, 1)])
+def test_a_day_of_the_future_or_without_data_has_nothing_to_compare(site: Site, day: date) -> None:
+    land(site, created("i1", at()), deleted("i1", at(5)))
+    compute(site)
+    assert reconcile(site, day).resources == 0
