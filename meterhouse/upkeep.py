@@ -34,6 +34,7 @@ from meterhouse.stores.warehouse_tables import (
     runs,
     stream_queues,
 )
+from meterhouse.usage import evidence
 
 log = logging.getLogger(__name__)
 
@@ -170,7 +171,8 @@ def _commits(site: Site, done: Kept) -> int:
     lake = site.lake
     # A vacuum looks into the commits for what was replaced lately.
     until = times.now() - timedelta(hours=max(site.settings.log_hours, site.settings.vacuum_hours))
-    converted = {lake.transaction(table, conversion.APP) or 0 for table in conversion.TABLES}
+    readers = (*conversion.TABLES, evidence.TABLE)
+    converted = {lake.transaction(table, conversion.APP) or 0 for table in readers}
     reached = history.followed_positions(site)
     deleted = 0
     for table in TABLES:

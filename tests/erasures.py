@@ -81,9 +81,8 @@ def figures(site: Site) -> dict[str, list[dict[str, Any]]]:
     bill = "project_id, meter, count(*) AS n, sum(volume) AS volume"
     found["bill"] = rows(site, "samples", bill, "true GROUP BY ALL")
     kept = "resource_type, started_at, ended_at, project_id, flavor, state, vcpus, memory_mib, confirmed_by"
-    found["periods"] = [
-        {"row": str(row)} for row in warehouse_rows(site, f"SELECT {kept} FROM resource_periods ORDER BY 1, 2, 3, 4")
-    ]
+    existed = warehouse_rows(site, f"SELECT {kept} FROM resource_periods")
+    found["periods"] = [{"row": str(row)} for row in sorted(existed, key=str)]
     for name in ("rollup_1h", "rollup_1d"):
         query = f"SELECT bucket, count, sum, min, max, increase, excluded FROM {name}"
         found[name] = [{"row": str(row)} for row in sorted(warehouse_rows(site, query), key=str)]

@@ -4,12 +4,13 @@ The files in the lake decide what is closed (see `frozen`); the warehouse's tabl
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import delete, insert
+from sqlalchemy import delete, insert, select
 
 from meterhouse import times
 from meterhouse.billing import differences, figures, frozen, months
@@ -18,7 +19,7 @@ from meterhouse.billing.bill import Bill
 from meterhouse.billing.frozen import Month
 from meterhouse.billing.inputs import Amounts, Inputs, amounts, bill, gather, rated
 from meterhouse.definitions import prices as price_lists
-from meterhouse.errors import MeterhouseError
+from meterhouse.errors import Damaged, MeterhouseError
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import closed_bills
 
@@ -62,7 +63,11 @@ def make(site: Site, month: str) -> Bill:
     """
     month = months.parse(month)
     found = read(site, month)
-    return found if found is not None else bill(_inputs(site, month, closed(site)))
+    if found is not None:
+        return found
+    done = closed(site)
+    _refuse_lost(site, [each for each in lost(site, done) if each <= month])
+    return bill(_inputs(site, month, done))
 
 
 def closed(site: Site) -> list[Month]:
@@ -73,7 +78,7 @@ def closed(site: Site) -> list[Month]:
     """
     found = []
     for name in frozen.closed_months(site.lake):
-        month = frozen.read_month(frozen.in_lake(site.lake, name), _where(site, name))
+        month = frozen.read_month(frozen.in_lake(site.lake, name), folder_of(site, name))
         if month is not None:
             found.append(month)
     return found
@@ -85,7 +90,7 @@ def read(site: Site, month: str) -> Bill | None:
     Raises:
         Damaged: a file is missing or changed.
     """
-    source, where = frozen.in_lake(site.lake, month), _where(site, month)
+    source, where = frozen.in_lake(site.lake, month), folder_of(site, month)
     found = frozen.read_month(source, where)
     return None if found is None else frozen.read_bill(source, found, where)
 
@@ -102,6 +107,7 @@ def close(site: Site, month: str, by: str, *, is_first: bool = False) -> Bill:
     Raises:
         UsageError: it is not a month.
         MeterhouseError: it is closed, not over, or not the next to be closed; nothing was done.
+        Damaged: files of closed months are missing or changed; nothing was done.
         AlreadyRunning: another process is closing a month.
     """
     month = months.parse(month)
@@ -109,6 +115,7 @@ def close(site: Site, month: str, by: str, *, is_first: bool = False) -> Bill:
     with site.warehouse.lease(LEASE) as lease:
         done = closed(site)
         index(site, done)
+        _refuse_lost(site, lost(site, done))
         _check_is_next(site, month, (start, end), done, is_first)
         given = _inputs(site, month, done)
         made = bill(given)
@@ -146,11 +153,11 @@ def again(source: frozen.Read, where: str) -> Again:
 
 def again_in_lake(site: Site, month: str) -> Again:
     """Make the bill of a closed month of the lake again; see `again`."""
-    return again(frozen.in_lake(site.lake, month), _where(site, month))
+    return again(frozen.in_lake(site.lake, month), folder_of(site, month))
 
 
-def index(site: Site, done: list[Month]) -> None:
-    """Let the table `closed_bills` have the months that are closed, and no others."""
+def index(site: Site, done: Sequence[Month]) -> None:
+    """Let the table `closed_bills` have the months that are closed."""
     rows = [
         {
             "month": each.month,
@@ -168,12 +175,33 @@ def index(site: Site, done: list[Month]) -> None:
         for each in done
     ]
     with site.warehouse.begin() as connection:
-        connection.execute(delete(closed_bills))
-        if rows:
-            connection.execute(insert(closed_bills), rows)
+        for row in rows:
+            connection.execute(delete(closed_bills).where(closed_bills.c.month == row["month"]))
+            connection.execute(insert(closed_bills), [row])
 
 
-def _check_is_next(site: Site, month: str, span: times.Span, done: list[Month], is_first: bool) -> None:
+def lost(site: Site, done: Sequence[Month]) -> list[str]:
+    """The months that the table `closed_bills` says are closed, and that the lake has no files of."""
+    with site.warehouse.read() as connection:
+        indexed = connection.execute(select(closed_bills.c.month).order_by(closed_bills.c.month)).scalars().all()
+    return sorted(set(indexed) - {each.month for each in done})
+
+
+def _refuse_lost(site: Site, months_lost: Sequence[str]) -> None:
+    """Refuse to take a month for open that was closed.
+
+    Raises:
+        Damaged: there is such a month.
+    """
+    for month in months_lost:
+        raise Damaged(
+            f"{month} was closed, but its files are gone",
+            where=folder_of(site, month),
+            hint="Restore the folder from a backup; nothing is billed from it meanwhile",
+        )
+
+
+def _check_is_next(site: Site, month: str, span: times.Span, done: Sequence[Month], is_first: bool) -> None:
     """Make sure that the month can be closed.
 
     Raises:
@@ -210,18 +238,18 @@ def _check_is_next(site: Site, month: str, span: times.Span, done: list[Month], 
         )
 
 
-def _inputs(site: Site, month: str, done: list[Month]) -> Inputs:
+def _inputs(site: Site, month: str, done: Sequence[Month]) -> Inputs:
     """What the bill of an open month is made of."""
     is_next = bool(done) and month == months.following(done[-1].month)
     return gather(site, month, _corrections(site, month, done) if is_next else None)
 
 
-def _corrections(site: Site, month: str, done: list[Month]) -> pa.Table:
+def _corrections(site: Site, month: str, done: Sequence[Month]) -> pa.Table:
     """What changed in the closed months, beyond what later closed months have corrected."""
     lines = {each.month: _frozen_lines(site, each) for each in done}
     found = [billed.SCHEMA.empty_table()]
     for each in done:
-        source, where = frozen.in_lake(site.lake, each.month), _where(site, each.month)
+        source, where = frozen.in_lake(site.lake, each.month), folder_of(site, each.month)
         was = frozen.read_inputs(source, each, where)
         now = amounts(site, each.start, each.end)
         own = lines[each.month].filter(pc.is_null(lines[each.month]["corrects"]))
@@ -241,7 +269,7 @@ def _is_same(one: Amounts, other: Amounts) -> bool:
 
 
 def _frozen_lines(site: Site, month: Month) -> pa.Table:
-    return frozen.read_bill(frozen.in_lake(site.lake, month.month), month, _where(site, month.month)).lines
+    return frozen.read_bill(frozen.in_lake(site.lake, month.month), month, folder_of(site, month.month)).lines
 
 
 def _differences(was: Bill, made: Bill) -> list[str]:
@@ -264,5 +292,6 @@ def _differences(was: Bill, made: Bill) -> list[str]:
     return found
 
 
-def _where(site: Site, month: str) -> str:
+def folder_of(site: Site, month: str) -> str:
+    """The folder of a month in the lake, whether it is closed or not."""
     return f"{site.lake.url}/{frozen.FOLDER}/{month}"

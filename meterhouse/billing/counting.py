@@ -54,6 +54,10 @@ class Entry:
     cuts: Instants
     clock: clock.Bands
 
+    def within(self, start: int, end: int) -> "Entry":
+        """The same, valid for a part of that time only."""
+        return replace(self, start=start, end=end, cuts=self.cuts[(self.cuts > start) & (self.cuts < end)])
+
 
 @dataclass(frozen=True)
 class Counted:

@@ -3,9 +3,10 @@
 In the folder of a month:
 
 - `periods.parquet`, `counters.parquet`: what existed and what was counted;
+- `usage.parquet`: the periods, added up by project, type and flavor;
 - `prices.yaml`, `resources.yaml`, `units.yaml`: the definitions;
 - `corrections.parquet`: what changed in months that were closed before;
-- `inputs.json`: names of projects, what could not be counted, and up to when it was complete;
+- `inputs.json`: names of projects, what could not be counted, up to when it was complete, corrections of points;
 - `lines.parquet`, `not_priced.parquet`, `unconfirmed.parquet`, `bill.json`: the bill;
 - `manifest.json`: the SHA-256 of each, when the month was closed, and by whom.
 """
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from meterhouse import __version__, times
@@ -28,6 +30,7 @@ from meterhouse.billing import figures
 from meterhouse.billing.bill import Bill, Closing, Total
 from meterhouse.billing.formats.tables import parquet
 from meterhouse.billing.inputs import DEFINITIONS, Amounts, Inputs
+from meterhouse.definitions.resources import SIZES
 from meterhouse.errors import Damaged, MeterhouseError
 
 if TYPE_CHECKING:
@@ -83,10 +86,12 @@ def files(given: Inputs, made: Bill) -> dict[str, bytes]:
         "holds_until": times.text(given.holds_until),
         "open_hours": given.open_hours,
         "behind": given.behind,
+        "point_corrections": list(given.point_corrections),
     }
     return {
         "periods.parquet": parquet(amounts.periods),
         "counters.parquet": parquet(amounts.counters),
+        "usage.parquet": parquet(_usage(amounts.periods)),
         **{name: given.definitions[name] for name in DEFINITIONS},
         "corrections.parquet": parquet(given.corrections),
         "inputs.json": encoded(inputs),
@@ -95,6 +100,21 @@ def files(given: Inputs, made: Bill) -> dict[str, bytes]:
         "unconfirmed.parquet": parquet(made.unconfirmed),
         "bill.json": encoded({"remarks": list(made.remarks)}),
     }
+
+
+def _usage(periods: pa.Table) -> pa.Table:
+    """Periods, added up by project, type and flavor: the number of resources, seconds, and sizes times seconds."""
+    micros = pc.subtract(periods["ended_at"].cast(pa.int64()), periods["started_at"].cast(pa.int64()))
+    seconds = pc.divide(micros.cast(pa.float64()), 1e6)
+    columns = {name: periods[name] for name in ("project_id", "resource_type", "flavor", "resource_id")}
+    columns |= {"seconds": seconds}
+    columns |= {f"{size}_seconds": pc.multiply(periods[size], seconds) for size in SIZES}
+    keys = ["project_id", "resource_type", "flavor"]
+    sums = [("seconds", "sum"), *((f"{size}_seconds", "sum") for size in SIZES)]
+    added = pa.table(columns).group_by(keys, use_threads=False).aggregate([("resource_id", "count_distinct"), *sums])
+    names = {"resource_id_count_distinct": "resources"}
+    named = added.rename_columns([names.get(name, name.removesuffix("_sum")) for name in added.column_names])
+    return named.sort_by([(key, "ascending") for key in keys])
 
 
 def manifest(made: Bill, written: Mapping[str, bytes], closed_at: datetime, closed_by: str) -> bytes:
@@ -243,7 +263,19 @@ def read_inputs(read: Read, month: Month, where: str) -> Inputs:
         holds_until=times.parse(inputs["holds_until"]),
         open_hours=inputs["open_hours"],
         behind=inputs["behind"],
+        point_corrections=tuple(inputs["point_corrections"]),
     )
+
+
+def check(read: Read, month: Month, where: str) -> None:
+    """Make sure that all files of a closed month are those that were written when it was closed.
+
+    Raises:
+        Damaged: as `read_bill`.
+    """
+    one = _checked(read, month, where)
+    for name in month.files:
+        one(name)
 
 
 def _checked(read: Read, month: Month, where: str) -> Read:

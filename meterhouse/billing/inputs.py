@@ -2,10 +2,10 @@
 
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -55,6 +55,7 @@ class Inputs:
         holds_until: up to which event time the amounts have everything that came.
         open_hours: the number of its hours that are not rolled up.
         behind: how many commits of the lake the periods have not taken yet.
+        point_corrections: corrections of points that were in effect in the month, see `meterhouse correct`.
     """
 
     month: str
@@ -65,6 +66,7 @@ class Inputs:
     holds_until: datetime
     open_hours: int = 0
     behind: int = 0
+    point_corrections: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def prices(self) -> Prices:
@@ -102,6 +104,7 @@ def gather(site: Site, month: str, corrections: pa.Table | None = None) -> Input
         holds_until=held,
         open_hours=opened,
         behind=lag,
+        point_corrections=_point_corrections(site, start, end),
     )
 
 
@@ -204,6 +207,19 @@ def _held(site: Site, start: datetime, end: datetime) -> tuple[datetime, int, in
     with site.warehouse.read() as connection:
         opened = connection.execute(select(func.count()).select_from(open_hours).where(*within)).scalar_one()
     return holds_until(site, start, end), opened, behind(site).commits
+
+
+def _point_corrections(site: Site, start: datetime, end: datetime) -> tuple[Mapping[str, Any], ...]:
+    from meterhouse.corrections.recorded import active
+
+    return tuple(
+        {
+            name: times.text(value) if isinstance(value, datetime) else value
+            for name, value in asdict(each).items()
+            if value is not None
+        }
+        for each in active(site, [(start, end)])
+    )
 
 
 def _project_names(site: Site, moment: datetime, tables: Iterable[pa.Table]) -> dict[str, str]:

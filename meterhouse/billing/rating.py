@@ -34,6 +34,10 @@ _ABOUT: Final = ("project_id", "resource_type", "resource_id", "name", "flavor",
 """The columns of periods and counters that lines have."""
 
 
+Use = tuple[Entry, Mask]
+"""A price in a part of the month, and the classes of rows that it is for then."""
+
+
 class Amounts(Protocol):
     """What existed in a month, and what was counted; `meterhouse.usage.amounts.of_span` makes it."""
 
@@ -173,36 +177,30 @@ class _Rating:
     def _price_periods(self, rows: Rows, entries: Sequence[Entry]) -> list[pa.Table]:
         starts, ends = _micros(rows.table["started_at"]), _micros(rows.table["ended_at"])
         classes = Classes(rows, [each.price.where for each in entries])
-        matched = self._without_overlaps(entries, [classes.of(each.price.where) for each in entries])
+        uses = self._uses(entries, [classes.of(each.price.where) for each in entries])
         groups, resources = self._groups(rows)
-        for name in _in_order(entries):
-            of = [
-                (each, mask[classes.codes])
-                for each, mask in zip(entries, matched, strict=True)
-                if each.price.name == name
-            ]
-            counted = counting.of_periods(of, rows, starts, ends, groups, resources, (self.start, self.end), self.units)
+        for of in _by_name(uses):
+            masks = [(each, mask[classes.codes]) for each, mask in of]
+            counted = counting.of_periods(
+                masks, rows, starts, ends, groups, resources, (self.start, self.end), self.units
+            )
             if counted is not None:
                 self._add(counted, rows, 0)
-        unpriced = self._without_price(rows, entries, matched, classes.codes, starts, ends)
-        return [*unpriced, *self._without_measure(rows, entries, matched, classes.codes)]
+        unpriced = self._without_price(rows, uses, classes.codes, starts, ends)
+        return [*unpriced, *self._without_measure(rows, uses, classes.codes)]
 
     def _price_counters(self, rows: Rows, entries: Sequence[Entry], offset: int) -> None:
         wanted = [
             replace(each.price.where, texts=(*each.price.where.texts, ("meter", each.price.meter))) for each in entries
         ]
         classes = Classes(rows, wanted)
-        matched = self._without_overlaps(entries, [classes.of(each) for each in wanted])
+        uses = self._uses(entries, [classes.of(each) for each in wanted])
         hours = _micros(rows.table["hour"].cast(TIME))
         amounts = rows.table["amount"].cast(pa.float64()).to_numpy()
         groups, _ = self._groups(rows)
-        for name in _in_order(entries):
-            of = [
-                (each, self._convertible(each, rows, mask[classes.codes]))
-                for each, mask in zip(entries, matched, strict=True)
-                if each.price.name == name
-            ]
-            counted = counting.of_counters(of, rows, hours, amounts, groups, self.units)
+        for of in _by_name(uses):
+            masks = [(each, self._convertible(each, rows, mask[classes.codes])) for each, mask in of]
+            counted = counting.of_counters(masks, rows, hours, amounts, groups, self.units)
             if counted is not None:
                 self._add(counted, rows, offset)
 
@@ -216,22 +214,41 @@ class _Rating:
         groups, _ = combined([resources, *more])
         return groups, resources
 
-    def _without_overlaps(self, entries: Sequence[Entry], matched: list[Mask]) -> list[Mask]:
-        """The classes that each price is for: if two of one name are for the same, the first in the file counts."""
-        kept = list[Mask]()
+    def _uses(self, entries: Iterable[Entry], matched: Iterable[Mask]) -> list[Use]:
+        """The prices with the classes that each is for.
+
+        If two of one name are for the same at the same time, the first in the file counts, and the other is left what
+        remains of its time.
+        """
+        of_name: dict[str, list[Use]] = {}
         taken: dict[str, Mask] = {}
-        for place, (each, mask) in enumerate(zip(entries, matched, strict=True)):
+        for each, mask in zip(entries, matched, strict=True):
             name = each.price.name
+            parts = [(each, mask)]
             if name in taken and (mask & taken[name]).any():
-                for before, of in zip(entries[:place], kept, strict=True):
-                    if before.price.name == name and before.price.overlaps(each.price) and (mask & of).any():
-                        what = f"'{name}' is also on line {before.price.line}, for the same; that one counts"
-                        hint = "Exclude one from the other with `where`, or give it another name"
-                        self._fault(each.number, what, hint)
-                        mask = mask & ~of
+                for before in of_name[name]:
+                    parts = [left for part in parts for left in self._left(part, before)]
+            of_name.setdefault(name, []).extend(parts)
             taken[name] = taken[name] | mask if name in taken else mask
-            kept.append(mask)
-        return kept
+        return [use for uses in of_name.values() for use in uses]
+
+    def _left(self, use: Use, before: Use) -> list[Use]:
+        """What is left of the use of a price beside one that comes before it."""
+        (entry, mask), (other, taken) = use, before
+        both = mask & taken
+        if entry.end <= other.start or other.end <= entry.start or not both.any():
+            return [use]
+        price, first = entry.price, other.price
+        if (price.where, price.meter) != (first.where, first.meter):  # otherwise the file has that fault already
+            what = (
+                f"'{price.name}' is also on line {first.line}, for the same and at the same time; that one counts then"
+            )
+            self._fault(entry.number, what, "Exclude one from the other with `where`, or give it another name")
+        left = [(entry, mask & ~both)] if (mask & ~both).any() else []
+        for low, high in ((entry.start, other.start), (other.end, entry.end)):
+            if low < high:
+                left.append((entry.within(low, high), both))
+        return left
 
     def _convertible(self, entry: Entry, rows: Rows, mask: Mask) -> Mask:
         """Those of a price's rows whose unit can be converted into that of the price."""
@@ -249,6 +266,8 @@ class _Rating:
         parts = slices.costs(counted, self.prices.prices, rows.column("project_id").codes)
         made, before = self.made, sum(map(len, self.made.pieces))
         of = parts.group
+        if not len(of):
+            return
         made.row.append(counted.first[of] + offset)
         made.last.append(counted.last[of] + offset)
         made.start.append(counted.start[of])
@@ -272,16 +291,15 @@ class _Rating:
     def _without_price(
         self,
         rows: Rows,
-        entries: Sequence[Entry],
-        matched: Sequence[Mask],
+        uses: Sequence[Use],
         codes: Codes,
         starts: Instants,
         ends: Instants,
     ) -> list[pa.Table]:
         """The stretches for which no price is valid."""
-        spans = sorted({(each.start, each.end) for each in entries})
+        spans = sorted({(each.start, each.end) for each, _ in uses})
         covered = np.zeros((len(spans), int(codes.max()) + 1), np.int64)
-        for each, mask in zip(entries, matched, strict=True):
+        for each, mask in uses:
             covered[spans.index((each.start, each.end))] |= mask
         kinds, first = combined([np.zeros(covered.shape[1], np.int64), *covered])
         found = []
@@ -295,12 +313,10 @@ class _Rating:
                 found.append(_not_priced(rows.table.take(part[inside]), reason, start[inside], end[inside]))
         return found
 
-    def _without_measure(
-        self, rows: Rows, entries: Sequence[Entry], matched: Sequence[Mask], codes: Codes
-    ) -> list[pa.Table]:
+    def _without_measure(self, rows: Rows, uses: Sequence[Use], codes: Codes) -> list[pa.Table]:
         """The stretches for which there is a price, but not what it multiplies."""
         found = []
-        for each, mask in zip(entries, matched, strict=True):
+        for each, mask in uses:
             of = np.flatnonzero(mask[codes])
             unknown = of[~counting.known(rows.measure(each.price.measure)[of])]
             if len(unknown):
@@ -450,8 +466,11 @@ class _Rating:
         return pa.table({name: columns[name] for name in SCHEMA.names}, schema=SCHEMA)
 
 
-def _in_order(entries: Iterable[Entry]) -> list[str]:
-    return list(dict.fromkeys(each.price.name for each in entries))
+def _by_name(uses: Iterable[Use]) -> list[list[Use]]:
+    of: dict[str, list[Use]] = {}
+    for use in uses:
+        of.setdefault(use[0].price.name, []).append(use)
+    return list(of.values())
 
 
 def _subjects(table: pa.Table) -> pa.Table:

@@ -364,7 +364,8 @@ def read(path: Path) -> Prices:
                 faults.append(error)
         return made
 
-    prices = _of_one_kind(_without_repeats(entries("prices", _price), str(path), faults), str(path), faults)
+    prices = _of_one_kind(entries("prices", _price), str(path), faults)
+    faults += _repeats(prices, str(path))
     rules = {
         key: entries(key, lambda *given, key=key: _rule(key, *given)) for key in ("discounts", "minimums", "taxes")
     }
@@ -407,21 +408,20 @@ def gaps(prices: Iterable[Price]) -> list[str]:
     return found
 
 
-def _without_repeats(prices: list[Price], path: str, faults: list[DefinitionError]) -> list[Price]:
-    """The prices without those that another one of the same name, for the same and at the same time, comes before."""
-    kept = list[Price]()
+def _repeats(prices: Iterable[Price], path: str) -> list[DefinitionError]:
+    """Faults for prices that are for the same, and at the same time, as one of their name before them."""
+    found = []
     of: dict[tuple[str, Condition, tuple[str, ...]], list[Price]] = {}
     for each in prices:
         before = of.setdefault((each.name, each.where, each.meter), [])
         first = next((other for other in before if other.overlaps(each)), None)
         if first is not None:
-            what = f"'{each.name}' is defined on line {first.line} already, for the same and at the same time"
+            already = f"is on line {first.line} already, for the same and at the same time; that one counts then"
+            what = f"'{each.name}' {already}"
             hint = "Give the first a `to` and this one a `from`, or another name"
-            faults.append(DefinitionError(what, where=f"{path}:{each.line}", hint=hint))
-            continue
+            found.append(DefinitionError(what, where=f"{path}:{each.line}", hint=hint))
         before.append(each)
-        kept.append(each)
-    return kept
+    return found
 
 
 def _of_one_kind(prices: list[Price], path: str, faults: list[DefinitionError]) -> list[Price]:

@@ -54,7 +54,7 @@ _KEYS: Final = frozenset(
         "attributes",
         "sizes",
     }
-    | {"absent", "gone", "passing", "nowhere", "polls", *TIMES}
+    | {"absent", "gone", "changes", "passing", "nowhere", "polls", *TIMES}
 )
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}\Z")
 
@@ -111,7 +111,13 @@ class ResourceType:
     absent: frozenset[str]
     gone: frozenset[str]
     polls: Polls
+    changes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     line: int = 1
+
+    def tells(self, name: str, event_type: str) -> bool:
+        """Whether an event of this type tells when an attribute or a size changed; others only show that it did."""
+        globs = self.changes.get("sizes" if name in self.sizes or name == "measures" else name)
+        return globs is None or _matches(globs, event_type)
 
     def effect(self, event_type: str) -> Effect | None:
         """What a notification of an event type says of such a resource; None if it is not about one."""
@@ -222,6 +228,8 @@ def _type(entry: Any, line: int) -> ResourceType:
         return tuple(given)
 
     attributes = _mapping(entry, name, "attributes")
+    if unknown := sorted(set(_mapping(entry, name, "changes")) - {*ATTRIBUTES, "sizes"}):
+        raise ValueError(f"'{name}': changes: there is no {', '.join(unknown)}; known: sizes, {', '.join(ATTRIBUTES)}")
     if unknown := sorted(set(attributes) - set(ATTRIBUTES)):
         raise ValueError(f"'{name}': there is no attribute {', '.join(unknown)}; known: {', '.join(ATTRIBUTES)}")
     sizes = {key: _size(name, key, given, value) for key, given in _mapping(entry, name, "sizes").items()}
@@ -245,8 +253,16 @@ def _type(entry: Any, line: int) -> ResourceType:
         frozenset(each.lower() for each in texts("absent")),
         frozenset(each.lower() for each in texts("gone")),
         _polls(entry, name),
+        {key: _globs(name, f"changes: {key}", each) for key, each in _mapping(entry, name, "changes").items()},
         line,
     )
+
+
+def _globs(name: str, key: str, given: Any) -> tuple[str, ...]:
+    found = [given] if isinstance(given, str) else given
+    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+        raise ValueError(f"'{name}': {key} is {shown(found)}, not a list of texts")
+    return tuple(found)
 
 
 def _mapping(entry: dict[str, Any], name: str, key: str) -> dict[str, Any]:

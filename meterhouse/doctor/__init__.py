@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from meterhouse.doctor import configured, intake, steps, stores, usage
+from meterhouse.doctor import bills, configured, intake, steps, stores, usage
 from meterhouse.doctor.access import access
 from meterhouse.doctor.audits import audits
 from meterhouse.doctor.findings import Check, Finding, guarded
@@ -38,6 +38,7 @@ CHECKS = (
     Check("policy changes", steps.policy_changes, needs=WAREHOUSE),
     Check("periods", usage.periods, needs=WAREHOUSE + LAKE),
     Check("unconfirmed resources", usage.confirmed, needs=WAREHOUSE),
+    Check("closed months", bills.closed_months, needs=WAREHOUSE + LAKE),
     Check("runs", steps.steps, needs=WAREHOUSE),
     Check("evaluations", steps.evaluations, needs=WAREHOUSE),
     Check("deliveries", steps.outbox, needs=WAREHOUSE),

@@ -21,6 +21,7 @@ from meterhouse.private_files import make_folder
 from meterhouse.site import Site
 from meterhouse.stores.lake_tables import TABLES
 from meterhouse.stores.warehouse_tables import runs
+from meterhouse.usage import evidence, periods
 
 CLOCK_TOLERANCE_SECONDS = 2.0
 RACERS, COMMITS = 3, 5
@@ -75,6 +76,9 @@ def history(site: Site) -> Iterator[Finding]:
     """Whether the lake's tables are still those that the other steps have read, and not older ones."""
     followed.check(site, catalog.FOLLOWER, catalog.TABLE, catalog.READER)
     conversion.check_history(site)
+    evidence.check_history(site)
+    for follower, table in ((periods.OF_EVIDENCE, evidence.TABLE), (periods.OF_ROLLUPS, "rollups")):
+        followed.check(site, follower, table, periods.READER)
     yield Finding("history", "ok", "lake and warehouse are of one time")
 
 

@@ -33,6 +33,8 @@ LEASES = {
     "rollups": ("rollups", "sample_quality"),
     "derived": ("rollups", "sample_quality"),
     "quarantine": ("sample_quality",),
+    "evidence": ("periods",),
+    "resource_states": ("periods",),
 }
 """Computed table → the leases of the steps that write it."""
 
@@ -56,11 +58,13 @@ class Lost:
         rows: arrival hour → number of rows.
         origins: the origin of samples → number of rows; UNKNOWN for files with several origins, or without the column.
         files: how many files.
+        total: number of rows of all files.
     """
 
     rows: Counter[str] = field(default_factory=Counter)
     origins: Counter[str] = field(default_factory=Counter)
     files: int = 0
+    total: int = 0
 
 
 UNKNOWN = "unknown"
@@ -90,6 +94,7 @@ def take_out(site: Site, name: str, findings: Findings) -> Lost:
                     raise
     for action in damaged.to_pylist():
         lost.files += 1
+        lost.total += action["num_records"] or 0
         if hour := action.get("partition.arrival_hour"):
             lost.rows[hour] += action["num_records"] or 0
             origin = action.get("min.origin")

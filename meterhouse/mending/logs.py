@@ -13,7 +13,7 @@ from meterhouse.stores.lake_commits import parse, path_of
 from meterhouse.stores.lake_repair import log_files, move_aside
 from meterhouse.stores.lake_tables import TABLES
 
-COMPUTED = frozenset({"rollups", "quarantine", "derived"})
+COMPUTED = frozenset({"rollups", "quarantine", "derived", "evidence", "resource_states"})
 
 
 def mend_logs(site: Site, findings: Findings) -> set[str]:

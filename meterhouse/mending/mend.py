@@ -8,7 +8,7 @@ from typing import Any
 from meterhouse.conversion import step as conversion
 from meterhouse.conversion import used
 from meterhouse.errors import MeterhouseError
-from meterhouse.mending import derived, files, histories, logs, warehouse
+from meterhouse.mending import derived, files, histories, logs, usage, warehouse
 from meterhouse.mending.findings import Findings
 from meterhouse.mending.leases import held
 from meterhouse.site import Site
@@ -31,6 +31,9 @@ def mend(site: Site) -> list[dict[str, Any]]:
         "catalog": lambda: histories.follow_samples(site, findings),
         "warehouse": lambda: warehouse.mend_warehouse(site, findings),
         "roll-ups": lambda: histories.compute(site, findings),
+        "periods": lambda: usage.compute_periods(
+            site, lake.lost, lake.suspects, lake.salvaged["notifications"].total(), findings
+        ),
     }
     for part, step in steps.items():
         try:

@@ -1,7 +1,8 @@
 """Usage: the periods of a span, and what counters grew by in it. Bills and usage reports are made of these.
 
-A resource counts once, in however many series its measures lie: sizes are those of its periods; of a counter's series,
-those that measure at the same time count once, and units are converted by the site's table.
+A resource counts until something told its end. If samples alone tell of it, it counts until the end of the hour of the
+last one. A resource counts once, in however many series its measures lie: sizes are those of its periods; of a
+counter's series, those that measure at the same time count once, and units are converted by the site's table.
 """
 
 from collections.abc import Collection, Sequence
@@ -11,7 +12,8 @@ from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
-from sqlalchemy import or_, select
+import pyarrow.compute as pc
+from sqlalchemy import exists, or_, select
 
 from meterhouse import sql_files, times
 from meterhouse.definitions.resources import SIZE_UNITS, SIZES
@@ -127,17 +129,32 @@ def _periods(site: Site, start: datetime, end: datetime, projects: Collection[st
     )
     if projects is not None:
         wanted = wanted.where(p.project_id.in_(list(projects)))
+    other = resource_periods.alias("other")
+    told = exists().where(
+        other.c.resource_type == p.resource_type, other.c.resource_id == p.resource_id, other.c.confirmed_by != "polls"
+    )
+    polled = select(p.resource_type, p.resource_id).where(p.ended_at.is_(None), p.confirmed_by == "polls", ~told)
     with site.warehouse.read() as connection:
         rows = connection.execute(wanted.order_by(p.resource_type, p.resource_id, p.started_at)).all()
+        alone = {tuple(row) for row in connection.execute(polled)}
     columns: dict[str, Any] = (
         dict(zip(names, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(names, ())
     )
+    if alone:  # samples alone tell of these: they count until the end of the hour of the last one
+        columns["ended_at"] = [
+            times.hour_of(last) + times.HOUR if ended is None and (type_, name) in alone else ended
+            for type_, name, ended, last in zip(
+                *(columns[each] for each in ("resource_type", "resource_id", "ended_at", "confirmed_until")),
+                strict=True,
+            )
+        ]
     goes_on = [ended is None or ended > end for ended in columns["ended_at"]]
     columns["started_at"] = [max(each, start) for each in columns["started_at"]]
     columns["ended_at"] = [end if each is None else min(each, end) for each in columns["ended_at"]]
     kinds = {field.name: field.type for field in PERIODS}
-    made = {name: pa.array(columns[name], kinds[name]) for name in names}
-    return pa.table({**made, "goes_on": pa.array(goes_on, pa.bool_())})
+    made = pa.table({name: pa.array(columns[name], kinds[name]) for name in names})
+    made = made.append_column("goes_on", pa.array(goes_on, pa.bool_()))
+    return made.filter(pc.less(made["started_at"], made["ended_at"]))
 
 
 _NO_HISTORY: Final = pa.schema([("resource_id", pa.string()), ("valid_from", TIME), ("metadata_id", pa.int64())])

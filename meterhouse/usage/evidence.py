@@ -18,9 +18,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from meterhouse import history
+from meterhouse.conversion import step as conversion
 from meterhouse.conversion.bodies import Bodies, read_body, reader
 from meterhouse.conversion.nova_versioned import EVENT_TYPES as VERSIONED
 from meterhouse.conversion.nova_versioned import legacy_twin
+from meterhouse.conversion.step import converted_position, numbers
 from meterhouse.definitions.columns import Columns
 from meterhouse.definitions.expressions import Message, all_reads
 from meterhouse.definitions.meanings import Meaning
@@ -36,7 +38,7 @@ from meterhouse.usage import made_by
 
 TABLE: Final = "evidence"
 
-APP: Final = "notifications"
+APP: Final = conversion.APP
 """The application transaction by which the table records the version of `notifications` that it has read."""
 
 NOTIFICATIONS_AT_ONCE: Final = 25_000
@@ -76,12 +78,10 @@ def follow(site: Site, lease: Lease, resources: Resources, units: Units) -> Read
     lake = site.lake
     extract = Extractor(resources, units, site.settings.sample_source, versioned=site.settings.nova_versioned)
     meaning = made_by.meaning_of(resources, units, site.settings)
+    check_history(site)
     while True:
         reached = lake.transaction(TABLE, APP) or 0
         newest = lake.version("notifications")
-        if newest < reached:
-            here = history.Position(reached)
-            raise history.went_back(lake, "notifications", here, "the evidence of resources")
         try:
             landed = lake.appended("notifications", reached, max_rows=NOTIFICATIONS_AT_ONCE)
         except Replaced:
@@ -91,7 +91,8 @@ def follow(site: Site, lease: Lease, resources: Resources, units: Units) -> Read
             break
         rows = extract.rows(landed.rows, done)
         _note(lease, meaning, done)
-        lake.append(TABLE, rows, transaction=(APP, landed.version), after=reached, lease=lease)
+        beside = numbers(history.position(lake, "notifications", landed.version))
+        lake.append(TABLE, rows, transaction=(APP, landed.version), after=reached, beside=beside, lease=lease)
         done.notifications += landed.rows.num_rows
     done.seconds = time.monotonic() - clock
     return done
@@ -121,7 +122,24 @@ def _follow_files(
             _note(lease, meaning, done)
             lake.append(TABLE, found, lease=lease)
             done.notifications += rows.num_rows
-    lake.append(TABLE, EVIDENCE.empty_table(), transaction=(APP, newest), lease=lease)
+    record_position(site, lease, newest)
+
+
+def check_history(site: Site) -> None:
+    """Compare the notifications that were read with those that there are.
+
+    Raises:
+        WentBack: the lake's notifications are older than what was read, or others.
+    """
+    reached = converted_position(site.lake, TABLE)
+    if not history.is_same_history(site.lake, "notifications", reached):
+        raise history.went_back(site.lake, "notifications", reached, "the evidence of resources")
+
+
+def record_position(site: Site, lease: Lease, version: int) -> None:
+    """Record that the table has the evidence of the notifications of a version."""
+    beside = numbers(history.position(site.lake, "notifications", version))
+    site.lake.commit(TABLE, [], 0, transactions={}, beside={APP: version, **beside}, lease=lease)
 
 
 class Extractor:

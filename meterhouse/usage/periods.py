@@ -46,6 +46,8 @@ TABLE: Final = "resource_periods"
 OF_EVIDENCE, OF_ROLLUPS = f"{TABLE} of evidence", f"{TABLE} of rollups"
 """The names by which the warehouse records how far this step has followed the two tables."""
 
+READER: Final = "the periods of resources"
+
 KEPT: Final = timedelta(days=62)
 """A resource that no witness has seen for longer, by the start of a month, is not taken into that month."""
 
@@ -144,8 +146,8 @@ class _Run:
 
     def compute(self, wanted: set[date]) -> None:
         lake = self.site.lake
-        at_evidence = history.check(self.site, OF_EVIDENCE, evidence.TABLE, "the periods of resources")
-        at_rollups = history.check(self.site, OF_ROLLUPS, "rollups", "the periods of resources")
+        at_evidence = history.check(self.site, OF_EVIDENCE, evidence.TABLE, READER)
+        at_rollups = history.check(self.site, OF_ROLLUPS, "rollups", READER)
         now_evidence, now_rollups = lake.version(evidence.TABLE), lake.version("rollups")
         touched = wanted | self._of_evidence(at_evidence.version, now_evidence)
         with_polls = polled.has_polls(self.site, self.resources)

@@ -99,31 +99,70 @@ def reread(
     return done
 
 
+def start_over(site: Site, lease: Lease, done: Reread) -> None:
+    """Read the evidence of all landed notifications again, whatever was read before. `lease` is that of the step.
+
+    Raises:
+        DefinitionError: resources.yaml or units.yaml cannot be read; nothing was done.
+        Damaged: a file of the lake cannot be read.
+    """
+    lake = site.lake
+    resources, units = load_resources(site.settings.config_dir), load_units(site.settings.config_dir)
+    after, old = lake.swaps(evidence.TABLE), lake.actions(evidence.TABLE)
+    version = lake.version("notifications")
+    landed = list(lake.actions("notifications", version)["path"].to_pylist())
+    _replace(site, lease, resources, units, landed, None, old, after, done)
+    evidence.record_position(site, lease, version)
+    months = set(lake.actions(evidence.TABLE)["partition.event_day"].to_pylist())
+    with lease.begin() as connection:
+        made_by.replace(connection, made_by.meaning_of(resources, units, site.settings), months)
+    done.months += len(months)
+
+
 def _month(site: Site, lease: Lease, resources: Resources, units: Units, month: date, done: Reread) -> None:
     lake = site.lake
-    after = lake.swaps(evidence.TABLE)
-    old = lake.matching(evidence.TABLE, partitions={"event_day": [month]})
-    span = times.day_start(month), times.day_start((month.replace(day=28) + 4 * times.DAY).replace(day=1))
+    after, old = lake.swaps(evidence.TABLE), lake.matching(evidence.TABLE, partitions={"event_day": [month]})
     # What came later is read by the next run, which follows from this version.
-    landed = _files(site, lake.actions("notifications", lake.transaction(evidence.TABLE, evidence.APP) or 0), span)
+    actions = lake.actions("notifications", lake.transaction(evidence.TABLE, evidence.APP) or 0)
+    _replace(site, lease, resources, units, _files(actions, _span(month)), month, old, after, done)
+    done.months += 1
+
+
+def _replace(
+    site: Site,
+    lease: Lease,
+    resources: Resources,
+    units: Units,
+    landed: Sequence[str],
+    month: date | None,
+    old: pa.Table,
+    after: int,
+    done: Reread,
+) -> None:
+    """Replace files of evidence by the evidence of landed files: that of a month, or all."""
+    lake = site.lake
     extract = Extractor(resources, units, site.settings.sample_source, versioned=site.settings.nova_versioned)
     read, files = Read(), list[DataFile]()
-    for rows in _gathered(_found(site, extract, landed, month, span, read)):
+    for rows in _gathered(_found(site, extract, landed, month, read)):
         files += lake.write_files(evidence.TABLE, rows)
         done.evidence += rows.num_rows
     kept = _not_landed(site, old["path"].to_pylist(), landed)
     if kept.num_rows:
         files += lake.write_files(evidence.TABLE, kept)
     if files or old.num_rows:
-        lake.swap(evidence.TABLE, old, files, {REPLACE: "resources"}, same_rows=False, after=after, lease=lease)
-    done.months += 1
+        note = {REPLACE: "resources"}
+        lake.swap(evidence.TABLE, old, files, note, same_rows=False, after=after, lease=lease)
     done.notifications += read.notifications
     done.unreadable += read.errors
     done.evidence += kept.num_rows
     done.kept += kept.num_rows
 
 
-def _files(site: Site, actions: pa.Table, span: tuple[datetime, datetime]) -> list[str]:
+def _span(month: date) -> tuple[datetime, datetime]:
+    return times.day_start(month), times.day_start((month.replace(day=28) + 4 * times.DAY).replace(day=1))
+
+
+def _files(actions: pa.Table, span: tuple[datetime, datetime]) -> list[str]:
     """The paths of the files that may have notifications of a span: by their own time, or by that of arrival."""
     start, end = span
     names = ("min.timestamp", "max.timestamp", "null_count.timestamp", "min.received_at", "max.received_at")
@@ -145,30 +184,27 @@ def _files(site: Site, actions: pa.Table, span: tuple[datetime, datetime]) -> li
     return list(actions.filter(pc.or_(pc.or_(of_own, unsent), of_arrival))["path"].to_pylist())
 
 
-def _found(
-    site: Site,
-    extract: Extractor,
-    paths: Sequence[str],
-    month: date,
-    span: tuple[datetime, datetime],
-    read: Read,
-) -> Iterator[pa.Table]:
-    """The evidence of a month, in pieces."""
-    start, end = (pa.scalar(moment, TIME) for moment in span)
-    ahead = pa.scalar(AHEAD, pa.duration("us"))
+def _found(site: Site, extract: Extractor, paths: Sequence[str], month: date | None, read: Read) -> Iterator[pa.Table]:
+    """The evidence of files of notifications, or what of it is of a month, in pieces."""
     for path in paths:
         for rows in site.lake.pieces_of("notifications", path, evidence.NOTIFICATIONS_AT_ONCE):
-            own, came = rows["timestamp"], rows["received_at"]
-            within = pc.and_(pc.greater_equal(own, start), pc.less(own, end))
-            arrived = pc.and_(pc.greater_equal(came, start), pc.less(came, end))
-            wrong = pc.and_(arrived, pc.greater(own, pc.add(came, ahead)))
-            chosen = pc.or_(pc.or_(pc.fill_null(within, False), pc.fill_null(wrong, False)), pc.is_null(own))
-            some = rows.filter(chosen)
+            some = rows if month is None else rows.filter(_may_be_of(rows, _span(month)))
             read.notifications += some.num_rows
             found = extract.rows(some, read)
-            found = found.filter(pc.equal(found["event_day"], pa.scalar(month)))
+            if month is not None:
+                found = found.filter(pc.equal(found["event_day"], pa.scalar(month)))
             if found.num_rows:
                 yield found
+
+
+def _may_be_of(rows: pa.Table, span: tuple[datetime, datetime]) -> pa.Array:
+    """Which notifications may be about a span: by their own time, if they have one that is not ahead of its arrival."""
+    start, end = (pa.scalar(moment, TIME) for moment in span)
+    own, came = rows["timestamp"], rows["received_at"]
+    within = pc.and_(pc.greater_equal(own, start), pc.less(own, end))
+    arrived = pc.and_(pc.greater_equal(came, start), pc.less(came, end))
+    wrong = pc.and_(arrived, pc.greater(own, pc.add(came, pa.scalar(AHEAD, pa.duration("us")))))
+    return pc.or_(pc.or_(pc.fill_null(within, False), pc.fill_null(wrong, False)), pc.is_null(own))
 
 
 def _gathered(pieces: Iterator[pa.Table]) -> Iterator[pa.Table]:

@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from meterhouse.definitions.resources import ResourceType
+from meterhouse.definitions.resources import ATTRIBUTES, SIZES, ResourceType
 
 CLOSE: Final = 600_000_000
 """How far a payload's time may be from its event, and two clocks from each other: 10 minutes."""
@@ -37,6 +37,8 @@ EVENT, AUDIT, POLL = "event", "audit", "poll"
 _BITS: Final = {EVENT: 1, AUDIT: 2, POLL: 4}
 
 _UNKNOWN: Final[tuple[Any, ...]] = (None,) * 14
+
+_NAMES: Final = (*ATTRIBUTES, *SIZES, "measures")
 
 _PROJECT, _USER, _NAME, _FLAVOR, _STATE, _HOST, _ZONE, _IMAGE = range(8)
 _SPLITTING: Final = (_PROJECT, _FLAVOR, _STATE, _HOST, _ZONE, _IMAGE, 8, 9, 10, 11, 12, 13)
@@ -218,7 +220,7 @@ def _take(life: Life, fact: Fact, kind: ResourceType, closed: list[Period]) -> N
     if fact.effect == "seen":
         _saw(life, fact)
         return
-    _compare(life, fact, closed)
+    _compare(life, fact, kind, closed)
     _saw(life, fact)
     if fact.effect == "audit" and fact.ended is not None and fact.ended <= fact.at + CLOSE:
         _end(life, fact, kind, closed)
@@ -317,7 +319,7 @@ def _improve_start(life: Life, fact: Fact, kind: ResourceType) -> None:
 # -- what it is -----------------------------------------------------------------------------------------------------
 
 
-def _compare(life: Life, fact: Fact, closed: list[Period]) -> None:
+def _compare(life: Life, fact: Fact, kind: ResourceType, closed: list[Period]) -> None:
     """Take in what a fact says the resource is."""
     told = fact.values
     if told == life.values and life.doubt is None and (all(life.strong) or fact.effect in ("audit", "poll")):
@@ -328,7 +330,7 @@ def _compare(life: Life, fact: Fact, closed: list[Period]) -> None:
         life.values, life.strong = told, tuple([strong and value is not None for value in told])
         life.same = fact.at
         return
-    if life.doubt is not None and _settle(life, fact, closed):
+    if life.doubt is not None and _settle(life, fact, kind, closed):
         life.doubt = None
     differing = [
         place
@@ -341,7 +343,7 @@ def _compare(life: Life, fact: Fact, closed: list[Period]) -> None:
         _fill(life, told, strong, skip=differing)
         return
     if differing:
-        _change(life, fact, closed, differing)
+        _change(life, fact, kind, closed, differing)
     else:
         _fill(life, told, strong)
         if all(one is not None or known is None for one, known in zip(told, life.values, strict=True)):
@@ -350,7 +352,7 @@ def _compare(life: Life, fact: Fact, closed: list[Period]) -> None:
             life.parts = {**life.parts, **{place: fact.at for place in _SPLITTING if told[place] is not None}}
 
 
-def _settle(life: Life, fact: Fact, closed: list[Period]) -> bool:
+def _settle(life: Life, fact: Fact, kind: ResourceType, closed: list[Period]) -> bool:
     """Decide on what was said against an event, by the next fact that says anything of it. Returns whether it did."""
     doubt = life.doubt
     assert doubt is not None
@@ -368,15 +370,15 @@ def _settle(life: Life, fact: Fact, closed: list[Period]) -> bool:
         return True  # the event was right
     if fact.witness == EVENT and fact.at - doubt.at <= CLOSE:
         return True  # the event itself comes now: the clocks differ
-    _change(life, doubt, closed, places)
+    _change(life, doubt, kind, closed, places)
     return True
 
 
-def _change(life: Life, fact: Fact, closed: list[Period], places: Sequence[int]) -> None:
+def _change(life: Life, fact: Fact, kind: ResourceType, closed: list[Period], places: Sequence[int]) -> None:
     """Close the current period where a fact shows a change, and start the next one."""
     start = life.start
     assert start is not None
-    boundary = _changed_at(life, fact, places)
+    boundary = _changed_at(life, fact, kind, places)
     if boundary.at > start.at:
         closed.append(Period(life.source, start, boundary, life.values, life.kinds, boundary.at, False))
         life.start, life.first, life.kinds = boundary, False, 0
@@ -390,10 +392,10 @@ def _change(life: Life, fact: Fact, closed: list[Period], places: Sequence[int])
     life.same, life.parts = fact.at, {}
 
 
-def _changed_at(life: Life, fact: Fact, places: Sequence[int]) -> Boundary:
+def _changed_at(life: Life, fact: Fact, kind: ResourceType, places: Sequence[int]) -> Boundary:
     """Where the values of some places changed to those of a fact."""
     witness = fact.witness
-    if witness == EVENT and fact.effect != "was":
+    if witness == EVENT and fact.effect != "was" and all(kind.tells(_NAMES[at], fact.event_type) for at in places):
         return Boundary(fact.at, EVENT, fact.evidence, None, fact.at, fact.at)
     start = life.start.at if life.start else 0
     seen = max(life.same, start, *(life.parts.get(place, 0) for place in places))
@@ -482,7 +484,7 @@ def _end(life: Life, fact: Fact, kind: ResourceType, closed: list[Period]) -> No
         _fill(life, tuple(None if place == _STATE else value for place, value in enumerate(fact.values)), True)
         life.source = life.source or fact.source
     elif life.doubt is not None:
-        _trailing(life, closed)
+        _trailing(life, kind, closed)
     start = life.start
     assert start is not None
     life.kinds |= _BITS[fact.witness]
@@ -494,7 +496,7 @@ def _end(life: Life, fact: Fact, kind: ResourceType, closed: list[Period]) -> No
     life.last = max(life.last, at)
 
 
-def _trailing(life: Life, closed: list[Period]) -> None:
+def _trailing(life: Life, kind: ResourceType, closed: list[Period]) -> None:
     """Decide on what was said last against an event: an audit is believed, samples if they have said it for an hour."""
     doubt = life.doubt
     if doubt is None or life.start is None:
@@ -504,7 +506,7 @@ def _trailing(life: Life, closed: list[Period]) -> None:
     differing = [
         place for place in _SPLITTING if doubt.values[place] is not None and doubt.values[place] != life.values[place]
     ]
-    _change(life, doubt, closed, differing)
+    _change(life, doubt, kind, closed, differing)
     life.doubt = None
 
 
@@ -540,7 +542,7 @@ def last_period(life: Life, kind: ResourceType, heard: Heard, closed: list[Perio
         return None
     if life.doubt is not None:
         life = msgspec.structs.replace(life)
-        _trailing(life, closed)
+        _trailing(life, kind, closed)
     start = life.start
     assert start is not None
     end, missed = None, list[tuple[int, str]]()

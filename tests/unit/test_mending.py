@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from builders import at, drop, notification, polled, polling, roll_up, rows, warehouse_rows
 from restores import rolled_up
+from usage_messages import created
 
 from meterhouse.collection.intake import intake
 from meterhouse.collection.load import load
@@ -19,6 +20,7 @@ from meterhouse.mending.mend import mend
 from meterhouse.settings import read_settings
 from meterhouse.site import Site
 from meterhouse.stores.lake_tables import TABLES
+from meterhouse.usage.periods import compute
 
 DAMAGE: dict[str, Callable[[Path], None]] = {
     "empty": lambda path: path.write_bytes(b""),
@@ -35,10 +37,14 @@ def fill(site: Site) -> None:
         drop(
             site.settings.spool,
             f"{number}.jsonl",
-            [polling(f"batch{number}", [*batch, bad]), notification(f"n{number}"), b"no JSON %d" % number],
+            [
+                *(polling(f"batch{number}", [*batch, bad]), notification(f"n{number}")),
+                *(b"no JSON %d" % number, created(f"i{number}", at(days=-30 * number))),
+            ],
         )
         intake(site)
         roll_up(site)
+        compute(site)
 
 
 def state(site: Site) -> dict[str, Any]:
@@ -48,6 +54,9 @@ def state(site: Site) -> dict[str, Any]:
         "samples": rows(site, "samples", "series_id, timestamp, volume, sample_id"),
         "events": rows(site, "events", "message_id, event_type, generated"),
         "dead letters": rows(site, "dead_letters", "letter_id, reason"),
+        "evidence": rows(site, "evidence", "resource_id, effect, said_at, message_id, project_id, vcpus"),
+        "states": rows(site, "resource_states", "event_day, resource_id, state"),
+        "periods": warehouse_rows(site, "SELECT * FROM resource_periods ORDER BY 1, 2, 3"),
         "quarantine": rows(site, "quarantine", "series_id, timestamp, volume, reason_names, excluded"),
         "rolled up": rolled_up(site),
         "flagged": warehouse_rows(site, "SELECT day, hour, meter, rule, flagged FROM quality_daily ORDER BY 2, 4"),
@@ -91,7 +100,10 @@ def pairs(tables: Iterable[str], places: Sequence[int]) -> list[tuple[str, int, 
     return everything if ALL else everything[:: len(places) * len(DAMAGE) - 1]
 
 
-@pytest.mark.parametrize(("table", "place", "how"), pairs(["samples", "events", "rollups", "quarantine"], [-1]))
+@pytest.mark.parametrize(
+    ("table", "place", "how"),
+    pairs(["samples", "events", "rollups", "quarantine", "evidence", "resource_states"], [-1]),
+)
 def test_a_damaged_file_of_a_derived_table_is_made_again(
     filled: tuple[Path, dict[str, Any]], tmp_path: Path, table: str, place: int, how: str
 ) -> None:
@@ -148,14 +160,14 @@ def test_notifications_that_are_lost_are_counted_and_what_was_made_of_them_stays
     DAMAGE[how](files_of(site, "notifications")[0])
     found = mend(replace(site))
     (failed,) = [row for row in found if row["state"] == "failed"]
-    assert "notifications: 2 rows" in failed["finding"]
+    assert "notifications: 3 rows" in failed["finding"]
     site = replace(site)
     assert state(site) | {"notifications": None} == before | {"notifications": None}
-    assert len(rows(site, "notifications", "message_id")) == 4
+    assert len(rows(site, "notifications", "message_id")) == 6
     assert {row["state"] for row in mend(site)} == {"ok"}
     drop(site.settings.spool, "more.jsonl", [notification("more")])
     intake(site)
-    assert len(rows(site, "notifications", "message_id")) == 5
+    assert len(rows(site, "notifications", "message_id")) == 7
     site.warehouse.engine.dispose()
 
 
@@ -172,10 +184,10 @@ def test_loaded_points_are_kept_and_those_that_are_lost_are_counted(site: Site, 
     assert "samples: 2 rows" in failed["finding"]
     assert "they were loaded: load the files again" in failed["finding"]
     assert len(rows(site, "samples", "volume", "meter = 'kept'")) == 2
-    assert sum(count for count, _ in rolled_up(site).values()) == 2 + 9
+    assert sum(count for count, _ in rolled_up(site).values()) == 2 + 9 + 3 * 5
     load(site, [tmp_path / "lost.csv"])
     roll_up(site) if mend(site) else None
-    assert sum(count for count, _ in rolled_up(site).values()) == 4 + 9
+    assert sum(count for count, _ in rolled_up(site).values()) == 4 + 9 + 3 * 5
 
 
 def test_a_cut_end_of_a_log_stops_nobody(filled: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from builders import at, count, land_points, point
+from builders import rows as rows_of
 from sqlalchemy import func, insert, select
+from usage_messages import created, land
 
 from meterhouse import times, upkeep
 from meterhouse.catalog import catalog
@@ -20,6 +22,7 @@ from meterhouse.stores.lake import PROPERTIES
 from meterhouse.stores.lake_replace import replace_spans
 from meterhouse.stores.lake_tables import NOTIFICATIONS, QUARANTINE, TABLES
 from meterhouse.stores.warehouse_tables import alarm_history, definition_paths, deliveries, leases, runs, stream_queues
+from meterhouse.usage.periods import compute
 
 MONTH = timedelta(days=30)
 LONG = "METERHOUSE_TEST_SOAK_SECONDS" in os.environ
@@ -220,3 +223,22 @@ def test_every_kind_of_site_is_kept(any_site: Site, clock: Clock) -> None:
         "exports": 10,
     }
     assert (done.deleted["dead_letters"], count(any_site, "dead_letters")) == (3, 0)
+
+
+def test_periods_that_are_behind_find_what_they_have_read_after_the_log_was_cleaned(
+    open_site: Any, clock: Clock
+) -> None:
+    site = open_site(vacuum_hours=0)
+    land(site, created("i1"))
+    compute(site)
+    for number in range(2, 5):  # nothing computes periods for months
+        clock.now += MONTH
+        land(site, created(f"i{number}", clock.now))
+        for _ in range(CHECKPOINT):
+            site.lake.append("notifications", NOTIFICATIONS.empty_table())
+        for table in ("samples", "events"):
+            site.lake.commit(table, [], 0, transactions={APP: site.lake.version("notifications")})
+        assert upkeep.upkeep(site).failed == {}
+    compute(site)
+    found = [row["message_id"] for row in rows_of(site, "evidence", "message_id")]
+    assert found == ["create-i1", "create-i2", "create-i3", "create-i4"]

@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from bills import PRICES, day, lives
 from conftest import OpenSite
@@ -15,6 +16,7 @@ from sqlalchemy import delete, select, update
 
 from meterhouse import times
 from meterhouse.billing import closing, frozen
+from meterhouse.doctor import findings_of
 from meterhouse.errors import AlreadyRunning, Damaged, MeterhouseError, UsageError
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import closed_bills, resource_periods
@@ -198,6 +200,22 @@ def test_a_changed_or_missing_file_of_a_closed_month_is_named(billed: Site, name
         closing.make(billed, "2026-10")
 
 
+def test_the_doctor_names_a_changed_file_of_a_closed_month(billed: Site) -> None:
+    (found,) = findings_of(billed, "closed months")
+    assert (found.state, found.found) == ("ok", "no month is closed")
+    closing.close(billed, "2026-10", "ann")
+    (found,) = findings_of(billed, "closed months")
+    assert (found.state, found.found) == ("ok", "1 month is closed, the last is 2026-10; all files are whole")
+    path = folder(billed, "2026-10") / "periods.parquet"
+    path.write_bytes(path.read_bytes()[:-1])
+    (found,) = findings_of(billed, "closed months")
+    assert found.state == "failed"
+    assert "bills/2026-10/periods.parquet" in found.found
+    (folder(billed, "2026-10") / "manifest.json").write_text("{}")
+    (found,) = findings_of(billed, "closed months")
+    assert (found.state, "manifest" in found.found) == ("failed", True)
+
+
 def test_changed_prices_are_not_taken_for_the_frozen_ones(billed: Site) -> None:
     closing.close(billed, "2026-10", "ann")
     path = folder(billed, "2026-10") / "prices.yaml"
@@ -244,6 +262,39 @@ def test_a_bill_that_comes_out_otherwise_is_told_by_line(billed: Site, monkeypat
     monkeypatch.setattr(inputs, "rate", dearer)
     (told,) = closing.again_in_lake(billed, "2026-10").differences
     assert "29.76 EUR when it was closed, 30.76 EUR now" in told
+
+
+def test_a_closed_month_whose_files_are_gone_is_not_taken_for_an_open_one(billed: Site) -> None:
+    closing.close(billed, "2026-10", "ann")
+    shutil.move(folder(billed, "2026-10"), billed.settings.home_path / "lost")
+    for month in ("2026-10", "2026-11"):
+        with pytest.raises(Damaged, match=r"2026-10 was closed, but its files are gone. Restore the folder"):
+            closing.make(billed, month)
+    with pytest.raises(Damaged, match="2026-10 was closed"):
+        closing.close(billed, "2026-10", "ann")
+    assert closing.make(billed, "2026-09").closing is None
+    (found,) = findings_of(billed, "closed months")
+    assert (found.state, found.to_do) == ("failed", "restore the folder")
+    shutil.move(billed.settings.home_path / "lost", folder(billed, "2026-10"))
+    assert closing.make(billed, "2026-10").closing is not None
+
+
+def test_a_closed_month_has_its_usage_and_the_corrections_of_points(billed: Site) -> None:
+    from builders import land_points, point, roll_up
+
+    from meterhouse.corrections import changing
+
+    land_points(billed, [point(float(n), day(5) + timedelta(hours=n), meter="cpu") for n in range(3)])
+    roll_up(billed)
+    proposed = changing.propose(billed, "delete", "cpu", day(5), day(6)).correction
+    changing.record(billed, proposed, reason="a broken clock", author="ann")
+    roll_up(billed)
+    closing.close(billed, "2026-10", "ann")
+    (row,) = pq.read_table(folder(billed, "2026-10") / "usage.parquet").to_pylist()
+    assert (row["project_id"], row["flavor"], row["resources"]) == ("p1", "m1.large", 1)
+    assert (row["seconds"], row["vcpus_seconds"]) == (31 * 86400, 4 * 31 * 86400)
+    inputs = json.loads((folder(billed, "2026-10") / "inputs.json").read_text())
+    assert [each["reason"] for each in inputs["point_corrections"]] == ["a broken clock"]
 
 
 # -- corrections ----------------------------------------------------------------------------------------------

@@ -138,7 +138,23 @@ prices:
     made = rated(tmp_path, text, Month().has("i", "1", "2", flavor="m1.small"))
     assert bill(made, "price", "unit_price") == [("instance", "1"), ("licence", "3")]
     (fault,) = made.faults
-    assert "prices.yaml:5: 'instance' is also on line 4, for the same; that one counts" in str(fault)
+    assert "prices.yaml:5: 'instance' is also on line 4, for the same and at the same time; that one counts" in str(
+        fault
+    )
+
+
+def test_of_two_prices_of_one_name_the_second_counts_when_the_first_is_not_valid(tmp_path: Path) -> None:
+    text = """
+prices:
+  - {name: instance, where: {resource_type: instance}, price: 1, from: 2026-11-03, to: 2026-11-05}
+  - {name: instance, where: {resource_type: instance}, price: 2, from: 2026-11-02, to: 2026-11-07}
+  - {name: instance, where: {resource_type: inst*}, price: 3}
+"""
+    made = rated(tmp_path, text, Month().has("i", "1", "9"))
+    assert bill(made, "unit_price", "quantity") == [*(("3", "24"), ("2", "24"), ("1", "48"), ("2", "48"), ("3", "48"))]
+    assert len(set(made.lines["line_id"].to_pylist())) == 5
+    assert made.not_priced.num_rows == 0
+    assert sorted(str(each).partition("prices.yaml:")[2][:1] for each in made.faults) == ["5", "6", "6"]
 
 
 def test_hours_begun_count_whole_for_each_resource(tmp_path: Path) -> None:
@@ -202,6 +218,11 @@ def test_metadata_that_lines_carry_cuts_them(tmp_path: Path) -> None:
     assert bill(made, "quantity", "metadata") == [("72", '{"owner": "b"}')]
     made = rated(tmp_path, VCPU, month, "currency: EUR\nmetadata: [owner]\n")
     assert bill(made, "quantity", "metadata") == [("48", '{"owner":"a"}'), ("24", '{"owner":"b"}')]
+
+
+def test_a_size_of_nothing_has_no_line_and_is_priced(tmp_path: Path) -> None:
+    made = rated(tmp_path, VCPU + "\nminimums: [{name: base, amount: 5}]\n", Month().has("i", "1", "2", vcpus=0))
+    assert (made.lines.num_rows, made.not_priced.num_rows) == (0, 0)
 
 
 def test_a_month_without_anything_or_without_prices_has_no_lines(tmp_path: Path) -> None:

@@ -104,7 +104,6 @@ prices:
             "{name: a, where: {resource_type: v}, by_volume: [{price: 1}], times: [{name: n, price: 1}]}",
             "tiers have no",
         ),
-        ("{name: z, where: {resource_type: vol}, price: 2, from: 2026-06-01}", "'z' is defined on line 4 already"),
         ("{name: z, meter: m, unit: B, price: 2}", "'z' is a price of a meter on one of the lines 4 and 5 only"),
         (
             "{name: z, where: {resource_type: x}, measure: vcpus, included: 1, price: 2}",
@@ -119,6 +118,16 @@ def test_a_bad_price_is_reported_with_its_line_and_stops_no_other(tmp_path: Path
     assert [each.name for each in made.prices] == ["z"]
     assert fault.startswith(("prices.yaml:5: ", "prices.yaml:1: a price is not"))
     assert reason in fault
+
+
+def test_two_entries_of_a_price_at_one_time_are_reported(tmp_path: Path) -> None:
+    text = """
+prices:
+  - {name: z, where: {resource_type: vol}, price: 1}
+  - {name: z, where: {resource_type: vol}, price: 2, from: 2026-06-01}
+"""
+    _, (fault,) = prices(tmp_path, text)
+    assert "prices.yaml:6: 'z' is on line 5 already, for the same and at the same time; that one counts then" in fault
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,18 @@ def test_a_volume_whose_unit_is_spelt_in_two_ways_counts_once(site: Site) -> Non
     assert found == [(1, 300.0)]
 
 
+def test_what_samples_alone_tell_of_counts_until_the_end_of_the_hour_of_the_last_one(any_warehouse: Site) -> None:
+    land_points(
+        any_warehouse, [point(10, at(60 * hour), meter="volume.size", unit="GiB", resource="v1") for hour in (0, 1, 5)]
+    )
+    roll_up(any_warehouse)
+    compute(any_warehouse)
+    (period,) = listed(any_warehouse)
+    assert period["ended_at"] is None
+    assert figures(any_warehouse, at(), at(hours=20), "size_gib_hours", by=["resource_type"]) == [(60.0,)]
+    assert figures(any_warehouse, at(hours=7), at(hours=20), "seconds", by=["resource_type"]) == []
+
+
 def test_a_size_in_a_unit_that_cannot_be_converted_is_named(site: Site) -> None:
     land_points(site, [point(100, meter="volume.size", unit="parsec", resource="v1")])
     roll_up(site)

@@ -31,10 +31,10 @@ def said(effect: str, when: str, **known: Any) -> Fact:
     reports, step = known.pop("reports", 1), known.pop("step", 0)
     reporter, name = known.pop("reporter", "node-1"), known.pop("message", f"{effect} {when}")
     values = tuple(known.pop(each, None) for each in NAMES)
-    assert not known
     began, created, ended = (moments.get(each) for each in ("began", "created", "ended"))
     since, until = moments.get("since"), moments.get("until")
-    event_type = "compute.instance." + effect
+    event_type = known.pop("event_type", "compute.instance.update" if effect == "is" else "compute.instance." + effect)
+    assert not known
     return Fact(
         *(at(when), effect, since, until, reports, began, created, ended),
         *(values, name, name, event_type, reporter, "openstack", step),
@@ -85,6 +85,14 @@ def test_a_resize_divides_the_time_between_two_flavors() -> None:
         ("01 00:00:00", "10 12:00:00", "small"),
         ("10 12:00:00", "20 00:00:00", "large"),
     ]
+
+
+def test_an_event_of_something_else_shows_a_change_but_not_when_it_was() -> None:
+    facts = [said("begins", "1", **SMALL), said("is", "5", event_type="compute.instance.power_off.end", **LARGE)]
+    first, second = lived(facts)
+    assert second.start.reason == "no event told the change; compute.instance.power_off.end shows it"
+    assert (second.start.earliest, second.start.latest) == (at("1"), at("5"))
+    assert first.end == second.start
 
 
 def test_a_failed_build_never_existed() -> None:
