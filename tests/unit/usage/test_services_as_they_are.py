@@ -218,6 +218,15 @@ def test_what_audits_show_of_a_lost_resize_began_when_nova_launched_it_again(sit
     assert rows[1]["start_earliest"] <= end <= rows[1]["start_latest"]
 
 
+def test_an_event_of_another_operation_shows_a_lost_resize_but_not_its_moment(site: Site) -> None:
+    large = replace(VM, flavor=LARGE, state="stopped")
+    rows = found(site, [CREATED, nova(NOON + DAY, "power_off.end", large)])
+    assert spans(rows, "vcpus") == [(0, 86400, 1), (86400, None, 4)]
+    assert rows[1]["start_reason"]
+    assert rows[1]["start_earliest"] <= NOON + SECOND
+    assert rows[1]["start_latest"] == NOON + DAY
+
+
 def test_an_audit_that_went_off_ends_nothing_though_deletions_go_on(site: Site) -> None:
     """Nova audits an instance once more before it deletes it: that is no proof that it audits the others."""
     both = [
