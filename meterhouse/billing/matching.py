@@ -1,6 +1,6 @@
 """Which rows each price is for. Conditions are compared with distinct values, not with rows."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from functools import cached_property
 from typing import Any, Final
@@ -18,6 +18,9 @@ Codes = NDArray[np.int64]
 
 Mask = NDArray[np.bool_]
 
+_METADATA: Final = "metadata."
+_PARSED_AT_ONCE: Final = 10_000
+
 _MAX_CODES: Final = 1 << 40
 
 
@@ -30,11 +33,8 @@ class Column:
     @classmethod
     def of(cls, array: pa.ChunkedArray) -> "Column":
         """A column of texts."""
-        encoded = array.cast(pa.string()).combine_chunks().dictionary_encode()
-        return cls.coded(
-            encoded.indices.cast(pa.int64()).fill_null(len(encoded.dictionary)).to_numpy(zero_copy_only=False),
-            [*encoded.dictionary.to_pylist(), None],
-        )
+        codes, dictionary = encoded(array)
+        return cls.coded(codes, [*dictionary.to_pylist(), None])
 
     @classmethod
     def coded(cls, codes: Codes, values: Sequence[str | None]) -> "Column":
@@ -66,29 +66,46 @@ def combined(columns: Iterable[Codes]) -> tuple[Codes, Codes]:
     return codes.reshape(-1).astype(np.int64), rows.astype(np.int64)
 
 
+def encoded(array: pa.ChunkedArray) -> tuple[Codes, pa.Array]:
+    """The code of each row of a column of texts, and the texts; a null has the code after the last."""
+    whole = array.combine_chunks()
+    if not pa.types.is_dictionary(whole.type):
+        whole = whole.cast(pa.string()).dictionary_encode()
+    codes = whole.indices.cast(pa.int64()).fill_null(len(whole.dictionary)).to_numpy(zero_copy_only=False)
+    return codes, whole.dictionary
+
+
 class Documents:
-    """A column of JSON objects, each distinct text parsed once."""
+    """A column of JSON objects. Each distinct text is parsed at each call, and none is kept: they may be large."""
 
     def __init__(self, array: pa.ChunkedArray) -> None:
-        encoded = array.cast(pa.string()).combine_chunks().dictionary_encode()
-        self.codes: Codes = (
-            encoded.indices.cast(pa.int64()).fill_null(len(encoded.dictionary)).to_numpy(zero_copy_only=False)
+        self.codes, self.texts = encoded(array)
+
+    def _each(self) -> Iterator[dict[str, Any]]:
+        for start in range(0, len(self.texts), _PARSED_AT_ONCE):
+            for text in self.texts.slice(start, _PARSED_AT_ONCE).to_pylist():
+                yield _object(text)
+        yield {}
+
+    def columns(self, texts: Iterable[str], numbers: Iterable[str]) -> tuple[list[Column], list[NDArray[np.float64]]]:
+        """The values at keys, or at paths with dots: as texts, None if there is none; as numbers, otherwise NaN."""
+        of_texts, of_numbers = list(texts), list(numbers)
+        found: list[list[str | None]] = [[] for _ in of_texts]
+        counted: list[list[float]] = [[] for _ in of_numbers]
+        for document in self._each():
+            for values, path in zip(found, of_texts, strict=True):
+                values.append(_text(at(document, path)))
+            for figures, path in zip(counted, of_numbers, strict=True):
+                figures.append(_number(at(document, path)))
+        return (
+            [Column.coded(self.codes, values) for values in found],
+            [np.array(figures, np.float64)[self.codes] for figures in counted],
         )
-        self.documents = [_object(text) for text in [*encoded.dictionary.to_pylist(), None]]
-
-    def texts(self, path: str) -> Column:
-        """The values at a key, or at a path with dots, as texts; None if there is none."""
-        return Column.coded(self.codes, [_text(at(document, path)) for document in self.documents])
-
-    def numbers(self, path: str) -> NDArray[np.float64]:
-        """The values at a key or path, NaN where there is no number."""
-        found = [_number(at(document, path)) for document in self.documents]
-        return np.array(found, np.float64)[self.codes]
 
     def only(self, paths: Sequence[str]) -> Column:
         """The objects with these keys alone, as texts; None for one that has none of them."""
         kept = []
-        for document in self.documents:
+        for document in self._each():
             part = {path: value for path in paths if (value := at(document, path)) is not None}
             kept.append(orjson.dumps(part, option=orjson.OPT_SORT_KEYS).decode() if part else None)
         return Column.coded(self.codes, kept)
@@ -145,20 +162,45 @@ class Rows:
         self.table = table
         self._columns: dict[str, Column] = {}
         self._numbers: dict[str, NDArray[np.float64]] = {}
+        self._carried: dict[tuple[str, ...] | None, tuple[Codes, pa.Array]] = {}
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
+    def look_up(self, texts: Iterable[str], numbers: Iterable[str]) -> None:
+        """Read what will be asked for in the metadata, at once: keys or paths after `metadata.`."""
+        wanted = [sorted(each for each in names if each.startswith(_METADATA)) for names in (texts, numbers)]
+        if any(wanted):
+            paths = [[each.removeprefix(_METADATA) for each in names] for names in wanted]
+            columns, figures = self.metadata.columns(*paths)
+            self._columns |= zip(wanted[0], columns, strict=True)
+            self._numbers |= zip(wanted[1], figures, strict=True)
+
     def column(self, name: str) -> Column:
         """A column of texts, or `metadata.` and a path."""
         if name not in self._columns:
-            if name.startswith("metadata."):
-                self._columns[name] = self.metadata.texts(name.removeprefix("metadata."))
+            if name.startswith(_METADATA):
+                self.look_up([name], [])
             elif name in self.table.column_names:
                 self._columns[name] = Column.of(self.table[name])
             else:
                 self._columns[name] = Column(np.zeros(len(self), np.int64), [None])
         return self._columns[name]
+
+    def carried(self, keys: tuple[str, ...] | None) -> tuple[Codes, pa.Array]:
+        """The metadata that lines carry: the code of each row, and the texts, of which the last is null.
+
+        Args:
+            keys: the keys that they carry; None for all of it.
+        """
+        if keys not in self._carried:
+            if keys is None:
+                codes, texts = self.metadata.codes, self.metadata.texts
+            else:
+                only = self.metadata.only(keys)
+                codes, texts = only.codes, pa.array(only.values, pa.string())
+            self._carried[keys] = codes, pa.concat_arrays([texts.cast(pa.string()), pa.nulls(1, pa.string())])
+        return self._carried[keys]
 
     @cached_property
     def metadata(self) -> Documents:
@@ -179,18 +221,19 @@ class Rows:
         `count` is 1. Others are columns, keys of `measures`, or `metadata.` and a path.
         """
         if name not in self._numbers:
-            self._numbers[name] = self._measure(name)
+            if name.startswith(_METADATA):
+                self.look_up([], [name])
+            else:
+                self._numbers[name] = self._measure(name)
         return self._numbers[name]
 
     def _measure(self, name: str) -> NDArray[np.float64]:
         if name == "count":
             return np.ones(len(self))
-        if name.startswith("metadata."):
-            return self.metadata.numbers(name.removeprefix("metadata."))
         if name in UNITS and name in self.table.column_names:
             found: NDArray[np.float64] = pc.fill_null(self.table[name].cast(pa.float64()), float("nan")).to_numpy()
             return found
-        return self._measures.numbers(name)
+        return self._measures.columns([], [name])[1][0]
 
 
 class Classes:
@@ -204,10 +247,12 @@ class Classes:
     def __init__(self, rows: Rows, conditions: Sequence[Condition]) -> None:
         texts = {key for each in conditions for key, _ in each.texts}
         texts |= {f"metadata.{key}" for each in conditions for key, _ in each.metadata}
+        numbers = {key for each in conditions for key, _, _ in each.ranges}
+        rows.look_up(texts, numbers)
         columns = {key: rows.column(key) for key in sorted(texts)}
         codes = [column.codes for column in columns.values()]
         ranged = {}
-        for key in sorted({key for each in conditions for key, _, _ in each.ranges}):
+        for key in sorted(numbers):
             values, places = np.unique(rows.measure(key), return_inverse=True)
             ranged[key] = ([Decimal(repr(each)) for each in values.tolist()], places.reshape(-1))
             codes.append(ranged[key][1])

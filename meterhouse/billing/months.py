@@ -1,7 +1,7 @@
 """Billing months as texts, `2026-11`: they sort by time."""
 
 import re
-from datetime import datetime
+from datetime import date
 
 from meterhouse.errors import UsageError
 
@@ -18,9 +18,9 @@ def parse(text: str) -> str:
     return found[0]
 
 
-def of(moment: datetime) -> str:
-    """The month of a time, in its own time zone."""
-    return f"{moment:%Y-%m}"
+def of(day: date) -> str:
+    """The month of a day, or of a time in its own time zone."""
+    return f"{day:%Y-%m}"
 
 
 def following(month: str) -> str:

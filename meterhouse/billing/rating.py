@@ -30,9 +30,11 @@ _ORDER: Final = (
     "end_evidence",
 )
 
-_ABOUT: Final = ("project_id", "resource_type", "resource_id", "name", "flavor", "zone", "metadata")
+_ABOUT: Final = ("project_id", "resource_type", "resource_id", "name", "flavor", "zone")
 """The columns of periods and counters that lines have."""
 
+_BY_PLACE: Final = ("metadata", "evidence")
+"""The columns of lines that are looked up at last: they may be large, and are copied once."""
 
 Use = tuple[Entry, Mask]
 """A price in a part of the month, and the classes of rows that it is for then."""
@@ -118,12 +120,13 @@ class _Rating:
         counters = self._counters(amounts.counters)
         of_time = [each for each in self.entries if each.price.per is not None]
         of_counters = [each for each in self.entries if each.price.per is None]
-        if len(periods):
-            not_priced += self._price_periods(Rows(periods), of_time)
-        if len(counters):
-            self._price_counters(Rows(counters), of_counters, len(periods))
+        of_periods, of_hours = Rows(periods), Rows(counters)
+        if len(of_periods):
+            not_priced += self._price_periods(of_periods, of_time)
+        if len(of_hours):
+            self._price_counters(of_hours, of_counters, len(of_periods))
         subjects = pa.concat_tables([_subjects(periods), _subjects(counters)]).combine_chunks()
-        made = self._lines(subjects)
+        made = self._lines(subjects, [each.carried(self.prices.metadata) for each in (of_periods, of_hours)])
         listed = pa.concat_tables(not_priced).sort_by(
             [(key, "ascending") for key in ("resource_type", "resource_id", "started_at", "ended_at", "reason")]
         )
@@ -134,6 +137,7 @@ class _Rating:
 
     def _periods(self, table: pa.Table) -> tuple[pa.Table, list[pa.Table]]:
         """The periods that can be priced, in one order, clipped to the month; and those of unknown projects."""
+        table = _with_codes(table)
         start, end = _instant(self.start), _instant(self.end)
         kept = pc.and_(pc.less(table["started_at"], end), pc.greater(table["ended_at"], start))
         kept = pc.and_(kept, pc.less(table["started_at"], table["ended_at"]))
@@ -154,6 +158,7 @@ class _Rating:
 
     def _counters(self, table: pa.Table) -> pa.Table:
         """The hours of counters that can be priced."""
+        table = _with_codes(table)
         meters = pc.unique(table["meter"])
         globs = [each.price.meter for each in self.entries if each.price.per is None]
         priced = pa.array([any(matches(each, meter) for each in globs) for meter in meters.to_pylist()], pa.bool_())
@@ -210,7 +215,7 @@ class _Rating:
         resources, _ = combined([rows.column(name).codes for name in names])
         more = [rows.column(name).codes for name in ("flavor", "zone")]
         if self.prices.metadata is not None:
-            more.append(rows.metadata.only(self.prices.metadata).codes)
+            more.append(rows.carried(self.prices.metadata)[0])
         groups, _ = combined([resources, *more])
         return groups, resources
 
@@ -326,43 +331,53 @@ class _Rating:
 
     # -- lines ------------------------------------------------------------------------------------------------
 
-    def _lines(self, subjects: pa.Table) -> pa.Table:
+    def _lines(self, subjects: pa.Table, metadata: Sequence[tuple[Codes, pa.Array]]) -> pa.Table:
+        """All lines in their order.
+
+        Args:
+            subjects: what lines say of the resource of each row: of periods, then of counters.
+            metadata: the same of their metadata, see `Rows.carried`.
+        """
         if not self.made.row:
             return SCHEMA.empty_table()
-        usage, sums = self._usage(subjects)
+        (first, texts), (second, more) = metadata
+        texts = pa.concat_arrays([texts, more])
+        usage, sums = self._usage(subjects, np.concatenate([first, second + len(texts) - len(more)]), texts)
         others = self._others(rules.computed(sums, self.prices, self.start, self.end))
         made = pa.concat_tables([usage, others]).combine_chunks()
         rank = pc.index_in(made["kind"], pa.array(KINDS))
         order = ("service", "price", "resource_type", "resource_id", "started_at", "flavor", "zone", "tier", "line_id")
         keys = [("project_id", "ascending"), ("rank", "ascending"), *((name, "ascending") for name in order)]
-        places = pc.sort_indices(made.append_column("rank", rank), sort_keys=keys)
-        return made.take(places).combine_chunks()
+        made = made.take(pc.sort_indices(made.append_column("rank", rank), sort_keys=keys)).combine_chunks()
+        for name, values in zip(_BY_PLACE, (texts, self._evidence(subjects)), strict=True):
+            places = made[name].combine_chunks()
+            made = made.set_column(made.column_names.index(name), SCHEMA.field(name), values.take(places))
+        return made.cast(SCHEMA)
 
-    def _usage(self, subjects: pa.Table) -> tuple[pa.Table, list[rules.Sum]]:
+    def _usage(self, subjects: pa.Table, metadata: Codes, texts: pa.Array) -> tuple[pa.Table, list[rules.Sum]]:
+        """The priced lines, with places in the texts of the metadata and in the evidence."""
         made, prices = self.made, self.prices.prices
         row, entry, band, cut, start, end = (
             np.concatenate(parts) for parts in (made.row, made.entry, made.band, made.cut, made.start, made.end)
         )
         of = subjects.take(row)
-        last = subjects.select(["name", "metadata"]).take(np.concatenate(made.last))
-        metadata = last["metadata"]
-        if self.prices.metadata is not None:
-            only = Rows(last).metadata.only(self.prices.metadata)
-            metadata = pa.array(only.values, pa.string()).take(only.codes)
-        texts = {
+        last_row = np.concatenate(made.last)
+        names = subjects["name"].combine_chunks().take(pa.array(last_row))
+        carried = metadata[last_row]
+        of_prices = {
             "price": [each.name for each in prices],
             "service": [each.service for each in prices],
             "description": [each.description or each.name for each in prices],
             "unit": [counting.unit_of(each) for each in prices],
             "is_for": [each.is_for for each in prices],
         }
-        by_price = {name: pa.array(values, pa.string()).take(entry) for name, values in texts.items()}
+        by_price = {name: pa.array(values, pa.string()).take(entry) for name, values in of_prices.items()}
         bands = [[None, *(each.name for each in price.times)] for price in prices]
         of_band = [bands[number][place] for number, place in zip(entry.tolist(), band.tolist(), strict=True)]
         about = [
             *(by_price[name] for name in ("price", "is_for")),
             *(of[name] for name in ("project_id", "resource_type", "resource_id", "flavor", "zone")),
-            pa.nulls(len(row), pa.string()) if self.prices.metadata is None else metadata,
+            pa.nulls(len(row), pa.string()) if self.prices.metadata is None else texts.take(pa.array(carried)),
             *(pa.array(numbers).cast(pa.string()) for numbers in (cut, made.part)),
             pa.array(of_band, pa.string()),
         ]
@@ -377,7 +392,7 @@ class _Rating:
             "service": by_price["service"],
             "resource_type": of["resource_type"],
             "resource_id": of["resource_id"],
-            "resource_name": self._names(of["resource_id"], last["name"], subjects),
+            "resource_name": self._names(of["resource_id"].combine_chunks(), names, subjects),
             "flavor": of["flavor"],
             "zone": of["zone"],
             "description": described,
@@ -390,20 +405,20 @@ class _Rating:
             "amount": exact.column(made.amount, self.prices.digits),
             "currency": _same(self.prices.currency, count),
             "tier": tier,
-            "metadata": metadata,
-            "evidence": self._evidence(subjects).take(np.concatenate(made.evidence)),
+            "metadata": pa.array(carried),
+            "evidence": pa.array(np.concatenate(made.evidence)),
             "corrects": pa.nulls(count, pa.string()),
         }
-        return pa.table(columns, schema=SCHEMA), self._sums(columns, cut, start, end)
+        return pa.table(columns), self._sums(columns, cut, start, end)
 
-    def _names(self, ids: pa.ChunkedArray, names: pa.ChunkedArray, subjects: pa.Table) -> pa.ChunkedArray:
+    def _names(self, ids: pa.Array, names: pa.Array, subjects: pa.Table) -> pa.Array:
         """The names of resources: hours of counters have none, so theirs are the last ones that periods have."""
         if names.null_count == 0:
             return names
         named = subjects.filter(pc.is_valid(subjects["name"])).select(["resource_id", "name"]).combine_chunks()
         backwards = named.take(pa.array(np.arange(named.num_rows)[::-1].copy()))
         places = pc.index_in(ids, backwards["resource_id"].combine_chunks())
-        return pc.coalesce(names, backwards["name"].take(places))
+        return pc.coalesce(names, backwards["name"].combine_chunks().take(places))
 
     def _evidence(self, subjects: pa.Table) -> pa.Array:
         """The pieces of each group."""
@@ -459,11 +474,10 @@ class _Rating:
             ),
             "amount": exact.column([each.amount for each in of], self.prices.digits),
             "currency": _same(self.prices.currency, count),
-            "metadata": nulls,
-            "evidence": pa.nulls(count, EVIDENCE),
+            **dict.fromkeys(_BY_PLACE, pa.nulls(count, pa.int64())),
             "corrects": nulls,
         }
-        return pa.table({name: columns[name] for name in SCHEMA.names}, schema=SCHEMA)
+        return pa.table({name: columns[name] for name in SCHEMA.names})
 
 
 def _by_name(uses: Iterable[Use]) -> list[list[Use]]:
@@ -471,6 +485,17 @@ def _by_name(uses: Iterable[Use]) -> list[list[Use]]:
     for use in uses:
         of.setdefault(use[0].price.name, []).append(use)
     return list(of.values())
+
+
+def _with_codes(table: pa.Table) -> pa.Table:
+    """The table with metadata as codes of its distinct texts: these are large, and rows are copied several times."""
+    if "metadata" not in table.column_names:
+        return table
+    place = table.column_names.index("metadata")
+    metadata = table["metadata"].combine_chunks()
+    if not pa.types.is_dictionary(metadata.type):
+        metadata = metadata.cast(pa.string()).dictionary_encode()
+    return table.set_column(place, "metadata", metadata)
 
 
 def _subjects(table: pa.Table) -> pa.Table:

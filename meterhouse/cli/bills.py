@@ -56,6 +56,9 @@ def bill() -> None:
 @as_json
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write it to this file.")
 @click.option("--explain", metavar="LINE_ID", help="Show what one line comes from.")
+@click.option(
+    "--limit", type=click.IntRange(0, 10_000_000), default=10_000, show_default=True, help="Lines in the table at most."
+)
 @click.option("--wide", is_flag=True, help="Print whole values, whatever the terminal's width.")
 def show(
     month: str | None,
@@ -64,6 +67,7 @@ def show(
     as_json: bool,
     output: Path | None,
     explain: str | None,
+    limit: int,
     wide: bool,
 ) -> None:
     """Show the bill of a month: its lines, what each comes from, and totals.
@@ -90,7 +94,7 @@ def show(
     elif as_json:
         _json_lines(made)
     elif form == "table" and output is None:
-        _table(made, wide)
+        _table(made, limit, wide)
     else:
         _write(made, form, output, site)
     _notes(made)
@@ -222,14 +226,17 @@ def _write(made: "Bill", form: str, output: Path | None, site: "Site") -> None:
     note(f"wrote {output}")
 
 
-def _table(made: "Bill", wide: bool) -> None:
+def _table(made: "Bill", limit: int, wide: bool) -> None:
     """Lines, then totals by project."""
     from meterhouse.billing.bill import descriptions
 
     printer = Printer("table", whole=("line_id",), wide=wide)
-    shown = descriptions(made.lines).to_pylist()
-    rows = made.lines.drop_columns(["evidence"]).to_pylist()
+    lines = made.lines.slice(0, limit)
+    shown = descriptions(lines).to_pylist()
+    rows = lines.drop_columns(["evidence"]).to_pylist()
     printer.rows([_row(made, line, text) for line, text in zip(rows, shown, strict=True)], _LINES)
+    if (all_lines := made.lines.num_rows) > limit:
+        note(f"not shown: {all_lines - limit:,} of {all_lines:,} lines. See --limit, --project and --format")
     totals = [{"project": made.name(each.of), **_sums(each)} for each in made.totals("project_id")]
     if len({row["project"] for row in totals}) > 1:
         totals += [{"project": "all projects", **_sums(each)} for each in made.totals()]

@@ -14,7 +14,10 @@ import pytest
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-IDS = ["meterhouse_archive", "meterhouse_upkeep", "meterhouse_usage_report", "meterhouse_reconciliation"]
+IDS = [
+    *("meterhouse_archive", "meterhouse_upkeep", "meterhouse_usage_report", "meterhouse_reconciliation"),
+    "meterhouse_bills",
+]
 """The daily DAGs."""
 
 PROBE = """
@@ -136,6 +139,7 @@ def test_reading_the_files_imports_nothing_heavy(probe: dict[str, Any]) -> None:
         (IDS[1], "upkeep", "telemetry"),
         (IDS[2], "export_usage", "billing"),
         (IDS[3], "reconcile", "billing"),
+        (IDS[4], "export_bills", "billing"),
     ],
 )
 def test_a_dag_says_what_it_does_and_is_retried(probe: dict[str, Any], name: str, task: str, owner: str) -> None:
@@ -146,7 +150,7 @@ def test_a_dag_says_what_it_does_and_is_retried(probe: dict[str, Any], name: str
     assert (dag["retries"], dag["retry_minutes"]) == (6, 10)
 
 
-@pytest.mark.parametrize(("name", "at"), [(IDS[0], "01:35"), (IDS[1], "02:05"), (IDS[2], "01:50"), (IDS[3], "02:20")])
+@pytest.mark.parametrize(("name", "at"), list(zip(IDS, ("01:35", "02:05", "01:50", "02:20", "02:35"), strict=True)))
 def test_a_scheduled_run_is_for_the_day_before(probe: dict[str, Any], name: str, at: str) -> None:
     assert probe["dags"][name]["scheduled"] == [f"2026-11-22T{at}:00+00:00", "2026-11-21"]
 

@@ -383,6 +383,10 @@ def test_the_commands_show_close_list_and_make_again(
     assert "29.76 EUR" in shown.stdout
     assert "35.41" in shown.stdout
     assert "preliminary" in shown.stderr
+    short = run("bill", "--month", "2026-10", "--limit", "1")
+    assert "VAT" not in short.stdout
+    assert "35.41" in short.stdout
+    assert "not shown: 1 of 2 lines" in short.stderr
     line = json.loads(run("bill", "--month", "2026-10", "--json").stdout.splitlines()[0])
     explained = run("bill", "--month", "2026-10", "--explain", line["line_id"]).stdout
     assert "created-i1" in explained
