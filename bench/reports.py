@@ -130,14 +130,16 @@ def days_of(listed: pa.Table, day: int) -> pa.Table:
     chance = np.random.default_rng(day)
     order = np.argsort(np.asarray(listed["series_id"]))
     counter = np.asarray(listed["type"].to_pylist())[order] == "cumulative"
+    is_cpu = np.asarray(listed["meter"].to_pylist())[order] == "cpu"
     values = chance.uniform(0, 100, count)
+    increase = values * np.where(is_cpu, 1.5 * 86_400e9 / 100, 1e9)  # of the CPU, 1.5 vCPUs at most
     bucket = pa.array(np.full(count, times.micros(START) + day * 86_400 * SECOND), pa.int64()).cast(TIME)
     columns: dict[str, pa.Array] = {
         "bucket": bucket,
         "series_id": pa.array(np.asarray(listed["series_id"])[order]),
         "count": pa.array(np.full(count, 288)),
         "excluded": pa.array((chance.uniform(size=count) < 0.001).astype(np.int64)),
-        "increase": pa.array(np.where(counter, values * 1e9, 0), mask=~counter),
+        "increase": pa.array(increase, mask=~counter),
         "resets": pa.array(np.zeros(count, np.int64), mask=~counter),
         "first_at": bucket,
         "last_at": bucket,

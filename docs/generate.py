@@ -623,8 +623,8 @@ _PURPOSES = {
     "resource_history": "The project, user and metadata of the resources by time: a view.",
     "resource_metadata_keys": "The metadata of `resource_metadata`, one row a key, such as `flavor.name`: a view. Keys "
     "of objects in objects are joined by dots, and places in lists count from 0.",
-    "resource_metadata_history": "The metadata of the resources by time, one row a key: a view. The first known "
-    "metadata also stands for the time before.",
+    "resource_metadata_history": "The metadata of the resources by time, one row a key: a view. The first known value "
+    "also stands for the time before. A kind of samples that never has a key says nothing of it.",
     "name_history": "What projects, users and flavors were called by time: a view. Of several witnesses the file "
     "rules, then Keystone, then messages. The first known name also stands for the time before.",
     "names_now": "What projects, users and flavors are called now: a view.",

@@ -43,7 +43,7 @@ EXPORTED_WITHIN = timedelta(hours=1)
 """One of a report, whose figures may have changed since, starts over sooner."""
 
 
-def assets(config_dir: "Path | None" = None) -> list[str]:
+def assets(config_dir: "Path | str | None" = None) -> list[str]:
     """The names of the assets that can be recomputed; with a configuration folder, also of a site's own reports."""
     return [*DEFINED, "archive", RECONCILIATION, *reports.names(config_dir)]
 

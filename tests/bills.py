@@ -86,7 +86,7 @@ def bill_of(lines: Sequence[Mapping[str, Any]], **more: Any) -> Bill:
         "lines": table(lines),
         "not_priced": billed.NOT_PRICED.empty_table(),
         "unconfirmed": UNCONFIRMED.empty_table(),
-        "remarks": (),
+        "notes": (),
         "holds_until": DECEMBER,
         "projects": {"p1": "web shop", "p2": "research"},
     }

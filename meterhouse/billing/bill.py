@@ -78,7 +78,8 @@ class Bill:
         lines: `lines.SCHEMA`.
         not_priced: `lines.NOT_PRICED`.
         unconfirmed: `UNCONFIRMED`.
-        remarks: what could not be counted or rated, and what is not complete yet, one sentence each.
+        notes: for the operator, what could not be counted or rated, and what is not complete yet, one sentence each.
+            The bill of one project has none.
         holds_until: up to which event time the bill has everything that came; at best, its end.
         projects: names of projects at the end of the month, by id.
         closing: when it was closed; None if the month is open.
@@ -91,7 +92,7 @@ class Bill:
     lines: pa.Table
     not_priced: pa.Table
     unconfirmed: pa.Table
-    remarks: tuple[str, ...]
+    notes: tuple[str, ...]
     holds_until: datetime
     projects: Mapping[str, str] = field(default_factory=dict)
     closing: Closing | None = None
@@ -100,6 +101,18 @@ class Bill:
     def is_complete(self) -> bool:
         """Whether it has everything of the month that came."""
         return self.holds_until >= self.end
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What the reader has to know about the bill, one sentence each."""
+        found = list(self.notes)
+        if self.not_priced.num_rows:
+            resources = len(self.not_priced["resource_id"].unique())
+            found.append(f"{count(resources, 'resource')} not priced, wholly or in part")
+        if self.unconfirmed.num_rows:
+            known = f"{count(self.unconfirmed.num_rows, 'resource')} known by events alone"
+            found.append(f"{known}: billed until a delete event")
+        return tuple(found)
 
     def name(self, project: str) -> str:
         """The name of a project; its id if no name is known."""
@@ -122,7 +135,12 @@ class Bill:
             return table.filter(pc.equal(table["project_id"], chosen))
 
         return replace(
-            self, lines=rows(self.lines), not_priced=rows(self.not_priced), unconfirmed=rows(self.unconfirmed)
+            self,
+            lines=rows(self.lines),
+            not_priced=rows(self.not_priced),
+            unconfirmed=rows(self.unconfirmed),
+            notes=(),
+            projects={each: name for each, name in self.projects.items() if each == chosen},
         )
 
     def _by_name(self, project: str, there: set[str]) -> str:
@@ -178,6 +196,11 @@ def totals(lines: pa.Table, column: str | None = None) -> list[Total]:
         Total(row["of"], row["currency"], row["count_all"], row["net_sum"] or ZERO, row["tax_sum"] or ZERO)
         for row in rows
     ]
+
+
+def count(number: int, of: str) -> str:
+    """`1 hour is`, `2 hours are`."""
+    return f"1 {of} is" if number == 1 else f"{number:,} {of}s are"
 
 
 def descriptions(lines: pa.Table) -> pa.ChunkedArray:

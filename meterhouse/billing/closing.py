@@ -67,7 +67,11 @@ def make(site: Site, month: str) -> Bill:
         return found
     done = closed(site)
     _refuse_lost(site, [each for each in lost(site, done) if each <= month])
-    return bill(_inputs(site, month, done))
+    made = bill(_inputs(site, month, done))
+    if done and month > (first := months.following(done[-1].month)):
+        note = f"corrections of closed months are in the bill of {first}, the first that is open"
+        return replace(made, notes=(*made.notes, note))
+    return made
 
 
 def closed(site: Site) -> list[Month]:

@@ -98,7 +98,7 @@ def files(given: Inputs, made: Bill) -> dict[str, bytes]:
         "lines.parquet": parquet(made.lines),
         "not_priced.parquet": parquet(made.not_priced),
         "unconfirmed.parquet": parquet(made.unconfirmed),
-        "bill.json": encoded({"remarks": list(made.remarks)}),
+        "bill.json": encoded({"notes": list(made.notes)}),
     }
 
 
@@ -235,7 +235,7 @@ def read_bill(read: Read, month: Month, where: str) -> Bill:
         lines=_table(checked("lines.parquet")),
         not_priced=_table(checked("not_priced.parquet")),
         unconfirmed=_table(checked("unconfirmed.parquet")),
-        remarks=tuple(about["remarks"]),
+        notes=tuple(about["notes"]),
         holds_until=times.parse(inputs["holds_until"]),
         projects=inputs["projects"],
         closing=month.closing,

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from meterhouse import times
 from meterhouse.billing import lines as billed
-from meterhouse.billing.bill import UNCONFIRMED, Bill
+from meterhouse.billing.bill import UNCONFIRMED, Bill, count
 from meterhouse.billing.lines import Rated
 from meterhouse.billing.rating import rate
 from meterhouse.definitions import prices as price_lists
@@ -132,20 +132,14 @@ def bill(given: Inputs) -> Bill:
     prices = given.prices
     start, end = prices.span(given.month)
     found = rated(given.amounts, given.definitions, given.month)
-    unconfirmed = _unconfirmed(given.amounts.periods)
-    remarks = [_without_folder(each) for each in found.faults]
-    remarks += [*given.amounts.refused, *found.notes]
+    notes = [_without_folder(each) for each in found.faults]
+    notes += [*given.amounts.refused, *found.notes]
     if given.open_hours:
-        remarks.append(f"{_count(given.open_hours, 'hour')} of the month not rolled up: counters may still grow")
+        notes.append(f"{count(given.open_hours, 'hour')} of the month not rolled up: counters may still grow")
     if given.behind:
-        remarks.append(f"{_count(given.behind, 'commit')} not in the periods yet: run `meterhouse rollup`")
+        notes.append(f"{count(given.behind, 'commit')} not in the periods yet: run `meterhouse rollup`")
     if given.holds_until < end:
-        remarks.append(f"the bill holds up to {times.text(given.holds_until)}: what comes later is not in it")
-    if found.not_priced.num_rows:
-        resources = found.not_priced["resource_id"].unique()
-        remarks.append(f"{_count(len(resources), 'resource')} not priced, wholly or in part")
-    if unconfirmed.num_rows:
-        remarks.append(f"{_count(unconfirmed.num_rows, 'resource')} known by events alone: billed until a delete event")
+        notes.append(f"the bill holds up to {times.text(given.holds_until)}: what comes later is not in it")
     lines = pa.concat_tables([found.lines, given.corrections.cast(billed.SCHEMA)])
     return Bill(
         month=given.month,
@@ -154,8 +148,8 @@ def bill(given: Inputs) -> Bill:
         end=end,
         lines=_in_order(lines) if given.corrections.num_rows else lines,
         not_priced=found.not_priced,
-        unconfirmed=unconfirmed,
-        remarks=tuple(remarks),
+        unconfirmed=_unconfirmed(given.amounts.periods),
+        notes=tuple(notes),
         holds_until=given.holds_until,
         projects=given.projects,
     )
@@ -264,7 +258,3 @@ def _sorted(rows: pa.Table, *names: str) -> pa.Table:
 def _without_folder(fault: DefinitionError) -> str:
     """A fault of a definition file, without the folder that the file was read from."""
     return str(fault).replace(fault.where, Path(fault.where).name) if fault.where else str(fault)
-
-
-def _count(number: int, of: str) -> str:
-    return f"1 {of} is" if number == 1 else f"{number:,} {of}s are"

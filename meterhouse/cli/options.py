@@ -1,6 +1,7 @@
 """Options and argument types that commands share."""
 
 import functools
+import os
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -13,8 +14,6 @@ from meterhouse.cli.output import FORMATS, Printer
 from meterhouse.errors import UnknownKeyword, UsageError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from meterhouse.filters import Condition, Fields, Filter
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -112,11 +111,9 @@ class Name(click.ParamType[str]):
         return _completions(self._known(), incomplete)
 
 
-def config_dir() -> "Path | None":
-    """The configuration folder of the site whose command this is."""
-    from meterhouse.settings import settings
-
-    return settings().config_dir
+def config_dir() -> str | None:
+    """The configuration folder of the site whose command this is. The settings are not read: completion is quick."""
+    return os.environ.get("METERHOUSE_CONFIG_DIR") or None
 
 
 class Checked(click.ParamType[Any]):

@@ -59,15 +59,15 @@ def report(
     if list_it:
         _list_exports(site, name, printer)
         return
-    from meterhouse.queries.report_exports import export, partition_of
-
     yesterday = (times.now() - timedelta(days=1)).date()
     last = (times.now().date().replace(day=1) - timedelta(days=1)) if by == "month" else yesterday
     if start is None or end is None:
         whole = day or month or last
-        _, start, end = partition_of("day" if day else "month" if month else by, whole)
+        _, start, end = report_files.partition_of("day" if day else "month" if month else by, whole)
     with progress(f"running {name}"):
         if export_it:
+            from meterhouse.queries.report_exports import export
+
             made = export(site, name, start.date())
             columns, held = made.rows.to_pydict(), made.holds_until
         else:

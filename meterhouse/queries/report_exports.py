@@ -2,24 +2,36 @@
 
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as parquet
-from sqlalchemy import delete, insert
 
 from meterhouse import times
 from meterhouse.progress import Progress, no_progress
 from meterhouse.queries import export_states, reports
 from meterhouse.queries.export_states import StaleExport
-from meterhouse.queries.report_files import Partition
+from meterhouse.queries.report_files import partition_of
 from meterhouse.site import Site
+from meterhouse.stores.bulk import upsert
 from meterhouse.stores.warehouse_tables import report_exports
 from meterhouse.untrusted import csv_cell
 
 ENDINGS = ("parquet", "csv", "json")
+
+_TIME = pa.timestamp("us", "UTC")
+_RECORD = pa.schema(
+    {
+        **dict.fromkeys(("report", "partition"), pa.string()),
+        **dict.fromkeys(("start_at", "end_at", "made_at", "holds_until"), _TIME),
+        "rows": pa.int64(),
+        **dict.fromkeys(("made_of", "stale"), pa.string()),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -35,15 +47,6 @@ class Export:
     uris: list[str]
     rows: pa.Table
     holds_until: datetime
-
-
-def partition_of(partition: Partition, day: date) -> tuple[str, datetime, datetime]:
-    """The key and the span, UTC, of the day or month in which a day is."""
-    if partition == "day":
-        return str(day), times.day_start(day), times.day_start(day) + times.DAY
-    first = day.replace(day=1)
-    following = (first + timedelta(days=31)).replace(day=1)
-    return f"{first:%Y-%m}", times.day_start(first), times.day_start(following)
 
 
 def export(site: Site, name: str, day: date) -> Export:
@@ -71,39 +74,41 @@ def export(site: Site, name: str, day: date) -> Export:
     rows = _table(reports.columns(site, name, start, end))
     if start >= started:
         rows = rows.slice(0, 0)
-    as_parquet, as_csv = io.BytesIO(), io.BytesIO()
-    about = {"holds_until": times.text(held)}  # not when it was made: a second run changes nothing
-    if rows.num_rows:
-        parquet.write_table(rows.replace_schema_metadata(about), as_parquet, compression="zstd")
-        arrow_csv.write_csv(_for_people(rows), as_csv)
-        described = export_states.described(name, key, rows.num_rows, held)
-        contents = zip(ENDINGS, (as_parquet.getvalue(), as_csv.getvalue(), described), strict=True)
-        uris = [site.lake.put(f"exports/{name}/{key}.{ending}", content) for ending, content in contents]
-    else:
-        uris = []
+    this = {"report": name, "partition": key, "start_at": start, "end_at": end, "made_at": started}
+    this |= {"holds_until": held, "rows": rows.num_rows}
+    has_begun = start < started
+    if has_begun:
+        _record(site, this, {})  # stale, should this process die before the files are written
+    uris = _write(site, name, key, rows, held)
+    if has_begun:
+        _record(site, this, made_of)
+    figures = {"report": name, report.partition: key, "rows": rows.num_rows}
+    site.warehouse.record_run("report", started, figures)
+    return Export(uris, rows, held)
+
+
+def _write(site: Site, name: str, key: str, rows: pa.Table, held: datetime) -> list[str]:
+    """Write the files of an export, or remove those of before if it has no rows; return their URIs."""
+    if not rows.num_rows:
         files = {f"{key}.{ending}" for ending in ENDINGS}
         old = [uri for uri, _ in site.lake.listed(f"exports/{name}") if uri.rpartition("/")[2] in files]
         if old:
             site.lake.remove(old)
-    this = report_exports.c.report == name, report_exports.c.partition == key
+        return []
+    as_parquet, as_csv = io.BytesIO(), io.BytesIO()
+    about = {"holds_until": times.text(held)}  # not when it was made: a second run changes nothing
+    parquet.write_table(rows.replace_schema_metadata(about), as_parquet, compression="zstd")
+    arrow_csv.write_csv(_for_people(rows), as_csv)
+    described = export_states.described(name, key, rows.num_rows, held)
+    contents = zip(ENDINGS, (as_parquet.getvalue(), as_csv.getvalue(), described), strict=True)
+    return [site.lake.put(f"exports/{name}/{key}.{ending}", content) for ending, content in contents]
+
+
+def _record(site: Site, export: Mapping[str, Any], made_of: Mapping[str, str]) -> None:
+    row = {**export, "made_of": json.dumps(made_of), "stale": None}
+    rows = pa.Table.from_pylist([row], schema=_RECORD)
     with site.warehouse.begin() as connection:
-        connection.execute(delete(report_exports).where(*this))
-        if start < started:
-            connection.execute(
-                insert(report_exports).values(
-                    report=name,
-                    partition=key,
-                    start_at=start,
-                    end_at=end,
-                    made_at=started,
-                    holds_until=held,
-                    rows=rows.num_rows,
-                    made_of=json.dumps(made_of),
-                )
-            )
-    figures = {"report": name, report.partition: key, "rows": rows.num_rows}
-    site.warehouse.record_run("report", started, figures)
-    return Export(uris, rows, held)
+        upsert(connection, report_exports, rows, [f"{name} = excluded.{name}" for name in _RECORD.names[2:]])
 
 
 def export_stale(site: Site, only: str | None = None, *, progress: Progress = no_progress) -> list[StaleExport]:

@@ -10,10 +10,11 @@ Listing them needs no database and no pathlib: the command line completes their 
 import os
 import re
 from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from functools import cached_property
 from typing import Final, Literal, cast
 
-from meterhouse import sql_files
+from meterhouse import sql_files, times
 from meterhouse.errors import DefinitionError
 from meterhouse.queries.sql_tokens import TOKEN
 
@@ -131,7 +132,7 @@ def ours() -> dict[str, Report]:
     return {name: Report(name, sql_files.read(f"{FOLDER}/{name}.sql")) for name in sql_files.names(FOLDER)}
 
 
-def listed(config_dir: "os.PathLike[str] | None") -> dict[str, Report]:
+def listed(config_dir: "os.PathLike[str] | str | None") -> dict[str, Report]:
     """Our reports and a site's own, by name in order; those that cannot be run have a fault.
 
     One with the name of one of ours or of an asset is listed as `NAME.sql`.
@@ -156,6 +157,15 @@ def listed(config_dir: "os.PathLike[str] | None") -> dict[str, Report]:
 def is_name(name: str) -> bool:
     """Whether a report can have this name."""
     return _NAME.fullmatch(name) is not None
+
+
+def partition_of(partition: Partition, day: date) -> tuple[str, datetime, datetime]:
+    """The key and the span, UTC, of the day or month in which a day is."""
+    if partition == "day":
+        return str(day), times.day_start(day), times.day_start(day) + times.DAY
+    first = day.replace(day=1)
+    following = (first + timedelta(days=31)).replace(day=1)
+    return f"{first:%Y-%m}", times.day_start(first), times.day_start(following)
 
 
 def _own(path: str, name: str, others: dict[str, Report]) -> Report:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from meterhouse.site import Site
 
 
-def names(config_dir: "Path | None" = None) -> list[str]:
+def names(config_dir: "Path | str | None" = None) -> list[str]:
     """The reports there are: ours, and with a configuration folder the site's own too."""
     return list(report_files.listed(config_dir))
 

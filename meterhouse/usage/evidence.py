@@ -244,27 +244,34 @@ def _table(
     columns = Columns([message for _, message in kept])
     warns: list[list[str]] = [[] for _ in kept]
 
-    def of(*values: Value) -> list[Any]:
+    def of(value: Value) -> list[Any]:
+        try:
+            return columns.of(value, "event", warns)
+        except Exception:  # an unusual message: one after the other
+            return [_alone(value, message, done) for _, message in kept]
+
+    def text_of(values: Sequence[Value], name: str = "") -> pa.Array:
         """The first value in each message that is neither missing nor empty."""
-        found: list[Any] = [None] * len(kept)
-        for number, value in enumerate(values):
-            if number and None not in found and "" not in found:
+        found = pa.nulls(len(kept), pa.string())
+        for value in values:
+            found = pc.coalesce(found, _attribute(name, of(value)))
+            if not found.null_count:
                 break
-            try:
-                column = columns.of(value, "event", warns)
-            except Exception:  # an unusual message: one after the other
-                column = [_alone(value, message, done) for _, message in kept]
-            if not number:
-                found = column
-            else:
-                found = [other if one is None or one == "" else one for one, other in zip(found, column, strict=True)]
+        return found
+
+    def moments_of(values: Sequence[Value]) -> Any:
+        found = np.full(len(kept), _NONE)
+        for value in values:
+            lacking = found == _NONE
+            if lacking.any():
+                found = np.where(lacking, _moments(of(value)), found)
         return found
 
     rows = came.take(pa.array([place for place, _ in kept]))
     received = np.asarray(rows["received_at"].cast(pa.int64()))
     sent = np.asarray(rows["timestamp"].cast(pa.int64()).fill_null(_LATEST))
     sent = np.where(sent > received + AHEAD, received, sent)
-    moments = {key: _moments(of(*resource.times.get(key, ()))) for key in TIMES}
+    moments = {key: moments_of(resource.times.get(key, ())) for key in TIMES}
     at = sent.copy()
     if effect == "audit":
         both = (moments["audit_from"] < moments["audit_to"]) & (moments["audit_to"] <= received + AHEAD)
@@ -285,7 +292,7 @@ def _table(
     sizes = {
         name: _numbers(of(size.value), size.unit, SIZE_UNITS.get(name), units) for name, size in resource.sizes.items()
     }
-    ids = _texts(of(*resource.id))
+    ids = text_of(resource.id)
     payload_sources = [payload.get("source") for payload in columns.payloads]
     publishers = rows["publisher_id"].combine_chunks()
     verify = pc.starts_with(publishers.cast(pa.string()).fill_null(""), VERIFY).to_pylist()
@@ -314,7 +321,7 @@ def _table(
                 ],
                 pa.string(),
             ),
-            **{name: _attribute(name, of(*resource.attributes.get(name, ()))) for name in ATTRIBUTES},
+            **{name: text_of(resource.attributes.get(name, ()), name) for name in ATTRIBUTES},
             **{
                 name: pa.array(sizes.get(name, np.full(len(kept), np.nan)), pa.float64(), from_pandas=True)
                 for name in SIZES
@@ -363,8 +370,14 @@ def _parsed(text: str) -> int:
 
 def _moments(values: list[Any]) -> Any:
     """Times as µs; `_NONE` where there is none, or it cannot be read."""
-    none = int(_NONE)
-    return np.array([_parsed(value) if value.__class__ is str and value else none for value in values], np.int64)
+    try:
+        encoded = pa.array(values, pa.string()).dictionary_encode()
+    except (pa.ArrowTypeError, pa.ArrowInvalid):
+        encoded = pa.array(
+            [each if each.__class__ is str else None for each in values], pa.string()
+        ).dictionary_encode()
+    known = np.array([_parsed(text) if text else _NONE for text in encoded.dictionary.to_pylist()] + [_NONE], np.int64)
+    return known[np.asarray(encoded.indices.fill_null(len(known) - 1))]
 
 
 def _times(micros: Any) -> pa.Array:

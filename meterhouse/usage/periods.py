@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import lru_cache
 from itertools import pairwise
-from string import Template
 from typing import Any, Final
 
 import msgspec
@@ -21,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import Connection, text
 
-from meterhouse import history, sql_files, times
+from meterhouse import history, times
 from meterhouse.definitions.resources import ATTRIBUTES, SIZES, Resources
 from meterhouse.definitions.resources import load as load_resources
 from meterhouse.definitions.units import Units
@@ -36,7 +35,7 @@ from meterhouse.stores.lake import SEAL
 from meterhouse.stores.lake_tables import EVIDENCE, TIME
 from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import resource_periods
-from meterhouse.usage import event_days, evidence, made_by, polled
+from meterhouse.usage import event_days, evidence, made_by, polled, runs
 from meterhouse.usage.evidence import VERIFY
 from meterhouse.usage.timelines import RANKS, Fact, Heard, Life, Period, confirm, confirmed_by, fold, last_period
 
@@ -50,9 +49,6 @@ READER: Final = "the periods of resources"
 
 KEPT: Final = timedelta(days=62)
 """A resource that no witness has seen for longer, by the start of a month, is not taken into that month."""
-
-ROWS_AT_ONCE: Final = 500_000
-"""Rows of evidence are put in order together up to about this many."""
 
 FILES: Final = 8
 """A month of evidence with more files than this is rewritten as one."""
@@ -322,19 +318,12 @@ class _Run:
         self._rewrite(month, rewrite, count)
 
     def _evidence(self, month: date) -> Iterator[pa.Table]:
-        """The evidence of a month in order, divided by resource; columns of EVIDENCE, and `what`."""
+        """The evidence of a month in order, divided by resource; columns of EVIDENCE."""
         lake = self.site.lake
         found = lake.matching(evidence.TABLE, partitions={"event_day": [month]})
         rows = sum(found["num_records"].to_pylist()) if found.num_rows else 0
-        if not rows:
-            return
         files = [f"{lake.uri(evidence.TABLE)}/{path}" for path in found["path"].to_pylist()]
-        parts = -(-rows // ROWS_AT_ONCE)
-        template = Template(sql_files.read("lake/evidence_runs.sql"))
-        for part in range(parts):
-            with lake.connect() as duck:
-                lake.view(duck, evidence.TABLE, files)
-                yield arrow(duck, template.substitute(parts=parts, part=part))
+        return runs.in_order(self.site, files, rows)
 
     def _take(self, part: pa.Table, groups: dict[Key, list[Fact]]) -> None:
         """Read a part of the evidence of a month into facts, in order by resource."""

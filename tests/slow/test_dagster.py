@@ -166,7 +166,7 @@ def test_a_day_of_a_cloud_goes_through_every_asset(here: Site, instance: dg.Dags
     day = until - timedelta(hours=1)
     report = run(instance, "report_day", partition_key=str(day.date()))
     assert report["usage_by_project_and_day"]["dagster/row_count"] == 5
-    assert "vcpu_hours" in report["usage_by_project_and_day"]["usage"]
+    assert "vcpu_hours" in report["usage_by_project_and_day"]["rows"]
 
     named = run(instance, "names")["resource_names"]
     assert named["messages"] == planted.notifications

@@ -108,7 +108,10 @@ def test_what_reads_the_lake_loads_what_reads_it(home: Path) -> None:
 
 @pytest.mark.parametrize(
     ("words", "completed"),
-    [("meterhouse rep", "plain,report"), ("meterhouse report us", "plain,usage_by_project_and_day")],
+    [
+        ("meterhouse rep", "plain,report"),
+        ("meterhouse report usage_by_project_and_d", "plain,usage_by_project_and_day"),
+    ],
 )
 def test_completion_loads_click_alone(tmp_path: Path, words: str, completed: str) -> None:
     variables = {"_METERHOUSE_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}

@@ -81,7 +81,7 @@ def _document(bill: Bill, issuer: str) -> Iterator[str]:
         yield from _header(bill, issuer, f"{title}: {bill.name(project)}")
         yield from _lines([(services[place], rows[place]) for place in own], sums[project])
         yield "</section>\n"
-    yield from _remarks(bill)
+    yield from _remarks(bill, "alone" if is_one else "")
     yield "</body>\n</html>\n"
 
 
@@ -171,12 +171,14 @@ def _rows(lines: pa.Table, zone: tzinfo) -> list[str]:
     ]
 
 
-def _remarks(bill: Bill) -> Iterator[str]:
-    """What the reader has to know about the bill, if there is anything."""
-    if bill.remarks:
-        yield "<h2>Remarks</h2>\n<ul>\n"
-        yield from (f"<li>{_text(each)}</li>\n" for each in bill.remarks)
-        yield "</ul>\n"
+def _remarks(bill: Bill, how: str) -> Iterator[str]:
+    """What the reader has to know about the bill, if there is anything; not on the page of a project among others."""
+    if not bill.remarks:
+        return
+    yield f'<section class="project {how}">\n'
+    yield "<h2>Remarks</h2>\n<ul>\n"
+    yield from (f"<li>{_text(each)}</li>\n" for each in bill.remarks)
+    yield "</ul>\n"
     for heading, rows, names in (
         ("Not priced", bill.not_priced, ("resource_type", "resource_id", "project_id", "state", "reason")),
         (
@@ -194,6 +196,7 @@ def _remarks(bill: Bill) -> Iterator[str]:
         yield "</tbody>\n</table>\n"
         if rows.num_rows > SHOWN:
             yield f"<p>and {rows.num_rows - SHOWN} more</p>\n"
+    yield "</section>\n"
 
 
 def _text(text: str) -> str:

@@ -72,19 +72,58 @@ SELECT kind, id, name, domain_name, witness FROM name_history
 WHERE valid_from <= CURRENT_TIMESTAMP AND (valid_to IS NULL OR valid_to > CURRENT_TIMESTAMP)
 """
 
+# A message says nothing of keys that its kind never has. So a key is gone if a series has had it, and no longer has it.
 _METADATA_HISTORY = """
 CREATE VIEW resource_metadata_history AS
-SELECT
-    h.source, h.resource_id,
-    CASE WHEN h.place = 1 THEN {epoch} ELSE h.valid_from END AS valid_from,
-    h.valid_to, k."key", k.value
-FROM (
+WITH snapshots AS (
+    SELECT DISTINCT source, resource_id, valid_from, metadata_id, metadata_before
+    FROM (
+        SELECT
+            s.source, s.resource_id, c.valid_from, c.metadata_id,
+            lag(c.metadata_id) OVER (
+                PARTITION BY s.source, s.resource_id, c.series_id ORDER BY c.valid_from
+            ) AS metadata_before
+        FROM series AS s
+        JOIN metadata_changes AS c ON c.series_id = s.series_id
+        WHERE s.resource_id IS NOT NULL
+    ) AS of_series
+    WHERE metadata_before IS DISTINCT FROM metadata_id
+),
+told AS (
     SELECT
-        source, resource_id, valid_from, valid_to, metadata_id,
-        row_number() OVER (PARTITION BY source, resource_id ORDER BY valid_from) AS place
-    FROM resource_history
-) AS h
-JOIN resource_metadata_keys AS k ON k.metadata_id = h.metadata_id
+        n.source, n.resource_id, k."key", n.valid_from,
+        CASE WHEN k.metadata_id = n.metadata_id THEN k.value END AS value
+    FROM snapshots AS n
+    CROSS JOIN (SELECT 0 AS earlier UNION ALL SELECT 1) AS of_two
+    JOIN resource_metadata_keys AS k
+        ON k.metadata_id = CASE of_two.earlier WHEN 0 THEN n.metadata_id ELSE n.metadata_before END
+),
+said AS (
+    SELECT source, resource_id, "key", valid_from, max(value) AS value
+    FROM told
+    GROUP BY source, resource_id, "key", valid_from
+),
+compared AS (
+    SELECT
+        source, resource_id, "key", valid_from, value,
+        lag(value) OVER by_time AS value_before,
+        row_number() OVER by_time AS number
+    FROM said
+    WINDOW by_time AS (PARTITION BY source, resource_id, "key" ORDER BY valid_from)
+),
+changes AS (
+    SELECT
+        source, resource_id, "key", value, number, valid_from,
+        lead(valid_from) OVER (PARTITION BY source, resource_id, "key" ORDER BY valid_from) AS valid_to
+    FROM compared
+    WHERE number = 1 OR value IS DISTINCT FROM value_before
+)
+SELECT
+    source, resource_id,
+    CASE WHEN number = 1 THEN {epoch} ELSE valid_from END AS valid_from,
+    valid_to, "key", value
+FROM changes
+WHERE value IS NOT NULL
 """
 
 _KEYS_IN_SQLITE = """

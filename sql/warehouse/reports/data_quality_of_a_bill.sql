@@ -36,21 +36,33 @@ compared AS (
     FROM reconciliation_daily
     WHERE day >= date(:start) AND day < date(:end)
     GROUP BY resource_type
+),
+summed AS (
+    SELECT
+        project_id,
+        resource_type,
+        count(DISTINCT resource_id) AS resources,
+        sum(us) / 3.6e9 AS hours,
+        sum(confirmed * us) * 1.0 / sum(us) AS confirmed_share,
+        sum(unconfirmed * us) / 3.6e9 AS unconfirmed_hours,
+        sum(uncertain_us) / 3.6e9 AS uncertain_hours,
+        sum(without_size * us) / 3.6e9 AS without_size_hours
+    FROM existed
+    GROUP BY project_id, resource_type
+    HAVING sum(us) > 0
 )
 SELECT
     e.project_id AS project_id,
-    max(n.name) AS project_name,
+    n.name AS project_name,
     e.resource_type AS resource_type,
-    count(DISTINCT e.resource_id) AS resources,
-    sum(e.us) / 3.6e9 AS hours,
-    sum(e.confirmed * e.us) * 1.0 / sum(e.us) AS confirmed_share,
-    sum(e.unconfirmed * e.us) / 3.6e9 AS unconfirmed_hours,
-    sum(e.uncertain_us) / 3.6e9 AS uncertain_hours,
-    sum(e.without_size * e.us) / 3.6e9 AS without_size_hours,
-    max(CASE WHEN c.hours > 0 THEN c.agreed * 1.0 / c.hours END) AS agreed_share
-FROM existed AS e
+    e.resources AS resources,
+    e.hours AS hours,
+    e.confirmed_share AS confirmed_share,
+    e.unconfirmed_hours AS unconfirmed_hours,
+    e.uncertain_hours AS uncertain_hours,
+    e.without_size_hours AS without_size_hours,
+    CASE WHEN c.hours > 0 THEN c.agreed * 1.0 / c.hours END AS agreed_share
+FROM summed AS e
 LEFT JOIN names AS n ON n.id = e.project_id
 LEFT JOIN compared AS c ON c.resource_type = e.resource_type
-GROUP BY e.project_id, e.resource_type
-HAVING sum(e.us) > 0
 ORDER BY e.project_id, e.resource_type

@@ -44,14 +44,21 @@ quiet AS MATERIALIZED (
     JOIN busy AS b ON b.resource_id = e.resource_id
     WHERE b.cpu_ns / 1000.0 < 0.2 * e.vcpu_us
 ),
-used AS (
-    SELECT q.resource_id AS resource_id, max(r.max) AS memory_mib
+measured AS MATERIALIZED (
+    SELECT
+        q.resource_id AS resource_id,
+        q.newest AS newest,
+        q.us AS us,
+        q.vcpu_us AS vcpu_us,
+        q.cpu_share AS cpu_share,
+        (
+            SELECT max(r.max)
+            FROM series AS s
+            CROSS JOIN rollup_1d AS r
+            WHERE s.resource_id = q.resource_id AND s.meter || '' = 'memory.usage' AND s.unit IN ('MiB', 'MB')
+            AND r.series_id = s.series_id AND r.bucket >= :days_from AND r.bucket < :days_to
+        ) AS memory_mib  -- meter || '': SQLite would look up the series of the meter, not those of the resource
     FROM quiet AS q
-    CROSS JOIN series AS s
-    CROSS JOIN rollup_1d AS r
-    WHERE s.resource_id = q.resource_id AND s.meter = 'memory.usage' AND s.unit IN ('MiB', 'MB')
-    AND r.series_id = s.series_id AND r.bucket >= :days_from AND r.bucket < :days_to
-    GROUP BY q.resource_id
 )
 SELECT
     CASE WHEN q.cpu_share < 0.02 THEN 'idle' ELSE 'oversized' END AS finding,
@@ -64,13 +71,12 @@ SELECT
     p.vcpus AS vcpus,
     p.memory_mib AS memory_mib,
     q.cpu_share AS cpu_share,
-    u.memory_mib / p.memory_mib AS memory_share,
+    q.memory_mib / p.memory_mib AS memory_share,
     q.us / 3.6e9 AS hours,
     q.vcpu_us / 3.6e9 * (1.0 - q.cpu_share) AS unused_vcpu_hours
-FROM quiet AS q
-JOIN resource_periods AS p
-    ON p.resource_type = 'instance' AND p.resource_id = q.resource_id AND p.started_at = q.newest
+FROM measured AS q
+CROSS JOIN resource_periods AS p
 LEFT JOIN names AS n ON n.id = p.project_id
-LEFT JOIN used AS u ON u.resource_id = q.resource_id
-WHERE q.cpu_share < 0.02 OR u.memory_mib IS NULL OR p.memory_mib IS NULL OR u.memory_mib < 0.5 * p.memory_mib
+WHERE p.resource_type = 'instance' AND p.resource_id = q.resource_id AND p.started_at = q.newest
+AND (q.cpu_share < 0.02 OR q.memory_mib IS NULL OR p.memory_mib IS NULL OR q.memory_mib < 0.5 * p.memory_mib)
 ORDER BY q.vcpu_us * (1.0 - q.cpu_share) DESC, q.resource_id

@@ -29,7 +29,7 @@ twice AS MATERIALIZED (
     GROUP BY resource_id, meter, project_id
     HAVING count(*) > 1
 ),
-counters AS MATERIALIZED (
+described AS MATERIALIZED (
     SELECT
         s.series_id AS series_id,
         p.number * 8 + c.place AS place,
@@ -43,8 +43,12 @@ counters AS MATERIALIZED (
     LEFT JOIN twice AS t ON t.resource_id = s.resource_id AND t.meter = s.meter AND t.project_id = s.project_id
     WHERE s.source <> 'meterhouse-verify'
 ),
+counters AS MATERIALIZED (
+    SELECT series_id, CASE WHEN apart IS NULL THEN place END AS place  -- without WHERE, after which planners expect few
+    FROM described
+),
 shared AS MATERIALIZED (
-    SELECT series_id, place, apart AS resource FROM counters WHERE apart IS NOT NULL AND apart <> ''
+    SELECT series_id, place, apart AS resource FROM described WHERE apart IS NOT NULL AND apart <> ''
 ),
 increases AS (
     SELECT r.bucket AS bucket, c.place AS place, c.resource AS resource, r.increase, r.first_at, r.last_at
@@ -66,19 +70,19 @@ summed AS (
     SELECT r.bucket AS bucket, c.place AS place, sum(r.increase) AS increase
     FROM rollup_1d AS r
     CROSS JOIN counters AS c
-    WHERE c.series_id = r.series_id AND c.apart IS NULL AND r.bucket >= :days_from AND r.bucket < :days_to AND r.increase IS NOT NULL
+    WHERE c.series_id = r.series_id AND r.bucket >= :days_from AND r.bucket < :days_to AND r.increase IS NOT NULL
     GROUP BY r.bucket, c.place
     UNION ALL
     SELECT r.bucket, c.place, sum(r.increase)
     FROM rollup_1h AS r
     CROSS JOIN counters AS c
-    WHERE c.series_id = r.series_id AND c.apart IS NULL AND r.bucket >= :start AND r.bucket < :days_from AND r.increase IS NOT NULL
+    WHERE c.series_id = r.series_id AND r.bucket >= :start AND r.bucket < :days_from AND r.increase IS NOT NULL
     GROUP BY r.bucket, c.place
     UNION ALL
     SELECT r.bucket, c.place, sum(r.increase)
     FROM rollup_1h AS r
     CROSS JOIN counters AS c
-    WHERE c.series_id = r.series_id AND c.apart IS NULL AND r.bucket >= :days_to AND r.bucket < :end AND r.increase IS NOT NULL
+    WHERE c.series_id = r.series_id AND r.bucket >= :days_to AND r.bucket < :end AND r.increase IS NOT NULL
     GROUP BY r.bucket, c.place
     UNION ALL
     SELECT
@@ -107,7 +111,7 @@ grown AS (
 ),
 unusual AS (
     SELECT date(r.bucket) AS day, p.project_id AS project_id, count(*) AS series
-    FROM counters AS c
+    FROM described AS c
     CROSS JOIN rollup_1d AS r
     JOIN projects AS p ON p.number = c.place / 8
     WHERE c.apart = '' AND r.series_id = c.series_id AND r.bucket >= date(:start) AND r.bucket < :end AND r.count > 0
@@ -202,24 +206,36 @@ parts AS (
     SELECT day, project_id, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, points, 0 FROM left_out
     UNION ALL
     SELECT day, project_id, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, series FROM unusual
+),
+named AS (
+    SELECT p.day AS day, n.id AS project_id, n.name AS name
+    FROM (SELECT DISTINCT day FROM parts) AS p
+    JOIN names AS n ON n.first_day <= p.day AND (n.after_day > p.day OR n.after_day IS NULL)
+),
+together AS (
+    SELECT
+        day, project_id, instances, vcpus, memory_mib, volume_gib,
+        cpu, disk_read, disk_write, network_in, network_out, points, series, NULL AS name
+    FROM parts
+    UNION ALL
+    SELECT day, project_id, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0, name FROM named
 )
 SELECT
-    p.day AS day,
-    p.project_id AS project_id,
-    sum(p.instances) AS instances,
-    coalesce(sum(p.vcpus), 0.0) / 3.6e9 AS vcpu_hours,
-    coalesce(sum(p.memory_mib), 0.0) / 1024.0 / 3.6e9 AS memory_gib_hours,
-    coalesce(sum(p.cpu), 0.0) / 3.6e12 AS cpu_hours,
-    coalesce(sum(p.volume_gib), 0.0) / 3.6e9 AS volume_gib_hours,
-    coalesce(sum(p.disk_read), 0.0) / 1073741824.0 AS disk_read_gib,
-    coalesce(sum(p.disk_write), 0.0) / 1073741824.0 AS disk_write_gib,
-    coalesce(sum(p.network_in), 0.0) / 1073741824.0 AS network_in_gib,
-    coalesce(sum(p.network_out), 0.0) / 1073741824.0 AS network_out_gib,
-    sum(p.points) AS excluded_points,
-    sum(p.series) AS series_not_counted,
-    max(n.name) AS project_name
-FROM parts AS p
-LEFT JOIN names AS n ON n.id = p.project_id AND n.first_day <= p.day AND (n.after_day > p.day OR n.after_day IS NULL)
-GROUP BY p.day, p.project_id
-HAVING count(*) > count(CASE WHEN p.points > 0 THEN 1 END)
-ORDER BY p.day, p.project_id
+    day,
+    project_id,
+    sum(instances) AS instances,
+    coalesce(sum(vcpus), 0.0) / 3.6e9 AS vcpu_hours,
+    coalesce(sum(memory_mib), 0.0) / 1024.0 / 3.6e9 AS memory_gib_hours,
+    coalesce(sum(cpu), 0.0) / 3.6e12 AS cpu_hours,
+    coalesce(sum(volume_gib), 0.0) / 3.6e9 AS volume_gib_hours,
+    coalesce(sum(disk_read), 0.0) / 1073741824.0 AS disk_read_gib,
+    coalesce(sum(disk_write), 0.0) / 1073741824.0 AS disk_write_gib,
+    coalesce(sum(network_in), 0.0) / 1073741824.0 AS network_in_gib,
+    coalesce(sum(network_out), 0.0) / 1073741824.0 AS network_out_gib,
+    sum(points) AS excluded_points,
+    sum(series) AS series_not_counted,
+    max(name) AS project_name
+FROM together
+GROUP BY day, project_id
+HAVING count(*) > count(CASE WHEN points > 0 OR name IS NOT NULL THEN 1 END)
+ORDER BY day, project_id

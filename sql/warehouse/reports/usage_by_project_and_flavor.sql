@@ -38,18 +38,30 @@ existed AS (
         CASE WHEN until_us < epoch_us(:end) THEN until_us ELSE epoch_us(:end) END - start_us AS us
     FROM known
     WHERE until_us > start_us
+),
+summed AS (
+    SELECT
+        project_id,
+        resource_type,
+        flavor,
+        count(DISTINCT resource_id) AS resources,
+        sum(us) / 3.6e9 AS hours,
+        coalesce(sum(vcpus * us), 0.0) / 3.6e9 AS vcpu_hours,
+        coalesce(sum(memory_mib * us), 0.0) / 1024.0 / 3.6e9 AS memory_gib_hours,
+        coalesce(sum(size_gib * us), 0.0) / 3.6e9 AS gib_hours
+    FROM existed
+    GROUP BY project_id, resource_type, flavor
 )
 SELECT
-    project_id,
-    max(n.name) AS project_name,
-    resource_type,
-    flavor,
-    count(DISTINCT resource_id) AS resources,
-    sum(us) / 3.6e9 AS hours,
-    coalesce(sum(vcpus * us), 0.0) / 3.6e9 AS vcpu_hours,
-    coalesce(sum(memory_mib * us), 0.0) / 1024.0 / 3.6e9 AS memory_gib_hours,
-    coalesce(sum(size_gib * us), 0.0) / 3.6e9 AS gib_hours
-FROM existed AS e
-LEFT JOIN names AS n ON n.id = e.project_id
-GROUP BY project_id, resource_type, flavor
-ORDER BY project_id, resource_type, flavor
+    s.project_id AS project_id,
+    n.name AS project_name,
+    s.resource_type AS resource_type,
+    s.flavor AS flavor,
+    s.resources AS resources,
+    s.hours AS hours,
+    s.vcpu_hours AS vcpu_hours,
+    s.memory_gib_hours AS memory_gib_hours,
+    s.gib_hours AS gib_hours
+FROM summed AS s
+LEFT JOIN names AS n ON n.id = s.project_id
+ORDER BY s.project_id, s.resource_type, s.flavor

@@ -126,7 +126,7 @@ def test_parquet_has_the_lines_as_they_are_and_the_same_bytes_each_time() -> Non
 
 
 def test_json_has_exact_numbers_totals_and_evidence() -> None:
-    bill = bill_of(LINES, closing=Closing(DECEMBER, "ann", "ab" * 32), remarks=("late",))
+    bill = bill_of(LINES, closing=Closing(DECEMBER, "ann", "ab" * 32), notes=("late",))
     found = json.loads(json_document.as_json(bill), parse_float=Decimal)
     assert found["month"] == "2026-11"
     assert found["closed"] == {"at": "2026-12-01T00:00:00Z", "by": "ann", "digest": "ab" * 32}
@@ -166,7 +166,7 @@ class _Page(HTMLParser):
 def test_html_has_a_page_for_each_project_and_loads_nothing() -> None:
     page = _Page(html.as_html(bill_of(LINES), "Example Cloud"))
     sections = [attributes for tag, attributes in page.elements if tag == "section"]
-    assert len(sections) == 2
+    assert len(sections) == 2  # there is no remark, which would be another
     assert "break-before: page" in page.text
     assert "@page" in page.text
     assert not {tag for tag, _ in page.elements} & {"script", "link", "img", "iframe", "object"}
@@ -195,7 +195,7 @@ def test_html_escapes_every_text_of_others() -> None:
     )
     bill = bill_of(
         [line(**given), line()],
-        remarks=(HOSTILE,),
+        notes=(HOSTILE,),
         projects={HOSTILE: HOSTILE},
         not_priced=not_priced,
         closing=Closing(DECEMBER, HOSTILE, HOSTILE),
@@ -203,6 +203,22 @@ def test_html_escapes_every_text_of_others() -> None:
     content = html.as_html(bill, HOSTILE)
     assert "<script" not in content
     assert "\u202e" not in content
+
+
+def test_the_bill_of_a_project_has_nothing_about_others() -> None:
+    about = {"started_at": NOVEMBER, "ended_at": DECEMBER, "reason": "no price is for it"}
+    rows = [
+        {"resource_type": "share", "resource_id": f"of-{each}", "project_id": each, **about} for each in ("p1", "p2")
+    ]
+    not_priced = billed.NOT_PRICED.empty_table().from_pylist(rows, schema=billed.NOT_PRICED)
+    whole = bill_of(LINES, not_priced=not_priced, notes=("prices.yaml:3: a secret",))
+    assert whole.remarks == ("prices.yaml:3: a secret", "2 resources are not priced, wholly or in part")
+    one = whole.of_project("p1")
+    assert one.remarks == ("1 resource is not priced, wholly or in part",)
+    for content in (html.as_html(one, "c"), json_document.as_json(one), tables.as_csv(one)):
+        assert "secret" not in content
+        assert "p2" not in content
+        assert "research" not in content
 
 
 def test_html_says_whether_the_month_is_closed() -> None:

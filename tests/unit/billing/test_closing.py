@@ -351,6 +351,9 @@ def test_only_the_first_open_month_has_corrections(billed: Site) -> None:
     lives(billed, "late", day(31), day(1, 11))
     assert _corrected(billed, "2026-11")
     assert not _corrected(billed, "2026-12")
+    assert any(
+        "corrections of closed months are in the bill of 2026-11" in n for n in closing.make(billed, "2026-12").notes
+    )
 
 
 def test_other_prices_correct_nothing(billed: Site, config: Path) -> None:

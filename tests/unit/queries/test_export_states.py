@@ -1,7 +1,7 @@
 """Exports are stale when what they are made of was recomputed, say so, and are made again; empty ones have no files."""
 
 import json
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +10,14 @@ import pytest
 from builders import NOON, at, land_points, point, roll_up
 from conftest import OpenSite
 from period_rows import put_period
-from sqlalchemy import delete, update
+from sqlalchemy import delete, insert, update
 
 from meterhouse import times
 from meterhouse.queries import export_states, report_exports
 from meterhouse.recompute import backfill, backfill_stale
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import report_exports as exports
-from meterhouse.stores.warehouse_tables import resource_periods
+from meterhouse.stores.warehouse_tables import resource_names, resource_periods
 
 USAGE = "usage_by_project_and_day"
 DAY = NOON.date()
@@ -140,6 +140,52 @@ def test_the_files_of_a_day_that_has_become_empty_are_removed(any_site: Site) ->
     put_period(any_site, "i1", end=at(60), vcpus=1.0)
     assert [each.partition for each in report_exports.export_stale(any_site)] == [str(DAY)]
     assert len(any_site.lake.listed(f"exports/{USAGE}")) == 3
+
+
+def test_an_export_that_was_killed_before_its_files_were_written_is_stale(
+    any_warehouse: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_period(any_warehouse, "i1", vcpus=1.0)
+    with monkeypatch.context() as patched:
+
+        def dies(*_: object) -> str:
+            raise KeyboardInterrupt
+
+        patched.setattr(type(any_warehouse.lake), "put", dies)
+        with pytest.raises(KeyboardInterrupt):
+            report_exports.export(any_warehouse, USAGE, DAY)
+    assert [partition for _, partition, _ in stale(any_warehouse)] == [str(DAY)]
+    report_exports.export_stale(any_warehouse)
+    assert stale(any_warehouse) == []
+
+
+def test_a_second_export_changes_nothing(site: Site) -> None:
+    put_period(site, "i1", vcpus=1.0, name="ä", flavor="x")
+    uris = report_exports.export(site, USAGE, DAY).uris
+    before = [Path(uri).read_bytes() for uri in uris]
+    report_exports.export(site, USAGE, DAY)
+    assert [Path(uri).read_bytes() for uri in uris] == before
+
+
+def test_a_renamed_project_makes_the_exports_stale_in_which_it_had_that_name(any_warehouse: Site) -> None:
+    put_period(any_warehouse, "i1", vcpus=1.0)
+    seen = {"kind": "project", "witness": "file", "seen_until": at(days=9)}
+
+    def name(text: str, valid_from: datetime, project: str = "p1") -> None:
+        with any_warehouse.warehouse.begin() as connection:
+            connection.execute(insert(resource_names).values(id=project, name=text, valid_from=valid_from, **seen))
+
+    name("shop", at(days=-9))
+    for day in range(3):
+        report_exports.export(any_warehouse, USAGE, (NOON + day * times.DAY).date())
+    name("new", at(days=1), "p2")  # one that none of them shows
+    with any_warehouse.warehouse.begin() as connection:
+        connection.execute(update(resource_names).values(seen_until=at(days=20)))
+    report_exports.export_stale(any_warehouse)
+    name("store", at(days=2))
+    assert [(partition, why) for _, partition, why in stale(any_warehouse)] == [
+        (str((NOON + 2 * times.DAY).date()), "names were changed")
+    ]
 
 
 def test_a_report_by_month_is_exported_by_month(any_warehouse: Site) -> None:
