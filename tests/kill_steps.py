@@ -32,6 +32,7 @@ from meterhouse.site import Site
 from meterhouse.stores import lake, lake_erasures, leases
 from meterhouse.stores.warehouse import Warehouse
 from meterhouse.stream import spool
+from meterhouse.usage import periods as usage_periods
 
 
 def run(home: Path, warehouse_url: str, fault: str, set_back: timedelta) -> None:
@@ -91,6 +92,12 @@ def close_month(home: Path, config: Path, month: str, fault: str) -> None:
     """Close a month, with a fault as in `run`."""
     exec(fault, globals())
     closing.close(Site.open(read_settings(home=home, config_dir=config)), month, "somebody")
+
+
+def compute_periods(home: Path, fault: str) -> None:
+    """Compute the periods of resources, with a fault as in `run`."""
+    exec(fault, globals())
+    usage_periods.compute(Site.open(read_settings(home=home)))
 
 
 def die() -> None:
@@ -167,6 +174,7 @@ __all__ = [
     "run",
     "sample_files",
     "spool",
+    "usage_periods",
     "used",
     "warehouse_rows",
 ]

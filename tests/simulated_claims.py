@@ -120,7 +120,7 @@ def shown(kind: str, differing: Sequence[tuple[int, int, Any, Any]], names: Sequ
     """Differences for a person to read."""
     chosen = keys_of(kind, names)
     lines = []
-    for begun, ended, true, claimed in differing:
+    for begun, ended, true, claimed in differing[:3]:
         span = f"{moment(begun)} to {moment(min(ended, 4_000_000_000_000_000))}"
         if true is None or claimed is None:
             lines.append(f"{span}: true {true}, claimed {claimed}")
@@ -138,7 +138,7 @@ def assert_exact(month: Month, found: Mapping[tuple[str, str], list[Row]], names
         ours, theirs = true_line(kind, true.get(key, ()), names), claimed_line(kind, found.get(key, ()), names)
         if differing := differences(ours, theirs):
             faults.append(f"{key}:\n  {shown(kind, differing, names)}")
-    assert not faults, f"{len(faults)} of {len(true)} resources differ:\n" + "\n".join(faults[:10])
+    assert not faults, f"{len(faults)} of {len(true)} resources differ:\n" + "\n".join(faults[:4])
 
 
 def assert_explained(
@@ -148,7 +148,7 @@ def assert_explained(
     names: Sequence[str] = BILLED,
     slack: int = 0,
 ) -> int:
-    """Where periods differ from the truth, the difference is within what their witnesses allow.
+    """Where periods differ from the truth within the month, it is within what their witnesses allow.
 
     That is: each moment of a difference lies between the earliest and the latest start, or end, of a row of the
     resource; or after a row that says of itself that it is unconfirmed was last confirmed; or no message that arrived
@@ -165,7 +165,9 @@ def assert_explained(
     for key in sorted(set(true) | set(found)):
         kind, resource = key
         ours = true_line(kind, true.get(key, ()), names)
-        differing = differences(ours, claimed_line(kind, found.get(key, ()), names))
+        everything = differences(ours, claimed_line(kind, found.get(key, ()), names))
+        first, last = month.plan.start, month.plan.end
+        differing = [(max(b, first), min(e, last), *what) for b, e, *what in everything if b < last and e > first]
         if not differing:
             continue
         differ += 1
@@ -183,8 +185,23 @@ def assert_explained(
         for begun, ended, is_true, claimed in differing:
             if not _covered(begun, ended, [*spans, *unseen]):
                 faults.append(f"{key}:\n  {shown(kind, [(begun, ended, is_true, claimed)], names)}")
-    assert not faults, f"{len(faults)} differences are not explained:\n" + "\n".join(faults[:10])
+    assert not faults, f"{len(faults)} differences are not explained:\n" + "\n".join(faults[:4])
     return differ
+
+
+def changed(
+    month: Month, found: Mapping[tuple[str, str], list[Row]], names: Sequence[str]
+) -> list[tuple[tuple[str, str], int, int]]:
+    """The differences from the truth within the month: the resource, from and to."""
+    true, start, end = truth(month), month.plan.start, month.plan.end
+    return [
+        (key, max(begun, start), min(ended, end))
+        for key in sorted(set(true) | set(found))
+        for begun, ended, *_ in differences(
+            true_line(key[0], true.get(key, ()), names), claimed_line(key[0], found.get(key, ()), names)
+        )
+        if begun < end and ended > start
+    ]
 
 
 def _seen(deliveries: Iterable[Delivery]) -> dict[str, list[int]]:
@@ -244,11 +261,16 @@ def fingerprint(site: Site) -> list[tuple[Any, ...]]:
     return [tuple(row.values()) for row in periods(site)]
 
 
-def compute(site: Site) -> None:
-    """Run every step from the landed notifications to the periods."""
+def compute(site: Site, *, polled: bool = True) -> None:
+    """Run every step from the landed notifications to the periods.
+
+    Args:
+        polled: whether there are samples; without, only the periods are computed.
+    """
     from meterhouse.usage import periods
 
-    convert(site)
-    catalog(site)
-    roll_up(site)
+    if polled:
+        convert(site)
+        catalog(site)
+        roll_up(site)
     periods.compute(site)

@@ -52,6 +52,7 @@ class Plan:
         nova: which notifications Nova sends: "unversioned", "versioned" or "both".
         updates: whether Nova notifies of each change of state (`notify_on_state_change`).
         ahead: host → by how many microseconds its clock is ahead.
+        before: how long before the month the oldest resources were created, in microseconds.
         lead: how much of the time before and after the month audits and polls cover, in microseconds.
     """
 
@@ -68,6 +69,7 @@ class Plan:
     nova: str = "unversioned"
     updates: bool = False
     ahead: Mapping[str, int] = field(default_factory=dict)
+    before: int = 60 * DAY
     lead: int = DAY
 
     @property
@@ -127,7 +129,7 @@ class Life:
         plan, rng = self.plan, self.rng
         chance = rng.random()
         if chance < 0.4:
-            born = plan.start - rng.randrange(2 * HOUR // SECOND, 60 * DAY // SECOND) * SECOND
+            born = plan.start - rng.randrange(2 * HOUR // SECOND, plan.before // SECOND) * SECOND
         elif chance < 0.97:
             born = plan.start + rng.randrange((plan.end - plan.start) // SECOND) * SECOND
         else:
@@ -479,10 +481,13 @@ class Instance(Life):
         if shape.state not in forms.POLLED_STATES:
             return []
         metadata = forms.polled_instance(self.id, shape)
-        # of a domain that is shut off, the agent knows no processor time
+        # Of a domain that is shut off, the agent knows no processor time.
         off = shape.state in ("stopped", "shelved")
-        meter = ("vcpus", "gauge", "vcpu") if off else ("cpu", "cumulative", "ns")
-        return [(meter[0], forms.sample(*meter, self.id, shape.project, shape.user, metadata, "openstack"))]
+        meters = [("vcpus", "gauge", "vcpu"), *([] if off else [("cpu", "cumulative", "ns")])]
+        return [
+            (meter[0], forms.sample(*meter, self.id, shape.project, shape.user, metadata, "openstack"))
+            for meter in meters
+        ]
 
     def volume_of(self, meter: str, shape: Shape, at: int) -> float:
         assert shape.flavor is not None
@@ -571,13 +576,14 @@ class Volume(Life):
 
     def transfer(self, at: int) -> int:
         self.say(at, "transfer.create.start")
-        self.say(at + SECOND, "transfer.create.end", status="awaiting-transfer")
+        self._changes(at + SECOND, "transfer.create.end", state="awaiting-transfer")
         at += self.rng.randrange(60, 7200) * SECOND
-        self.say(at, "transfer.accept.start", status="awaiting-transfer")
+        self.say(at, "transfer.accept.start")
         self.owner += 1 + self.rng.randrange(max(1, self.plan.projects - 1))
         self._changes(
             at + SECOND,
             "transfer.accept.end",
+            state="available",
             project=self.plan.project(self.owner),
             user=f"user-{self.owner % self.plan.projects}-0",
         )

@@ -24,7 +24,8 @@ from meterhouse.errors import UnknownKeyword, UsageError
 from meterhouse.site import Site
 from meterhouse.stores.duck import arrow
 from meterhouse.stores.lake_tables import TIME
-from meterhouse.stores.warehouse_tables import resource_history, resource_metadata, resource_periods, series
+from meterhouse.stores.warehouse_tables import resource_periods, series
+from meterhouse.usage import described
 from meterhouse.usage.buckets import Bucket, edges
 from meterhouse.usage.evidence import VERIFY
 
@@ -102,8 +103,9 @@ def of_span(
     units = load_units(site.settings.config_dir)
     with site.lake.connect() as duck:
         duck.register("plain", _periods(site, start, end, projects))
-        duck.register("history", _history(site, start, end) if metadata else _NO_HISTORY.empty_table())
-        duck.register("texts", _metadata_texts(site, start, end) if metadata else _NO_TEXTS.empty_table())
+        history, texts = described.of_resources(site, start, end) if metadata else described.NOTHING
+        duck.register("history", history)
+        duck.register("texts", texts)
         periods = arrow(duck, sql_files.read("lake/described_periods.sql")).select(PERIODS.names).cast(PERIODS)
         known, refused = _counted(site, units, start, end, projects, meters)
         counters = COUNTERS.empty_table()
@@ -155,33 +157,6 @@ def _periods(site: Site, start: datetime, end: datetime, projects: Collection[st
     made = pa.table({name: pa.array(columns[name], kinds[name]) for name in names})
     made = made.append_column("goes_on", pa.array(goes_on, pa.bool_()))
     return made.filter(pc.less(made["started_at"], made["ended_at"]))
-
-
-_NO_HISTORY: Final = pa.schema([("resource_id", pa.string()), ("valid_from", TIME), ("metadata_id", pa.int64())])
-_NO_TEXTS: Final = pa.schema([("metadata_id", pa.int64()), ("metadata", pa.string())])
-
-
-def _in_history(start: datetime, end: datetime) -> Any:
-    h = resource_history.c
-    return h.valid_from < end, or_(h.valid_to.is_(None), h.valid_to > start)
-
-
-def _history(site: Site, start: datetime, end: datetime) -> pa.Table:
-    h = resource_history.c
-    with site.warehouse.read() as connection:
-        found = select(h.resource_id, h.valid_from, h.metadata_id).where(*_in_history(start, end))
-        rows = connection.execute(found).all()
-    columns = list(zip(*rows, strict=True)) if rows else [(), (), ()]
-    return pa.table([pa.array(each, field.type) for each, field in zip(columns, _NO_HISTORY, strict=True)], _NO_HISTORY)
-
-
-def _metadata_texts(site: Site, start: datetime, end: datetime) -> pa.Table:
-    ids = select(resource_history.c.metadata_id).where(*_in_history(start, end))
-    with site.warehouse.read() as connection:
-        found = select(resource_metadata.c.metadata_id, resource_metadata.c.metadata)
-        rows = connection.execute(found.where(resource_metadata.c.metadata_id.in_(ids))).all()
-    columns = list(zip(*rows, strict=True)) if rows else [(), ()]
-    return pa.table([pa.array(each, field.type) for each, field in zip(columns, _NO_TEXTS, strict=True)], _NO_TEXTS)
 
 
 def _hourly_files(site: Site, start: datetime, end: datetime) -> list[str]:

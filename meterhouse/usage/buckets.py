@@ -1,6 +1,5 @@
 """Hours, days and months of a named time zone, as spans of UTC: days of 23 and 25 hours are as long as they are."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -34,8 +33,7 @@ def month_span(month: str, zone: ZoneInfo) -> tuple[datetime, datetime]:
         first = datetime.strptime(month, "%Y-%m")
     except ValueError:
         raise UsageError(f"'{month}' is not a month", where="--month", hint="Write YYYY-MM, such as 2026-11") from None
-    following = (first.replace(day=28) + timedelta(days=4)).replace(day=1)
-    return _utc(first, zone), _utc(following, zone)
+    return _utc(first, zone), _utc(_next_month(first), zone)
 
 
 def _utc(local: datetime, zone: ZoneInfo) -> datetime:
@@ -59,12 +57,17 @@ def edges(
             first += step
         return starts, [each + step for each in starts]
     local = start.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
-    following: Callable[[datetime], datetime] = lambda day: day + timedelta(days=1)  # noqa: E731
-    if bucket == "month":
-        local = local.replace(day=1)
-        following = lambda day: (day.replace(day=28) + timedelta(days=4)).replace(day=1)  # noqa: E731
-    days = [local]
+    following = _next_month if bucket == "month" else _next_day
+    days = [local.replace(day=1) if bucket == "month" else local]
     while _utc(days[-1], zone) < end:
         days.append(following(days[-1]))
     moments = [_utc(day, zone) for day in days]
     return moments[:-1], moments[1:]
+
+
+def _next_day(day: datetime) -> datetime:
+    return day + timedelta(days=1)
+
+
+def _next_month(day: datetime) -> datetime:
+    return (day.replace(day=28) + timedelta(days=4)).replace(day=1)

@@ -5,9 +5,10 @@ about the resource count.
 """
 
 import json
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any, Final
 
@@ -138,22 +139,32 @@ class _Month:
             for series_id, meter, low, high in zip(series_ids, meters, lows, highs, strict=True)
             if low != high and sizes[meter] is not None
         ]
-        changes, described = self._sizes_by_hour(varying), self._metadata(series_ids)
+        described = self._metadata(series_ids)
+        changing = {series_id for series_id in series_ids if len(described.get(series_id, ())) > 1}.union(varying)
+        hours = self._hours(sorted(changing))
+        said = _said(told, {key for key, series_id in zip(keys, series_ids, strict=True) if series_id in changing})
+        usual = _usual_steps(meters, steps)
         runs: dict[Key, list[_Run]] = {}
         for at, series_id in enumerate(series_ids):
-            first, last, step, meter = firsts[at], lasts[at], steps[at], meters[at]
+            first, last, meter = firsts[at], lasts[at], meters[at]
+            step = steps[at] or usual.get(meter, 0)  # of one point, no step is known
+            polled = [each for each in hours.get(series_id, ()) if each[0] not in said.get(keys[at], ())]
             owner = {_PLACES["project_id"]: projects[at], _PLACES["user_id"]: users[at]}
             found = [_Run(first, last, points[at], step, owner, meter, sources[at])]
             size = sizes[meter]
             factor = self.units.factor(unit_names[at], SIZE_UNITS.get(size)) if size is not None else None
             if size is not None and factor is not None:
-                volumes = changes.get(series_id) or [(first, last, lows[at])]
-                for since, until, volume in volumes:
+                for since, until, volume in (_volumes(polled) if lows[at] != highs[at] else []) or [
+                    (first, last, lows[at])
+                ]:
                     value = {_PLACES[size]: volume * factor.numerator / factor.denominator}
                     found.append(_Run(since, until, 2, step, value, meter, sources[at]))
-            told_of = described.get(series_id, [])
+            told_of = [each for each in described.get(series_id, ()) if each[0] not in said.get(keys[at], ())]
             for number, (moment, metadata) in enumerate(told_of):
-                following = told_of[number + 1][0] - step if number + 1 < len(told_of) else last
+                following = last
+                if number + 1 < len(told_of):
+                    place = bisect_left(polled, told_of[number + 1][0], key=lambda point: point[0])
+                    following = polled[place - 1][0] if place else moment
                 since = min(max(moment, first), last)
                 named = _described(metadata, self.kinds[meter])
                 values = {_PLACES[name]: value for name, value in named.items()}
@@ -215,23 +226,18 @@ class _Month:
         days = self._query(86400, "lake/polled_days.sql", known=polled.select(names), told=evidence, made=made)
         return pa.concat_tables([others, days.select(others.column_names).cast(others.schema)])
 
-    def _sizes_by_hour(self, series_ids: list[int]) -> dict[int, list[tuple[int, int, float]]]:
-        """When series had which volume, as far as the hours say: (first time, last time, volume), in order."""
+    def _hours(self, series_ids: list[int]) -> dict[int, list[tuple[int, float]]]:
+        """The first and the last volume of each hour of series: (time, volume), in order."""
         if not series_ids:
             return {}
         wanted = pa.table({"series_id": pa.array(series_ids, pa.int64())})
         rows = self._query(3600, "lake/polled_hours.sql", varying=wanted)
-        found: dict[int, list[tuple[int, int, float]]] = defaultdict(list)
+        found: dict[int, list[tuple[int, float]]] = defaultdict(list)
         columns = (rows[name].to_pylist() for name in rows.column_names)
         for series_id, first_at, first, last_at, last in zip(*columns, strict=True):
-            of_series = found[series_id]
-            for moment, volume in ((first_at, first), (last_at, last)):
-                if volume is None:
-                    continue
-                if of_series and of_series[-1][2] == volume:
-                    of_series[-1] = (of_series[-1][0], moment, volume)
-                else:
-                    of_series.append((moment, moment, volume))
+            found[series_id] += [
+                (moment, volume) for moment, volume in ((first_at, first), (last_at, last)) if volume is not None
+            ]
         return found
 
     def _metadata(self, series_ids: list[int]) -> dict[int, list[tuple[int, dict[str, Any]]]]:
@@ -256,6 +262,42 @@ class _Month:
         for row in rows:
             found[row.series_id].append((times.micros(row.valid_from), read.get(row.metadata_id, {})))
         return found
+
+
+def _usual_steps(meters: Sequence[str], steps: Sequence[int]) -> dict[str, int]:
+    """The median step of the series of each meter, in µs."""
+    by_meter: dict[str, list[int]] = defaultdict(list)
+    for meter, step in zip(meters, steps, strict=True):
+        if step:
+            by_meter[meter].append(step)
+    return {meter: sorted(some)[len(some) // 2] for meter, some in by_meter.items()}
+
+
+def _said(told: Sequence[pa.Table], wanted: set[Key]) -> dict[Key, set[int]]:
+    """When notifications about some resources were sent."""
+    found: dict[Key, set[int]] = defaultdict(set)
+    if not wanted:
+        return found
+    ids = pa.array(sorted({key[1] for key in wanted}), pa.string())
+    for part in told:
+        some = part.select(["resource_type", "resource_id", "said_at"])
+        some = some.filter(pc.is_in(some["resource_id"], ids))
+        kinds, names, moments = (some[name].to_pylist() for name in ("resource_type", "resource_id", "said_at"))
+        for kind, name, moment in zip(kinds, names, moments, strict=True):
+            if (kind, name) in wanted and moment is not None:
+                found[kind, name].add(times.micros(moment))
+    return found
+
+
+def _volumes(points: Sequence[tuple[int, float]]) -> list[tuple[int, int, float]]:
+    """Points as stretches of the same volume: (first time, last time, volume)."""
+    found: list[tuple[int, int, float]] = []
+    for moment, volume in points:
+        if found and found[-1][2] == volume:
+            found[-1] = (found[-1][0], moment, volume)
+        else:
+            found.append((moment, moment, volume))
+    return found
 
 
 def _object(text: str) -> dict[str, Any]:
@@ -303,8 +345,11 @@ def _joined(runs: list[_Run]) -> list[Fact]:
     for run in runs:
         for place, value in run.values.items():
             if value is not None and merged.setdefault(place, value) != value:
+                # What is new is known from its first point on; the last one says how long it stayed.
+                begun = [replace(run, last=run.first, points=1) for run in runs if run.last > run.first]
                 ordered = sorted(
-                    runs, key=lambda run: (run.last, run.first, run.meter, sorted(map(str, run.values.items())))
+                    [*runs, *begun],
+                    key=lambda run: (run.last, run.first, run.meter, sorted(map(str, run.values.items()))),
                 )
                 return [_fact(run) for run in ordered if any(value is not None for value in run.values.values())]
     longest = max(runs, key=lambda run: (run.points, run.step, run.meter))

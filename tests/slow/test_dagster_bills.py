@@ -40,7 +40,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     resources.open_site.cache_clear()
 
 
-def _made(month: str) -> dict[str, dg.MetadataValue]:  # type: ignore[type-arg]
+def _made(month: str) -> dict[str, dg.MetadataValue]:
     job = definitions.defs.resolve_job_def("bill_month")
     with dg.DagsterInstance.ephemeral() as instance:
         done = job.execute_in_process(partition_key=month, instance=instance)

@@ -10,38 +10,36 @@ WITH RECURSIVE names AS MATERIALIZED (
     FROM name_history
     WHERE kind = 'project'
 ),
-counted (meter, unit, place) AS (
-    VALUES
-    ('cpu', 'ns', 1),
-    ('disk.device.read.bytes', 'B', 2),
-    ('disk.device.write.bytes', 'B', 3),
-    ('network.incoming.bytes', 'B', 4),
-    ('network.outgoing.bytes', 'B', 5)
-),
 projects AS MATERIALIZED (
     SELECT project_id, row_number() OVER (ORDER BY project_id) AS number
-    FROM (SELECT DISTINCT project_id FROM series WHERE project_id IS NOT NULL) AS known
+    FROM (SELECT DISTINCT project_id FROM series) AS known
 ),
 twice AS MATERIALIZED (
     SELECT resource_id, meter, project_id
     FROM series
-    WHERE type = 'cumulative' AND meter IN (SELECT meter FROM counted) AND source <> 'meterhouse-verify'
+    WHERE type = 'cumulative' AND meter IN ('cpu', 'disk.device.read.bytes', 'disk.device.write.bytes', 'network.incoming.bytes', 'network.outgoing.bytes') AND source <> 'meterhouse-verify'
     GROUP BY resource_id, meter, project_id
     HAVING count(*) > 1
 ),
 described AS MATERIALIZED (
     SELECT
         s.series_id AS series_id,
-        p.number * 8 + c.place AS place,
+        p.number * 8 + CASE s.meter
+            WHEN 'cpu' THEN 1
+            WHEN 'disk.device.read.bytes' THEN 2
+            WHEN 'disk.device.write.bytes' THEN 3
+            WHEN 'network.incoming.bytes' THEN 4
+            ELSE 5
+        END AS place,
         CASE
-            WHEN NOT (s.type = 'cumulative' AND coalesce(s.unit, c.unit) = c.unit) THEN ''
+            WHEN s.type <> 'cumulative' OR s.unit <> CASE s.meter WHEN 'cpu' THEN 'ns' ELSE 'B' END THEN ''
             WHEN t.resource_id IS NOT NULL THEN t.resource_id
         END AS apart
     FROM series AS s
-    JOIN counted AS c ON c.meter = s.meter
     JOIN projects AS p ON p.project_id = s.project_id
     LEFT JOIN twice AS t ON t.resource_id = s.resource_id AND t.meter = s.meter AND t.project_id = s.project_id
-    WHERE s.source <> 'meterhouse-verify'
+    WHERE s.meter IN ('cpu', 'disk.device.read.bytes', 'disk.device.write.bytes', 'network.incoming.bytes', 'network.outgoing.bytes')
+    AND s.source <> 'meterhouse-verify'
 ),
 counters AS MATERIALIZED (
     SELECT series_id, CASE WHEN apart IS NULL THEN place END AS place  -- without WHERE, after which planners expect few
@@ -71,19 +69,19 @@ summed AS (
     FROM rollup_1d AS r
     CROSS JOIN counters AS c
     WHERE c.series_id = r.series_id AND r.bucket >= :days_from AND r.bucket < :days_to AND r.increase IS NOT NULL
-    GROUP BY r.bucket, c.place
+    GROUP BY c.place, r.bucket
     UNION ALL
     SELECT r.bucket, c.place, sum(r.increase)
     FROM rollup_1h AS r
     CROSS JOIN counters AS c
     WHERE c.series_id = r.series_id AND r.bucket >= :start AND r.bucket < :days_from AND r.increase IS NOT NULL
-    GROUP BY r.bucket, c.place
+    GROUP BY c.place, r.bucket
     UNION ALL
     SELECT r.bucket, c.place, sum(r.increase)
     FROM rollup_1h AS r
     CROSS JOIN counters AS c
     WHERE c.series_id = r.series_id AND r.bucket >= :days_to AND r.bucket < :end AND r.increase IS NOT NULL
-    GROUP BY r.bucket, c.place
+    GROUP BY c.place, r.bucket
     UNION ALL
     SELECT
         bucket,
@@ -160,6 +158,8 @@ existed AS MATERIALIZED (
         vcpus,
         memory_mib,
         size_gib,
+        dense_rank() OVER (ORDER BY project_id) AS project,
+        CASE WHEN resource_type = 'instance' THEN dense_rank() OVER (ORDER BY resource_id) END AS instance,
         start_us,
         CASE WHEN until_us < epoch_us(:end) THEN until_us ELSE epoch_us(:end) END AS end_us
     FROM known
@@ -173,9 +173,9 @@ days (day_us) AS (
 pieces AS (
     SELECT
         d.day_us AS day_us,
-        e.resource_type AS resource_type,
-        e.resource_id AS resource_id,
         e.project_id AS project_id,
+        e.project AS project,
+        e.instance AS instance,
         e.vcpus AS vcpus,
         e.memory_mib AS memory_mib,
         e.size_gib AS size_gib,
@@ -187,13 +187,13 @@ pieces AS (
 sizes AS (
     SELECT
         utc_date(day_us) AS day,
-        project_id,
-        count(DISTINCT CASE WHEN resource_type = 'instance' THEN resource_id END) AS instances,
+        max(project_id) AS project_id,
+        count(DISTINCT instance) AS instances,
         sum(vcpus * us) AS vcpus,
         sum(memory_mib * us) AS memory_mib,
         sum(size_gib * us) AS volume_gib
     FROM pieces
-    GROUP BY day_us, project_id
+    GROUP BY project, day_us
 ),
 parts AS (
     SELECT

@@ -15,7 +15,7 @@ from meterhouse.definitions.prices import TimeOfDay
 MINUTE = 60_000_000
 SPANS = st.tuples(
     st.integers(0, 24 * 60 - 1), st.integers(0, 24 * 60), st.frozensets(st.integers(0, 6), min_size=1)
-).map(lambda each: TimeOfDay("", *each, price=None))  # type: ignore[arg-type]
+).map(lambda each: TimeOfDay("", *each, price=None))
 
 
 def of_the_wall(of: list[TimeOfDay], instant: datetime) -> int:
@@ -63,7 +63,7 @@ def test_the_times_of_day_of_a_stretch_add_up_to_it(of: list[TimeOfDay], minutes
 @pytest.mark.parametrize(("month", "hours"), [(3, 7), (7, 8), (10, 9)])
 def test_a_night_has_an_hour_less_or_more_when_the_clock_changes(month: int, hours: int) -> None:
     zone = ZoneInfo("Europe/Berlin")
-    night = TimeOfDay("night", 22 * 60, 6 * 60, frozenset([5]), price=None)  # type: ignore[arg-type]
+    night = TimeOfDay("night", 22 * 60, 6 * 60, frozenset([5]), price=None)
     day = {3: 28, 7: 25, 10: 24}[month]  # the Saturdays before the changes, and one between
     start = datetime(2026, month, day, 12, tzinfo=zone)
     made = bands([night], start, start + timedelta(days=1), zone)

@@ -32,12 +32,12 @@ metrics:
 def rules(**of: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """The answers of the API, ids made of names."""
     return {
-        "services": [{"service_id": each, "name": each} for each in of.pop("services")],  # type: ignore[dict-item]
+        "services": [{"service_id": each, "name": each} for each in of.pop("services")],
         "fields": [
             {"field_id": f"{service}.{name}", "name": name, "service_id": service}
-            for service, name in of.pop("fields", [])  # type: ignore[misc]
+            for service, name in of.pop("fields", [])
         ],
-        "groups": [{"group_id": each, "name": each} for each in of.pop("groups", [])],  # type: ignore[dict-item]
+        "groups": [{"group_id": each, "name": each} for each in of.pop("groups", [])],
         **{
             kind: [
                 {f"{kind[:-1]}_id": f"{kind}{number}", "type": "flat", **each}

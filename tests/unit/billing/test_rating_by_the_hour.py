@@ -158,4 +158,4 @@ def test_lines_are_those_of_a_month_that_is_rated_hour_by_hour(prices: Prices, m
     names = ("project_id", "kind", "price", "tier", "amount")
     found = [tuple(line[name] for name in names) for line in made.lines.to_pylist()]
     order = {"key": lambda each: (*map(str, each[:4]), each[4])}
-    assert sorted(found, **order) == sorted(by_the_hour(month), **order)  # type: ignore[call-overload]
+    assert sorted(found, **order) == sorted(by_the_hour(month), **order)

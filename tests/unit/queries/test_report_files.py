@@ -142,7 +142,7 @@ def test_whole_days_of_a_span_are_known_to_a_query() -> None:
 def test_the_command_lists_own_reports_and_names_broken_ones(
     run,
     folder: Path,
-    monkeypatch: pytest.MonkeyPatch,  # type: ignore[no-untyped-def]
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("METERHOUSE_CONFIG_DIR", str(folder))
     write(folder, "-- Who?\nSELECT 1 AS one", "mine")

@@ -98,6 +98,22 @@ def test_usage_is_grouped_by_the_metadata_of_the_time(site: Site) -> None:
     assert set(found) == {"m1.large", "m1.xlarge"}
 
 
+def test_what_pollsters_and_notifications_say_of_a_resource_is_known_together(any_warehouse: Site) -> None:
+    center = {"metering.cost_center": "4711", "display_name": "web"}
+    polls = [
+        polled(1e9 * minute, at(minute), meter="cpu", type="cumulative", resource="i1", resource_metadata=center)
+        for minute in range(0, 181, 30)
+    ]
+    drop(any_warehouse.settings.spool, "a.jsonl", [polling("m1", polls), created("i1", at()), audit("i1", at(hours=2))])
+    process(any_warehouse)
+    compute(any_warehouse)
+    found = usage(any_warehouse, at(), at(hours=3), by=["metadata.metering.cost_center"])
+    assert of_span(any_warehouse, at(), at(hours=3)).periods["metadata"].null_count == 0
+    stretches = of_span(any_warehouse, at(), at(hours=3)).periods.to_pylist()
+    assert all("4711" in row["metadata"] and "m1.large" in row["metadata"] for row in stretches)
+    assert sum(found["seconds"].to_pylist()) == 3 * 3600
+
+
 def test_a_volume_whose_unit_is_spelt_in_two_ways_counts_once(site: Site) -> None:
     land_points(
         site,
