@@ -3,16 +3,17 @@
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import click
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from meterhouse import times
 from meterhouse.archive.seal import manifest
+from meterhouse.billing import closing, figures
 from meterhouse.catalog import commits_behind, snapshot
 from meterhouse.conversion.step import unconverted
 from meterhouse.demo.account import Line, account
@@ -24,7 +25,8 @@ from meterhouse.private_files import make_folder
 from meterhouse.queries import reports
 from meterhouse.settings import read_settings, settings
 from meterhouse.site import Site
-from meterhouse.stores.warehouse_tables import deliveries
+from meterhouse.stores.warehouse_tables import deliveries, resource_periods
+from meterhouse.usage.keeping_up import behind
 
 MARKER = ".meterhouse-demo"
 LIVE_SECONDS = 10
@@ -52,6 +54,13 @@ ALARMS = """alarms:
     ok_actions: [{url}]
 """
 
+PRICES = """currency: EUR
+time_zone: UTC
+prices:
+  - {name: vCPU, where: {resource_type: instance}, measure: vcpus, per: hour, price: 0.01}
+  - {name: memory, where: {resource_type: instance}, measure: memory_mib, unit: GiB, per: hour, price: 0.005}
+  - {name: disk, where: {resource_type: volume}, measure: size_gib, per: hour, price: 0.0001}
+"""
 
 _CHECK = """
 query Check($asset: String!, $name: String!) {
@@ -152,6 +161,7 @@ def tour(*, exit_after: bool, port: int, seed: int) -> int:
     with WebhookReceiver(fail_first=1) as receiver:
         (home / "config").mkdir()
         (home / "config" / "alarms.yaml").write_text(ALARMS.format(instance=cloud.hot_instance_id, url=receiver.url))
+        (home / "config" / "prices.yaml").write_text(PRICES)
         for name in [name for name in os.environ if name.startswith("METERHOUSE_")]:
             del os.environ[name]
         site = Site.open(read_settings(home=home, config_dir=home / "config"))
@@ -193,6 +203,7 @@ def _run(trip: Tour, until: datetime) -> tuple[list[str], bool]:
     trip.overloaded = False
     trip.wait_for("web-01 recovers, and the webhook reports it", lambda: trip.states_received()[-1:] == ["ok"])
     trip.wait_for("the rest passes through, including late points", trip.settled, live=False)
+    trip.wait_for("what existed when is computed", lambda: not behind(trip.site).commits, live=False)
     trip.wait_for("the outbox is delivered", trip.outbox_empty, live=False)
     arrival_days = sorted({date.fromisoformat(day) for day in _arrival_days(trip.site)})
     event_days = sorted({(until - timedelta(hours=23)).date(), until.date()})
@@ -237,7 +248,11 @@ def _checks(trip: Tour, arrival_days: list[date], event_days: list[date]) -> lis
     # The schedule may have started the checks again: the newest result counts, not the newest execution.
     results = [next((each["evaluation"] for each in found if each["evaluation"]), None) for found in checks]
     passed = sum(bool(result and result["success"]) for result in results)
+    existed = select(func.count(resource_periods.c.resource_id.distinct()))
+    with trip.site.warehouse.read() as connection:
+        instances = connection.execute(existed.where(resource_periods.c.resource_type == "instance")).scalar_one()
     return [
+        Line("instances that existed", len(trip.cloud.inventory.instances), instances),
         Line("notifications in the archive", trip.cloud.ledger.notifications, sealed.get("notifications", 0)),
         Line("usage reports exported", len(exports), written),
         Line("checks of quality passed", len(checks), passed),
@@ -275,6 +290,21 @@ def _shown(trip: Tour, found: list[Line], checks: list[Line], event_days: list[d
             row |= {"project": names.get(row["project_id"], row["project_id"]), "excluded": row["excluded_points"]}
             cells = (f"{row[name]:,.1f}" if isinstance(row[name], float) else str(row[name]) for name in columns)
             lines.append("  " + "".join(f"{cell:>18}" for cell in cells))
+    return [*lines, *_usage(trip, event_days, names)]
+
+
+def _usage(trip: Tour, event_days: list[date], names: Mapping[str, str]) -> list[str]:
+    """A line about what existed, and one for the bill of each month and project."""
+    of_type = select(resource_periods.c.resource_type, func.count(resource_periods.c.resource_id.distinct()))
+    with trip.site.warehouse.read() as connection:
+        existed = connection.execute(of_type.group_by(resource_periods.c.resource_type).order_by(text("1"))).all()
+        number = connection.execute(select(func.count()).select_from(resource_periods)).scalar_one()
+    types = ", ".join(f"{count} of type {kind}" for kind, count in existed)
+    lines = ["", f"What existed when: {number} periods of resources: {types}", "", "What each project owes so far:"]
+    for month in sorted({f"{day:%Y-%m}" for day in event_days}):
+        for total in closing.make(trip.site, month).totals("project_id"):
+            project = names.get(total.of, total.of)
+            lines.append(f"  {month}{project:>18}{figures.money(total.gross):>18} {total.currency}")
     return lines
 
 

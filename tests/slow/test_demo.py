@@ -84,6 +84,14 @@ def test_each_kind_of_fault_is_found_as_often_as_it_was_planted(demo: Demo) -> N
     assert "alarm -> ok" in demo.account
 
 
+def test_the_tour_shows_what_existed_when_and_what_each_project_owes(demo: Demo) -> None:
+    assert re.search(r"^instances that existed +40 +40  equal$", demo.account, re.MULTILINE), demo.account
+    assert re.search(r"^What existed when: \d+ periods of resources: .*40 of type instance", demo.account, re.MULTILINE)
+    owed = re.findall(r"^  (\d{4}-\d\d) +(\S+) +(\d+\.\d\d) EUR$", demo.account, re.MULTILINE)
+    assert len({project for _, project, _ in owed}) == 5
+    assert all(float(amount) > 0 for _, _, amount in owed)
+
+
 def test_the_ui_shows_the_assets_their_lineage_and_metadata(demo: Demo, browser_path: str, tmp_path: Path) -> None:
     from playwright.sync_api import sync_playwright
 
@@ -95,7 +103,15 @@ def test_the_ui_shows_the_assets_their_lineage_and_metadata(demo: Demo, browser_
         errors: list[Any] = []
         page.on("pageerror", lambda error: errors.append(error))
         page.goto(f"{demo.url}/assets", wait_until="domcontentloaded")
-        for asset in ("notifications", "samples", "sample_quality", "rollups", "archive", "usage_by_project_and_day"):
+        for asset in (
+            "notifications",
+            "samples",
+            "sample_quality",
+            "rollups",
+            "archive",
+            "usage_by_project_and_day",
+            "resource_periods",
+        ):
             page.get_by_text(asset).first.wait_for(timeout=60_000)
         page.goto(f"{demo.url}/assets/rollups?view=lineage", wait_until="domcontentloaded")
         for neighbour in ("sample_quality", "alarm_evaluations", "usage_by_project_and_day"):
