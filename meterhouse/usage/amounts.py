@@ -111,10 +111,15 @@ def of_span(
         known, refused = _counted(site, units, start, end, projects, meters)
         counters = COUNTERS.empty_table()
         if known.num_rows:
-            site.lake.view(duck, "rollups", _hourly_files(site, start, end))
+            carry = site.settings.carry_hours
+            site.lake.view(duck, "rollups", _hourly_files(site, start - carry * times.HOUR, end))
             duck.register("known", known)
             text = sql_files.read("lake/counted_hours.sql")
-            text = text.replace("$start", _literal(times.hour_of(start))).replace("$end", _literal(end))
+            text = (
+                text.replace("$carry", str(int(carry)))
+                .replace("$start", _literal(times.hour_of(start)))
+                .replace("$end", _literal(end))
+            )
             counters = arrow(duck, text).select(COUNTERS.names).cast(COUNTERS)
     return Amounts(start, end, periods, counters, tuple(sorted(refused)))
 

@@ -180,6 +180,8 @@ def test_series_of_a_counter_that_take_turns_count_it_once(site: Site) -> None:
     process(site)
     counters = of_span(site, at(), at(hours=5)).counters
     assert sum(counters["amount"].to_pylist()) == pytest.approx(220 * 60)
+    parts = [of_span(site, at(hours=hour), at(hours=hour + 1)).counters for hour in range(5)]
+    assert sum(sum(part["amount"].to_pylist()) for part in parts) == pytest.approx(220 * 60)
 
 
 def test_hours_begun_include_the_one_in_which_the_span_starts(site: Site) -> None:
