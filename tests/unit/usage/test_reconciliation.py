@@ -59,6 +59,24 @@ def test_an_audit_of_what_an_event_has_ended_is_listed(site: Site) -> None:
     assert findings(site) == {"i1": "seen by a witness although it did not exist in hours 0-23"}
 
 
+def test_what_has_ended_is_listed_on_the_day_of_its_end_and_no_longer(site: Site) -> None:
+    large = {"instance_type": "m1.xlarge", "vcpus": 8}
+    land(site, created("i1", at(days=-9)), of_day("i1", 4, **large), of_day("i1", 5, **large))
+    land(site, deleted("i1", at(days=-2), **large), created("i2", at(days=-9)))
+    for day in range(4, 11):
+        land(site, of_day("i2", day))
+    compute(site)
+    assert findings(site) == {}
+
+
+def test_no_audit_is_expected_of_what_is_on_no_host(site: Site) -> None:
+    offloaded = of_day("i1", 9, state="shelved_offloaded", host=None)
+    land(site, created("i1", at(days=-9)), created("i2", at(days=-9)))
+    land(site, {**offloaded, "event_type": "compute.instance.shelve_offload.end"}, of_day("i2"))
+    compute(site)
+    assert findings(site) == {}
+
+
 def test_hours_without_samples_are_listed(site: Site) -> None:
     land(site, created("i1", at(days=-9)), created("i2", at(days=-9)))
     land_points(
