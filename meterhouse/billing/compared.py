@@ -11,7 +11,7 @@ from contextlib import suppress
 from hashlib import sha256
 from typing import Any, Final
 
-from sqlalchemy import Connection, and_, exists, func, or_, select
+from sqlalchemy import Connection, and_, exists, func, literal_column, or_, select
 
 from meterhouse import __version__, times
 from meterhouse.billing import frozen
@@ -74,7 +74,7 @@ def _periods(connection: Connection, month: Month) -> list[int]:
         func.count(),
         func.count(p.ended_at),
         func.sum(p.digest.bitwise_and(_LOW_BITS)),
-        func.sum(p.digest.bitwise_rshift(31)),
+        func.sum(p.digest.bitwise_rshift(literal_column("31"))),
     ).where(_within(month))
     return [int(each or 0) for each in connection.execute(sums).one()]
 

@@ -12,6 +12,7 @@ from builders import land_points, point, roll_up
 from conftest import OpenSite
 from sqlalchemy import insert, update
 
+from meterhouse import times
 from meterhouse.billing import closing, compared
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import dirty_hours, resource_periods
@@ -88,7 +89,7 @@ def test_what_changed_is_corrected_in_each_bill_until_one_is_closed(
     for _ in range(2):
         assert corrections(two_closed) == {("2026-10", "late"): Decimal("0.96")}
     assert computed == [day(1)] * 2
-    monkeypatch.setattr(closing.times, "now", lambda: day(2, 12))
+    monkeypatch.setattr(times, "now", lambda: day(2, 12))
     closing.close(two_closed, "2026-11", "ann")
     for _ in range(2):
         assert corrections(two_closed, "2026-12") == {}
