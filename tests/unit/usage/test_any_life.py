@@ -20,7 +20,10 @@ from meterhouse.site import Site
 pytestmark = pytest.mark.slow
 
 SOME = settings(
-    max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=5,
+    deadline=None,
+    derandomize=True,  # so that a run says the same on every machine
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 
@@ -50,7 +53,8 @@ def test_with_nothing_lost_periods_are_the_truth(seed: int, updates: bool, nova:
 def test_whatever_is_lost_differences_are_within_what_the_rows_allow(
     seed: int, keep: float, hours: int, open_site: OpenSite
 ) -> None:
-    month = lives(seed, audit_hours=hours)
+    # Without events and audits, an image exists since its creation, of which its upload is part.
+    month = lives(seed, audit_hours=hours, images=0)
     rng = random.Random(seed)
     came = [(m.at + SECOND, m) for m in month.messages if m.kind == "audit" or rng.random() < keep]
     assert_explained(month, came, claims(computed(open_site(), [came])), BILLED)
