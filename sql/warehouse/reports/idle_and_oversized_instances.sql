@@ -80,7 +80,7 @@ SELECT
     p.vcpus AS vcpus,
     p.memory_mib AS memory_mib,
     q.cpu_share AS cpu_share,
-    q.memory_mib / p.memory_mib AS memory_share,
+    q.memory_mib / nullif(p.memory_mib, 0) AS memory_share,
     q.us / 3.6e9 AS hours,
     q.vcpu_us / 3.6e9 * (1.0 - q.cpu_share) AS unused_vcpu_hours
 FROM measured AS q
