@@ -111,10 +111,15 @@ def of_span(
         known, refused = _counted(site, units, start, end, projects, meters)
         counters = COUNTERS.empty_table()
         if known.num_rows:
-            site.lake.view(duck, "rollups", _hourly_files(site, start, end))
+            carry = site.settings.carry_hours
+            site.lake.view(duck, "rollups", _hourly_files(site, start - carry * times.HOUR, end))
             duck.register("known", known)
             text = sql_files.read("lake/counted_hours.sql")
-            text = text.replace("$start", _literal(times.hour_of(start))).replace("$end", _literal(end))
+            text = (
+                text.replace("$carry", str(int(carry)))
+                .replace("$start", _literal(times.hour_of(start)))
+                .replace("$end", _literal(end))
+            )
             counters = arrow(duck, text).select(COUNTERS.names).cast(COUNTERS)
     return Amounts(start, end, periods, counters, tuple(sorted(refused)))
 
@@ -177,18 +182,14 @@ def _counted(
     resources = load_resources(site.settings.config_dir)
     s = series.c
     columns = (s.series_id, s.meter, s.type, s.unit, s.resource_id, s.project_id, s.user_id)
-    wanted = select(*columns).where(
-        s.type.in_(["cumulative", "delta"]),
-        s.source != VERIFY,
-        s.first_point_at < end,
-        s.last_point_at >= start - times.HOUR,
-    )
+    within = s.source != VERIFY, s.first_point_at < end, s.last_point_at >= start - times.HOUR
+    wanted = select(*columns).where(s.type.in_(["cumulative", "delta"]), *within)
     if projects is not None:
         wanted = wanted.where(s.project_id.in_(list(projects)))
     if meters is not None:
         wanted = wanted.where(s.meter.in_(list(meters)))
     sizes = {gauge: size for kind in resources.types for size, gauge in kind.polls.sizes.items()}
-    gauges = select(s.meter, s.unit).where(s.meter.in_(list(sizes)), s.type == "gauge").distinct()
+    gauges = select(s.meter, s.unit).where(s.meter.in_(list(sizes)), s.type == "gauge", *within).distinct()
     with site.warehouse.read() as connection:
         rows = connection.execute(wanted).all() if meters is None or meters else []
         spelt = connection.execute(gauges).all()
@@ -293,5 +294,9 @@ def usage(
 def _group(name: str) -> str:
     if not name.startswith("metadata."):
         return name
-    path = "".join(f'."{key}"' for key in name.removeprefix("metadata.").replace('"', "").replace("'", "").split("."))
-    return f"json_extract_string(metadata, '${path}')"
+    keys = name.removeprefix("metadata.").replace('"', "").replace("'", "").replace("\\", "").split(".")
+    # A key may have dots itself, as `metering.stack` has. The longest first key counts, as in prices.
+    paths = [[".".join(keys[:count]), *keys[count:]] for count in range(len(keys), 0, -1)]
+    quoted = ("".join(f'."{key}"' for key in path) for path in paths)
+    found = (f"json_extract_string(metadata, '${path}')" for path in quoted)
+    return f"coalesce({', '.join(found)})"

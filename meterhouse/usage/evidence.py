@@ -424,8 +424,10 @@ def _numbers(values: list[Any], unit: str | None, to: str | None, units: Units) 
         found = np.array(values, np.float64)
     else:
         found = np.array([_number(value) for value in values], np.float64)
+    if factor is not None:
+        found = found * factor.numerator / factor.denominator
     found[~np.isfinite(found) | (found < 0) | (found > LARGEST)] = np.nan
-    return found * factor.numerator / factor.denominator if factor else found
+    return found
 
 
 def _number(value: Any) -> float:

@@ -37,7 +37,7 @@ from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import resource_periods
 from meterhouse.usage import event_days, evidence, made_by, polled, runs
 from meterhouse.usage.evidence import VERIFY
-from meterhouse.usage.timelines import RANKS, Fact, Heard, Life, Period, confirm, confirmed_by, fold, last_period
+from meterhouse.usage.timelines import RANKS, Fact, Heard, Life, Period, Runs, confirm, confirmed_by, fold, last_period
 
 STEP: Final = "periods"
 TABLE: Final = "resource_periods"
@@ -385,17 +385,24 @@ class _Run:
     def _heard(self, type_: str, lives: Mapping[Key, Life]) -> Heard:
         """When the reporters of a type of resource were last heard."""
         if not self._heard_of:
+            audits: dict[str, dict[str, list[tuple[int, int]]]] = {}
+            polls: dict[str, dict[str, list[tuple[int, int]]]] = {}
+            steps: dict[str, dict[str, int]] = {}
             for (kind, _), life in lives.items():
-                heard = self._heard_of.get(kind)
-                if heard is None:
-                    heard = self._heard_of[kind] = Heard({}, {}, {})
-                audits = life.audits
-                if audits is not None and audits.reports > 1 and audits.at > heard.audits.get(audits.reporter, 0):
-                    heard.audits[audits.reporter] = audits.at
-                if (polls := life.polls) is not None:
-                    heard.polls[life.host] = max(polls.at, heard.polls.get(life.host, 0))
-                    if polls.reports > 2 and polls.step > heard.steps.get(life.host, 0):
-                        heard.steps[life.host] = polls.step
+                if (audited := life.audits) is not None and audited.reports > 1:
+                    runs = audits.setdefault(kind, {}).setdefault(audited.reporter, [])
+                    runs.append((audited.since, audited.at))
+                if (seen := life.polls) is not None:
+                    polls.setdefault(kind, {}).setdefault(seen.host, []).append((seen.since, seen.at))
+                    of_kind = steps.setdefault(kind, {})
+                    if seen.reports > 2 and seen.step > of_kind.get(seen.host, 0):
+                        of_kind[seen.host] = seen.step
+            for kind in {*audits, *polls}:
+                self._heard_of[kind] = Heard(
+                    {name: Runs(runs) for name, runs in audits.get(kind, {}).items()},
+                    {name: Runs(runs) for name, runs in polls.get(kind, {}).items()},
+                    steps.get(kind, {}),
+                )
         return self._heard_of.get(type_) or Heard({}, {}, {})
 
     def _digested(self, table: pa.Table) -> pa.Table:

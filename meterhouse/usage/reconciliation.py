@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import delete, or_, select
+from sqlalchemy import delete, exists, or_, select
 
 from meterhouse import sql_files, times
 from meterhouse.definitions.resources import load as load_resources
@@ -141,8 +141,22 @@ def _periods(site: Site, start: datetime, end: datetime) -> tuple[pa.Table, pa.T
     )
     of_day = or_(p.ended_at.is_(None), p.ended_at > start)
     wanted = select(*columns).where(p.started_at < end, of_day, p.source != VERIFY)
+    earlier = resource_periods.alias("earlier").c
+    by_events = (
+        select(p.resource_type, p.resource_id)
+        .where(p.started_at < end, of_day, p.source != VERIFY)
+        .where(
+            exists().where(
+                earlier.resource_type == p.resource_type,
+                earlier.resource_id == p.resource_id,
+                earlier.started_at < end,
+                earlier.confirmed_by.like("%events%"),
+            )
+        )
+    )
     with site.warehouse.read() as connection:
         rows = connection.execute(wanted.order_by(p.resource_type, p.resource_id, p.started_at)).all()
+        known = {tuple(row) for row in connection.execute(by_events)}
     now = times.micros(min(end, times.now()))
     told: dict[tuple[str, str], tuple[int, int]] = {}
     kept = []
@@ -153,7 +167,7 @@ def _periods(site: Site, start: datetime, end: datetime) -> tuple[pa.Table, pa.T
         kept.append((row, first, last))
         if key in told:
             told[key] = (told[key][0], last if row.end_witness == "event" else now)
-        elif "events" in row.confirmed_by or row.start_witness == "event":
+        elif key in known:
             # If something else ended it, events say on this day that it goes on.
             told[key] = (first, last if row.end_witness == "event" else now)
     periods = pa.table(

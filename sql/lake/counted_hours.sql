@@ -4,12 +4,21 @@ WITH hours AS (
     SELECT
         k.*,
         r.bucket AS hour,
-        epoch_us(coalesce(lag(r.last_at) OVER (PARTITION BY r.series_id ORDER BY r.bucket), r.first_at)) AS since,
+        -- The growth of an hour goes back to the last point before it, if that is not too long ago.
+        epoch_us(
+            CASE
+                WHEN lag(r.last_at) OVER w >= r.bucket - to_hours($carry) THEN lag(r.last_at) OVER w
+                ELSE r.first_at
+            END
+        ) AS since,
         epoch_us(r.last_at) AS until,
         (CASE WHEN k.delta THEN r.sum ELSE r.increase END) * k.numerator / k.denominator AS grown
     FROM rollups AS r
     JOIN known AS k ON k.series_id = r.series_id
-    WHERE r.granularity_s = 3600 AND r.count > 0 AND r.bucket >= $start AND r.bucket < $end
+    WHERE
+        r.granularity_s = 3600 AND r.count > 0 AND r.bucket < $end
+        AND r.bucket >= $start - to_hours(CASE WHEN k.several THEN $carry ELSE 0 END)
+    WINDOW w AS (PARTITION BY r.series_id ORDER BY r.bucket)
 ),
 told AS (
     SELECT
@@ -46,6 +55,7 @@ summed AS (
         meter, unit, resource_id, project_id, hour, any_value(resource_type) AS resource_type, max(user_id) AS user_id,
         sum(amount) AS amount
     FROM alone
+    WHERE hour >= $start
     GROUP BY meter, unit, resource_id, project_id, hour
     HAVING sum(amount) > 0
 ),

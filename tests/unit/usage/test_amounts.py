@@ -111,7 +111,9 @@ def test_what_pollsters_and_notifications_say_of_a_resource_is_known_together(an
     assert of_span(any_warehouse, at(), at(hours=3)).periods["metadata"].null_count == 0
     stretches = of_span(any_warehouse, at(), at(hours=3)).periods.to_pylist()
     assert all("4711" in row["metadata"] and "m1.large" in row["metadata"] for row in stretches)
-    assert sum(found["seconds"].to_pylist()) == 3 * 3600
+    assert found.select(["metadata.metering.cost_center", "seconds"]).to_pylist() == [
+        {"metadata.metering.cost_center": "4711", "seconds": 3 * 3600.0}
+    ]
 
 
 def test_a_volume_whose_unit_is_spelt_in_two_ways_counts_once(site: Site) -> None:
@@ -178,6 +180,8 @@ def test_series_of_a_counter_that_take_turns_count_it_once(site: Site) -> None:
     process(site)
     counters = of_span(site, at(), at(hours=5)).counters
     assert sum(counters["amount"].to_pylist()) == pytest.approx(220 * 60)
+    parts = [of_span(site, at(hours=hour), at(hours=hour + 1)).counters for hour in range(5)]
+    assert sum(sum(part["amount"].to_pylist()) for part in parts) == pytest.approx(220 * 60)
 
 
 def test_hours_begun_include_the_one_in_which_the_span_starts(site: Site) -> None:
