@@ -5,6 +5,7 @@ last one. A resource counts once, in however many series its measures lie: sizes
 counter's series, those that measure at the same time count once, and units are converted by the site's table.
 """
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -89,6 +90,7 @@ def of_span(
     *,
     meters: Collection[str] | None = None,
     metadata: bool = True,
+    units: Units | None = None,
 ) -> Amounts:
     """What was used in [start, end), as far as it is over.
 
@@ -98,9 +100,10 @@ def of_span(
         projects: only these; None for all.
         meters: the counters that are wanted; None for all.
         metadata: whether stretches and counters have the metadata of the time.
+        units: the table that converts counters; None for the site's.
     """
     end = max(start, min(end, times.now()))
-    units = load_units(site.settings.config_dir)
+    units = units or load_units(site.settings.config_dir)
     with site.lake.connect() as duck:
         duck.register("plain", _periods(site, start, end, projects))
         history, texts = described.of_resources(site, start, end) if metadata else described.NOTHING
@@ -110,10 +113,15 @@ def of_span(
         known, refused = _counted(site, units, start, end, projects, meters)
         counters = COUNTERS.empty_table()
         if known.num_rows:
-            site.lake.view(duck, "rollups", _hourly_files(site, start, end))
+            carry = site.settings.carry_hours
+            site.lake.view(duck, "rollups", _hourly_files(site, start - carry * times.HOUR, end))
             duck.register("known", known)
             text = sql_files.read("lake/counted_hours.sql")
-            text = text.replace("$start", _literal(times.hour_of(start))).replace("$end", _literal(end))
+            text = (
+                text.replace("$carry", str(int(carry)))
+                .replace("$start", _literal(times.hour_of(start)))
+                .replace("$end", _literal(end))
+            )
             counters = arrow(duck, text).select(COUNTERS.names).cast(COUNTERS)
     return Amounts(start, end, periods, counters, tuple(sorted(refused)))
 
@@ -176,18 +184,14 @@ def _counted(
     resources = load_resources(site.settings.config_dir)
     s = series.c
     columns = (s.series_id, s.meter, s.type, s.unit, s.resource_id, s.project_id, s.user_id)
-    wanted = select(*columns).where(
-        s.type.in_(["cumulative", "delta"]),
-        s.source != VERIFY,
-        s.first_point_at < end,
-        s.last_point_at >= start - times.HOUR,
-    )
+    within = s.source != VERIFY, s.first_point_at < end, s.last_point_at >= start - times.HOUR
+    wanted = select(*columns).where(s.type.in_(["cumulative", "delta"]), *within)
     if projects is not None:
         wanted = wanted.where(s.project_id.in_(list(projects)))
     if meters is not None:
         wanted = wanted.where(s.meter.in_(list(meters)))
     sizes = {gauge: size for kind in resources.types for size, gauge in kind.polls.sizes.items()}
-    gauges = select(s.meter, s.unit).where(s.meter.in_(list(sizes)), s.type == "gauge").distinct()
+    gauges = select(s.meter, s.unit).where(s.meter.in_(list(sizes)), s.type == "gauge", *within).distinct()
     with site.warehouse.read() as connection:
         rows = connection.execute(wanted).all() if meters is None or meters else []
         spelt = connection.execute(gauges).all()
@@ -207,9 +211,12 @@ def _counted(
     types = {
         meter: next((kind.type for kind in resources.types if kind.polls.measures(meter)), None) for meter in by_meter
     }
+    series_of = Counter((row.meter, row.resource_id, row.project_id) for row in rows)
+    several = [series_of[row.meter, row.resource_id, row.project_id] > 1 for row in rows]
     table = pa.table(
         {
             "series_id": pa.array([row.series_id for row in rows], pa.int64()),
+            "several": pa.array(several, pa.bool_()),
             "meter": pa.array([row.meter for row in rows], pa.string()),
             "delta": pa.array([row.type == "delta" for row in rows], pa.bool_()),
             "unit": pa.array([bases[row.unit][0] for row in rows], pa.string()),
@@ -271,23 +278,27 @@ def usage(
     found = of_span(site, start, end, projects, meters=(), metadata=wants_metadata)
     zone = zone or ZoneInfo("UTC")
     first, last = edges(found.start, found.end, "hour" if hours_begun else bucket, zone)
-    groups = {name: _group(name) for name in by}
+    columns = [f"group_{number}" for number in range(len(by))]
+    listed = "".join(f"{_group(name)} AS {column}, " for name, column in zip(by, columns, strict=True))
+    # Hours that are counted whole may begin before the span, and end after it.
+    outer = edges(found.start, found.end, bucket, zone) if bucket or not hours_begun else (first[:1], last[-1:])
     with site.lake.connect() as duck:
         duck.register("periods", found.periods)
         duck.register("edges", pa.table({"from_at": pa.array(first, TIME), "to_at": pa.array(last, TIME)}))
-        name = "lake/usage_begun.sql" if hours_begun else "lake/usage_exact.sql"
-        listed = ", ".join(f'{sql} AS "{name}"' for name, sql in groups.items())
-        names = ", ".join(f'"{name}"' for name in groups)
-        outer = edges(found.start, found.end, bucket, zone)
         duck.register("buckets", pa.table({"from_at": pa.array(outer[0], TIME), "to_at": pa.array(outer[1], TIME)}))
-        text = sql_files.read(name)
-        text = text.replace("$listed", f"{listed}," if listed else "").replace("$names", f"{names}," if names else "")
-        made = arrow(duck, text.replace("$bucket", "b.from_at"))
+        text = sql_files.read("lake/usage_begun.sql" if hours_begun else "lake/usage_exact.sql")
+        text = text.replace("$listed", listed).replace("$names", "".join(f"{column}, " for column in columns))
+        made = arrow(duck, text)
+    made = made.rename_columns([*by, *made.column_names[len(by) :]])
     return made if bucket else made.drop_columns(["bucket_start"])
 
 
 def _group(name: str) -> str:
     if not name.startswith("metadata."):
         return name
-    path = "".join(f'."{key}"' for key in name.removeprefix("metadata.").replace('"', "").replace("'", "").split("."))
-    return f"json_extract_string(metadata, '${path}')"
+    keys = name.removeprefix("metadata.").replace('"', "").replace("'", "").replace("\\", "").split(".")
+    # A key may have dots itself, as `metering.stack` has. The longest first key counts, as in prices.
+    paths = [[".".join(keys[:count]), *keys[count:]] for count in range(len(keys), 0, -1)]
+    quoted = ("".join(f'."{key}"' for key in path) for path in paths)
+    found = (f"json_extract_string(metadata, '${path}')" for path in quoted)
+    return f"coalesce({', '.join(found)})"

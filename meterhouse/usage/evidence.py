@@ -49,6 +49,9 @@ VERIFY: Final = "meterhouse-verify"
 AHEAD: Final = 3_600_000_000
 """A time that is further ahead of its arrival, in µs, is wrong: the time of arrival counts."""
 
+LARGEST: Final = 1e11
+"""Larger sizes cannot be true, and are none: sums of them would have more digits than there are."""
+
 _HEADERS: Final = ["received_at", "timestamp", "publisher_id", "message_id"]
 
 _BATCH: Final = 2048
@@ -421,8 +424,10 @@ def _numbers(values: list[Any], unit: str | None, to: str | None, units: Units) 
         found = np.array(values, np.float64)
     else:
         found = np.array([_number(value) for value in values], np.float64)
-    found[~np.isfinite(found) | (found < 0)] = np.nan
-    return found * factor.numerator / factor.denominator if factor else found
+    if factor is not None:
+        found = found * factor.numerator / factor.denominator
+    found[~np.isfinite(found) | (found < 0) | (found > LARGEST)] = np.nan
+    return found
 
 
 def _number(value: Any) -> float:

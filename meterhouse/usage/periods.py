@@ -37,7 +37,7 @@ from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import resource_periods
 from meterhouse.usage import event_days, evidence, made_by, polled, runs
 from meterhouse.usage.evidence import VERIFY
-from meterhouse.usage.timelines import RANKS, Fact, Heard, Life, Period, confirm, confirmed_by, fold, last_period
+from meterhouse.usage.timelines import RANKS, Fact, Heard, Life, Period, Runs, confirm, confirmed_by, fold, last_period
 
 STEP: Final = "periods"
 TABLE: Final = "resource_periods"
@@ -48,7 +48,10 @@ OF_EVIDENCE, OF_ROLLUPS = f"{TABLE} of evidence", f"{TABLE} of rollups"
 READER: Final = "the periods of resources"
 
 KEPT: Final = timedelta(days=62)
-"""A resource that no witness has seen for longer, by the start of a month, is not taken into that month."""
+"""A resource that an event ended longer ago, by the start of a month, is not taken into that month."""
+
+SILENT: Final = timedelta(days=400)
+"""One that silence ended longer ago is not either. Until then, who sees it again finds that it went on."""
 
 FILES: Final = 8
 """A month of evidence with more files than this is rewritten as one."""
@@ -252,12 +255,14 @@ class _Run:
         `rows` gets the periods of those that silence ended.
         """
         self._heard_of.clear()
-        oldest = times.micros(_start(month) - KEPT)
+        oldest, silent = (times.micros(_start(month) - each) for each in (KEPT, SILENT))
         known = {kind.type: kind for kind in self.resources.types}
         gone = [key for key, life in lives.items() if key[0] not in known or life.last < oldest]
         for key in gone:
             life = lives[key]
             if key[0] in known and (life.start is not None or life.going is not None):
+                if life.last >= silent:
+                    continue
                 closed: list[Period] = []
                 last = last_period(life, known[key[0]], self._heard(key[0], lives), closed)
                 if last is not None and last.end is None:
@@ -380,17 +385,24 @@ class _Run:
     def _heard(self, type_: str, lives: Mapping[Key, Life]) -> Heard:
         """When the reporters of a type of resource were last heard."""
         if not self._heard_of:
+            audits: dict[str, dict[str, list[tuple[int, int]]]] = {}
+            polls: dict[str, dict[str, list[tuple[int, int]]]] = {}
+            steps: dict[str, dict[str, int]] = {}
             for (kind, _), life in lives.items():
-                heard = self._heard_of.get(kind)
-                if heard is None:
-                    heard = self._heard_of[kind] = Heard({}, {}, {})
-                audits = life.audits
-                if audits is not None and audits.reports > 1 and audits.at > heard.audits.get(audits.reporter, 0):
-                    heard.audits[audits.reporter] = audits.at
-                if (polls := life.polls) is not None:
-                    heard.polls[life.host] = max(polls.at, heard.polls.get(life.host, 0))
-                    if polls.reports > 2 and polls.step > heard.steps.get(life.host, 0):
-                        heard.steps[life.host] = polls.step
+                if (audited := life.audits) is not None and audited.reports > 1:
+                    runs = audits.setdefault(kind, {}).setdefault(audited.reporter, [])
+                    runs.append((audited.since, audited.at))
+                if (seen := life.polls) is not None:
+                    polls.setdefault(kind, {}).setdefault(seen.host, []).append((seen.since, seen.at))
+                    of_kind = steps.setdefault(kind, {})
+                    if seen.reports > 2 and seen.step > of_kind.get(seen.host, 0):
+                        of_kind[seen.host] = seen.step
+            for kind in {*audits, *polls}:
+                self._heard_of[kind] = Heard(
+                    {name: Runs(runs) for name, runs in audits.get(kind, {}).items()},
+                    {name: Runs(runs) for name, runs in polls.get(kind, {}).items()},
+                    steps.get(kind, {}),
+                )
         return self._heard_of.get(type_) or Heard({}, {}, {})
 
     def _digested(self, table: pa.Table) -> pa.Table:
@@ -413,7 +425,7 @@ class _Run:
             found += [(key, period) for period in closed]
             if last is not None:
                 found.append((key, last))
-        return _table(found)
+        return _table([*{(key, period.start.at): (key, period) for key, period in found}.values()])
 
 
 @lru_cache(maxsize=65536)
@@ -475,17 +487,16 @@ def _table(found: Sequence[tuple[Key, Period]]) -> pa.Table:
 def _replace(connection: Connection, table: pa.Table, start: datetime, heads: Mapping[Key, int]) -> int:
     """Put rows in place of those of resources from a moment on: what was open then, ended later, or starts later."""
     columns = [column.name for column in resource_periods.columns]
-    stage, kept, added = "stage_resource_periods", "stage_resource_heads", "stage_resource_added"
-    for name in (stage, kept, added):
+    stage, kept, added, gone = (f"stage_resource_{name}" for name in ("periods", "heads", "added", "gone"))
+    for name in (stage, kept, added, gone):
         connection.execute(text(f"DROP TABLE IF EXISTS {name}"))
     listed = ", ".join(columns)
-    narrow = [*KEYS, "confirmed_until", "confirmed_by", "digest"]
+    narrow = [*KEYS, "ended_at", "confirmed_until", "confirmed_by", "digest"]
     connection.execute(text(f"CREATE TEMP TABLE {stage} AS SELECT {', '.join(narrow)} FROM {TABLE} WHERE 1 = 0"))
     bulk_insert(connection, stage, table.select(narrow))
     connection.execute(text(f"CREATE INDEX {stage}_key ON {stage} (resource_type, resource_id, started_at)"))
-    connection.execute(
-        text(f"CREATE TEMP TABLE {kept} AS SELECT resource_type, resource_id, started_at FROM {TABLE} WHERE 1 = 0")
-    )
+    for name in (kept, gone):
+        connection.execute(text(f"CREATE TEMP TABLE {name} AS SELECT {', '.join(KEYS)} FROM {TABLE} WHERE 1 = 0"))
     keys = list(heads)
     moments = pa.array([heads[key] for key in keys], pa.int64()).cast(TIME)
     ids = {"resource_type": [key[0] for key in keys], "resource_id": [key[1] for key in keys]}
@@ -494,16 +505,25 @@ def _replace(connection: Connection, table: pa.Table, start: datetime, heads: Ma
         kept,
         pa.table({**{name: pa.array(each, pa.string()) for name, each in ids.items()}, "started_at": moments}),
     )
-    connection.execute(text(f"CREATE INDEX {kept}_key ON {kept} (resource_type, resource_id, started_at)"))
     same = "s.resource_type = p.resource_type AND s.resource_id = p.resource_id AND s.started_at = p.started_at"
+    other = "s.resource_type = p.resource_type AND s.resource_id = p.resource_id"
+    differs = f"NOT EXISTS (SELECT 1 FROM {stage} AS s WHERE {same} AND s.digest = p.digest)"
+    chosen = ", ".join(f"p.{name}" for name in KEYS)
     bound = resource_periods.c.started_at.type.bind_processor(connection.dialect)
-    gone = connection.execute(
+    # What was open, or ended since; what was open at the moment, and silence ended before; and what overlaps new rows.
+    connection.execute(
         text(
-            f"DELETE FROM {TABLE} AS p WHERE (p.ended_at IS NULL OR p.ended_at >= :start"
-            f" OR EXISTS (SELECT 1 FROM {kept} AS s WHERE {same}) OR EXISTS (SELECT 1 FROM {stage} AS s WHERE {same}))"
-            f" AND NOT EXISTS (SELECT 1 FROM {stage} AS s WHERE {same} AND s.digest = p.digest)"
+            f"INSERT INTO {gone} SELECT {chosen} FROM {TABLE} AS p"
+            f" WHERE (p.ended_at IS NULL OR p.ended_at >= :start) AND {differs}"
+            f" UNION SELECT {chosen} FROM {kept} AS s JOIN {TABLE} AS p ON {same} WHERE {differs}"
+            f" UNION SELECT {chosen} FROM {stage} AS s JOIN {TABLE} AS p ON {other}"
+            " WHERE (p.ended_at IS NULL OR s.started_at < p.ended_at)"
+            f" AND (s.ended_at IS NULL OR s.ended_at > p.started_at) AND {differs}"
         ),
         {"start": bound(start) if bound else start},
+    )
+    deleted = connection.execute(
+        text(f"DELETE FROM {TABLE} WHERE ({', '.join(KEYS)}) IN (SELECT {', '.join(KEYS)} FROM {gone})")
     ).rowcount
     confirmed = connection.execute(
         text(
@@ -525,6 +545,6 @@ def _replace(connection: Connection, table: pa.Table, start: datetime, heads: Ma
             f"(SELECT 1 FROM {TABLE} AS p WHERE {same})"
         )
     ).rowcount
-    for name in (stage, kept, added):
+    for name in (stage, kept, added, gone):
         connection.execute(text(f"DROP TABLE {name}"))
-    return max(gone, inserted) + confirmed
+    return max(deleted, inserted) + confirmed

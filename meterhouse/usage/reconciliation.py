@@ -6,6 +6,7 @@ others are kept by day in the warehouse's table `reconciliation`, with the hours
 beginning, change or end on the day no event told, with when it may have been.
 """
 
+import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import delete, or_, select
+from sqlalchemy import delete, exists, func, or_, select
 
 from meterhouse import sql_files, times
 from meterhouse.definitions.resources import load as load_resources
@@ -27,13 +28,18 @@ from meterhouse.stores.warehouse_tables import (
     reconciliation,
     reconciliation_daily,
     resource_periods,
+    runs,
     series,
 )
 from meterhouse.usage.evidence import VERIFY, month_of
+from meterhouse.usage.periods import STEP
 
 _HOUR: Final = 3_600_000_000
 
 LEASE: Final = "reconciliation"
+
+CHANGED_AT_ONCE: Final = 62
+"""Maximum number of days of the past that are compared again in one run, the newest ones."""
 
 
 @dataclass(frozen=True)
@@ -103,12 +109,41 @@ def reconcile(site: Site, day: date) -> Reconciled:
     return Reconciled(day, found.num_rows, hours, agreed, differing, time.monotonic() - clock)
 
 
+def changed_days(site: Site, before: date) -> list[date]:
+    """The days before a day that periods were computed about since days were last compared, in order.
+
+    Late events and audits change periods of the past, and the verdict of their days.
+    """
+    with site.warehouse.read() as connection:
+        last = select(func.coalesce(func.max(runs.c.sequence), 0)).where(runs.c.step == LEASE).scalar_subquery()
+        found = select(runs.c.figures).where(runs.c.step == STEP, runs.c.sequence > last)
+        listed = [json.loads(figures).get("days", []) for figures in connection.execute(found).scalars()]
+    days = {date.fromisoformat(day) for of_run in listed for day in of_run}
+    return sorted(day for day in days if day < before)
+
+
+def reconcile_changed(site: Site, day: date) -> Reconciled:
+    """Compare a day, and those before it that changed since days were last compared, at most CHANGED_AT_ONCE.
+
+    Raises:
+        AlreadyRunning: another process is comparing.
+    """
+    started = times.now()
+    earlier = changed_days(site, day)[-CHANGED_AT_ONCE:]
+    for each in earlier:
+        reconcile(site, each)
+    done = reconcile(site, day)
+    site.warehouse.record_run(LEASE, started, {"day": day, "earlier": earlier, "share_agreed": done.share})
+    return done
+
+
 def _compared(site: Site, day: date) -> pa.Table:
     start = times.day_start(day)
     end = min(start + times.DAY, max(times.now(), start))
     resources = load_resources(site.settings.config_dir)
     hours = np.arange(times.micros(start), times.micros(end) - _HOUR + 1, _HOUR)  # hours that are over
     silent = [(kind.type, state) for kind in resources.types for state in sorted(kind.polls.silent_in)]
+    nowhere = [(kind.type, state) for kind in resources.types for state in sorted(kind.nowhere)]
     periods, lives = _periods(site, start, end)
     lake = site.lake
     months = {month_of(start), month_of(start + times.DAY), month_of(start + timedelta(days=31))}
@@ -119,9 +154,8 @@ def _compared(site: Site, day: date) -> pa.Table:
         duck.register("periods", periods)
         duck.register("lives", lives)
         duck.register("polled", polled)
-        names = ("resource_type", "state")
-        pairs = list(zip(*silent, strict=True)) or [(), ()]
-        duck.register("silent", pa.table([pa.array(each, pa.string()) for each in pairs], names))
+        duck.register("silent", _texts(("resource_type", "state"), silent))
+        duck.register("nowhere", _texts(("resource_type", "state"), nowhere))
         lake.view(duck, "evidence", files)
         rollups = lake.files("rollups", partitions={"granularity_s": [3600], "event_day": [day]})
         duck.register("known", known)
@@ -139,24 +173,37 @@ def _periods(site: Site, start: datetime, end: datetime) -> tuple[pa.Table, pa.T
         *(p.resource_type, p.resource_id, p.project_id, p.state, p.started_at, p.ended_at),
         *(p.start_witness, p.end_witness, p.confirmed_by),
     )
-    known = or_(p.ended_at.is_(None), p.ended_at > start, p.end_witness != "event")
-    wanted = select(*columns).where(p.started_at < end, known, p.source != VERIFY)
+    of_day = or_(p.ended_at.is_(None), p.ended_at > start)
+    wanted = select(*columns).where(p.started_at < end, of_day, p.source != VERIFY)
+    earlier = resource_periods.alias("earlier").c
+    by_events = (
+        select(p.resource_type, p.resource_id)
+        .where(p.started_at < end, of_day, p.source != VERIFY)
+        .where(
+            exists().where(
+                earlier.resource_type == p.resource_type,
+                earlier.resource_id == p.resource_id,
+                earlier.started_at < end,
+                earlier.confirmed_by.like("%events%"),
+            )
+        )
+    )
     with site.warehouse.read() as connection:
-        rows = connection.execute(wanted).all()
-    by_events: dict[tuple[str, str], tuple[int, int]] = {}
+        rows = connection.execute(wanted.order_by(p.resource_type, p.resource_id, p.started_at)).all()
+        known = {tuple(row) for row in connection.execute(by_events)}
     now = times.micros(min(end, times.now()))
+    told: dict[tuple[str, str], tuple[int, int]] = {}
     kept = []
     for row in rows:
         key = (row.resource_type, row.resource_id)
         first = times.micros(row.started_at)
-        last = now if row.ended_at is None else times.micros(row.ended_at)
-        if row.ended_at is None or row.ended_at > start:
-            kept.append((row, first, min(last, now)))
-        if "events" not in row.confirmed_by and row.start_witness != "event":
-            continue
-        until = last if row.end_witness == "event" else now
-        before = by_events.get(key)
-        by_events[key] = (min(first, before[0]), max(until, before[1])) if before else (first, until)
+        last = now if row.ended_at is None else min(times.micros(row.ended_at), now)
+        kept.append((row, first, last))
+        if key in told:
+            told[key] = (told[key][0], last if row.end_witness == "event" else now)
+        elif key in known:
+            # If something else ended it, events say on this day that it goes on.
+            told[key] = (first, last if row.end_witness == "event" else now)
     periods = pa.table(
         {
             "resource_type": pa.array([row.resource_type for row, _, _ in kept], pa.string()),
@@ -168,13 +215,13 @@ def _periods(site: Site, start: datetime, end: datetime) -> tuple[pa.Table, pa.T
             "by_events": pa.array(["events" in row.confirmed_by for row, _, _ in kept], pa.bool_()),
         }
     )
-    keys = list(by_events)
+    keys = list(told)
     lives = pa.table(
         {
             "resource_type": pa.array([key[0] for key in keys], pa.string()),
             "resource_id": pa.array([key[1] for key in keys], pa.string()),
-            "started_us": pa.array([by_events[key][0] for key in keys], pa.int64()),
-            "ended_us": pa.array([by_events[key][1] for key in keys], pa.int64()),
+            "started_us": pa.array([told[key][0] for key in keys], pa.int64()),
+            "ended_us": pa.array([told[key][1] for key in keys], pa.int64()),
         }
     )
     return periods, lives
@@ -193,7 +240,7 @@ def _polled_series(site: Site, start: datetime, end: datetime) -> tuple[pa.Table
             .where(p.confirmed_by.like("%polls%"), p.started_at < end, or_(p.ended_at.is_(None), p.ended_at > start))
             .distinct()
         ).all()
-        wanted = select(s.series_id, s.meter, s.resource_id).where(
+        wanted = select(s.series_id, s.meter, s.unit, s.resource_id).where(
             s.meter.in_(list(kinds)),
             s.resource_id.is_not(None),
             s.source != VERIFY,
@@ -206,6 +253,7 @@ def _polled_series(site: Site, start: datetime, end: datetime) -> tuple[pa.Table
             "series_id": pa.array([row.series_id for row in rows], pa.int64()),
             "resource_type": pa.array([kinds[row.meter] for row in rows], pa.string()),
             "resource_id": pa.array([row.resource_id for row in rows], pa.string()),
+            "meter": pa.array([f"{row.meter} {row.unit}" for row in rows], pa.string()),
             "shared": pa.array([row.meter in by_notifications for row in rows], pa.bool_()),
         }
     )

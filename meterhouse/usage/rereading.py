@@ -7,7 +7,7 @@ notifications are no longer landed stays: nothing can replace it.
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any, Final
 
 import pyarrow as pa
@@ -158,6 +158,10 @@ def _replace(
     done.kept += kept.num_rows
 
 
+AGAIN: Final = timedelta(days=40)
+"""A creation or deletion may be sent again this long after it: Cinder's audit of a month sends those of the month."""
+
+
 def _span(month: date) -> tuple[datetime, datetime]:
     return times.day_start(month), times.day_start((month.replace(day=28) + 4 * times.DAY).replace(day=1))
 
@@ -173,7 +177,9 @@ def _files(actions: pa.Table, span: tuple[datetime, datetime]) -> list[str]:
         return pc.fill_null(pc.less(actions[one], other), True)
 
     ahead = pa.scalar(times.HOUR, pa.duration("us"))
-    of_own = pc.and_(below("min.timestamp", end), pc.fill_null(pc.greater_equal(actions["max.timestamp"], start), True))
+    of_own = pc.and_(
+        below("min.timestamp", end + AGAIN), pc.fill_null(pc.greater_equal(actions["max.timestamp"], start), True)
+    )
     unsent = pc.and_(
         pc.fill_null(pc.greater(actions["null_count.timestamp"], 0), True),
         pc.fill_null(pc.greater_equal(pc.add(actions["max.received_at"], ahead), start), True),
@@ -201,7 +207,7 @@ def _may_be_of(rows: pa.Table, span: tuple[datetime, datetime]) -> pa.Array:
     """Which notifications may be about a span: by their own time, if they have one that is not ahead of its arrival."""
     start, end = (pa.scalar(moment, TIME) for moment in span)
     own, came = rows["timestamp"], rows["received_at"]
-    within = pc.and_(pc.greater_equal(own, start), pc.less(own, end))
+    within = pc.and_(pc.greater_equal(own, start), pc.less(own, pa.scalar(span[1] + AGAIN, TIME)))
     arrived = pc.and_(pc.greater_equal(came, start), pc.less(came, end))
     wrong = pc.and_(arrived, pc.greater(own, pc.add(came, pa.scalar(AHEAD, pa.duration("us")))))
     return pc.or_(pc.or_(pc.fill_null(within, False), pc.fill_null(wrong, False)), pc.is_null(own))

@@ -16,8 +16,10 @@ A life is folded month by month: `Life` is all that is known at the start of a m
 those before it, and the result does not depend on how facts were divided. Times are microseconds since 1970, UTC.
 """
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -100,12 +102,17 @@ class Boundary(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Seen(msgspec.Struct, array_like=True, frozen=True):
-    """When a witness last reported a resource, in which steps, and who."""
+    """When a witness last reported a resource, in which steps, who, and where the resource was then.
+
+    `since` is the start of the reports that follow each other without a gap.
+    """
 
     at: int
     step: int
     reporter: str
     reports: int
+    host: str = ""
+    since: int = 0
 
 
 class Life(msgspec.Struct, array_like=True):
@@ -379,6 +386,10 @@ def _change(life: Life, fact: Fact, kind: ResourceType, closed: list[Period], pl
     start = life.start
     assert start is not None
     boundary = _changed_at(life, fact, kind, places)
+    if boundary.reason is not None and boundary.at <= start.at < boundary.latest:
+        # It was what it had been for a while that nobody knows: of this, the row of the new values tells.
+        earliest = max(boundary.earliest, start.at)
+        boundary = msgspec.structs.replace(boundary, at=start.at + 1, earliest=earliest)
     if boundary.at > start.at:
         closed.append(Period(life.source, start, boundary, life.values, life.kinds, boundary.at, False))
         life.start, life.first, life.kinds = boundary, False, 0
@@ -448,12 +459,20 @@ def _saw(life: Life, fact: Fact) -> None:
             life.kinds |= _BITS[AUDIT]
             return
         reports = fact.reports + (before.reports if before else 0)
-        life.audits = Seen(max(fact.to_at, before.at if before else 0), step, fact.reporter, reports)
+        goes_on = before is not None and before.reporter == fact.reporter and fact.from_at <= before.at + 2 * step
+        since = before.since if before is not None and goes_on else fact.from_at
+        last = max(fact.to_at, before.at if before else 0)
+        life.audits = Seen(last, step, fact.reporter, reports, life.host, since)
     elif witness in (POLL, AUDIT):
         before = life.polls
         reports = fact.reports + (before.reports if before else 0)
         step = fact.step or (at - before.at if before else 0)
-        life.polls = Seen(max(at, before.at if before else 0), step, fact.reporter, reports)
+        first = at if fact.from_at is None else fact.from_at
+        if fact.reports * step < (at - first) * 4 // 5:  # they paused
+            first = at
+        goes_on = before is not None and first <= before.at + 3 * step
+        since = before.since if before is not None and goes_on else first
+        life.polls = Seen(max(at, before.at if before else 0), step, fact.reporter, reports, life.host, since)
         witness = POLL
     life.last = max(life.last, at)
     life.kinds |= _BITS[witness]
@@ -510,14 +529,34 @@ def _trailing(life: Life, kind: ResourceType, closed: list[Period]) -> None:
     life.doubt = None
 
 
-class Heard(NamedTuple):
-    """When the reporters of a type were last heard: reporter → µs.
+class Runs:
+    """When a reporter reported resources without a pause: from when to when, one run for each resource.
 
-    `steps` is in which steps those of `polls` report, in µs.
+    Args:
+        runs: start and end of each, µs.
     """
 
-    audits: dict[str, int]
-    polls: dict[str, int]
+    def __init__(self, runs: Iterable[tuple[int, int]]) -> None:
+        ordered = sorted(runs)
+        self._starts = [start for start, _ in ordered]
+        self._ends = list(accumulate((end for _, end in ordered), max))
+
+    @property
+    def last(self) -> int:
+        """When it was last heard."""
+        return self._ends[-1]
+
+    def went_on(self, moment: int) -> bool:
+        """Whether it reported some resource before a moment and after it, without a pause."""
+        started = bisect_right(self._starts, moment)
+        return started > 0 and self._ends[started - 1] >= moment
+
+
+class Heard(NamedTuple):
+    """When the reporters of a type were heard, by reporter; `steps` is in which steps those of polls report, in µs."""
+
+    audits: dict[str, Runs]
+    polls: dict[str, Runs]
     steps: dict[str, int]
 
 
@@ -553,16 +592,18 @@ def last_period(life: Life, kind: ResourceType, heard: Heard, closed: list[Perio
         step = seen.step
         if name == "polls" and seen.reports < 3:
             step = heard.steps.get(life.host, 0)
-        if step <= 0:
-            continue
-        last = by.get(seen.reporter if name == "audits" else life.host, 0)
+        if step <= 0 or (name == "audits" and seen.host != life.host):
+            continue  # who audited it does not audit where it is now
+        runs = by.get(seen.reporter if name == "audits" else life.host)
         since = max(seen.at, life.last)
-        if last <= seen.at + step // 2:
+        if runs is None or runs.last <= seen.at + step // 2:
             continue  # it was not heard either
         patience = 2 * step + CLOSE if name == "audits" else max(3 * step, HOUR)
-        if last < since + patience:
+        if runs.last < since + patience:
             missed = []
             break
+        if not runs.went_on(since + patience):
+            continue  # it paused, and came back
         missed.append((step, f"{name} of {seen.reporter or 'its type'} went on without it"))
     if missed:
         step = min(each for each, _ in missed)

@@ -1,51 +1,61 @@
--- What counters grew by in each hour, and the sums of deltas. Series of one counter that measure at the same time count once.
+-- What counters grew by in each hour, and the sums of deltas. Series of one counter count once where they measure at the
+-- same time: the growth of each hour since the series' point before is cut to what no other series has told of yet.
 WITH hours AS (
     SELECT
         k.*,
         r.bucket AS hour,
-        r.first_at,
-        r.last_at,
-        (CASE WHEN k.delta THEN r.sum ELSE r.increase END) * k.numerator / k.denominator AS amount
+        -- The growth of an hour goes back to the last point before it, if that is not too long ago.
+        epoch_us(
+            CASE
+                WHEN lag(r.last_at) OVER w >= r.bucket - to_hours($carry) THEN lag(r.last_at) OVER w
+                ELSE r.first_at
+            END
+        ) AS since,
+        epoch_us(r.last_at) AS until,
+        (CASE WHEN k.delta THEN r.sum ELSE r.increase END) * k.numerator / k.denominator AS grown
     FROM rollups AS r
     JOIN known AS k ON k.series_id = r.series_id
-    WHERE r.granularity_s = 3600 AND r.count > 0 AND r.bucket >= $start AND r.bucket < $end
+    WHERE
+        r.granularity_s = 3600 AND r.count > 0 AND r.bucket < $end
+        AND r.bucket >= $start - to_hours(CASE WHEN k.several THEN $carry ELSE 0 END)
+    WINDOW w AS (PARTITION BY r.series_id ORDER BY r.bucket)
 ),
-apart AS (
+told AS (
     SELECT
         *,
-        CASE
-            WHEN
-                delta OR first_at > max(last_at) OVER (
-                    PARTITION BY meter, unit, resource_id, project_id, hour
-                    ORDER BY first_at, series_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
-                )
-                THEN 1
-            ELSE 0
-        END AS begins
+        max(until) OVER (
+            PARTITION BY meter, unit, resource_id, project_id
+            ORDER BY until, series_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+        ) AS told_until
     FROM hours
-    WHERE amount IS NOT NULL
+    WHERE several AND NOT delta AND grown IS NOT NULL
 ),
-numbered AS (
+alone AS (
+    SELECT meter, unit, resource_type, resource_id, project_id, user_id, hour, grown AS amount
+    FROM hours
+    WHERE (delta OR NOT several) AND grown IS NOT NULL
+    UNION ALL
     SELECT
-        *,
-        sum(begins) OVER (
-            PARTITION BY meter, unit, resource_id, project_id, hour
-            ORDER BY first_at, series_id ROWS UNBOUNDED PRECEDING
-        ) AS island
-    FROM apart
-),
-islands AS (
-    SELECT
-        meter, unit, resource_id, project_id, hour, any_value(resource_type) AS resource_type, max(user_id) AS user_id,
-        max(amount) AS amount
-    FROM numbered
-    GROUP BY meter, unit, resource_id, project_id, hour, island
+        meter,
+        unit,
+        resource_type,
+        resource_id,
+        project_id,
+        user_id,
+        hour,
+        CASE
+            WHEN told_until IS NULL OR told_until <= since THEN grown
+            WHEN until <= told_until THEN 0
+            ELSE grown * (until - told_until) / (until - since)
+        END AS amount
+    FROM told
 ),
 summed AS (
     SELECT
         meter, unit, resource_id, project_id, hour, any_value(resource_type) AS resource_type, max(user_id) AS user_id,
         sum(amount) AS amount
-    FROM islands
+    FROM alone
+    WHERE hour >= $start
     GROUP BY meter, unit, resource_id, project_id, hour
     HAVING sum(amount) > 0
 ),

@@ -11,10 +11,12 @@ lived AS (
         any_value(p.project_id) AS project_id,
         sum(least(p.ended_us, h.hour + 3600000000) - greatest(p.started_us, h.hour)) AS micros,
         bool_or(s.state IS NOT NULL) AS may_be_silent,
+        bool_or(n.state IS NOT NULL) AS nowhere,
         bool_or(p.by_events) AS by_events
     FROM periods AS p
     JOIN of_day AS h ON p.started_us < h.hour + 3600000000 AND p.ended_us > h.hour
     LEFT JOIN silent AS s ON s.resource_type = p.resource_type AND s.state = lower(p.state)
+    LEFT JOIN nowhere AS n ON n.resource_type = p.resource_type AND n.state = lower(p.state)
     GROUP BY ALL
 ),
 told AS (
@@ -57,7 +59,10 @@ said AS (
         coalesce(l.micros, 0) > 0 AND coalesce(l.micros, 0) < 3600000000 AS in_part,
         l.micros IS NOT NULL AS existed,
         CASE WHEN k.resource_id IS NOT NULL THEN t.hour IS NOT NULL END AS by_events,
-        CASE WHEN g.hour IS NOT NULL THEN a.hour IS NOT NULL END AS by_audits,
+        -- Audits go by host.
+        CASE
+            WHEN g.hour IS NOT NULL AND (a.hour IS NOT NULL OR NOT coalesce(l.nowhere, FALSE)) THEN a.hour IS NOT NULL
+        END AS by_audits,
         CASE
             WHEN q.hour IS NOT NULL AND (p.hour IS NOT NULL OR (w.resource_id IS NOT NULL AND NOT coalesce(l.may_be_silent, FALSE)))
                 THEN p.hour IS NOT NULL

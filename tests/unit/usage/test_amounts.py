@@ -111,7 +111,9 @@ def test_what_pollsters_and_notifications_say_of_a_resource_is_known_together(an
     assert of_span(any_warehouse, at(), at(hours=3)).periods["metadata"].null_count == 0
     stretches = of_span(any_warehouse, at(), at(hours=3)).periods.to_pylist()
     assert all("4711" in row["metadata"] and "m1.large" in row["metadata"] for row in stretches)
-    assert sum(found["seconds"].to_pylist()) == 3 * 3600
+    assert found.select(["metadata.metering.cost_center", "seconds"]).to_pylist() == [
+        {"metadata.metering.cost_center": "4711", "seconds": 3 * 3600.0}
+    ]
 
 
 def test_a_volume_whose_unit_is_spelt_in_two_ways_counts_once(site: Site) -> None:
@@ -166,6 +168,44 @@ def test_the_increase_of_a_counter_is_counted_once_in_however_many_series(site: 
     counters = of_span(site, at(), at(hours=2)).counters
     assert counters["unit"].unique().to_pylist() == ["s"]
     assert sum(counters["amount"].to_pylist()) == pytest.approx(3600)
+
+
+def test_series_of_a_counter_that_take_turns_count_it_once(site: Site) -> None:
+    minutes = [*((0, "u1"), *((minute, None) for minute in range(10, 201, 10))), *((m, "u1") for m in (210, 220, 230))]
+    samples = [
+        polled(60e9 * minute, at(minute), meter="cpu", type="cumulative", counter_unit="ns", user_id=user)
+        for minute, user in minutes
+    ]
+    drop(site.settings.spool, "a.jsonl", [polling("m1", samples)])
+    process(site)
+    counters = of_span(site, at(), at(hours=5)).counters
+    assert sum(counters["amount"].to_pylist()) == pytest.approx(220 * 60)
+    parts = [of_span(site, at(hours=hour), at(hours=hour + 1)).counters for hour in range(5)]
+    assert sum(sum(part["amount"].to_pylist()) for part in parts) == pytest.approx(220 * 60)
+
+
+def test_hours_begun_include_the_one_in_which_the_span_starts(site: Site) -> None:
+    land(site, created("i1", at(days=-1)))
+    compute(site)
+    begun = {"by": [], "hours_begun": True}
+    assert figures(site, at(30), at(90), "hours_begun", **begun) == [(2,)]
+    assert figures(site, at(30), at(50), "hours_begun", **begun) == [(1,)]
+
+
+def test_a_size_that_cannot_be_true_stops_no_other(site: Site) -> None:
+    land(site, created("i1", at(), memory_mb=10**18, vcpus=4), created("i2", at()))
+    compute(site)
+    found = figures(site, at(), at(hours=1), "vcpu_hours", "memory_gib_hours", by=["resource_id"])
+    assert found == [(4.0, 0.0), (4.0, 8.0)]
+
+
+def test_a_group_is_a_name_whatever_it_has_in_it(site: Site) -> None:
+    land(site, created("i1", at()))
+    compute(site)
+    for name in ('metadata.x", version() AS "v', "metadata.a'b", 'metadata.a"b'):
+        made = usage(site, at(), at(hours=1), by=[name])
+        assert made.column_names[0] == name
+        assert made[name].to_pylist() == [None]
 
 
 def test_a_reset_of_a_counter_is_no_loss(site: Site) -> None:

@@ -1,9 +1,10 @@
 """Evidence is read once from what was landed, whatever the lake's log still has, and audits in a row are one row."""
 
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from builders import at, count, rows
+from conftest import OpenSite
 from usage_messages import audit, created, deleted, land
 
 from meterhouse.site import Site
@@ -72,3 +73,27 @@ def test_a_wrong_type_of_resource_is_named_and_stops_no_other(site: Site) -> Non
 
 def _periods(site: Site) -> list[tuple[object, ...]]:
     return [tuple(row.values()) for row in listed(site)]
+
+
+def test_a_resource_that_is_seen_again_after_a_long_silence_went_on(open_site: OpenSite) -> None:
+    def day(instance: str, month: int, number: int) -> dict[str, object]:
+        end = datetime(2026, month, number, tzinfo=UTC)
+        period = {"audit_period_beginning": str(end - timedelta(days=1))[:19], "audit_period_ending": str(end)[:19]}
+        return audit(instance, end, launched_at="2026-05-01T00:00:00", **period)
+
+    may = datetime(2026, 5, 1, tzinfo=UTC)
+    messages = [created("i1", may), created("i2", may), *(day("i1", 5, number) for number in range(2, 21))]
+    messages += [day("i2", month, number) for month in (5, 6, 7, 8, 9) for number in range(2, 29)]
+    late = deleted("i1", at(), launched_at="2026-05-01T00:00:00")
+    whole, pieces = open_site(), open_site()
+    land(whole, *messages, late)
+    compute(whole)
+    land(pieces, *messages)
+    compute(pieces)
+    silent = next(row for row in listed(pieces) if row["resource_id"] == "i1")
+    assert silent["end_witness"] == "silence"
+    land(pieces, late)
+    compute(pieces)
+    assert _periods(pieces) == _periods(whole)
+    (row,) = (row for row in listed(pieces) if row["resource_id"] == "i1")
+    assert (row["started_at"], row["ended_at"], row["end_witness"]) == (may, at(), "event")

@@ -4,12 +4,12 @@ from datetime import date, timedelta
 from typing import Any
 
 import pytest
-from builders import at, land_points, point, roll_up, warehouse_rows
+from builders import at, drop, land_points, point, process, roll_up, warehouse_rows
 from usage_messages import audit, created, deleted, land
 
 from meterhouse.site import Site
 from meterhouse.usage.periods import compute
-from meterhouse.usage.reconciliation import reconcile
+from meterhouse.usage.reconciliation import changed_days, reconcile, reconcile_changed
 
 DAY = date(2026, 11, 10)
 
@@ -59,6 +59,24 @@ def test_an_audit_of_what_an_event_has_ended_is_listed(site: Site) -> None:
     assert findings(site) == {"i1": "seen by a witness although it did not exist in hours 0-23"}
 
 
+def test_what_has_ended_is_listed_on_the_day_of_its_end_and_no_longer(site: Site) -> None:
+    large = {"instance_type": "m1.xlarge", "vcpus": 8}
+    land(site, created("i1", at(days=-9)), of_day("i1", 4, **large), of_day("i1", 5, **large))
+    land(site, deleted("i1", at(days=-2), **large), created("i2", at(days=-9)))
+    for day in range(4, 11):
+        land(site, of_day("i2", day))
+    compute(site)
+    assert findings(site) == {}
+
+
+def test_no_audit_is_expected_of_what_is_on_no_host(site: Site) -> None:
+    offloaded = of_day("i1", 9, state="shelved_offloaded", host=None)
+    land(site, created("i1", at(days=-9)), created("i2", at(days=-9)))
+    land(site, {**offloaded, "event_type": "compute.instance.shelve_offload.end"}, of_day("i2"))
+    compute(site)
+    assert findings(site) == {}
+
+
 def test_hours_without_samples_are_listed(site: Site) -> None:
     land(site, created("i1", at(days=-9)), created("i2", at(days=-9)))
     land_points(
@@ -93,6 +111,28 @@ def test_a_second_run_replaces_the_first(site: Site) -> None:
     compute(site)
     reconcile(site, DAY)
     assert warehouse_rows(site, "SELECT count(*) FROM reconciliation") == [(0,)]
+
+
+def test_days_that_late_messages_changed_are_compared_again(site: Site) -> None:
+    land(site, created("i1", at(days=-9)), created("i2", at(days=-9)), of_day("i1"))
+    compute(site)
+    reconcile_changed(site, DAY)
+    assert warehouse_rows(site, "SELECT resource_id FROM reconciliation") == [("i2",)]
+    land(site, of_day("i2") | {"timestamp": "2026-11-10 23:00:00"})
+    compute(site)
+    assert DAY in changed_days(site, date(2026, 11, 12))
+    reconcile_changed(site, date(2026, 11, 12))
+    assert changed_days(site, date(2026, 11, 12)) == []
+    kept = warehouse_rows(site, f"SELECT count(*) FROM reconciliation WHERE day = '{DAY}'")
+    assert kept == [(0,)]
+
+
+def test_one_notification_is_no_poll(site: Site) -> None:
+    resized = of_day("i1", 9, instance_type="m1.large") | {"event_type": "compute.instance.resize.confirm.end"}
+    drop(site.settings.spool, "a.jsonl", [created("i1", at(days=-9)), created("i2", at(days=-9)), resized])
+    process(site)
+    compute(site)
+    assert set(reconcile(site, date(2026, 11, 10)).differing["poll_hours"].to_pylist()) <= {None}
 
 
 @pytest.mark.parametrize("day", [date(2099, 1, 1), date(1999, 1, 1)])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from meterhouse import times
 from meterhouse.definitions.resources import ATTRIBUTES, SIZES, load
-from meterhouse.usage.timelines import RANKS, Fact, Heard, Life, Period, fold, last_period
+from meterhouse.usage.timelines import RANKS, Fact, Heard, Life, Period, Runs, fold, last_period
 
 RESOURCES = load(None)
 NAMES = (*ATTRIBUTES, *SIZES, "measures")
@@ -46,13 +46,19 @@ def audit(day: int, **known: Any) -> Fact:
     return said("audit", f"{day + 1} 00:00:12", since=f"{day}", until=f"{day + 1}", **known)
 
 
-def lived(facts: Sequence[Fact], kind: str = "instance", heard: Heard | None = None) -> list[Period]:
+def heard(audits: dict[str, str], polls: dict[str, str] | None = None) -> Heard:
+    """Reporters that reported another resource from the first of the month to a day."""
+    of_polls = {name: Runs([(at("1"), at(last))]) for name, last in (polls or {}).items()}
+    return Heard({name: Runs([(at("1"), at(last))]) for name, last in audits.items()}, of_polls, {})
+
+
+def lived(facts: Sequence[Fact], kind: str = "instance", others: Heard | None = None) -> list[Period]:
     life, closed = Life(), list[Period]()
     of_type = RESOURCES.named(kind)
     assert of_type is not None
     ordered = sorted(facts, key=lambda fact: (fact.at, RANKS[fact.effect], fact.evidence or ""))
     fold(life, ordered, of_type, closed)
-    last = last_period(life, of_type, heard or Heard({}, {}, {}), closed)
+    last = last_period(life, of_type, others or Heard({}, {}, {}), closed)
     return [*closed, *([last] if last else [])]
 
 
@@ -212,7 +218,7 @@ DAY = 86_400_000_000
 
 def test_silence_ends_a_resource_if_its_auditor_went_on_without_it() -> None:
     facts = [said("begins", "1", **SMALL), *(audit(day, **SMALL) for day in (1, 2, 3))]
-    (period,) = lived(facts, heard=Heard({"node-1": at("8")}, {}, {}))
+    (period,) = lived(facts, others=heard({"node-1": "8"}))
     assert period.end is not None
     assert (period.end.witness, period.end.at) == ("silence", at("4 00:00:12"))
     assert period.end.latest == period.end.at + DAY
@@ -221,30 +227,43 @@ def test_silence_ends_a_resource_if_its_auditor_went_on_without_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "heard",
+    "others",
     [
-        pytest.param(Heard({"node-1": at("4")}, {}, {}), id="its auditor is silent too"),
-        pytest.param(Heard({"node-1": at("4"), "node-2": at("20")}, {}, {}), id="another host's audits go on"),
-        pytest.param(Heard({"node-1": at("5")}, {}, {}), id="one audit was lost"),
+        pytest.param(heard({"node-1": "4"}), id="its auditor is silent too"),
+        pytest.param(heard({"node-1": "4", "node-2": "20"}), id="another host's audits go on"),
+        pytest.param(heard({"node-1": "5"}), id="one audit was lost"),
     ],
 )
-def test_silence_alone_ends_nothing(heard: Heard) -> None:
+def test_silence_alone_ends_nothing(others: Heard) -> None:
     facts = [said("begins", "1", **SMALL), *(audit(day, **SMALL) for day in (1, 2, 3))]
-    (period,) = lived(facts, heard=heard)
+    (period,) = lived(facts, others=others)
     assert period.end is None
 
 
 def test_an_audit_that_still_lists_it_outweighs_the_silence_of_polls() -> None:
     polls = said("poll", "2", since="1", until="2", reports=24, step=3_600_000_000, **SMALL)
     facts = [said("begins", "1", **SMALL), polls, *(audit(day, **SMALL) for day in (1, 2, 3, 4, 5))]
-    (period,) = lived(facts, heard=Heard({"node-1": at("6")}, {"node-1": at("6")}, {}))
+    (period,) = lived(facts, others=heard({"node-1": "6"}, {"node-1": "6"}))
     assert period.end is None
+
+
+def test_a_reporter_that_paused_too_ends_nothing() -> None:
+    facts = [said("begins", "1", **SMALL), *(audit(day, **SMALL) for day in (1, 2, 3))]
+    back = Heard({"node-1": Runs([(at("1"), at("4")), (at("15"), at("17"))])}, {}, {})
+    (period,) = lived(facts, others=back)
+    assert period.end is None
+
+
+def test_who_audits_a_host_ends_nothing_that_moved_away() -> None:
+    moved = said("is", "4 12:00", event_type="compute.instance.live_migration.post.dest.end", **{**SMALL, "host": "b"})
+    facts = [said("begins", "1", **SMALL), *(audit(day, **SMALL) for day in (1, 2, 3)), moved]
+    assert lived(facts, others=heard({"node-1": "20"}))[-1].end is None
 
 
 def test_what_is_stopped_need_not_have_samples() -> None:
     polls = said("poll", "2", since="1", until="2", reports=24, step=3_600_000_000, **SMALL)
     stopped = said("is", "2 00:10", **{**SMALL, "state": "stopped"})
-    periods = lived([said("begins", "1", **SMALL), polls, stopped], heard=Heard({}, {"node-1": at("9")}, {}))
+    periods = lived([said("begins", "1", **SMALL), polls, stopped], others=heard({}, {"node-1": "9"}))
     assert periods[-1].end is None
 
 
