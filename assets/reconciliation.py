@@ -10,7 +10,7 @@ from assets.resources import RETRIES, SiteResource
 from assets.usage import RESOURCE_PERIODS
 from meterhouse import plots, times
 from meterhouse.recompute import RECONCILIATION
-from meterhouse.usage.reconciliation import reconcile
+from meterhouse.usage.reconciliation import reconcile_changed
 
 CHECK = "witnesses_agree"
 
@@ -40,7 +40,7 @@ LEAST = 0.99
 def reconciliation(
     context: dg.AssetExecutionContext, site: SiteResource
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
-    done = reconcile(site.get(), times.parse_day(context.partition_key))
+    done = reconcile_changed(site.get(), times.parse_day(context.partition_key))
     columns = ["resource_type", "resource_id", "project_id", "hours", "event_hours", "audit_hours", "poll_hours"]
     shown = [*columns, "finding"]
     rows = [list(row.values()) for row in done.differing.select(shown).to_pylist()]

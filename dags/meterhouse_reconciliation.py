@@ -26,7 +26,7 @@ def meterhouse_reconciliation() -> None:
     def reconcile() -> dict[str, Any]:
         """Compare the run's day."""
         with plain_errors():
-            from meterhouse.usage.reconciliation import reconcile as compare
+            from meterhouse.usage.reconciliation import reconcile_changed as compare
 
             done = compare(open_site(), day_of_run())
             figures = {"resources": done.resources, "hours": done.hours, "share_agreed": done.share}

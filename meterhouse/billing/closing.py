@@ -13,11 +13,11 @@ import pyarrow.compute as pc
 from sqlalchemy import delete, insert, select
 
 from meterhouse import times
-from meterhouse.billing import differences, figures, frozen, months
+from meterhouse.billing import compared, differences, figures, frozen, months
 from meterhouse.billing import lines as billed
 from meterhouse.billing.bill import Bill
 from meterhouse.billing.frozen import Month
-from meterhouse.billing.inputs import Amounts, Inputs, amounts, bill, gather, rated
+from meterhouse.billing.inputs import Amounts, Inputs, amounts, bill, definition, gather, rated, read_units
 from meterhouse.definitions import prices as price_lists
 from meterhouse.errors import Damaged, MeterhouseError
 from meterhouse.site import Site
@@ -121,7 +121,7 @@ def close(site: Site, month: str, by: str, *, is_first: bool = False) -> Bill:
         index(site, done)
         _refuse_lost(site, lost(site, done))
         _check_is_next(site, month, (start, end), done, is_first)
-        given = _inputs(site, month, done)
+        given = _inputs(site, month, done, is_last=True)
         made = bill(given)
         written = frozen.files(given, made)
         folder = f"{frozen.FOLDER}/{month}"
@@ -242,25 +242,42 @@ def _check_is_next(site: Site, month: str, span: times.Span, done: Sequence[Mont
         )
 
 
-def _inputs(site: Site, month: str, done: Sequence[Month]) -> Inputs:
-    """What the bill of an open month is made of."""
+def _inputs(site: Site, month: str, done: Sequence[Month], *, is_last: bool = False) -> Inputs:
+    """What the bill of an open month is made of; its last one compares all closed months, see `compared`."""
     is_next = bool(done) and month == months.following(done[-1].month)
-    return gather(site, month, _corrections(site, month, done) if is_next else None)
+    return gather(site, month, _corrections(site, month, done, compare_all=is_last) if is_next else None)
 
 
-def _corrections(site: Site, month: str, done: Sequence[Month]) -> pa.Table:
+def _corrections(site: Site, month: str, done: Sequence[Month], *, compare_all: bool) -> pa.Table:
     """What changed in the closed months, beyond what later closed months have corrected."""
-    lines = {each.month: _frozen_lines(site, each) for each in done}
+    resources = definition(site, "resources.yaml")
+    billed_since = [
+        (each, frozen.read_corrections(frozen.in_lake(site.lake, each.month), each, folder_of(site, each.month)))
+        for each in done
+    ]
     found = [billed.SCHEMA.empty_table()]
     for each in done:
-        source, where = frozen.in_lake(site.lake, each.month), folder_of(site, each.month)
-        was = frozen.read_inputs(source, each, where)
-        now = amounts(site, each.start, each.end)
-        own = lines[each.month].filter(pc.is_null(lines[each.month]["corrects"]))
-        now_lines = own if _is_same(now, was.amounts) else rated(now, was.definitions, each.month).lines
-        since = [other.filter(pc.equal(other["corrects"], each.month)) for other in lines.values()]
-        found.append(differences.corrections(now_lines, [own, *since], month, each.month))
+        since = [(by, part.filter(pc.equal(part["corrects"], each.month))) for by, part in billed_since]
+        since = [(by, part) for by, part in since if part.num_rows]
+        state = compared.state(site, each, resources, [by for by, _ in since])  # before the amounts
+        if not compare_all and state == compared.kept(site, each.month):
+            continue
+        changed = _changed(site, each, [part for _, part in since], month)
+        found.append(changed)
+        if not compare_all and changed.num_rows == 0:
+            compared.keep(site, each.month, state)
     return pa.concat_tables(found)
+
+
+def _changed(site: Site, closed_month: Month, since: Sequence[pa.Table], month: str) -> pa.Table:
+    """What changed in a closed month, beyond corrections that were billed since."""
+    source, where = frozen.in_lake(site.lake, closed_month.month), folder_of(site, closed_month.month)
+    was = frozen.read_inputs(source, closed_month, where)
+    now = amounts(site, closed_month.start, closed_month.end, read_units(was.definitions))
+    lines = frozen.read_bill(source, closed_month, where).lines
+    own = lines.filter(pc.is_null(lines["corrects"]))
+    now_lines = own if _is_same(now, was.amounts) else rated(now, was.definitions, closed_month.month).lines
+    return differences.corrections(now_lines, [own, *since], month, closed_month.month)
 
 
 def _is_same(one: Amounts, other: Amounts) -> bool:
@@ -270,10 +287,6 @@ def _is_same(one: Amounts, other: Amounts) -> bool:
         for each in (one, other)
     )
     return bool(periods.equals(before) and one.counters.equals(other.counters))
-
-
-def _frozen_lines(site: Site, month: Month) -> pa.Table:
-    return frozen.read_bill(frozen.in_lake(site.lake, month.month), month, folder_of(site, month.month)).lines
 
 
 def _differences(was: Bill, made: Bill) -> list[str]:

@@ -87,13 +87,13 @@ def _evidence(now: pa.Table, keys: set[tuple[Any, ...]]) -> dict[tuple[Any, ...]
     """What the changed lines are made of now, by what they share."""
     projects = pa.array(sorted({key[0] for key in keys}), pa.string())
     near = now.filter(pc.is_in(now["project_id"], projects))
-    found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    found: dict[tuple[Any, ...], dict[tuple[Any, ...], dict[str, Any]]] = {}
     rows = near.select([*_OF[:-1], "kind", "evidence"]).to_pylist()
     for row in rows:
         key = _key({**row, "is_tax": row["kind"] == "tax"})
         if key in keys and row["evidence"]:
-            found.setdefault(key, []).extend(each for each in row["evidence"] if each not in found.get(key, []))
-    return found
+            found.setdefault(key, {}).update((tuple(each.values()), each) for each in row["evidence"])
+    return {key: list(pieces.values()) for key, pieces in found.items()}
 
 
 def _line(row: dict[str, Any], evidence: list[dict[str, Any]] | None, month: str, corrected: str) -> dict[str, Any]:

@@ -267,6 +267,15 @@ def read_inputs(read: Read, month: Month, where: str) -> Inputs:
     )
 
 
+def read_corrections(read: Read, month: Month, where: str) -> pa.Table:
+    """The lines of a closed month's bill that correct earlier months, without reading the others.
+
+    Raises:
+        Damaged: as `read_bill`.
+    """
+    return _table(_checked(read, month, where)("corrections.parquet"))
+
+
 def check(read: Read, month: Month, where: str) -> None:
     """Make sure that all files of a closed month are those that were written when it was closed.
 
@@ -345,6 +354,8 @@ def replaced(lake: "Lake", month: str, change: Callable[[str, bytes], bytes], *,
             lake.put(f"{folder}/{name}", after[name])
         lake.put(f"{folder}/{MANIFEST}", new)
         lake.remove([following_uri])
+    elif not dry_run and _next_hashes(read):  # an earlier call was killed before it removed this
+        lake.remove([f"{where}/{NEXT}"])
     return len(changed) + (new != old)
 
 

@@ -18,6 +18,7 @@ from meterhouse.billing.rating import rate
 from meterhouse.definitions import prices as price_lists
 from meterhouse.definitions import units
 from meterhouse.definitions.prices import Prices
+from meterhouse.definitions.units import Units
 from meterhouse.errors import DefinitionError
 from meterhouse.shipped import DEFAULTS
 from meterhouse.site import Site
@@ -90,7 +91,7 @@ def gather(site: Site, month: str, corrections: pa.Table | None = None) -> Input
         DefinitionError: a definition file as a whole cannot be used.
         UsageError: it is not a month.
     """
-    definitions = {name: _definition(site, name) for name in DEFINITIONS}
+    definitions = {name: definition(site, name) for name in DEFINITIONS}
     start, end = read_prices(definitions).span(month)
     held, opened, lag = _held(site, start, end)  # before the amounts: what is rolled up meanwhile is in them
     found = amounts(site, start, end)
@@ -108,11 +109,17 @@ def gather(site: Site, month: str, corrections: pa.Table | None = None) -> Input
     )
 
 
-def amounts(site: Site, start: datetime, end: datetime) -> Amounts:
-    """What existed and was counted in [start, end), without what the functional suite sent; in an order of its own."""
+def amounts(site: Site, start: datetime, end: datetime, table: Units | None = None) -> Amounts:
+    """What existed and was counted in [start, end), without what the functional suite sent; in an order of its own.
+
+    Args:
+        site: the site.
+        start, end: the span, aware.
+        table: the units that counters are converted by; None for the site's.
+    """
     from meterhouse.usage.amounts import of_span
 
-    found = of_span(site, start, end)
+    found = of_span(site, start, end, units=table)
     periods, counters = found.periods, found.counters
     if "source" in periods.column_names:
         periods = periods.filter(pc.fill_null(pc.not_equal(periods["source"], VERIFY), True))
@@ -170,8 +177,22 @@ def rated(amounts: Amounts, definitions: Mapping[str, bytes], month: str) -> Rat
     Raises:
         DefinitionError: a file as a whole cannot be used.
     """
-    table = _read(definitions, units.FILE, units.read)
-    return rate(amounts, read_prices(definitions), month, table)
+    return rate(amounts, read_prices(definitions), month, read_units(definitions))
+
+
+def read_units(definitions: Mapping[str, bytes]) -> Units:
+    """The table of units of definition files' contents.
+
+    Raises:
+        DefinitionError: the file as a whole cannot be used.
+    """
+    return _read(definitions, units.FILE, units.read)
+
+
+def definition(site: Site, name: str) -> bytes:
+    """The content of a definition file of the site now: its own, or the shipped one."""
+    own = site.settings.config_dir / name if site.settings.config_dir else None
+    return (own if own is not None and own.exists() else DEFAULTS / name).read_bytes()
 
 
 _T = TypeVar("_T")
@@ -182,11 +203,6 @@ def _read(definitions: Mapping[str, bytes], name: str, read: Callable[[Path], _T
         path = Path(folder) / name
         path.write_bytes(definitions[name])
         return read(path)
-
-
-def _definition(site: Site, name: str) -> bytes:
-    own = site.settings.config_dir / name if site.settings.config_dir else None
-    return (own if own is not None and own.exists() else DEFAULTS / name).read_bytes()
 
 
 def _held(site: Site, start: datetime, end: datetime) -> tuple[datetime, int, int]:

@@ -90,6 +90,7 @@ def of_span(
     *,
     meters: Collection[str] | None = None,
     metadata: bool = True,
+    units: Units | None = None,
 ) -> Amounts:
     """What was used in [start, end), as far as it is over.
 
@@ -99,9 +100,10 @@ def of_span(
         projects: only these; None for all.
         meters: the counters that are wanted; None for all.
         metadata: whether stretches and counters have the metadata of the time.
+        units: the table that converts counters; None for the site's.
     """
     end = max(start, min(end, times.now()))
-    units = load_units(site.settings.config_dir)
+    units = units or load_units(site.settings.config_dir)
     with site.lake.connect() as duck:
         duck.register("plain", _periods(site, start, end, projects))
         history, texts = described.of_resources(site, start, end) if metadata else described.NOTHING

@@ -149,6 +149,8 @@ class _Month:
             first, last, meter = firsts[at], lasts[at], meters[at]
             step = steps[at] or usual.get(meter, 0)  # of one point, no step is known
             polled = [each for each in hours.get(series_id, ()) if each[0] not in said.get(keys[at], ())]
+            if polled:  # the last point may be a notification's
+                last = min(last, polled[-1][0])
             owner = {_PLACES["project_id"]: projects[at], _PLACES["user_id"]: users[at]}
             found = [_Run(first, last, points[at], step, owner, meter, sources[at])]
             size = sizes[meter]

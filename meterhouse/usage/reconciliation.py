@@ -6,6 +6,7 @@ others are kept by day in the warehouse's table `reconciliation`, with the hours
 beginning, change or end on the day no event told, with when it may have been.
 """
 
+import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import delete, exists, or_, select
+from sqlalchemy import delete, exists, func, or_, select
 
 from meterhouse import sql_files, times
 from meterhouse.definitions.resources import load as load_resources
@@ -27,13 +28,18 @@ from meterhouse.stores.warehouse_tables import (
     reconciliation,
     reconciliation_daily,
     resource_periods,
+    runs,
     series,
 )
 from meterhouse.usage.evidence import VERIFY, month_of
+from meterhouse.usage.periods import STEP
 
 _HOUR: Final = 3_600_000_000
 
 LEASE: Final = "reconciliation"
+
+CHANGED_AT_ONCE: Final = 62
+"""Maximum number of days of the past that are compared again in one run, the newest ones."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,34 @@ def reconcile(site: Site, day: date) -> Reconciled:
             bulk_insert(connection, table.name, rows)
     hours, agreed = (int(pc.sum(found[name]).as_py() or 0) for name in ("compared_hours", "agreed_hours"))
     return Reconciled(day, found.num_rows, hours, agreed, differing, time.monotonic() - clock)
+
+
+def changed_days(site: Site, before: date) -> list[date]:
+    """The days before a day that periods were computed about since days were last compared, in order.
+
+    Late events and audits change periods of the past, and the verdict of their days.
+    """
+    with site.warehouse.read() as connection:
+        last = select(func.coalesce(func.max(runs.c.sequence), 0)).where(runs.c.step == LEASE).scalar_subquery()
+        found = select(runs.c.figures).where(runs.c.step == STEP, runs.c.sequence > last)
+        listed = [json.loads(figures).get("days", []) for figures in connection.execute(found).scalars()]
+    days = {date.fromisoformat(day) for of_run in listed for day in of_run}
+    return sorted(day for day in days if day < before)
+
+
+def reconcile_changed(site: Site, day: date) -> Reconciled:
+    """Compare a day, and those before it that changed since days were last compared, at most CHANGED_AT_ONCE.
+
+    Raises:
+        AlreadyRunning: another process is comparing.
+    """
+    started = times.now()
+    earlier = changed_days(site, day)[-CHANGED_AT_ONCE:]
+    for each in earlier:
+        reconcile(site, each)
+    done = reconcile(site, day)
+    site.warehouse.record_run(LEASE, started, {"day": day, "earlier": earlier, "share_agreed": done.share})
+    return done
 
 
 def _compared(site: Site, day: date) -> pa.Table:
@@ -206,7 +240,7 @@ def _polled_series(site: Site, start: datetime, end: datetime) -> tuple[pa.Table
             .where(p.confirmed_by.like("%polls%"), p.started_at < end, or_(p.ended_at.is_(None), p.ended_at > start))
             .distinct()
         ).all()
-        wanted = select(s.series_id, s.meter, s.resource_id).where(
+        wanted = select(s.series_id, s.meter, s.unit, s.resource_id).where(
             s.meter.in_(list(kinds)),
             s.resource_id.is_not(None),
             s.source != VERIFY,
@@ -219,6 +253,7 @@ def _polled_series(site: Site, start: datetime, end: datetime) -> tuple[pa.Table
             "series_id": pa.array([row.series_id for row in rows], pa.int64()),
             "resource_type": pa.array([kinds[row.meter] for row in rows], pa.string()),
             "resource_id": pa.array([row.resource_id for row in rows], pa.string()),
+            "meter": pa.array([f"{row.meter} {row.unit}" for row in rows], pa.string()),
             "shared": pa.array([row.meter in by_notifications for row in rows], pa.bool_()),
         }
     )

@@ -386,6 +386,10 @@ def _change(life: Life, fact: Fact, kind: ResourceType, closed: list[Period], pl
     start = life.start
     assert start is not None
     boundary = _changed_at(life, fact, kind, places)
+    if boundary.reason is not None and boundary.at <= start.at < boundary.latest:
+        # It was what it had been for a while that nobody knows: of this, the row of the new values tells.
+        earliest = max(boundary.earliest, start.at)
+        boundary = msgspec.structs.replace(boundary, at=start.at + 1, earliest=earliest)
     if boundary.at > start.at:
         closed.append(Period(life.source, start, boundary, life.values, life.kinds, boundary.at, False))
         life.start, life.first, life.kinds = boundary, False, 0

@@ -1,5 +1,5 @@
 -- The hours of a day in which a resource has samples of pollsters. Notifications yield samples of shared meters too: as
--- many points as there was evidence of the resource in the hour are theirs.
+-- many points of each as there was evidence of the resource in the hour are theirs.
 CREATE TEMP TABLE polls AS
 WITH told AS (
     SELECT resource_type, resource_id, epoch_us(date_trunc('hour', said_at)) AS hour, count(*) AS notifications
@@ -15,7 +15,7 @@ often AS (
         AND epoch_us(to_at) - epoch_us(from_at) <= reports * 3600000000
 ),
 rolled AS (
-    SELECT k.resource_type, k.resource_id, k.shared, epoch_us(r.bucket) AS hour, sum(r.count) AS points
+    SELECT k.resource_type, k.resource_id, k.meter, k.shared, epoch_us(r.bucket) AS hour, sum(r.count) AS points
     FROM rollups AS r
     JOIN known AS k ON k.series_id = r.series_id
     WHERE r.granularity_s = 3600 AND r.count > 0 AND r.bucket >= $start AND r.bucket < $end

@@ -27,18 +27,13 @@ existed AS MATERIALIZED (
     ) AS stretches
     GROUP BY resource_id
 ),
-cpu AS MATERIALIZED (
-    SELECT
-        series_id,
-        CASE WHEN meter = 'cpu' AND type = 'cumulative' AND coalesce(unit, 'ns') = 'ns' THEN series_id END AS cpu_id
-    FROM series  -- without WHERE, after which planners expect few
-),
 by_series AS (
-    SELECT c.cpu_id AS series_id, sum(r.increase) AS cpu_ns
-    FROM rollup_1d AS r
-    CROSS JOIN cpu AS c
-    WHERE c.series_id = r.series_id AND r.bucket >= :days_from AND r.bucket < :days_to AND r.increase IS NOT NULL
-    GROUP BY c.cpu_id
+    SELECT s.series_id AS series_id, sum(r.increase) AS cpu_ns
+    FROM series AS s
+    CROSS JOIN rollup_1d AS r
+    WHERE s.meter = 'cpu' AND s.type = 'cumulative' AND coalesce(s.unit, 'ns') = 'ns'
+    AND r.series_id = s.series_id AND r.bucket >= :days_from AND r.bucket < :days_to AND r.increase IS NOT NULL
+    GROUP BY s.series_id
 ),
 busy AS (
     SELECT s.resource_id AS resource_id, max(b.cpu_ns) AS cpu_ns

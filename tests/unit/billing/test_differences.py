@@ -1,10 +1,12 @@
 """Corrections: the differences between a closed month as it is now and what was billed for it."""
 
+import time
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from bills import line, table, tax
+from bills import NOVEMBER, line, table, tax
 
 from meterhouse.billing import lines as billed
 from meterhouse.billing.differences import corrections
@@ -94,3 +96,21 @@ def test_amounts_of_two_currencies_are_not_added() -> None:
         ("USD", Decimal("30.00")),
         ("EUR", Decimal("-28.80")),
     }
+
+
+def test_the_evidence_of_a_line_of_many_periods_takes_no_time_of_its_square() -> None:
+    periods = 20_000
+    evidence = [
+        {
+            "started_at": NOVEMBER + timedelta(seconds=number),
+            "ended_at": NOVEMBER + timedelta(seconds=number + 1),
+            "start_evidence": f"message-{number}",
+            "end_evidence": None,
+        }
+        for number in range(periods)
+    ]
+    now = table([line("30.00", evidence=evidence, tier="up to 100"), line("1.00", evidence=evidence, tier="above")])
+    began = time.process_time()
+    (row,) = corrections(now, [table([line()])], "2026-12", "2026-11").to_pylist()
+    assert time.process_time() - began < 5
+    assert row["evidence"] == evidence

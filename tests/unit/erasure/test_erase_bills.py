@@ -47,6 +47,23 @@ def test_a_user_is_erased_from_closed_months(closed: Site) -> None:
     assert not any(row["corrects"] for row in closing.make(closed, "2026-11").lines.to_pylist())
 
 
+def test_a_replacement_that_was_killed_at_its_end_is_tidied_up_by_the_next(
+    closed: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def change(name: str, content: bytes) -> bytes:
+        return content.replace(b"vcpu", b"VCPU") if name.endswith(".yaml") else content
+
+    left_over = Path(closed.lake.url) / "bills" / "2026-10" / frozen.NEXT
+    with monkeypatch.context() as killed:
+        killed.setattr(closed.lake, "remove", lambda uris: None)
+        assert frozen.replaced(closed.lake, "2026-10", change, dry_run=False)
+    assert left_over.exists()
+    assert frozen.replaced(closed.lake, "2026-10", change, dry_run=True) == 0
+    assert left_over.exists()
+    assert frozen.replaced(closed.lake, "2026-10", change, dry_run=False) == 0
+    assert not left_over.exists()
+
+
 @pytest.mark.parametrize("writes", range(5))
 def test_an_interrupted_replacement_can_be_read_and_continued(
     closed: Site, monkeypatch: pytest.MonkeyPatch, writes: int

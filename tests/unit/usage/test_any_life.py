@@ -1,4 +1,7 @@
-"""Periods of any lives: with nothing lost they are the truth, and whatever came, they do not depend on its order."""
+"""Periods of any lives, whatever was lost of what was said about them, against the truth.
+
+With nothing lost, periods are the truth. With losses, each difference lies between the times that the rows allow.
+"""
 
 import random
 from collections.abc import Sequence
@@ -7,7 +10,7 @@ import pytest
 from conftest import OpenSite
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from simulated_claims import assert_exact, claims, compute, periods
+from simulated_claims import BILLED, assert_exact, assert_explained, claims, compute, periods
 from simulated_losses import Delivery, land
 from simulated_messages import DAY, SECOND
 from simulated_month import Month, Plan
@@ -40,6 +43,17 @@ def test_with_nothing_lost_periods_are_the_truth(seed: int, updates: bool, nova:
     month = lives(seed, updates=updates, nova=nova)
     site = computed(open_site(), [[(message.at + SECOND, message) for message in month.messages]])
     assert_exact(month, claims(site))
+
+
+@SOME
+@given(seed=st.integers(0, 10_000), keep=st.sampled_from((0.5, 0.9, 0.97)), hours=st.sampled_from((24, 1)))
+def test_whatever_is_lost_differences_are_within_what_the_rows_allow(
+    seed: int, keep: float, hours: int, open_site: OpenSite
+) -> None:
+    month = lives(seed, audit_hours=hours)
+    rng = random.Random(seed)
+    came = [(m.at + SECOND, m) for m in month.messages if m.kind == "audit" or rng.random() < keep]
+    assert_explained(month, came, claims(computed(open_site(), [came])), BILLED)
 
 
 @SOME

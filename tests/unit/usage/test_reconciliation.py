@@ -4,12 +4,12 @@ from datetime import date, timedelta
 from typing import Any
 
 import pytest
-from builders import at, land_points, point, roll_up, warehouse_rows
+from builders import at, drop, land_points, point, process, roll_up, warehouse_rows
 from usage_messages import audit, created, deleted, land
 
 from meterhouse.site import Site
 from meterhouse.usage.periods import compute
-from meterhouse.usage.reconciliation import reconcile
+from meterhouse.usage.reconciliation import changed_days, reconcile, reconcile_changed
 
 DAY = date(2026, 11, 10)
 
@@ -111,6 +111,28 @@ def test_a_second_run_replaces_the_first(site: Site) -> None:
     compute(site)
     reconcile(site, DAY)
     assert warehouse_rows(site, "SELECT count(*) FROM reconciliation") == [(0,)]
+
+
+def test_days_that_late_messages_changed_are_compared_again(site: Site) -> None:
+    land(site, created("i1", at(days=-9)), created("i2", at(days=-9)), of_day("i1"))
+    compute(site)
+    reconcile_changed(site, DAY)
+    assert warehouse_rows(site, "SELECT resource_id FROM reconciliation") == [("i2",)]
+    land(site, of_day("i2") | {"timestamp": "2026-11-10 23:00:00"})
+    compute(site)
+    assert DAY in changed_days(site, date(2026, 11, 12))
+    reconcile_changed(site, date(2026, 11, 12))
+    assert changed_days(site, date(2026, 11, 12)) == []
+    kept = warehouse_rows(site, f"SELECT count(*) FROM reconciliation WHERE day = '{DAY}'")
+    assert kept == [(0,)]
+
+
+def test_one_notification_is_no_poll(site: Site) -> None:
+    resized = of_day("i1", 9, instance_type="m1.large") | {"event_type": "compute.instance.resize.confirm.end"}
+    drop(site.settings.spool, "a.jsonl", [created("i1", at(days=-9)), created("i2", at(days=-9)), resized])
+    process(site)
+    compute(site)
+    assert set(reconcile(site, date(2026, 11, 10)).differing["poll_hours"].to_pylist()) <= {None}
 
 
 @pytest.mark.parametrize("day", [date(2099, 1, 1), date(1999, 1, 1)])

@@ -227,6 +227,16 @@ def test_an_event_of_another_operation_shows_a_lost_resize_but_not_its_moment(si
     assert rows[1]["start_latest"] == NOON + DAY
 
 
+def test_a_lost_change_in_the_first_day_leaves_a_row_that_says_what_it_may_be(site: Site) -> None:
+    """The old type is known of one moment alone: when the volume was created."""
+    fast = replace(DISK, flavor=Flavor("8", "slow"))
+    messages = [cinder(NOON, "create.end"), cinder(MONDAY + DAY, "exists", fast, **audit(MONDAY, MONDAY + DAY))]
+    rows = found(site, messages, ("volume", "disk"))
+    assert spans(rows, "flavor") == [(0, 1e-6, "fast"), (1e-6, None, "slow")]
+    assert rows[1]["start_reason"]
+    assert (rows[1]["start_earliest"], rows[1]["start_latest"]) == (NOON, pytest.approx(MONDAY + DAY, abs=SECOND))
+
+
 def test_an_audit_that_went_off_ends_nothing_though_deletions_go_on(site: Site) -> None:
     """Nova audits an instance once more before it deletes it: that is no proof that it audits the others."""
     both = [
