@@ -1,6 +1,8 @@
-"""The sensor of stale exports: what was recomputed is exported again, without anybody asking."""
+"""The sensor of stale exports: what was recomputed is exported again, without anybody asking.
 
-from collections.abc import Iterator
+When it looks and what it asks for, `export_looks` says.
+"""
+
 from itertools import islice
 
 import dagster as dg
@@ -8,7 +10,10 @@ import dagster as dg
 from assets.partitions import has_month, has_partition
 from assets.reports import REPORTS
 from assets.resources import SiteResource
-from meterhouse.queries.export_states import StaleExport, note_stale
+from meterhouse.queries import export_looks, report_files
+from meterhouse.queries.export_states import StaleExport
+from meterhouse.queries.report_files import Report
+from meterhouse.site import Site
 from sensors.active_runs import is_running
 from sensors.jobs import report_day, report_month
 
@@ -26,27 +31,45 @@ EXPORT = "meterhouse/export"
     description="Exports reports again of which hours, periods or names were recomputed since. Until then, the JSON "
     "files of these exports say that they are stale.",
 )
-def stale_exports_sensor(
-    context: dg.SensorEvaluationContext, site: SiteResource
-) -> dg.SkipReason | list[dg.RunRequest]:
-    stale = [each for each in note_stale(site.get()) if each.report in REPORTS]
-    requests = list(islice(_requests(context, stale), RUNS_AT_ONCE))
-    if requests:
-        return requests
-    return dg.SkipReason(f"{len(stale)} stale exports are being made again" if stale else "no export is stale")
+def stale_exports_sensor(context: dg.SensorEvaluationContext, site: SiteResource) -> dg.SensorResult:
+    memory = export_looks.Memory.read(context.cursor)
+    export_looks.look(site.get(), memory)
+    queries = {name: report.query for name, report in _readable(site.get()).items()}
+    stale = export_looks.wanted(site.get(), memory, lambda each: _is_free(context, each), queries)
+    requests = list(map(_request, islice(stale, RUNS_AT_ONCE)))
+    left = "no stale export is to be made now"
+    return dg.SensorResult(run_requests=requests, cursor=memory.write(), skip_reason=None if requests else left)
 
 
-def _requests(context: dg.SensorEvaluationContext, stale: list[StaleExport]) -> Iterator[dg.RunRequest]:
-    for each in reversed(stale):  # the newest first
-        first, by_day = each.start.date(), REPORTS[each.report].partition == "day"
-        if len(each.partition) != len("2026-11-20" if by_day else "2026-11"):
-            continue  # the report was exported by something else then
-        job, shown = (report_day, has_partition(first)) if by_day else (report_month, has_month(first))
-        tag = {EXPORT: f"{each.report}/{each.partition}"}
-        if shown and not is_running(context, job.name, tag):
-            yield dg.RunRequest(
-                job_name=job.name,
-                partition_key=each.partition,
-                asset_selection=[dg.AssetKey(each.report)],
-                tags=tag,
-            )
+def _readable(site: Site) -> dict[str, Report]:
+    """The reports that are assets and whose files can be run now."""
+    now = report_files.listed(site.settings.config_dir)
+    return {name: now[name] for name in REPORTS if name in now and not now[name].fault}
+
+
+def _place(each: StaleExport) -> tuple[str, bool]:
+    """The name of the job that makes an export, and whether its partition is one of the job's."""
+    first, by_day = each.start.date(), REPORTS[each.report].partition == "day"
+    fits = len(each.partition) == len("2026-11-20" if by_day else "2026-11")  # else something else exported it then
+    if by_day:
+        return report_day.name, fits and has_partition(first)
+    return report_month.name, fits and has_month(first)
+
+
+def _tag(each: StaleExport) -> dict[str, str]:
+    return {EXPORT: f"{each.report}/{each.partition}"}
+
+
+def _is_free(context: dg.SensorEvaluationContext, each: StaleExport) -> bool:
+    job, shown = _place(each)
+    return shown and not is_running(context, job, _tag(each))
+
+
+def _request(each: StaleExport) -> dg.RunRequest:
+    job, _ = _place(each)
+    return dg.RunRequest(
+        job_name=job,
+        partition_key=each.partition,
+        asset_selection=[dg.AssetKey(each.report)],
+        tags=_tag(each),
+    )

@@ -35,7 +35,7 @@ LIVE_SECONDS = 10
 HISTORY_CADENCE_SECONDS = 120
 """Seconds between the polls of the day before."""
 
-PATIENCE_SECONDS = 300.0
+PATIENCE_SECONDS = 900.0
 """Maximum wait for one step of the tour: on a slow machine, the tour takes longer than the usual three minutes."""
 
 ALARMS = """alarms:
@@ -85,7 +85,7 @@ class Tour:
         """Wait until a condition holds; the simulated cloud continues meanwhile.
 
         Raises:
-            MeterhouseError: it does not hold within five minutes, or Dagster ended.
+            MeterhouseError: it does not hold within PATIENCE_SECONDS, or Dagster ended.
         """
         report_progress(what)
         deadline = time.monotonic() + PATIENCE_SECONDS

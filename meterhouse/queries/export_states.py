@@ -13,7 +13,7 @@ from hashlib import blake2b
 from typing import Any, Final, TypeAlias
 
 import numpy as np
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, select, true, update
 
 from meterhouse import times
 from meterhouse.queries import report_files
@@ -24,6 +24,8 @@ from meterhouse.stores.warehouse_tables import (
     metadata,
     name_history,
     names_now,
+    reconciliation,
+    reconciliation_daily,
     report_exports,
     resource_names,
     resource_periods,
@@ -31,13 +33,24 @@ from meterhouse.stores.warehouse_tables import (
 )
 
 Integers: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.int64]]"
+Hashes: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.uint64]]"
 Span: TypeAlias = tuple[datetime, datetime]
+
+ROWS: Final = 20_000
+"""How many periods are read at a time."""
+
+AGAIN: Final = times.HOUR
+"""How long an export of a span that is not over is left as it is."""
 
 PERIODS: Final = resource_periods.name
 NAMES: Final = frozenset({resource_names.name, name_history.name, names_now.name})
 
+RECONCILED: Final = frozenset({reconciliation.name, reconciliation_daily.name})
+
 _TIMES: Final = frozenset({"started_at", "ended_at", "confirmed_until"})
 """Columns of periods that count by how far they reach into a span: the last grows with each poll."""
+
+_ALL: Final = (1 << 64) - 1
 
 _NEVER: Final = np.iinfo(np.int64).max
 
@@ -45,6 +58,7 @@ _REASONS: Final = {
     "query": "the report's query was changed",
     "periods": "periods of resources were recomputed",
     "names": "names were changed",
+    "reconciliation": "days were reconciled",
 }
 
 
@@ -76,13 +90,15 @@ def state(connection: Connection, report: Report, start: datetime, end: datetime
     return _states(connection, [(report, (start, end))])[0]
 
 
-def stale_exports(site: Site, only: str | None = None) -> list[StaleExport]:
-    """The stale exports of a report or of all, in the order of report and time.
+def stale_exports(site: Site, only: str | None = None, where: ColumnElement[bool] | None = None) -> list[StaleExport]:
+    """The stale exports of a report or of all, in the order of report and time; with `where`, only of these.
 
     Those of a report that is no longer there, or whose file cannot be run, are left out.
     """
     known = {name: each for name, each in report_files.listed(site.settings.config_dir).items() if not each.fault}
     query = select(report_exports).order_by(report_exports.c.report, report_exports.c.start_at)
+    if where is not None:
+        query = query.where(where)
     if only is not None:
         query = query.where(report_exports.c.report == only)
     with site.warehouse.read() as connection:
@@ -97,9 +113,33 @@ def stale_exports(site: Site, only: str | None = None) -> list[StaleExport]:
     return found
 
 
-def note_stale(site: Site) -> list[StaleExport]:
-    """Look for stale exports, and let the JSON file of each say so until it is exported again; return them."""
-    found = stale_exports(site)
+def due(since: datetime | None = None) -> ColumnElement[bool]:
+    """The exports that one should look at when something changed that reaches to `since` or later; None: anything.
+
+    Left out are those that are known to be stale, and those of a span that is not over if they are new.
+    """
+    now, table = times.now(), report_exports.c
+    is_over = table.end_at <= now
+    reached = true() if since is None else or_(table.end_at > since, and_(table.made_at < table.end_at, is_over))
+    return and_(reached, table.stale.is_(None), or_(is_over, table.made_at <= now - AGAIN))
+
+
+def noted(site: Site) -> list[tuple[StaleExport, datetime]]:
+    """The exports that were seen to be stale and are not made again yet, each with when it was made."""
+    query = select(report_exports).where(report_exports.c.stale.is_not(None))
+    with site.warehouse.read() as connection:
+        rows = connection.execute(query.order_by(report_exports.c.report, report_exports.c.start_at)).all()
+    return [(StaleExport(row.report, row.partition, row.start_at, row.end_at, row.stale), row.made_at) for row in rows]
+
+
+def note_stale(site: Site, where: ColumnElement[bool] | None = None) -> list[StaleExport]:
+    """Look for stale exports, and let the JSON file of each say so until it is exported again; return them.
+
+    Args:
+        site: the site.
+        where: which exports to look at, see `due`; all if None.
+    """
+    found = stale_exports(site, where=where)
     if not found:
         return []
     key = report_exports.c.report, report_exports.c.partition
@@ -112,12 +152,15 @@ def note_stale(site: Site) -> list[StaleExport]:
         about = described(export.report, export.partition, kept.rows, kept.holds_until, export.why)
         if kept.rows:
             site.lake.put(f"exports/{export.report}/{export.partition}.json", about)
+        same = key[0] == export.report, key[1] == export.partition
         with site.warehouse.begin() as connection:
             connection.execute(
-                update(report_exports)
-                .where(key[0] == export.report, key[1] == export.partition, report_exports.c.made_at == kept.made_at)
-                .values(stale=export.why)
+                update(report_exports).where(*same, report_exports.c.made_at == kept.made_at).values(stale=export.why)
             )
+            current = connection.execute(select(report_exports).where(*same)).first()
+        if current is not None and current.rows and current.made_at != kept.made_at:  # it was made again meanwhile
+            about = described(current.report, current.partition, current.rows, current.holds_until, current.stale)
+            site.lake.put(f"exports/{export.report}/{export.partition}.json", about)
     return found
 
 
@@ -156,13 +199,15 @@ def _states(connection: Connection, wanted: Sequence[tuple[Report, Span]]) -> li
     found = []
     for report, span in wanted:
         tables = of_report[report.name]
-        made = {"query": _digest([report.query])}
-        if tables - NAMES - {PERIODS}:
+        made = {"query": digest([report.query])}
+        if tables - NAMES - RECONCILED - {PERIODS}:
             made["hours"] = hours[span]
         if PERIODS in tables:
             made["periods"] = periods[_columns_of(report)][span]
         if tables & NAMES:
             made["names"] = names[span]
+        if tables & RECONCILED:
+            made["reconciliation"] = _reconciled(connection, span)
         found.append(made)
     return found
 
@@ -208,19 +253,44 @@ def _periods(connection: Connection, spans: Sequence[Span], columns: frozenset[s
         *(table.started_at, table.ended_at, table.confirmed_until, table.confirmed_by),
         *(table[name] for name in sorted(columns)),
     ).where(table.started_at < last, (table.ended_at > first) | table.ended_at.is_(None))
-    rows = connection.execute(query).all()
-    started = np.array([times.micros(row[0]) for row in rows], np.int64)
-    ended = np.array([_reaches(*row[1:4]) for row in rows], np.int64)
-    hashes = np.array([int(_digest(row[4:]), 16) for row in rows], np.uint64)
+    started, ended, hashes = _read(connection, query)
+    by_start, by_end = np.argsort(started, kind="stable"), np.argsort(ended, kind="stable")
+    starts, ends = started[by_start], ended[by_end]
+    of_starts, of_ends = _running(hashes[by_start]), _running(hashes[by_end])
     found = {}
     for span in spans:
         start, end = map(times.micros, span)
-        within = (started < end) & (ended > start)
-        of_span = hashes[within]
-        since, until = np.maximum(started[within], start), np.minimum(ended[within], end)
-        mixed = of_span * (since.astype(np.uint64) * np.uint64(31) + until.astype(np.uint64) | np.uint64(1))
-        found[span] = f"{len(of_span)} {mixed.sum(dtype=np.uint64):x} {of_span.sum(dtype=np.uint64):x}"
+        upto = int(np.searchsorted(starts, start, side="right"))
+        gone, over = int(np.searchsorted(ends, start, side="right")), int(np.searchsorted(ends, end))
+        begun, closed = by_start[upto : int(np.searchsorted(starts, end))], by_end[gone:over]
+        closed = closed[started[closed] <= start]
+        within = begun[ended[begun] < end]  # the others of `of_ends` began before the span
+        whole = int(of_starts[upto]) - int(of_ends[over]) + int(hashes[within].sum(dtype=np.uint64))
+        parts = np.concatenate([begun, closed])
+        of_parts, since, until = hashes[parts], np.maximum(started[parts], start), np.minimum(ended[parts], end)
+        factors = since.astype(np.uint64) * np.uint64(31) + until.astype(np.uint64) | np.uint64(1)
+        mixed = int((of_parts * factors).sum(dtype=np.uint64)) + whole * (start * 31 + end | 1)
+        count = len(parts) + upto - (over - len(within))
+        found[span] = f"{count} {mixed & _ALL:x} {int(of_parts.sum(dtype=np.uint64)) + whole & _ALL:x}"
     return found
+
+
+def _read(connection: Connection, query: Select[Any]) -> tuple[Integers, Integers, Hashes]:
+    """When each period started and ended, in microseconds, and a hash of the rest; some thousands of rows at a time."""
+    parts = []
+    for rows in connection.execution_options(yield_per=ROWS).execute(query).partitions():
+        started = np.array([times.micros(row[0]) for row in rows], np.int64)
+        ended = np.array([_reaches(*row[1:4]) for row in rows], np.int64)
+        parts.append((started, ended, np.array([int(digest(row[4:]), 16) for row in rows], np.uint64)))
+    if not parts:
+        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.uint64)
+    started, ended, hashes = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return started, ended, hashes
+
+
+def _running(hashes: Hashes) -> Hashes:
+    """At place n, the sum of the first n."""
+    return np.concatenate([np.zeros(1, np.uint64), np.cumsum(hashes, dtype=np.uint64)])
 
 
 def _reaches(ended: datetime | None, confirmed: datetime, confirmed_by: str) -> int:
@@ -239,12 +309,20 @@ def _names(connection: Connection, spans: Sequence[Span]) -> dict[Span, str]:
         select(table.valid_from, table.kind, table.id, table.witness, table.name, table.domain_name)
     ).all()
     since = np.array([times.micros(row[0]) for row in rows], np.int64)
-    hashes = np.array([int(_digest(row), 16) for row in rows], np.uint64)
+    hashes = np.array([int(digest(row), 16) for row in rows], np.uint64)
     order = np.argsort(since, kind="stable")
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(hashes[order], dtype=np.uint64)])
     places = np.searchsorted(since[order], [times.micros(end) for _, end in spans])
     return {span: f"{sums[place]:x}" for span, place in zip(spans, places, strict=True)}
 
 
-def _digest(values: Iterable[Any]) -> str:
+def _reconciled(connection: Connection, span: Span) -> str:
+    """A digest of what a comparison of witnesses found on the days of a span."""
+    table = reconciliation_daily.c
+    query = select(*table).where(table.day >= span[0].date(), table.day < span[1].date())
+    return digest(digest(row) for row in connection.execute(query.order_by(table.day, table.resource_type)))
+
+
+def digest(values: Iterable[Any]) -> str:
+    """A digest of the texts of values."""
     return blake2b("\0".join(map(str, values)).encode("utf-8", "replace"), digest_size=8).hexdigest()

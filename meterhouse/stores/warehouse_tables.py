@@ -286,8 +286,8 @@ daily = _rollup_rows(
     Column("metadata_id", BigInteger),
     Index("rollup_1d_rows_by_series", "series_id", "bucket"),
     Index(
-        "rollup_1d_rows_by_increase",
-        *("bucket", "series_id", "increase"),
+        "rollup_1d_rows_by_counter",
+        *("series_id", "bucket", "increase"),
         sqlite_where=text("increase IS NOT NULL"),
         postgresql_where=text("increase IS NOT NULL"),
     ),

@@ -51,7 +51,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 def looked(instance: dg.DagsterInstance) -> list[dg.RunRequest]:
     context = dg.build_sensor_context(instance, resources={"site": resources.SiteResource()})
     found = stale_exports_sensor(context)
-    return found if isinstance(found, list) else []
+    assert isinstance(found, dg.SensorResult)
+    return list(found.run_requests or ())
 
 
 def test_a_report_of_the_site_is_an_asset_with_partitions_export_and_lineage(here: Site, tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ _FUNCTIONS = (  # SQLite's are in meterhouse/stores/sqlite_functions.py
 
 def _speed_reports_up() -> None:
     op.create_index(
-        "rollup_1d_rows_by_increase",
+        "rollup_1d_rows_by_counter",
         "rollup_1d_rows",
-        ["bucket", "series_id", "increase"],
+        ["series_id", "bucket", "increase"],
         postgresql_where=sa.text("increase IS NOT NULL"),
         sqlite_where=sa.text("increase IS NOT NULL"),
     )

@@ -27,18 +27,13 @@ existed AS MATERIALIZED (
     ) AS stretches
     GROUP BY resource_id
 ),
-cpu AS MATERIALIZED (
-    SELECT
-        series_id,
-        CASE WHEN meter = 'cpu' AND type = 'cumulative' AND coalesce(unit, 'ns') = 'ns' THEN series_id END AS cpu_id
-    FROM series  -- without WHERE, after which planners expect few
-),
 by_series AS (
-    SELECT c.cpu_id AS series_id, sum(r.increase) AS cpu_ns
-    FROM rollup_1d AS r
-    CROSS JOIN cpu AS c
-    WHERE c.series_id = r.series_id AND r.bucket >= :days_from AND r.bucket < :days_to AND r.increase IS NOT NULL
-    GROUP BY c.cpu_id
+    SELECT s.series_id AS series_id, sum(r.increase) AS cpu_ns
+    FROM series AS s
+    CROSS JOIN rollup_1d AS r
+    WHERE s.meter = 'cpu' AND s.type = 'cumulative' AND coalesce(s.unit, 'ns') = 'ns'
+    AND r.series_id = s.series_id AND r.bucket >= :days_from AND r.bucket < :days_to AND r.increase IS NOT NULL
+    GROUP BY s.series_id
 ),
 busy AS (
     SELECT s.resource_id AS resource_id, max(b.cpu_ns) AS cpu_ns
@@ -80,7 +75,7 @@ SELECT
     p.vcpus AS vcpus,
     p.memory_mib AS memory_mib,
     q.cpu_share AS cpu_share,
-    q.memory_mib / p.memory_mib AS memory_share,
+    q.memory_mib / nullif(p.memory_mib, 0) AS memory_share,
     q.us / 3.6e9 AS hours,
     q.vcpu_us / 3.6e9 * (1.0 - q.cpu_share) AS unused_vcpu_hours
 FROM measured AS q

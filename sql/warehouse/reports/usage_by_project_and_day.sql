@@ -66,9 +66,9 @@ increases AS (
 ),
 summed AS (
     SELECT r.bucket AS bucket, c.place AS place, sum(r.increase) AS increase
-    FROM rollup_1d AS r
-    CROSS JOIN counters AS c
-    WHERE c.series_id = r.series_id AND r.bucket >= :days_from AND r.bucket < :days_to AND r.increase IS NOT NULL
+    FROM counters AS c
+    CROSS JOIN rollup_1d AS r
+    WHERE c.place IS NOT NULL AND r.series_id = c.series_id AND r.bucket >= :days_from AND r.bucket < :days_to AND r.increase IS NOT NULL
     GROUP BY c.place, r.bucket
     UNION ALL
     SELECT r.bucket, c.place, sum(r.increase)

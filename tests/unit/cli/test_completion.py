@@ -34,7 +34,7 @@ def complete(line: str) -> list[str]:
     [
         ("meterhouse sam", ["samples"]),
         ("meterhouse report ", reports.names()),
-        ("meterhouse report us", ["usage_by_project_and_day"]),
+        ("meterhouse report usage_by_project_and_d", ["usage_by_project_and_day"]),
         ("meterhouse report --day y", ["yesterday"]),
         ("meterhouse backfill ", assets()),
         ("meterhouse meters --format ", ["table", "json", "csv", "value"]),
