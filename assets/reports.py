@@ -60,7 +60,7 @@ def _dependency(key: dg.AssetKey, report: Report) -> dg.AssetDep:
 
 def asset_of(report: Report) -> dg.AssetsDefinition:
     """The asset of a report. One whose file cannot be run is shown, and its runs fail with file, line and reason."""
-    fault = f"\n\nIt cannot be run: {report.fault[1]}" if report.fault else ""
+    fault = f" It cannot be run: {report.fault[1]}" if report.fault else ""
 
     @dg.asset(
         name=report.name,
@@ -71,7 +71,7 @@ def asset_of(report: Report) -> dg.AssetsDefinition:
         kinds={"sql", "parquet"},
         owners=["team:billing"],
         retry_policy=RETRIES,
-        description="\n\n".join([report.question, *report.description]) + fault,
+        description=" ".join([report.question, *report.description]) + fault,
         metadata={"file": report.file or f"sql/{report_files.FOLDER}/{report.name}.sql"},
     )
     def exported(context: dg.AssetExecutionContext, site: SiteResource) -> dg.MaterializeResult[None]:

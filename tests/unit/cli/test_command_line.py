@@ -58,11 +58,8 @@ def test_load_takes_csv_and_answers_in_sql_on_both_stores(run: Any, tmp_path: Pa
         ".json",
         ".parquet",
     }
-    assert [row["report"] for row in lines(run("report", "--json"))] == [
-        "lateness",
-        "quality_by_day_and_rule",
-        "usage_by_project_and_day",
-    ]
+    listed = [row["report"] for row in lines(run("report", "--json"))]
+    assert {"lateness", "quality_by_day_and_rule", "usage_by_project_and_day"} <= set(listed)
 
 
 def test_convert_is_a_dry_run_that_touches_no_store(run: Any, tmp_path: Path) -> None:
