@@ -89,7 +89,7 @@ def test_a_report_that_the_database_does_not_take_fails_with_its_file(here: Site
 
 def test_the_description_of_a_broken_report_has_the_reason() -> None:
     own = reports.asset_of(Report("own", "-- Q?\nDROP TABLE x", "reports/own.sql", (2, "a report only reads")))
-    assert own.descriptions_by_key[own.key] == "Q?\n\nIt cannot be run: a report only reads"
+    assert own.descriptions_by_key[own.key] == "Q? It cannot be run: a report only reads"
 
 
 def test_names_of_other_assets_are_taken() -> None:
