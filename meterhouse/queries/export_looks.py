@@ -79,7 +79,7 @@ def look(site: Site, memory: Memory) -> bool:
     now = times.now()
     if memory.looked_at is not None and now < memory.looked_at + REST * timedelta(seconds=memory.seconds):
         return False
-    sequence, changed, since = _changed(site, memory.sequence)
+    sequence, changed, since = _changed(site, None if memory.looked_at is None else memory.sequence)
     night = times.day_start(now.date()) + NIGHT
     if now < night:
         night -= times.DAY
@@ -129,12 +129,15 @@ def _which(query: str, made: datetime) -> str:
     return export_states.digest([query, times.text(made)])
 
 
-def _changed(site: Site, after: int) -> tuple[int, bool, datetime | None]:
-    """What steps did after a place in `runs`: the place now, whether it may change a report, and since which day."""
-    query = select(runs.c.step, runs.c.figures).where(runs.c.sequence > after)
+def _changed(site: Site, after: int | None) -> tuple[int, bool, datetime | None]:
+    """What steps did after a place in `runs`: the place now, whether it may change a report, and since which day.
+
+    Without a place, only the place now is looked up.
+    """
+    query = select(runs.c.step, runs.c.figures).where(runs.c.sequence > (after or 0))
     with site.warehouse.read() as connection:
         reached = connection.execute(select(func.coalesce(func.max(runs.c.sequence), 0))).scalar_one()
-        found = connection.execute(query.where(runs.c.sequence <= reached)).all() if after else []
+        found = connection.execute(query.where(runs.c.sequence <= reached)).all() if after is not None else []
     days: list[str] = []
     for step, figures in found:
         done: Any = msgspec.json.decode(figures)

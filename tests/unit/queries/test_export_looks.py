@@ -179,3 +179,11 @@ def test_the_digest_of_a_span_does_not_depend_on_the_other_spans(site: Site) -> 
         alone = {span: export_states._periods(connection, [span], columns)[span] for span in spans}
     assert together == alone
     assert together[at(days=1), at(days=2)].split()[0] == "6"
+
+
+def test_what_comes_after_a_look_at_an_empty_site_is_not_missed(site: Site) -> None:
+    memory = Memory()
+    export_looks.look(site, memory)
+    assert memory.sequence == 0
+    site.warehouse.record_run("rollups", times.now(), {"days": ["2026-11-10"]})
+    assert export_looks._changed(site, memory.sequence)[1]
