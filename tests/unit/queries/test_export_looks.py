@@ -42,7 +42,7 @@ def looked_at(site: Site, memory: Memory, monkeypatch: pytest.MonkeyPatch) -> li
     seen: list[str] = []
     states = export_states._states
 
-    def spied(connection, wanted):  # type: ignore[no-untyped-def]
+    def spied(connection, wanted):
         seen.extend(str(start.date()) for _, (start, _) in wanted)
         return states(connection, wanted)
 
