@@ -66,7 +66,7 @@ def test_a_report_of_the_site_is_an_asset_with_partitions_export_and_lineage(her
     own = reports.asset_of(report_files.listed(tmp_path)["own"])
     parents = {key.to_user_string() for key in own.dependency_keys}
     assert parents == {"resource_periods", "catalog", "rollups", "resource_names"}
-    assert own.descriptions_by_key[own.key] == "What is there?\n\nBy flavor."
+    assert own.descriptions_by_key[own.key] == "What is there? By flavor."
     with dg.DagsterInstance.ephemeral() as instance:
         done = dg.materialize(
             [own], partition_key="2026-10", instance=instance, resources={"site": resources.SiteResource()}

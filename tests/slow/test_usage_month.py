@@ -105,8 +105,13 @@ def test_with_the_losses_of_the_issue_the_large_months_differences_are_explained
     found = claims(site)
     differ = assert_explained(large, deliveries, found)
     assert 0 < differ < len(large.lives) / 10
+    start, end = large.plan.start, large.plan.end
     audited = {
-        key: [row for row in rows if row["started_at"] >= large.plan.start]
+        key: [
+            row
+            for row in rows
+            if start <= row["started_at"] < end and not (row["state"] or "").startswith("shelved")  # Nova audits hosts
+        ]
         for key, rows in found.items()
         if key[0] in ("instance", "volume", "snapshot")
     }

@@ -75,5 +75,5 @@ def test_an_error_comes_through(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 def test_a_quick_command_shows_its_data_alone(tmp_path: Path) -> None:
     shown = on_terminal([PROGRAM, "report"], 100, METERHOUSE_HOME=str(tmp_path))
-    assert shown.splitlines()[0].split() == ["report", "question"]
+    assert shown.splitlines()[0].split() == ["report", "exported_by", "question"]
     assert "\x1b" not in shown
