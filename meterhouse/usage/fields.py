@@ -3,6 +3,7 @@
 Reading them takes half the time of reading them as mappings.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from operator import attrgetter
@@ -16,6 +17,9 @@ from meterhouse.definitions.expressions import Field, Message
 from meterhouse.definitions.values import Value
 
 _HEADERS: Final = ("message_id", "event_type", "publisher_id", "priority", "timestamp")
+
+_CHAIN: Final = re.compile(r"\$\.payload(\.[A-Za-z_][A-Za-z0-9_]*)+\Z").match
+"""An expression that reads one field of the payload, or of what that field holds, and nothing else."""
 
 
 class Batch(Protocol):
@@ -66,27 +70,31 @@ class Layout:
 
     Args:
         reads: fields of the payload and of the message.
+        plain: those of the payload that are only read as they are: one that lacks is null.
 
     Attributes:
         read: reads a body (UTF-8). It raises `msgspec.MsgspecError` or RecursionError if the body is unusual.
     """
 
-    def __init__(self, reads: frozenset[Field]) -> None:
+    def __init__(self, reads: frozenset[Field], plain: frozenset[Field]) -> None:
         ordered = sorted(name for kind, name in reads if kind == "payload")
         others = sorted({*_HEADERS, *(name for kind, name in reads if kind == "message")} - {"payload"})
         self._payload = {name: f"p{number}" for number, name in enumerate(ordered)}
         self._message = {name: f"m{number}" for number, name in enumerate(others)}
-        payload = _struct("Payload", self._payload, {})
-        self.read = cast(
-            Callable[[Any], Any],
-            msgspec.json.Decoder(_struct("Notification", self._message, {"payload": payload})).decode,
-        )
+        self._plain = {name for kind, name in plain if kind == "payload"}
+        payload = _struct("Payload", self._payload, self._plain)
+        message = _struct("Notification", self._message, set(), payload=payload)
+        self.read = cast(Callable[[Any], Any], msgspec.json.Decoder(message).decode)
+        self.empty = payload()
 
-    def getter(self, field: Field) -> Callable[[Any], Any] | None:
-        """What reads a field from a payload or a message; `msgspec.UNSET` if it has none. None if none is read."""
+    def getter(self, field: Field) -> tuple[Callable[[Any], Any], bool] | None:
+        """What reads a field of a payload or a message, and whether it is `msgspec.UNSET` if it lacks.
+
+        None if the field was not read.
+        """
         kind, name = field
         place = (self._payload if kind == "payload" else self._message).get(name)
-        return attrgetter(place) if place is not None else None
+        return (attrgetter(place), kind != "payload" or name not in self._plain) if place is not None else None
 
     def mapping(self, message: Any, reads: frozenset[Field] | None = None) -> Message:
         """A message as a mapping; of the payload, only those fields that are among `reads`, if that is given."""
@@ -104,22 +112,38 @@ class Layout:
         return found
 
 
-def _struct(name: str, fields: dict[str, str], typed: dict[str, Any]) -> Any:
+def _struct(name: str, places: dict[str, str], plain: set[str], **typed: Any) -> Any:
+    unset = msgspec.UNSET
     return msgspec.defstruct(
         name,
         [
-            *((place, Any, msgspec.field(default=msgspec.UNSET)) for place in fields.values()),
-            *((place, kind | msgspec.UnsetType, msgspec.field(default=msgspec.UNSET)) for place, kind in typed.items()),
+            *((at, Any, msgspec.field(default=None if field in plain else unset)) for field, at in places.items()),
+            *((at, kind | msgspec.UnsetType, msgspec.field(default=unset)) for at, kind in typed.items()),
         ],
-        rename={place: name for name, place in fields.items()},
+        rename={at: field for field, at in places.items()},
         gc=False,
     )
 
 
+def layout(values: Sequence[Value], reads: frozenset[Field] | None) -> Layout | None:
+    """How messages of which values are taken are read.
+
+    Args:
+        values: the values.
+        reads: the fields that these read, and others that are wanted; None for the whole message.
+
+    Returns:
+        None if more than fields is needed.
+    """
+    if reads is None or not is_partial(reads):
+        return None
+    apart = [value.reads for value in values if not value.fields and value.constant is None]
+    return _layout(reads, reads.difference(*(each for each in apart if each)))
+
+
 @lru_cache(maxsize=4096)
-def layout(reads: frozenset[Field] | None) -> Layout | None:
-    """How messages of which these fields are needed are read; None if more than fields is needed."""
-    return Layout(reads) if reads is not None and is_partial(reads) else None
+def _layout(reads: frozenset[Field], plain: frozenset[Field]) -> Layout:
+    return Layout(reads, plain)
 
 
 class Fields:
@@ -132,10 +156,8 @@ class Fields:
 
     def __init__(self, layout: Layout, messages: Sequence[Any]) -> None:
         self._layout, self._messages = layout, messages
-        empty = layout.read(b'{"payload": {}}').payload
-        self._payloads = [
-            payload if (payload := message.payload) is not msgspec.UNSET else empty for message in messages
-        ]
+        unset, empty = msgspec.UNSET, layout.empty
+        self._payloads = [empty if (payload := message.payload) is unset else payload for message in messages]
         self._known: dict[object, list[Any]] = {}
 
     def __len__(self) -> int:
@@ -159,6 +181,12 @@ class Fields:
                     break
                 found = [other if one is None else one for one, other in zip(found, self.field(field), strict=True)]
             return found
+        if value.plain is not None and value.reads and len(value.reads) == 1 and _CHAIN(value.key):
+            ((_, name),) = value.reads
+            found = self.field(("payload", name))
+            for name in value.key.split(".")[3:]:
+                found = [one.get(name) if isinstance(one, dict) else None for one in found]
+            return found
         mapping, reads = self._layout.mapping, value.reads
         if value.plain is not None:
             return [value.plain(mapping(message, reads)) for message in self._messages]
@@ -172,9 +200,10 @@ class Fields:
             if getter is None:
                 known = [None] * len(self)
             else:
-                found = list(map(getter, self._payloads if field[0] == "payload" else self._messages))
-                unset = msgspec.UNSET
-                known = [None if each is unset else each for each in found] if unset in found else found
+                known = list(map(getter[0], self._payloads if field[0] == "payload" else self._messages))
+                if getter[1]:
+                    unset = msgspec.UNSET
+                    known = [None if each is unset else each for each in known]
             self._known[field] = known
         return known
 
