@@ -208,6 +208,35 @@ def test_a_group_is_a_name_whatever_it_has_in_it(site: Site) -> None:
         assert made[name].to_pylist() == [None]
 
 
+@pytest.mark.parametrize("key", ["a.b", 'a"b', "a'b", "größe", "a/b", "a~1b", "a\\b", "*", "0", "a b", "a[0]"])
+def test_usage_is_grouped_by_a_key_of_the_metadata_whatever_is_in_it(site: Site, key: str) -> None:
+    samples = [polled(1, at(minute), meter="cpu", resource="i1", resource_metadata={key: "x"}) for minute in (0, 60)]
+    drop(site.settings.spool, "a.jsonl", [created("i1", at()), polling("m1", samples)])
+    process(site)
+    compute(site)
+    assert figures(site, at(), at(hours=1), f"metadata.{key}", "seconds", by=[f"metadata.{key}"]) == [("x", 3600.0)]
+
+
+def test_deltas_of_one_counter_whose_unit_is_spelt_in_two_ways_count_once(site: Site) -> None:
+    requests = {"meter": "api.request", "type": "delta", "resource": "p1"}
+    both = [point(5, at(10 * n), unit=unit, **requests) for n in range(4) for unit in ("request", "requests")]
+    land_points(site, [*both, point(7, at(70), unit="requests", **requests)])
+    roll_up(site)
+    counters = of_span(site, at(), at(hours=2)).counters
+    assert counters.select(["unit", "amount"]).to_pylist() == [
+        {"unit": "request", "amount": 20.0},
+        {"unit": "request", "amount": 7.0},
+    ]
+
+
+def test_deltas_of_series_that_take_turns_all_count(site: Site) -> None:
+    requests = {"meter": "api.request", "type": "delta", "counter_unit": "request"}
+    samples = [polled(5, at(10 * n), user_id=f"u{n % 2}", **requests) for n in range(6)]
+    drop(site.settings.spool, "a.jsonl", [polling("m1", samples)])
+    process(site)
+    assert of_span(site, at(), at(hours=1)).counters["amount"].to_pylist() == [30.0]
+
+
 def test_a_reset_of_a_counter_is_no_loss(site: Site) -> None:
     volumes = [0, 100, 200, 50, 150]
     land_points(
