@@ -12,6 +12,7 @@ from usage_messages import audit, created, deleted, land
 from meterhouse import times
 from meterhouse.errors import UnknownKeyword, UsageError
 from meterhouse.site import Site
+from meterhouse.usage import described
 from meterhouse.usage.amounts import of_span, usage
 from meterhouse.usage.buckets import edges, month_span, zone_named
 from meterhouse.usage.listing import listed
@@ -114,6 +115,29 @@ def test_what_pollsters_and_notifications_say_of_a_resource_is_known_together(an
     assert found.select(["metadata.metering.cost_center", "seconds"]).to_pylist() == [
         {"metadata.metering.cost_center": "4711", "seconds": 3 * 3600.0}
     ]
+
+
+def test_of_metadata_before_a_span_only_what_still_holds_is_read(any_warehouse: Site) -> None:
+    polls = [
+        polled(1e9 * hour, at(60 * hour), meter=meter, type="cumulative", resource="i1", resource_metadata=said)
+        for hour in range(12)
+        for meter, said in (
+            ("cpu", {"round": str(hour)}),
+            ("disk.device.read.bytes", {"disk": "vda" if hour < 3 else "vdb"}),
+        )
+    ]
+    drop(any_warehouse.settings.spool, "a.jsonl", [polling("m1", polls), created("i1", at())])
+    process(any_warehouse)
+    compute(any_warehouse)
+    history, texts = described.of_resources(any_warehouse, at(hours=9, minutes=30), at(hours=11))
+    said = dict(zip(*(texts[name].to_pylist() for name in texts.column_names), strict=True))
+    found = [(row["valid_from"], said[row["metadata_id"]]) for row in history.to_pylist()]
+    assert max(moment for moment, _ in found if moment <= at(hours=9, minutes=30)) == at(hours=9)
+    assert sorted(moment for moment, _ in found if moment > at(hours=3)) == [at(hours=9), at(hours=10)]
+    for moment, text in found:
+        if moment >= at(hours=9):
+            assert f'"round":"{moment.hour - at().hour}"' in text
+            assert '"disk":"vdb"' in text
 
 
 def test_a_volume_whose_unit_is_spelt_in_two_ways_counts_once(site: Site) -> None:
