@@ -18,6 +18,7 @@ from meterhouse.billing.rating import rate
 from meterhouse.definitions import prices as price_lists
 from meterhouse.definitions import units
 from meterhouse.definitions.prices import Prices
+from meterhouse.definitions.site_files import in_use
 from meterhouse.definitions.units import Units
 from meterhouse.errors import DefinitionError
 from meterhouse.shipped import DEFAULTS
@@ -191,8 +192,7 @@ def read_units(definitions: Mapping[str, bytes]) -> Units:
 
 def definition(site: Site, name: str) -> bytes:
     """The content of a definition file of the site now: its own, or the shipped one."""
-    own = site.settings.config_dir / name if site.settings.config_dir else None
-    return (own if own is not None and own.exists() else DEFAULTS / name).read_bytes()
+    return in_use(site.settings.config_dir, name, DEFAULTS / name).read_bytes()
 
 
 _T = TypeVar("_T")

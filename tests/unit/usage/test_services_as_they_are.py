@@ -289,6 +289,45 @@ def test_repeated_actions_of_an_audit_stand_in_for_lost_events(site: Site) -> No
     assert spans(found(site, again, ("volume", "disk"))) == [(0, 3600)]
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_a_creation_that_an_audit_repeats_moves_no_start(site: Site, told: bool) -> None:
+    """A volume that was restored for 45 s, and extended before the audit that says it again, with its size by then."""
+    run, there = MONDAY + DAY + 5 * MINUTE, NOON + 45 * SECOND
+    larger = replace(DISK, size_gib=20.0)
+    original = [cinder(there + SECOND, "create.end", launched=there)] if told else []
+    resized = cinder(NOON + HOUR, "resize.end", replace(larger, state="extending"), launched=there)
+    again = [
+        cinder(run, "create.start", larger, launched=there, **audit(NOON, NOON)),
+        cinder(run + 1, "create.end", larger, launched=there, **audit(NOON, NOON)),
+    ]
+    rows = found(site, [*original, resized, *again], ("volume", "disk"))
+    if told:
+        assert spans(rows, "size_gib") == [(45, 3600, 10), (3600, None, 20)]
+        assert [row["start_reason"] for row in rows] == [None, None]
+    else:
+        assert spans(rows, "size_gib") == [(45, None, 20)]
+        assert "no event told its beginning" in rows[0]["start_reason"]
+
+
+def test_an_image_whose_upload_was_lost_may_have_begun_until_it_was_seen(site: Site) -> None:
+    payload = {"id": "picture", "owner": "shop", "created_at": "2026-10-05T12:00:00Z", "size": 2**30}
+    messages = [
+        said(NOON, "image.create", payload | {"status": "queued", "size": None}),
+        said(NOON + HOUR, "image.update", payload | {"status": "active"}),
+    ]
+    (row,) = found(site, messages, ("image", "picture"))
+    assert (row["start_earliest"], row["started_at"], row["start_latest"]) == (NOON, NOON, NOON + HOUR)
+
+
+def test_an_audit_before_an_action_confirms_nothing(site: Site) -> None:
+    """Nova sends `exists` of the running period before a resize: of instances that no periodic audit knows too."""
+    period = audit(MONDAY, NOON + 90 * MINUTE)
+    messages = [CREATED, nova(NOON + 90 * MINUTE, "exists", **period), nova(NOON + 91 * MINUTE, "resize.start")]
+    assert [row["unconfirmed"] for row in found(site, messages)] == [True]
+    (daily,) = found(site, [nova(MONDAY + DAY + MINUTE, "exists", **audit(MONDAY, MONDAY + DAY))])
+    assert not daily["unconfirmed"]
+
+
 def test_statuses_on_the_way_make_no_periods_of_their_own(site: Site) -> None:
     messages = [
         cinder(NOON, "create.end"),
