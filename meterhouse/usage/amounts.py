@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Final, Literal
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -23,6 +23,7 @@ from meterhouse.definitions.units import Units
 from meterhouse.definitions.units import load as load_units
 from meterhouse.errors import UnknownKeyword, UsageError
 from meterhouse.site import Site
+from meterhouse.stores.bulk_read import bulk_read
 from meterhouse.stores.duck import arrow
 from meterhouse.stores.lake_tables import TIME
 from meterhouse.stores.warehouse_tables import resource_periods, series
@@ -144,26 +145,25 @@ def _periods(site: Site, start: datetime, end: datetime, projects: Collection[st
         other.c.resource_type == p.resource_type, other.c.resource_id == p.resource_id, other.c.confirmed_by != "polls"
     )
     polled = select(p.resource_type, p.resource_id).where(p.ended_at.is_(None), p.confirmed_by == "polls", ~told)
+    read = pa.schema([PERIODS.field(name) for name in names])
     with site.warehouse.read() as connection:
-        rows = connection.execute(wanted.order_by(p.resource_type, p.resource_id, p.started_at)).all()
+        found = bulk_read(connection, wanted.order_by(p.resource_type, p.resource_id, p.started_at), read)
         alone = {tuple(row) for row in connection.execute(polled)}
-    columns: dict[str, Any] = (
-        dict(zip(names, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(names, ())
-    )
+    ended = found["ended_at"]
     if alone:  # samples alone tell of these: they count until the end of the hour of the last one
-        columns["ended_at"] = [
-            times.hour_of(last) + times.HOUR if ended is None and (type_, name) in alone else ended
-            for type_, name, ended, last in zip(
-                *(columns[each] for each in ("resource_type", "resource_id", "ended_at", "confirmed_until")),
-                strict=True,
-            )
-        ]
-    goes_on = [ended is None or ended > end for ended in columns["ended_at"]]
-    columns["started_at"] = [max(each, start) for each in columns["started_at"]]
-    columns["ended_at"] = [end if each is None else min(each, end) for each in columns["ended_at"]]
-    kinds = {field.name: field.type for field in PERIODS}
-    made = pa.table({name: pa.array(columns[name], kinds[name]) for name in names})
-    made = made.append_column("goes_on", pa.array(goes_on, pa.bool_()))
+        keys = zip(found["resource_type"].to_pylist(), found["resource_id"].to_pylist(), strict=True)
+        open_ = pc.and_(pa.array([key in alone for key in keys], pa.bool_()), pc.is_null(ended))
+        last = pc.floor_temporal(found["confirmed_until"], unit="hour")
+        ended = pc.if_else(open_, pc.add(last, pa.scalar(times.HOUR)).cast(TIME), ended)
+    until = pa.scalar(end, TIME)
+    goes_on = pc.fill_null(pc.greater(ended, until), True)
+    begun, since = found["started_at"], pa.scalar(start, TIME)
+    for name, column in (
+        ("started_at", pc.if_else(pc.less(begun, since), since, begun)),
+        ("ended_at", pc.if_else(goes_on, until, ended)),
+    ):
+        found = found.set_column(names.index(name), PERIODS.field(name), column)
+    made = found.append_column("goes_on", goes_on)
     return made.filter(pc.less(made["started_at"], made["ended_at"]))
 
 
