@@ -139,9 +139,9 @@ def reconcile_changed(site: Site, day: date) -> Reconciled:
 
 def _compared(site: Site, day: date) -> pa.Table:
     start = times.day_start(day)
-    end = min(start + times.DAY, max(times.now(), start))
+    end = min(start + times.DAY, max(times.hour_of(times.now()), start))  # of the running hour, not all has come
     resources = load_resources(site.settings.config_dir)
-    hours = np.arange(times.micros(start), times.micros(end) - _HOUR + 1, _HOUR)  # hours that are over
+    hours = np.arange(times.micros(start), times.micros(end), _HOUR)
     silent = [(kind.type, state) for kind in resources.types for state in sorted(kind.polls.silent_in)]
     nowhere = [(kind.type, state) for kind in resources.types for state in sorted(kind.nowhere)]
     periods, lives = _periods(site, start, end)

@@ -7,6 +7,7 @@ import pytest
 from builders import at, drop, land_points, point, process, roll_up, warehouse_rows
 from usage_messages import audit, created, deleted, land
 
+from meterhouse import times
 from meterhouse.site import Site
 from meterhouse.usage.periods import compute
 from meterhouse.usage.reconciliation import changed_days, reconcile, reconcile_changed
@@ -91,6 +92,24 @@ def test_hours_without_samples_are_listed(site: Site) -> None:
     roll_up(site)
     compute(site)
     assert findings(site) == {"i2": "no sample in hours 5-7, 20"}
+
+
+def test_the_running_hour_is_not_compared_yet(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    land(site, created("i1", at(days=-9)), created("i2", at(90)))
+    land_points(
+        site,
+        [
+            point(1, at(10 * turn, hours=-12), meter="cpu", resource=name, type="cumulative", unit="ns")
+            for turn in range(6 * 14 + 3)
+            for name in ("i1", "i2")
+            if name == "i1" or turn >= 6 * 13 + 3
+        ],
+    )
+    roll_up(site)
+    compute(site)
+    monkeypatch.setattr(times, "now", lambda: at(hours=2, minutes=25))
+    done = reconcile(site, DAY)
+    assert (done.resources, done.hours, done.agreed) == (2, 14 + 1, 14 + 1)
 
 
 def test_a_change_that_no_event_told_is_listed_with_when_it_may_have_been(site: Site) -> None:
