@@ -166,13 +166,15 @@ def test_an_offloaded_instance_is_on_no_host_and_needs_no_audit(site: Site) -> N
 
 
 def test_a_deletion_that_an_update_told_before_is_the_deletions(site: Site) -> None:
-    """As in a real stream: the update has an empty `deleted_at`, a `terminated_at`, and a later timestamp."""
+    """As in a real stream: the update has an empty `deleted_at`, a `terminated_at`, a later timestamp, and an audit
+    period of no length that is before the end of the shutdown."""
     deleted = replace(VM, state="deleted")
     update = nova(NOON + HOUR + 300_000, "update", deleted, old_state="active")
     told = json.loads(update.line)
-    told["payload"] |= {"deleted_at": "", "terminated_at": forms.iso(NOON + HOUR)}
+    told["payload"] |= {"deleted_at": "", "terminated_at": forms.iso(NOON + HOUR), **audit(NOON + HOUR, NOON + HOUR)}
+    shut = nova(NOON + HOUR + 150_000, "shutdown.end")
     end = nova(NOON + HOUR + 500_000, "delete.end", deleted, deleted=NOON + HOUR)
-    rows = found(site, [CREATED, replace(update, line=json.dumps(told).encode()), end])
+    rows = found(site, [CREATED, shut, replace(update, line=json.dumps(told).encode()), end])
     assert spans(rows, "end_witness", "end_reason", "end_evidence") == [(0, 3600, "event", None, end.message_id)]
 
 
