@@ -266,6 +266,28 @@ def test_silence_of_one_instance_while_its_hosts_audits_go_on_ends_it_with_the_r
     assert MONDAY + 4 * DAY - 1 <= row["end_earliest"] <= row["ended_at"] <= row["end_latest"] <= MONDAY + 5 * DAY
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+def test_what_is_seen_again_after_years_has_no_two_periods_at_a_time(site: Site, at_once: bool) -> None:
+    """Silence ended it. When an audit lists it again, it says that it was launched while the first period was."""
+    first, again = MONDAY - 900 * DAY, MONDAY - 400 * DAY
+
+    def audited(day: int, name: str, launched: int) -> Message:
+        period = audit(day - DAY, day)
+        return nova(day + MINUTE, "exists", VM, id=name, created=launched - MINUTE, launched=launched, **period)
+
+    earlier = [
+        audited(first + n * DAY, name, first - 9 * DAY)
+        for n in range(12)
+        for name in ("vm", "vm-2", "vm-3")
+        if name != "vm" or n < 5
+    ]
+    later = [audited(again, "vm", first + 2 * DAY)]
+    if not at_once:
+        assert [row["end_witness"] for row in found(site, earlier)] == ["silence"]
+    rows = found(site, [*earlier, *later] if at_once else later)
+    assert [(row["started_at"], row["ended_at"]) for row in rows] == [(first + 2 * DAY, None)]
+
+
 def test_creations_and_deletions_that_an_audit_repeats_a_day_later_change_nothing(site: Site) -> None:
     """cinder-volume-usage-audit --send_actions: new message ids, its own timestamp, no time of deletion."""
     run = MONDAY + DAY + 5 * MINUTE
