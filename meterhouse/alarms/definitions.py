@@ -9,6 +9,7 @@ from typing import Any, Final
 from meterhouse import yaml_lines
 from meterhouse.alarms.checker import Checker
 from meterhouse.alarms.threshold_rule import ThresholdRule
+from meterhouse.definitions.site_files import in_use
 from meterhouse.errors import DefinitionError
 from meterhouse.shipped import DEFAULTS
 
@@ -91,8 +92,7 @@ def read(config_dir: Path | None) -> Defined:
     Raises:
         DefinitionError: the file has no alarms that could be told from each other.
     """
-    own = config_dir / "alarms.yaml" if config_dir else None
-    path = own if own is not None and own.exists() else DEFAULTS / "alarms.yaml"
+    path = in_use(config_dir, "alarms.yaml", DEFAULTS / "alarms.yaml")
     content = yaml_lines.read(path)
     entries = content.get("alarms") if isinstance(content, dict) else None
     if not isinstance(entries, list):

@@ -14,7 +14,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +22,7 @@ import yaml
 
 from meterhouse import yaml_lines
 from meterhouse.definitions import timespans
+from meterhouse.definitions.site_files import in_use, once_a_change
 from meterhouse.errors import DefinitionError, shown
 from meterhouse.shipped import DEFAULTS
 from meterhouse.yaml_lines import is_plain
@@ -201,9 +201,7 @@ def load(config_dir: Path | None) -> Policies:
     Raises:
         DefinitionError: the file is not YAML, or has no policies and rules at all.
     """
-    own = config_dir / FILE if config_dir else None
-    path = own if own is not None and own.exists() else _SHIPPED
-    return _cached(path, path.stat().st_mtime_ns)
+    return _current(in_use(config_dir, FILE, _SHIPPED))
 
 
 def read(paths: Sequence[Path]) -> Policies:
@@ -215,8 +213,8 @@ def read(paths: Sequence[Path]) -> Policies:
     return _Reading(load(None)).of_files(paths)
 
 
-@lru_cache(maxsize=8)
-def _cached(path: Path, changed: int) -> Policies:
+@once_a_change
+def _current(path: Path) -> Policies:
     return _Reading(None if path == _SHIPPED else load(None)).of_files([path])
 
 

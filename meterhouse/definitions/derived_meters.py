@@ -8,12 +8,12 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
 from meterhouse import yaml_lines
 from meterhouse.definitions.column_expressions import Expression, Input, InvalidExpression, parse
+from meterhouse.definitions.site_files import in_use, once_a_change
 from meterhouse.errors import DefinitionError, shown
 from meterhouse.shipped import DEFAULTS
 from meterhouse.yaml_lines import is_plain
@@ -220,9 +220,7 @@ def load(config_dir: Path | None) -> DerivedMeters:
     Raises:
         DefinitionError: the file as a whole cannot be read.
     """
-    own = config_dir / FILE if config_dir else None
-    path = own if own is not None and own.exists() else SHIPPED
-    return _parse(path, path.stat().st_mtime_ns)
+    return _current(in_use(config_dir, FILE, SHIPPED))
 
 
 def read(path: Path) -> DerivedMeters:
@@ -249,9 +247,7 @@ def read(path: Path) -> DerivedMeters:
     return DerivedMeters(tuple(good), tuple(faults + circles), str(path))
 
 
-@lru_cache(maxsize=8)
-def _parse(path: Path, changed: int) -> DerivedMeters:
-    return read(path)
+_current: Final = once_a_change(read)
 
 
 def _without_repeats(made: list[Derived], path: Path, faults: list[DefinitionError]) -> list[Derived]:

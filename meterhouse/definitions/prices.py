@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, tzinfo
 from decimal import Decimal, InvalidOperation
 from fnmatch import fnmatchcase, translate
-from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 from zoneinfo import ZoneInfo
 
 from meterhouse import yaml_lines
+from meterhouse.definitions.site_files import in_use, once_a_change
 from meterhouse.errors import DefinitionError, UsageError, shown
 from meterhouse.shipped import DEFAULTS
 from meterhouse.yaml_lines import is_plain
@@ -322,14 +322,7 @@ def load(config_dir: Path | None) -> Prices:
     Raises:
         DefinitionError: the file as a whole cannot be read.
     """
-    own = config_dir / FILE if config_dir else None
-    path = own if own is not None and own.exists() else SHIPPED
-    return _parse(path, path.stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=8)
-def _parse(path: Path, changed: int) -> Prices:
-    return read(path)
+    return _current(in_use(config_dir, FILE, SHIPPED))
 
 
 def read(path: Path) -> Prices:
@@ -390,6 +383,9 @@ def read(path: Path) -> Prices:
         faults=tuple(sorted(faults, key=lambda each: int(each.where.rpartition(":")[2]))),
         path=str(path),
     )
+
+
+_current: Final = once_a_change(read)
 
 
 def gaps(prices: Iterable[Price]) -> list[str]:

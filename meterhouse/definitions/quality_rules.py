@@ -9,12 +9,12 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
 from meterhouse import yaml_lines
 from meterhouse.definitions.meanings import Meaning, of_parts
+from meterhouse.definitions.site_files import in_use, once_a_change
 from meterhouse.errors import DefinitionError, shown
 from meterhouse.shipped import QUALITY_RULES
 from meterhouse.yaml_lines import is_plain
@@ -131,9 +131,8 @@ def load(config_dir: Path | None) -> Rules:
     Raises:
         DefinitionError: a rule is invalid; the error has file, line, what is wrong and what to do.
     """
-    own = config_dir / "quality.yaml" if config_dir else None
-    path = own if own is not None and own.exists() else QUALITY_RULES
-    given = _parse(path, path.stat().st_mtime_ns)
+    path = in_use(config_dir, "quality.yaml", QUALITY_RULES)
+    given = _current(path)
     return given if path == QUALITY_RULES else _completed(given)
 
 
@@ -158,8 +157,8 @@ def _completed(given: Rules) -> Rules:
     return Rules(rules, given.path)
 
 
-@lru_cache(maxsize=8)
-def _parse(path: Path, changed: int) -> Rules:
+@once_a_change
+def _current(path: Path) -> Rules:
     content = yaml_lines.read(path)
     if not isinstance(content, dict) or not isinstance(content.get("rules"), list):
         raise DefinitionError("the file has no list `rules`", where=f"{path}:1", hint="Start the file with `rules:`")

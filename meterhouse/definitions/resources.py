@@ -8,11 +8,11 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from meterhouse import yaml_lines
+from meterhouse.definitions.site_files import in_use, once_a_change
 from meterhouse.definitions.values import Value, compile_value
 from meterhouse.errors import DefinitionError, shown
 from meterhouse.shipped import DEFAULTS
@@ -160,14 +160,7 @@ def load(config_dir: Path | None) -> Resources:
     Raises:
         DefinitionError: the file as a whole cannot be read.
     """
-    own = config_dir / FILE if config_dir else None
-    path = own if own is not None and own.exists() else SHIPPED
-    return _parse(path, path.stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=8)
-def _parse(path: Path, changed: int) -> Resources:
-    return read(path)
+    return _current(in_use(config_dir, FILE, SHIPPED))
 
 
 def read(path: Path) -> Resources:
@@ -198,6 +191,9 @@ def read(path: Path) -> Resources:
         [each for each in entries if isinstance(each, dict) and each.get("type") in known], default=str
     )
     return Resources(tuple(made), tuple(faults), str(path), meaning)
+
+
+_current: Final = once_a_change(read)
 
 
 def _type(entry: Any, line: int) -> ResourceType:

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
 from meterhouse import yaml_lines
+from meterhouse.definitions.site_files import in_use, once_a_change
 from meterhouse.errors import DefinitionError, shown
 from meterhouse.shipped import DEFAULTS
 
@@ -53,14 +53,7 @@ def load(config_dir: Path | None) -> Units:
     Raises:
         DefinitionError: the file as a whole cannot be read.
     """
-    own = config_dir / FILE if config_dir else None
-    path = own if own is not None and own.exists() else SHIPPED
-    return _parse(path, path.stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=8)
-def _parse(path: Path, changed: int) -> Units:
-    return read(path)
+    return _current(in_use(config_dir, FILE, SHIPPED))
 
 
 def read(path: Path) -> Units:
@@ -95,6 +88,9 @@ def read(path: Path) -> Units:
             faults.append(DefinitionError(what, where=f"{path}:1", hint="Give it a unit that is not listed"))
             del factors[unit]
     return Units(factors, tuple(faults), str(path))
+
+
+_current: Final = once_a_change(read)
 
 
 def _entry(entry: Any) -> tuple[str, Fraction]:

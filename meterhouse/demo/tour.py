@@ -25,7 +25,7 @@ from meterhouse.private_files import make_folder
 from meterhouse.queries import reports
 from meterhouse.settings import read_settings, settings
 from meterhouse.site import Site
-from meterhouse.stores.warehouse_tables import deliveries, resource_periods
+from meterhouse.stores.warehouse_tables import deliveries, reconciliation_daily, resource_periods
 from meterhouse.usage.keeping_up import behind
 
 MARKER = ".meterhouse-demo"
@@ -208,8 +208,8 @@ def _run(trip: Tour, until: datetime) -> tuple[list[str], bool]:
     arrival_days = sorted({date.fromisoformat(day) for day in _arrival_days(trip.site)})
     event_days = sorted({(until - timedelta(hours=23)).date(), until.date()})
     launched = [trip.dagster.launch("archive_day", str(day)) for day in arrival_days]
-    launched += [trip.dagster.launch("report_day", str(day)) for day in event_days]
-    trip.wait_for_runs("archive, report and Great Expectations' checks run", [checks_run, *launched])
+    launched += [trip.dagster.launch(job, str(day)) for job in ("report_day", "reconcile_day") for day in event_days]
+    trip.wait_for_runs("archive, report, reconciliation and checks run", [checks_run, *launched])
     found = account(trip.site, trip.cloud.ledger, trip.states_received())
     checks = _checks(trip, arrival_days, event_days)
     return _shown(trip, found, checks, event_days), all(line.is_equal for line in [*found, *checks])
@@ -294,13 +294,18 @@ def _shown(trip: Tour, found: list[Line], checks: list[Line], event_days: list[d
 
 
 def _usage(trip: Tour, event_days: list[date], names: Mapping[str, str]) -> list[str]:
-    """A line about what existed, and one for the bill of each month and project."""
+    """What existed, how far its witnesses agree, and the bill of each month and project."""
     of_type = select(resource_periods.c.resource_type, func.count(resource_periods.c.resource_id.distinct()))
     with trip.site.warehouse.read() as connection:
         existed = connection.execute(of_type.group_by(resource_periods.c.resource_type).order_by(text("1"))).all()
         number = connection.execute(select(func.count()).select_from(resource_periods)).scalar_one()
+        agreed, compared = connection.execute(
+            select(func.sum(reconciliation_daily.c.agreed_hours), func.sum(reconciliation_daily.c.compared_hours))
+        ).one()
     types = ", ".join(f"{count} of type {kind}" for kind, count in existed)
-    lines = ["", f"What existed when: {number} periods of resources: {types}", "", "What each project owes so far:"]
+    lines = ["", f"What existed when: {number} periods of resources: {types}"]
+    lines.append(f"Events, audits and polls agree on {agreed:,} of {compared:,} hours.")
+    lines += ["", "What each project owes so far:"]
     for month in sorted({f"{day:%Y-%m}" for day in event_days}):
         for total in closing.make(trip.site, month).totals("project_id"):
             project = names.get(total.of, total.of)

@@ -283,9 +283,14 @@ def usage(
 def _group(name: str) -> str:
     if not name.startswith("metadata."):
         return name
-    keys = name.removeprefix("metadata.").replace('"', "").replace("'", "").replace("\\", "").split(".")
+    keys = name.removeprefix("metadata.").split(".")
     # A key may have dots itself, as `metering.stack` has. The longest first key counts, as in prices.
     paths = [[".".join(keys[:count]), *keys[count:]] for count in range(len(keys), 0, -1)]
-    quoted = ("".join(f'."{key}"' for key in path) for path in paths)
-    found = (f"json_extract_string(metadata, '${path}')" for path in quoted)
+    pointers = ("".join(f"/{_pointed(key)}" for key in path) for path in paths)
+    found = (f"json_extract_string(metadata, '{pointer}')" for pointer in pointers)
     return f"coalesce({', '.join(found)})"
+
+
+def _pointed(key: str) -> str:
+    """A key in a JSON pointer (RFC 6901) in a literal of SQL, whatever it has in it."""
+    return key.replace("~", "~0").replace("/", "~1").replace("'", "''")

@@ -13,7 +13,7 @@ from operator import itemgetter
 from typing import Any, Final
 
 import pyarrow as pa
-from sqlalchemy import or_, select
+from sqlalchemy import func, or_, select
 
 from meterhouse.site import Site
 from meterhouse.stores.lake_tables import TIME
@@ -36,10 +36,18 @@ def of_resources(site: Site, start: datetime, end: datetime) -> tuple[pa.Table, 
     p, s, c = resource_periods.c, series.c, metadata_changes.c
     existed = select(p.resource_id).where(p.started_at < end, or_(p.ended_at.is_(None), p.ended_at > start))
     counted = s.type.in_(["cumulative", "delta"]) & (s.last_point_at >= start) & (s.first_point_at < end)
+    # What a series was at the start is its newest change before it; what it was earlier is of no use.
+    before = metadata_changes.alias("before")
+    at_start = (
+        select(func.max(before.c.valid_from))
+        .where(before.c.series_id == c.series_id, before.c.valid_from <= start)
+        .scalar_subquery()
+    )
     changes = (
         select(s.resource_id, c.valid_from, c.series_id, c.metadata_id)
         .join_from(metadata_changes, series, c.series_id == s.series_id)
         .where(s.source != VERIFY, c.valid_from < end, s.resource_id.in_(existed) | counted)
+        .where((c.valid_from > start) | (c.valid_from == at_start))
         .order_by(s.resource_id, c.valid_from, c.series_id)
     )
     with site.warehouse.read() as connection:

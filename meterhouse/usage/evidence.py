@@ -284,14 +284,19 @@ def _table(
         at = np.where(both & unsent, moments["audit_to"], sent)
         starts, ends = np.where(both, moments["audit_from"], _NONE), np.where(both, moments["audit_to"], _NONE)
     else:
-        starts = ends = np.full(len(kept), _NONE)
-        # Cinder's audit job sends creations and deletions again: the period of no length is when they were.
+        # Cinder's audit job sends creations and deletions again: the period of no length is when they were. In an
+        # update of Nova's, it says nothing.
         again = (
-            (moments["audit_from"] != _NONE)
+            np.full(len(kept), effect in ("was", "begins", "ends"))
+            & (moments["audit_from"] != _NONE)
             & (moments["audit_from"] == moments["audit_to"])
             & (moments["audit_from"] < at)
         )
         at = np.where(again, moments["audit_from"], at)
+        # It is there when it was launched, some time after its creation.
+        launched = again & (moments["began"] <= sent)
+        at = np.where(launched, np.maximum(at, moments["began"]), at)
+        starts = ends = np.where(again, moments["audit_from"], _NONE)
     sizes = {
         name: _numbers(of(size.value), size.unit, SIZE_UNITS.get(name), units) for name, size in resource.sizes.items()
     }

@@ -8,11 +8,11 @@ import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 from meterhouse import times
+from meterhouse.definitions.site_files import once_a_change
 from meterhouse.errors import DefinitionError, shown
 
 FILE: Final = "names.csv"
@@ -66,15 +66,9 @@ def load(config_dir: Path | None) -> NamesFile:
     if path is None or not path.exists():
         return NamesFile()
     try:
-        status = path.stat()
+        return _current(path)
     except OSError as error:
         raise DefinitionError(f"cannot be read: {error.strerror or error}", where=str(path)) from None
-    return _cached(path, status.st_mtime_ns, status.st_size)
-
-
-@lru_cache(maxsize=4)
-def _cached(path: Path, changed: int, size: int) -> NamesFile:
-    return read(path)
 
 
 def read(path: Path) -> NamesFile:
@@ -122,6 +116,9 @@ def read(path: Path) -> NamesFile:
     if left_out > len(faults):
         faults.append(DefinitionError(f"{left_out - len(faults)} further rows cannot be used", where=str(path)))
     return NamesFile(tuple(names.values()), tuple(faults), path)
+
+
+_current: Final = once_a_change(read)
 
 
 def _rows(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:

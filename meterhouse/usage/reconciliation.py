@@ -139,9 +139,9 @@ def reconcile_changed(site: Site, day: date) -> Reconciled:
 
 def _compared(site: Site, day: date) -> pa.Table:
     start = times.day_start(day)
-    end = min(start + times.DAY, max(times.now(), start))
+    end = min(start + times.DAY, max(times.hour_of(times.now()), start))  # of the running hour, not all has come
     resources = load_resources(site.settings.config_dir)
-    hours = np.arange(times.micros(start), times.micros(end) - _HOUR + 1, _HOUR)  # hours that are over
+    hours = np.arange(times.micros(start), times.micros(end), _HOUR)
     silent = [(kind.type, state) for kind in resources.types for state in sorted(kind.polls.silent_in)]
     nowhere = [(kind.type, state) for kind in resources.types for state in sorted(kind.nowhere)]
     periods, lives = _periods(site, start, end)
@@ -231,7 +231,8 @@ def _polled_series(site: Site, start: datetime, end: datetime) -> tuple[pa.Table
     """The resources that are known by polls, and the series of meters of pollsters that have points about the day."""
     p, s = resource_periods.c, series.c
     resources = load_resources(site.settings.config_dir)
-    by_notifications = {meter.name for meter in site.definitions.meters.meters}
+    # A notification's sample has the unit of its definition. A series in another unit is a pollster's.
+    by_notifications = {(meter.name, meter.literals.get("unit")) for meter in site.definitions.meters.meters}
     with site.warehouse.read() as connection:
         meters = connection.execute(select(s.meter).distinct()).scalars().all()
         kinds = {meter: kind.type for meter in meters for kind in resources.types if kind.polls.measures(meter)}
@@ -254,7 +255,10 @@ def _polled_series(site: Site, start: datetime, end: datetime) -> tuple[pa.Table
             "resource_type": pa.array([kinds[row.meter] for row in rows], pa.string()),
             "resource_id": pa.array([row.resource_id for row in rows], pa.string()),
             "meter": pa.array([f"{row.meter} {row.unit}" for row in rows], pa.string()),
-            "shared": pa.array([row.meter in by_notifications for row in rows], pa.bool_()),
+            "shared": pa.array(
+                [not by_notifications.isdisjoint({(row.meter, row.unit), (row.meter, None)}) for row in rows],
+                pa.bool_(),
+            ),
         }
     )
 

@@ -56,7 +56,8 @@ class Fact(NamedTuple):
     Attributes:
         at: when; of a run of audits or polls, the last.
         effect: begins, ends, is, was, seen, audit or poll.
-        from_at: start of the first audit period, or the first poll; None for others.
+        from_at: start of the first audit period, or the first poll; of an event that an audit sent again, its time by
+            the audit; None for others.
         to_at: end of the last audit period, or the last poll.
         reports: how many there were.
         began, created, ended: times that it claims.
@@ -88,6 +89,11 @@ class Fact(NamedTuple):
     def witness(self) -> str:
         """event, audit or poll."""
         return POLL if self.effect == "poll" else AUDIT if self.effect == "audit" else EVENT
+
+    @property
+    def again(self) -> bool:
+        """Whether an audit sent this event again. It says what the resource is when it is sent, not when it was."""
+        return self.from_at is not None and self.witness == EVENT
 
 
 class Boundary(msgspec.Struct, array_like=True, frozen=True):
@@ -221,10 +227,12 @@ def _take(life: Life, fact: Fact, kind: ResourceType, closed: list[Period]) -> N
         if life.start is None:
             return
     elif fact.effect == "begins":
-        _begun_again(life, fact)
+        _begun_again(life, fact, kind)
     else:
         _improve_start(life, fact, kind)
-    if fact.effect == "seen":
+    if fact.again:
+        _fill(life, fact.values, strong=False)
+    if fact.effect == "seen" or fact.again:
         _saw(life, fact)
         return
     _compare(life, fact, kind, closed)
@@ -250,7 +258,7 @@ def _begin(life: Life, fact: Fact, kind: ResourceType, state: str) -> None:
     if fact.effect == "begins":
         if state in kind.failed and fact.began is None:
             return
-        life.start, life.over = _beginning(fact), None
+        life.start, life.over = _beginning(fact, kind), None
     elif state in kind.absent and fact.began is None:
         return
     else:
@@ -260,8 +268,11 @@ def _begin(life: Life, fact: Fact, kind: ResourceType, state: str) -> None:
     life.last = life.start.at
 
 
-def _beginning(fact: Fact) -> Boundary:
+def _beginning(fact: Fact, kind: ResourceType) -> Boundary:
     at = fact.at if fact.began is None else min(fact.began, fact.at)
+    if fact.again:
+        reason = f"no event told its beginning; {fact.event_type}, sent again by an audit, says since when it exists"
+        return Boundary(at, EVENT, fact.evidence, reason, at, at if "began" in kind.times else at + BUILD)
     return Boundary(at, EVENT, fact.evidence, None, at, at)
 
 
@@ -276,7 +287,9 @@ def _claimed(fact: Fact, kind: ResourceType) -> tuple[int, int, int] | None:
             return created, created, began
         return began, began, began
     if created is not None and "began" not in kind.times:
-        return created, created, created
+        # An image is created long before it has any data.
+        creates = any("create" in each for each in kind.begins)
+        return created, created, max(created, min(fact.at, created + BUILD) if creates else fact.at)
     return None
 
 
@@ -298,14 +311,19 @@ def _first_seen(fact: Fact, kind: ResourceType) -> Boundary:
     return Boundary(first, witness, fact.evidence, reason, earliest, min(first + fact.step, fact.at))
 
 
-def _begun_again(life: Life, fact: Fact) -> None:
+def _begun_again(life: Life, fact: Fact, kind: ResourceType) -> None:
     """An event that begins a resource that exists already, by another witness or by the same event a second time."""
     start = life.start
     if start is None or (start.witness == EVENT and start.reason is None):
         return
-    if life.first:
-        life.start = _beginning(fact)
-        life.last = max(life.last, life.start.at)
+    if not life.first or (fact.again and start.at <= fact.at):
+        return
+    life.start = _beginning(fact, kind)
+    life.last = max(life.last, life.start.at)
+    if start.witness == EVENT and not fact.again:  # what it was when it began; not when the event was sent again
+        told = fact.values
+        life.values = tuple([known if new is None else new for new, known in zip(told, life.values, strict=True)])
+        life.strong = tuple([sure or new is not None for new, sure in zip(told, life.strong, strict=True)])
 
 
 def _improve_start(life: Life, fact: Fact, kind: ResourceType) -> None:

@@ -1,5 +1,6 @@
 -- What counters grew by in each hour, and the sums of deltas. Series of one counter count once where they measure at the
--- same time: the growth of each hour since the series' point before is cut to what no other series has told of yet.
+-- same time: the growth of each hour since the series' point before is cut to what no other series has told of yet. Of
+-- series of deltas, those that say the same of the same points in an hour count once.
 WITH hours AS (
     SELECT
         k.*,
@@ -11,7 +12,9 @@ WITH hours AS (
                 ELSE r.first_at
             END
         ) AS since,
+        epoch_us(r.first_at) AS first_at,
         epoch_us(r.last_at) AS until,
+        r.count AS points,
         (CASE WHEN k.delta THEN r.sum ELSE r.increase END) * k.numerator / k.denominator AS grown
     FROM rollups AS r
     JOIN known AS k ON k.series_id = r.series_id
@@ -19,6 +22,15 @@ WITH hours AS (
         r.granularity_s = 3600 AND r.count > 0 AND r.bucket < $end
         AND r.bucket >= $start - to_hours(CASE WHEN k.several THEN $carry ELSE 0 END)
     WINDOW w AS (PARTITION BY r.series_id ORDER BY r.bucket)
+),
+deltas AS (
+    SELECT
+        *,
+        lag(grown) OVER (
+            PARTITION BY meter, unit, resource_id, project_id, hour, first_at, until, points ORDER BY grown, series_id
+        ) AS same
+    FROM hours
+    WHERE several AND delta AND grown IS NOT NULL
 ),
 told AS (
     SELECT
@@ -33,7 +45,11 @@ told AS (
 alone AS (
     SELECT meter, unit, resource_type, resource_id, project_id, user_id, hour, grown AS amount
     FROM hours
-    WHERE (delta OR NOT several) AND grown IS NOT NULL
+    WHERE NOT several AND grown IS NOT NULL
+    UNION ALL
+    SELECT meter, unit, resource_type, resource_id, project_id, user_id, hour, grown AS amount
+    FROM deltas
+    WHERE same IS NULL OR grown - same > 1e-9 * abs(grown)
     UNION ALL
     SELECT
         meter,

@@ -19,6 +19,7 @@ from meterhouse.catalog import catalog
 from meterhouse.collection.load import load
 from meterhouse.settings import read_settings
 from meterhouse.site import Site
+from meterhouse.usage import periods
 
 pytestmark = pytest.mark.slow
 
@@ -49,6 +50,7 @@ def site(tmp_path: Path) -> Site:
     assert load(site, [file]).samples == len(SAMPLES)
     catalog(site)
     roll_up(site)
+    periods.compute(site)
     return site
 
 

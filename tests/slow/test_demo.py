@@ -87,6 +87,9 @@ def test_each_kind_of_fault_is_found_as_often_as_it_was_planted(demo: Demo) -> N
 def test_the_tour_shows_what_existed_when_and_what_each_project_owes(demo: Demo) -> None:
     assert re.search(r"^instances that existed +40 +40  equal$", demo.account, re.MULTILINE), demo.account
     assert re.search(r"^What existed when: \d+ periods of resources: .*40 of type instance", demo.account, re.MULTILINE)
+    agreed = re.search(r"^Events, audits and polls agree on ([\d,]+) of ([\d,]+) hours", demo.account, re.MULTILINE)
+    assert agreed is not None, demo.account
+    assert 0 < int(agreed[1].replace(",", "")) <= int(agreed[2].replace(",", ""))
     owed = re.findall(r"^  (\d{4}-\d\d) +(\S+) +(\d+\.\d\d) EUR$", demo.account, re.MULTILINE)
     assert len({project for _, project, _ in owed}) == 5
     assert all(float(amount) > 0 for _, _, amount in owed)
@@ -99,7 +102,7 @@ def test_the_ui_shows_the_assets_their_lineage_and_metadata(demo: Demo, browser_
         browser = playwright.chromium.launch(
             executable_path=browser_path, args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
         )
-        page = browser.new_page(viewport={"width": 1600, "height": 1000})
+        page = browser.new_page(viewport={"width": 1600, "height": 3000})  # it lists only assets in view
         errors: list[Any] = []
         page.on("pageerror", lambda error: errors.append(error))
         page.goto(f"{demo.url}/assets", wait_until="domcontentloaded")

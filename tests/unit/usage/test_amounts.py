@@ -12,6 +12,7 @@ from usage_messages import audit, created, deleted, land
 from meterhouse import times
 from meterhouse.errors import UnknownKeyword, UsageError
 from meterhouse.site import Site
+from meterhouse.usage import described
 from meterhouse.usage.amounts import of_span, usage
 from meterhouse.usage.buckets import edges, month_span, zone_named
 from meterhouse.usage.listing import listed
@@ -116,6 +117,29 @@ def test_what_pollsters_and_notifications_say_of_a_resource_is_known_together(an
     ]
 
 
+def test_of_metadata_before_a_span_only_what_still_holds_is_read(any_warehouse: Site) -> None:
+    polls = [
+        polled(1e9 * hour, at(60 * hour), meter=meter, type="cumulative", resource="i1", resource_metadata=said)
+        for hour in range(12)
+        for meter, said in (
+            ("cpu", {"round": str(hour)}),
+            ("disk.device.read.bytes", {"disk": "vda" if hour < 3 else "vdb"}),
+        )
+    ]
+    drop(any_warehouse.settings.spool, "a.jsonl", [polling("m1", polls), created("i1", at())])
+    process(any_warehouse)
+    compute(any_warehouse)
+    history, texts = described.of_resources(any_warehouse, at(hours=9, minutes=30), at(hours=11))
+    said = dict(zip(*(texts[name].to_pylist() for name in texts.column_names), strict=True))
+    found = [(row["valid_from"], said[row["metadata_id"]]) for row in history.to_pylist()]
+    assert max(moment for moment, _ in found if moment <= at(hours=9, minutes=30)) == at(hours=9)
+    assert sorted(moment for moment, _ in found if moment > at(hours=3)) == [at(hours=9), at(hours=10)]
+    for moment, text in found:
+        if moment >= at(hours=9):
+            assert f'"round":"{moment.hour - at().hour}"' in text
+            assert '"disk":"vdb"' in text
+
+
 def test_a_volume_whose_unit_is_spelt_in_two_ways_counts_once(site: Site) -> None:
     land_points(
         site,
@@ -129,6 +153,16 @@ def test_a_volume_whose_unit_is_spelt_in_two_ways_counts_once(site: Site) -> Non
     compute(site)
     found = figures(site, at(), at(hours=3), "resources", "size_gib_hours", by=["resource_type"])
     assert found == [(1, 300.0)]
+
+
+def test_a_delta_is_no_size(site: Site) -> None:
+    hours = range(4)
+    grown = [point(5, at(60 * n + 1), meter="volume.size", type="delta", unit="GiB", resource="v1") for n in hours]
+    polls = [point(100, at(60 * n), meter="volume.size", unit="GiB", resource="v1") for n in hours]
+    land_points(site, [*polls, *grown])
+    roll_up(site)
+    compute(site)
+    assert [row["size_gib"] for row in listed(site)] == [100.0]
 
 
 def test_what_samples_alone_tell_of_counts_until_the_end_of_the_hour_of_the_last_one(any_warehouse: Site) -> None:
@@ -206,6 +240,35 @@ def test_a_group_is_a_name_whatever_it_has_in_it(site: Site) -> None:
         made = usage(site, at(), at(hours=1), by=[name])
         assert made.column_names[0] == name
         assert made[name].to_pylist() == [None]
+
+
+@pytest.mark.parametrize("key", ["a.b", 'a"b', "a'b", "größe", "a/b", "a~1b", "a\\b", "*", "0", "a b", "a[0]"])
+def test_usage_is_grouped_by_a_key_of_the_metadata_whatever_is_in_it(site: Site, key: str) -> None:
+    samples = [polled(1, at(minute), meter="cpu", resource="i1", resource_metadata={key: "x"}) for minute in (0, 60)]
+    drop(site.settings.spool, "a.jsonl", [created("i1", at()), polling("m1", samples)])
+    process(site)
+    compute(site)
+    assert figures(site, at(), at(hours=1), f"metadata.{key}", "seconds", by=[f"metadata.{key}"]) == [("x", 3600.0)]
+
+
+def test_deltas_of_one_counter_whose_unit_is_spelt_in_two_ways_count_once(site: Site) -> None:
+    requests = {"meter": "api.request", "type": "delta", "resource": "p1"}
+    both = [point(5, at(10 * n), unit=unit, **requests) for n in range(4) for unit in ("request", "requests")]
+    land_points(site, [*both, point(7, at(70), unit="requests", **requests)])
+    roll_up(site)
+    counters = of_span(site, at(), at(hours=2)).counters
+    assert counters.select(["unit", "amount"]).to_pylist() == [
+        {"unit": "request", "amount": 20.0},
+        {"unit": "request", "amount": 7.0},
+    ]
+
+
+def test_deltas_of_series_that_take_turns_all_count(site: Site) -> None:
+    requests = {"meter": "api.request", "type": "delta", "counter_unit": "request"}
+    samples = [polled(5, at(10 * n), user_id=f"u{n % 2}", **requests) for n in range(6)]
+    drop(site.settings.spool, "a.jsonl", [polling("m1", samples)])
+    process(site)
+    assert of_span(site, at(), at(hours=1)).counters["amount"].to_pylist() == [30.0]
 
 
 def test_a_reset_of_a_counter_is_no_loss(site: Site) -> None:

@@ -4,9 +4,10 @@ from datetime import date, timedelta
 from typing import Any
 
 import pytest
-from builders import at, drop, land_points, point, process, roll_up, warehouse_rows
+from builders import at, drop, land_points, notification, point, polled, polling, process, roll_up, warehouse_rows
 from usage_messages import audit, created, deleted, land
 
+from meterhouse import times
 from meterhouse.site import Site
 from meterhouse.usage.periods import compute
 from meterhouse.usage.reconciliation import changed_days, reconcile, reconcile_changed
@@ -93,6 +94,24 @@ def test_hours_without_samples_are_listed(site: Site) -> None:
     assert findings(site) == {"i2": "no sample in hours 5-7, 20"}
 
 
+def test_the_running_hour_is_not_compared_yet(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    land(site, created("i1", at(days=-9)), created("i2", at(90)))
+    land_points(
+        site,
+        [
+            point(1, at(10 * turn, hours=-12), meter="cpu", resource=name, type="cumulative", unit="ns")
+            for turn in range(6 * 14 + 3)
+            for name in ("i1", "i2")
+            if name == "i1" or turn >= 6 * 13 + 3
+        ],
+    )
+    roll_up(site)
+    compute(site)
+    monkeypatch.setattr(times, "now", lambda: at(hours=2, minutes=25))
+    done = reconcile(site, DAY)
+    assert (done.resources, done.hours, done.agreed) == (2, 14 + 1, 14 + 1)
+
+
 def test_a_change_that_no_event_told_is_listed_with_when_it_may_have_been(site: Site) -> None:
     large = {"instance_type": "m1.xlarge", "vcpus": 8}
     land(site, created("i1", at(days=-9)), of_day("i1", 9), of_day("i1", 10, **large), of_day("i1", 11, **large))
@@ -133,6 +152,21 @@ def test_one_notification_is_no_poll(site: Site) -> None:
     process(site)
     compute(site)
     assert set(reconcile(site, date(2026, 11, 10)).differing["poll_hours"].to_pylist()) <= {None}
+
+
+def test_a_poll_in_another_unit_than_the_notification_of_its_hour_is_a_poll(site: Site) -> None:
+    """The volume of an older agent is in GB. Cinder's notifications make samples in GiB."""
+    volume = {"volume_id": "v1", "tenant_id": "p1", "user_id": "u1", "size": 100, "status": "available"}
+    resized = notification("m1", "volume.resize.end", timestamp=str(at(30))[:26], payload=volume)
+    polls = [
+        polled(100, at(60 * hour), meter="volume.size", counter_unit="GB", resource=name)
+        for hour in range(-3, 4)
+        for name in ("v1", "v2")
+    ]
+    drop(site.settings.spool, "a.jsonl", [resized, polling("m2", polls)])
+    process(site)
+    compute(site)
+    assert not [each for each in findings(site).values() if "no sample" in each]
 
 
 @pytest.mark.parametrize("day", [date(2099, 1, 1), date(1999, 1, 1)])

@@ -166,13 +166,15 @@ def test_an_offloaded_instance_is_on_no_host_and_needs_no_audit(site: Site) -> N
 
 
 def test_a_deletion_that_an_update_told_before_is_the_deletions(site: Site) -> None:
-    """As in a real stream: the update has an empty `deleted_at`, a `terminated_at`, and a later timestamp."""
+    """As in a real stream: the update has an empty `deleted_at`, a `terminated_at`, a later timestamp, and an audit
+    period of no length that is before the end of the shutdown."""
     deleted = replace(VM, state="deleted")
     update = nova(NOON + HOUR + 300_000, "update", deleted, old_state="active")
     told = json.loads(update.line)
-    told["payload"] |= {"deleted_at": "", "terminated_at": forms.iso(NOON + HOUR)}
+    told["payload"] |= {"deleted_at": "", "terminated_at": forms.iso(NOON + HOUR), **audit(NOON + HOUR, NOON + HOUR)}
+    shut = nova(NOON + HOUR + 150_000, "shutdown.end")
     end = nova(NOON + HOUR + 500_000, "delete.end", deleted, deleted=NOON + HOUR)
-    rows = found(site, [CREATED, replace(update, line=json.dumps(told).encode()), end])
+    rows = found(site, [CREATED, shut, replace(update, line=json.dumps(told).encode()), end])
     assert spans(rows, "end_witness", "end_reason", "end_evidence") == [(0, 3600, "event", None, end.message_id)]
 
 
@@ -264,6 +266,28 @@ def test_silence_of_one_instance_while_its_hosts_audits_go_on_ends_it_with_the_r
     assert MONDAY + 4 * DAY - 1 <= row["end_earliest"] <= row["ended_at"] <= row["end_latest"] <= MONDAY + 5 * DAY
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+def test_what_is_seen_again_after_years_has_no_two_periods_at_a_time(site: Site, at_once: bool) -> None:
+    """Silence ended it. When an audit lists it again, it says that it was launched while the first period was."""
+    first, again = MONDAY - 900 * DAY, MONDAY - 400 * DAY
+
+    def audited(day: int, name: str, launched: int) -> Message:
+        period = audit(day - DAY, day)
+        return nova(day + MINUTE, "exists", VM, id=name, created=launched - MINUTE, launched=launched, **period)
+
+    earlier = [
+        audited(first + n * DAY, name, first - 9 * DAY)
+        for n in range(12)
+        for name in ("vm", "vm-2", "vm-3")
+        if name != "vm" or n < 5
+    ]
+    later = [audited(again, "vm", first + 2 * DAY)]
+    if not at_once:
+        assert [row["end_witness"] for row in found(site, earlier)] == ["silence"]
+    rows = found(site, [*earlier, *later] if at_once else later)
+    assert [(row["started_at"], row["ended_at"]) for row in rows] == [(first + 2 * DAY, None)]
+
+
 def test_creations_and_deletions_that_an_audit_repeats_a_day_later_change_nothing(site: Site) -> None:
     """cinder-volume-usage-audit --send_actions: new message ids, its own timestamp, no time of deletion."""
     run = MONDAY + DAY + 5 * MINUTE
@@ -287,6 +311,45 @@ def test_repeated_actions_of_an_audit_stand_in_for_lost_events(site: Site) -> No
         cinder(run + 3, "delete.end", replace(DISK, state="deleting"), **audit(NOON + HOUR, NOON + HOUR)),
     ]
     assert spans(found(site, again, ("volume", "disk"))) == [(0, 3600)]
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_creation_that_an_audit_repeats_moves_no_start(site: Site, told: bool) -> None:
+    """A volume that was restored for 45 s, and extended before the audit that says it again, with its size by then."""
+    run, there = MONDAY + DAY + 5 * MINUTE, NOON + 45 * SECOND
+    larger = replace(DISK, size_gib=20.0)
+    original = [cinder(there + SECOND, "create.end", launched=there)] if told else []
+    resized = cinder(NOON + HOUR, "resize.end", replace(larger, state="extending"), launched=there)
+    again = [
+        cinder(run, "create.start", larger, launched=there, **audit(NOON, NOON)),
+        cinder(run + 1, "create.end", larger, launched=there, **audit(NOON, NOON)),
+    ]
+    rows = found(site, [*original, resized, *again], ("volume", "disk"))
+    if told:
+        assert spans(rows, "size_gib") == [(45, 3600, 10), (3600, None, 20)]
+        assert [row["start_reason"] for row in rows] == [None, None]
+    else:
+        assert spans(rows, "size_gib") == [(45, None, 20)]
+        assert "no event told its beginning" in rows[0]["start_reason"]
+
+
+def test_an_image_whose_upload_was_lost_may_have_begun_until_it_was_seen(site: Site) -> None:
+    payload = {"id": "picture", "owner": "shop", "created_at": "2026-10-05T12:00:00Z", "size": 2**30}
+    messages = [
+        said(NOON, "image.create", payload | {"status": "queued", "size": None}),
+        said(NOON + HOUR, "image.update", payload | {"status": "active"}),
+    ]
+    (row,) = found(site, messages, ("image", "picture"))
+    assert (row["start_earliest"], row["started_at"], row["start_latest"]) == (NOON, NOON, NOON + HOUR)
+
+
+def test_an_audit_before_an_action_confirms_nothing(site: Site) -> None:
+    """Nova sends `exists` of the running period before a resize: of instances that no periodic audit knows too."""
+    period = audit(MONDAY, NOON + 90 * MINUTE)
+    messages = [CREATED, nova(NOON + 90 * MINUTE, "exists", **period), nova(NOON + 91 * MINUTE, "resize.start")]
+    assert [row["unconfirmed"] for row in found(site, messages)] == [True]
+    (daily,) = found(site, [nova(MONDAY + DAY + MINUTE, "exists", **audit(MONDAY, MONDAY + DAY))])
+    assert not daily["unconfirmed"]
 
 
 def test_statuses_on_the_way_make_no_periods_of_their_own(site: Site) -> None:
