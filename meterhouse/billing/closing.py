@@ -17,7 +17,7 @@ from meterhouse.billing import compared, differences, figures, frozen, months
 from meterhouse.billing import lines as billed
 from meterhouse.billing.bill import Bill
 from meterhouse.billing.frozen import Month
-from meterhouse.billing.inputs import Amounts, Inputs, amounts, bill, definition, gather, rated, read_units
+from meterhouse.billing.inputs import Amounts, Inputs, amounts, bill, definition, gather, not_counted, rated, read_units
 from meterhouse.definitions import prices as price_lists
 from meterhouse.errors import Damaged, MeterhouseError
 from meterhouse.site import Site
@@ -99,7 +99,7 @@ def read(site: Site, month: str) -> Bill | None:
     return None if found is None else frozen.read_bill(source, found, where)
 
 
-def close(site: Site, month: str, by: str, *, is_first: bool = False) -> Bill:
+def close(site: Site, month: str, by: str, *, is_first: bool = False, is_forced: bool = False) -> Bill:
     """Close a month: write its bill and what it is made of; the manifest, which is written last, closes it.
 
     Args:
@@ -107,10 +107,11 @@ def close(site: Site, month: str, by: str, *, is_first: bool = False) -> Bill:
         month: the month, `2026-11`.
         by: who closes it.
         is_first: bills begin with this month: earlier ones are never closed.
+        is_forced: close it though what came of it is not all counted yet.
 
     Raises:
         UsageError: it is not a month.
-        MeterhouseError: it is closed, not over, or not the next to be closed; nothing was done.
+        MeterhouseError: it is closed, not over, not the next to be closed, or not complete; nothing was done.
         Damaged: files of closed months are missing or changed; nothing was done.
         AlreadyRunning: another process is closing a month.
     """
@@ -121,6 +122,11 @@ def close(site: Site, month: str, by: str, *, is_first: bool = False) -> Bill:
         index(site, done)
         _refuse_lost(site, lost(site, done))
         _check_is_next(site, month, (start, end), done, is_first)
+        if not is_forced and (lacking := not_counted(site, start, end)):
+            raise MeterhouseError(
+                f"{month} is not complete: {' and '.join(lacking)}",
+                hint="Run `meterhouse rollup` first; or, to bill it as it is, give --force",
+            )
         given = _inputs(site, month, done, is_last=True)
         made = bill(given)
         written = frozen.files(given, made)

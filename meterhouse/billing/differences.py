@@ -43,6 +43,7 @@ def corrections(now: pa.Table, before: Sequence[pa.Table], month: str, corrected
             ("unit_price", "max"),
             ("started_at", "min"),
             ("ended_at", "max"),
+            ("description", "count_distinct"),
             *((name, "first") for name in _DESCRIBED),
         ]
     )
@@ -99,9 +100,12 @@ def _evidence(now: pa.Table, keys: set[tuple[Any, ...]]) -> dict[tuple[Any, ...]
 def _line(row: dict[str, Any], evidence: list[dict[str, Any]] | None, month: str, corrected: str) -> dict[str, Any]:
     one_unit = row["unit_count_distinct"] == 1
     of = {name: row[name] for name in _OF[:-1]}
+    described = {name: row[f"{name}_first"] for name in _DESCRIBED}
+    if row["description_count_distinct"] > 1:  # such as its tiers
+        described["description"] = row["price"]
     return {
         **of,
-        **{name: row[f"{name}_first"] for name in _DESCRIBED},
+        **described,
         "line_id": billed.line_id("correction", month, corrected, *_key(row)),
         "month": month,
         "kind": "tax" if row["is_tax"] else "correction",

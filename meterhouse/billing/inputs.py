@@ -143,7 +143,7 @@ def bill(given: Inputs) -> Bill:
     notes = [_without_folder(each) for each in found.faults]
     notes += [*given.amounts.refused, *found.notes]
     if given.open_hours:
-        notes.append(f"{count(given.open_hours, 'hour')} of the month not rolled up: counters may still grow")
+        notes.append(f"{count(given.open_hours, 'hour')} not rolled up yet: counters may still grow")
     if given.behind:
         notes.append(f"{count(given.behind, 'commit')} not in the periods yet: run `meterhouse rollup`")
     if given.holds_until < end:
@@ -205,18 +205,37 @@ def _read(definitions: Mapping[str, bytes], name: str, read: Callable[[Path], _T
         return read(path)
 
 
+def not_counted(site: Site, start: datetime, end: datetime) -> list[str]:
+    """What came of [start, end) and is not in its amounts yet, in words.
+
+    What came after `end` may be about anything: if it is not in the periods yet, that is no reason to wait for it.
+    """
+    from meterhouse.usage.keeping_up import behind
+
+    opened, lag = _open_hours(site, start, end), behind(site)
+    found = [f"{count(opened, 'hour')} not rolled up"] if opened else []
+    if lag.since is not None and lag.since < end:
+        found.append("messages that came before its end are not in the periods")
+    return found
+
+
 def _held(site: Site, start: datetime, end: datetime) -> tuple[datetime, int, int]:
     """How complete the amounts of [start, end) are: see `Inputs.holds_until`, `open_hours` and `behind`."""
+    from meterhouse.queries.reports import holds_until
+    from meterhouse.usage.keeping_up import behind
+
+    return holds_until(site, start, end), _open_hours(site, start, end), behind(site).commits
+
+
+def _open_hours(site: Site, start: datetime, end: datetime) -> int:
+    """How many hours of [start, end) are not rolled up."""
     from sqlalchemy import func, select
 
-    from meterhouse.queries.reports import holds_until
     from meterhouse.stores.warehouse_tables import open_hours
-    from meterhouse.usage.keeping_up import behind
 
     within = open_hours.c.hour >= times.hour_of(start), open_hours.c.hour < end
     with site.warehouse.read() as connection:
-        opened = connection.execute(select(func.count()).select_from(open_hours).where(*within)).scalar_one()
-    return holds_until(site, start, end), opened, behind(site).commits
+        return connection.execute(select(func.count()).select_from(open_hours).where(*within)).scalar_one()
 
 
 def _point_corrections(site: Site, start: datetime, end: datetime) -> tuple[Mapping[str, Any], ...]:

@@ -125,18 +125,20 @@ def list_bills(printer: Printer) -> None:
 @click.option("--month", type=MONTH, required=True, help="The month: YYYY-MM.")
 @click.option("--by", type=Checked("person", _person, ()), help="Who closes it; default your login name.")
 @click.option("--first", is_flag=True, help="Bills begin with this month: earlier ones are never closed.")
+@click.option("--force", is_flag=True, help="Close it though hours or messages of it are not counted yet.")
 @prints(*_CLOSED)
-def close(month: str, by: str | None, first: bool, printer: Printer) -> None:
+def close(month: str, by: str | None, first: bool, force: bool, printer: Printer) -> None:
     """Close a month that is over: freeze its bill, and keep all that it was made of.
 
-    What changes later becomes correction lines in the next bill. A closed month cannot be opened again.
+    A month of which hours are not rolled up, or messages not in the periods, is refused without --force. What changes
+    later becomes correction lines in the next bill. A closed month cannot be opened again.
     """
     from meterhouse.billing import closing
     from meterhouse.site import Site
 
     by = by or _login_name()
     with progress(f"closing {month}"):
-        made = closing.close(Site.open(), month, by, is_first=first)
+        made = closing.close(Site.open(), month, by, is_first=first, is_forced=force)
     assert made.closing is not None
     about = {
         "month": made.month,

@@ -1,8 +1,9 @@
 """Usage: the periods of a span, and what counters grew by in it. Bills and usage reports are made of these.
 
-A resource counts until something told its end. If samples alone tell of it, it counts until the end of the hour of the
-last one. A resource counts once, in however many series its measures lie: sizes are those of its periods; of a
-counter's series, those that measure at the same time count once, and units are converted by the site's table.
+The view `counted_periods` of the warehouse says until when a period counts, here and in reports: until something told
+its end, or if samples alone tell of the resource, until the end of the hour of the last one. A resource counts once, in
+however many series its measures lie: sizes are those of its periods; of a counter's series, those that measure at the
+same time count once, and units are converted by the site's table.
 """
 
 from collections import Counter
@@ -14,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import exists, or_, select
+from sqlalchemy import or_, select
 
 from meterhouse import sql_files, times
 from meterhouse.definitions.resources import SIZE_UNITS, SIZES
@@ -26,7 +27,7 @@ from meterhouse.site import Site
 from meterhouse.stores.bulk_read import bulk_read
 from meterhouse.stores.duck import arrow
 from meterhouse.stores.lake_tables import TIME
-from meterhouse.stores.warehouse_tables import resource_periods, series
+from meterhouse.stores.warehouse_tables import counted_periods, series
 from meterhouse.usage import described
 from meterhouse.usage.buckets import Bucket, edges
 from meterhouse.usage.evidence import VERIFY
@@ -133,31 +134,18 @@ def _literal(moment: datetime) -> str:
 
 def _periods(site: Site, start: datetime, end: datetime, projects: Collection[str] | None) -> pa.Table:
     """The periods that overlap the span, cut to it."""
-    p = resource_periods.c
+    p = counted_periods.c
     names = [name for name in PERIODS.names if name not in ("goes_on", "metadata")]
-    wanted = select(*(p[name] for name in names)).where(
-        p.started_at < end, or_(p.ended_at.is_(None), p.ended_at > start), p.source != VERIFY
+    wanted = select(*(p["counted_until" if name == "ended_at" else name] for name in names)).where(
+        p.started_at < end, or_(p.ended_at.is_(None), p.ended_at > start)
     )
     if projects is not None:
         wanted = wanted.where(p.project_id.in_(list(projects)))
-    other = resource_periods.alias("other")
-    told = exists().where(
-        other.c.resource_type == p.resource_type, other.c.resource_id == p.resource_id, other.c.confirmed_by != "polls"
-    )
-    polled = select(p.resource_type, p.resource_id).where(p.ended_at.is_(None), p.confirmed_by == "polls", ~told)
     read = pa.schema([PERIODS.field(name) for name in names])
     with site.warehouse.read() as connection:
         found = bulk_read(connection, wanted.order_by(p.resource_type, p.resource_id, p.started_at), read)
-        alone = {tuple(row) for row in connection.execute(polled)}
-    ended = found["ended_at"]
-    if alone:  # samples alone tell of these: they count until the end of the hour of the last one
-        keys = zip(found["resource_type"].to_pylist(), found["resource_id"].to_pylist(), strict=True)
-        open_ = pc.and_(pa.array([key in alone for key in keys], pa.bool_()), pc.is_null(ended))
-        last = pc.floor_temporal(found["confirmed_until"], unit="hour")
-        ended = pc.if_else(open_, pc.add(last, pa.scalar(times.HOUR)).cast(TIME), ended)
-    until = pa.scalar(end, TIME)
+    begun, ended, since, until = found["started_at"], found["ended_at"], pa.scalar(start, TIME), pa.scalar(end, TIME)
     goes_on = pc.fill_null(pc.greater(ended, until), True)
-    begun, since = found["started_at"], pa.scalar(start, TIME)
     for name, column in (
         ("started_at", pc.if_else(pc.less(begun, since), since, begun)),
         ("ended_at", pc.if_else(goes_on, until, ended)),

@@ -300,9 +300,11 @@ def _table(
         at = np.where(both & unsent, moments["audit_to"], sent)
         starts, ends = np.where(both, moments["audit_from"], _NONE), np.where(both, moments["audit_to"], _NONE)
     else:
-        # Cinder's audit job sends creations and deletions again: the period of no length is when they were.
+        # Cinder's audit job sends creations and deletions again: the period of no length is when they were. In an
+        # update of Nova's, it says nothing.
         again = (
-            (moments["audit_from"] != _NONE)
+            np.full(count, effect in ("was", "begins", "ends"))
+            & (moments["audit_from"] != _NONE)
             & (moments["audit_from"] == moments["audit_to"])
             & (moments["audit_from"] < at)
         )

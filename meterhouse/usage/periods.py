@@ -268,6 +268,7 @@ class _Run:
                 if last is not None and last.end is None:
                     continue
                 rows.setdefault(key, []).extend([*closed, *([last] if last else [])])
+                self._silenced.add(key)
             del lives[key]
 
     def _keep(self, month: date, lives: dict[Key, Life]) -> None:
@@ -381,6 +382,8 @@ class _Run:
     # -- the end of what is known ---------------------------------------------------------------------------------
 
     _heard_of: dict[str, Heard] = field(default_factory=dict)
+    _silenced: set[Key] = field(default_factory=set)
+    """What silence ended and was forgotten in this run. Who sees one of these again may claim that it went on."""
 
     def _heard(self, type_: str, lives: Mapping[Key, Life]) -> Heard:
         """When the reporters of a type of resource were last heard."""
@@ -425,7 +428,19 @@ class _Run:
             found += [(key, period) for period in closed]
             if last is not None:
                 found.append((key, last))
-        return _table([*{(key, period.start.at): (key, period) for key, period in found}.values()])
+        of_key: dict[Key, dict[int, Period]] = {key: {} for key in self._silenced}
+        for key, period in found:
+            if key in of_key:
+                of_key[key] = {at: each for at, each in of_key[key].items() if not _overlap(each, period)}
+                of_key[key][period.start.at] = period
+        left = [(key, each) for key, each in found if key not in of_key]
+        left += [(key, each) for key, periods in of_key.items() for each in periods.values()]
+        return _table([*{(key, period.start.at): (key, period) for key, period in left}.values()])
+
+
+def _overlap(one: Period, other: Period) -> bool:
+    """Whether two periods have a moment in common."""
+    return (one.end is None or one.end.at > other.start.at) and (other.end is None or other.end.at > one.start.at)
 
 
 @lru_cache(maxsize=65536)

@@ -68,7 +68,7 @@ def _kinds_of_meters(site: Site, resources: Resources) -> dict[str, ResourceType
 
 def _series(site: Site, start: datetime, end: datetime, kinds: Mapping[str, ResourceType]) -> pa.Table:
     columns = (
-        *(series.c.series_id, series.c.source, series.c.meter, series.c.unit),
+        *(series.c.series_id, series.c.source, series.c.meter, series.c.type, series.c.unit),
         *(series.c.resource_id, series.c.project_id, series.c.user_id),
     )
     found = select(*columns).where(
@@ -127,7 +127,7 @@ class _Month:
         if not rolled.num_rows:
             return {}
         about = known.take(pa.array(_places(known["series_id"], rolled["series_id"])))
-        meters, sources, unit_names = (about[name].to_pylist() for name in ("meter", "source", "unit"))
+        meters, sources, unit_names, types = (about[name].to_pylist() for name in ("meter", "source", "unit", "type"))
         keys = list(zip(about["resource_type"].to_pylist(), about["resource_id"].to_pylist(), strict=True))
         projects, users = about["project_id"].to_pylist(), about["user_id"].to_pylist()
         series_ids, firsts, lasts, points, lows, highs, steps = (
@@ -153,7 +153,7 @@ class _Month:
                 last = min(last, polled[-1][0])
             owner = {_PLACES["project_id"]: projects[at], _PLACES["user_id"]: users[at]}
             found = [_Run(first, last, points[at], step, owner, meter, sources[at])]
-            size = sizes[meter]
+            size = sizes[meter] if types[at] == "gauge" else None  # a delta is what it grew by
             factor = self.units.factor(unit_names[at], SIZE_UNITS.get(size)) if size is not None else None
             if size is not None and factor is not None:
                 for since, until, volume in (_volumes(polled) if lows[at] != highs[at] else []) or [

@@ -231,7 +231,8 @@ def _polled_series(site: Site, start: datetime, end: datetime) -> tuple[pa.Table
     """The resources that are known by polls, and the series of meters of pollsters that have points about the day."""
     p, s = resource_periods.c, series.c
     resources = load_resources(site.settings.config_dir)
-    by_notifications = {meter.name for meter in site.definitions.meters.meters}
+    # A notification's sample has the unit of its definition. A series in another unit is a pollster's.
+    by_notifications = {(meter.name, meter.literals.get("unit")) for meter in site.definitions.meters.meters}
     with site.warehouse.read() as connection:
         meters = connection.execute(select(s.meter).distinct()).scalars().all()
         kinds = {meter: kind.type for meter in meters for kind in resources.types if kind.polls.measures(meter)}
@@ -254,7 +255,10 @@ def _polled_series(site: Site, start: datetime, end: datetime) -> tuple[pa.Table
             "resource_type": pa.array([kinds[row.meter] for row in rows], pa.string()),
             "resource_id": pa.array([row.resource_id for row in rows], pa.string()),
             "meter": pa.array([f"{row.meter} {row.unit}" for row in rows], pa.string()),
-            "shared": pa.array([row.meter in by_notifications for row in rows], pa.bool_()),
+            "shared": pa.array(
+                [not by_notifications.isdisjoint({(row.meter, row.unit), (row.meter, None)}) for row in rows],
+                pa.bool_(),
+            ),
         }
     )
 

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,18 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from bills import PRICES, day, lives
+from builders import land_points, point
 from conftest import OpenSite
 from sqlalchemy import delete, select, update
 
-from meterhouse import times
+from meterhouse import catalog, times
 from meterhouse.billing import closing, frozen
+from meterhouse.billing.inputs import not_counted
 from meterhouse.doctor import findings_of
 from meterhouse.errors import AlreadyRunning, Damaged, MeterhouseError, UsageError
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import closed_bills, resource_periods
+from meterhouse.usage import keeping_up
 
 
 @pytest.fixture
@@ -127,6 +130,24 @@ def test_months_are_closed_in_their_order(open_site: OpenSite, config: Path) -> 
 def test_a_first_month_needs_no_permission_if_nothing_was_before(billed: Site) -> None:
     closing.close(billed, "2026-10", "ann")
     assert [each.month for each in closing.closed(billed)] == ["2026-10"]
+
+
+def test_a_month_with_hours_that_are_not_rolled_up_is_refused(billed: Site) -> None:
+    land_points(billed, [point(1, day(5), meter="volume.size", resource="v1")])
+    catalog.catalog(billed)
+    with pytest.raises(MeterhouseError, match="1 hour is not rolled up"):
+        closing.close(billed, "2026-10", "ann")
+    assert closing.closed(billed) == []
+    done = closing.close(billed, "2026-10", "ann", is_forced=True)
+    assert "1 hour is not rolled up yet: counters may still grow" in done.remarks
+
+
+@pytest.mark.parametrize(("came", "is_complete"), [(day(20), False), (day(2, 11), True)])
+def test_only_messages_that_came_in_a_month_have_to_be_in_its_periods(
+    billed: Site, monkeypatch: pytest.MonkeyPatch, came: datetime, is_complete: bool
+) -> None:
+    monkeypatch.setattr(keeping_up, "behind", lambda site: keeping_up.Behind(1, came))
+    assert (not_counted(billed, day(1), day(1, 11)) == []) == is_complete
 
 
 def test_another_time_zone_between_two_months_is_refused(billed: Site, config: Path) -> None:

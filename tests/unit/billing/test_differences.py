@@ -42,9 +42,11 @@ def test_a_difference_has_the_quantity_and_the_price_of_its_lines() -> None:
 
 
 def test_lines_of_several_prices_for_one_resource_have_no_one_unit_price() -> None:
-    now = [line("1.00", tier="up to 100"), line("2.00", unit_price="0.02", tier="above")]
-    (row,) = _found(now, [line("1.00", tier="up to 100")])
+    first = line("1.00", tier="up to 100", description="vCPU, up to 100")
+    now = [first, line("2.00", unit_price="0.02", tier="above", description="vCPU, above 100")]
+    (row,) = _found(now, [first])
     assert (row["amount"], row["unit_price"]) == (Decimal("2.00"), None)
+    assert row["description"] == row["price"]
 
 
 def test_a_quantity_that_changed_for_nothing_is_a_line_too() -> None:

@@ -155,6 +155,16 @@ def test_a_volume_whose_unit_is_spelt_in_two_ways_counts_once(site: Site) -> Non
     assert found == [(1, 300.0)]
 
 
+def test_a_delta_is_no_size(site: Site) -> None:
+    hours = range(4)
+    grown = [point(5, at(60 * n + 1), meter="volume.size", type="delta", unit="GiB", resource="v1") for n in hours]
+    polls = [point(100, at(60 * n), meter="volume.size", unit="GiB", resource="v1") for n in hours]
+    land_points(site, [*polls, *grown])
+    roll_up(site)
+    compute(site)
+    assert [row["size_gib"] for row in listed(site)] == [100.0]
+
+
 def test_what_samples_alone_tell_of_counts_until_the_end_of_the_hour_of_the_last_one(any_warehouse: Site) -> None:
     land_points(
         any_warehouse, [point(10, at(60 * hour), meter="volume.size", unit="GiB", resource="v1") for hour in (0, 1, 5)]

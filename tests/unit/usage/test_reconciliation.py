@@ -4,7 +4,7 @@ from datetime import date, timedelta
 from typing import Any
 
 import pytest
-from builders import at, drop, land_points, point, process, roll_up, warehouse_rows
+from builders import at, drop, land_points, notification, point, polled, polling, process, roll_up, warehouse_rows
 from usage_messages import audit, created, deleted, land
 
 from meterhouse import times
@@ -152,6 +152,21 @@ def test_one_notification_is_no_poll(site: Site) -> None:
     process(site)
     compute(site)
     assert set(reconcile(site, date(2026, 11, 10)).differing["poll_hours"].to_pylist()) <= {None}
+
+
+def test_a_poll_in_another_unit_than_the_notification_of_its_hour_is_a_poll(site: Site) -> None:
+    """The volume of an older agent is in GB. Cinder's notifications make samples in GiB."""
+    volume = {"volume_id": "v1", "tenant_id": "p1", "user_id": "u1", "size": 100, "status": "available"}
+    resized = notification("m1", "volume.resize.end", timestamp=str(at(30))[:26], payload=volume)
+    polls = [
+        polled(100, at(60 * hour), meter="volume.size", counter_unit="GB", resource=name)
+        for hour in range(-3, 4)
+        for name in ("v1", "v2")
+    ]
+    drop(site.settings.spool, "a.jsonl", [resized, polling("m2", polls)])
+    process(site)
+    compute(site)
+    assert not [each for each in findings(site).values() if "no sample" in each]
 
 
 @pytest.mark.parametrize("day", [date(2099, 1, 1), date(1999, 1, 1)])

@@ -166,13 +166,15 @@ def test_an_offloaded_instance_is_on_no_host_and_needs_no_audit(site: Site) -> N
 
 
 def test_a_deletion_that_an_update_told_before_is_the_deletions(site: Site) -> None:
-    """As in a real stream: the update has an empty `deleted_at`, a `terminated_at`, and a later timestamp."""
+    """As in a real stream: the update has an empty `deleted_at`, a `terminated_at`, a later timestamp, and an audit
+    period of no length that is before the end of the shutdown."""
     deleted = replace(VM, state="deleted")
     update = nova(NOON + HOUR + 300_000, "update", deleted, old_state="active")
     told = json.loads(update.line)
-    told["payload"] |= {"deleted_at": "", "terminated_at": forms.iso(NOON + HOUR)}
+    told["payload"] |= {"deleted_at": "", "terminated_at": forms.iso(NOON + HOUR), **audit(NOON + HOUR, NOON + HOUR)}
+    shut = nova(NOON + HOUR + 150_000, "shutdown.end")
     end = nova(NOON + HOUR + 500_000, "delete.end", deleted, deleted=NOON + HOUR)
-    rows = found(site, [CREATED, replace(update, line=json.dumps(told).encode()), end])
+    rows = found(site, [CREATED, shut, replace(update, line=json.dumps(told).encode()), end])
     assert spans(rows, "end_witness", "end_reason", "end_evidence") == [(0, 3600, "event", None, end.message_id)]
 
 
@@ -262,6 +264,28 @@ def test_silence_of_one_instance_while_its_hosts_audits_go_on_ends_it_with_the_r
     assert row["end_reason"]
     # The audit of the fifth day says that it was there until its end; that of the sixth does not name it.
     assert MONDAY + 4 * DAY - 1 <= row["end_earliest"] <= row["ended_at"] <= row["end_latest"] <= MONDAY + 5 * DAY
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_what_is_seen_again_after_years_has_no_two_periods_at_a_time(site: Site, at_once: bool) -> None:
+    """Silence ended it. When an audit lists it again, it says that it was launched while the first period was."""
+    first, again = MONDAY - 900 * DAY, MONDAY - 400 * DAY
+
+    def audited(day: int, name: str, launched: int) -> Message:
+        period = audit(day - DAY, day)
+        return nova(day + MINUTE, "exists", VM, id=name, created=launched - MINUTE, launched=launched, **period)
+
+    earlier = [
+        audited(first + n * DAY, name, first - 9 * DAY)
+        for n in range(12)
+        for name in ("vm", "vm-2", "vm-3")
+        if name != "vm" or n < 5
+    ]
+    later = [audited(again, "vm", first + 2 * DAY)]
+    if not at_once:
+        assert [row["end_witness"] for row in found(site, earlier)] == ["silence"]
+    rows = found(site, [*earlier, *later] if at_once else later)
+    assert [(row["started_at"], row["ended_at"]) for row in rows] == [(first + 2 * DAY, None)]
 
 
 def test_creations_and_deletions_that_an_audit_repeats_a_day_later_change_nothing(site: Site) -> None:
