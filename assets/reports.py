@@ -30,6 +30,7 @@ READ = {
     "dirty_hours": ROLLUPS,
     "open_hours": ROLLUPS,
     "resource_periods": RESOURCE_PERIODS,
+    "counted_periods": RESOURCE_PERIODS,
     "resource_names": resource_names.key,
     "name_history": resource_names.key,
     "names_now": resource_names.key,

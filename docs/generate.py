@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 import yaml
-from sqlalchemy import Table, bindparam, create_engine, event, text
+from sqlalchemy import Table, create_engine, event
 from sqlalchemy.dialects import postgresql
 
 from meterhouse.alarms import checker, threshold_rule
@@ -887,9 +887,7 @@ def reports_page() -> str:
     ]
     for name, each in known.items():
         with engine.connect() as connection:
-            used = [parameter for parameter in report_files.PARAMETERS if f":{parameter}" in each.query]
-            statement = text(each.query).bindparams(*(bindparam(parameter, type_=UtcTime) for parameter in used))
-            columns = list(connection.execute(statement, dict.fromkeys(used)).keys())
+            columns = list(connection.exec_driver_sql(each.query, dict.fromkeys(report_files.PARAMETERS)).keys())
         parts.append(
             f"## {name}\n\n" + "\n\n".join([each.question, *each.description]) + f"\n\nColumns: {codes(columns)}.\n\n"
             f"```sql\n{each.query.strip()}\n```\n"

@@ -11,14 +11,14 @@ from contextlib import suppress
 from hashlib import sha256
 from typing import Any, Final
 
-from sqlalchemy import Connection, and_, exists, func, literal_column, or_, select
+from sqlalchemy import Connection, and_, func, literal_column, or_, select
 
 from meterhouse import __version__, times
 from meterhouse.billing import frozen
 from meterhouse.billing.frozen import Month
 from meterhouse.errors import MeterhouseError
 from meterhouse.site import Site
-from meterhouse.stores.warehouse_tables import dirty_hours, erasures, resource_periods
+from meterhouse.stores.warehouse_tables import counted_periods, dirty_hours, erasures, resource_periods
 
 FILE: Final = "compared.json"
 """The file of a month's folder; it is none of the bill, and the manifest does not have it."""
@@ -81,13 +81,11 @@ def _periods(connection: Connection, month: Month) -> list[int]:
 
 def _polled(connection: Connection, month: Month) -> list[list[Any]]:
     """What samples alone told of and no longer do: it counts until the last one, which is not in the digest."""
-    p, other = resource_periods.c, resource_periods.alias("other")
-    told = exists().where(
-        other.c.resource_type == p.resource_type, other.c.resource_id == p.resource_id, other.c.confirmed_by != "polls"
-    )
-    ended = p.ended_at.is_(None), p.confirmed_by == "polls", p.confirmed_until < month.end, ~told
+    p = counted_periods.c
+    within = p.started_at < month.end, p.ended_at.is_(None), p.confirmed_by == "polls", p.confirmed_until < month.end
     columns = p.resource_type, p.resource_id, p.started_at, p.confirmed_until
-    return [list(row) for row in connection.execute(select(*columns).where(_within(month), *ended).order_by(*columns))]
+    found = select(*columns).where(*within, p.counted_until.is_not(None)).order_by(*columns)
+    return [list(row) for row in connection.execute(found)]
 
 
 def _hours(connection: Connection, month: Month) -> list[Any]:

@@ -13,13 +13,14 @@ from hashlib import blake2b
 from typing import Any, Final, TypeAlias
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, select, true, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, func, or_, select, true, update
 
 from meterhouse import times
 from meterhouse.queries import report_files
-from meterhouse.queries.report_files import Report
+from meterhouse.queries.report_files import Report, before
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import (
+    counted_periods,
     dirty_hours,
     metadata,
     name_history,
@@ -42,13 +43,15 @@ ROWS: Final = 20_000
 AGAIN: Final = times.HOUR
 """How long an export of a span that is not over is left as it is."""
 
-PERIODS: Final = resource_periods.name
+PERIODS: Final = {table.name: table for table in (resource_periods, counted_periods)}
+"""What has periods: the table, and the view that says until when each counts."""
+
 NAMES: Final = frozenset({resource_names.name, name_history.name, names_now.name})
 
 RECONCILED: Final = frozenset({reconciliation.name, reconciliation_daily.name})
 
-_TIMES: Final = frozenset({"started_at", "ended_at", "confirmed_until"})
-"""Columns of periods that count by how far they reach into a span: the last grows with each poll."""
+_TIMES: Final = frozenset({"started_at", "ended_at", "counted_until", "confirmed_until"})
+"""Columns of periods that count by how far they reach into a span: the last two grow with each poll."""
 
 _ALL: Final = (1 << 64) - 1
 
@@ -187,29 +190,39 @@ def _changed(connection: Connection, export: Row[Any], now: Mapping[str, str]) -
 
 def _states(connection: Connection, wanted: Sequence[tuple[Report, Span]]) -> list[dict[str, str]]:
     """The states of exports, each of a report and a span, by one pass over hours, periods and names."""
+    wanted = [(report, _read_span(report, span)) for report, span in wanted]
     of_report = {report.name: tables_of(report) for report, _ in wanted}
     spans = sorted({span for _, span in wanted})
     hours = _hours(connection, spans)
     read = set[str]().union(*of_report.values())
+    of_periods = {
+        name: [(table, _columns_of(report)) for table in sorted(of_report[name] & PERIODS.keys())]
+        for name, report in {report.name: report for report, _ in wanted}.items()
+    }
     periods = {
-        columns: _periods(connection, spans, columns)
-        for columns in {_columns_of(report) for report, _ in wanted if PERIODS in of_report[report.name]}
+        (table, columns): _periods(connection, spans, PERIODS[table], columns)
+        for table, columns in {each for read_of in of_periods.values() for each in read_of}
     }
     names = _names(connection, spans) if read & NAMES else {}
     found = []
     for report, span in wanted:
         tables = of_report[report.name]
         made = {"query": digest([report.query])}
-        if tables - NAMES - RECONCILED - {PERIODS}:
+        if tables - NAMES - RECONCILED - PERIODS.keys():
             made["hours"] = hours[span]
-        if PERIODS in tables:
-            made["periods"] = periods[_columns_of(report)][span]
+        if of_periods[report.name]:
+            made["periods"] = " ".join(periods[each][span] for each in of_periods[report.name])
         if tables & NAMES:
             made["names"] = names[span]
         if tables & RECONCILED:
             made["reconciliation"] = _reconciled(connection, span)
         found.append(made)
     return found
+
+
+def _read_span(report: Report, span: Span) -> Span:
+    """The span that a report over a span reads: one that names `:before` also reads the span before."""
+    return (before(*span), span[1]) if "before" in report.parameters else span
 
 
 def _hours(connection: Connection, spans: Sequence[Span]) -> dict[Span, str]:
@@ -240,20 +253,23 @@ def _columns_of(report: Report) -> frozenset[str]:
     return (columns - {"confirmed_by"} if "confirmed_until" in report.words else columns) & report.words
 
 
-def _periods(connection: Connection, spans: Sequence[Span], columns: frozenset[str]) -> dict[Span, str]:
+def _periods(connection: Connection, spans: Sequence[Span], of: Table, columns: frozenset[str]) -> dict[Span, str]:
     """A digest for each span of these columns of the periods in it, each period cut to the span.
 
-    One that goes on without an event that says so reaches to the end of the hour in which it was confirmed last.
+    In `resource_periods`, one that goes on without an event that says so reaches to the end of the hour in which it was
+    confirmed last; in `counted_periods`, to `counted_until`.
     """
     if not spans:
         return {}
-    first, last = spans[0][0], max(end for _, end in spans)
-    table = resource_periods.c
-    query = select(
-        *(table.started_at, table.ended_at, table.confirmed_until, table.confirmed_by),
-        *(table[name] for name in sorted(columns)),
-    ).where(table.started_at < last, (table.ended_at > first) | table.ended_at.is_(None))
-    started, ended, hashes = _read(connection, query)
+    first, last = min(start for start, _ in spans), max(end for _, end in spans)
+    table = of.c
+    reach = (
+        (table.counted_until,) if of is counted_periods else (table.ended_at, table.confirmed_until, table.confirmed_by)
+    )
+    rest = (table[name] for name in sorted(columns.intersection(table.keys())))
+    query = select(table.started_at, *reach, *rest)
+    query = query.where(table.started_at < last, (table.ended_at > first) | table.ended_at.is_(None))
+    started, ended, hashes = _read(connection, query, len(reach))
     by_start, by_end = np.argsort(started, kind="stable"), np.argsort(ended, kind="stable")
     starts, ends = started[by_start], ended[by_end]
     of_starts, of_ends = _running(hashes[by_start]), _running(hashes[by_end])
@@ -275,13 +291,16 @@ def _periods(connection: Connection, spans: Sequence[Span], columns: frozenset[s
     return found
 
 
-def _read(connection: Connection, query: Select[Any]) -> tuple[Integers, Integers, Hashes]:
-    """When each period started and ended, in microseconds, and a hash of the rest; some thousands of rows at a time."""
+def _read(connection: Connection, query: Select[Any], reach: int) -> tuple[Integers, Integers, Hashes]:
+    """When each period started, and ended by the next `reach` columns, in microseconds, and a hash of the rest.
+
+    Some thousands of rows are read at a time.
+    """
     parts = []
     for rows in connection.execution_options(yield_per=ROWS).execute(query).partitions():
         started = np.array([times.micros(row[0]) for row in rows], np.int64)
-        ended = np.array([_reaches(*row[1:4]) for row in rows], np.int64)
-        parts.append((started, ended, np.array([int(digest(row[4:]), 16) for row in rows], np.uint64)))
+        ended = np.array([_reaches(*row[1 : 1 + reach]) for row in rows], np.int64)
+        parts.append((started, ended, np.array([int(digest(row[1 + reach :]), 16) for row in rows], np.uint64)))
     if not parts:
         return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.uint64)
     started, ended, hashes = (np.concatenate(each) for each in zip(*parts, strict=True))
@@ -293,10 +312,12 @@ def _running(hashes: Hashes) -> Hashes:
     return np.concatenate([np.zeros(1, np.uint64), np.cumsum(hashes, dtype=np.uint64)])
 
 
-def _reaches(ended: datetime | None, confirmed: datetime, confirmed_by: str) -> int:
+def _reaches(ended: datetime | None, confirmed: datetime | None = None, confirmed_by: str = "") -> int:
     if ended is not None:
         return times.micros(ended)
-    return _NEVER if "events" in confirmed_by else times.micros(times.hour_of(confirmed) + times.HOUR)
+    if confirmed is None or "events" in confirmed_by:
+        return _NEVER
+    return times.micros(times.hour_of(confirmed) + times.HOUR)
 
 
 def _names(connection: Connection, spans: Sequence[Span]) -> dict[Span, str]:

@@ -10,7 +10,7 @@ Listing them needs no database and no pathlib: the command line completes their 
 import os
 import re
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from typing import Final, Literal, cast
 
@@ -24,8 +24,12 @@ FOLDER: Final = "warehouse/reports"
 OWN_FOLDER: Final = "reports"
 """The folder of a site's own, in METERHOUSE_CONFIG_DIR."""
 
-PARAMETERS: Final = ("start", "end", "days_from", "days_to")
-"""What a query may refer to: a half-open span, and the whole days, UTC, within it; without any, both are `:end`."""
+PARAMETERS: Final = ("start", "end", "days_from", "days_to", "before")
+"""What a query may refer to.
+
+A half-open span; the whole days, UTC, within it, both `:end` if there are none; and the start of the span of the same
+length before it.
+"""
 
 MAX_BYTES: Final = 1 << 20
 
@@ -103,6 +107,11 @@ class Report:
         )
 
     @cached_property
+    def parameters(self) -> frozenset[str]:
+        """What the query refers to as `:NAME`, outside comments and texts."""
+        return frozenset(found[0][1:] for found in TOKEN.finditer(self.query) if found.lastgroup == "parameter")
+
+    @cached_property
     def selects_all(self) -> bool:
         """Whether the query may select all columns of a table."""
         return _ALL.search(self.query) is not None
@@ -166,6 +175,12 @@ def partition_of(partition: Partition, day: date) -> tuple[str, datetime, dateti
     first = day.replace(day=1)
     following = (first + timedelta(days=31)).replace(day=1)
     return f"{first:%Y-%m}", times.day_start(first), times.day_start(following)
+
+
+def before(start: datetime, end: datetime) -> datetime:
+    """The start of the span of the same length before [start, end); both aware. No time is before the year 1."""
+    length = end - start
+    return max(datetime.min.replace(tzinfo=UTC) + length, start) - length
 
 
 def _own(path: str, name: str, others: dict[str, Report]) -> Report:

@@ -4,7 +4,7 @@ Listing them needs no database, so SQLAlchemy is imported with the first one tha
 """
 
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from meterhouse import times
 from meterhouse.errors import MeterhouseError, UnknownKeyword
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from meterhouse.site import Site
+
+
+PERIODS: Final = frozenset({"resource_periods", "counted_periods"})
+"""The table and the view whose rows continue without an end."""
 
 
 def names(config_dir: "Path | str | None" = None) -> list[str]:
@@ -59,7 +63,7 @@ def columns(site: "Site", name: str, start: datetime, end: datetime) -> dict[str
         DefinitionError: the file of a report cannot be run, or the database does not take it.
     """
     found = report(site, name)
-    of_periods, now = "resource_periods" in found.words, times.now()
+    of_periods, now = not PERIODS.isdisjoint(found.words), times.now()
     given = parameters(start, min(end, max(start, now)) if of_periods else end)
     if found.is_own:
         from meterhouse.queries.sql import sql_on_warehouse
@@ -84,20 +88,20 @@ def parameters(start: datetime, end: datetime) -> dict[str, datetime]:
     first += times.DAY if first < start else 0 * times.DAY
     if first >= last:
         first = last = end
-    return {"start": start, "end": end, "days_from": first, "days_to": last}
+    whole = {"days_from": first, "days_to": last}
+    return {"start": start, "end": end, **whole, "before": report_files.before(start, end)}
 
 
 def _trusted(site: "Site", query: str, given: dict[str, datetime]) -> tuple[list[str], list[tuple[Any, ...]]]:
-    from sqlalchemy import bindparam, text
+    from meterhouse.queries.sql import sqlite_times
+    from meterhouse.queries.sql_tokens import for_psycopg
 
-    from meterhouse.stores.warehouse_tables import UtcTime
-
-    used = {name: moment for name, moment in given.items() if f":{name}" in query}
-    statement = text(query).bindparams(*(bindparam(name, type_=UtcTime) for name in used))
     with site.warehouse.read() as connection:
-        if not site.warehouse.is_sqlite:
+        if site.warehouse.is_sqlite:
+            found = connection.exec_driver_sql(query, sqlite_times(given))
+        else:
             connection.exec_driver_sql("SET LOCAL jit = off")  # to compile takes longer than to run
-        found = connection.execute(statement, used)
+            found = connection.exec_driver_sql(for_psycopg(query), given)
         return list(found.keys()), [tuple(row) for row in found]
 
 

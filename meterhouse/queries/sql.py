@@ -122,7 +122,7 @@ def _on_sqlite(
         try:
             add_functions(connection)
             connection.set_authorizer(_allow)
-            cursor = connection.execute(query, _sqlite_times(parameters))
+            cursor = connection.execute(query, sqlite_times(parameters))
             return [column[0] for column in cursor.description or ()], cursor.fetchall()
         finally:
             connection.close()
@@ -130,8 +130,8 @@ def _on_sqlite(
         raise _refused(str(error), "warehouse") from None
 
 
-def _sqlite_times(parameters: Mapping[str, datetime] | None) -> dict[str, str]:
-    """Times as the warehouse keeps them in SQLite."""
+def sqlite_times(parameters: Mapping[str, datetime] | None) -> dict[str, str]:
+    """Times by name, each as the warehouse keeps it in SQLite."""
     return {
         name: moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
         for name, moment in (parameters or {}).items()

@@ -581,6 +581,17 @@ resource_history = Table(
     comment="What each resource was by time, by the good points of all its series.",
 )
 
+counted_periods = Table(
+    "counted_periods",
+    views,
+    *(Column(each.name, each.type, primary_key=each.primary_key) for each in list(resource_periods.c)[:4]),
+    Column("counted_until", UtcTime),
+    *(Column(each.name, each.type, nullable=each.nullable) for each in list(resource_periods.c)[4:-1]),
+    comment="Until when each period counts in bills and reports. `counted_until` is `ended_at`, and null while the "
+    "resource goes on. If samples alone have told of it, it is the end of the hour of the last one. What the "
+    "functional suite sends is left out.",
+)
+
 name_history = Table(
     "name_history",
     views,

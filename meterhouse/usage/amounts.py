@@ -1,8 +1,9 @@
 """Usage: the periods of a span, and what counters grew by in it. Bills and usage reports are made of these.
 
-A resource counts until something told its end. If samples alone tell of it, it counts until the end of the hour of the
-last one. A resource counts once, in however many series its measures lie: sizes are those of its periods; of a
-counter's series, those that measure at the same time count once, and units are converted by the site's table.
+The view `counted_periods` of the warehouse says until when a period counts, here and in reports: until something told
+its end, or if samples alone tell of the resource, until the end of the hour of the last one. A resource counts once, in
+however many series its measures lie: sizes are those of its periods; of a counter's series, those that measure at the
+same time count once, and units are converted by the site's table.
 """
 
 from collections import Counter
@@ -14,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import exists, or_, select
+from sqlalchemy import or_, select
 
 from meterhouse import sql_files, times
 from meterhouse.definitions.resources import SIZE_UNITS, SIZES
@@ -25,7 +26,7 @@ from meterhouse.errors import UnknownKeyword, UsageError
 from meterhouse.site import Site
 from meterhouse.stores.duck import arrow
 from meterhouse.stores.lake_tables import TIME
-from meterhouse.stores.warehouse_tables import resource_periods, series
+from meterhouse.stores.warehouse_tables import counted_periods, series
 from meterhouse.usage import described
 from meterhouse.usage.buckets import Bucket, edges
 from meterhouse.usage.evidence import VERIFY
@@ -132,32 +133,18 @@ def _literal(moment: datetime) -> str:
 
 def _periods(site: Site, start: datetime, end: datetime, projects: Collection[str] | None) -> pa.Table:
     """The periods that overlap the span, cut to it."""
-    p = resource_periods.c
+    p = counted_periods.c
     names = [name for name in PERIODS.names if name not in ("goes_on", "metadata")]
-    wanted = select(*(p[name] for name in names)).where(
-        p.started_at < end, or_(p.ended_at.is_(None), p.ended_at > start), p.source != VERIFY
+    wanted = select(*(p["counted_until" if name == "ended_at" else name] for name in names)).where(
+        p.started_at < end, or_(p.ended_at.is_(None), p.ended_at > start)
     )
     if projects is not None:
         wanted = wanted.where(p.project_id.in_(list(projects)))
-    other = resource_periods.alias("other")
-    told = exists().where(
-        other.c.resource_type == p.resource_type, other.c.resource_id == p.resource_id, other.c.confirmed_by != "polls"
-    )
-    polled = select(p.resource_type, p.resource_id).where(p.ended_at.is_(None), p.confirmed_by == "polls", ~told)
     with site.warehouse.read() as connection:
         rows = connection.execute(wanted.order_by(p.resource_type, p.resource_id, p.started_at)).all()
-        alone = {tuple(row) for row in connection.execute(polled)}
     columns: dict[str, Any] = (
         dict(zip(names, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(names, ())
     )
-    if alone:  # samples alone tell of these: they count until the end of the hour of the last one
-        columns["ended_at"] = [
-            times.hour_of(last) + times.HOUR if ended is None and (type_, name) in alone else ended
-            for type_, name, ended, last in zip(
-                *(columns[each] for each in ("resource_type", "resource_id", "ended_at", "confirmed_until")),
-                strict=True,
-            )
-        ]
     goes_on = [ended is None or ended > end for ended in columns["ended_at"]]
     columns["started_at"] = [max(each, start) for each in columns["started_at"]]
     columns["ended_at"] = [end if each is None else min(each, end) for each in columns["ended_at"]]

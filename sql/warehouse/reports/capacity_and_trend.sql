@@ -11,10 +11,9 @@ WITH RECURSIVE existed AS MATERIALIZED (
         CASE WHEN resource_type = 'instance' THEN memory_mib END AS memory_mib,
         CASE WHEN resource_type = 'volume' THEN size_gib END AS size_gib,
         epoch_us(CASE WHEN started_at > :start THEN started_at ELSE :start END) AS start_us,
-        epoch_us(CASE WHEN ended_at < :end THEN ended_at ELSE :end END) AS end_us
-    FROM resource_periods
-    WHERE started_at < :end AND (ended_at > :start OR ended_at IS NULL)
-    AND resource_type IN ('instance', 'volume') AND source <> 'meterhouse-verify'
+        epoch_us(CASE WHEN counted_until < :end THEN counted_until ELSE :end END) AS end_us
+    FROM counted_periods
+    WHERE started_at < :end AND (ended_at > :start OR ended_at IS NULL) AND resource_type IN ('instance', 'volume')
 ),
 days (day_us, until_us) AS (
     SELECT

@@ -9,7 +9,7 @@ WITH names AS MATERIALIZED (
     FROM name_history
     WHERE kind = 'project' AND valid_from < :end AND (valid_to >= :end OR valid_to IS NULL)
 ),
-existed AS (
+existed AS MATERIALIZED (
     SELECT
         resource_type,
         resource_id,
@@ -26,10 +26,10 @@ existed AS (
             WHEN ended_at <= :end THEN coalesce(epoch_us(end_latest) - epoch_us(end_earliest), 0)
             ELSE 0
         END AS uncertain_us,
-        epoch_us(CASE WHEN ended_at < :end THEN ended_at ELSE :end END)
+        epoch_us(CASE WHEN counted_until < :end THEN counted_until ELSE :end END)
         - epoch_us(CASE WHEN started_at > :start THEN started_at ELSE :start END) AS us
-    FROM resource_periods
-    WHERE started_at < :end AND (ended_at > :start OR ended_at IS NULL) AND source <> 'meterhouse-verify'
+    FROM counted_periods
+    WHERE started_at < :end AND (ended_at > :start OR ended_at IS NULL)
 ),
 compared AS (
     SELECT resource_type, sum(compared_hours) AS hours, sum(agreed_hours) AS agreed
@@ -48,8 +48,8 @@ summed AS (
         sum(uncertain_us) / 3.6e9 AS uncertain_hours,
         sum(without_size * us) / 3.6e9 AS without_size_hours
     FROM existed
+    WHERE us > 0
     GROUP BY project_id, resource_type
-    HAVING sum(us) > 0
 )
 SELECT
     e.project_id AS project_id,

@@ -19,12 +19,13 @@ existed AS MATERIALIZED (
             resource_id,
             started_at,
             vcpus,
-            epoch_us(CASE WHEN ended_at < :days_to THEN ended_at ELSE :days_to END)
+            epoch_us(CASE WHEN counted_until < :days_to THEN counted_until ELSE :days_to END)
             - epoch_us(CASE WHEN started_at > :days_from THEN started_at ELSE :days_from END) AS us
-        FROM resource_periods
-        WHERE resource_type = 'instance' AND vcpus > 0 AND source <> 'meterhouse-verify'
+        FROM counted_periods
+        WHERE resource_type = 'instance' AND vcpus > 0
         AND started_at < :days_to AND (ended_at > :days_from OR ended_at IS NULL)
     ) AS stretches
+    WHERE us > 0
     GROUP BY resource_id
 ),
 by_series AS (

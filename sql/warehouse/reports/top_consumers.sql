@@ -2,36 +2,28 @@
 -- share is the part of all projects in what each kind is measured by: vCPU hours of instances, GiB hours of volumes and others with a size, hours of the rest.
 -- change is against the span of the same length before: 0.5 is half as much again. It is empty if there was nothing before.
 -- For each type, the first 20 projects are listed.
+-- A resource counts until something told its end, in a span that is not over until now. If samples alone tell of it, it counts until the end of the hour of the last one.
 -- partition: month
 WITH names AS MATERIALIZED (
     SELECT id, name
     FROM name_history
     WHERE kind = 'project' AND valid_from < :end AND (valid_to >= :end OR valid_to IS NULL)
 ),
-spans AS (
-    SELECT epoch_us(:start) - (epoch_us(:end) - epoch_us(:start)) AS before_us, epoch_us(:start) AS start_us, epoch_us(:end) AS end_us
-),
 known AS MATERIALIZED (
     SELECT
-        p.resource_type AS resource_type,
-        p.resource_id AS resource_id,
-        p.project_id AS project_id,
+        resource_type,
+        resource_id,
+        project_id,
         CASE
-            WHEN p.resource_type = 'instance' THEN coalesce(p.vcpus, 0.0)
-            WHEN p.size_gib IS NOT NULL THEN p.size_gib
+            WHEN resource_type = 'instance' THEN coalesce(vcpus, 0.0)
+            WHEN size_gib IS NOT NULL THEN size_gib
             ELSE 1.0
         END AS size,
-        CASE WHEN p.resource_type = 'instance' THEN 'vCPU h' WHEN p.size_gib IS NOT NULL THEN 'GiB h' ELSE 'h' END AS unit,
-        epoch_us(p.started_at) AS start_us,
-        CASE
-            WHEN p.ended_at IS NOT NULL THEN epoch_us(p.ended_at)
-            WHEN p.confirmed_by LIKE '%events%' THEN s.end_us
-            WHEN p.confirmed_by = 'audits' THEN epoch_us(p.confirmed_until)
-            ELSE epoch_us(p.confirmed_until) / 3600000000 * 3600000000 + 3600000000
-        END AS end_us
-    FROM resource_periods AS p
-    CROSS JOIN spans AS s
-    WHERE p.started_at < :end AND p.project_id IS NOT NULL AND p.source <> 'meterhouse-verify'
+        CASE WHEN resource_type = 'instance' THEN 'vCPU h' WHEN size_gib IS NOT NULL THEN 'GiB h' ELSE 'h' END AS unit,
+        epoch_us(CASE WHEN started_at > :before THEN started_at ELSE :before END) AS start_us,
+        epoch_us(CASE WHEN counted_until < :end THEN counted_until ELSE :end END) AS end_us
+    FROM counted_periods
+    WHERE started_at < :end AND (ended_at > :before OR ended_at IS NULL) AND project_id IS NOT NULL
 ),
 used AS (
     SELECT
@@ -39,25 +31,22 @@ used AS (
         k.resource_id AS resource_id,
         k.project_id AS project_id,
         k.unit AS unit,
-        k.size * (
-            CASE
-                WHEN k.end_us <= s.start_us THEN 0
-                ELSE
-                    CASE WHEN k.end_us < s.end_us THEN k.end_us ELSE s.end_us END
-                    - CASE WHEN k.start_us > s.start_us THEN k.start_us ELSE s.start_us END
-            END
-        ) AS used,
-        k.size * (
-            CASE
-                WHEN k.end_us <= s.before_us OR k.start_us >= s.start_us THEN 0
-                ELSE
-                    CASE WHEN k.end_us < s.start_us THEN k.end_us ELSE s.start_us END
-                    - CASE WHEN k.start_us > s.before_us THEN k.start_us ELSE s.before_us END
-            END
-        ) AS used_before
+        k.size * (k.end_us - CASE WHEN k.start_us > s.start_us THEN k.start_us ELSE s.start_us END) AS used,
+        0.0 AS used_before
     FROM known AS k
-    CROSS JOIN spans AS s
-    WHERE k.end_us > s.before_us AND k.end_us > k.start_us
+    CROSS JOIN (SELECT epoch_us(:start) AS start_us) AS s
+    WHERE k.end_us > k.start_us AND k.end_us > s.start_us
+    UNION ALL
+    SELECT
+        k.resource_type,
+        k.resource_id,
+        k.project_id,
+        k.unit,
+        0.0,
+        k.size * (CASE WHEN k.end_us < s.start_us THEN k.end_us ELSE s.start_us END - k.start_us)
+    FROM known AS k
+    CROSS JOIN (SELECT epoch_us(:start) AS start_us) AS s
+    WHERE k.end_us > k.start_us AND k.start_us < s.start_us
 ),
 summed AS (
     SELECT

@@ -1,6 +1,6 @@
 -- What did each project use each day?
 -- Sizes count for exactly as long as an instance or a volume had them: 4 vCPUs in 10 minutes are 0.67 vcpu_hours.
--- What events do not tell of counts as long as audits or polls confirm it: until the end of the audit period, or of the hour of the last sample.
+-- A resource counts until something told its end, in a span that is not over until now. If samples alone tell of it, it counts until the end of the hour of the last one.
 -- Counters are their increase across resets, by the roll-ups. Of series that report the same counter of a resource at the same time, the largest counts.
 -- Counters in a unit that is not the usual one, or that are not cumulative, are left out: series_not_counted is their number.
 -- project_name is the last name of the day.
@@ -140,15 +140,10 @@ known AS MATERIALIZED (
         CASE WHEN resource_type = 'instance' THEN memory_mib END AS memory_mib,
         CASE WHEN resource_type = 'volume' THEN size_gib END AS size_gib,
         epoch_us(CASE WHEN started_at > :start THEN started_at ELSE :start END) AS start_us,
-        CASE
-            WHEN ended_at < :end THEN epoch_us(ended_at)
-            WHEN ended_at IS NOT NULL OR confirmed_by LIKE '%events%' THEN epoch_us(:end)
-            WHEN confirmed_by = 'audits' THEN epoch_us(confirmed_until)
-            ELSE epoch_us(confirmed_until) / 3600000000 * 3600000000 + 3600000000
-        END AS until_us
-    FROM resource_periods
+        epoch_us(CASE WHEN counted_until < :end THEN counted_until ELSE :end END) AS end_us
+    FROM counted_periods
     WHERE started_at < :end AND (ended_at > :start OR ended_at IS NULL)
-    AND resource_type IN ('instance', 'volume') AND project_id IS NOT NULL AND source <> 'meterhouse-verify'
+    AND resource_type IN ('instance', 'volume') AND project_id IS NOT NULL
 ),
 existed AS MATERIALIZED (
     SELECT
@@ -161,9 +156,9 @@ existed AS MATERIALIZED (
         dense_rank() OVER (ORDER BY project_id) AS project,
         CASE WHEN resource_type = 'instance' THEN dense_rank() OVER (ORDER BY resource_id) END AS instance,
         start_us,
-        CASE WHEN until_us < epoch_us(:end) THEN until_us ELSE epoch_us(:end) END AS end_us
+        end_us
     FROM known
-    WHERE until_us > start_us
+    WHERE end_us > start_us
 ),
 days (day_us) AS (
     SELECT min(start_us) / 86400000000 * 86400000000 FROM existed HAVING count(*) > 0

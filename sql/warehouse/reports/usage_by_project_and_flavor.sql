@@ -1,6 +1,6 @@
 -- What did each project use of each flavor and type?
 -- A resource counts for the flavor, size and project that it had at the time, to the microsecond: a resized instance is in two rows.
--- What events do not tell of counts as long as audits or polls confirm it: until the end of the audit period, or of the hour of the last sample.
+-- A resource counts until something told its end, in a span that is not over until now. If samples alone tell of it, it counts until the end of the hour of the last one.
 -- partition: month
 WITH names AS MATERIALIZED (
     SELECT id, name
@@ -17,14 +17,9 @@ known AS MATERIALIZED (
         memory_mib,
         size_gib,
         epoch_us(CASE WHEN started_at > :start THEN started_at ELSE :start END) AS start_us,
-        CASE
-            WHEN ended_at < :end THEN epoch_us(ended_at)
-            WHEN ended_at IS NOT NULL OR confirmed_by LIKE '%events%' THEN epoch_us(:end)
-            WHEN confirmed_by = 'audits' THEN epoch_us(confirmed_until)
-            ELSE epoch_us(confirmed_until) / 3600000000 * 3600000000 + 3600000000
-        END AS until_us
-    FROM resource_periods
-    WHERE started_at < :end AND (ended_at > :start OR ended_at IS NULL) AND source <> 'meterhouse-verify'
+        epoch_us(CASE WHEN counted_until < :end THEN counted_until ELSE :end END) AS end_us
+    FROM counted_periods
+    WHERE started_at < :end AND (ended_at > :start OR ended_at IS NULL)
 ),
 existed AS (
     SELECT
@@ -35,9 +30,9 @@ existed AS (
         vcpus,
         memory_mib,
         size_gib,
-        CASE WHEN until_us < epoch_us(:end) THEN until_us ELSE epoch_us(:end) END - start_us AS us
+        end_us - start_us AS us
     FROM known
-    WHERE until_us > start_us
+    WHERE end_us > start_us
 ),
 summed AS (
     SELECT

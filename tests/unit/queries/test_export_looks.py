@@ -13,7 +13,7 @@ from meterhouse.queries import export_looks, export_states, report_exports
 from meterhouse.queries.export_looks import Memory
 from meterhouse.site import Site
 from meterhouse.stores.lake import Lake
-from meterhouse.stores.warehouse_tables import reconciliation_daily
+from meterhouse.stores.warehouse_tables import reconciliation_daily, resource_periods
 from meterhouse.stores.warehouse_tables import report_exports as exports
 
 USAGE = "usage_by_project_and_day"
@@ -175,8 +175,8 @@ def test_the_digest_of_a_span_does_not_depend_on_the_other_spans(site: Site) -> 
     spans = sorted((at(days=n), at(days=n + length)) for n in range(-3, 4) for length in (1, 2))
     columns = frozenset({"vcpus"})
     with site.warehouse.read() as connection:
-        together = export_states._periods(connection, spans, columns)
-        alone = {span: export_states._periods(connection, [span], columns)[span] for span in spans}
+        together = export_states._periods(connection, spans, resource_periods, columns)
+        alone = {span: export_states._periods(connection, [span], resource_periods, columns)[span] for span in spans}
     assert together == alone
     assert together[at(days=1), at(days=2)].split()[0] == "6"
 

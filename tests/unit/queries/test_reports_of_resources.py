@@ -90,6 +90,24 @@ def test_orphans_are_volumes_and_addresses_that_nothing_uses(any_warehouse: Site
     ]
 
 
+def test_what_samples_alone_tell_of_is_no_orphan_after_the_last_one(any_warehouse: Site) -> None:
+    volume = {"type": "volume", "size_gib": 2.0, "state": "available", "confirmed_by": "polls"}
+    put_period(any_warehouse, "silent", day(1), confirmed_until=day(20), **volume)
+    put_period(any_warehouse, "seen", day(1), confirmed_until=day(31) + 1.5 * times.HOUR, **volume)
+    found = report(any_warehouse, "orphaned_volumes_and_addresses", day(31), END)
+    assert [(row["resource_id"], row["hours"], row["gib_hours"]) for row in found] == [("seen", 2.0, 4.0)]
+
+
+def test_what_samples_alone_tell_of_is_idle_only_until_the_last_one(any_warehouse: Site) -> None:
+    known = {"vcpus": 2.0, "confirmed_by": "polls"}
+    put_period(any_warehouse, "i1", day(1), confirmed_until=day(1) + 11.5 * times.HOUR, **known)
+    cpu = {"meter": "cpu", "unit": "ns", "type": "cumulative", "resource": "i1", "recorded_at": day(3)}
+    land_points(any_warehouse, [point(1e9 * hour, day(1) + hour * times.HOUR, **cpu) for hour in range(12)])
+    roll_up(any_warehouse)
+    (found,) = report(any_warehouse, "idle_and_oversized_instances", day(1), day(4))
+    assert (found["finding"], found["hours"]) == ("idle", 12.0)
+
+
 def test_unconfirmed_resources_are_listed_with_how_long_nothing_was_heard(any_warehouse: Site) -> None:
     put_period(any_warehouse, "lost", day(1), start_evidence="m-1")
     put_period(any_warehouse, "seen", day(1), unconfirmed=False, confirmed_by="events,polls")

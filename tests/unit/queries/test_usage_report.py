@@ -67,10 +67,12 @@ def test_what_is_to_come_is_not_used_yet(any_warehouse: Site) -> None:
 
 def test_what_only_samples_tell_counts_to_the_end_of_the_hour_of_the_last(any_warehouse: Site) -> None:
     seen = {"type": "volume", "size_gib": 100.0, "confirmed_until": at(90)}
-    put_period(any_warehouse, "polled", **seen, confirmed_by="audits,polls")
+    put_period(any_warehouse, "polled", **seen, confirmed_by="polls")
     put_period(any_warehouse, "audited", **seen, project="p2", confirmed_by="audits")
     put_period(any_warehouse, "told", **seen, project="p3", confirmed_by="events,polls")
-    assert [row["volume_gib_hours"] for row in usage(any_warehouse)] == [200.0, 150.0, 1200.0]
+    put_period(any_warehouse, "was told", at(-60), at(), type="volume", project="p4", confirmed_by="events")
+    put_period(any_warehouse, "was told", **seen, project="p4", confirmed_by="polls")
+    assert [row["volume_gib_hours"] for row in usage(any_warehouse)] == [200.0, 1200.0, 1200.0, 1200.0]
 
 
 def test_what_the_functional_suite_sends_is_not_used(any_warehouse: Site) -> None:
