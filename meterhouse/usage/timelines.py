@@ -561,10 +561,12 @@ class Runs:
 
     Args:
         runs: start and end of each, µs.
+        returned: those that follow a pause, of resources that were reported before it.
     """
 
-    def __init__(self, runs: Iterable[tuple[int, int]]) -> None:
+    def __init__(self, runs: Iterable[tuple[int, int]], returned: Iterable[tuple[int, int]] = ()) -> None:
         ordered = sorted(runs)
+        self._returned = sorted(returned)
         self._starts = [start for start, _ in ordered]
         self._ends = list(accumulate((end for _, end in ordered), max))
 
@@ -577,6 +579,12 @@ class Runs:
         """Whether it reported some resource before a moment and after it, without a pause."""
         started = bisect_right(self._starts, moment)
         return started > 0 and self._ends[started - 1] >= moment
+
+    def came_back(self, moment: int, patience: int) -> int | None:
+        """When it came back, after a pause in which a moment was, with what it had reported before; None if it did not,
+        or not for as long as `patience`.
+        """
+        return next((start for start, end in self._returned if start > moment and end - start >= patience), None)
 
 
 class Heard(NamedTuple):
@@ -629,12 +637,15 @@ def last_period(life: Life, kind: ResourceType, heard: Heard, closed: list[Perio
         if runs.last < since + patience:
             missed = []
             break
-        if not runs.went_on(since + patience):
-            continue  # it paused, and came back
-        latest = life.last + step
+        latest, how = life.last + step, "went on without it"
         if seen.quiet_until > life.last:  # nobody was asked meanwhile
             latest = max(latest, seen.quiet_until + min(step, CLOSE))
-        missed.append((latest, f"{name} of {seen.reporter or 'its type'} went on without it"))
+        if not runs.went_on(since + patience):
+            back = runs.came_back(since, patience)
+            if back is None:
+                continue  # it paused, and is not back with what it had reported
+            latest, how = max(latest, back + min(step, CLOSE)), "came back from a pause without it"
+        missed.append((latest, f"{name} of {seen.reporter or 'its type'} {how}"))
     if missed:
         latest = min(each for each, _ in missed)
         reason = "no event told its end; " + "; ".join(text for _, text in missed)
