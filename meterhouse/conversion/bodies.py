@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Final, TypedDict, cast
+from typing import Any, Final, TypedDict, TypeVar, cast
 
 import msgspec
 import numpy as np
@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from meterhouse.definitions.expressions import WHOLE_PAYLOAD, Field, Message
+
+T = TypeVar("T")
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _WINDOW: Final = 1 << 18
@@ -103,9 +105,15 @@ class Bodies:
         """Whether only `read_body` can read the row."""
         return row in self._odd
 
-    def read(self, rows: list[int], read: Callable[[Any], Message]) -> list[Message | None]:
+    def read(self, rows: list[int], read: Callable[[Any], T]) -> list[T | None]:
         """The messages of these rows; None for one that only `read_body` can read, or reject."""
-        messages: list[Message | None] = []
+        data, offsets = self._data, self._offsets
+        if self._odd.isdisjoint(rows):
+            try:
+                return [read(data[offsets[row] : offsets[row + 1]]) for row in rows]
+            except Exception:
+                pass  # one of them is unusual
+        messages: list[T | None] = []
         for row in rows:
             try:
                 messages.append(None if row in self._odd else read(self[row]))

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Final, Literal
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -24,6 +24,7 @@ from meterhouse.definitions.units import Units
 from meterhouse.definitions.units import load as load_units
 from meterhouse.errors import UnknownKeyword, UsageError
 from meterhouse.site import Site
+from meterhouse.stores.bulk_read import bulk_read
 from meterhouse.stores.duck import arrow
 from meterhouse.stores.lake_tables import TIME
 from meterhouse.stores.warehouse_tables import counted_periods, series
@@ -140,17 +141,17 @@ def _periods(site: Site, start: datetime, end: datetime, projects: Collection[st
     )
     if projects is not None:
         wanted = wanted.where(p.project_id.in_(list(projects)))
+    read = pa.schema([PERIODS.field(name) for name in names])
     with site.warehouse.read() as connection:
-        rows = connection.execute(wanted.order_by(p.resource_type, p.resource_id, p.started_at)).all()
-    columns: dict[str, Any] = (
-        dict(zip(names, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(names, ())
-    )
-    goes_on = [ended is None or ended > end for ended in columns["ended_at"]]
-    columns["started_at"] = [max(each, start) for each in columns["started_at"]]
-    columns["ended_at"] = [end if each is None else min(each, end) for each in columns["ended_at"]]
-    kinds = {field.name: field.type for field in PERIODS}
-    made = pa.table({name: pa.array(columns[name], kinds[name]) for name in names})
-    made = made.append_column("goes_on", pa.array(goes_on, pa.bool_()))
+        found = bulk_read(connection, wanted.order_by(p.resource_type, p.resource_id, p.started_at), read)
+    begun, ended, since, until = found["started_at"], found["ended_at"], pa.scalar(start, TIME), pa.scalar(end, TIME)
+    goes_on = pc.fill_null(pc.greater(ended, until), True)
+    for name, column in (
+        ("started_at", pc.if_else(pc.less(begun, since), since, begun)),
+        ("ended_at", pc.if_else(goes_on, until, ended)),
+    ):
+        found = found.set_column(names.index(name), PERIODS.field(name), column)
+    made = found.append_column("goes_on", goes_on)
     return made.filter(pc.less(made["started_at"], made["ended_at"]))
 
 

@@ -23,7 +23,6 @@ from meterhouse.conversion.bodies import Bodies, read_body, reader
 from meterhouse.conversion.nova_versioned import EVENT_TYPES as VERSIONED
 from meterhouse.conversion.nova_versioned import legacy_twin
 from meterhouse.conversion.step import converted_position, numbers
-from meterhouse.definitions.columns import Columns
 from meterhouse.definitions.expressions import Message, all_reads
 from meterhouse.definitions.meanings import Meaning
 from meterhouse.definitions.resources import ATTRIBUTES, SIZE_UNITS, SIZES, TIMES, Effect, Resources, ResourceType
@@ -35,6 +34,7 @@ from meterhouse.stores.lake_tables import EVIDENCE, TIME
 from meterhouse.stores.leases import Lease
 from meterhouse.timestamps import parse_utc, to_microseconds
 from meterhouse.usage import made_by
+from meterhouse.usage.fields import Batch, Fields, Layout, Whole, layout
 
 TABLE: Final = "evidence"
 
@@ -54,7 +54,7 @@ LARGEST: Final = 1e11
 
 _HEADERS: Final = ["received_at", "timestamp", "publisher_id", "message_id"]
 
-_BATCH: Final = 2048
+_BATCH: Final = 8192
 _LATEST: Final = 9_000_000_000_000_000
 
 
@@ -198,17 +198,30 @@ class Extractor:
     def _of_type(
         self, event_type: str, came: pa.Table, places: list[int], bodies: Bodies, done: Read
     ) -> list[pa.Table]:
-        messages = self._messages(event_type, places, bodies, done)
-        kept = [(place, message) for place, message in zip(places, messages, strict=True) if message is not None]
-        if not kept:
-            return []
+        about = self.about(event_type)
+        twins = self._versioned and event_type in VERSIONED
+        fields = None if twins or any(resource.each for resource, _ in about) else self._layout(about)
+        batches: list[tuple[list[int], Batch]] = []
+        unusual = places
+        if fields is not None:
+            read = bodies.read(places, fields.read)
+            unusual = [place for place, message in zip(places, read, strict=True) if message is None]
+            usual = [place for place, message in zip(places, read, strict=True) if message is not None]
+            batches.append((usual, Fields(fields, [message for message in read if message is not None])))
+        batches.append(self._whole(event_type, unusual, bodies, done))
         return [
-            _table(resource, effect, self._units, self._source, came, kept, done)
-            for resource, effect in self.about(event_type)
+            _table(resource, effect, self._units, self._source, came.take(pa.array(kept, pa.int64())), batch, done)
+            for kept, batch in batches
+            if kept
+            for resource, effect in about
         ]
 
-    def _messages(self, event_type: str, places: list[int], bodies: Bodies, done: Read) -> list[Message | None]:
-        """The messages of some rows, as far as they are read; None for those that cannot be."""
+    def _layout(self, about: Sequence[tuple[ResourceType, Effect]]) -> Layout | None:
+        values = [value for resource, _ in about for value in _values(resource)]
+        return layout(values, all_reads([_reads(resource) for resource, _ in about]))
+
+    def _whole(self, event_type: str, places: list[int], bodies: Bodies, done: Read) -> tuple[list[int], Whole]:
+        """The messages of some rows that can be read, as mappings, and their rows."""
         twins = self._versioned and event_type in VERSIONED
         fields = all_reads([_reads(resource) for resource, _ in self.about(event_type)])
         messages: list[Message | None] = [None] * len(places) if twins else bodies.read(places, reader(fields))
@@ -219,13 +232,17 @@ class Extractor:
                     messages[at] = (legacy_twin(whole) or whole) if twins else whole
                 except Exception:  # landed as it came: whatever it is, it does not stop the others
                     done.errors += 1
-        return messages
+        kept = [(place, message) for place, message in zip(places, messages, strict=True) if message is not None]
+        return [place for place, _ in kept], Whole([message for _, message in kept])
+
+
+def _values(resource: ResourceType) -> list[Value]:
+    several = [resource.id, *resource.times.values(), *resource.attributes.values()]
+    return [value for each in several for value in each] + [size.value for size in resource.sizes.values()]
 
 
 def _reads(resource: ResourceType) -> Any:
-    several = [resource.id, *resource.times.values(), *resource.attributes.values()]
-    values = [value for each in several for value in each] + [size.value for size in resource.sizes.values()]
-    found = all_reads([value.reads for value in values])
+    found = all_reads([value.reads for value in _values(resource)])
     if found is None:
         return None
     return found | {("payload", key) for key in resource.each} | {("payload", "source")}
@@ -236,26 +253,26 @@ def _table(
     effect: Effect,
     units: Units,
     source: str,
-    came: pa.Table,
-    kept: Sequence[tuple[int, Message]],
+    rows: pa.Table,
+    batch: Batch,
     done: Read,
 ) -> pa.Table:
     if resource.each:
-        kept = [(place, one) for place, message in kept for one in _single(message, resource.each)]
-    if not kept:
+        single = [(row, one) for row in range(len(batch)) for one in _single(batch.message(row), resource.each)]
+        rows, batch = rows.take(pa.array([row for row, _ in single], pa.int64())), Whole([one for _, one in single])
+    count = len(batch)
+    if not count:
         return EVIDENCE.empty_table()
-    columns = Columns([message for _, message in kept])
-    warns: list[list[str]] = [[] for _ in kept]
 
     def of(value: Value) -> list[Any]:
         try:
-            return columns.of(value, "event", warns)
+            return batch.column(value)
         except Exception:  # an unusual message: one after the other
-            return [_alone(value, message, done) for _, message in kept]
+            return [_alone(value, batch.message(row), done) for row in range(count)]
 
     def text_of(values: Sequence[Value], name: str = "") -> pa.Array:
         """The first value in each message that is neither missing nor empty."""
-        found = pa.nulls(len(kept), pa.string())
+        found = pa.nulls(count, pa.string())
         for value in values:
             found = pc.coalesce(found, _attribute(name, of(value)))
             if not found.null_count:
@@ -263,14 +280,13 @@ def _table(
         return found
 
     def moments_of(values: Sequence[Value]) -> Any:
-        found = np.full(len(kept), _NONE)
+        found = np.full(count, _NONE)
         for value in values:
             lacking = found == _NONE
             if lacking.any():
                 found = np.where(lacking, _moments(of(value)), found)
         return found
 
-    rows = came.take(pa.array([place for place, _ in kept]))
     received = np.asarray(rows["received_at"].cast(pa.int64()))
     sent = np.asarray(rows["timestamp"].cast(pa.int64()).fill_null(_LATEST))
     sent = np.where(sent > received + AHEAD, received, sent)
@@ -287,7 +303,7 @@ def _table(
         # Cinder's audit job sends creations and deletions again: the period of no length is when they were. In an
         # update of Nova's, it says nothing.
         again = (
-            np.full(len(kept), effect in ("was", "begins", "ends"))
+            np.full(count, effect in ("was", "begins", "ends"))
             & (moments["audit_from"] != _NONE)
             & (moments["audit_from"] == moments["audit_to"])
             & (moments["audit_from"] < at)
@@ -301,40 +317,36 @@ def _table(
         name: _numbers(of(size.value), size.unit, SIZE_UNITS.get(name), units) for name, size in resource.sizes.items()
     }
     ids = text_of(resource.id)
-    payload_sources = [payload.get("source") for payload in columns.payloads]
+    given = batch.field(("payload", "source"))
     publishers = rows["publisher_id"].combine_chunks()
-    verify = pc.starts_with(publishers.cast(pa.string()).fill_null(""), VERIFY).to_pylist()
+    verify = pc.starts_with(publishers.cast(pa.string()).fill_null(""), VERIFY)
+    if VERIFY in given:
+        verify = pc.or_(verify, pa.array([each == VERIFY for each in given]))
     message_ids = rows["message_id"].combine_chunks()
     made = pa.table(
         {
             "event_day": _months(at),
-            "resource_type": pa.repeat(resource.type, len(kept)),
+            "resource_type": pa.repeat(resource.type, count),
             "resource_id": ids,
-            "effect": pa.repeat(effect, len(kept)),
+            "effect": pa.repeat(effect, count),
             "said_at": pa.array(at).cast(TIME),
             "from_at": _times(starts),
             "to_at": _times(ends),
-            "reports": pa.repeat(pa.scalar(1, pa.int64()), len(kept)),
+            "reports": pa.repeat(pa.scalar(1, pa.int64()), count),
             "began_at": _times(moments["began"]),
             "created_at": _times(moments["created"]),
             "ended_at": _times(moments["ended"]),
             "message_id": message_ids,
             "last_message_id": message_ids,
-            "event_type": pa.array([str(message.get("event_type")) for _, message in kept], pa.string()),
+            "event_type": pa.array(list(map(str, batch.field(("message", "event_type")))), pa.string()),
             "reporter": publishers.cast(pa.string()),
-            "source": pa.array(
-                [
-                    VERIFY if marked or given == VERIFY else source
-                    for marked, given in zip(verify, payload_sources, strict=True)
-                ],
-                pa.string(),
-            ),
+            "source": pc.if_else(verify, VERIFY, source),
             **{name: text_of(resource.attributes.get(name, ()), name) for name in ATTRIBUTES},
             **{
-                name: pa.array(sizes.get(name, np.full(len(kept), np.nan)), pa.float64(), from_pandas=True)
+                name: pa.array(sizes.get(name, np.full(count, np.nan)), pa.float64(), from_pandas=True)
                 for name in SIZES
             },
-            "measures": _measures({name: each for name, each in sizes.items() if name not in SIZES}, len(kept)),
+            "measures": _measures({name: each for name, each in sizes.items() if name not in SIZES}, count),
         }
     )
     good = pc.fill_null(pc.greater(pc.utf8_length(ids), 0), False)
@@ -384,8 +396,21 @@ def _moments(values: list[Any]) -> Any:
         encoded = pa.array(
             [each if each.__class__ is str else None for each in values], pa.string()
         ).dictionary_encode()
-    known = np.array([_parsed(text) if text else _NONE for text in encoded.dictionary.to_pylist()] + [_NONE], np.int64)
-    return known[np.asarray(encoded.indices.fill_null(len(known) - 1))]
+    indices = np.asarray(encoded.indices.fill_null(len(encoded.dictionary)))
+    return np.append(_moments_of(encoded.dictionary), _NONE)[indices]
+
+
+def _moments_of(texts: pa.Array) -> Any:
+    """`_parsed` of many texts."""
+    zoned = pc.and_(pc.ends_with(texts, "+00:00"), pc.greater_equal(pc.binary_length(texts), 25))
+    plain = pc.if_else(zoned, pc.utf8_slice_codeunits(texts, 0, -6), texts)
+    try:
+        # Arrow reads a part of the grammar, and quickly. Without a zone it is UTC.
+        found = pc.if_else(pc.equal(plain, ""), None, plain).cast(pa.timestamp("us"))
+    except pa.ArrowInvalid:
+        return np.array([_parsed(text) if text else _NONE for text in texts.to_pylist()], np.int64)
+    micros = np.asarray(found.cast(pa.int64()).fill_null(int(_NONE)))
+    return np.where((micros > -_LATEST) & (micros < _LATEST), micros, _NONE)
 
 
 def _times(micros: Any) -> pa.Array:
@@ -417,7 +442,9 @@ def _attribute(name: str, values: list[Any]) -> pa.Array:
     if name == "zone":
         return pc.if_else(pc.equal(found, "None"), pa.scalar(None, pa.string()), found)
     if name == "image" and pc.any(pc.match_substring(found, "/")).as_py():
-        return pa.array([(each and each.rsplit("/", 1)[-1]) or None for each in found.to_pylist()], pa.string())
+        encoded = found.dictionary_encode()
+        names = [each.rsplit("/", 1)[-1] or None for each in encoded.dictionary.to_pylist()]
+        return pa.array(names, pa.string()).take(encoded.indices)
     return found
 
 

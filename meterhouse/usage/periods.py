@@ -37,7 +37,19 @@ from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import resource_periods
 from meterhouse.usage import event_days, evidence, made_by, polled, runs
 from meterhouse.usage.evidence import VERIFY
-from meterhouse.usage.timelines import RANKS, Fact, Heard, Life, Period, Runs, confirm, confirmed_by, fold, last_period
+from meterhouse.usage.timelines import (
+    RANKS,
+    Fact,
+    Heard,
+    Life,
+    Period,
+    Runs,
+    Seen,
+    confirm,
+    confirmed_by,
+    fold,
+    last_period,
+)
 
 STEP: Final = "periods"
 TABLE: Final = "resource_periods"
@@ -388,22 +400,21 @@ class _Run:
     def _heard(self, type_: str, lives: Mapping[Key, Life]) -> Heard:
         """When the reporters of a type of resource were last heard."""
         if not self._heard_of:
-            audits: dict[str, dict[str, list[tuple[int, int]]]] = {}
-            polls: dict[str, dict[str, list[tuple[int, int]]]] = {}
+            audits: dict[str, dict[str, list[Seen]]] = {}
+            polls: dict[str, dict[str, list[Seen]]] = {}
             steps: dict[str, dict[str, int]] = {}
             for (kind, _), life in lives.items():
                 if (audited := life.audits) is not None and audited.reports > 1:
-                    runs = audits.setdefault(kind, {}).setdefault(audited.reporter, [])
-                    runs.append((audited.since, audited.at))
+                    audits.setdefault(kind, {}).setdefault(audited.reporter, []).append(audited)
                 if (seen := life.polls) is not None:
-                    polls.setdefault(kind, {}).setdefault(seen.host, []).append((seen.since, seen.at))
+                    polls.setdefault(kind, {}).setdefault(seen.host, []).append(seen)
                     of_kind = steps.setdefault(kind, {})
                     if seen.reports > 2 and seen.step > of_kind.get(seen.host, 0):
                         of_kind[seen.host] = seen.step
             for kind in {*audits, *polls}:
                 self._heard_of[kind] = Heard(
-                    {name: Runs(runs) for name, runs in audits.get(kind, {}).items()},
-                    {name: Runs(runs) for name, runs in polls.get(kind, {}).items()},
+                    {name: Runs(_runs(some), _returned(some)) for name, some in audits.get(kind, {}).items()},
+                    {name: Runs(_runs(some)) for name, some in polls.get(kind, {}).items()},
                     steps.get(kind, {}),
                 )
         return self._heard_of.get(type_) or Heard({}, {}, {})
@@ -436,6 +447,16 @@ class _Run:
         left = [(key, each) for key, each in found if key not in of_key]
         left += [(key, each) for key, periods in of_key.items() for each in periods.values()]
         return _table([*{(key, period.start.at): (key, period) for key, period in left}.values()])
+
+
+def _runs(some: Sequence[Seen]) -> list[tuple[int, int]]:
+    """When the reporter of these reported each without a pause."""
+    return [(seen.since, seen.at) for seen in some]
+
+
+def _returned(some: Sequence[Seen]) -> list[tuple[int, int]]:
+    """The same of those that it had audited before its last pause: there are more audits of them than since then."""
+    return _runs([seen for seen in some if seen.reports * seen.step > seen.at - seen.since + seen.step])
 
 
 def _overlap(one: Period, other: Period) -> bool:
@@ -502,36 +523,38 @@ def _table(found: Sequence[tuple[Key, Period]]) -> pa.Table:
 def _replace(connection: Connection, table: pa.Table, start: datetime, heads: Mapping[Key, int]) -> int:
     """Put rows in place of those of resources from a moment on: what was open then, ended later, or starts later."""
     columns = [column.name for column in resource_periods.columns]
-    stage, kept, added, gone = (f"stage_resource_{name}" for name in ("periods", "heads", "added", "gone"))
-    for name in (stage, kept, added, gone):
+    stage, fresh, kept, gone = (f"stage_resource_{name}" for name in ("periods", "fresh", "heads", "gone"))
+    for name in (stage, fresh, kept, gone):
         connection.execute(text(f"DROP TABLE IF EXISTS {name}"))
-    listed = ", ".join(columns)
     narrow = [*KEYS, "ended_at", "confirmed_until", "confirmed_by", "digest"]
-    connection.execute(text(f"CREATE TEMP TABLE {stage} AS SELECT {', '.join(narrow)} FROM {TABLE} WHERE 1 = 0"))
-    bulk_insert(connection, stage, table.select(narrow))
-    connection.execute(text(f"CREATE INDEX {stage}_key ON {stage} (resource_type, resource_id, started_at)"))
+    connection.execute(
+        text(f"CREATE TEMP TABLE {stage} AS SELECT {', '.join(narrow)}, digest AS number FROM {TABLE} WHERE 1 = 0")
+    )
+    numbered = table.select(narrow).append_column("number", pa.array(np.arange(table.num_rows)))
+    bulk_insert(connection, stage, numbered)
+    connection.execute(text(f"CREATE INDEX {stage}_digest ON {stage} (digest)"))
     for name in (kept, gone):
         connection.execute(text(f"CREATE TEMP TABLE {name} AS SELECT {', '.join(KEYS)} FROM {TABLE} WHERE 1 = 0"))
-    keys = list(heads)
-    moments = pa.array([heads[key] for key in keys], pa.int64()).cast(TIME)
-    ids = {"resource_type": [key[0] for key in keys], "resource_id": [key[1] for key in keys]}
-    bulk_insert(
-        connection,
-        kept,
-        pa.table({**{name: pa.array(each, pa.string()) for name, each in ids.items()}, "started_at": moments}),
-    )
+    bulk_insert(connection, kept, _moved(table, heads))
     same = "s.resource_type = p.resource_type AND s.resource_id = p.resource_id AND s.started_at = p.started_at"
     other = "s.resource_type = p.resource_type AND s.resource_id = p.resource_id"
     differs = f"NOT EXISTS (SELECT 1 FROM {stage} AS s WHERE {same} AND s.digest = p.digest)"
     chosen = ", ".join(f"p.{name}" for name in KEYS)
     bound = resource_periods.c.started_at.type.bind_processor(connection.dialect)
+    # Most rows are as they were. They overlap no other, because those of a resource never do.
+    connection.execute(
+        text(
+            f"CREATE TEMP TABLE {fresh} AS SELECT * FROM {stage} AS s"
+            f" WHERE NOT EXISTS (SELECT 1 FROM {TABLE} AS p WHERE {same} AND s.digest = p.digest)"
+        )
+    )
     # What was open, or ended since; what was open at the moment, and silence ended before; and what overlaps new rows.
     connection.execute(
         text(
             f"INSERT INTO {gone} SELECT {chosen} FROM {TABLE} AS p"
             f" WHERE (p.ended_at IS NULL OR p.ended_at >= :start) AND {differs}"
-            f" UNION SELECT {chosen} FROM {kept} AS s JOIN {TABLE} AS p ON {same} WHERE {differs}"
-            f" UNION SELECT {chosen} FROM {stage} AS s JOIN {TABLE} AS p ON {other}"
+            f" UNION SELECT {chosen} FROM {kept} AS s JOIN {TABLE} AS p ON {same}"
+            f" UNION SELECT {chosen} FROM {fresh} AS s JOIN {TABLE} AS p ON {other}"
             " WHERE (p.ended_at IS NULL OR s.started_at < p.ended_at)"
             f" AND (s.ended_at IS NULL OR s.ended_at > p.started_at) AND {differs}"
         ),
@@ -549,17 +572,21 @@ def _replace(connection: Connection, table: pa.Table, start: datetime, heads: Ma
     ).rowcount
     # Few rows are new. Only these are sent as a whole.
     new = connection.execute(
-        text(f"SELECT s.digest FROM {stage} AS s WHERE NOT EXISTS (SELECT 1 FROM {TABLE} AS p WHERE {same})")
+        text(f"SELECT s.number FROM {fresh} AS s WHERE NOT EXISTS (SELECT 1 FROM {TABLE} AS p WHERE {same})")
     ).scalars()
-    rows = table.filter(pc.is_in(table["digest"], pa.array(list(new), pa.int64())))
-    connection.execute(text(f"CREATE TEMP TABLE {added} AS SELECT {listed} FROM {TABLE} WHERE 1 = 0"))
-    bulk_insert(connection, added, rows.select(columns))
-    inserted = connection.execute(
-        text(
-            f"INSERT INTO {TABLE} ({listed}) SELECT {listed} FROM {added} AS s WHERE NOT EXISTS "
-            f"(SELECT 1 FROM {TABLE} AS p WHERE {same})"
-        )
-    ).rowcount
-    for name in (stage, kept, added, gone):
+    rows = table.take(pa.array(sorted(new), pa.int64())).select(columns)
+    bulk_insert(connection, TABLE, rows)
+    for name in (stage, fresh, kept, gone):
         connection.execute(text(f"DROP TABLE {name}"))
-    return max(deleted, inserted) + confirmed
+    return int(max(deleted, rows.num_rows) + confirmed)
+
+
+def _moved(table: pa.Table, heads: Mapping[Key, int]) -> pa.Table:
+    """The keys of periods that were open at a moment, and start at another time now; or there is none."""
+    starts = table["started_at"].cast(TIME).cast(pa.int64())
+    now = zip(table["resource_type"].to_pylist(), table["resource_id"].to_pylist(), starts.to_pylist(), strict=True)
+    moved = sorted({(*key, at) for key, at in heads.items()}.difference(now))
+    kinds, ids, moments = zip(*moved, strict=True) if moved else ((), (), ())
+    return pa.table(
+        [pa.array(kinds, pa.string()), pa.array(ids, pa.string()), pa.array(moments, pa.int64()).cast(TIME)], [*KEYS]
+    )

@@ -10,6 +10,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from heapq import nsmallest
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -24,13 +26,16 @@ from meterhouse.site import Site
 from meterhouse.stores.duck import arrow
 from meterhouse.stores.warehouse_tables import metadata_changes, resource_metadata, series
 from meterhouse.usage.evidence import VERIFY
-from meterhouse.usage.timelines import Fact
+from meterhouse.usage.timelines import HOUR, Fact
 
 Key = tuple[str, str]
 """Type and id of a resource."""
 
 _PLACES: Final = {name: place for place, name in enumerate((*ATTRIBUTES, *SIZES))}
 _CHUNK: Final = 500
+_WITNESSES: Final = 8
+"""How many series of a type, those with the most points, tell when its pollsters paused."""
+
 _TOLD: Final = ["resource_type", "resource_id", "event_type", "said_at", "from_at", "to_at", "reports"]
 
 
@@ -141,9 +146,16 @@ class _Month:
         ]
         described = self._metadata(series_ids)
         changing = {series_id for series_id in series_ids if len(described.get(series_id, ())) > 1}.union(varying)
-        hours = self._hours(sorted(changing))
+        types_of = about["resource_type"].to_pylist()
+        witnesses = _witnesses(types_of, series_ids, points)
+        hours = self._hours(sorted(changing.union(*witnesses.values())))
         said = _said(told, {key for key, series_id in zip(keys, series_ids, strict=True) if series_id in changing})
         usual = _usual_steps(meters, steps)
+        pauses = {}
+        for kind, of_type in witnesses.items():
+            longest = max((step for meter, step in usual.items() if self.kinds[meter].type == kind), default=0)
+            pauses[kind] = _pauses([hours.get(series_id, []) for series_id in of_type], longest)
+        hours = {series_id: said_in for series_id, said_in in hours.items() if series_id in changing}
         runs: dict[Key, list[_Run]] = {}
         for at, series_id in enumerate(series_ids):
             first, last, meter = firsts[at], lasts[at], meters[at]
@@ -172,7 +184,7 @@ class _Month:
                 values = {_PLACES[name]: value for name, value in named.items()}
                 found.append(_Run(since, max(since, min(following, last)), 2, step, values, meter, sources[at]))
             runs.setdefault(keys[at], []).extend(found)
-        return {key: _joined(of_key) for key, of_key in runs.items()}
+        return {key: _beside(_joined(of_key), pauses[key[0]]) for key, of_key in runs.items()}
 
     def _query(self, granularity: int, name: str, **tables: pa.Table) -> pa.Table:
         days = _days(self.start, self.end)
@@ -273,6 +285,40 @@ def _usual_steps(meters: Sequence[str], steps: Sequence[int]) -> dict[str, int]:
         if step:
             by_meter[meter].append(step)
     return {meter: sorted(some)[len(some) // 2] for meter, some in by_meter.items()}
+
+
+def _witnesses(types: Sequence[str], series_ids: Sequence[int], points: Sequence[int]) -> dict[str, list[int]]:
+    """By type of resource, the series with the most points."""
+    of_type: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for kind, series_id, count in zip(types, series_ids, points, strict=True):
+        of_type[kind].append((-count, series_id))
+    return {kind: [series_id for _, series_id in nsmallest(_WITNESSES, some)] for kind, some in of_type.items()}
+
+
+def _pauses(witnesses: Sequence[Sequence[tuple[int, float]]], step: int) -> list[tuple[int, int]]:
+    """When no witness had a point for more than two steps, and an hour: (last point before, first point after), µs.
+
+    Args:
+        witnesses: the first and the last point of each hour of some series.
+        step: from one point to the next, µs.
+    """
+    moments = sorted({moment for points in witnesses for moment, _ in points})
+    longest = max(2 * step, HOUR)
+    return [(before, after) for before, after in pairwise(moments) if after - before > longest]
+
+
+def _beside(facts: list[Fact], pauses: Sequence[tuple[int, int]]) -> list[Fact]:
+    """Facts with the pause of pollsters before their first point, and after their last."""
+    if not pauses:
+        return facts
+    made = []
+    for fact in facts:
+        near = 2 * fact.step
+        first = fact.at if fact.from_at is None else fact.from_at
+        since = next((begun for begun, ended in pauses if ended - near <= first <= ended + near), 0)
+        until = next((ended for begun, ended in pauses if begun - near <= fact.at < ended), 0)
+        made.append(fact._replace(quiet_since=since, quiet_until=until))
+    return made
 
 
 def _said(told: Sequence[pa.Table], wanted: set[Key]) -> dict[Key, set[int]]:

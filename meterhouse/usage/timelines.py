@@ -67,6 +67,8 @@ class Fact(NamedTuple):
         reporter: who said it; see `reporter_of`.
         source: as of samples.
         step: of polls, the seconds from one to the next in µs.
+        quiet_since, quiet_until: of polls, since when no resource of its type had any before the first, and until when
+            none had any after the last; 0 if others had.
     """
 
     at: int
@@ -84,6 +86,8 @@ class Fact(NamedTuple):
     reporter: str
     source: str
     step: int = 0
+    quiet_since: int = 0
+    quiet_until: int = 0
 
     @property
     def witness(self) -> str:
@@ -110,7 +114,8 @@ class Boundary(msgspec.Struct, array_like=True, frozen=True):
 class Seen(msgspec.Struct, array_like=True, frozen=True):
     """When a witness last reported a resource, in which steps, who, and where the resource was then.
 
-    `since` is the start of the reports that follow each other without a gap.
+    `since` is the start of the reports that follow each other without a gap; `quiet_until` is when others of its type
+    were reported again, if none was after it.
     """
 
     at: int
@@ -119,6 +124,7 @@ class Seen(msgspec.Struct, array_like=True, frozen=True):
     reports: int
     host: str = ""
     since: int = 0
+    quiet_until: int = 0
 
 
 class Life(msgspec.Struct, array_like=True):
@@ -305,6 +311,8 @@ def _first_seen(fact: Fact, kind: ResourceType) -> Boundary:
     if fact.created is not None and first < fact.created <= fact.at:
         first = fact.created
     earliest = fact.created if fact.created is not None and fact.created < first else first - fact.step
+    if fact.quiet_since:
+        earliest = min(earliest, fact.quiet_since)
     reason = f"{lost}{fact.event_type} is the first that saw it"
     if fact.effect == "audit" and fact.from_at is not None:
         reason = f"{lost}it is in the audit of the period that starts then"
@@ -490,7 +498,8 @@ def _saw(life: Life, fact: Fact) -> None:
             first = at
         goes_on = before is not None and first <= before.at + 3 * step
         since = before.since if before is not None and goes_on else first
-        life.polls = Seen(max(at, before.at if before else 0), step, fact.reporter, reports, life.host, since)
+        quiet = fact.quiet_until if before is None or at >= before.at else before.quiet_until
+        life.polls = Seen(max(at, before.at if before else 0), step, fact.reporter, reports, life.host, since, quiet)
         witness = POLL
     life.last = max(life.last, at)
     life.kinds |= _BITS[witness]
@@ -552,10 +561,12 @@ class Runs:
 
     Args:
         runs: start and end of each, µs.
+        returned: those that follow a pause, of resources that were reported before it.
     """
 
-    def __init__(self, runs: Iterable[tuple[int, int]]) -> None:
+    def __init__(self, runs: Iterable[tuple[int, int]], returned: Iterable[tuple[int, int]] = ()) -> None:
         ordered = sorted(runs)
+        self._returned = sorted(returned)
         self._starts = [start for start, _ in ordered]
         self._ends = list(accumulate((end for _, end in ordered), max))
 
@@ -568,6 +579,12 @@ class Runs:
         """Whether it reported some resource before a moment and after it, without a pause."""
         started = bisect_right(self._starts, moment)
         return started > 0 and self._ends[started - 1] >= moment
+
+    def came_back(self, moment: int, patience: int) -> int | None:
+        """When it came back, after a pause in which a moment was, with what it had reported before; None if it did not,
+        or not for as long as `patience`.
+        """
+        return next((start for start, end in self._returned if start > moment and end - start >= patience), None)
 
 
 class Heard(NamedTuple):
@@ -620,15 +637,21 @@ def last_period(life: Life, kind: ResourceType, heard: Heard, closed: list[Perio
         if runs.last < since + patience:
             missed = []
             break
+        latest, how = life.last + step, "went on without it"
+        if seen.quiet_until > life.last:  # nobody was asked meanwhile
+            latest = max(latest, seen.quiet_until + min(step, CLOSE))
         if not runs.went_on(since + patience):
-            continue  # it paused, and came back
-        missed.append((step, f"{name} of {seen.reporter or 'its type'} went on without it"))
+            back = runs.came_back(since, patience)
+            if back is None:
+                continue  # it paused, and is not back with what it had reported
+            latest, how = max(latest, back + min(step, CLOSE)), "came back from a pause without it"
+        missed.append((latest, f"{name} of {seen.reporter or 'its type'} {how}"))
     if missed:
-        step = min(each for each, _ in missed)
+        latest = min(each for each, _ in missed)
         reason = "no event told its end; " + "; ".join(text for _, text in missed)
-        end = Boundary(life.last, "silence", None, reason, life.last, life.last + step)
+        end = Boundary(life.last, "silence", None, reason, life.last, latest)
         if end.at <= start.at:
-            end = Boundary(start.at + 1, "silence", None, reason, start.at, start.at + step)
+            end = Boundary(start.at + 1, "silence", None, reason, start.at, max(latest, start.at + 1))
     unconfirmed = end is None and life.ever == 1
     return Period(life.source, start, end, life.values, life.kinds, max(life.last, start.at), unconfirmed)
 

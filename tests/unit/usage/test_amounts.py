@@ -155,6 +155,24 @@ def test_a_volume_whose_unit_is_spelt_in_two_ways_counts_once(site: Site) -> Non
     assert found == [(1, 300.0)]
 
 
+def test_while_pollsters_pause_anything_may_begin_and_end(site: Site) -> None:
+    """No poll of any volume from 06:00 to 12:00: v2 is gone after it, and v3 there. No event told."""
+    polled_at = [at(30 * n, hours=-12) for n in range(60) if not 12 < n < 24]
+    seen = {
+        "v1": polled_at,
+        "v2": [moment for moment in polled_at if moment <= at(hours=-6)],
+        "v3": [moment for moment in polled_at if moment >= at()],
+    }
+    points = [(name, moment) for name, moments in seen.items() for moment in moments]
+    land_points(site, [point(9, moment, meter="volume.size", unit="GiB", resource=name) for name, moment in points])
+    roll_up(site)
+    compute(site)
+    _, gone, new = sorted(listed(site), key=lambda row: row["resource_id"])
+    assert (gone["end_earliest"], gone["ended_at"]) == (at(hours=-6), at(hours=-6))
+    assert at() <= gone["end_latest"] <= at(30)
+    assert (new["start_earliest"], new["started_at"]) == (at(hours=-6), at())
+
+
 def test_a_delta_is_no_size(site: Site) -> None:
     hours = range(4)
     grown = [point(5, at(60 * n + 1), meter="volume.size", type="delta", unit="GiB", resource="v1") for n in hours]

@@ -1,0 +1,46 @@
+"""Many rows at once out of the warehouse, into Arrow tables."""
+
+from typing import Any, Final
+
+import pyarrow as pa
+from sqlalchemy import BigInteger, Connection, Select, Text, type_coerce
+
+from meterhouse.stores.warehouse_tables import Micros, UtcTime
+
+ROWS_AT_ONCE: Final = 50_000
+
+
+def bulk_read(connection: Connection, query: Select[Any], schema: pa.Schema) -> pa.Table:
+    """A query's answer as an Arrow table.
+
+    SQLite's texts of times are read by Arrow, many at once, in a fifth of the time.
+
+    Args:
+        connection: where.
+        query: its columns are those of the schema, in this order.
+        schema: names and types.
+    """
+    if connection.dialect.name == "sqlite":
+        columns = [_as_stored(column) for column in query.selected_columns]
+        query = query.with_only_columns(*columns, maintain_column_froms=True)
+    parts = [
+        pa.table(
+            [_array(values, field.type) for values, field in zip(zip(*rows, strict=True), schema, strict=True)],
+            schema=schema,
+        )
+        for rows in connection.execute(query).partitions(ROWS_AT_ONCE)
+    ]
+    return pa.concat_tables([schema.empty_table(), *parts])
+
+
+def _as_stored(column: Any) -> Any:
+    if isinstance(column.type, Micros):
+        return type_coerce(column, BigInteger())
+    return type_coerce(column, Text()) if isinstance(column.type, UtcTime) else column
+
+
+def _array(values: tuple[Any, ...], type_: pa.DataType) -> pa.Array:
+    if not pa.types.is_timestamp(type_) or not isinstance(next((v for v in values if v is not None), None), str | int):
+        return pa.array(values, type_)
+    stored = pa.array(values)
+    return (stored if pa.types.is_integer(stored.type) else stored.cast(pa.timestamp("us"))).cast(type_)
