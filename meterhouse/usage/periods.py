@@ -38,7 +38,19 @@ from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import resource_periods
 from meterhouse.usage import event_days, evidence, made_by, polled, runs
 from meterhouse.usage.evidence import VERIFY
-from meterhouse.usage.timelines import RANKS, Fact, Heard, Life, Period, Runs, confirm, confirmed_by, fold, last_period
+from meterhouse.usage.timelines import (
+    RANKS,
+    Fact,
+    Heard,
+    Life,
+    Period,
+    Runs,
+    Seen,
+    confirm,
+    confirmed_by,
+    fold,
+    last_period,
+)
 
 STEP: Final = "periods"
 TABLE: Final = "resource_periods"
@@ -383,22 +395,21 @@ class _Run:
     def _heard(self, type_: str, lives: Mapping[Key, Life]) -> Heard:
         """When the reporters of a type of resource were last heard."""
         if not self._heard_of:
-            audits: dict[str, dict[str, list[tuple[int, int]]]] = {}
-            polls: dict[str, dict[str, list[tuple[int, int]]]] = {}
+            audits: dict[str, dict[str, list[Seen]]] = {}
+            polls: dict[str, dict[str, list[Seen]]] = {}
             steps: dict[str, dict[str, int]] = {}
             for (kind, _), life in lives.items():
                 if (audited := life.audits) is not None and audited.reports > 1:
-                    runs = audits.setdefault(kind, {}).setdefault(audited.reporter, [])
-                    runs.append((audited.since, audited.at))
+                    audits.setdefault(kind, {}).setdefault(audited.reporter, []).append(audited)
                 if (seen := life.polls) is not None:
-                    polls.setdefault(kind, {}).setdefault(seen.host, []).append((seen.since, seen.at))
+                    polls.setdefault(kind, {}).setdefault(seen.host, []).append(seen)
                     of_kind = steps.setdefault(kind, {})
                     if seen.reports > 2 and seen.step > of_kind.get(seen.host, 0):
                         of_kind[seen.host] = seen.step
             for kind in {*audits, *polls}:
                 self._heard_of[kind] = Heard(
-                    {name: Runs(runs) for name, runs in audits.get(kind, {}).items()},
-                    {name: Runs(runs) for name, runs in polls.get(kind, {}).items()},
+                    {name: Runs(_runs(some), _returned(some)) for name, some in audits.get(kind, {}).items()},
+                    {name: Runs(_runs(some)) for name, some in polls.get(kind, {}).items()},
                     steps.get(kind, {}),
                 )
         return self._heard_of.get(type_) or Heard({}, {}, {})
@@ -468,6 +479,16 @@ class _Rewrite:
 
     def _write(self, part: pa.Table) -> None:
         self._files += self._lake.write_files(evidence.TABLE, part.select(EVIDENCE.names).cast(EVIDENCE))
+
+
+def _runs(some: Sequence[Seen]) -> list[tuple[int, int]]:
+    """When the reporter of these reported each without a pause."""
+    return [(seen.since, seen.at) for seen in some]
+
+
+def _returned(some: Sequence[Seen]) -> list[tuple[int, int]]:
+    """The same of those that it had audited before its last pause: there are more audits of them than since then."""
+    return _runs([seen for seen in some if seen.reports * seen.step > seen.at - seen.since + seen.step])
 
 
 def _overlap(one: Period, other: Period) -> bool:

@@ -46,6 +46,9 @@ _PROJECT, _USER, _NAME, _FLAVOR, _STATE, _HOST, _ZONE, _IMAGE = range(8)
 _SPLITTING: Final = (_PROJECT, _FLAVOR, _STATE, _HOST, _ZONE, _IMAGE, 8, 9, 10, 11, 12, 13)
 """Places in `values` whose change begins a new period: all but user and name."""
 
+_BILLED: Final = (_PROJECT, _FLAVOR, 8, 9, 10, 11, 12, 13)
+"""Those that decide on who pays, and how much."""
+
 RANKS: Final = {"was": 0, "audit": 1, "poll": 2, "seen": 3, "begins": 4, "is": 5, "ends": 6}
 """The order of facts of the same moment."""
 
@@ -533,6 +536,9 @@ def _end(life: Life, fact: Fact, kind: ResourceType, closed: list[Period]) -> No
         _trailing(life, kind, closed)
     start = life.start
     assert start is not None
+    if fact.effect == "ends" and not fact.again and _is_other(life, fact):
+        earliest = min(max(life.same, start.at), at)
+        reason = f"no event told a change before; {fact.event_type} shows it"
     life.kinds |= _BITS[fact.witness]
     life.ever |= _BITS[fact.witness]
     end = Boundary(at, fact.witness, fact.evidence, reason, earliest, latest)
@@ -540,6 +546,12 @@ def _end(life: Life, fact: Fact, kind: ResourceType, closed: list[Period]) -> No
         closed.append(Period(life.source, start, end, life.values, life.kinds, at, False))
     life.over, life.start, life.doubt = at, None, None
     life.last = max(life.last, at)
+
+
+def _is_other(life: Life, fact: Fact) -> bool:
+    """Whether the event that ends a resource says another project, flavor or size than is known of it."""
+    pairs = ((fact.values[place], life.values[place]) for place in _BILLED)
+    return any(told is not None and known is not None and told != known for told, known in pairs)
 
 
 def _trailing(life: Life, kind: ResourceType, closed: list[Period]) -> None:
@@ -561,10 +573,12 @@ class Runs:
 
     Args:
         runs: start and end of each, µs.
+        returned: those that follow a pause, of resources that were reported before it.
     """
 
-    def __init__(self, runs: Iterable[tuple[int, int]]) -> None:
+    def __init__(self, runs: Iterable[tuple[int, int]], returned: Iterable[tuple[int, int]] = ()) -> None:
         ordered = sorted(runs)
+        self._returned = sorted(returned)
         self._starts = [start for start, _ in ordered]
         self._ends = list(accumulate((end for _, end in ordered), max))
 
@@ -577,6 +591,12 @@ class Runs:
         """Whether it reported some resource before a moment and after it, without a pause."""
         started = bisect_right(self._starts, moment)
         return started > 0 and self._ends[started - 1] >= moment
+
+    def came_back(self, moment: int, patience: int) -> int | None:
+        """When it came back, after a pause in which a moment was, with what it had reported before; None if it did not,
+        or not for as long as `patience`.
+        """
+        return next((start for start, end in self._returned if start > moment and end - start >= patience), None)
 
 
 class Heard(NamedTuple):
@@ -629,12 +649,15 @@ def last_period(life: Life, kind: ResourceType, heard: Heard, closed: list[Perio
         if runs.last < since + patience:
             missed = []
             break
-        if not runs.went_on(since + patience):
-            continue  # it paused, and came back
-        latest = life.last + step
+        latest, how = life.last + step, "went on without it"
         if seen.quiet_until > life.last:  # nobody was asked meanwhile
             latest = max(latest, seen.quiet_until + min(step, CLOSE))
-        missed.append((latest, f"{name} of {seen.reporter or 'its type'} went on without it"))
+        if not runs.went_on(since + patience):
+            back = runs.came_back(since, patience)
+            if back is None:
+                continue  # it paused, and is not back with what it had reported
+            latest, how = max(latest, back + min(step, CLOSE)), "came back from a pause without it"
+        missed.append((latest, f"{name} of {seen.reporter or 'its type'} {how}"))
     if missed:
         latest = min(each for each, _ in missed)
         reason = "no event told its end; " + "; ".join(text for _, text in missed)

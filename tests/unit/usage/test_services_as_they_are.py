@@ -266,6 +266,34 @@ def test_silence_of_one_instance_while_its_hosts_audits_go_on_ends_it_with_the_r
     assert MONDAY + 4 * DAY - 1 <= row["end_earliest"] <= row["ended_at"] <= row["end_latest"] <= MONDAY + 5 * DAY
 
 
+def test_what_is_gone_after_a_long_pause_of_its_auditor_ended_in_the_pause(site: Site) -> None:
+    """The audit is off for three days. It comes back with vm-2, and lists vm no more."""
+    messages = [
+        nova(MONDAY + n * DAY + 7 * SECOND, "exists", VM, id=name, **audit(MONDAY + (n - 1) * DAY, MONDAY + n * DAY))
+        for n in (*range(1, 8), *range(11, 18))
+        for name in ("vm", "vm-2")
+        if name != "vm" or n < 8
+    ]
+    (row,) = found(site, [CREATED, *messages])
+    assert (row["end_witness"], row["end_earliest"]) == ("silence", MONDAY + 7 * DAY + 7 * SECOND)
+    assert "came back from a pause without it" in row["end_reason"]
+    assert MONDAY + 10 * DAY <= row["end_latest"] <= MONDAY + 11 * DAY
+    assert claims(site)["instance", "vm-2"][-1]["ended_at"] is None
+
+
+def test_an_auditor_that_comes_back_with_others_alone_ends_nothing(site: Site) -> None:
+    before = [
+        nova(MONDAY + n * DAY + 7, "exists", VM, id=name, **audit(MONDAY + (n - 1) * DAY, MONDAY + n * DAY))
+        for n in range(1, 8)
+        for name in ("vm", "vm-2")
+    ]
+    after = [
+        nova(MONDAY + n * DAY + 7, "exists", VM, id="vm-3", **audit(MONDAY + (n - 1) * DAY, MONDAY + n * DAY))
+        for n in range(11, 18)
+    ]
+    assert [row["ended_at"] for row in found(site, [CREATED, *before, *after])] == [None]
+
+
 @pytest.mark.parametrize("at_once", [True, False])
 def test_what_is_seen_again_after_years_has_no_two_periods_at_a_time(site: Site, at_once: bool) -> None:
     """Silence ended it. When an audit lists it again, it says that it was launched while the first period was."""
