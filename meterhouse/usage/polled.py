@@ -7,12 +7,12 @@ about the resource count.
 import json
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from heapq import nsmallest
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +23,9 @@ from meterhouse import sql_files, times
 from meterhouse.definitions.resources import ATTRIBUTES, SIZE_UNITS, SIZES, Resources, ResourceType
 from meterhouse.definitions.units import Units
 from meterhouse.site import Site
+from meterhouse.stores.bulk_read import bulk_read
 from meterhouse.stores.duck import arrow
+from meterhouse.stores.lake_tables import TIME
 from meterhouse.stores.warehouse_tables import metadata_changes, resource_metadata, series
 from meterhouse.usage.evidence import VERIFY
 from meterhouse.usage.timelines import HOUR, Fact
@@ -32,7 +34,14 @@ Key = tuple[str, str]
 """Type and id of a resource."""
 
 _PLACES: Final = {name: place for place, name in enumerate((*ATTRIBUTES, *SIZES))}
+_SERIES: Final = pa.schema(
+    [
+        ("series_id", pa.int64()),
+        *[(name, pa.string()) for name in ("source", "meter", "type", "unit", "resource_id", "project_id", "user_id")],
+    ]
+)
 _CHUNK: Final = 500
+_SERIES_AT_ONCE: Final = 50_000
 _WITNESSES: Final = 8
 """How many series of a type, those with the most points, tell when its pollsters paused."""
 
@@ -84,13 +93,10 @@ def _series(site: Site, start: datetime, end: datetime, kinds: Mapping[str, Reso
         series.c.last_point_at >= start - times.HOUR,
     )
     with site.warehouse.read() as connection:
-        rows = connection.execute(found).all()
-    names = [column.name for column in columns]
-    types = [pa.int64(), *[pa.string()] * (len(names) - 1)]
-    values: list[Any] = list(zip(*rows, strict=True)) or [()] * len(names)
-    made = pa.table([pa.array(each, type_) for each, type_ in zip(values, types, strict=True)], names)
-    types_of = pa.array([kinds[meter].type for meter in made["meter"].to_pylist()], pa.string())
-    return made.append_column("resource_type", types_of)
+        made = bulk_read(connection, found, _SERIES)
+    meters = made["meter"].combine_chunks().dictionary_encode()
+    types_of = pa.array([kinds[meter].type for meter in meters.dictionary.to_pylist()], pa.string())
+    return made.append_column("resource_type", types_of.take(meters.indices))
 
 
 def _days(start: datetime, end: datetime) -> list[date]:
@@ -131,49 +137,49 @@ class _Month:
         rolled = self._without_notifications(known, rolled, told)
         if not rolled.num_rows:
             return {}
-        about = known.take(pa.array(_places(known["series_id"], rolled["series_id"])))
-        meters, sources, unit_names, types = (about[name].to_pylist() for name in ("meter", "source", "unit", "type"))
-        keys = list(zip(about["resource_type"].to_pylist(), about["resource_id"].to_pylist(), strict=True))
-        projects, users = about["project_id"].to_pylist(), about["user_id"].to_pylist()
-        series_ids, firsts, lasts, points, lows, highs, steps = (
-            rolled[name].to_pylist() for name in ("series_id", "first_at", "last_at", "points", "low", "high", "step")
-        )
+        rolled = _by_resource(known, rolled)
         sizes = {meter: _size_of(kind, meter) for meter, kind in self.kinds.items()}
-        varying = [
-            series_id
-            for series_id, meter, low, high in zip(series_ids, meters, lows, highs, strict=True)
-            if low != high and sizes[meter] is not None
-        ]
-        described = self._metadata(series_ids)
-        changing = {series_id for series_id in series_ids if len(described.get(series_id, ())) > 1}.union(varying)
-        types_of = about["resource_type"].to_pylist()
-        witnesses = _witnesses(types_of, series_ids, points)
+        sized = pa.array([meter for meter, size in sizes.items() if size is not None], pa.string())
+        varying = rolled.filter(
+            pc.and_(pc.fill_null(pc.not_equal(rolled["low"], rolled["high"]), False), pc.is_in(rolled["meter"], sized))
+        )
+        described = self._metadata(rolled["series_id"])
+        changing = {series_id for series_id, told_of in described.items() if len(told_of) > 1}
+        changing.update(varying["series_id"].to_pylist())
+        witnesses = _witnesses(*(rolled[name].to_pylist() for name in ("resource_type", "series_id", "points")))
         hours = self._hours(sorted(changing.union(*witnesses.values())))
-        said = _said(told, {key for key, series_id in zip(keys, series_ids, strict=True) if series_id in changing})
-        usual = _usual_steps(meters, steps)
+        changed = rolled.filter(pc.is_in(rolled["series_id"], pa.array(sorted(changing), pa.int64())))
+        said = _said(told, set(zip(*(changed[name].to_pylist() for name in _KEY), strict=True)))
+        usual = _usual_steps(rolled)
         pauses = {}
-        for kind, of_type in witnesses.items():
-            longest = max((step for meter, step in usual.items() if self.kinds[meter].type == kind), default=0)
-            pauses[kind] = _pauses([hours.get(series_id, []) for series_id in of_type], longest)
+        for type_, of_type in witnesses.items():
+            longest = max((step for meter, step in usual.items() if self.kinds[meter].type == type_), default=0)
+            pauses[type_] = _pauses([hours.get(series_id, []) for series_id in of_type], longest)
         hours = {series_id: said_in for series_id, said_in in hours.items() if series_id in changing}
-        runs: dict[Key, list[_Run]] = {}
-        for at, series_id in enumerate(series_ids):
-            first, last, meter = firsts[at], lasts[at], meters[at]
-            step = steps[at] or usual.get(meter, 0)  # of one point, no step is known
-            polled = [each for each in hours.get(series_id, ()) if each[0] not in said.get(keys[at], ())]
+        facts: dict[Key, list[Fact]] = {}
+        current: Key | None = None
+        runs: list[_Run] = []
+        for row in _rows_of(rolled):
+            if row.key != current:
+                if current is not None:
+                    facts[current] = _beside(_joined(runs), pauses[current[0]])
+                current, runs = row.key, []
+            first, last, meter = row.first, row.last, row.meter
+            step = row.step or usual.get(meter, 0)  # of one point, no step is known
+            polled = [each for each in hours.get(row.series_id, ()) if each[0] not in said.get(row.key, ())]
             if polled:  # the last point may be a notification's
                 last = min(last, polled[-1][0])
-            owner = {_PLACES["project_id"]: projects[at], _PLACES["user_id"]: users[at]}
-            found = [_Run(first, last, points[at], step, owner, meter, sources[at])]
-            size = sizes[meter] if types[at] == "gauge" else None  # a delta is what it grew by
-            factor = self.units.factor(unit_names[at], SIZE_UNITS.get(size)) if size is not None else None
+            owner = {_PLACES["project_id"]: row.project_id, _PLACES["user_id"]: row.user_id}
+            runs.append(_Run(first, last, row.points, step, owner, meter, row.source))
+            size = sizes[meter] if row.type == "gauge" else None  # a delta is what it grew by
+            factor = self.units.factor(row.unit, SIZE_UNITS.get(size)) if size is not None else None
             if size is not None and factor is not None:
-                for since, until, volume in (_volumes(polled) if lows[at] != highs[at] else []) or [
-                    (first, last, lows[at])
+                for since, until, volume in (_volumes(polled) if row.low != row.high else []) or [
+                    (first, last, row.low)
                 ]:
                     value = {_PLACES[size]: volume * factor.numerator / factor.denominator}
-                    found.append(_Run(since, until, 2, step, value, meter, sources[at]))
-            told_of = [each for each in described.get(series_id, ()) if each[0] not in said.get(keys[at], ())]
+                    runs.append(_Run(since, until, 2, step, value, meter, row.source))
+            told_of = [each for each in described.get(row.series_id, ()) if each[0] not in said.get(row.key, ())]
             for number, (moment, metadata) in enumerate(told_of):
                 following = last
                 if number + 1 < len(told_of):
@@ -182,9 +188,10 @@ class _Month:
                 since = min(max(moment, first), last)
                 named = _described(metadata, self.kinds[meter])
                 values = {_PLACES[name]: value for name, value in named.items()}
-                found.append(_Run(since, max(since, min(following, last)), 2, step, values, meter, sources[at]))
-            runs.setdefault(keys[at], []).extend(found)
-        return {key: _beside(_joined(of_key), pauses[key[0]]) for key, of_key in runs.items()}
+                runs.append(_Run(since, max(since, min(following, last)), 2, step, values, meter, row.source))
+        if current is not None:
+            facts[current] = _beside(_joined(runs), pauses[current[0]])
+        return facts
 
     def _query(self, granularity: int, name: str, **tables: pa.Table) -> pa.Table:
         days = _days(self.start, self.end)
@@ -254,37 +261,85 @@ class _Month:
             ]
         return found
 
-    def _metadata(self, series_ids: list[int]) -> dict[int, list[tuple[int, dict[str, Any]]]]:
+    def _metadata(self, series_ids: pa.ChunkedArray) -> dict[int, list[tuple[int, dict[str, Any]]]]:
         """What the metadata of series became in the span: (time, metadata) in the order of time."""
         if not any(kind.polls.metadata for kind in self.kinds.values()):
             return {}
-        wanted = set(series_ids)
         changed = (
             select(metadata_changes.c.series_id, metadata_changes.c.valid_from, metadata_changes.c.metadata_id)
             .where(metadata_changes.c.valid_from >= self.start, metadata_changes.c.valid_from < self.end)
             .order_by(metadata_changes.c.series_id, metadata_changes.c.valid_from)
         )
+        kinds = pa.schema([("series_id", pa.int64()), ("valid_from", TIME), ("metadata_id", pa.int64())])
         with self.site.warehouse.read() as connection:
-            rows = [row for row in connection.execute(changed).all() if row.series_id in wanted]
+            rows = bulk_read(connection, changed, kinds)
+            rows = rows.filter(pc.is_in(rows["series_id"], series_ids.combine_chunks()))
             texts = {}
-            ids = sorted({row.metadata_id for row in rows})
+            ids = sorted(pc.unique(rows["metadata_id"]).to_pylist())
             for at in range(0, len(ids), _CHUNK):
                 some = select(resource_metadata).where(resource_metadata.c.metadata_id.in_(ids[at : at + _CHUNK]))
                 texts.update({row.metadata_id: row.metadata for row in connection.execute(some)})
         read = {metadata_id: _object(text) for metadata_id, text in texts.items()}
         found: dict[int, list[tuple[int, dict[str, Any]]]] = defaultdict(list)
-        for row in rows:
-            found[row.series_id].append((times.micros(row.valid_from), read.get(row.metadata_id, {})))
+        moments = rows["valid_from"].cast(pa.int64()).to_pylist()
+        for series_id, moment, metadata_id in zip(
+            rows["series_id"].to_pylist(), moments, rows["metadata_id"].to_pylist(), strict=True
+        ):
+            found[series_id].append((moment, read.get(metadata_id, {})))
         return found
 
 
-def _usual_steps(meters: Sequence[str], steps: Sequence[int]) -> dict[str, int]:
+_KEY: Final = ("resource_type", "resource_id")
+
+
+class _Series(NamedTuple):
+    """A series in a month."""
+
+    key: Key
+    series_id: int
+    meter: str
+    type: str
+    unit: str | None
+    source: str
+    project_id: str | None
+    user_id: str | None
+    first: int
+    last: int
+    points: int
+    low: float
+    high: float
+    step: int
+
+
+def _by_resource(known: pa.Table, rolled: pa.Table) -> pa.Table:
+    """Rolled-up series with what is known of them, those of a resource together."""
+    about = known.take(pa.array(_places(known["series_id"], rolled["series_id"])))
+    for name in about.column_names[1:]:
+        rolled = rolled.append_column(name, about[name])
+    return rolled.sort_by([(name, "ascending") for name in (*_KEY, "series_id")])
+
+
+def _rows_of(rolled: pa.Table) -> Iterator[_Series]:
+    for start in range(0, rolled.num_rows, _SERIES_AT_ONCE):
+        part = rolled.slice(start, _SERIES_AT_ONCE)
+        keys = zip(*(part[name].to_pylist() for name in _KEY), strict=True)
+        names = (
+            *("series_id", "meter", "type", "unit", "source", "project_id", "user_id"),
+            *("first_at", "last_at", "points", "low", "high", "step"),
+        )
+        yield from map(_Series, keys, *(part[name].to_pylist() for name in names))
+
+
+def _usual_steps(rolled: pa.Table) -> dict[str, int]:
     """The median step of the series of each meter, in µs."""
-    by_meter: dict[str, list[int]] = defaultdict(list)
-    for meter, step in zip(meters, steps, strict=True):
-        if step:
-            by_meter[meter].append(step)
-    return {meter: sorted(some)[len(some) // 2] for meter, some in by_meter.items()}
+    some = rolled.filter(pc.fill_null(pc.not_equal(rolled["step"], 0), False)).select(["meter", "step"])
+    some = some.sort_by([("meter", "ascending"), ("step", "ascending")])
+    starts, counts = pc.run_end_encode(some["meter"].combine_chunks()), 0
+    found: dict[str, int] = {}
+    for meter, end in zip(starts.values.to_pylist(), starts.run_ends.to_pylist(), strict=True):
+        found[meter] = some["step"][counts + (end - counts) // 2].as_py()
+        counts = end
+    return found
 
 
 def _witnesses(types: Sequence[str], series_ids: Sequence[int], points: Sequence[int]) -> dict[str, list[int]]:
