@@ -207,7 +207,7 @@ class Cloud:
             message_id = f"{day // DAY:x}-{row:08x}-{one:08x}"
             name, tenant, more = EVENTS[kind], f"{owner:032x}", period if audit else ""
             user = f"{owner * 3 + one % 3:032x}"
-            resource = f"{one * 2_654_435_761 % 2**32:08x}-5ca1-4b1e-9a5e-{one:012x}"
+            resource = resource_id(one)
             if one < self.instances:
                 state = "deleted" if over else "stopped" if off else "resized" if waits else "active"
                 label, vcpus, memory, root = FLAVORS[plan]
@@ -267,3 +267,81 @@ def land(site: Site, cloud: Cloud, first: int, last: int) -> int:
         site.lake.append("notifications", table)
         made += table.num_rows
     return made
+
+
+POLLED = (
+    *("cpu", "memory.usage", "memory.resident", "power.state", "instance"),
+    *("volume", "volume.size"),
+)
+STEP = 600 * SECOND
+
+
+def poll(site: Site, cloud: Cloud) -> int:
+    """Write the series and the roll-ups by day of pollsters that ask for each resource; return how many series.
+
+    Of instances there are five meters, of volumes two, or one if they grow, so three of a resource on average. Volumes
+    that change hands have none.
+    """
+    from meterhouse.stores.bulk import bulk_insert
+    from meterhouse.stores.lake_tables import ROLLUPS, TIME
+
+    story, split = cloud.story, cloud.instances
+    first = -(-np.maximum(story["born"], cloud.start) // STEP) * STEP
+    last = (np.minimum(story["dies"], cloud.end - DAY) - SECOND) // STEP * STEP
+    seen = (first < last) & (story["given"] >= cloud.end)
+    who, meter = [], []
+    for code, name in enumerate(POLLED):
+        volumes = name.startswith("volume")
+        chosen = seen & ((np.arange(cloud.resources) >= split) == volumes)
+        if name == "volume.size":
+            chosen &= story["resized"] >= cloud.end
+        who.append(np.flatnonzero(chosen))
+        meter.append(np.full(len(who[-1]), code))
+    of, codes = np.concatenate(who), np.concatenate(meter)
+    ids = np.arange(1, len(of) + 1)
+    size = np.where(codes == POLLED.index("volume.size"), story["size"][of], 1).astype(np.float64)
+    owners = story["project"][of].tolist()
+    with site.warehouse.begin() as connection:
+        bulk_insert(
+            connection,
+            "series",
+            pa.table(
+                {
+                    "series_id": ids,
+                    "source": pa.array(["bench"] * len(of)),
+                    "meter": [POLLED[code] for code in codes.tolist()],
+                    "type": pa.array(["gauge"] * len(of)),
+                    "unit": ["GB" if POLLED[code] == "volume.size" else "1" for code in codes.tolist()],
+                    "resource_id": [resource_id(one) for one in of.tolist()],
+                    "project_id": [f"{owner:032x}" for owner in owners],
+                    "user_id": [f"{owner * 3 + one % 3:032x}" for owner, one in zip(owners, of.tolist(), strict=True)],
+                    "first_point_at": pa.array(first[of]).cast(TIME),
+                    "last_point_at": pa.array(last[of]).cast(TIME),
+                }
+            ),
+        )
+    for day in range(DAYS - 1):
+        begun = cloud.start + day * DAY
+        since, until = np.maximum(first[of], begun), np.minimum(last[of], begun + DAY - STEP)
+        there = np.flatnonzero(since <= until)
+        since, until, volume = since[there], until[there], pa.array(size[there])
+        count = (until - since) // STEP + 1
+        known = {
+            "granularity_s": pa.repeat(pa.scalar(86400, pa.int32()), len(there)),
+            "event_day": pa.array(np.full(len(there), begun).astype("datetime64[us]").astype("datetime64[D]")),
+            "series_id": pa.array(ids[there]),
+            "bucket": pa.array(np.full(len(there), begun)).cast(TIME),
+            "count": pa.array(count),
+            **dict.fromkeys(("min", "max", "first", "last"), volume),
+            "first_at": pa.array(since).cast(TIME),
+            "last_at": pa.array(until).cast(TIME),
+            "cadence_s": pa.repeat(600.0, len(there)),
+        }
+        columns = [known.get(each.name, pa.nulls(len(there), each.type)) for each in ROLLUPS]
+        site.lake.append("rollups", pa.table(columns, schema=ROLLUPS))
+    return len(of)
+
+
+def resource_id(number: int) -> str:
+    """The id of a resource."""
+    return f"{number * 2_654_435_761 % 2**32:08x}-5ca1-4b1e-9a5e-{number:012x}"

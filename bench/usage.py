@@ -1,6 +1,6 @@
 """Usage and a bill: a month of 100,000 resources from landed notifications, and the day that comes after.
 
-    python bench/usage.py [--resources N] [--rounds N] [--quick]
+    python bench/usage.py [--resources N] [--rounds N] [--polled] [--quick]
 
 Two resources of five are instances, three are volumes; Nova and Cinder audit each day. Each line is measured in a
 process of its own, on a copy of the same site; of several runs, the least seconds are given. Parts of the month:
@@ -10,6 +10,8 @@ process of its own, on a copy of the same site; of several runs, the least secon
 - bill: the amounts, rated by four prices.
 
 The day is the month's last: it lands after the rest was computed, and only its notifications are read.
+
+With --polled, pollsters have also asked for the resources, for three meters each, and roll-ups by day say so.
 
 The floor reads the same notifications by bare DuckDB: of each message the id, the type of event, the time, and of its
 JSON the resource, project, state and size. It keeps nothing, and computes no period. Amounts are compared with what the
@@ -22,7 +24,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from _cloud import BEFORE, DAYS, MONTH, Cloud, Totals, land
+from _cloud import BEFORE, DAYS, MONTH, Cloud, Totals, land, poll
 from _measured import Clock, Cost, copied, measured, together
 from rollup import folder, machine
 
@@ -48,6 +50,7 @@ def given(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--resources", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=2, help="runs of each kind; the least is shown")
+    parser.add_argument("--polled", action="store_true", help="with samples of three meters of each resource")
     parser.add_argument("--quick", action="store_true", help="as little as the tests measure")
     return parser.parse_args(arguments)
 
@@ -67,6 +70,13 @@ def landed(clock: Clock, home: Path, cloud: Cloud, first: int, last: int) -> int
     site = opened(home)
     with clock:
         return land(site, cloud, first, last)
+
+
+def asked(clock: Clock, home: Path, cloud: Cloud) -> int:
+    """Write what pollsters have found of the month; return how many series."""
+    site = opened(home)
+    with clock:
+        return poll(site, cloud)
 
 
 FLOOR = """
@@ -178,8 +188,10 @@ def main(arguments: list[str]) -> None:
     with folder() as place:
         month, spare = place / "month", place / "spare"
         made = measured(landed, month, cloud, -BEFORE, DAYS).answer
+        series = measured(asked, month, cloud).answer if chosen.polled else 0
+        polled = f", with {series:,} polled series" if series else ""
         for _ in range(rounds):
-            title(f"The month of {resources:,} resources but its last day, from scratch")
+            title(f"The month of {resources:,} resources but its last day, from scratch{polled}")
             chain(copied(month, spare), resources, 0, made)
         before = measured(version, spare).answer
         day = measured(landed, spare, cloud, DAYS, DAYS + 1).answer
