@@ -319,7 +319,10 @@ def _first_seen(fact: Fact, kind: ResourceType) -> Boundary:
     reason = f"{lost}{fact.event_type} is the first that saw it"
     if fact.effect == "audit" and fact.from_at is not None:
         reason = f"{lost}it is in the audit of the period that starts then"
-    return Boundary(first, witness, fact.evidence, reason, earliest, min(first + fact.step, fact.at))
+    latest = first
+    if fact.effect == "audit" and fact.from_at is not None and fact.to_at is not None:  # it was there in the first one
+        latest = max(first, min(fact.at, fact.from_at + (fact.to_at - fact.from_at) // max(fact.reports, 1)))
+    return Boundary(first, witness, fact.evidence, reason, earliest, latest)
 
 
 def _begun_again(life: Life, fact: Fact, kind: ResourceType) -> None:
