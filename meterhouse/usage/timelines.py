@@ -47,6 +47,9 @@ _SIZES: Final = range(8, 13)
 _SPLITTING: Final = (_PROJECT, _FLAVOR, _STATE, _HOST, _ZONE, _IMAGE, 8, 9, 10, 11, 12, 13)
 """Places in `values` whose change begins a new period: all but user and name."""
 
+_BILLED: Final = (_PROJECT, _FLAVOR, 8, 9, 10, 11, 12, 13)
+"""Those that decide on who pays, and how much."""
+
 RANKS: Final = {"was": 0, "audit": 1, "poll": 2, "seen": 3, "begins": 4, "is": 5, "ends": 6}
 """The order of facts of the same moment."""
 
@@ -534,6 +537,9 @@ def _end(life: Life, fact: Fact, kind: ResourceType, closed: list[Period]) -> No
         _trailing(life, kind, closed)
     start = life.start
     assert start is not None
+    if fact.effect == "ends" and not fact.again and _is_other(life, fact):
+        earliest = min(max(life.same, start.at), at)
+        reason = f"no event told a change before; {fact.event_type} shows it"
     life.kinds |= _BITS[fact.witness]
     life.ever |= _BITS[fact.witness]
     end = Boundary(at, fact.witness, fact.evidence, reason, earliest, latest)
@@ -541,6 +547,12 @@ def _end(life: Life, fact: Fact, kind: ResourceType, closed: list[Period]) -> No
         closed.append(Period(life.source, start, end, life.values, life.kinds, at, False))
     life.over, life.start, life.doubt = at, None, None
     life.last = max(life.last, at)
+
+
+def _is_other(life: Life, fact: Fact) -> bool:
+    """Whether the event that ends a resource says another project, flavor or size than is known of it."""
+    pairs = ((fact.values[place], life.values[place]) for place in _BILLED)
+    return any(told is not None and known is not None and told != known for told, known in pairs)
 
 
 def _trailing(life: Life, kind: ResourceType, closed: list[Period]) -> None:

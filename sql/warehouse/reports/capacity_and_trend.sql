@@ -13,7 +13,7 @@ WITH RECURSIVE existed AS MATERIALIZED (
         epoch_us(CASE WHEN started_at > :start THEN started_at ELSE :start END) AS start_us,
         epoch_us(CASE WHEN counted_until < :end THEN counted_until ELSE :end END) AS end_us
     FROM counted_periods
-    WHERE started_at < :end AND (ended_at > :start OR ended_at IS NULL) AND resource_type IN ('instance', 'volume')
+    WHERE started_at < :end AND (ended_at > :start OR ended_at IS NULL) AND resource_type || '' IN ('instance', 'volume')  -- || '': SQLite would read those of all times
 ),
 days (day_us, until_us) AS (
     SELECT
@@ -59,7 +59,7 @@ pools AS (
     FROM series AS s
     CROSS JOIN rollup_1d AS r
     WHERE s.meter IN ('volume.provider.pool.capacity.total', 'volume.provider.pool.capacity.free')
-    AND s.source <> 'meterhouse-verify'
+    AND s.source <> 'meterhouse-verify' AND s.last_point_at >= date(:start) AND s.first_point_at < :end
     AND r.series_id = s.series_id AND r.bucket >= date(:start) AND r.bucket < :end AND r.count > 0
     GROUP BY r.bucket, s.resource_id, s.meter
 ),

@@ -8,23 +8,24 @@ WITH names AS MATERIALIZED (
     FROM name_history
     WHERE kind = 'project' AND valid_from < :end AND (valid_to >= :end OR valid_to IS NULL)
 ),
+stretches AS MATERIALIZED (
+    SELECT
+        resource_id,
+        started_at,
+        vcpus,
+        epoch_us(CASE WHEN counted_until < :days_to THEN counted_until ELSE :days_to END)
+        - epoch_us(CASE WHEN started_at > :days_from THEN started_at ELSE :days_from END) AS us
+    FROM counted_periods
+    WHERE resource_type || '' = 'instance' AND vcpus > 0  -- || '': SQLite would read those of all times
+    AND started_at < :days_to AND (ended_at > :days_from OR ended_at IS NULL)
+),
 existed AS MATERIALIZED (
     SELECT
         resource_id,
         max(started_at) AS newest,
         sum(vcpus * us) AS vcpu_us,
         sum(us) AS us
-    FROM (
-        SELECT
-            resource_id,
-            started_at,
-            vcpus,
-            epoch_us(CASE WHEN counted_until < :days_to THEN counted_until ELSE :days_to END)
-            - epoch_us(CASE WHEN started_at > :days_from THEN started_at ELSE :days_from END) AS us
-        FROM counted_periods
-        WHERE resource_type = 'instance' AND vcpus > 0
-        AND started_at < :days_to AND (ended_at > :days_from OR ended_at IS NULL)
-    ) AS stretches
+    FROM stretches
     WHERE us > 0
     GROUP BY resource_id
 ),
@@ -33,6 +34,7 @@ by_series AS (
     FROM series AS s
     CROSS JOIN rollup_1d AS r
     WHERE s.meter = 'cpu' AND s.type = 'cumulative' AND coalesce(s.unit, 'ns') = 'ns'
+    AND s.last_point_at >= :days_from AND s.first_point_at < :days_to
     AND r.series_id = s.series_id AND r.bucket >= :days_from AND r.bucket < :days_to AND r.increase IS NOT NULL
     GROUP BY s.series_id
 ),

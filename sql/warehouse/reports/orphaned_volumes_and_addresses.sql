@@ -24,8 +24,8 @@ free AS (
     FROM counted_periods
     WHERE started_at < :end AND (ended_at >= :end OR ended_at IS NULL)
     AND (
-        (resource_type = 'volume' AND lower(state) = 'available')
-        OR (resource_type = 'floating_ip' AND lower(state) IN ('down', 'error'))
+        (resource_type || '' = 'volume' AND lower(state) = 'available')  -- || '': SQLite would read those of all times
+        OR (resource_type || '' = 'floating_ip' AND lower(state) IN ('down', 'error'))
     )
 )
 SELECT

@@ -10,14 +10,20 @@ WITH RECURSIVE names AS MATERIALIZED (
     FROM name_history
     WHERE kind = 'project'
 ),
+live AS MATERIALIZED (
+    SELECT series_id, meter, type, unit, resource_id, project_id
+    FROM series
+    WHERE meter IN ('cpu', 'disk.device.read.bytes', 'disk.device.write.bytes', 'network.incoming.bytes', 'network.outgoing.bytes')
+    AND source <> 'meterhouse-verify' AND last_point_at >= date(:start) AND first_point_at < :end
+),
 projects AS MATERIALIZED (
     SELECT project_id, row_number() OVER (ORDER BY project_id) AS number
-    FROM (SELECT DISTINCT project_id FROM series) AS known
+    FROM (SELECT DISTINCT project_id FROM live) AS known
 ),
 twice AS MATERIALIZED (
     SELECT resource_id, meter, project_id
-    FROM series
-    WHERE type = 'cumulative' AND meter IN ('cpu', 'disk.device.read.bytes', 'disk.device.write.bytes', 'network.incoming.bytes', 'network.outgoing.bytes') AND source <> 'meterhouse-verify'
+    FROM live
+    WHERE type = 'cumulative'
     GROUP BY resource_id, meter, project_id
     HAVING count(*) > 1
 ),
@@ -35,11 +41,9 @@ described AS MATERIALIZED (
             WHEN s.type <> 'cumulative' OR s.unit <> CASE s.meter WHEN 'cpu' THEN 'ns' ELSE 'B' END THEN ''
             WHEN t.resource_id IS NOT NULL THEN t.resource_id
         END AS apart
-    FROM series AS s
+    FROM live AS s
     JOIN projects AS p ON p.project_id = s.project_id
     LEFT JOIN twice AS t ON t.resource_id = s.resource_id AND t.meter = s.meter AND t.project_id = s.project_id
-    WHERE s.meter IN ('cpu', 'disk.device.read.bytes', 'disk.device.write.bytes', 'network.incoming.bytes', 'network.outgoing.bytes')
-    AND s.source <> 'meterhouse-verify'
 ),
 counters AS MATERIALIZED (
     SELECT series_id, CASE WHEN apart IS NULL THEN place END AS place  -- without WHERE, after which planners expect few
@@ -143,7 +147,7 @@ known AS MATERIALIZED (
         epoch_us(CASE WHEN counted_until < :end THEN counted_until ELSE :end END) AS end_us
     FROM counted_periods
     WHERE started_at < :end AND (ended_at > :start OR ended_at IS NULL)
-    AND resource_type IN ('instance', 'volume') AND project_id IS NOT NULL
+    AND resource_type || '' IN ('instance', 'volume') AND project_id IS NOT NULL  -- || '': SQLite would read those of all times
 ),
 existed AS MATERIALIZED (
     SELECT
@@ -154,7 +158,10 @@ existed AS MATERIALIZED (
         memory_mib,
         size_gib,
         dense_rank() OVER (ORDER BY project_id) AS project,
-        CASE WHEN resource_type = 'instance' THEN dense_rank() OVER (ORDER BY resource_id) END AS instance,
+        CASE
+            WHEN resource_type = 'instance'
+                THEN coalesce(lag(end_us) OVER (PARTITION BY resource_type, resource_id, project_id ORDER BY start_us), 0)
+        END AS instance_before_us,
         start_us,
         end_us
     FROM known
@@ -170,7 +177,7 @@ pieces AS (
         d.day_us AS day_us,
         e.project_id AS project_id,
         e.project AS project,
-        e.instance AS instance,
+        CASE WHEN e.instance_before_us <= d.day_us THEN 1 ELSE 0 END AS instance,
         e.vcpus AS vcpus,
         e.memory_mib AS memory_mib,
         e.size_gib AS size_gib,
@@ -183,7 +190,7 @@ sizes AS (
     SELECT
         utc_date(day_us) AS day,
         max(project_id) AS project_id,
-        count(DISTINCT instance) AS instances,
+        sum(instance) AS instances,
         sum(vcpus * us) AS vcpus,
         sum(memory_mib * us) AS memory_mib,
         sum(size_gib * us) AS volume_gib
