@@ -208,6 +208,14 @@ def test_if_only_an_update_said_that_it_is_gone_the_end_says_so() -> None:
     assert spans([period])[0][1] == "05 00:00:00"
 
 
+def test_a_change_that_only_the_deletion_shows_is_said_with_the_end() -> None:
+    (period,) = lived([said("begins", "2", **SMALL), audit(3, **SMALL), said("ends", "5", **LARGE)])
+    assert period.end is not None
+    assert (period.values[3], period.end.at, period.end.earliest) == ("small", at("5"), at("4 00:00:12"))
+    assert period.end.reason is not None
+    assert "no event told a change before" in period.end.reason
+
+
 def test_nothing_that_comes_after_its_end_brings_a_resource_back() -> None:
     facts = [said("begins", "1", **SMALL), said("ends", "5"), said("is", "5 00:01", **SMALL), audit(5, **SMALL)]
     assert spans(lived(facts)) == [("01 00:00:00", "05 00:00:00", "small")]
