@@ -12,6 +12,9 @@ from sqlalchemy import Connection, Table, text
 SQLITE_VARIABLES = 999
 """How many variables a statement may have in any SQLite, by its SQLITE_MAX_VARIABLE_NUMBER."""
 
+SQLITE_ROWS = 20_000
+"""How many rows are Python's values at a time."""
+
 
 def bulk_insert(connection: Connection, table: str, rows: pa.Table) -> None:
     """Insert an Arrow table's rows into a table of the same column names: COPY in PostgreSQL, executemany in SQLite.
@@ -26,7 +29,10 @@ def bulk_insert(connection: Connection, table: str, rows: pa.Table) -> None:
     driver: Any = connection.connection.driver_connection
     if connection.dialect.name == "sqlite":
         row = f"({', '.join('?' * rows.num_columns)})"
-        values = zip(*(_sqlite_values(rows[name]) for name in rows.column_names), strict=True)
+        values = chain.from_iterable(
+            zip(*(_sqlite_values(column) for column in rows.slice(start, SQLITE_ROWS).columns), strict=True)
+            for start in range(0, rows.num_rows, SQLITE_ROWS)
+        )
         many = max(1, SQLITE_VARIABLES // rows.num_columns)
         flat = (list(chain.from_iterable(islice(values, many))) for _ in range(rows.num_rows // many))
         insert = f"INSERT INTO {table} ({columns}) VALUES "

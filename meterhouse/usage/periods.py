@@ -31,7 +31,8 @@ from meterhouse.progress import Progress, no_progress
 from meterhouse.site import Site
 from meterhouse.stores.bulk import bulk_insert
 from meterhouse.stores.duck import arrow
-from meterhouse.stores.lake import SEAL
+from meterhouse.stores.lake import SEAL, Lake
+from meterhouse.stores.lake_files import DataFile
 from meterhouse.stores.lake_tables import EVIDENCE, TIME
 from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import resource_periods
@@ -122,6 +123,7 @@ def compute_under(site: Site, lease: Lease, months: Sequence[date] = (), progres
     site.lake.fence(lease, evidence.TABLE, "resource_states")
     read = evidence.follow(site, lease, resources, units)
     done.notifications, done.evidence, done.unreadable = read.notifications, read.rows, read.errors
+    pa.default_memory_pool().release_unused()  # some 300 MB, if much was read
     run = _Run(site, lease, resources, units, done, progress)
     with gc_disabled():
         run.compute(set(months))
@@ -192,6 +194,8 @@ class _Run:
         self.done.months = len(months)
         table = self._digested(self._rows(rows, lives))
         self.done.resources, self.done.periods = len(lives), table.num_rows
+        rows.clear()
+        lives.clear()
         with self.lease.begin() as connection:
             self.done.changed = _replace(connection, table, _start(months[0]), heads)
             made_by.note(connection, made_by.meaning_of(self.resources, self.units, self.site.settings), months)
@@ -305,35 +309,39 @@ class _Run:
     # -- a month --------------------------------------------------------------------------------------------------
 
     def _fold(self, month: date, lives: dict[Key, Life], rows: dict[Key, list[Period]], with_polls: bool) -> None:
-        groups: dict[Key, list[Fact]] = {}
-        rewrite: list[pa.Table] = []
-        count = 0
-        for part in self._evidence(month):
-            count += part.num_rows
-            rewrite.append(part)
-            self._take(part, groups)
-        samples = (
-            polled.facts(self.site, _start(month), _start(_next(month)), self.resources, self.units, rewrite)
-            if with_polls
-            else {}
-        )
         kinds = {kind.type: kind for kind in self.resources.types}
-        for key, facts in samples.items():
-            known = groups.get(key)
-            groups[key] = sorted([*known, *facts], key=_order) if known else facts
-        for key, facts in groups.items():
+
+        def take(key: Key, facts: list[Fact]) -> None:
             life = lives.get(key)
             if life is None:
                 life = lives[key] = Life()
             if len(facts) == 1 and confirm(life, facts[0], kinds[key[0]]):
-                continue
+                return
             closed = rows.get(key, [])
             fold(life, facts, kinds[key[0]], closed)
             if closed:
                 rows[key] = closed
             if life.start is None and life.over is None and life.going is None and not closed:
                 del lives[key]  # what failed to begin
-        self._rewrite(month, rewrite, count)
+
+        rewrite = _Rewrite(self.site.lake, month)
+        if not with_polls:
+            for part in self._evidence(month):
+                rewrite.add(part)
+                for key, facts in self._facts(part):
+                    take(key, facts)
+        else:
+            parts = list(self._evidence(month))
+            samples = polled.facts(self.site, _start(month), _start(_next(month)), self.resources, self.units, parts)
+            while parts:
+                part = parts.pop(0)
+                rewrite.add(part)
+                for key, facts in self._facts(part):
+                    polls = samples.pop(key, None)
+                    take(key, sorted([*facts, *polls], key=_order) if polls else facts)
+            for key, facts in samples.items():
+                take(key, facts)
+        rewrite.finish(self.lease)
 
     def _evidence(self, month: date) -> Iterator[pa.Table]:
         """The evidence of a month in order, divided by resource; columns of EVIDENCE."""
@@ -343,8 +351,8 @@ class _Run:
         files = [f"{lake.uri(evidence.TABLE)}/{path}" for path in found["path"].to_pylist()]
         return runs.in_order(self.site, files, rows)
 
-    def _take(self, part: pa.Table, groups: dict[Key, list[Fact]]) -> None:
-        """Read a part of the evidence of a month into facts, in order by resource."""
+    def _facts(self, part: pa.Table) -> Iterator[tuple[Key, list[Fact]]]:
+        """A part of the evidence of a month as facts, those of a resource in the order of time."""
         known = {kind.type for kind in self.resources.types}
         moments = (
             part[name].cast(TIME).cast(pa.int64()).to_pylist()
@@ -376,20 +384,7 @@ class _Run:
                 of_resource = facts[at:after]
                 if after - at > 1:
                     of_resource.sort(key=_order)
-                groups[kinds[at], ids[at]] = of_resource
-
-    def _rewrite(self, month: date, parts: list[pa.Table], count: int) -> None:
-        """Write a month's evidence as few files, if it has many, or rows that can be one."""
-        lake = self.site.lake
-        found = lake.matching(evidence.TABLE, partitions={"event_day": [month]})
-        rows = sum(found["num_records"].to_pylist()) if found.num_rows else 0
-        if found.num_rows <= FILES and rows - count <= max(1000, count // 2):
-            return
-        after = lake.swaps(evidence.TABLE)
-        files = []
-        for part in parts:
-            files += lake.write_files(evidence.TABLE, part.select(EVIDENCE.names).cast(EVIDENCE))
-        lake.swap(evidence.TABLE, found, files, {SEAL: "evidence"}, same_rows=True, after=after, lease=self.lease)
+                yield (kinds[at], ids[at]), of_resource
 
     # -- the end of what is known ---------------------------------------------------------------------------------
 
@@ -447,6 +442,43 @@ class _Run:
         left = [(key, each) for key, each in found if key not in of_key]
         left += [(key, each) for key, periods in of_key.items() for each in periods.values()]
         return _table([*{(key, period.start.at): (key, period) for key, period in left}.values()])
+
+
+class _Rewrite:
+    """A month's evidence, written as few files, if it has many, or rows that can be one.
+
+    Args:
+        lake: the lake.
+        month: its first day.
+    """
+
+    def __init__(self, lake: Lake, month: date) -> None:
+        self._lake = lake
+        self._found = lake.matching(evidence.TABLE, partitions={"event_day": [month]})
+        self._after = lake.swaps(evidence.TABLE)
+        self._rows = sum(self._found["num_records"].to_pylist()) if self._found.num_rows else 0
+        self._parts, self._files, self._count = list[pa.Table](), list[DataFile](), 0
+
+    def add(self, part: pa.Table) -> None:
+        """Take in the rows of a part of the month, as they should be."""
+        self._count += part.num_rows
+        if self._found.num_rows > FILES:
+            self._write(part)
+        else:
+            self._parts.append(part)
+
+    def finish(self, lease: Lease) -> None:
+        """Put the new files in the place of the old ones, if that makes a difference."""
+        if self._found.num_rows <= FILES and self._rows - self._count <= max(1000, self._count // 2):
+            return
+        for part in self._parts:
+            self._write(part)
+        self._lake.swap(
+            evidence.TABLE, self._found, self._files, {SEAL: "evidence"}, same_rows=True, after=self._after, lease=lease
+        )
+
+    def _write(self, part: pa.Table) -> None:
+        self._files += self._lake.write_files(evidence.TABLE, part.select(EVIDENCE.names).cast(EVIDENCE))
 
 
 def _runs(some: Sequence[Seen]) -> list[tuple[int, int]]:

@@ -17,21 +17,22 @@ ROWS_AT_ONCE: Final = 500_000
 HOUR: Final = 3_600_000_000
 
 
-def in_order(site: Site, files: list[str], rows: int) -> Iterator[pa.Table]:
+def in_order(site: Site, files: list[str], count: int) -> Iterator[pa.Table]:
     """The rows of files of evidence (URIs), divided by resource, in the order of time; columns of EVIDENCE.
 
     Args:
         site: the site.
         files: URIs of files of the lake's table `evidence`.
-        rows: about how many rows they have.
+        count: about how many rows they have.
     """
-    parts = -(-rows // ROWS_AT_ONCE)
+    parts = -(-count // ROWS_AT_ONCE)
     for part in range(parts):
         with site.lake.connect() as duck:
             site.lake.view(duck, "evidence", files)
             chosen = f" WHERE hash(resource_id) % {parts} = {part}" if parts > 1 else ""
             duck.execute(f"CREATE TEMP TABLE chosen AS FROM evidence{chosen}")
-            yield _merged(duck)
+            rows = _merged(duck)
+        yield rows
 
 
 def _merged(duck: Connection) -> pa.Table:
