@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, LiteralString, TypedDict
 from urllib.parse import urlsplit
 
 import httpx
@@ -30,6 +30,7 @@ __all__ = [
     "Keystone",
     "amqp_url",
     "browser_path",
+    "english_postgres",
     "keystone",
     "moto_s3",
     "postgres_url",
@@ -133,14 +134,21 @@ def postgres_warehouse(_migrated_postgres: str) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture
+def english_postgres() -> Iterator[str]:
+    """A fresh database that orders texts as English does: `a` before `B`, `é` after `e`."""
+    with _database("template0", "locale_provider icu icu_locale 'en-US'") as url:
+        yield url
+
+
 @contextlib.contextmanager
-def _database(template: str) -> Iterator[str]:
+def _database(template: str, how: LiteralString = "") -> Iterator[str]:
     url = configured("METERHOUSE_TEST_POSTGRES_URL")
     server = url.replace("postgresql+psycopg://", "postgresql://", 1)
     name = f"test_{secrets.token_hex(6)}"
     address, mark, options = url.partition("?")
     with psycopg.connect(server, autocommit=True) as connection:
-        create = sql.SQL("create database {} template {}")
+        create = sql.SQL("create database {} template {} " + how)
         connection.execute(create.format(sql.Identifier(name), sql.Identifier(template)))
     yield f"{address.rpartition('/')[0]}/{name}{mark}{options}"
     with psycopg.connect(server, autocommit=True) as connection:

@@ -1,7 +1,7 @@
 """Functions that a connection of SQLite gets: regular expressions that take time in proportion to the text, and time.
 
-`epoch_us` and `utc_date` are those of PostgreSQL's warehouse too, where a migration makes them. With them, a report
-computes durations to the microsecond in SQL that both databases run.
+`epoch_us`, `utc_date` and `byte_order` are those of PostgreSQL's warehouse too, where a migration makes them. With
+them, a report computes durations to the microsecond, and orders texts, in SQL that both databases run.
 """
 
 import re
@@ -26,10 +26,12 @@ def add_functions(connection: sqlite3.Connection) -> None:
     used for short texts and for patterns that cannot cost it much: it is many times faster on these, because RE2
     compiles the pattern for each text. `epoch_us(TIME)` is the microseconds since 1970-01-01 of a time of the
     warehouse, and `utc_date(MICROSECONDS)` the day in which such a number lies.
+    `byte_order(TEXT)` orders texts by their bytes, as SQLite does anyway.
     """
     connection.create_function("regexp", 2, _regexp, deterministic=True)
     connection.create_function("epoch_us", 1, _epoch_us, deterministic=True)
     connection.create_function("utc_date", 1, _utc_date, deterministic=True)
+    connection.create_function("byte_order", 1, _same, deterministic=True)
 
 
 _EPOCH: Final = datetime(1970, 1, 1)
@@ -45,6 +47,10 @@ def _epoch_us(value: str | int | None) -> int | None:
 
 def _utc_date(microseconds: int | None) -> str | None:
     return None if microseconds is None else str(date(1970, 1, 1) + timedelta(days=microseconds // _DAY_US))
+
+
+def _same(value: str | None) -> str | None:
+    return value
 
 
 def _regexp(pattern: str | None, value: object) -> bool | None:

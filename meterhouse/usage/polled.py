@@ -34,6 +34,7 @@ Key = tuple[str, str]
 """Type and id of a resource."""
 
 _PLACES: Final = {name: place for place, name in enumerate((*ATTRIBUTES, *SIZES))}
+_OF_SIZES: Final = frozenset(_PLACES[name] for name in SIZES)
 _SERIES: Final = pa.schema(
     [
         ("series_id", pa.int64()),
@@ -162,7 +163,7 @@ class _Month:
         for row in _rows_of(rolled):
             if row.key != current:
                 if current is not None:
-                    facts[current] = _beside(_joined(runs), pauses[current[0]])
+                    facts[current] = _beside(_joined(_with_sizes(runs)), pauses[current[0]])
                 current, runs = row.key, []
             first, last, meter = row.first, row.last, row.meter
             step = row.step or usual.get(meter, 0)  # of one point, no step is known
@@ -190,7 +191,7 @@ class _Month:
                 values = {_PLACES[name]: value for name, value in named.items()}
                 runs.append(_Run(since, max(since, min(following, last)), 2, step, values, meter, row.source))
         if current is not None:
-            facts[current] = _beside(_joined(runs), pauses[current[0]])
+            facts[current] = _beside(_joined(_with_sizes(runs)), pauses[current[0]])
         return facts
 
     def _query(self, granularity: int, name: str, **tables: pa.Table) -> pa.Table:
@@ -457,7 +458,31 @@ def _joined(runs: list[_Run]) -> list[Fact]:
                 return [_fact(run) for run in ordered if any(value is not None for value in run.values.values())]
     longest = max(runs, key=lambda run: (run.points, run.step, run.meter))
     first, last = min(run.first for run in runs), max(run.last for run in runs)
-    return [_fact(_Run(first, last, longest.points, longest.step, merged, longest.meter, runs[0].source))]
+    whole = _Run(first, last, longest.points, longest.step, merged, longest.meter, runs[0].source)
+    until = {place: max(run.last for run in runs if run.values.get(place) is not None) for place in merged}
+    facts = []
+    for moment in sorted({at for place, at in until.items() if place in _OF_SIZES and at < last}):
+        points = max(1, (moment - first) // whole.step + 1 if whole.step else 1)
+        facts.append(_fact(replace(whole, last=moment, points=points)))
+        whole = replace(whole, values={place: value for place, value in whole.values.items() if until[place] > moment})
+    return [*facts, _fact(whole)]
+
+
+def _with_sizes(runs: list[_Run]) -> list[_Run]:
+    """Runs in which a size holds as long as the resource has samples, if those of the size came until shortly before.
+
+    That is: until the hour of the last sample, or not more than two of the size's steps before it.
+    """
+    last = max(run.last for run in runs)
+    made = list(runs)
+    for place in _OF_SIZES:
+        telling = [at for at, run in enumerate(made) if run.values.get(place) is not None]
+        if telling:
+            newest = max(telling, key=lambda at: made[at].last)
+            run = made[newest]
+            if run.last < last and (run.last // HOUR == last // HOUR or last - run.last <= 2 * run.step):
+                made[newest] = replace(run, last=last)
+    return made
 
 
 def _fact(run: _Run) -> Fact:

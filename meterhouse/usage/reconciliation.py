@@ -38,6 +38,9 @@ _HOUR: Final = 3_600_000_000
 
 LEASE: Final = "reconciliation"
 
+DAY: Final = "reconcile"
+"""The step that `runs` lists for each day that was compared, so that exports of reports that read it are looked at."""
+
 CHANGED_AT_ONCE: Final = 62
 """Maximum number of days of the past that are compared again in one run, the newest ones."""
 
@@ -78,7 +81,7 @@ def reconcile(site: Site, day: date) -> Reconciled:
     Raises:
         AlreadyRunning: another process is comparing.
     """
-    clock = time.monotonic()
+    started, clock = times.now(), time.monotonic()
     found = _compared(site, day)
     doubts = _doubts(site, day)
     keys = zip(found["resource_type"].to_pylist(), found["resource_id"].to_pylist(), strict=True)
@@ -106,6 +109,7 @@ def reconcile(site: Site, day: date) -> Reconciled:
             connection.execute(delete(table).where(table.c.day == day))
             bulk_insert(connection, table.name, rows)
     hours, agreed = (int(pc.sum(found[name]).as_py() or 0) for name in ("compared_hours", "agreed_hours"))
+    site.warehouse.record_run(DAY, started, {"days": [day], "differing_resources": differing.num_rows})
     return Reconciled(day, found.num_rows, hours, agreed, differing, time.monotonic() - clock)
 
 

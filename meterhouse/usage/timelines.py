@@ -43,6 +43,7 @@ _UNKNOWN: Final[tuple[Any, ...]] = (None,) * 14
 _NAMES: Final = (*ATTRIBUTES, *SIZES, "measures")
 
 _PROJECT, _USER, _NAME, _FLAVOR, _STATE, _HOST, _ZONE, _IMAGE = range(8)
+_SIZES: Final = range(8, 13)
 _SPLITTING: Final = (_PROJECT, _FLAVOR, _STATE, _HOST, _ZONE, _IMAGE, 8, 9, 10, 11, 12, 13)
 """Places in `values` whose change begins a new period: all but user and name."""
 
@@ -319,7 +320,10 @@ def _first_seen(fact: Fact, kind: ResourceType) -> Boundary:
     reason = f"{lost}{fact.event_type} is the first that saw it"
     if fact.effect == "audit" and fact.from_at is not None:
         reason = f"{lost}it is in the audit of the period that starts then"
-    return Boundary(first, witness, fact.evidence, reason, earliest, min(first + fact.step, fact.at))
+    latest = first
+    if fact.effect == "audit" and fact.from_at is not None and fact.to_at is not None:  # it was there in the first one
+        latest = max(first, min(fact.at, fact.from_at + (fact.to_at - fact.from_at) // max(fact.reports, 1)))
+    return Boundary(first, witness, fact.evidence, reason, earliest, latest)
 
 
 def _begun_again(life: Life, fact: Fact, kind: ResourceType) -> None:
@@ -664,8 +668,36 @@ def last_period(life: Life, kind: ResourceType, heard: Heard, closed: list[Perio
         end = Boundary(life.last, "silence", None, reason, life.last, latest)
         if end.at <= start.at:
             end = Boundary(start.at + 1, "silence", None, reason, start.at, max(latest, start.at + 1))
-    unconfirmed = end is None and life.ever == 1
-    return Period(life.source, start, end, life.values, life.kinds, max(life.last, start.at), unconfirmed)
+    values = life.values
+    if life.ever == _BITS[POLL]:
+        start, values = _without_stale_sizes(life, start, end, closed)
+    unconfirmed = end is None and life.ever == _BITS[EVENT]
+    return Period(life.source, start, end, values, life.kinds, max(life.last, start.at), unconfirmed)
+
+
+def _without_stale_sizes(
+    life: Life, start: Boundary, end: Boundary | None, closed: list[Period]
+) -> tuple[Boundary, tuple[Any, ...]]:
+    """The start and the values of the last period of a resource that samples alone tell of.
+
+    Such a size holds until the end of the hour of its last sample: what it was later, nothing says.
+    """
+    values = list(life.values)
+    until = min(life.last, end.at - 1) if end is not None else life.last
+    said = {at: max(life.same, life.parts.get(at, 0)) for at in _SIZES if values[at] is not None}
+    for moment in sorted({at // HOUR * HOUR + HOUR for at in said.values()}):
+        if until // HOUR * HOUR < moment or moment <= start.at:
+            continue
+        stale = [place for place, at in said.items() if at // HOUR * HOUR + HOUR == moment]
+        latest = max(life.last, moment)
+        reason = f"no sample of {', '.join(_NAMES[place] for place in stale)} came any more, though others did"
+        boundary = Boundary(moment, "silence", None, reason, min(said[place] for place in stale), latest)
+        confirmed = max(start.at, *(said[place] for place in stale))
+        closed.append(Period(life.source, start, boundary, tuple(values), life.kinds, confirmed, False))
+        start = boundary
+        for place in stale:
+            values[place] = None
+    return start, tuple(values)
 
 
 def confirmed_by(kinds: int) -> str:

@@ -76,7 +76,7 @@ osd class default list = *
 
 [client.rgw]
 rgw data = {home}/rgw
-rgw frontends = beast endpoint=127.0.0.1:{port}
+rgw frontends = beast endpoint=127.0.0.1:{port} tcp_nodelay=1
 rgw thread pool size = 64
 rgw enable usage log = false
 """

@@ -140,4 +140,4 @@ SELECT
         WHEN growth > 0 THEN (capacity - used) / growth
     END AS days_left
 FROM known
-ORDER BY CASE WHEN capacity <= used OR growth > 0 AND capacity IS NOT NULL THEN 0 ELSE 1 END, 8, what, place
+ORDER BY CASE WHEN capacity <= used OR growth > 0 AND capacity IS NOT NULL THEN 0 ELSE 1 END, 8, what, byte_order(place)

@@ -65,4 +65,4 @@ SELECT
 FROM summed AS e
 LEFT JOIN names AS n ON n.id = e.project_id
 LEFT JOIN compared AS c ON c.resource_type = e.resource_type
-ORDER BY e.project_id, e.resource_type
+ORDER BY byte_order(e.project_id) NULLS LAST, byte_order(e.resource_type)

@@ -86,4 +86,4 @@ CROSS JOIN resource_periods AS p
 LEFT JOIN names AS n ON n.id = p.project_id
 WHERE p.resource_type = 'instance' AND p.resource_id = q.resource_id AND p.started_at = q.newest
 AND (q.cpu_share < 0.02 OR q.memory_mib IS NULL OR p.memory_mib IS NULL OR q.memory_mib < 0.5 * p.memory_mib)
-ORDER BY q.vcpu_us * (1.0 - q.cpu_share) DESC, q.resource_id
+ORDER BY q.vcpu_us * (1.0 - q.cpu_share) DESC, byte_order(q.resource_id)

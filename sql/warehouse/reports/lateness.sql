@@ -36,4 +36,4 @@ SELECT
     max(max_seconds) AS max_seconds
 FROM placed
 GROUP BY day, meter
-ORDER BY day, meter
+ORDER BY day, byte_order(meter)

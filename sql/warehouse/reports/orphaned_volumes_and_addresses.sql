@@ -45,4 +45,4 @@ SELECT
 FROM free AS f
 LEFT JOIN names AS n ON n.id = f.project_id
 WHERE us > 0
-ORDER BY coalesce(size_gib, 0.0) * (epoch_us(:end) - epoch_us(started_at)) DESC, started_at, resource_type, resource_id
+ORDER BY coalesce(size_gib, 0.0) * (epoch_us(:end) - epoch_us(started_at)) DESC, started_at, resource_type, byte_order(resource_id)

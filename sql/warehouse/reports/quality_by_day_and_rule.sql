@@ -3,4 +3,4 @@ SELECT q.day AS day, q.meter AS meter, q.rule AS rule, q.severity AS severity, s
 FROM quality_daily AS q
 WHERE q.hour >= :start AND q.hour < :end
 GROUP BY q.day, q.meter, q.rule, q.severity
-ORDER BY q.day, q.meter, q.rule
+ORDER BY q.day, byte_order(q.meter), byte_order(q.rule), byte_order(q.severity)

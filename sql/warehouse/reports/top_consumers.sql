@@ -68,7 +68,7 @@ placed AS (
         used,
         used_before,
         sum(used) OVER (PARTITION BY resource_type, unit) AS of_all,
-        row_number() OVER (PARTITION BY resource_type, unit ORDER BY used DESC, project_id) AS place
+        row_number() OVER (PARTITION BY resource_type, unit ORDER BY used DESC, byte_order(project_id)) AS place
     FROM summed
     WHERE used > 0
 )
@@ -85,4 +85,4 @@ SELECT
 FROM placed AS p
 LEFT JOIN names AS n ON n.id = p.project_id
 WHERE place <= 20
-ORDER BY resource_type, unit, place
+ORDER BY byte_order(resource_type), byte_order(unit), place

@@ -24,4 +24,4 @@ SELECT
 FROM resource_periods AS p
 LEFT JOIN names AS n ON n.id = p.project_id
 WHERE p.ended_at IS NULL AND p.unconfirmed AND p.started_at < :end AND p.source <> 'meterhouse-verify'
-ORDER BY p.confirmed_until, p.resource_type, p.resource_id
+ORDER BY p.confirmed_until, byte_order(p.resource_type), byte_order(p.resource_id)

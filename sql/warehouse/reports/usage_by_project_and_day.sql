@@ -240,4 +240,4 @@ SELECT
 FROM together
 GROUP BY day, project_id
 HAVING count(*) > count(CASE WHEN points > 0 OR name IS NOT NULL THEN 1 END)
-ORDER BY day, project_id
+ORDER BY day, byte_order(project_id)

@@ -59,4 +59,4 @@ SELECT
     s.gib_hours AS gib_hours
 FROM summed AS s
 LEFT JOIN names AS n ON n.id = s.project_id
-ORDER BY s.project_id, s.resource_type, s.flavor
+ORDER BY byte_order(s.project_id) NULLS LAST, byte_order(s.resource_type), byte_order(s.flavor) NULLS LAST

@@ -15,6 +15,7 @@ from meterhouse.site import Site
 from meterhouse.stores.lake import Lake
 from meterhouse.stores.warehouse_tables import reconciliation_daily, resource_periods
 from meterhouse.stores.warehouse_tables import report_exports as exports
+from meterhouse.usage.reconciliation import reconcile
 
 USAGE = "usage_by_project_and_day"
 DAY = NOON.date()
@@ -142,6 +143,20 @@ def test_a_day_that_is_reconciled_later_makes_reports_of_it_stale(any_warehouse:
     with any_warehouse.warehouse.begin() as connection:
         connection.execute(delete(reconciliation_daily))
     assert export_states.stale_exports(any_warehouse) == []
+
+
+def test_a_comparison_of_a_day_lets_the_exports_be_looked_at_that_read_it(
+    site: Site, clock: Callable[[datetime], None]
+) -> None:
+    clock(at(days=40))
+    memory = Memory()
+    put_period(site, "i1", at(), at(days=2), vcpus=1.0, confirmed_by="events,polls")
+    report_exports.export(site, "data_quality_of_a_bill", DAY)
+    export_looks.look(site, memory)
+    clock(at(days=40, hours=1))
+    reconcile(site, DAY)
+    assert export_looks.look(site, memory)
+    assert [each.why for each, _ in export_states.noted(site)] == ["days were reconciled"]
 
 
 def test_an_export_that_is_made_while_another_is_noted_keeps_its_own_json(

@@ -213,6 +213,23 @@ def test_backfill_of_what_is_stale_makes_stale_exports_again(any_warehouse: Site
     assert stale(any_warehouse) == []
 
 
+def test_an_export_that_compares_with_the_span_before_is_stale_when_that_changes(any_warehouse: Site) -> None:
+    put_period(any_warehouse, "i1", at(days=-60), vcpus=1.0)
+    for name in ("top_consumers", "usage_by_project_and_flavor"):
+        report_exports.export(any_warehouse, name, DAY)
+    put_period(any_warehouse, "i2", at(days=-60), at(days=-30), vcpus=1.0)
+    assert stale(any_warehouse) == [("top_consumers", "2026-11", "periods of resources were recomputed")]
+
+
+def test_what_samples_alone_tell_of_makes_exports_stale_once_an_audit_tells_of_it(any_warehouse: Site) -> None:
+    put_period(any_warehouse, "i1", confirmed_until=at(60), confirmed_by="polls", unconfirmed=False, vcpus=1.0)
+    for day in (DAY, (NOON + times.DAY).date()):
+        report_exports.export(any_warehouse, USAGE, day)
+    with any_warehouse.warehouse.begin() as connection:
+        connection.execute(update(resource_periods).values(confirmed_by="audits,polls"))
+    assert [partition for _, partition, _ in stale(any_warehouse)] == [str(DAY), str((NOON + times.DAY).date())]
+
+
 def test_many_exports_are_looked_up_in_one_pass(any_warehouse: Site) -> None:
     put_period(any_warehouse, "i1", vcpus=1.0)
     made = at(days=10)

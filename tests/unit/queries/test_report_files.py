@@ -8,6 +8,7 @@ from builders import at
 from conftest import OpenSite
 from period_rows import put_period
 
+from meterhouse import times
 from meterhouse.errors import DefinitionError
 from meterhouse.queries import report_files, reports
 from meterhouse.site import Site
@@ -125,6 +126,28 @@ def test_tables_of_a_query_are_those_that_it_names_outside_texts_and_comments() 
 
     query = "-- Q?\n-- rollup_1d\nSELECT 'alarms' FROM \"resource_periods\" JOIN Series USING (resource_id) /* runs */"
     assert tables_of(report_files.Report("own", query)) == {"resource_periods", "series"}
+
+
+def test_parameters_are_those_that_a_query_names_outside_texts_and_comments() -> None:
+    query = "-- at :end\nSELECT ':before', started_at::text, \":days_to\" /* :days_from */ FROM x WHERE a > :start"
+    assert report_files.Report("own", query).parameters == {"start"}
+    assert report_files.Report("own", "-- Q?\nSELECT :started_at").parameters == {"started_at"}
+    for name, report in report_files.ours().items():
+        assert report.parameters <= set(report_files.PARAMETERS), name
+
+
+def test_a_report_of_ours_may_have_colons_in_texts_and_comments(any_warehouse: Site) -> None:
+    query = (
+        "-- of :end_at, :end\nSELECT ':start' AS text, '100 % :nothing' AS more, epoch_us(:start) AS us /* :start */"
+    )
+    names, rows = reports._trusted(any_warehouse, query, reports.parameters(*SPAN))
+    assert (names, rows) == (["text", "more", "us"], [(":start", "100 % :nothing", times.micros(at()))])
+
+
+def test_the_span_before_is_as_long_and_starts_in_the_year_1_at_the_earliest() -> None:
+    assert report_files.before(at(), at(hours=3)) == at(hours=-3)
+    first = datetime(1, 1, 2, tzinfo=UTC)
+    assert report_files.before(first, first.replace(month=2)) == datetime(1, 1, 1, tzinfo=UTC)
 
 
 def test_whole_days_of_a_span_are_known_to_a_query() -> None:

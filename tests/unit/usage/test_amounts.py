@@ -195,6 +195,55 @@ def test_what_samples_alone_tell_of_counts_until_the_end_of_the_hour_of_the_last
     assert figures(any_warehouse, at(hours=7), at(hours=20), "seconds", by=["resource_type"]) == []
 
 
+def cpu_until(minutes: int, resource: str = "i1") -> list[dict[str, Any]]:
+    """CPU time of an instance of which samples alone tell, each 5 minutes."""
+    return [
+        point(minute, at(minute), meter="cpu", type="cumulative", unit="ns", resource=resource)
+        for minute in range(0, minutes + 1, 5)
+    ]
+
+
+def vcpus_at(*minutes: int, vcpus: float = 2, resource: str = "i1") -> list[dict[str, Any]]:
+    return [point(vcpus, at(each), meter="vcpus", unit="vcpu", resource=resource) for each in minutes]
+
+
+def sized(site: Site) -> list[tuple[datetime, datetime | None, float | None]]:
+    return [(row["started_at"], row["ended_at"], row["vcpus"]) for row in listed(site)]
+
+
+def test_a_size_of_samples_alone_counts_until_the_end_of_the_hour_of_its_last_one(any_warehouse: Site) -> None:
+    land_points(any_warehouse, [*cpu_until(185), *vcpus_at(0)])
+    roll_up(any_warehouse)
+    compute(any_warehouse)
+    assert sized(any_warehouse) == [(at(), at(60), 2.0), (at(60), None, None)]
+    assert figures(any_warehouse, at(), at(hours=9), "seconds", "vcpu_hours") == [(4 * 3600.0, 2.0)]
+    land_points(any_warehouse, vcpus_at(150))
+    roll_up(any_warehouse)
+    compute(any_warehouse)
+    assert sized(any_warehouse) == [(at(), None, 2.0)]
+    land_points(any_warehouse, vcpus_at(181, vcpus=4))
+    roll_up(any_warehouse)
+    compute(any_warehouse)
+    assert sized(any_warehouse) == [(at(), at(181), 2.0), (at(181), None, 4.0)]
+    assert figures(any_warehouse, at(), at(hours=9), "vcpu_hours") == [(2 * 181 / 60 + 4 * 59 / 60,)]
+
+
+def test_a_size_that_is_polled_less_often_holds_for_two_of_its_steps(site: Site) -> None:
+    land_points(site, [*cpu_until(60 * 25), *vcpus_at(0, 6 * 60, 12 * 60, 18 * 60)])
+    roll_up(site)
+    compute(site)
+    assert sized(site) == [(at(), None, 2.0)]
+    assert figures(site, at(), at(days=2), "vcpu_hours") == [(2 * 26.0,)]
+
+
+def test_a_size_that_an_event_told_holds_whatever_samples_come(site: Site) -> None:
+    land(site, created("i1", at()))
+    land_points(site, cpu_until(185))
+    roll_up(site)
+    compute(site)
+    assert sized(site) == [(at(), None, 4.0)]
+
+
 def test_a_size_in_a_unit_that_cannot_be_converted_is_named(site: Site) -> None:
     land_points(site, [point(100, meter="volume.size", unit="parsec", resource="v1")])
     roll_up(site)

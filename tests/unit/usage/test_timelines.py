@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from meterhouse import times
 from meterhouse.definitions.resources import ATTRIBUTES, SIZES, load
-from meterhouse.usage.timelines import RANKS, Fact, Heard, Life, Period, Runs, fold, last_period
+from meterhouse.usage.timelines import HOUR, RANKS, Fact, Heard, Life, Period, Runs, fold, last_period
 
 RESOURCES = load(None)
 NAMES = (*ATTRIBUTES, *SIZES, "measures")
@@ -132,6 +132,13 @@ def test_an_audit_tells_of_a_resource_whose_events_were_lost() -> None:
     (period,) = lived([audit(19, began="1", **SMALL)])
     assert spans([period]) == [("01 00:00:00", None, "small")]
     assert not period.unconfirmed
+
+
+def test_what_began_by_the_first_witness_that_saw_it_began_no_later() -> None:
+    (listed,) = lived([audit(19, **SMALL)])
+    assert (listed.start.at, listed.start.earliest, listed.start.latest) == (at("19"), at("19"), at("20"))
+    (polled,) = lived([said("poll", "9", since="5", until="9", reports=96, step=HOUR, **SMALL)])
+    assert (polled.start.earliest, polled.start.at, polled.start.latest) == (at("4 23:00"), at("5"), at("5"))
 
 
 def test_a_lost_resize_is_found_by_the_audits_within_what_they_allow() -> None:
