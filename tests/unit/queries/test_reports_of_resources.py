@@ -10,6 +10,7 @@ from sqlalchemy import insert
 
 from meterhouse import times
 from meterhouse.queries import report_files, reports
+from meterhouse.queries.sql import sqlite_times
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import resource_names
 
@@ -165,3 +166,13 @@ def test_a_report_can_be_run_over_any_span(any_warehouse: Site, name: str) -> No
     for start, end in ((day(1), day(1.5)), (day(1.2), day(1.3)), (day(-40_000), day(40_000)), (day(90), day(91))):
         report(any_warehouse, name, start, end)
     assert report(any_warehouse, name, times.now() + times.DAY, times.now() + 9 * times.DAY) == []
+
+
+@pytest.mark.parametrize("name", report_files.ours())
+def test_a_report_reads_periods_by_time_and_not_those_of_all_years(site: Site, name: str) -> None:
+    query = report_files.ours()[name].query
+    with site.warehouse.read() as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", sqlite_times(reports.parameters(START, END)))
+        steps = [step for *_, step in plan]
+    assert not [step for step in steps if "SCAN" in step and "resource_periods" in step]
+    assert not [step for step in steps if "resource_periods" in step and step.endswith("(resource_type=?)")]
