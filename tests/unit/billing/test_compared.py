@@ -90,7 +90,7 @@ def test_what_changed_is_corrected_in_each_bill_until_one_is_closed(
         assert corrections(two_closed) == {("2026-10", "late"): Decimal("0.96")}
     assert computed == [day(1)] * 2
     monkeypatch.setattr(times, "now", lambda: day(2, 12))
-    closing.close(two_closed, "2026-11", "ann")
+    closing.close(two_closed, "2026-11", "ann", is_forced=True)
     for _ in range(2):
         assert corrections(two_closed, "2026-12") == {}
     assert computed.count(day(1, 9)) == 1  # when November was closed
