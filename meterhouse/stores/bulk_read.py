@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 import pyarrow as pa
-from sqlalchemy import BigInteger, Connection, Select, Text, type_coerce
+from sqlalchemy import Connection, Select, Text, type_coerce
 
 from meterhouse.stores.warehouse_tables import Micros, UtcTime
 
@@ -34,13 +34,11 @@ def bulk_read(connection: Connection, query: Select[Any], schema: pa.Schema) -> 
 
 
 def _as_stored(column: Any) -> Any:
-    if isinstance(column.type, Micros):
-        return type_coerce(column, BigInteger())
-    return type_coerce(column, Text()) if isinstance(column.type, UtcTime) else column
+    text = isinstance(column.type, UtcTime) and not isinstance(column.type, Micros)
+    return type_coerce(column, Text()) if text else column
 
 
 def _array(values: tuple[Any, ...], type_: pa.DataType) -> pa.Array:
-    if not pa.types.is_timestamp(type_) or not isinstance(next((v for v in values if v is not None), None), str | int):
-        return pa.array(values, type_)
-    stored = pa.array(values)
-    return (stored if pa.types.is_integer(stored.type) else stored.cast(pa.timestamp("us"))).cast(type_)
+    if pa.types.is_timestamp(type_) and isinstance(next((each for each in values if each is not None), None), str):
+        return pa.array(values, pa.string()).cast(pa.timestamp("us")).cast(type_)
+    return pa.array(values, type_)
