@@ -11,7 +11,7 @@ from assets.health import health_checks
 from assets.intake import intake
 from assets.names import resource_names
 from assets.quality import few_points_are_flagged, good_points
-from assets.reconciliation import reconciliation
+from assets.reconciliation import reconciliation, witnesses_agree
 from assets.redefinition import definitions_are_applied, redefinition
 from assets.reports import exports_are_current, reports
 from assets.resources import SiteResource
@@ -49,6 +49,7 @@ defs = dg.Definitions(
         health_checks,
         definitions_are_applied,
         exports_are_current,
+        witnesses_agree,
     ],
     jobs=[*jobs.ALL, compaction, upkeep],
     sensors=[

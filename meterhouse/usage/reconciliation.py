@@ -113,6 +113,39 @@ def reconcile(site: Site, day: date) -> Reconciled:
     return Reconciled(day, found.num_rows, hours, agreed, differing, time.monotonic() - clock)
 
 
+@dataclass(frozen=True)
+class Agreement:
+    """How far the witnesses of a day agree, as the warehouse keeps it.
+
+    Attributes:
+        day: UTC.
+        resources: how many were compared.
+        hours: how many of their hours.
+        agreed: in how many of these all witnesses that spoke agree.
+        differing: how many resources are listed.
+    """
+
+    day: date
+    resources: int
+    hours: int
+    agreed: int
+    differing: int
+
+    @property
+    def share(self) -> float:
+        """The share of hours on which the witnesses agree, 0 to 1; 1 if there are none."""
+        return self.agreed / self.hours if self.hours else 1.0
+
+
+def agreement(site: Site, days: int) -> list[Agreement]:
+    """How far the witnesses agree on the last compared days, newest first."""
+    c = reconciliation_daily.c
+    counted = (c.resources, c.compared_hours, c.agreed_hours, c.differing_resources)
+    wanted = select(c.day, *(func.sum(each) for each in counted)).group_by(c.day).order_by(c.day.desc()).limit(days)
+    with site.warehouse.read() as connection:
+        return [Agreement(day, *map(int, sums)) for day, *sums in connection.execute(wanted)]
+
+
 def changed_days(site: Site, before: date) -> list[date]:
     """The days before a day that periods were computed about since days were last compared, in order.
 

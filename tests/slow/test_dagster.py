@@ -448,6 +448,15 @@ def test_a_backfill_of_periods_computes_the_months_of_its_days(here: Site, insta
     assert (made["changed_of_run"], made["periods_of_run"]) == (1, 1)
 
 
+def test_a_compared_day_says_how_far_its_witnesses_agree(here: Site, instance: dg.DagsterInstance) -> None:
+    drop(here.settings.spool, "a.jsonl", [created(at())])
+    run(instance, "collect")
+    run(instance, "periods", partition_key=str(at().date()), tags={DIRTY: "true"})
+    done = run(instance, "reconcile_day", partition_key=str(at().date()))
+    assert (done["reconciliation"]["hours"], done["witnesses_agree"]["passed"]) == (12, True)
+    assert done["witnesses_agree"]["share_agreed"] == 1.0
+
+
 def test_periods_that_a_command_computed_are_reported_by_day(here: Site, instance: dg.DagsterInstance) -> None:
     drop(here.settings.spool, "a.jsonl", [created(at())])
     run(instance, "collect")

@@ -126,7 +126,7 @@ def test_the_ui_shows_the_assets_their_lineage_and_metadata(demo: Demo, browser_
         assert plot.evaluate("image => image.naturalWidth") > 0
         page.screenshot(path=str(tmp_path / "plot.png"))
         page.goto(f"{demo.url}/assets/usage_by_project_and_day?view=overview", wait_until="domcontentloaded")
-        page.get_by_text("The usage of each project on a day").first.wait_for(timeout=60_000)
+        page.get_by_text("What did each project use each day?").first.wait_for(timeout=60_000)
         browser.close()
     assert not errors
 

@@ -10,7 +10,7 @@ from usage_messages import audit, created, deleted, land
 from meterhouse import times
 from meterhouse.site import Site
 from meterhouse.usage.periods import compute
-from meterhouse.usage.reconciliation import changed_days, reconcile, reconcile_changed
+from meterhouse.usage.reconciliation import agreement, changed_days, reconcile, reconcile_changed
 
 DAY = date(2026, 11, 10)
 
@@ -110,6 +110,17 @@ def test_the_running_hour_is_not_compared_yet(site: Site, monkeypatch: pytest.Mo
     monkeypatch.setattr(times, "now", lambda: at(hours=2, minutes=25))
     done = reconcile(site, DAY)
     assert (done.resources, done.hours, done.agreed) == (2, 14 + 1, 14 + 1)
+
+
+def test_the_days_that_were_compared_last_are_known_with_their_agreement(any_warehouse: Site) -> None:
+    assert agreement(any_warehouse, 31) == []
+    land(any_warehouse, created("i1", at(days=-9)), created("i2", at(days=-9)), of_day("i1"), of_day("i1", 9))
+    compute(any_warehouse)
+    for day in (9, 10, 8):
+        reconcile(any_warehouse, date(2026, 11, day))
+    assert [str(each.day)[-2:] for each in agreement(any_warehouse, 2)] == ["10", "09"]
+    newest = agreement(any_warehouse, 1)[0]
+    assert (newest.resources, newest.hours, newest.agreed, newest.share, newest.differing) == (2, 48, 24, 0.5, 1)
 
 
 def test_a_change_that_no_event_told_is_listed_with_when_it_may_have_been(site: Site) -> None:
