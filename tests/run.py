@@ -1,7 +1,7 @@
-"""Runs the tests (`make test`): two halves in parallel, because the slow ones mostly wait.
+"""Runs the tests (`make test`): in three parts at once, because many of the slow ones mostly wait.
 
-The first half has the unit tests and then some slow ones, the second half the other slow ones, so that both take about
-as long. Each half starts its own broker to kill.
+The first part has the unit tests, the second the slow ones that compute, the third those that wait for brokers, kills
+and timeouts. Each part starts its own broker to kill.
 
 With arguments it is pytest with these.
 """
@@ -9,36 +9,42 @@ With arguments it is pytest with these.
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
+from typing import IO
 
 TESTS = Path(__file__).parent
-FIRST = ("test_airflow.py", "test_brokers.py", "test_kill_erasure.py")
-"""The slow tests of the first half."""
+UNIT, SLOW = str(TESTS / "unit"), TESTS / "slow"
+WAITING = ("test_brokers.py", "test_kill.py", "test_services.py", "test_soak.py", "test_stream_broken.py")
+"""The slow tests that use little CPU."""
 
 
 def main(arguments: list[str]) -> int:
     pytest = [sys.executable, "-m", "pytest"]
     if arguments:
         return subprocess.call([*pytest, *arguments])
-    slow = [str(TESTS / "slow" / name) for name in FIRST]
-    with tempfile.TemporaryFile() as said:
-        # Each half has its own cache, because both write what failed.
-        others = subprocess.Popen(
-            [*pytest, str(TESTS / "slow"), *(f"--ignore={path}" for path in slow), "-p", "no:cacheprovider"],
-            stdout=said,
-            stderr=subprocess.STDOUT,
-        )
+    waiting = [str(SLOW / name) for name in WAITING]
+    others = [[str(SLOW), *(f"--ignore={path}" for path in waiting)], waiting]
+    with ExitStack() as files:
+        started: list[tuple[subprocess.Popen[bytes], IO[bytes]]] = []
         try:
-            first = subprocess.call([*pytest, str(TESTS / "unit"), *slow])
-            status = others.wait()
+            for tests in others:
+                said = files.enter_context(tempfile.TemporaryFile())
+                # Each part has its own cache, because all write what failed.
+                command = [*pytest, *tests, "-p", "no:cacheprovider"]
+                started.append((subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT), said))
+            failed = subprocess.call([*pytest, UNIT])
+            for process, said in started:
+                failed = process.wait() or failed
+                said.seek(0)
+                sys.stdout.flush()
+                sys.stdout.buffer.write(said.read())
         except BaseException:
-            others.terminate()
-            others.wait()
+            for process, _ in started:
+                process.terminate()
+                process.wait()
             raise
-        said.seek(0)
-        sys.stdout.flush()
-        sys.stdout.buffer.write(said.read())
-    return first or status
+    return failed
 
 
 if __name__ == "__main__":

@@ -99,8 +99,9 @@ def test_each_dag_processes_its_day_and_a_second_run_changes_nothing(site: Site,
     assert usage["project_id"] == "p-1"
     assert usage["day"] == DAY
     assert usage["instances"] == 1
-    assert usage["vcpu_hours"] == 4 + 2
-    assert usage["memory_gib_hours"] == 2 + 1
+    # The first size counts from its first sample to that of the next one, which counts to the end of its hour.
+    assert usage["vcpu_hours"] == pytest.approx(4 * 1 + 2 * 50 / 60)
+    assert usage["memory_gib_hours"] == pytest.approx(2 * 1 + 1 * 50 / 60)
     assert usage["cpu_hours"] == 0.5
     assert f"exports/usage_by_project_and_day/{DAY}.csv" in lake
 

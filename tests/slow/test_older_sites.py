@@ -78,7 +78,8 @@ class Site:
 
     def __init__(self, folder: Path, archive: Path, warehouse_url: str = "") -> None:
         with tarfile.open(archive) as packed:
-            packed.extractall(folder, filter="data")
+            packed.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.4 and later have it
+            packed.extractall(folder)
         # A later version may exclude other points, or make other roll-ups. What its own rules do is not tested here.
         shutil.copy(archive.with_name("quality.yaml"), folder / "home" / "config")
         (folder / "home" / "config" / "archive_policies.yaml").write_text(POLICIES)

@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.service]
 
 KINDS = ["classic", "quorum"]
 
-AWAY_SECONDS = 60.0
+AWAY_SECONDS = 40.0
 """How long the warehouse is unavailable."""
 
 Collect = Callable[..., Collector]
