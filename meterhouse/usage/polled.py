@@ -444,7 +444,22 @@ def _size_of(kind: ResourceType, meter: str) -> str | None:
 
 
 def _joined(runs: list[_Run]) -> list[Fact]:
-    """Runs of the series of a resource as facts: what they say over the same time without contradiction is one fact."""
+    """Runs of the series of a resource as facts: what they say over the same time without contradiction is one fact.
+
+    The last one has the sizes that some runs told, but none until the end.
+    """
+    facts = _merged(runs)
+    last = max(run.last for run in runs)
+    told = {place: max(run.last for run in runs if run.values.get(place) is not None) for place in _told(runs)}
+    stale = tuple(sorted((place, at) for place, at in told.items() if place in _OF_SIZES and at < last))
+    return [*facts[:-1], facts[-1]._replace(stale=stale)] if stale else facts
+
+
+def _told(runs: Sequence[_Run]) -> set[int]:
+    return {place for run in runs for place, value in run.values.items() if value is not None}
+
+
+def _merged(runs: list[_Run]) -> list[Fact]:
     merged: dict[int, Any] = {}
     for run in runs:
         for place, value in run.values.items():
@@ -458,14 +473,7 @@ def _joined(runs: list[_Run]) -> list[Fact]:
                 return [_fact(run) for run in ordered if any(value is not None for value in run.values.values())]
     longest = max(runs, key=lambda run: (run.points, run.step, run.meter))
     first, last = min(run.first for run in runs), max(run.last for run in runs)
-    whole = _Run(first, last, longest.points, longest.step, merged, longest.meter, runs[0].source)
-    until = {place: max(run.last for run in runs if run.values.get(place) is not None) for place in merged}
-    facts = []
-    for moment in sorted({at for place, at in until.items() if place in _OF_SIZES and at < last}):
-        points = max(1, (moment - first) // whole.step + 1 if whole.step else 1)
-        facts.append(_fact(replace(whole, last=moment, points=points)))
-        whole = replace(whole, values={place: value for place, value in whole.values.items() if until[place] > moment})
-    return [*facts, _fact(whole)]
+    return [_fact(_Run(first, last, longest.points, longest.step, merged, longest.meter, runs[0].source))]
 
 
 def _with_sizes(runs: list[_Run]) -> list[_Run]:
@@ -475,7 +483,7 @@ def _with_sizes(runs: list[_Run]) -> list[_Run]:
     """
     last = max(run.last for run in runs)
     made = list(runs)
-    for place in _OF_SIZES:
+    for place in _OF_SIZES & _told(runs):
         telling = [at for at, run in enumerate(made) if run.values.get(place) is not None]
         if telling:
             newest = max(telling, key=lambda at: made[at].last)

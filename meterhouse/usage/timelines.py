@@ -43,7 +43,6 @@ _UNKNOWN: Final[tuple[Any, ...]] = (None,) * 14
 _NAMES: Final = (*ATTRIBUTES, *SIZES, "measures")
 
 _PROJECT, _USER, _NAME, _FLAVOR, _STATE, _HOST, _ZONE, _IMAGE = range(8)
-_SIZES: Final = range(8, 13)
 _SPLITTING: Final = (_PROJECT, _FLAVOR, _STATE, _HOST, _ZONE, _IMAGE, 8, 9, 10, 11, 12, 13)
 """Places in `values` whose change begins a new period: all but user and name."""
 
@@ -73,6 +72,7 @@ class Fact(NamedTuple):
         step: of polls, the seconds from one to the next in µs.
         quiet_since, quiet_until: of polls, since when no resource of its type had any before the first, and until when
             none had any after the last; 0 if others had.
+        stale: of polls, places of sizes that these samples no longer tell, and when one told them last.
     """
 
     at: int
@@ -92,6 +92,7 @@ class Fact(NamedTuple):
     step: int = 0
     quiet_since: int = 0
     quiet_until: int = 0
+    stale: tuple[tuple[int, int], ...] = ()
 
     @property
     def witness(self) -> str:
@@ -149,6 +150,7 @@ class Life(msgspec.Struct, array_like=True):
         same: when a witness last said all that it is in the current period.
         parts: when a witness last said a part of it, by place in `values`, if that was later.
         ever: which witnesses ever saw it.
+        stale: sizes that samples told and then told no more, and when last, by place in `values`.
     """
 
     source: str = ""
@@ -166,6 +168,7 @@ class Life(msgspec.Struct, array_like=True):
     ever: int = 0
     same: int = 0
     parts: dict[int, int] = {}
+    stale: dict[int, int] = {}
 
     @property
     def host(self) -> str:
@@ -190,6 +193,9 @@ def fold(life: Life, facts: Sequence[Fact], kind: ResourceType, closed: list[Per
     """Take facts about one resource, in order, into its life; append the periods that they close."""
     for fact in facts:
         _take(life, fact, kind, closed)
+        if life.stale or fact.stale:
+            told = {place: at for place, at in life.stale.items() if fact.values[place] is None}
+            life.stale = {**told, **dict(fact.stale)}
 
 
 def confirm(life: Life, fact: Fact, kind: ResourceType) -> bool:
@@ -669,7 +675,7 @@ def last_period(life: Life, kind: ResourceType, heard: Heard, closed: list[Perio
         if end.at <= start.at:
             end = Boundary(start.at + 1, "silence", None, reason, start.at, max(latest, start.at + 1))
     values = life.values
-    if life.ever == _BITS[POLL]:
+    if life.stale and life.ever == _BITS[POLL]:
         start, values = _without_stale_sizes(life, start, end, closed)
     unconfirmed = end is None and life.ever == _BITS[EVENT]
     return Period(life.source, start, end, values, life.kinds, max(life.last, start.at), unconfirmed)
@@ -684,7 +690,7 @@ def _without_stale_sizes(
     """
     values = list(life.values)
     until = min(life.last, end.at - 1) if end is not None else life.last
-    said = {at: max(life.same, life.parts.get(at, 0)) for at in _SIZES if values[at] is not None}
+    said = {place: at for place, at in life.stale.items() if values[place] is not None}
     for moment in sorted({at // HOUR * HOUR + HOUR for at in said.values()}):
         if until // HOUR * HOUR < moment or moment <= start.at:
             continue

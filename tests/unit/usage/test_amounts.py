@@ -236,6 +236,39 @@ def test_a_size_that_is_polled_less_often_holds_for_two_of_its_steps(site: Site)
     assert figures(site, at(), at(days=2), "vcpu_hours") == [(2 * 26.0,)]
 
 
+def test_a_size_that_samples_told_in_their_metadata_holds_in_the_months_after(site: Site) -> None:
+    said = {"display_name": "web", "flavor": {"name": "m1", "vcpus": 2}}
+    samples = [
+        polled(
+            1e9 * hour,
+            at(days=-24, hours=hour),
+            meter="cpu",
+            type="cumulative",
+            counter_unit="ns",
+            resource="i1",
+            resource_metadata=said,
+        )
+        for hour in range(0, 24 * 20, 6)
+    ]
+    drop(site.settings.spool, "a.jsonl", [polling("m1", samples)])
+    process(site)
+    compute(site)
+    assert sized(site) == [(at(days=-24), None, 2.0)]
+
+
+def test_a_gauge_that_ceased_in_an_earlier_month_stays_ceased(site: Site) -> None:
+    days = [
+        point(40 + day, at(days=day), meter="cpu", type="cumulative", unit="ns", resource="i1")
+        for day in range(-30, 19)
+    ]
+    vcpus = [point(2, at(60 * hour, days=-30), meter="vcpus", unit="vcpu", resource="i1") for hour in range(2)]
+    land_points(site, [*days, *vcpus])
+    roll_up(site)
+    compute(site)
+    ceased = at(120, days=-30)
+    assert sized(site) == [(at(days=-30), ceased, 2.0), (ceased, None, None)]
+
+
 def test_a_size_that_an_event_told_holds_whatever_samples_come(site: Site) -> None:
     land(site, created("i1", at()))
     land_points(site, cpu_until(185))
