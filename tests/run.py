@@ -1,7 +1,7 @@
 """Runs the tests (`make test`): in three parts at once, because many of the slow ones mostly wait.
 
-The first part has the unit tests, the second the slow ones that compute, the third those that wait for brokers, kills
-and timeouts. Each part starts its own broker to kill.
+The first part has the unit tests, the second the slow ones that compute, the third those that mostly wait:
+for brokers, kills and timeouts. Each part starts its own broker to kill.
 
 With arguments it is pytest with these.
 """
@@ -14,17 +14,20 @@ from pathlib import Path
 from typing import IO
 
 TESTS = Path(__file__).parent
-UNIT, SLOW = str(TESTS / "unit"), TESTS / "slow"
-WAITING = ("test_brokers.py", "test_kill.py", "test_services.py", "test_soak.py", "test_stream_broken.py")
-"""The slow tests that use little CPU."""
+WAITING = (
+    *("slow/test_brokers.py", "slow/test_kill.py", "slow/test_services.py", "slow/test_soak.py"),
+    *("slow/test_stream_broken.py", "unit/stream/test_amqp.py"),
+)
+"""The tests that use little CPU for their time."""
 
 
 def main(arguments: list[str]) -> int:
     pytest = [sys.executable, "-m", "pytest"]
     if arguments:
         return subprocess.call([*pytest, *arguments])
-    waiting = [str(SLOW / name) for name in WAITING]
-    others = [[str(SLOW), *(f"--ignore={path}" for path in waiting)], waiting]
+    waiting = [str(TESTS / name) for name in WAITING]
+    apart = [f"--ignore={path}" for path in waiting]
+    others = [[str(TESTS / "slow"), *apart], waiting]
     with ExitStack() as files:
         started: list[tuple[subprocess.Popen[bytes], IO[bytes]]] = []
         try:
@@ -33,7 +36,7 @@ def main(arguments: list[str]) -> int:
                 # Each part has its own cache, because all write what failed.
                 command = [*pytest, *tests, "-p", "no:cacheprovider"]
                 started.append((subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT), said))
-            failed = subprocess.call([*pytest, UNIT])
+            failed = subprocess.call([*pytest, str(TESTS / "unit"), *apart])
             for process, said in started:
                 failed = process.wait() or failed
                 said.seek(0)
