@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from meterhouse import times
 from meterhouse.definitions.resources import ATTRIBUTES, SIZES, load
-from meterhouse.usage.timelines import HOUR, RANKS, Fact, Heard, Life, Period, Runs, fold, last_period
+from meterhouse.usage.timelines import HOUR, RANKS, Fact, Heard, Life, Period, Runs, Seen, fold, last_period
 
 RESOURCES = load(None)
 NAMES = (*ATTRIBUTES, *SIZES, "measures")
@@ -337,3 +337,15 @@ def test_neither_repeats_nor_where_the_facts_were_divided_change_anything(
     events = [fact for fact in facts if fact.effect not in ("audit", "poll")]
     again = [each for fact in facts for each in ([fact, fact] if fact in events and random.random() < 0.5 else [fact])]
     assert [(p.start, p.end, p.values) for p in lived(again)] == [(p.start, p.end, p.values) for p in whole]
+
+
+def test_what_an_earlier_release_kept_of_a_life_is_read() -> None:
+    """Fields are added at the end, with a default: what was kept before lacks them."""
+    names = Life.__struct_fields__
+    kept = msgspec.json.decode(msgspec.json.encode(Life()))[: names.index("stale")]
+    kept[names.index("doubt")] = [1, "poll", 1, 1, 1, None, None, None, [None] * 14, "e", "l", "t", "r", "s", 5]
+    kept[names.index("polls")] = [1, 2, "r", 3, "h", 0]
+    life = msgspec.json.decode(msgspec.json.encode(kept), type=Life)
+    assert (life.polls, life.stale) == (Seen(1, 2, "r", 3, "h", 0), {})
+    assert life.doubt is not None
+    assert (life.doubt.step, life.doubt.quiet_since, life.doubt.stale) == (5, 0, ())
