@@ -5,8 +5,8 @@ import dagster as dg
 from assets.event_days import ROLLUPS
 from assets.resources import RETRIES, SiteResource
 from meterhouse import plots
-from meterhouse.alarms.deliver import Delivered, deliver
-from meterhouse.alarms.evaluate import evaluate, last_transition
+from meterhouse.alarms.delivery.deliver import Delivered, deliver
+from meterhouse.alarms.evaluation.evaluate import evaluate, last_transition
 
 OWNERS = ["team:telemetry"]
 

@@ -21,9 +21,9 @@ import yaml
 from sqlalchemy import Table, create_engine, event
 from sqlalchemy.dialects import postgresql
 
-from meterhouse.alarms import checker, threshold_rule
-from meterhouse.alarms import definitions as alarm_definitions
-from meterhouse.alarms.threshold_rule import COMPARE
+from meterhouse.alarms.definitions import alarm as alarm_definitions
+from meterhouse.alarms.definitions import checker, threshold_rule
+from meterhouse.alarms.definitions.threshold_rule import COMPARE
 from meterhouse.cli import cli
 from meterhouse.collection import stream_meters
 from meterhouse.definitions import resources, units

@@ -1,6 +1,6 @@
 """The definition files of a site, checked together: no step starts if one of them is invalid."""
 
-from meterhouse.alarms import definitions as alarms
+from meterhouse.alarms.definitions import alarm as alarms
 from meterhouse.definitions import archive_policies, loading, quality_rules, resources, units
 from meterhouse.settings import Settings, settings
 from meterhouse.site import Site

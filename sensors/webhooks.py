@@ -5,7 +5,7 @@ import dagster as dg
 from assets.alarms import alarm_evaluations, of_delivery, version, webhooks
 from assets.health import key_of, verdict
 from assets.resources import SiteResource
-from meterhouse.alarms.deliver import deliver, due
+from meterhouse.alarms.delivery.deliver import deliver, due
 
 CHECK = "notifications_are_delivered"
 

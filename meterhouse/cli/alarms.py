@@ -23,7 +23,7 @@ def alarms() -> None:
 @prints("created", "changed", "deleted")
 def apply(printer: Printer) -> None:
     """Bring the warehouse's alarms in line with alarms.yaml."""
-    from meterhouse.alarms.apply import apply as bring_in_line
+    from meterhouse.alarms.keeping.apply import apply as bring_in_line
     from meterhouse.site import Site
 
     done = bring_in_line(Site.open())
@@ -35,7 +35,7 @@ def apply(printer: Printer) -> None:
 @prints(*_COLUMNS, shown=("name", "state", "severity", "enabled", "state_timestamp", "state_reason"))
 def list_alarms(printer: Printer) -> None:
     """List all alarms with their states."""
-    from meterhouse.alarms.states import alarm_list
+    from meterhouse.alarms.keeping.states import alarm_list
     from meterhouse.site import Site
 
     printer.rows(alarm_list(Site.open()))
@@ -50,7 +50,7 @@ def list_alarms(printer: Printer) -> None:
 )
 def show(name: str, printer: Printer) -> None:
     """Show the alarm NAME: its state, since when and why, its definition and its last transitions."""
-    from meterhouse.alarms.states import alarm
+    from meterhouse.alarms.keeping.states import alarm
     from meterhouse.site import Site
 
     printer.figures(name, alarm(Site.open(), name))
@@ -60,7 +60,7 @@ def show(name: str, printer: Printer) -> None:
 @prints("alarms", "states", "transitions", "notifications", "seconds")
 def evaluate(printer: Printer) -> None:
     """Evaluate all alarms once; notifications go to the outbox."""
-    from meterhouse.alarms.evaluate import evaluate as run
+    from meterhouse.alarms.evaluation.evaluate import evaluate as run
     from meterhouse.site import Site
 
     with progress("evaluating alarms"):
@@ -92,7 +92,7 @@ def _report(faults: list[str]) -> None:
 @prints("timestamp", "type", "detail")
 def history(name: str, limit: int, printer: Printer) -> None:
     """List what happened to the alarm NAME, newest first."""
-    from meterhouse.alarms.states import history as find
+    from meterhouse.alarms.keeping.states import history as find
     from meterhouse.site import Site
 
     printer.rows(find(Site.open(), name, limit))
@@ -104,7 +104,7 @@ def deliver(printer: Printer) -> None:
     """Send the notifications that are due."""
     from dataclasses import asdict
 
-    from meterhouse.alarms.deliver import deliver as send
+    from meterhouse.alarms.delivery.deliver import deliver as send
     from meterhouse.site import Site
 
     with progress("delivering notifications"):

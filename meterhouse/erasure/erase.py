@@ -22,7 +22,7 @@ from typing import Final
 from sqlalchemy import Connection, select
 
 from meterhouse import computed, history, times
-from meterhouse.alarms import apply as alarms
+from meterhouse.alarms.keeping import apply as alarms
 from meterhouse.archive.hours import RECIPES
 from meterhouse.archive.seal import seal_again
 from meterhouse.catalog import FOLLOWER, TABLE, catalog_under, mark_dirty

@@ -45,7 +45,7 @@ def test_no_arrow_points_up_and_there_is_no_circle(copy: Path) -> None:
         ("meterhouse/rollups/step.py", "import meterhouse.queries.statistics", "Each stage stands on those before it"),
         ("meterhouse/site.py", "import assets.resources", "Orchestrators stand on the domain"),
         ("quality/gate.py", "import assets.quality", "Orchestrators stand on the domain"),
-        ("meterhouse/alarms/deliver.py", "import dagster", "The domain knows no orchestrator"),
+        ("meterhouse/alarms/delivery/deliver.py", "import dagster", "The domain knows no orchestrator"),
         ("assets/event_days.py", "import definitions", "Nothing stands on the code location or on the DAGs"),
         ("meterhouse/stream/queues.py", "import meterhouse.stream.drain", "No circle within a package either"),
     ],

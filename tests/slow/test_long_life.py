@@ -12,7 +12,7 @@ from builders import drop, notification, polled, polling, roll_up
 from conftest import OpenSite
 
 from meterhouse import times
-from meterhouse.alarms.evaluate import evaluate
+from meterhouse.alarms.evaluation.evaluate import evaluate
 from meterhouse.archive.seal import archive
 from meterhouse.collection.collect import collect
 from meterhouse.collection.following import follow

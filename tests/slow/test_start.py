@@ -62,7 +62,7 @@ MAY_LOAD = [
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A site with samples, events and an alarm."""
-    from meterhouse.alarms.apply import apply
+    from meterhouse.alarms.keeping.apply import apply
     from meterhouse.settings import read_settings
 
     folder = tmp_path_factory.mktemp("start")

@@ -14,9 +14,9 @@ import yaml
 from builders import at, land_points, point, warehouse_rows
 from conftest import OpenSite
 
-from meterhouse.alarms.apply import apply
-from meterhouse.alarms.deliver import deliver
-from meterhouse.alarms.evaluate import evaluate
+from meterhouse.alarms.delivery.deliver import deliver
+from meterhouse.alarms.evaluation.evaluate import evaluate
+from meterhouse.alarms.keeping.apply import apply
 from meterhouse.demo.receiver import WebhookReceiver
 from meterhouse.site import Site
 
@@ -26,7 +26,8 @@ CHILD = """
 import sys, time
 from datetime import datetime
 from pathlib import Path
-from meterhouse.alarms import deliver, evaluate, threshold, webhook
+from meterhouse.alarms.delivery import deliver, webhook
+from meterhouse.alarms.evaluation import evaluate, threshold
 from meterhouse.settings import read_settings
 from meterhouse.site import Site
 

@@ -25,7 +25,7 @@ import yaml
 from examples import PAGES, ROOT, examples
 
 from meterhouse import settings
-from meterhouse.alarms.definitions import TYPES
+from meterhouse.alarms.definitions.alarm import TYPES
 from meterhouse.cli import cli
 from meterhouse.definitions.endpoints import ENDPOINTS
 from meterhouse.errors import UsageError

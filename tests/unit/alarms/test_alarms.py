@@ -14,11 +14,11 @@ from builders import at, land_points, point, warehouse_rows
 from conditions import holds
 from conftest import OpenSite
 
-from meterhouse.alarms.apply import Applied, apply
-from meterhouse.alarms.definitions import Alarm, from_json, load
-from meterhouse.alarms.evaluate import evaluate
-from meterhouse.alarms.threshold import Window, decide, windows
-from meterhouse.alarms.threshold_rule import COMPARE, Condition, ThresholdRule
+from meterhouse.alarms.definitions.alarm import Alarm, from_json, load
+from meterhouse.alarms.definitions.threshold_rule import COMPARE, Condition, ThresholdRule
+from meterhouse.alarms.evaluation.evaluate import evaluate
+from meterhouse.alarms.evaluation.threshold import Window, decide, windows
+from meterhouse.alarms.keeping.apply import Applied, apply
 from meterhouse.errors import AlreadyRunning, DefinitionError
 from meterhouse.filters import DIMENSIONS, parse
 from meterhouse.site import Site
@@ -356,7 +356,7 @@ def test_a_failure_leaves_neither_state_nor_notification(
     configure(tmp_path, entry("a"), entry("b", alarm_actions=["log://x"]))
     land_points(watched, [point(95.0, at(-1), meter="cpu_util")])
     with monkeypatch.context() as broken:
-        broken.setattr("meterhouse.alarms.outcomes._body", lambda *_: 1 / 0)
+        broken.setattr("meterhouse.alarms.evaluation.outcomes._body", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             evaluate(watched, at())
     assert states(watched) == {"a": UNKNOWN, "b": UNKNOWN}
@@ -382,7 +382,7 @@ def test_a_changed_alarm_keeps_its_state_until_it_is_evaluated(watched: Site, tm
 
 
 def test_two_processes_do_not_evaluate_at_the_same_time(watched: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("meterhouse.alarms.apply.WAIT_SECONDS", 0.0)
+    monkeypatch.setattr("meterhouse.alarms.keeping.apply.WAIT_SECONDS", 0.0)
     with watched.warehouse.lease("alarm_evaluations"), pytest.raises(AlreadyRunning):
         evaluate(watched)
 

@@ -16,9 +16,9 @@ from outbox import ledger, put, wait_no_longer
 from sqlalchemy import select, update
 
 from meterhouse import times
-from meterhouse.alarms import deliver as deliver_module
-from meterhouse.alarms import webhook
-from meterhouse.alarms.deliver import deliver, due
+from meterhouse.alarms.delivery import deliver as deliver_module
+from meterhouse.alarms.delivery import webhook
+from meterhouse.alarms.delivery.deliver import deliver, due
 from meterhouse.demo.receiver import WebhookReceiver
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import deliveries

@@ -14,10 +14,10 @@ from conftest import OpenSite
 from sqlalchemy import text, update
 
 from meterhouse import shipped, times
-from meterhouse.alarms.apply import apply
-from meterhouse.alarms.deliver import deliver
-from meterhouse.alarms.evaluate import evaluate
-from meterhouse.alarms.states import alarm, history
+from meterhouse.alarms.delivery.deliver import deliver
+from meterhouse.alarms.evaluation.evaluate import evaluate
+from meterhouse.alarms.keeping.apply import apply
+from meterhouse.alarms.keeping.states import alarm, history
 from meterhouse.demo.receiver import WebhookReceiver
 from meterhouse.site import Site
 from meterhouse.stores.leases import LeaseLost
@@ -112,7 +112,7 @@ def test_who_lost_the_lease_does_not_apply_definitions(busy: Site, tmp_path: Pat
 
 
 def test_a_state_that_was_changed_meanwhile_stays(busy: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    from meterhouse.alarms import evaluate as module
+    from meterhouse.alarms.evaluation import evaluate as module
 
     real = module.save
 
@@ -147,7 +147,7 @@ def test_the_receiver_gets_transitions_in_order_although_the_clock_was_set_back(
 
 
 def test_one_transition_has_one_idempotency_key_for_each_url(busy: Site) -> None:
-    from meterhouse.alarms.outcomes import _delivery_id
+    from meterhouse.alarms.evaluation.outcomes import _delivery_id
 
     event = "6b3f2f0e-8a0f-5d4e-9d51-0d6c7c1b7a10"
     assert _delivery_id(event, "http://h/1") == _delivery_id(event, "http://h/1") != _delivery_id(event, "http://h/2")

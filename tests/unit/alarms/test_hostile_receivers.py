@@ -14,8 +14,8 @@ from brokers import make_certificates
 from conftest import OpenSite
 from outbox import ledger, put
 
-from meterhouse.alarms import deliver as deliver_module
-from meterhouse.alarms.deliver import Delivered, deliver
+from meterhouse.alarms.delivery import deliver as deliver_module
+from meterhouse.alarms.delivery.deliver import Delivered, deliver
 from meterhouse.demo.receiver import WebhookReceiver
 from meterhouse.site import Site
 

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from meterhouse import configuration
-from meterhouse.alarms import threshold
-from meterhouse.alarms.apply import apply
-from meterhouse.alarms.definitions import from_json, load, read
-from meterhouse.alarms.evaluate import evaluate
-from meterhouse.alarms.threshold_rule import MAX_PERIOD, MAX_PERIODS
+from meterhouse.alarms.definitions.alarm import from_json, load, read
+from meterhouse.alarms.definitions.threshold_rule import MAX_PERIOD, MAX_PERIODS
+from meterhouse.alarms.evaluation import threshold
+from meterhouse.alarms.evaluation.evaluate import evaluate
+from meterhouse.alarms.keeping.apply import apply
 from meterhouse.errors import DefinitionError, Unavailable
 from meterhouse.site import Site
 
@@ -127,7 +127,7 @@ def test_everything_else_of_an_alarm_is_bounded_too(tmp_path: Path, more: dict[A
 
 
 def test_the_number_of_alarms_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("meterhouse.alarms.definitions.MAX_ALARMS", 1)
+    monkeypatch.setattr("meterhouse.alarms.definitions.alarm.MAX_ALARMS", 1)
     configure(tmp_path, entry("a"), entry("b"))
     with pytest.raises(DefinitionError, match=r"the file has 2 alarms\. At most 1"):
         read(tmp_path)

@@ -8,8 +8,8 @@ from builders import at, drop, polled, polling
 from command_line import Run, lines
 
 from meterhouse import times
-from meterhouse.alarms import states
-from meterhouse.alarms.evaluate import evaluate
+from meterhouse.alarms.evaluation.evaluate import evaluate
+from meterhouse.alarms.keeping import states
 from meterhouse.settings import read_settings
 from meterhouse.site import Site
 

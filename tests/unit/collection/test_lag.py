@@ -26,8 +26,8 @@ with warnings.catch_warnings():
 
 from meterhouse import settings as settings_module
 from meterhouse import times
-from meterhouse.alarms.apply import apply
-from meterhouse.alarms.evaluate import evaluate
+from meterhouse.alarms.evaluation.evaluate import evaluate
+from meterhouse.alarms.keeping.apply import apply
 from meterhouse.broker_urls import Broker, brokers
 from meterhouse.collection.intake import intake
 from meterhouse.collection.lag import Lag, QueueLag, measure

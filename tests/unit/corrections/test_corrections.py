@@ -19,9 +19,9 @@ from reference import assert_right, random_points
 from reference_points import compact, nasty_points
 
 from meterhouse import times
-from meterhouse.alarms.definitions import Alarm
-from meterhouse.alarms.threshold import windows
-from meterhouse.alarms.threshold_rule import ThresholdRule
+from meterhouse.alarms.definitions.alarm import Alarm
+from meterhouse.alarms.definitions.threshold_rule import ThresholdRule
+from meterhouse.alarms.evaluation.threshold import windows
 from meterhouse.archive.seal import archive
 from meterhouse.catalog import catalog, snapshot
 from meterhouse.collection.load import load

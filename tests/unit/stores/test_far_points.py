@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meterhouse import times
-from meterhouse.alarms.evaluate import evaluate
+from meterhouse.alarms.evaluation.evaluate import evaluate
 from meterhouse.archive.seal import archive
 from meterhouse.catalog import snapshot
 from meterhouse.queries.events import events

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection, select
 
-from meterhouse.alarms.definitions import Alarm
+from meterhouse.alarms.definitions.alarm import Alarm
 from meterhouse.filters import on_warehouse
 from meterhouse.stores.warehouse_tables import series
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from meterhouse import yaml_lines
-from meterhouse.alarms.checker import Checker
-from meterhouse.alarms.threshold_rule import ThresholdRule
+from meterhouse.alarms.definitions.checker import Checker
+from meterhouse.alarms.definitions.threshold_rule import ThresholdRule
 from meterhouse.definitions.site_files import in_use
 from meterhouse.errors import DefinitionError
 from meterhouse.shipped import DEFAULTS

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from meterhouse import filters
-from meterhouse.alarms.checker import Checker
+from meterhouse.alarms.definitions.checker import Checker
 from meterhouse.errors import UsageError
 from meterhouse.filters import DIMENSIONS, Filter, all_of, parse
 

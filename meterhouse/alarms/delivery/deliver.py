@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import Row, and_, exists, func, or_, select, update
 
-from meterhouse.alarms import webhook
+from meterhouse.alarms.delivery import webhook
 from meterhouse.site import Site
 from meterhouse.stores import clock
 from meterhouse.stores.warehouse_tables import deliveries

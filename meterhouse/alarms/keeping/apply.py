@@ -10,8 +10,9 @@ from typing import Any, Final
 from sqlalchemy import Connection, delete, insert, select, update
 
 from meterhouse import times
-from meterhouse.alarms import sequences, units
-from meterhouse.alarms.definitions import UNKNOWN, Alarm, read
+from meterhouse.alarms.definitions import units
+from meterhouse.alarms.definitions.alarm import UNKNOWN, Alarm, read
+from meterhouse.alarms.keeping import sequences
 from meterhouse.errors import DefinitionError
 from meterhouse.site import Site
 from meterhouse.stores.leases import Lease

@@ -11,10 +11,10 @@ from typing import Final
 from sqlalchemy import func, select
 
 from meterhouse import times
-from meterhouse.alarms import apply as applying
-from meterhouse.alarms import threshold
-from meterhouse.alarms.definitions import UNKNOWN, Alarm, from_json
-from meterhouse.alarms.outcomes import Outcome, Watched, save
+from meterhouse.alarms.definitions.alarm import UNKNOWN, Alarm, from_json
+from meterhouse.alarms.evaluation import threshold
+from meterhouse.alarms.evaluation.outcomes import Outcome, Watched, save
+from meterhouse.alarms.keeping import apply as applying
 from meterhouse.collection import stream_meters
 from meterhouse.errors import DefinitionError, MeterhouseError, Unavailable
 from meterhouse.site import Site

@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import bindparam, insert, update
 
-from meterhouse.alarms import sequences
-from meterhouse.alarms.definitions import UNKNOWN, Alarm
+from meterhouse.alarms.definitions.alarm import UNKNOWN, Alarm
+from meterhouse.alarms.keeping import sequences
 from meterhouse.stores import clock
 from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import alarm_history, alarms, deliveries

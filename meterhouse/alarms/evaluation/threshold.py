@@ -18,10 +18,10 @@ import pyarrow as pa
 from sqlalchemy import BigInteger, Text, select
 
 from meterhouse import sql_files, times
-from meterhouse.alarms import units
-from meterhouse.alarms.definitions import UNKNOWN, Alarm
-from meterhouse.alarms.outcomes import Outcome
-from meterhouse.alarms.threshold_rule import COMPARE, ThresholdRule
+from meterhouse.alarms.definitions import units
+from meterhouse.alarms.definitions.alarm import UNKNOWN, Alarm
+from meterhouse.alarms.definitions.threshold_rule import COMPARE, ThresholdRule
+from meterhouse.alarms.evaluation.outcomes import Outcome
 from meterhouse.filters import And, Filter, on_lake
 from meterhouse.sample_quality.judge import judge
 from meterhouse.sample_quality.points import view_all_points

@@ -1,0 +1,1 @@
+"""Sends the notifications of the outbox."""

@@ -1,0 +1,1 @@
+"""Evaluates alarms, and writes states, history and outbox."""

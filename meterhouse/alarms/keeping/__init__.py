@@ -1,0 +1,1 @@
+"""The warehouse's alarms: who may create, change and see them, and their states."""
