@@ -59,6 +59,8 @@ log_file = {home}/keystone.log
 connection = sqlite:///{home}/keystone.db
 [fernet_tokens]
 key_repository = {home}/fernet
+[fernet_receipts]
+key_repository = {home}/fernet
 [credential]
 key_repository = {home}/credential
 [identity]
