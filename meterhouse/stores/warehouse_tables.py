@@ -313,6 +313,17 @@ alarms = Table(
     Column("state_timestamp", UtcTime, nullable=False),
     Column("timestamp", UtcTime, nullable=False),
     Column("evaluate_timestamp", UtcTime),
+    Column("held_since", UtcTime),
+)
+
+alarm_cycles = Table(
+    "alarm_cycles",
+    metadata,
+    Column("cycle_id", Integer, primary_key=True, autoincrement=False),
+    Column("evaluated_at", UtcTime, nullable=False),
+    Column("alarms", BigInteger, nullable=False),
+    Column("history", BigInteger, nullable=False),
+    Column("watched", Text, nullable=False),
 )
 
 alarm_history = Table(
