@@ -76,7 +76,7 @@ def evaluate(site: Site, at: datetime | None = None) -> Evaluated:
         if at is None:
             _measure_stream(site, loaded.meters, lease)
         moment = at or times.now()
-        given = loading.thresholds(loaded)
+        given = loading.thresholds(loaded, moment)
         changes, states, faults = _evaluated(site, loaded, given, moment)
         done.faults += faults
         cycle = cycles.Cycle(moment, len(loaded.watched), 0, _longest(given, loaded))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -11,7 +12,9 @@ from msgspec import Meta
 from sqlalchemy import Connection, case, select
 
 from meterhouse.alarms.definitions.alarm import UNKNOWN, Alarm, from_json
-from meterhouse.alarms.definitions.threshold_rule import COMPARE, MAX_PERIOD, MAX_PERIODS, MAX_WINDOW
+from meterhouse.alarms.definitions.rules.comparing import COMPARE, MAX_PERIOD, MAX_PERIODS, MAX_WINDOW
+from meterhouse.alarms.definitions.rules.threshold import ThresholdRule
+from meterhouse.alarms.definitions.time_constraints import TimeConstraint, in_force
 from meterhouse.alarms.definitions.wanted import STATISTICS
 from meterhouse.alarms.evaluation.requests import NOTHING, Conditions, Requests
 from meterhouse.errors import DefinitionError, UsageError
@@ -50,6 +53,7 @@ class _Threshold(msgspec.Struct, gc=False):
     name: str
     rule: _Rule
     repeat_actions: bool = False
+    time_constraints: list[TimeConstraint] = []
 
 
 _ONE: Final = msgspec.json.Decoder(_Threshold)
@@ -65,6 +69,8 @@ class Watched:
         name: their names.
         type: their types.
         severity: their severities.
+        origin: where they come from.
+        project_id: whose they are; empty for the operators'.
         definition: as the warehouse stores them, JSON.
         state: before the evaluation, places in STATES.
         reason: of those whose state is insufficient data, the reason for it; else None.
@@ -75,6 +81,8 @@ class Watched:
     name: Sequence[str]
     type: Sequence[str]
     severity: Sequence[str]
+    origin: Sequence[str]
+    project_id: Sequence[str]
     definition: Sequence[str]
     state: States
     reason: Sequence[str | None]
@@ -133,11 +141,12 @@ def load(connection: Connection) -> Loaded:
     columns = alarms.c
     unknown = case((columns.state == UNKNOWN, columns.state_reason))
     query = select(
-        *(columns.alarm_id, columns.name, columns.type, columns.severity, columns.definition, columns.state, unknown),
+        *(columns.alarm_id, columns.name, columns.type, columns.severity, columns.origin, columns.project_id),
+        *(columns.definition, columns.state, unknown),
         columns.evaluate_timestamp.is_(None),
     ).where(columns.enabled)
     rows = connection.execute(query).all()
-    taken: list[Any] = list(zip(*rows, strict=True)) or [()] * 8
+    taken: list[Any] = list(zip(*rows, strict=True)) or [()] * 10
     codes = {name: code for code, name in enumerate(STATES)}
     watched = Watched(
         taken[0],
@@ -145,9 +154,11 @@ def load(connection: Connection) -> Loaded:
         taken[2],
         taken[3],
         taken[4],
-        np.array([codes.get(each, 0) for each in taken[5]], np.int8),
+        taken[5],
         taken[6],
-        np.array(taken[7], np.bool_),
+        np.array([codes.get(each, 0) for each in taken[7]], np.int8),
+        taken[8],
+        np.array(taken[9], np.bool_),
     )
     return _read(watched)
 
@@ -156,7 +167,7 @@ def _read(watched: Watched) -> Loaded:
     rules: list[Any] = [None] * len(watched)
     others: dict[int, Alarm] = {}
     faults: dict[int, str] = {}
-    places = [place for place, type_ in enumerate(watched.type) if type_ == "threshold"]
+    places = [place for place, type_ in enumerate(watched.type) if type_ == ThresholdRule.TYPE]
     for place, rule in zip(places, _decoded([watched.definition[place] for place in places]), strict=True):
         rules[place] = rule
     if len(places) < len(watched):
@@ -217,8 +228,9 @@ def _read_other(watched: Watched, place: int, others: dict[int, Alarm], faults: 
         faults[place] = "has the definition of another alarm"
 
 
-def thresholds(loaded: Loaded) -> Thresholds:
-    """The threshold alarms; those whose conditions are none become faults of `loaded`."""
+def thresholds(loaded: Loaded, moment: datetime) -> Thresholds:
+    """The threshold alarms to evaluate at a moment; those whose conditions are none become faults of `loaded`."""
+    holds: dict[tuple[TimeConstraint, ...], bool] = {}
     conditions = Conditions()
     places: list[int] = []
     rules: list[_Rule] = []
@@ -227,6 +239,12 @@ def thresholds(loaded: Loaded) -> Thresholds:
         if definition is None:
             continue
         rule = definition.rule
+        if definition.time_constraints:
+            constraints = tuple(definition.time_constraints)
+            if constraints not in holds:
+                holds[constraints] = in_force(constraints, moment)
+            if not holds[constraints]:
+                continue
         try:
             conditions.add(len(places), rule.query, rule.where)
         except UsageError as error:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from meterhouse.alarms.definitions import units
-from meterhouse.alarms.definitions.threshold_rule import COMPARE
+from meterhouse.alarms.definitions.rules.comparing import COMPARE
 from meterhouse.alarms.evaluation.loading import OPERATORS, STATES, States
 from meterhouse.alarms.evaluation.outcomes import Outcome
 from meterhouse.alarms.evaluation.windows import Windows

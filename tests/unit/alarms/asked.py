@@ -6,7 +6,8 @@ from datetime import datetime
 import numpy as np
 
 from meterhouse.alarms.definitions.alarm import Alarm
-from meterhouse.alarms.definitions.wanted import Condition, Wanted
+from meterhouse.alarms.definitions.rules.threshold import ThresholdRule
+from meterhouse.alarms.definitions.wanted import Wanted
 from meterhouse.alarms.evaluation import threshold
 from meterhouse.alarms.evaluation.loading import OPERATORS, STATES
 from meterhouse.alarms.evaluation.outcomes import Outcome
@@ -15,29 +16,19 @@ from meterhouse.alarms.evaluation.windows import Window, Windows, windows
 from meterhouse.site import Site
 
 
-def wanted(given: Alarm) -> Wanted:
-    """The window that a threshold alarm needs."""
-    rule = given.rule
-    return Wanted(
-        rule.meter_name,
-        tuple(Condition(each.field, each.op, each.value) for each in rule.query),
-        rule.where,
-        rule.statistic,
-        rule.period,
-        rule.evaluation_periods,
-        rule.evaluation_periods if rule.exclude_outliers else 1,
-        rule.exclude_outliers,
-    )
-
-
 def windows_of(site: Site, asked: Sequence[Alarm | Wanted], moment: datetime) -> list[Window]:
     """The windows of alarms, or of what is wanted."""
-    found = windows(site, requests_of([wanted(each) if isinstance(each, Alarm) else each for each in asked]), moment)
+    found = windows(
+        site,
+        requests_of([each for some in asked for each in (some.rule.wanted() if isinstance(some, Alarm) else (some,))]),
+        moment,
+    )
     return [found.of(number) for number in range(len(asked))]
 
 
 def decided(given: Alarm, state: str, values: Sequence[float]) -> Outcome:
     """The outcome for an alarm in a state whose window has these values."""
+    assert isinstance(given.rule, ThresholdRule)
     rule, count = given.rule, len(values)
     some = np.arange(count)
     unit = np.zeros(1, np.int64)
