@@ -80,7 +80,7 @@ def evaluate(site: Site, at: datetime | None = None) -> Evaluated:
         changes, states, faults = _evaluated(site, loaded, given, moment)
         done.faults += faults
         cycle = cycles.Cycle(moment, len(loaded.watched), 0, _longest(given, loaded))
-        saved = save(lease, changes, cycle, new=bool(loaded.watched.is_new.any()))
+        saved = save(lease, changes, cycle, bool(loaded.watched.is_new.any()))
         done.transitions, done.notifications = saved.transitions, saved.notifications
         done.alarms = len(loaded.watched)
         done.states = states
