@@ -352,6 +352,12 @@ class Settings:
             description="Number of days for which Dagster keeps the runs that ended, with events and logs.",
         ),
     ] = 30
+    alarm_project_quota: Annotated[
+        int, Meta(ge=-1, le=10_000_000, description="Maximum number of alarms of a project from outside; -1: any.")
+    ] = -1
+    alarm_user_quota: Annotated[
+        int, Meta(ge=-1, le=10_000_000, description="Maximum number of alarms of a user from outside; -1: any.")
+    ] = -1
     webhook_timeout_seconds: Annotated[
         float, Meta(gt=0, le=45, description="Time limit of one whole webhook call in seconds.")
     ] = 5.0
