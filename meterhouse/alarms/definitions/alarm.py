@@ -35,8 +35,8 @@ _KEYS = {
 class Alarm:
     """One alarm definition. Actions are URLs.
 
-    `only_project` is the project whose samples and events alone it sees: that of a tenant who created it. No file and no
-    client sets it.
+    `only_project` is the project whose samples and events alone it sees: that of a tenant who created it. No file and
+    no client sets it.
     """
 
     name: str

@@ -208,5 +208,3 @@ def _check_beside_others(connection: Connection, alarm_id: str, made: Alarm) -> 
         refusal = units.refusal(connection, made)
         if refusal is not None:
             raise DefinitionError(f"alarm '{made.name}' {refusal[0]}", hint=refusal[1])
-
-

@@ -1,8 +1,8 @@
 """Decides composite alarms: rules joined by `and` and `or`.
 
 The rules are asked in their order, and only as far as needed, for the reason names those that were. If that leaves it
-open, all are asked, and a rule whose window is mixed counts as follows: what its last value says, if the alarm's state is
-not known; else the opposite of that.
+open, all are asked, and a rule whose window is mixed counts as what its last value says if the alarm's state is not
+known, and else as the opposite of that.
 
 Source: Aodh 23, `aodh/evaluator/composite.py`.
 """
@@ -92,5 +92,3 @@ def _form(one: Join | Part, asked: Iterator[_Asked]) -> str:
     if not isinstance(one, Join):
         return next(asked).name
     return "(" + f" {one.operator} ".join(_form(part, asked) for part in one.parts) + ")"
-
-
