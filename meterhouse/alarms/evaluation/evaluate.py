@@ -3,24 +3,26 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import func, select
+import numpy as np
+import pyarrow as pa
 
 from meterhouse import times
-from meterhouse.alarms.definitions.alarm import UNKNOWN, Alarm, from_json
-from meterhouse.alarms.evaluation import threshold
-from meterhouse.alarms.evaluation.outcomes import Outcome, Watched, save
+from meterhouse.alarms.definitions.alarm import UNKNOWN
+from meterhouse.alarms.evaluation import loading, threshold
+from meterhouse.alarms.evaluation.loading import STATES, Loaded, Thresholds
+from meterhouse.alarms.evaluation.outcomes import Change, Outcome, save
+from meterhouse.alarms.evaluation.windows import Windows, windows
 from meterhouse.alarms.keeping import apply as applying
-from meterhouse.alarms.keeping.origin import FILE
+from meterhouse.alarms.keeping import cycles
 from meterhouse.collection import stream_meters
 from meterhouse.errors import DefinitionError, MeterhouseError, Unavailable
+from meterhouse.sample_quality.series_table import Ints
 from meterhouse.site import Site
 from meterhouse.stores.leases import Lease
-from meterhouse.stores.warehouse_tables import alarm_history, alarms
 from meterhouse.stream.envelope import clean
 
 log = logging.getLogger(__name__)
@@ -53,10 +55,6 @@ class Evaluated:
     seconds: float = 0.0
 
 
-Given = Sequence[tuple[Alarm, str]]
-"""Alarms, each with its state."""
-
-
 def evaluate(site: Site, at: datetime | None = None) -> Evaluated:
     """Evaluate every enabled alarm. State, history and outbox change in one transaction.
 
@@ -73,23 +71,31 @@ def evaluate(site: Site, at: datetime | None = None) -> Evaluated:
     clock = time.monotonic()
     with site.warehouse.lease(applying.LEASE, wait_seconds=applying.WAIT_SECONDS) as lease:
         done.faults += _apply(site, lease)
-        watched = _watched(site)
-        watched = [each for each in watched if each.alarm is None or each.alarm.type == "threshold"]
-        usable = [(each.alarm, each.state) for each in watched if each.alarm is not None]
+        with site.warehouse.read() as connection:
+            loaded = loading.load(connection)
         if at is None:
-            _measure_stream(site, [alarm for alarm, _ in usable], lease)
+            _measure_stream(site, loaded.meters, lease)
         moment = at or times.now()
-        outcomes = iter(_outcomes(lambda given: threshold.outcomes(site, given, moment), usable))
-        found = [
-            (each, next(outcomes) if each.alarm is not None else _failed(each.state, each.fault)) for each in watched
-        ]
-        done.faults += [f"alarm '{each.name}' {outcome.fault}" for each, outcome in found if outcome.fault]
-        saved = save(lease, found, moment)
+        given = loading.thresholds(loaded, moment)
+        changes, states, faults = _evaluated(site, loaded, given, moment)
+        done.faults += faults
+        cycle = cycles.Cycle(moment, len(loaded.watched), 0, _longest(given, loaded))
+        saved = save(lease, changes, cycle, new=bool(loaded.watched.is_new.any()))
         done.transitions, done.notifications = saved.transitions, saved.notifications
-        done.alarms = len(watched)
-        done.states = Counter(outcome.state for _, outcome in found)
+        done.alarms = len(loaded.watched)
+        done.states = states
         done.seconds = time.monotonic() - clock
     return done
+
+
+def _longest(given: Thresholds, loaded: Loaded) -> dict[str, int] | None:
+    """The meters that alarms read, and the longest window of each, in seconds; None if more than points decides."""
+    if loaded.others or not len(given):
+        return None
+    meters = pa.array(given.requests.meters).dictionary_encode()
+    longest = np.zeros(len(meters.dictionary), np.int64)
+    np.maximum.at(longest, meters.indices.to_numpy(), given.requests.length // 1_000_000)
+    return dict(zip(meters.dictionary.to_pylist(), longest.tolist(), strict=True))
 
 
 def _apply(site: Site, lease: Lease) -> list[str]:
@@ -100,62 +106,118 @@ def _apply(site: Site, lease: Lease) -> list[str]:
         return [str(error)]
 
 
-def _watched(site: Site) -> list[Watched]:
-    """The enabled alarms, by name."""
-    with site.warehouse.read() as connection:
-        rows = connection.execute(select(alarms).where(alarms.c.enabled).order_by(alarms.c.name)).all()
-    made = []
-    for row in rows:
-        alarm, fault = None, ""
-        try:
-            alarm = from_json(row.definition)
-            if row.origin == FILE and alarm.alarm_id != row.alarm_id:
-                alarm, fault = None, "has the definition of another alarm"
-        except DefinitionError as error:
-            fault = f"has a definition that cannot work: {error}"
-        made.append(Watched(row.alarm_id, row.name, row.severity, row.state, row.state_reason, alarm, fault))
-    return made
-
-
-def _measure_stream(site: Site, definitions: list[Alarm], lease: Lease) -> None:
+def _measure_stream(site: Site, meters: set[str], lease: Lease) -> None:
     """Measure the stream's own meters, if an alarm uses one. A failure does not affect other alarms."""
     try:
-        stream_meters.record(site, (meter for alarm in definitions for meter in alarm.rule.meters), lease)
+        stream_meters.record(site, meters, lease)
     except MeterhouseError as error:
         log.warning("the meters of the stream are not measured: %s", error)
 
 
-def _outcomes(query: Callable[[Given], list[Outcome]], given: Given) -> list[Outcome]:
-    """The outcomes of all alarms by one query; if it fails, by as few as find the alarms that make it fail.
+def _evaluated(
+    site: Site, loaded: Loaded, given: Thresholds, moment: datetime
+) -> tuple[list[Change], Counter[str], list[str]]:
+    """What changes, by name; the number of alarms by new state; and what is wrong with alarms."""
+    outcomes = {place: _failed(_state(loaded, place), fault) for place, fault in loaded.faults.items()}
+    states: Counter[str] = Counter()
+    for numbers, found in _windows(site, given, moment, outcomes, loaded):
+        _decide(loaded, given, numbers, found, outcomes, states)
+    states.update(outcome.state for place, outcome in outcomes.items() if outcome.fault and place in loaded.faults)
+    return _changes(loaded, outcomes), states, _faults(loaded, outcomes)
+
+
+def _decide(
+    loaded: Loaded,
+    given: Thresholds,
+    numbers: Ints,
+    found: Windows,
+    outcomes: dict[int, Outcome],
+    states: Counter[str],
+) -> None:
+    """Decide some threshold alarms: note the outcomes of those with which something happens, and count all states."""
+    watched, at = loaded.watched, given.at[numbers]
+    state = watched.state[at]
+    rules = threshold.Rules(
+        given.threshold[numbers], given.operator[numbers], given.requests.keep[numbers], given.repeat[numbers]
+    )
+    decided = threshold.decide(rules, state, found)
+    matters = decided.notify | decided.mixed
+    still = np.flatnonzero(~matters & (decided.state == threshold.UNKNOWN))
+    lacking = threshold.reasons_of_lacking(decided, still)
+    matters[[n for n, reason in zip(still.tolist(), lacking, strict=True) if watched.reason[at[n]] != reason]] = True
+    chosen = np.flatnonzero(matters).tolist()
+    made = threshold.outcomes(decided, state, found, chosen)
+    outcomes.update(zip(at[chosen].tolist(), made, strict=True))
+    for code, count in enumerate(np.bincount(decided.state, minlength=len(STATES)).tolist()):
+        if count:
+            states[STATES[code]] += count
+
+
+def _windows(
+    site: Site, given: Thresholds, moment: datetime, outcomes: dict[int, Outcome], loaded: Loaded
+) -> list[tuple[Ints, Windows]]:
+    """The windows of all threshold alarms by one query; if it fails, by as few as find the alarms that make it fail.
+
+    Those get their outcome.
 
     Raises:
         Exception: it fails whichever alarms are in it, so no alarm is at fault.
     """
     tries = 0
+    errors: dict[int, Exception] = {}
 
-    def attempt(some: Given) -> list[Outcome | Exception]:
+    def attempt(numbers: Ints) -> list[tuple[Ints, Windows]]:
         nonlocal tries
         tries += 1
         try:
-            return list(query(some))
+            some = given.requests if len(numbers) == len(given) else given.requests.some(numbers)
+            return [(numbers, windows(site, some, moment))]
         except (Unavailable, OSError):  # the lake or the warehouse, not an alarm
             raise
         except Exception as error:
             if tries > MAX_TRIES:
                 raise
-            if len(some) == 1:
-                return [error]
-            half = len(some) // 2
-            return attempt(some[:half]) + attempt(some[half:])
+            if len(numbers) == 1:
+                errors[int(given.at[numbers[0]])] = error
+                return []
+            half = len(numbers) // 2
+            return attempt(numbers[:half]) + attempt(numbers[half:])
 
-    found = attempt(given) if given else []
-    errors = [each for each in found if isinstance(each, Exception)]
-    if errors and len(errors) == len(found):
-        raise errors[0]
+    found = attempt(np.arange(len(given))) if len(given) else []
+    if errors and len(errors) == len(given):
+        raise next(iter(errors.values()))
+    for place, error in errors.items():
+        fault = f"cannot be evaluated: {' '.join(str(error).split())}"
+        loaded.faults[place] = fault
+        outcomes[place] = _failed(_state(loaded, place), fault)
+    return found
+
+
+def _state(loaded: Loaded, place: int) -> str:
+    return STATES[loaded.watched.state[place]]
+
+
+def _changes(loaded: Loaded, outcomes: dict[int, Outcome]) -> list[Change]:
+    """The alarms with which something happens, by name."""
+    watched = loaded.watched
     return [
-        _failed(state, f"cannot be evaluated: {' '.join(str(each).split())}") if isinstance(each, Exception) else each
-        for each, (_, state) in zip(found, given, strict=True)
+        Change(
+            watched.alarm_id[place],
+            watched.name[place],
+            watched.severity[place],
+            _state(loaded, place),
+            watched.definition[place],
+            outcomes[place],
+        )
+        for place in sorted(outcomes, key=lambda place: watched.name[place])
+        if outcomes[place].notify or outcomes[place].reason != watched.reason[place]
     ]
+
+
+def _faults(loaded: Loaded, outcomes: dict[int, Outcome]) -> list[str]:
+    names = loaded.watched.name
+    found = sorted((names[place], outcome.fault) for place, outcome in outcomes.items() if outcome.fault)
+    return [f"alarm '{name}' {fault}" for name, fault in found]
 
 
 def _failed(state: str, fault: str) -> Outcome:
@@ -168,4 +230,4 @@ def _failed(state: str, fault: str) -> Outcome:
 def last_transition(site: Site) -> int:
     """The sequence number of the newest entry of the alarms' history; 0 without any."""
     with site.warehouse.read() as connection:
-        return int(connection.execute(select(func.max(alarm_history.c.sequence))).scalar() or 0)
+        return cycles.newest_entry(connection)
