@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping
 
 from meterhouse.alarms.definitions.alarm import UNKNOWN
 from meterhouse.alarms.definitions.rules.combination import CombinationRule
-from meterhouse.alarms.evaluation.by_type.compared import Decision
+from meterhouse.alarms.evaluation.outcomes import Outcome
 
 
 def decide(
     rule: CombinationRule, state: str, repeat_actions: bool, states: Mapping[str, str], *, icehouse: bool = False
-) -> Decision | None:
+) -> Outcome | None:
     """What becomes of a combination in a state; None if nothing happens.
 
     Args:
@@ -28,7 +28,7 @@ def decide(
     sure = "alarm" if rule.operator == "or" else "ok"
     if unknown and (icehouse or sure not in of.values()):
         data = {"type": "combination", "alarm_ids": unknown}
-        return Decision(UNKNOWN, f"Alarms {','.join(unknown)} are in unknown state", data, notify=state != UNKNOWN)
+        return Outcome(UNKNOWN, f"Alarms {','.join(unknown)} are in unknown state", data, notify=state != UNKNOWN)
     ringing = [known == "alarm" for known in of.values()]
     new = "alarm" if (any if rule.operator == "or" else all)(ringing) else "ok"
     if new == state and not repeat_actions:
@@ -36,7 +36,7 @@ def decide(
     due_to = [each for each, known in of.items() if known == new]
     happened = "Transition to" if new != state else "Remaining as"
     reason = f"{happened} {new} due to alarms {','.join(due_to)} in state {new}"
-    return Decision(new, reason, {"type": "combination", "alarm_ids": due_to}, notify=True)
+    return Outcome(new, reason, {"type": "combination", "alarm_ids": due_to}, notify=True)
 
 
 def in_order(rules: Mapping[str, CombinationRule]) -> list[str]:

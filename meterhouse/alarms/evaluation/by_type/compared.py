@@ -5,10 +5,10 @@ Source: Aodh 23, `aodh/evaluator/threshold.py`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from meterhouse.alarms.definitions.alarm import UNKNOWN
 from meterhouse.alarms.definitions.rules.comparing import COMPARE
+from meterhouse.alarms.evaluation.outcomes import Outcome
 
 
 @dataclass(frozen=True)
@@ -59,18 +59,7 @@ def verdict(
     return Verdict(None, "alarm" if over[-1] else "ok", last, sum(over), wanted)
 
 
-@dataclass(frozen=True)
-class Decision:
-    """What becomes of an alarm: its new state, why, and whether its actions are due; None: nothing happens."""
-
-    state: str
-    reason: str
-    reason_data: dict[str, Any]
-    notify: bool
-    fault: str = ""
-
-
-def decision(found: Verdict, state: str, repeat_actions: bool, kind: str = "threshold") -> Decision | None:
+def outcome(found: Verdict, state: str, repeat_actions: bool, kind: str = "threshold") -> Outcome | None:
     """What becomes of an alarm in a state; None if nothing happens.
 
     Args:
@@ -87,7 +76,7 @@ def decision(found: Verdict, state: str, repeat_actions: bool, kind: str = "thre
     assert new is not None
     if new == UNKNOWN:
         data = {"type": kind, "disposition": "unknown", "count": found.wanted, "most_recent": found.most_recent}
-        return Decision(UNKNOWN, found.lack, data, notify=state != UNKNOWN)
+        return Outcome(UNKNOWN, found.lack, data, notify=state != UNKNOWN)
     if new == state and not repeat_actions:
         return None
     disposition = "inside" if new == "ok" else "outside"
@@ -95,4 +84,4 @@ def decision(found: Verdict, state: str, repeat_actions: bool, kind: str = "thre
     data = {"type": kind, "disposition": disposition, "count": count, "most_recent": found.most_recent}
     happened = "Transition to" if new != state else "Remaining as"
     reason = f"{happened} {new} due to {count} samples {disposition} threshold, most recent: {found.most_recent}"
-    return Decision(new, reason, data, notify=True)
+    return Outcome(new, reason, data, notify=True)

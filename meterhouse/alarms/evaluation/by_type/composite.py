@@ -13,7 +13,8 @@ from typing import Any
 
 from meterhouse.alarms.definitions.alarm import UNKNOWN
 from meterhouse.alarms.definitions.rules.composite import CompositeRule, Join, Part
-from meterhouse.alarms.evaluation.by_type.compared import Decision, Verdict
+from meterhouse.alarms.evaluation.by_type.compared import Verdict
+from meterhouse.alarms.evaluation.outcomes import Outcome
 
 _WHY = {"alarm": "outside their threshold.", "ok": "inside their threshold.", UNKNOWN: "state evaluated to unknown."}
 _OPPOSITE = {"alarm": "ok", "ok": "alarm"}
@@ -36,7 +37,7 @@ class _Asked:
         return self.state == state
 
 
-def decide(rule: CompositeRule, state: str, repeat_actions: bool, verdicts: Sequence[Verdict]) -> Decision | None:
+def decide(rule: CompositeRule, state: str, repeat_actions: bool, verdicts: Sequence[Verdict]) -> Outcome | None:
     """What becomes of a composite alarm in a state; None if nothing happens.
 
     Args:
@@ -64,7 +65,7 @@ def decide(rule: CompositeRule, state: str, repeat_actions: bool, verdicts: Sequ
         f"{', '.join(sorted(due_to))} {_WHY[new]}"
     )
     data: dict[str, Any] = {"type": "composite", "composition_form": form, "causative_rules": due_to}
-    return Decision(new, reason, data, notify=True)
+    return Outcome(new, reason, data, notify=True)
 
 
 def _sure(rule: CompositeRule, asked: Sequence[_Asked]) -> str | None:

@@ -1,0 +1,1 @@
+"""Decides the alarms of all types other than threshold and event, one after the other: they are few."""
