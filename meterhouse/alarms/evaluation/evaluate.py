@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from meterhouse import times
 from meterhouse.alarms.definitions.alarm import UNKNOWN
-from meterhouse.alarms.evaluation import loading, threshold
+from meterhouse.alarms.evaluation import loading, others, threshold
 from meterhouse.alarms.evaluation.loading import STATES, Loaded, Thresholds
 from meterhouse.alarms.evaluation.outcomes import Change, Outcome, save
 from meterhouse.alarms.evaluation.windows import Windows, windows
@@ -80,7 +80,7 @@ def evaluate(site: Site, at: datetime | None = None) -> Evaluated:
         changes, states, faults = _evaluated(site, loaded, given, moment)
         done.faults += faults
         cycle = cycles.Cycle(moment, len(loaded.watched), 0, _longest(given, loaded))
-        saved = save(lease, changes, cycle, new=bool(loaded.watched.is_new.any()))
+        saved = save(lease, changes, cycle, bool(loaded.watched.is_new.any()))
         done.transitions, done.notifications = saved.transitions, saved.notifications
         done.alarms = len(loaded.watched)
         done.states = states
@@ -122,8 +122,33 @@ def _evaluated(
     states: Counter[str] = Counter()
     for numbers, found in _windows(site, given, moment, outcomes, loaded):
         _decide(loaded, given, numbers, found, outcomes, states)
+    _others(site, loaded, moment, outcomes, states)
     states.update(outcome.state for place, outcome in outcomes.items() if outcome.fault and place in loaded.faults)
     return _changes(loaded, outcomes), states, _faults(loaded, outcomes)
+
+
+def _others(
+    site: Site, loaded: Loaded, moment: datetime, outcomes: dict[int, Outcome], states: Counter[str]
+) -> None:
+    """Decide the alarms of other types: note the outcomes with which something happens, and count all states."""
+    if not loaded.others:
+        return
+    watched = loaded.watched
+    places = {watched.alarm_id[place]: place for place in loaded.others}
+    given = {key: (loaded.others[place], _state(loaded, place)) for key, place in places.items()}
+    now = {key: STATES[state] for key, state in zip(watched.alarm_id, watched.state.tolist(), strict=True)}
+    now |= {watched.alarm_id[place]: outcome.state for place, outcome in outcomes.items()}
+    icehouse = site.settings.alarm_quorum == "icehouse"
+    found, errors = others.outcomes(site, given, now, moment, icehouse=icehouse)
+    for key, error in errors.items():
+        fault = f"cannot be evaluated: {' '.join(str(error).split())}"
+        loaded.faults[places[key]] = fault
+        outcomes[places[key]] = _failed(_state(loaded, places[key]), fault)
+    for key, place in places.items():
+        if key in found:
+            outcomes[place] = found[key]
+        if key not in errors:
+            states[found[key].state if key in found else _state(loaded, place)] += 1
 
 
 def _decide(

@@ -83,7 +83,7 @@ class _Actions(msgspec.Struct, gc=False):
 _ACTIONS = msgspec.json.Decoder(_Actions)
 
 
-def save(lease: Lease, changes: list[Change], cycle: Cycle, *, new: bool) -> Saved:
+def save(lease: Lease, changes: list[Change], cycle: Cycle, new: bool) -> Saved:
     """Write the outcomes in one transaction. An alarm whose state has changed meanwhile is left as it is.
 
     Args:

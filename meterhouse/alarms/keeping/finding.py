@@ -5,8 +5,15 @@ from typing import Any
 from sqlalchemy import Connection, Row, or_, select
 
 from meterhouse.alarms.keeping.callers import OPERATOR, Caller
+from meterhouse.alarms.keeping.cycles import evaluate_timestamp
 from meterhouse.errors import UnknownName, UsageError
 from meterhouse.stores.warehouse_tables import alarms
+
+COLUMNS = tuple(
+    evaluate_timestamp().label(column.name) if column is alarms.c.evaluate_timestamp else column
+    for column in alarms.columns
+)
+"""The columns of `alarms`, with the time of the last cycle as that of the evaluation."""
 
 
 def find(connection: Connection, wanted: str, caller: Caller = OPERATOR) -> Row[Any]:
@@ -21,7 +28,7 @@ def find(connection: Connection, wanted: str, caller: Caller = OPERATOR) -> Row[
         UnknownName: there is none that the caller may see; names near misses.
         UsageError: several alarms have the name.
     """
-    query = caller.visible(select(alarms).where(or_(alarms.c.alarm_id == wanted, alarms.c.name == wanted)))
+    query = caller.visible(select(*COLUMNS).where(or_(alarms.c.alarm_id == wanted, alarms.c.name == wanted)))
     found = connection.execute(query.order_by(alarms.c.alarm_id)).all()
     exact = [row for row in found if row.alarm_id == wanted] or found
     if len(exact) == 1:

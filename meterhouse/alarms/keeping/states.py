@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import select
 
 from meterhouse.alarms.keeping.callers import OPERATOR, Caller
-from meterhouse.alarms.keeping.finding import find
+from meterhouse.alarms.keeping.finding import COLUMNS, find
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import alarm_history, alarms
 
@@ -18,7 +18,7 @@ TRANSITIONS = 10
 def alarm_list(site: Site, caller: Caller = OPERATOR) -> list[dict[str, Any]]:
     """The alarms that a caller may see, by name: the columns of `alarms`, with the definition as an object."""
     with site.warehouse.read() as connection:
-        query = caller.visible(select(alarms).order_by(alarms.c.name, alarms.c.alarm_id))
+        query = caller.visible(select(*COLUMNS).order_by(alarms.c.name, alarms.c.alarm_id))
         return [_alarm(row._mapping) for row in connection.execute(query)]
 
 

@@ -61,7 +61,7 @@ def _one(of: Replayed, down: int) -> str:
     parts.append(f'<path d="{"".join(line)}" stroke="#4f43dd" stroke-width="1.5" fill="none"/>')
     if threshold is not None:
         parts.append(f'<path d="M{_LEFT} {up(threshold):.1f}H{_WIDTH - 12}" stroke="#d33" stroke-dasharray="5 4"/>')
-    for tick in ticks(of.start, of.end):
+    for tick in (each for each in ticks(of.start, of.end) if each >= of.start):
         x, text = across((tick - of.start).total_seconds()), f"{tick:%m-%d}" if tick.hour == 0 else f"{tick:%H:%M}"
         parts.append(f'<text x="{x:.1f}" y="{bottom + _BAND + 12}" text-anchor="middle" {FONT}>{text}</text>')
     span = f"{of.start:%Y-%m-%d %H:%M} to {of.end:%Y-%m-%d %H:%M} UTC"
