@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from meterhouse.cli.alarm_past import replay
 from meterhouse.cli.options import limit, prints
 from meterhouse.cli.output import Printer, note
 from meterhouse.cli.outside_alarms import change, create, delete, quota, state
@@ -128,5 +129,5 @@ def deliver(printer: Printer) -> None:
     printer.figures("delivered", asdict(done))
 
 
-for _command in (create, change, delete, state, quota, silence):
+for _command in (create, change, delete, state, quota, silence, replay):
     alarms.add_command(_command)

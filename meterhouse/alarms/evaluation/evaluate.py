@@ -127,9 +127,7 @@ def _evaluated(
     return _changes(loaded, outcomes), states, _faults(loaded, outcomes)
 
 
-def _others(
-    site: Site, loaded: Loaded, moment: datetime, outcomes: dict[int, Outcome], states: Counter[str]
-) -> None:
+def _others(site: Site, loaded: Loaded, moment: datetime, outcomes: dict[int, Outcome], states: Counter[str]) -> None:
     """Decide the alarms of other types: note the outcomes with which something happens, and count all states."""
     if not loaded.others:
         return

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 
 from meterhouse.alarms.replay.run import Replayed
 
@@ -27,7 +28,7 @@ def differences(one: Replayed, other: Replayed) -> list[Difference]:
     """The spans in which they differ, in order. Both were run over the same cycles."""
     edges = sorted({edge for each in (one, other) for start, end, _, _ in each.spans() for edge in (start, end)})
     found: list[Difference] = []
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         states = _state(one, start), _state(other, start)
         if states[0] == states[1]:
             continue

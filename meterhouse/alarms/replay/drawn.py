@@ -23,7 +23,7 @@ def svg(replays: Sequence[Replayed]) -> str:
 
 def _one(of: Replayed, down: int) -> str:
     known = [value for value in of.recent if value is not None]
-    threshold = getattr(of.alarm.rule, "threshold", None)
+    threshold: float | None = getattr(of.alarm.rule, "threshold", None)
     shown = [*known, *([threshold] if threshold is not None else [])] or [0.0, 1.0]
     low, high = min(shown), max(shown)
     if low == high:

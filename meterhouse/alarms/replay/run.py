@@ -1,11 +1,10 @@
 """Runs alarms over the past: at each cycle, over the raw points as they were known then.
 
-A point counts from the cycle on at whose time it had arrived (`recorded_at`), and a correction from when it was recorded.
+A point counts from the cycle on at whose time it had arrived (`recorded_at`), a correction from when it was recorded.
 So it decides what a live evaluation decided at these times, by the quality rules of today.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -98,6 +97,10 @@ def cycles(start: datetime, end: datetime, every: int) -> list[datetime]:
     return [start + timedelta(seconds=every * n) for n in range(count)]
 
 
+Windows = Callable[[Site, Mapping[str, Alarm], Sequence[datetime]], Iterator[dict[str, Sequence[Window]]]]
+"""What gives the windows of alarms by id, for each of some moments."""
+
+
 def replay(site: Site, alarms: Mapping[str, Alarm], moments: Sequence[datetime], every: int) -> dict[str, Replayed]:
     """Run alarms, by id, over some cycles. Each begins in insufficient data.
 
@@ -106,6 +109,24 @@ def replay(site: Site, alarms: Mapping[str, Alarm], moments: Sequence[datetime],
         alarms: the alarms by id, and all those that they combine.
         moments: the times of the cycles, in order, UTC.
         every: seconds between two cycles.
+
+    Raises:
+        UsageError: an alarm is of a type that has no cycles.
+    """
+    return run(site, alarms, moments, every, _windows)
+
+
+def run(
+    site: Site, alarms: Mapping[str, Alarm], moments: Sequence[datetime], every: int, windows: Windows
+) -> dict[str, Replayed]:
+    """As `replay`, with windows from elsewhere.
+
+    Args:
+        site: the site.
+        alarms: the alarms by id, and all those that they combine.
+        moments: the times of the cycles, in order, UTC.
+        every: seconds between two cycles.
+        windows: what gives the windows.
 
     Raises:
         UsageError: an alarm is of a type that has no cycles.
@@ -124,11 +145,10 @@ def replay(site: Site, alarms: Mapping[str, Alarm], moments: Sequence[datetime],
     given = {key: alarm for key, alarm in alarms.items() if key not in combined}
     icehouse = site.settings.alarm_quorum == "icehouse"
     past = pasts(site, deviations(given.values()), moments, moments)
-    with closing(_windows(site, given, moments)) as found:
-        for at, windows, before in zip(moments, found, past, strict=True):
-            moment = Moment(at, states, before, icehouse)
-            for key in order:
-                _step(made[key], windows.get(key, ()), moment, key, states)
+    for at, found, before in zip(moments, windows(site, given, moments), past, strict=True):
+        moment = Moment(at, states, before, icehouse)
+        for key in order:
+            _step(made[key], found.get(key, ()), moment, key, states)
     return made
 
 
@@ -157,5 +177,3 @@ def _windows(
     for found in windows_at(site, requests, moments, moments):
         numbers = iter(range(len(found)))
         yield {key: [found.of(next(numbers)) for _ in of] for key, of in wanted.items()}
-
-
