@@ -35,7 +35,8 @@ def replay(
     """Show when an alarm would have rung, for how long and on what values.
 
     NAME is an alarm of this site, by name or id. FILE is a YAML file with alarms, in the form of alarms.yaml or with
-    one alarm alone. It runs over the raw points as they were known at each cycle, and decides as the live evaluation did.
+    one alarm alone. It runs over the raw points as they were known at each cycle, and decides as the live evaluation
+    did.
     With --against, FILE has another version of the alarm, and the spans in which the two differ are printed.
     """
     from meterhouse.alarms.replay import asked, comparing, drawn, run
