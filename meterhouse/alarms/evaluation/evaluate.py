@@ -3,7 +3,8 @@
 import logging
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
@@ -12,10 +13,11 @@ import pyarrow as pa
 
 from meterhouse import times
 from meterhouse.alarms.definitions.alarm import UNKNOWN
-from meterhouse.alarms.evaluation import loading, others, threshold
-from meterhouse.alarms.evaluation.loading import STATES, Loaded, Thresholds
+from meterhouse.alarms.evaluation import by_type, loading, threshold
+from meterhouse.alarms.evaluation.given import Cycle, Given
+from meterhouse.alarms.evaluation.loading import STATES, Due, Loaded, States
 from meterhouse.alarms.evaluation.outcomes import Change, Outcome, save
-from meterhouse.alarms.evaluation.windows import Windows, windows
+from meterhouse.alarms.evaluation.windows import Window, Windows, windows
 from meterhouse.alarms.keeping import apply as applying
 from meterhouse.alarms.keeping import cycles
 from meterhouse.collection import stream_meters
@@ -76,25 +78,26 @@ def evaluate(site: Site, at: datetime | None = None) -> Evaluated:
         if at is None:
             _measure_stream(site, loaded.meters, lease)
         moment = at or times.now()
-        given = loading.thresholds(loaded, moment)
-        changes, states, faults = _evaluated(site, loaded, given, moment)
-        done.faults += faults
-        cycle = cycles.Cycle(moment, len(loaded.watched), 0, _longest(given, loaded))
-        saved = save(lease, changes, cycle, bool(loaded.watched.is_new.any()))
+        due = loading.due(loaded, moment, by_type.DECIDE)
+        found = _evaluated(site, loaded, due, moment)
+        done.faults += _faults(loaded, found.outcomes)
+        cycle = cycles.Cycle(moment, len(loaded.watched), 0, _longest(due, loaded))
+        saved = save(lease, _changes(loaded, found.outcomes), cycle, bool(loaded.watched.is_new.any()))
         done.transitions, done.notifications = saved.transitions, saved.notifications
         done.alarms = len(loaded.watched)
-        done.states = states
+        counts = np.bincount(found.state, minlength=len(STATES)).tolist()
+        done.states = Counter({name: count for name, count in zip(STATES, counts, strict=True) if count})
         done.seconds = time.monotonic() - clock
     return done
 
 
-def _longest(given: Thresholds, loaded: Loaded) -> dict[str, int] | None:
+def _longest(due: Due, loaded: Loaded) -> dict[str, int] | None:
     """The meters that alarms read, and the longest window of each, in seconds; None if more than points decides."""
-    if loaded.others or not len(given):
+    if loaded.others or not len(due.at):
         return None
-    meters = pa.array(given.requests.meters).dictionary_encode()
+    meters = pa.array(due.requests.meters).dictionary_encode()
     longest = np.zeros(len(meters.dictionary), np.int64)
-    np.maximum.at(longest, meters.indices.to_numpy(), given.requests.length // 1_000_000)
+    np.maximum.at(longest, meters.indices.to_numpy(), due.requests.length // 1_000_000)
     return dict(zip(meters.dictionary.to_pylist(), longest.tolist(), strict=True))
 
 
@@ -114,72 +117,82 @@ def _measure_stream(site: Site, meters: set[str], lease: Lease) -> None:
         log.warning("the meters of the stream are not measured: %s", error)
 
 
-def _evaluated(
-    site: Site, loaded: Loaded, given: Thresholds, moment: datetime
-) -> tuple[list[Change], Counter[str], list[str]]:
-    """What changes, by name; the number of alarms by new state; and what is wrong with alarms."""
-    outcomes = {place: _failed(_state(loaded, place), fault) for place, fault in loaded.faults.items()}
-    states: Counter[str] = Counter()
-    for numbers, found in _windows(site, given, moment, outcomes, loaded):
-        _decide(loaded, given, numbers, found, outcomes, states)
-    _others(site, loaded, moment, outcomes, states)
-    states.update(outcome.state for place, outcome in outcomes.items() if outcome.fault and place in loaded.faults)
-    return _changes(loaded, outcomes), states, _faults(loaded, outcomes)
+@dataclass
+class _Found:
+    """What a cycle finds.
+
+    Attributes:
+        outcomes: of the alarms with which something happens, by place.
+        state: the new state of each alarm, places in STATES.
+    """
+
+    outcomes: dict[int, Outcome]
+    state: States
 
 
-def _others(site: Site, loaded: Loaded, moment: datetime, outcomes: dict[int, Outcome], states: Counter[str]) -> None:
-    """Decide the alarms of other types: note the outcomes with which something happens, and count all states."""
-    if not loaded.others:
-        return
-    watched = loaded.watched
-    places = {watched.alarm_id[place]: place for place in loaded.others}
-    given = {key: (loaded.others[place], _state(loaded, place)) for key, place in places.items()}
-    now = {key: STATES[state] for key, state in zip(watched.alarm_id, watched.state.tolist(), strict=True)}
-    now |= {watched.alarm_id[place]: outcome.state for place, outcome in outcomes.items()}
-    icehouse = site.settings.alarm_quorum == "icehouse"
-    found, errors = others.outcomes(site, given, now, moment, icehouse=icehouse)
-    for key, error in errors.items():
-        fault = f"cannot be evaluated: {' '.join(str(error).split())}"
-        loaded.faults[places[key]] = fault
-        outcomes[places[key]] = _failed(_state(loaded, places[key]), fault)
-    for key, place in places.items():
-        if key in found:
-            outcomes[place] = found[key]
-        if key not in errors:
-            states[found[key].state if key in found else _state(loaded, place)] += 1
+def _evaluated(site: Site, loaded: Loaded, due: Due, moment: datetime) -> _Found:
+    """Decide the alarms that are due."""
+    found = _Found({}, loaded.watched.state.copy())
+    for place, fault in loaded.faults.items():
+        _note(found, place, _failed(_state(loaded, place), fault))
+    made: dict[int, Window] = {}
+    for numbers, some in _windows(site, due, moment, loaded, found):
+        count = int(np.searchsorted(numbers, len(due.at)))
+        if count:
+            _decide(loaded, due, numbers[:count], some.head(count), found)
+        made.update((int(number), some.of(count + n)) for n, number in enumerate(numbers[count:]))
+    _decide_others(Cycle(site, moment, {}), loaded, due, made, found)
+    return found
 
 
-def _decide(
-    loaded: Loaded,
-    given: Thresholds,
-    numbers: Ints,
-    found: Windows,
-    outcomes: dict[int, Outcome],
-    states: Counter[str],
-) -> None:
-    """Decide some threshold alarms: note the outcomes of those with which something happens, and count all states."""
-    watched, at = loaded.watched, given.at[numbers]
+def _note(found: _Found, place: int, outcome: Outcome) -> None:
+    found.outcomes[place] = outcome
+    found.state[place] = STATES.index(outcome.state)
+
+
+def _decide(loaded: Loaded, due: Due, numbers: Ints, windows: Windows, found: _Found) -> None:
+    """Decide some threshold alarms: note the states of all, and the outcomes of those with which something happens."""
+    watched, at = loaded.watched, due.at[numbers]
     state = watched.state[at]
     rules = threshold.Rules(
-        given.threshold[numbers], given.operator[numbers], given.requests.keep[numbers], given.repeat[numbers]
+        due.threshold[numbers], due.operator[numbers], due.requests.keep[numbers], due.repeat[numbers]
     )
-    decided = threshold.decide(rules, state, found)
+    decided = threshold.decide(rules, state, windows)
+    found.state[at] = decided.state
     matters = decided.notify | decided.mixed
     still = np.flatnonzero(~matters & (decided.state == threshold.UNKNOWN))
     lacking = threshold.reasons_of_lacking(decided, still)
     matters[[n for n, reason in zip(still.tolist(), lacking, strict=True) if watched.reason[at[n]] != reason]] = True
     chosen = np.flatnonzero(matters).tolist()
-    made = threshold.outcomes(decided, state, found, chosen)
-    outcomes.update(zip(at[chosen].tolist(), made, strict=True))
-    for code, count in enumerate(np.bincount(decided.state, minlength=len(STATES)).tolist()):
-        if count:
-            states[STATES[code]] += count
+    made = threshold.outcomes(decided, state, windows, chosen)
+    found.outcomes.update(zip(at[chosen].tolist(), made, strict=True))
 
 
-def _windows(
-    site: Site, given: Thresholds, moment: datetime, outcomes: dict[int, Outcome], loaded: Loaded
-) -> list[tuple[Ints, Windows]]:
-    """The windows of all threshold alarms by one query; if it fails, by as few as find the alarms that make it fail.
+def _decide_others(cycle: Cycle, loaded: Loaded, due: Due, made: Mapping[int, Window], found: _Found) -> None:
+    """Decide the alarms of other types, which may look at the states of those that were decided before."""
+    watched = loaded.watched
+    others = [each for each in due.others if all(number in made for number in each.windows)]
+    if not others:
+        return
+    states = {alarm_id: STATES[code] for alarm_id, code in zip(watched.alarm_id, found.state.tolist(), strict=True)}
+    given = [
+        Given(
+            watched.alarm_id[each.place],
+            each.alarm,
+            watched.project_id[each.place],
+            _state(loaded, each.place),
+            tuple(made[number] for number in each.windows),
+        )
+        for each in others
+    ]
+    outcomes = by_type.outcomes(replace(cycle, states=states), given)
+    for each, outcome in zip(others, outcomes, strict=True):
+        if outcome is not None:
+            _note(found, each.place, outcome)
+
+
+def _windows(site: Site, due: Due, moment: datetime, loaded: Loaded, found: _Found) -> list[tuple[Ints, Windows]]:
+    """The windows of all alarms by one query; if it fails, by as few as find the alarms that make it fail.
 
     Those get their outcome.
 
@@ -188,12 +201,13 @@ def _windows(
     """
     tries = 0
     errors: dict[int, Exception] = {}
+    requests = due.requests
 
     def attempt(numbers: Ints) -> list[tuple[Ints, Windows]]:
         nonlocal tries
         tries += 1
         try:
-            some = given.requests if len(numbers) == len(given) else given.requests.some(numbers)
+            some = requests if len(numbers) == len(requests) else requests.some(numbers)
             return [(numbers, windows(site, some, moment))]
         except (Unavailable, OSError):  # the lake or the warehouse, not an alarm
             raise
@@ -201,19 +215,20 @@ def _windows(
             if tries > MAX_TRIES:
                 raise
             if len(numbers) == 1:
-                errors[int(given.at[numbers[0]])] = error
+                errors[int(numbers[0])] = error
                 return []
             half = len(numbers) // 2
             return attempt(numbers[:half]) + attempt(numbers[half:])
 
-    found = attempt(np.arange(len(given))) if len(given) else []
-    if errors and len(errors) == len(given):
+    made = attempt(np.arange(len(requests))) if len(requests) else []
+    if errors and len(errors) == len(requests):
         raise next(iter(errors.values()))
-    for place, error in errors.items():
+    for number, error in errors.items():
+        place = due.place_of(number)
         fault = f"cannot be evaluated: {' '.join(str(error).split())}"
         loaded.faults[place] = fault
-        outcomes[place] = _failed(_state(loaded, place), fault)
-    return found
+        _note(found, place, _failed(_state(loaded, place), fault))
+    return made
 
 
 def _state(loaded: Loaded, place: int) -> str:

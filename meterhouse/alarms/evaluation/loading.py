@@ -1,6 +1,6 @@
 """The warehouse's alarms as an evaluation needs them: in columns, without an object for each threshold alarm."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
@@ -15,8 +15,8 @@ from meterhouse.alarms.definitions.alarm import UNKNOWN, Alarm, from_json
 from meterhouse.alarms.definitions.rules.comparing import COMPARE, MAX_PERIOD, MAX_PERIODS, MAX_WINDOW
 from meterhouse.alarms.definitions.rules.threshold import ThresholdRule
 from meterhouse.alarms.definitions.time_constraints import TimeConstraint, in_force
-from meterhouse.alarms.definitions.wanted import STATISTICS
-from meterhouse.alarms.evaluation.requests import NOTHING, Conditions, Requests
+from meterhouse.alarms.definitions.wanted import Wanted
+from meterhouse.alarms.evaluation.requests import Conditions, Requests, gathered
 from meterhouse.errors import DefinitionError, UsageError
 from meterhouse.stores.warehouse_tables import alarms
 
@@ -93,15 +93,31 @@ class Watched:
 
 
 @dataclass(frozen=True)
-class Thresholds:
-    """The threshold alarms whose definitions can be used, in columns; the number of an alarm is that of its request.
+class Other:
+    """An alarm that is no threshold alarm.
 
     Attributes:
-        at: their places among all alarms.
-        requests: the windows that they need.
-        threshold: of each.
+        place: among all alarms.
+        alarm: its definition.
+        windows: the numbers of the requests for its windows.
+    """
+
+    place: int
+    alarm: Alarm
+    windows: range
+
+
+@dataclass(frozen=True)
+class Due:
+    """The alarms to evaluate.
+
+    Attributes:
+        at: the places of threshold alarms among all alarms; the first requests are theirs, in the same order.
+        requests: the windows that all of them need.
+        threshold: of threshold alarms, in columns.
         operator: places in OPERATORS.
         repeat: whether their actions are repeated.
+        others: the alarms of other types.
     """
 
     at: npt.NDArray[np.int64]
@@ -109,9 +125,13 @@ class Thresholds:
     threshold: npt.NDArray[np.float64]
     operator: npt.NDArray[np.int8]
     repeat: npt.NDArray[np.bool_]
+    others: Sequence[Other]
 
-    def __len__(self) -> int:
-        return len(self.at)
+    def place_of(self, number: int) -> int:
+        """The place of the alarm that a request is for."""
+        if number < len(self.at):
+            return int(self.at[number])
+        return next(each.place for each in self.others if number in each.windows)
 
 
 @dataclass(frozen=True)
@@ -133,7 +153,8 @@ class Loaded:
     @property
     def meters(self) -> set[str]:
         """The meters that alarms read."""
-        return {rule.rule.meter_name for rule in self.rules if rule is not None}
+        found = {rule.rule.meter_name for rule in self.rules if rule is not None}
+        return found.union(*(alarm.rule.meters for alarm in self.others.values()))
 
 
 def load(connection: Connection) -> Loaded:
@@ -228,23 +249,38 @@ def _read_other(watched: Watched, place: int, others: dict[int, Alarm], faults: 
         faults[place] = "has the definition of another alarm"
 
 
-def thresholds(loaded: Loaded, moment: datetime) -> Thresholds:
-    """The threshold alarms to evaluate at a moment; those whose conditions are none become faults of `loaded`."""
-    holds: dict[tuple[TimeConstraint, ...], bool] = {}
+class _InForce:
+    """Which alarms are evaluated at a moment, by their time constraints."""
+
+    def __init__(self, moment: datetime) -> None:
+        self._moment = moment
+        self._known: dict[tuple[TimeConstraint, ...], bool] = {}
+
+    def hold(self, constraints: Sequence[TimeConstraint]) -> bool:
+        """Whether an alarm with these constraints is."""
+        key = tuple(constraints)
+        if key not in self._known:
+            self._known[key] = in_force(key, self._moment)
+        return self._known[key]
+
+
+def due(loaded: Loaded, moment: datetime, types: Container[str] = ()) -> Due:
+    """The alarms to evaluate at a moment; those whose conditions are none become faults of `loaded`.
+
+    Args:
+        loaded: all alarms.
+        moment: the end of the windows, UTC.
+        types: of other alarms than those of thresholds, which ones are evaluated.
+    """
+    in_force = _InForce(moment)
     conditions = Conditions()
     places: list[int] = []
     rules: list[_Rule] = []
     repeat: list[bool] = []
     for place, definition in enumerate(loaded.rules):
-        if definition is None:
+        if definition is None or (definition.time_constraints and not in_force.hold(definition.time_constraints)):
             continue
         rule = definition.rule
-        if definition.time_constraints:
-            constraints = tuple(definition.time_constraints)
-            if constraints not in holds:
-                holds[constraints] = in_force(constraints, moment)
-            if not holds[constraints]:
-                continue
         try:
             conditions.add(len(places), rule.query, rule.where)
         except UsageError as error:
@@ -253,27 +289,19 @@ def thresholds(loaded: Loaded, moment: datetime) -> Thresholds:
         places.append(place)
         rules.append(rule)
         repeat.append(definition.repeat_actions)
-    of_statistic = {name: code for code, name in enumerate(STATISTICS)}
+    wanted: list[Wanted] = []
+    others = []
+    for place, alarm in loaded.others.items():
+        if alarm.type in types and in_force.hold(alarm.time_constraints):
+            first = len(rules) + len(wanted)
+            wanted += alarm.wanted()
+            others.append(Other(place, alarm, range(first, len(rules) + len(wanted))))
     of_operator = {name: code for code, name in enumerate(OPERATORS)}
-    keep = np.array([rule.evaluation_periods for rule in rules], np.int64)
-    outliers = np.array([rule.exclude_outliers for rule in rules], np.bool_)
-    requests = Requests(
-        [rule.meter_name for rule in rules],
-        np.array([of_statistic[rule.statistic] for rule in rules], np.int8),
-        np.array([rule.period for rule in rules], np.int64),
-        keep,
-        np.where(outliers, keep, 1),
-        outliers,
-        np.zeros(len(rules), np.bool_),
-        np.full(len(rules), NOTHING, np.int8),
-        conditions.shapes,
-        list(conditions.keys),
-        conditions.resources,
-    )
-    return Thresholds(
+    return Due(
         np.array(places, np.int64),
-        requests,
+        gathered(rules, wanted, conditions),
         np.array([rule.threshold for rule in rules], np.float64),
         np.array([of_operator[rule.comparison_operator] for rule in rules], np.int8),
         np.array(repeat, np.bool_),
+        others,
     )

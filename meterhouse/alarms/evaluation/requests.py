@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -235,20 +235,49 @@ def requests_of(wanted: Iterable[Wanted]) -> Requests:
     conditions = Conditions()
     for number, each in enumerate(listed):
         conditions.add(number, each.query, each.where)
+    return gathered((), listed, conditions)
+
+
+class Rule(Protocol):
+    """What is read of a threshold rule; see there."""
+
+    @property
+    def meter_name(self) -> str: ...
+    @property
+    def statistic(self) -> str: ...
+    @property
+    def period(self) -> int: ...
+    @property
+    def evaluation_periods(self) -> int: ...
+    @property
+    def exclude_outliers(self) -> bool: ...
+
+
+def gathered(rules: Sequence[Rule], wanted: Sequence[Wanted], conditions: Conditions) -> Requests:
+    """The windows of rules, and then others.
+
+    Args:
+        rules: threshold rules.
+        wanted: further windows.
+        conditions: those of all of them, in this order.
+    """
     codes = {name: code for code, name in enumerate(STATISTICS)}
 
-    def column(values: Iterable[Any], kind: Any) -> npt.NDArray[Any]:
-        return np.fromiter(values, kind, len(listed))
+    def column(of_rules: Iterable[Any], of_others: Iterable[Any], kind: Any) -> npt.NDArray[Any]:
+        return np.array([*of_rules, *of_others], kind)
 
+    keep = column((r.evaluation_periods for r in rules), (w.evaluation_periods for w in wanted), np.int64)
+    outliers = column((r.exclude_outliers for r in rules), (w.exclude_outliers for w in wanted), np.bool_)
+    one = np.ones(len(rules), np.int64)
     return Requests(
-        [each.meter_name for each in listed],
-        column((codes[each.statistic] for each in listed), np.int8),
-        column((each.period for each in listed), np.int64),
-        column((each.evaluation_periods for each in listed), np.int64),
-        column((each.look_back for each in listed), np.int64),
-        column((each.exclude_outliers for each in listed), np.bool_),
-        column((each.aligned for each in listed), np.bool_),
-        column((codes[each.over_series] if each.over_series else NOTHING for each in listed), np.int8),
+        [*(r.meter_name for r in rules), *(w.meter_name for w in wanted)],
+        column((codes[r.statistic] for r in rules), (codes[w.statistic] for w in wanted), np.int8),
+        column((r.period for r in rules), (w.period for w in wanted), np.int64),
+        keep,
+        column(np.where(outliers[: len(rules)], keep[: len(rules)], one), (w.look_back for w in wanted), np.int64),
+        outliers,
+        column((False for _ in rules), (w.aligned for w in wanted), np.bool_),
+        column((NOTHING for _ in rules), (codes[w.over_series] if w.over_series else NOTHING for w in wanted), np.int8),
         conditions.shapes,
         list(conditions.keys),
         conditions.resources,

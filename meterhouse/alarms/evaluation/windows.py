@@ -6,7 +6,7 @@ that cannot be put together from cells, such as the median, are computed from po
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, Final
@@ -107,6 +107,22 @@ class Windows:
             tuple(self.start[at].tolist()),
             tuple(self.points[at].tolist()),
             tuple(self.excluded[at].tolist()),
+        )
+
+    def head(self, count: int) -> "Windows":
+        """Those of the first requests."""
+        if count == len(self):
+            return self
+        end = int(self.first[count])
+        return replace(
+            self,
+            first=self.first[: count + 1],
+            start=self.start[:end],
+            value=self.value[:end],
+            points=self.points[:end],
+            excluded=self.excluded[:end],
+            first_unit=self.first_unit[:count],
+            last_unit=self.last_unit[:count],
         )
 
     def units_of(self, number: int) -> tuple[str, str]:
