@@ -160,7 +160,7 @@ def test_clients_may_send_numbers_and_flags_as_texts() -> None:
     made = from_mapping(given, "", as_text=True)
     assert (made.rule.wanted()[0].period, made.rule.wanted()[0].evaluation_periods) == (300, 2)
     assert made.repeat_actions
-    with pytest.raises(DefinitionError, match="threshold '70.5'"):
+    with pytest.raises(DefinitionError, match=r"threshold '70\.5'"):
         from_mapping(entry("a", "gnocchi_resources_threshold", rule), "x:1")
 
 
