@@ -10,7 +10,7 @@ from meterhouse.cli.options import limit, prints
 from meterhouse.cli.output import Printer, note
 from meterhouse.cli.outside_alarms import change, create, delete, quota, state
 from meterhouse.cli.progress import progress
-from meterhouse.cli.silences import silence
+from meterhouse.cli.silences import list_silences, silence, unsilence
 
 _COLUMNS = (
     *("alarm_id", "name", "origin", "project_id", "user_id", "type", "enabled", "severity", "definition", "state"),
@@ -129,5 +129,5 @@ def deliver(printer: Printer) -> None:
     printer.figures("delivered", asdict(done))
 
 
-for _command in (create, change, delete, state, quota, silence, replay):
+for _command in (create, change, delete, state, quota, silence, list_silences, unsilence, replay):
     alarms.add_command(_command)

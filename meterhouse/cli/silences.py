@@ -1,4 +1,4 @@
-"""Commands of silences: add, list, end."""
+"""Commands of silences and maintenance windows: silence, silences, unsilence."""
 
 import getpass
 from datetime import datetime
@@ -6,22 +6,13 @@ from typing import Any
 
 import click
 
-from meterhouse.cli.groups import ListsByDefault
 from meterhouse.cli.options import TIMES, Instant, prints
 from meterhouse.cli.output import Printer
 
 _COLUMNS = ("silence_id", "name_glob", "project_id", "severity", "begins_at", "ends_at", "author", "reason")
 
 
-@click.group("silence", cls=ListsByDefault)
-def silence() -> None:
-    """Silences and maintenance windows: alarms that notify nobody for a while; without a command, list them.
-
-    A silenced alarm is evaluated, and its transitions are in its history. Its notifications are not sent, nor later.
-    """
-
-
-@silence.command()
+@click.command("silence")
 @click.argument("glob")
 @click.option("--from", "begins", type=Instant(), help=f"Begin; default now: {TIMES}, or a later time.")
 @click.option("--to", "ends", required=True, type=Instant(), help="End.")
@@ -30,8 +21,13 @@ def silence() -> None:
 @click.option("--project", "project_id", help="Only alarms of this project.")
 @click.option("--severity", help="Only alarms of this severity: low, moderate or critical.")
 @prints(*_COLUMNS)
-def add(glob: str, begins: datetime | None, ends: datetime, author: str | None, printer: Printer, **given: Any) -> None:
-    """Silence the alarms whose names match GLOB, in which * and ? stand for any text and any character."""
+def silence(
+    glob: str, begins: datetime | None, ends: datetime, author: str | None, printer: Printer, **given: Any
+) -> None:
+    """Silence the alarms whose names match GLOB, in which * and ? stand for any text and any character.
+
+    A silenced alarm is evaluated, and its transitions are in its history. Its notifications are not sent, nor later.
+    """
     from dataclasses import asdict
 
     from meterhouse import times
@@ -42,7 +38,7 @@ def add(glob: str, begins: datetime | None, ends: datetime, author: str | None, 
     printer.figures("silenced", _row(asdict(silences.add(Site.open(), wanted))))
 
 
-@silence.command("list")
+@click.command("silences")
 @click.option("--past", is_flag=True, help="Those that have ended, too.")
 @prints(*_COLUMNS)
 def list_silences(past: bool, printer: Printer) -> None:
@@ -55,10 +51,10 @@ def list_silences(past: bool, printer: Printer) -> None:
     printer.rows([_row(asdict(each)) for each in silences(Site.open(), past=past)])
 
 
-@silence.command()
+@click.command("unsilence")
 @click.argument("silence_id")
 @prints(*_COLUMNS)
-def end(silence_id: str, printer: Printer) -> None:
+def unsilence(silence_id: str, printer: Printer) -> None:
     """End the silence SILENCE_ID now."""
     from dataclasses import asdict
 
