@@ -68,6 +68,7 @@ class _Threshold(msgspec.Struct, gc=False):
     rule: _Rule
     repeat_actions: bool = False
     time_constraints: list[TimeConstraint] = []
+    only_project: str = ""
 
 
 _ONE: Final = msgspec.json.Decoder(_Threshold)
@@ -264,8 +265,11 @@ def _rules(known: Alarms, definitions: Sequence[str]) -> tuple[Rules, dict[int, 
             faults[place] = OF_ANOTHER
             continue
         rule = definition.rule
+        query: Sequence[Any] = rule.query
+        if definition.only_project:
+            query = [*query, _Condition("project_id", "eq", definition.only_project)]
         try:
-            conditions.add(len(places), rule.query, rule.where)
+            conditions.add(len(places), query, rule.where)
         except UsageError as error:
             faults[place] = f"has a definition that cannot work: {error}"
             continue
@@ -333,9 +337,7 @@ def due(loaded: Loaded, moment: datetime, types: Container[str] = ()) -> Due:
     for place, alarm in loaded.others.items():
         if alarm.type in types and in_force(alarm.time_constraints, moment):
             first = len(rules) + len(wanted)
-            for each in alarm.wanted():
-                conditions.add(len(rules) + len(wanted), each.query, each.where)
-                wanted.append(each)
+            wanted += alarm.wanted()
             others.append(Other(place, alarm, range(first, len(rules) + len(wanted))))
     requests = rules.requests
     if wanted:
