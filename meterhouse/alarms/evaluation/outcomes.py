@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -50,6 +50,7 @@ class Change:
         alarm_id: its id.
         name: its name.
         severity: its severity.
+        project_id: whose it is; empty for the operators'.
         state: its state before the evaluation.
         outcome: the outcome.
     """
@@ -57,6 +58,7 @@ class Change:
     alarm_id: str
     name: str
     severity: str
+    project_id: str
     state: str
     outcome: Outcome
 
@@ -65,6 +67,7 @@ class Change:
 class Saved:
     """What was written. `transitions` are (alarm name, previous, current)."""
 
+    cycle: Cycle
     transitions: list[tuple[str, str, str]] = field(default_factory=list)
     notifications: int = 0
 
@@ -81,7 +84,20 @@ class _Actions(msgspec.Struct, gc=False):
 _ACTIONS = msgspec.json.Decoder(_Actions)
 
 
-def save(lease: Lease, changes: list[Change], cycle: Cycle, new: bool) -> Saved:
+@dataclass(frozen=True)
+class Holds:
+    """Alarms whose states are kept because intake is behind.
+
+    Attributes:
+        begun: those that were not held before; their outcomes say why.
+        ended: the ids of those that are held no longer.
+    """
+
+    begun: Sequence[Change] = ()
+    ended: Sequence[str] = ()
+
+
+def save(lease: Lease, changes: list[Change], cycle: Cycle, new: bool, holds: Holds = Holds()) -> Saved:
     """Write the outcomes in one transaction. An alarm whose state has changed meanwhile is left as it is.
 
     Args:
@@ -89,11 +105,12 @@ def save(lease: Lease, changes: list[Change], cycle: Cycle, new: bool) -> Saved:
         changes: alarms whose state changes, whose actions are due, or whose reason changes; in order.
         cycle: the cycle in which they were evaluated.
         new: whether there are alarms that were never evaluated.
+        holds: alarms that begin or cease to be held.
 
     Raises:
         LeaseLost: another process evaluates the alarms; nothing was written.
     """
-    saved, moment = Saved(), cycle.evaluated_at
+    saved, moment = Saved(cycle), cycle.evaluated_at
     with lease.begin() as connection:
         due_at = clock.present(connection)
         moved = [each for each in changes if each.outcome.state != each.state]
@@ -101,23 +118,25 @@ def save(lease: Lease, changes: list[Change], cycle: Cycle, new: bool) -> Saved:
         written = _update(connection, moved, moment) | _unchanged(connection, [e for e in same if e.outcome.notify])
         happened = [each for each in changes if each.outcome.notify and each.alarm_id in written]
         events = [str(uuid.uuid4()) for _ in happened]
-        _add_history(connection, happened, events, moment)
-        saved.transitions = [
-            (each.name, each.state, each.outcome.state) for each in happened if each.outcome.state != each.state
-        ]
+        transitions = [pair for pair in zip(happened, events, strict=True) if pair[0].outcome.state != pair[0].state]
+        held = [(each, str(uuid.uuid4())) for each in _hold(connection, holds.begun, moment)]
+        _add_history(connection, [(cycles.TRANSITION, transitions), (cycles.HELD, held)], moment)
+        saved.transitions = [(each.name, each.state, each.outcome.state) for each, _ in transitions]
         saved.notifications = _add_deliveries(connection, happened, written, events, moment, due_at)
         _update_reasons(connection, [each for each in same if each.state == UNKNOWN])
+        _release(connection, holds.ended)
         if new:
             first = alarms.c.evaluate_timestamp.is_(None)
             connection.execute(update(alarms).where(alarms.c.enabled, first).values(evaluate_timestamp=moment))
-        cycles.record(connection, replace(cycle, history=cycles.newest_entry(connection)))
+        saved.cycle = replace(cycle, history=cycles.newest_entry(connection))
+        cycles.record(connection, saved.cycle)
     return saved
 
 
 _STAGE = "stage_alarms"
 
 
-def _stage(connection: Connection, changes: list[Change]) -> None:
+def _stage(connection: Connection, changes: Sequence[Change]) -> None:
     """Create the temporary table of some alarms: alarm_id, previous (state), state and reason."""
     connection.execute(text(f"DROP TABLE IF EXISTS {_STAGE}"))
     columns = "alarm_id, state AS previous, state, state_reason"
@@ -169,30 +188,64 @@ def _update_reasons(connection: Connection, changes: list[Change]) -> None:
     )
 
 
-def _add_history(connection: Connection, happened: list[Change], events: list[str], moment: datetime) -> None:
-    changes = [(each, event) for each, event in zip(happened, events, strict=True) if each.outcome.state != each.state]
-    if not changes:
+def _hold(connection: Connection, begun: Sequence[Change], moment: datetime) -> list[Change]:
+    """Note since when alarms are held; return those whose state is still the one before."""
+    if not begun:
+        return []
+    _stage(connection, begun)
+    statement = text(
+        f"UPDATE alarms SET held_since = :moment FROM {_STAGE} AS s "
+        "WHERE s.alarm_id = alarms.alarm_id AND s.previous = alarms.state RETURNING alarms.alarm_id"
+    ).bindparams(bindparam("moment", moment, UtcTime()))
+    found = set(connection.execute(statement).scalars())
+    return [each for each in begun if each.alarm_id in found]
+
+
+def _release(connection: Connection, alarm_ids: Sequence[str]) -> None:
+    """Note that alarms are held no longer."""
+    if alarm_ids:
+        of_alarm = alarms.c.alarm_id == bindparam("of_alarm")
+        connection.execute(update(alarms).where(of_alarm).values(held_since=None), [{"of_alarm": e} for e in alarm_ids])
+
+
+def _add_history(
+    connection: Connection, entries: Sequence[tuple[str, Sequence[tuple[Change, str]]]], moment: datetime
+) -> None:
+    """Write entries of the history: of each kind, changes and the ids of the events."""
+    kinds = [kind for kind, some in entries for _ in some]
+    happened = [pair for _, some in entries for pair in some]
+    if not happened:
         return
     numbers = sequences.following(connection, alarm_history)
     details = [
-        json.dumps({"state": each.outcome.state, "transition_reason": each.outcome.reason, **each.outcome.evidence})
-        for each, _ in changes
+        json.dumps(
+            {
+                "state": change.outcome.state,
+                _REASON_OF[kind]: change.outcome.reason,
+                **change.outcome.evidence,
+            }
+        )
+        for kind, (change, _) in zip(kinds, happened, strict=True)
     ]
-    count = len(changes)
     bulk_insert(
         connection,
         "alarm_history",
         pa.table(
             {
-                "event_id": [event for _, event in changes],
-                "sequence": pa.array([next(numbers) for _ in changes], pa.int64()),
-                "alarm_id": [each.alarm_id for each, _ in changes],
-                "type": ["state transition"] * count,
+                "event_id": [event for _, event in happened],
+                "sequence": pa.array([next(numbers) for _ in happened], pa.int64()),
+                "alarm_id": [change.alarm_id for change, _ in happened],
+                "type": kinds,
                 "detail": details,
-                "timestamp": pa.array([moment] * count, TIME),
+                "timestamp": pa.array([moment] * len(happened), TIME),
+                "severity": [change.severity for change, _ in happened],
+                "on_behalf_of": pa.array([change.project_id or None for change, _ in happened], pa.string()),
             }
         ),
     )
+
+
+_REASON_OF = {cycles.TRANSITION: "transition_reason", cycles.HELD: "reason"}
 
 
 def _add_deliveries(

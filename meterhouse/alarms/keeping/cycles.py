@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -38,6 +38,10 @@ class Cycle:
     alarms: int
     history: int
     watched: Mapping[str, int] | None
+
+    def again(self, moment: datetime) -> "Cycle":
+        """The same cycle at another moment: nothing has happened since."""
+        return replace(self, evaluated_at=moment)
 
 
 def last(connection: Connection) -> Cycle | None:
