@@ -6,9 +6,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
+from meterhouse.alarms.keeping.cycles import evaluate_timestamp
 from meterhouse.errors import UnknownName
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import alarm_history, alarms
+
+_COLUMNS = [
+    evaluate_timestamp().label(each.name) if each.name == "evaluate_timestamp" else each for each in alarms.columns
+]
 
 TRANSITIONS = 10
 """How many transitions `alarm` returns at most."""
@@ -17,7 +22,7 @@ TRANSITIONS = 10
 def alarm_list(site: Site) -> list[dict[str, Any]]:
     """All alarms by name: the columns of `alarms`, with the definition as an object."""
     with site.warehouse.read() as connection:
-        return [_alarm(row._mapping) for row in connection.execute(select(alarms).order_by(alarms.c.name))]
+        return [_alarm(row._mapping) for row in connection.execute(select(*_COLUMNS).order_by(alarms.c.name))]
 
 
 def alarm(site: Site, name: str) -> dict[str, Any]:
@@ -59,7 +64,7 @@ def history(site: Site, name: str, limit: int) -> list[dict[str, Any]]:
 
 
 def _found(connection: Connection, name: str) -> Row[Any]:
-    found = connection.execute(select(alarms).where(alarms.c.name == name)).first()
+    found = connection.execute(select(*_COLUMNS).where(alarms.c.name == name)).first()
     if found is None:
         raise UnknownName("alarm", name, list(connection.execute(select(alarms.c.name)).scalars()))
     return found
