@@ -187,7 +187,8 @@ def _decide_others(cycle: Cycle, loaded: Loaded, due: Due, made: Mapping[int, Wi
     ]
     outcomes = by_type.outcomes(replace(cycle, states=states), given)
     for each, outcome in zip(others, outcomes, strict=True):
-        _note(found, each.place, outcome)
+        if outcome is not None:
+            _note(found, each.place, outcome)
 
 
 def _windows(site: Site, due: Due, moment: datetime, loaded: Loaded, found: _Found) -> list[tuple[Ints, Windows]]:

@@ -294,7 +294,9 @@ def due(loaded: Loaded, moment: datetime, types: Container[str] = ()) -> Due:
     for place, alarm in loaded.others.items():
         if alarm.type in types and in_force.hold(alarm.time_constraints):
             first = len(rules) + len(wanted)
-            wanted += alarm.rule.wanted()
+            for each in alarm.wanted():
+                conditions.add(len(rules) + len(wanted), each.query, each.where)
+                wanted.append(each)
             others.append(Other(place, alarm, range(first, len(rules) + len(wanted))))
     of_operator = {name: code for code, name in enumerate(OPERATORS)}
     return Due(
