@@ -266,6 +266,7 @@ class Matcher:
                     self._conditions.append((each.field, op, negated, _readings(each)))
                 numbers.append(known[key])
             self._of.append(numbers)
+        self._rankings = len({(field, reading) for field, *_, parts in self._conditions for reading, _ in parts})
 
     def __len__(self) -> int:
         return len(self._globs)
@@ -279,7 +280,7 @@ class Matcher:
         """
         none = np.zeros(0, np.int64)
         found = [(none, none)]
-        step = max(1, min(EVENTS_AT_ONCE, CELLS // max(len(self._conditions), 1)))
+        step = max(1, min(EVENTS_AT_ONCE, CELLS // max(self._rankings, 1)))
         for start in range(0, len(events), step):
             for event, interest in self._some(events.slice(start, step), active):
                 found.append((event + start, interest))
@@ -294,12 +295,14 @@ class Matcher:
         code = types.indices.fill_null(0).to_numpy()
         of_glob = {glob: _matching(glob, names) for glob in set(self._globs)}
         alive = [
-            place
-            for place, glob in enumerate(self._globs)
-            if (active is None or active[place]) and len(of_glob[glob])
+            place for place, glob in enumerate(self._globs) if (active is None or active[place]) and len(of_glob[glob])
         ]
         if alive:
             yield from _Search(self, _Events(events), alive, of_glob, code, len(names)).pairs()
+
+    def may_be(self, event_type: str, active: Flags) -> bool:
+        """Whether one of the active interests is about events of a type."""
+        return any(_glob(self._globs[place])(event_type) for place in np.flatnonzero(active).tolist())
 
     def glob(self, interest: int) -> str:
         """The glob of an interest."""
@@ -331,6 +334,8 @@ class _Search:
         self._by_type = np.argsort(code, kind="stable")
         self._type_starts = np.searchsorted(code[self._by_type], np.arange(types + 1))
         self._ranges: dict[int, tuple[bool, list[tuple[int, int, int]]]] = {}
+        self._slices: dict[str, list[Ints]] = {}
+        self._stacked = np.zeros((0, 0), np.int32)
 
     def pairs(self) -> Iterator[tuple[Ints, Ints]]:
         """The pairs, in pieces."""
@@ -348,9 +353,8 @@ class _Search:
 
     def _candidates(self, place: int) -> list[Ints]:
         """The events that may be an interest's: those that its cheapest condition finds."""
-        types = self._of_glob[self._matcher.glob(place)]
-        by_type = [(int(self._type_starts[each]), int(self._type_starts[each + 1])) for each in types]
-        best, rows = sum(end - start for start, end in by_type), [self._by_type[start:end] for start, end in by_type]
+        rows = self._of_types(self._matcher.glob(place))
+        best = sum(map(len, rows))
         for condition in self._matcher.conditions(place):
             negated, ranges = self._range(condition)
             if negated:
@@ -365,6 +369,13 @@ class _Search:
             if not best:
                 return []
         return rows
+
+    def _of_types(self, glob: str) -> list[Ints]:
+        """The events whose type a glob matches."""
+        if glob not in self._slices:
+            bounds = [(self._type_starts[each], self._type_starts[each + 1]) for each in self._of_glob[glob]]
+            self._slices[glob] = [np.concatenate([self._by_type[start:end] for start, end in bounds])]
+        return self._slices[glob]
 
     def _range(self, condition: int) -> tuple[bool, list[tuple[int, int, int]]]:
         """Whether a condition is negated, and the ranges that meet it: the ranking's number, from and to."""
@@ -429,7 +440,7 @@ class _Search:
 
     def _ranks(self) -> npt.NDArray[np.int32]:
         """The rank of each event in each ranking; shape (rankings, events)."""
-        if not hasattr(self, "_stacked") or len(self._stacked) != len(self._events.rankings):
+        if len(self._stacked) != len(self._events.rankings):
             self._stacked = np.stack([ranking.rank for ranking in self._events.rankings])
         return self._stacked
 

@@ -53,6 +53,7 @@ class Change:
         state: its state before the evaluation.
         definition: JSON.
         outcome: the outcome.
+        event_id: the UUID of what happens, if it must be the same whenever it is found; else one is made.
     """
 
     alarm_id: str
@@ -61,6 +62,7 @@ class Change:
     state: str
     definition: str
     outcome: Outcome
+    event_id: str = ""
 
 
 @dataclass
@@ -95,24 +97,38 @@ def save(lease: Lease, changes: list[Change], cycle: Cycle, new: bool) -> Saved:
     Raises:
         LeaseLost: another process evaluates the alarms; nothing was written.
     """
-    saved, moment = Saved(), cycle.evaluated_at
+    moment = cycle.evaluated_at
     with lease.begin() as connection:
-        due_at = clock.present(connection)
-        moved = [each for each in changes if each.outcome.state != each.state]
-        same = [each for each in changes if each.outcome.state == each.state]
-        written = _update(connection, moved, moment) | _unchanged(connection, [e for e in same if e.outcome.notify])
-        happened = [each for each in changes if each.outcome.notify and each.alarm_id in written]
-        events = [str(uuid.uuid4()) for _ in happened]
-        _add_history(connection, happened, events, moment)
-        saved.transitions = [
-            (each.name, each.state, each.outcome.state) for each in happened if each.outcome.state != each.state
-        ]
-        saved.notifications = _add_deliveries(connection, happened, events, moment, due_at)
-        _update_reasons(connection, [each for each in same if each.state == UNKNOWN])
+        saved = write(connection, changes, moment)
         if new:
             first = alarms.c.evaluate_timestamp.is_(None)
             connection.execute(update(alarms).where(alarms.c.enabled, first).values(evaluate_timestamp=moment))
         cycles.record(connection, replace(cycle, history=cycles.newest_entry(connection)))
+    return saved
+
+
+def write(connection: Connection, changes: list[Change], moment: datetime) -> Saved:
+    """Write states, history and the outbox. An alarm whose state has changed meanwhile is left as it is.
+
+    Args:
+        connection: a writing transaction that has checked the lease of the evaluations.
+        changes: as those of `save`. Of one alarm there may be several, of which only the first changes the state.
+        moment: when they were evaluated, UTC.
+    """
+    saved = Saved()
+    due_at = clock.present(connection)
+    moved = [each for each in changes if each.outcome.state != each.state]
+    same = [each for each in changes if each.outcome.state == each.state]
+    written = _update(connection, moved, moment)
+    written |= _unchanged(connection, [each for each in same if each.outcome.notify])
+    happened = [each for each in changes if each.outcome.notify and each.alarm_id in written]
+    events = [each.event_id or str(uuid.uuid4()) for each in happened]
+    _add_history(connection, happened, events, moment)
+    saved.transitions = [
+        (each.name, each.state, each.outcome.state) for each in happened if each.outcome.state != each.state
+    ]
+    saved.notifications = _add_deliveries(connection, happened, events, moment, due_at)
+    _update_reasons(connection, [each for each in same if each.state == UNKNOWN])
     return saved
 
 

@@ -225,9 +225,7 @@ def test_set_wise_matching_is_matching_one_by_one(
     rows: list[tuple[str, dict[str, tuple[str, str]]]], interests: list[Interest]
 ) -> None:
     events = [event(number, kind, **traits) for number, (kind, traits) in enumerate(rows)]
-    expected = [
-        (n, of) for n, row in enumerate(events) for of, interest in enumerate(interests) if met(row, interest)
-    ]
+    expected = [(n, of) for n, row in enumerate(events) for of, interest in enumerate(interests) if met(row, interest)]
     found = Matcher(interests).pairs(table(*events))
     assert list(zip(*(each.tolist() for each in found), strict=True)) == expected
 
