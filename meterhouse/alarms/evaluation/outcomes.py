@@ -9,10 +9,10 @@ from typing import Any
 from sqlalchemy import bindparam, insert, update
 
 from meterhouse.alarms.definitions.alarm import UNKNOWN, Alarm
+from meterhouse.alarms.delivery.outbox import Notification, enqueue
 from meterhouse.alarms.keeping import sequences
-from meterhouse.stores import clock
 from meterhouse.stores.leases import Lease
-from meterhouse.stores.warehouse_tables import alarm_history, alarms, deliveries
+from meterhouse.stores.warehouse_tables import alarm_history, alarms
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,9 @@ def save(lease: Lease, found: list[tuple[Watched, Outcome]], moment: datetime) -
     """
     saved = Saved()
     history: list[dict[str, Any]] = []
-    outbox: list[dict[str, Any]] = []
+    outbox: list[Notification] = []
     with lease.begin() as connection:
-        due_at = clock.present(connection)
         of_history = sequences.following(connection, alarm_history)
-        of_outbox = sequences.following(connection, deliveries)
         for watched, outcome in found:
             if not outcome.notify:
                 continue
@@ -106,26 +104,11 @@ def save(lease: Lease, found: list[tuple[Watched, Outcome]], moment: datetime) -
                     }
                 )
                 saved.transitions.append((watched.name, watched.state, outcome.state))
-            body = _body(watched, outcome)
-            for url in watched.alarm.actions(outcome.state) if watched.alarm else ():
-                outbox.append(
-                    {
-                        "delivery_id": _delivery_id(event_id, url),
-                        "sequence": next(of_outbox),
-                        "alarm_id": watched.alarm_id,
-                        "event_id": event_id,
-                        "url": url,
-                        "body": body,
-                        "state": "pending",
-                        "attempts": 0,
-                        "next_attempt_at": due_at,
-                        "created_at": moment,
-                    }
-                )
+            if watched.alarm is not None:
+                outbox.append(_notification(watched, outcome, event_id, watched.alarm.actions(outcome.state)))
         if history:
             connection.execute(insert(alarm_history), history)
-        if outbox:
-            connection.execute(insert(deliveries), outbox)
+        saved.notifications = enqueue(connection, outbox, moment)
         reasons = [
             {"of_alarm": watched.alarm_id, "new_reason": outcome.reason}
             for watched, outcome in found
@@ -135,25 +118,19 @@ def save(lease: Lease, found: list[tuple[Watched, Outcome]], moment: datetime) -
             same = (alarms.c.alarm_id == bindparam("of_alarm"), alarms.c.state == UNKNOWN)
             connection.execute(update(alarms).where(*same).values(state_reason=bindparam("new_reason")), reasons)
         connection.execute(update(alarms).where(alarms.c.enabled).values(evaluate_timestamp=moment))
-    saved.notifications = len(outbox)
     return saved
 
 
-def _delivery_id(event_id: str, url: str) -> str:
-    """The idempotency key: the same for the same event and URL, whoever sends it."""
-    return str(uuid.uuid5(uuid.UUID(event_id), url))
-
-
-def _body(watched: Watched, outcome: Outcome) -> str:
-    """The notification, in Aodh's form."""
-    return json.dumps(
-        {
-            "alarm_name": watched.name,
-            "alarm_id": watched.alarm_id,
-            "severity": watched.severity,
-            "previous": watched.state,
-            "current": outcome.state,
-            "reason": outcome.reason,
-            "reason_data": outcome.reason_data,
-        }
+def _notification(watched: Watched, outcome: Outcome, event_id: str, urls: tuple[str, ...]) -> Notification:
+    return Notification(
+        event_id=event_id,
+        alarm_id=watched.alarm_id,
+        alarm_name=watched.name,
+        severity=watched.severity,
+        origin="file",
+        previous=watched.state,
+        current=outcome.state,
+        reason=outcome.reason,
+        reason_data=outcome.reason_data,
+        urls=urls,
     )
