@@ -11,9 +11,9 @@ down_revision = "0018"
 
 def upgrade() -> None:
     for name, kind, default in (
-        ("alarm_name", sa.Text(), ""),
+        ("alarm_name", sa.Text(), sa.text("''")),
         ("origin", sa.Text(), "file"),
-        ("project_id", sa.Text(), ""),
+        ("project_id", sa.Text(), sa.text("''")),
         ("attempts_before", sa.Integer(), "0"),
     ):
         op.add_column("deliveries", sa.Column(name, kind, nullable=False, server_default=default))
