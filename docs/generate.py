@@ -772,6 +772,7 @@ _OWN_MEANINGS = {
     ("deliveries", "alarm_name"): "the alarm's name at that time; empty: by an earlier release",
     ("deliveries", "origin"): "`file`: the alarm is of `alarms.yaml`; `outside`: of somebody else",
     ("deliveries", "project_id"): "the alarm's project",
+    ("deliveries", "receiver"): "scheme, host and port of the URL; receivers take turns. Empty: by an earlier release",
     ("deliveries", "attempts_before"): "calls made before it was last sent again by hand",
     ("deliveries", "alone"): "whether the receiver has refused it in a digest",
     ("deliveries", "queued_at"): "when it was put into the outbox, or sent again by hand; null: at `created_at`",

@@ -346,6 +346,7 @@ deliveries = Table(
     Column("alarm_name", Text, nullable=False, server_default=text("''")),
     Column("origin", Text, nullable=False, server_default="file"),
     Column("project_id", Text, nullable=False, server_default=text("''")),
+    Column("receiver", Text, nullable=False, server_default=text("''")),
     Column("attempts_before", Integer, nullable=False, server_default="0"),
     Column("alone", Boolean),
     Column("queued_at", UtcTime),

@@ -118,6 +118,12 @@ def without_userinfo(url: str) -> tuple[str, str]:
     return (f"{start}://{rest[len(userinfo) + 1 :]}", userinfo) if at else (url, "")
 
 
+def receiver(url: str) -> str:
+    """Whom a URL without user and password calls: scheme, host and port, in lower case."""
+    scheme, slashes, rest = url.removeprefix("trust+").partition("://")
+    return f"{scheme}{slashes}{re.split(r'[/?#]', rest, maxsplit=1)[0]}".lower()
+
+
 def trust_of(userinfo: str) -> str | None:
     """The trust that the user part of a `trust+` URL names; None if it names an application credential, or nothing."""
     user, _, password = userinfo.partition(":")

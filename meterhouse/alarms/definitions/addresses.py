@@ -67,21 +67,6 @@ Allowed = tuple[Network, ...]
 """Networks that METERHOUSE_WEBHOOK_ALLOW names."""
 
 
-def networks(text: str) -> Allowed:
-    """The networks of a text with commas, such as `10.1.0.0/16, fd00::/8, 192.0.2.7`.
-
-    Raises:
-        ValueError: one of them is not a network; the text says which.
-    """
-    found = []
-    for each in filter(None, (part.strip() for part in text.split(","))):
-        try:
-            found.append(ipaddress.ip_network(each))
-        except ValueError:
-            raise ValueError(f"'{each}' is not a network such as 10.1.0.0/16, fd00::/8 or 192.0.2.7") from None
-    return tuple(found)
-
-
 def literal(host: str) -> Address | None:
     """The address that a host is, in any spelling that a resolver takes for one; None if it is a name.
 

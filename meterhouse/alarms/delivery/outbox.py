@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from meterhouse.alarms.definitions.actions import without_userinfo
+from meterhouse.alarms.definitions.actions import receiver, without_userinfo
 from meterhouse.stores import clock
 from meterhouse.stores.warehouse_tables import deliveries, webhook_credentials
 
@@ -109,6 +109,7 @@ def enqueue(connection: Connection, notifications: Sequence[Notification], creat
         "project_id": each("project_id"),
         "event_id": each("event_id"),
         "url": pa.array(urls),
+        "receiver": pa.array([receiver(url) for url in urls]),
         "body": pa.array([bodies[place] for place in of]),
         "state": same("pending", pa.string()),
         "attempts": same(0, pa.int64()),

@@ -14,6 +14,7 @@ def upgrade() -> None:
         ("alarm_name", sa.Text(), sa.text("''")),
         ("origin", sa.Text(), "file"),
         ("project_id", sa.Text(), sa.text("''")),
+        ("receiver", sa.Text(), sa.text("''")),
         ("attempts_before", sa.Integer(), "0"),
     ):
         op.add_column("deliveries", sa.Column(name, kind, nullable=False, server_default=default))
