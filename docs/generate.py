@@ -21,9 +21,23 @@ import yaml
 from sqlalchemy import Table, create_engine, event
 from sqlalchemy.dialects import postgresql
 
-from meterhouse.alarms.definitions import actions, checker, threshold_rule
+from meterhouse import filters
+from meterhouse.alarms.definitions import actions, checker
 from meterhouse.alarms.definitions import alarm as alarm_definitions
-from meterhouse.alarms.definitions.threshold_rule import COMPARE
+from meterhouse.alarms.definitions import files as alarm_files
+from meterhouse.alarms.definitions.rules import (
+    absence,
+    combination,
+    comparing,
+    composite,
+    deviation,
+    gnocchi,
+    threshold,
+)
+from meterhouse.alarms.definitions.rules.comparing import COMPARE
+from meterhouse.alarms.definitions.rules.kinds import REFUSED, RULES
+from meterhouse.alarms.definitions.time_constraints import TimeConstraint
+from meterhouse.alarms.definitions.wanted import STATISTICS
 from meterhouse.cli import cli
 from meterhouse.collection import stream_meters
 from meterhouse.definitions import resources, units
@@ -33,7 +47,7 @@ from meterhouse.definitions.loading import ICEHOUSE_METERS
 from meterhouse.definitions.meters import compile_meter
 from meterhouse.definitions.quality_rules import CHECKS, SEVERITIES, Rule
 from meterhouse.definitions.quality_rules import load as load_rules
-from meterhouse.filters import DIMENSIONS
+from meterhouse.filters import SERIES
 from meterhouse.queries import report_files
 from meterhouse.setting_types import Declared
 from meterhouse.settings import FILED, Settings, declarations, file_variable, variable
@@ -508,6 +522,7 @@ def _limits(rule: Rule) -> str:
 
 # -- alarms -------------------------------------------------------------------------------------------------
 
+_URLS = "list of URLs"
 _ALARM_FIELDS = {
     "name": ("text", "A unique name. The `alarm_id` is made from it, so a renamed alarm is a new alarm."),
     "type": (codes(alarm_definitions.TYPES), "The kind of rule."),
@@ -518,30 +533,68 @@ _ALARM_FIELDS = {
         "`true`, `false`",
         "Notify at each evaluation, not only when the state changes. `insufficient data` is notified only once.",
     ),
-    "alarm_actions": ("list of URLs", "Notified when the state becomes `alarm`."),
-    "ok_actions": ("list of URLs", "Notified when the state becomes `ok`."),
-    "insufficient_data_actions": ("list of URLs", "Notified when the state becomes `insufficient data`."),
+    "alarm_actions": (_URLS, "Notified when the state becomes `alarm`."),
+    "ok_actions": (_URLS, "Notified when the state becomes `ok`."),
+    "insufficient_data_actions": (_URLS, "Notified when the state becomes `insufficient data`."),
+    "time_constraints": ("list of constraints, below", "When it is evaluated; always, if there are none."),
 }
+_CONDITIONS = "list of `{field, op, value}`"
+_PERIOD = (f"seconds, 1 to {comparing.MAX_PERIOD:,}", "The length of a period.")
+_PERIODS = (f"whole number, 1 to {comparing.MAX_PERIODS:,}", "How many periods decide.")
 _RULE_FIELDS = {
     "meter_name": ("text", "The meter to evaluate."),
-    "threshold": ("finite number", "The value to compare the statistic with."),
-    "query": (
-        "list of `{field, op, value}`",
-        "Conditions that the series have to meet, all of them. The series are evaluated together.",
-    ),
-    "where": (
-        "text",
-        "A further condition that the series have to meet, such as `project = shop and not resource in (a, b)`; "
-        "[the guide](../user-guide.md#filter-with-conditions) has all of it.",
-    ),
-    "statistic": (codes(threshold_rule.STATISTICS), "The statistic of the good points of each period."),
-    "comparison_operator": (codes(COMPARE), "How the statistic is compared with the threshold."),
-    "period": (f"seconds, 1 to {threshold_rule.MAX_PERIOD:,}", "The length of a period."),
-    "evaluation_periods": (f"whole number, 1 to {threshold_rule.MAX_PERIODS:,}", "How many periods decide."),
+    "threshold": ("finite number", "The value to compare with."),
+    "query": (_CONDITIONS, "Conditions that the points have to meet, all of them. The series are evaluated together."),
+    "comparison_operator": (codes(COMPARE), "How the value is compared with the threshold."),
+    "statistic": (codes(STATISTICS), "The statistic of the good points of each period."),
+    "period": _PERIOD,
+    "evaluation_periods": _PERIODS,
     "exclude_outliers": (
         "`true`, `false`",
         "Leave out periods whose number of points differs from the mean by more than two standard deviations.",
     ),
+    "where": (
+        "text",
+        "A further condition, such as `project = shop and not resource in (a, b)`; "
+        "[the guide](../user-guide.md#filter-with-conditions) has all of it.",
+    ),
+    "alarm_ids": ("list of ids", "The alarms, at least two. In a file, `alarms` names them by name instead."),
+    "operator": (codes(combination.OPERATORS), "How their states are joined."),
+    "aggregation_method": (codes(gnocchi.METHODS), "The statistic, by Gnocchi's name."),
+    "granularity": (f"seconds, 1 to {gnocchi.MAX_GRANULARITY:,}", "The length of a period, from the UNIX epoch on."),
+    "metric": ("text", "The meter."),
+    "metrics": ("list of `RESOURCE_ID/METER`", "The metrics, all of one meter."),
+    "resource_id": ("text", "The resource."),
+    "resource_type": ("text", "Taken and kept; the meter says enough."),
+    "numerator": ("`{meter_name, query, statistic, where}`", "What is divided."),
+    "denominator": ("`{meter_name, query, statistic, where}`", "By what. A period in which it is 0 does not count."),
+    "weeks": (f"whole number, {deviation.MIN_WEEKS} to {deviation.MAX_WEEKS}", "How many past weeks are compared."),
+    "deviations": ("number", "How many standard deviations of the past weeks it may be away from their mean."),
+    "at_least": ("number", "How many percent of the mean it may be away in any case."),
+    "direction": (codes(deviation.DIRECTIONS), "Which deviations count."),
+    "event_type": ("text", "The type of event; `*` and `?` stand for any text and any character."),
+    "within": (f"seconds, 1 to {comparing.MAX_PERIOD:,}", "How long may nothing come."),
+    "of": (codes(absence.OF), "Whether all series have to be silent, or one is enough."),
+    "known_for": (f"seconds, 1 to {comparing.MAX_WINDOW:,}", "`of: any`: since when a series must have had points."),
+}
+_OWN_RULE_FIELDS = {
+    ("threshold", "statistic"): (codes(threshold.STATISTICS), "The statistic of the good points of each period."),
+    ("rate_of_change", "threshold"): ("finite number", "The change a second to compare with."),
+    ("event", "query"): (
+        "list of `{field, op, value, type}`",
+        "Conditions on `traits.NAME`, `event_type`, `message_id` or `generated`, all of them.",
+    ),
+    ("gnocchi_aggregation_by_resources_threshold", "query"): ("JSON in a text", "Gnocchi's search of resources."),
+    ("gnocchi_resources_threshold", "evaluation_periods"): (f"whole number, 1 to {gnocchi.MAX_PERIODS}", _PERIODS[1]),
+    ("absence", "meter_name"): ("text", "The meter of the series; or name an `event_type`."),
+    ("absence", "query"): (_CONDITIONS, "Conditions on the points, or on the events."),
+}
+_CONSTRAINT_FIELDS = {
+    "name": ("text", "A name, unique within the alarm."),
+    "start": ("cron expression", "Five fields: when a span begins."),
+    "duration": ("seconds", "How long it lasts."),
+    "timezone": ("name", "The time zone of `start`, such as `Europe/Vienna`; UTC without one."),
+    "description": ("text", "What it is for."),
 }
 
 
@@ -549,18 +602,26 @@ def alarms_page() -> str:
     types = [(code(name), meaning) for name, meaning in alarm_definitions.TYPES.items()]
     return (
         "# Alarms\n\n"
-        "Declare alarms in `alarms.yaml` in `METERHOUSE_CONFIG_DIR`, as a list under `alarms:`. The fields are those "
-        "of Ceilometer's and Aodh's alarm object. Each evaluation first brings the warehouse in line with the file."
+        "Declare alarms in `alarms.yaml` in `METERHOUSE_CONFIG_DIR`, and in as many files of its folder `alarms.d/` as "
+        "you like, each with a list under `alarms:`. The fields are those of Ceilometer's and Aodh's alarm object. "
+        "Each evaluation first brings the warehouse in line with the files, if they have changed."
         "\n\n## Types\n\n"
         + table(("type", "what it does"), types)
-        + "\n## Fields of an alarm\n\n"
-        + _fields(alarm_definitions.Alarm, _ALARM_FIELDS, {"rule": ("threshold_rule", "mapping", "The rule, below.")})
+        + "\nThe types of Aodh that are missing are refused with the reason: "
+        + "; ".join(f"{code(name)} {what}" for name, (what, _) in REFUSED.items())
+        + ".\n\n## Fields of an alarm\n\n"
+        + _fields(
+            alarm_definitions.Alarm, _ALARM_FIELDS, {"rule": ("TYPE_rule", "mapping", "The rule of its type, below.")}
+        )
         + "\nA URL is `http://…`, `https://…` or `log://`. The last writes the notification to the log of the process "
-        "that delivers it.\n"
-        "\n## Fields of a threshold_rule\n\n"
-        + _fields(threshold_rule.ThresholdRule, _RULE_FIELDS, {})
-        + f"\nA condition of the query has a `field` ({codes(sorted(DIMENSIONS))}), an `op` ({codes(COMPARE)}; default "
-        "`eq`) and a `value`. `where` has the same fields.\n"
+        "that delivers it.\n" + "".join(_rule(name) for name in RULES) + "\n## Fields of a time constraint\n\n"
+        "An alarm is evaluated while one of its constraints is in force: from each time of `start`, for `duration` "
+        "seconds. Outside of them, its state stays.\n\n"
+        + _fields(TimeConstraint, _CONSTRAINT_FIELDS, {})
+        + "\n## Conditions\n\n"
+        f"A condition of a query on points has a `field` ({codes(filters.names(SERIES))}), an `op` "
+        f"({codes(COMPARE)}; default `eq`) and a `value`. `where` has the same fields. `metadata.KEY` is the metadata "
+        "of each point, also spelt `resource_metadata.KEY`; of a point without the key, no comparison is true.\n"
         "\n## States\n\n"
         + table(
             ("state", "when"),
@@ -578,13 +639,14 @@ def alarms_page() -> str:
         "period.\n"
         "\nThe window ends now. It is `evaluation_periods` + 1 periods long (twice `evaluation_periods` with "
         "`exclude_outliers`), so that it has enough points even if the newest are still on their way. It "
-        f"is at most {threshold_rule.MAX_WINDOW // 86400} days long.\n"
+        f"is at most {comparing.MAX_WINDOW // 86400} days long.\n"
         "\n## Limits\n\n"
         + table(
             ("what", "maximum"),
             [
-                ("alarms", f"{alarm_definitions.MAX_ALARMS:,}"),
+                ("alarms that files declare", f"{alarm_files.MAX_ALARMS:,}"),
                 ("a list of actions or conditions", f"{checker.MAX_LIST} items"),
+                ("rules of a composite alarm", f"{composite.MAX_RULES}"),
                 ("a name, a meter or a value of a condition", f"{checker.MAX_NAME} characters"),
                 ("a URL", f"{actions.MAX_URL:,} characters"),
                 ("a description or a `where`", f"{checker.MAX_TEXT:,} characters"),
@@ -594,6 +656,18 @@ def alarms_page() -> str:
         "`meterhouse alarms apply` and `evaluate` report file, line and reason, and exit with status 1. "
         "All other alarms are applied and evaluated.\n"
     )
+
+
+def _rule(kind: str) -> str:
+    rule, heading = RULES[kind], f"\n## Fields of a {kind}_rule\n\n"
+    if kind == "composite":
+        return (
+            heading
+            + "A mapping with one key, `and` or `or`, and a list. Each item is a mapping of that kind, or a rule "
+            f"with its `type` ({codes(composite.KINDS)}) and the fields of that type.\n"
+        )
+    own = {name: meaning for (of, name), meaning in _OWN_RULE_FIELDS.items() if of == kind}
+    return heading + _fields(rule, _RULE_FIELDS | own, {})
 
 
 def _fields(kind: type[Any], meanings: Mapping[str, tuple[str, str]], named: Mapping[str, tuple[str, str, str]]) -> str:
@@ -641,6 +715,9 @@ _PURPOSES = {
     "evidence": "What notifications say of billable resources: what `resource_periods` is made of.",
     "resource_states": "What was known of resources at the start of a month.",
     "alarms": "The alarms and their states.",
+    "alarm_files": "Which content of the files of alarms was last applied.",
+    "alarm_quotas": "How many alarms a project may have.",
+    "alarm_silences": "When which alarms do not notify, by whom and why.",
     "alarm_history": "The history of alarms: creation, rule change, state transition, deletion.",
     "deliveries": "The outbox: notifications of alarms, and the state of each.",
     "delivery_attempts": "The attempts to send the notifications of `deliveries`, and how each was answered. An "
@@ -682,7 +759,7 @@ _MEANINGS = {
     "day": "event day",
     "rule": "name of the quality rule",
     "severity": "critical or warning",
-    "alarm_id": "made from the alarm's name",
+    "alarm_id": "made from the alarm's name if a file declares it, else random",
     "url": "the URL to call",
     "attempts": "calls made so far",
     "rows": "number of sealed rows",
@@ -757,8 +834,28 @@ _MEANINGS = {
 _OWN_MEANINGS = {
     ("warehouse_holds", "holds_until"): "event time up to which the warehouse shows everything that came",
     ("warehouse_holds", "came_until"): "when the newest samples that it knows of came",
-    ("alarms", "name"): "unique name",
-    ("alarms", "type"): "threshold",
+    ("alarms", "name"): "its name; unique among the alarms of files",
+    ("alarms", "origin"): "`file` or `outside`",
+    ("alarms", "project_id"): "the project that owns it; empty for alarms of files",
+    ("alarms", "user_id"): "the user that owns it; empty for alarms of files",
+    ("alarms", "type"): "one of the [types](alarms.md#types)",
+    ("alarm_files", "digest"): "hash of the files and of the release",
+    ("alarm_files", "faults"): "JSON: what is wrong with alarms that were not applied",
+    ("alarm_quotas", "project_id"): "the project",
+    ("alarm_quotas", "maximum"): "maximum number of its alarms; -1 for no limit",
+    ("alarm_silences", "silence_id"): "unique id",
+    ("alarm_silences", "name_glob"): "the names of the alarms; `*` and `?` stand for any text and any character",
+    ("alarm_silences", "project_id"): "alarms of this project only",
+    ("alarm_silences", "severity"): "alarms of this severity only",
+    ("alarm_silences", "begins_at"): "from when",
+    ("alarm_silences", "ends_at"): "until when",
+    ("alarm_silences", "author"): "who silenced them",
+    ("alarm_silences", "reason"): "why",
+    ("alarm_silences", "created_at"): "when it was recorded",
+    ("alarm_history", "user_id"): "who did it; empty for files and evaluations",
+    ("alarm_history", "project_id"): "the project of whoever did it",
+    ("alarm_history", "on_behalf_of"): "the project that owns the alarm",
+    ("alarm_history", "severity"): "of the alarm",
     ("alarms", "enabled"): "whether it is evaluated",
     ("alarms", "severity"): "low, moderate or critical",
     ("alarms", "state_timestamp"): "when the state last changed",

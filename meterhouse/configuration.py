@@ -1,16 +1,16 @@
 """The definition files of a site, checked together: no step starts if one of them is invalid."""
 
-from meterhouse.alarms.definitions import alarm as alarms
 from meterhouse.definitions import archive_policies, loading, quality_rules, resources, units
 from meterhouse.settings import Settings, settings
 from meterhouse.site import Site
 
 
 def check(values: Settings) -> None:
-    """Read the meter and event definitions, the quality rules, the archive policies, the billable resources, the
-    units and the alarms.
+    """Read the meter and event definitions, the quality rules, the archive policies, the billable resources and the
+    units.
 
-    A single meter, alarm or policy that cannot work is left out by the step that uses it, and stops nothing else.
+    A single meter or policy that cannot work is left out by the step that uses it, and stops nothing else. Alarms are
+    read by their own step alone.
 
     Raises:
         DefinitionError: a file is invalid; the error has file, line, what is wrong and what to do.
@@ -20,7 +20,6 @@ def check(values: Settings) -> None:
     archive_policies.load(values.config_dir)
     resources.load(values.config_dir)
     units.load(values.config_dir)
-    alarms.read(values.config_dir)
 
 
 def open_checked(values: Settings | None = None) -> Site:

@@ -45,7 +45,7 @@ def quality_rules(site: Site) -> Iterator[Finding]:
 
 def alarms(site: Site) -> Iterator[Finding]:
     """Whether the alarms can be read."""
-    from meterhouse.alarms.definitions.alarm import load
+    from meterhouse.alarms.definitions.files import load
 
     yield Finding("alarms", "ok", f"{len(load(site.settings.config_dir))} alarms")
 

@@ -303,7 +303,10 @@ alarms = Table(
     "alarms",
     metadata,
     Column("alarm_id", Text, primary_key=True),
-    Column("name", Text, nullable=False, unique=True),
+    Column("name", Text, nullable=False),
+    Column("origin", Text, nullable=False),
+    Column("project_id", Text, nullable=False),
+    Column("user_id", Text, nullable=False),
     Column("type", Text, nullable=False),
     Column("enabled", Boolean, nullable=False),
     Column("severity", Text, nullable=False),
@@ -313,6 +316,42 @@ alarms = Table(
     Column("state_timestamp", UtcTime, nullable=False),
     Column("timestamp", UtcTime, nullable=False),
     Column("evaluate_timestamp", UtcTime),
+    Index(
+        "alarms_by_name",
+        "name",
+        unique=True,
+        sqlite_where=text("origin = 'file'"),
+        postgresql_where=text("origin = 'file'"),
+    ),
+    Index("alarms_by_owner", "project_id", "user_id"),
+)
+
+alarm_files = Table(
+    "alarm_files",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("faults", Text, nullable=False),
+)
+
+alarm_quotas = Table(
+    "alarm_quotas",
+    metadata,
+    Column("project_id", Text, primary_key=True),
+    Column("maximum", BigInteger, nullable=False),
+)
+
+alarm_silences = Table(
+    "alarm_silences",
+    metadata,
+    Column("silence_id", Text, primary_key=True),
+    Column("name_glob", Text, nullable=False),
+    Column("project_id", Text),
+    Column("severity", Text),
+    Column("begins_at", UtcTime, nullable=False),
+    Column("ends_at", UtcTime, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
 )
 
 alarm_history = Table(
@@ -324,6 +363,10 @@ alarm_history = Table(
     Column("detail", Text, nullable=False),
     Column("timestamp", UtcTime, nullable=False),
     Column("sequence", BigInteger, nullable=False),
+    Column("user_id", Text),
+    Column("project_id", Text),
+    Column("on_behalf_of", Text),
+    Column("severity", Text),
     Index("alarm_history_by_alarm", "alarm_id", "sequence"),
     Index("alarm_history_in_order", "sequence", unique=True),
 )

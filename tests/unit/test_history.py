@@ -12,7 +12,7 @@ from conftest import OpenSite, bucket_settings
 from restores import copy_lake, copy_warehouse, expected, put_lake, put_warehouse, rolled_up
 
 from meterhouse.alarms.definitions.alarm import Alarm
-from meterhouse.alarms.definitions.threshold_rule import ThresholdRule
+from meterhouse.alarms.definitions.rules.threshold import ThresholdRule
 from meterhouse.alarms.evaluation.threshold import windows
 from meterhouse.archive.seal import archive
 from meterhouse.catalog import catalog, commits_behind, snapshot

@@ -1,28 +1,21 @@
-"""Alarm definitions: `alarms.yaml`, with the fields of Ceilometer's and Aodh's alarm object."""
+"""An alarm: its fields, which are those of Ceilometer's and Aodh's alarm object, and its stored form."""
 
 import json
-import uuid
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from meterhouse import yaml_lines
 from meterhouse.alarms.definitions.checker import Checker
-from meterhouse.alarms.definitions.threshold_rule import ThresholdRule
-from meterhouse.definitions.site_files import in_use
-from meterhouse.errors import DefinitionError
-from meterhouse.shipped import DEFAULTS
+from meterhouse.alarms.definitions.ids import id_of
+from meterhouse.alarms.definitions.rules.kinds import REFUSED, RULES, Rule
+from meterhouse.alarms.definitions.time_constraints import TimeConstraint, read_all
 
-TYPES = {"threshold": "Compares the statistic of a meter over a period with a threshold."}
+TYPES = {name: rule.MEANING for name, rule in RULES.items()}
 """Alarm type → what it does."""
 
 UNKNOWN = "insufficient data"
+STATES = ("ok", "alarm", UNKNOWN)
 SEVERITIES = ("low", "moderate", "critical")
 
-MAX_ALARMS: Final = 200_000
-"""Maximum number of alarms of a site."""
-
-_NAMESPACE = uuid.UUID("6b3f2f0e-8a0f-5d4e-9d51-0d6c7c1b7a10")
 _KEYS = {
     "name",
     "type",
@@ -33,7 +26,7 @@ _KEYS = {
     "alarm_actions",
     "ok_actions",
     "insufficient_data_actions",
-    "threshold_rule",
+    "time_constraints",
 }
 
 
@@ -42,7 +35,7 @@ class Alarm:
     """One alarm definition. Actions are URLs."""
 
     name: str
-    rule: ThresholdRule
+    rule: Rule
     type: str = "threshold"
     description: str = ""
     enabled: bool = True
@@ -51,11 +44,12 @@ class Alarm:
     alarm_actions: tuple[str, ...] = ()
     ok_actions: tuple[str, ...] = ()
     insufficient_data_actions: tuple[str, ...] = ()
+    time_constraints: tuple[TimeConstraint, ...] = ()
 
     @property
     def alarm_id(self) -> str:
-        """A UUID made from the name, the same on every machine."""
-        return str(uuid.uuid5(_NAMESPACE, self.name))
+        """The id of the alarm if it is declared in a file."""
+        return id_of(self.name)
 
     def actions(self, state: str) -> tuple[str, ...]:
         """The URLs to notify about a state."""
@@ -63,71 +57,16 @@ class Alarm:
 
     def as_json(self) -> str:
         """The definition as the warehouse stores it."""
-        definition = asdict(self)
-        if not self.rule.where:  # as releases stored it that had no `where`: the alarm has not changed
-            del definition["rule"]["where"]
+        definition = {name: value for name, value in vars(self).items() if name in _FIELDS}
+        definition["rule"] = self.rule.as_dict()
+        if self.time_constraints:
+            definition["time_constraints"] = [asdict(each) for each in self.time_constraints]
+        else:  # as releases stored it that had none: the alarm has not changed
+            del definition["time_constraints"]
         return json.dumps(definition, sort_keys=True)
 
 
-@dataclass(frozen=True)
-class Defined:
-    """What a file defines.
-
-    Attributes:
-        alarms: the alarms that can be evaluated, each with its file and line.
-        faults: what is wrong with each of the others.
-        names: the names of all alarms, if every one has a name; otherwise None.
-    """
-
-    alarms: tuple[tuple[Alarm, str], ...]
-    faults: tuple[DefinitionError, ...]
-    names: frozenset[str] | None
-
-
-def read(config_dir: Path | None) -> Defined:
-    """The site's alarms: those of `alarms.yaml` in its configuration folder, or the shipped file, which has none.
-
-    An alarm that cannot work affects no other one.
-
-    Raises:
-        DefinitionError: the file has no alarms that could be told from each other.
-    """
-    path = in_use(config_dir, "alarms.yaml", DEFAULTS / "alarms.yaml")
-    content = yaml_lines.read(path)
-    entries = content.get("alarms") if isinstance(content, dict) else None
-    if not isinstance(entries, list):
-        raise DefinitionError("the file has no list `alarms`", where=f"{path}:1", hint="Start the file with `alarms:`")
-    if len(entries) > MAX_ALARMS:
-        raise DefinitionError(f"the file has {len(entries):,} alarms", where=str(path), hint=f"At most {MAX_ALARMS:,}")
-    made: dict[str, tuple[Alarm, str]] = {}
-    faults: list[DefinitionError] = []
-    for entry in entries:
-        where = f"{path}:{getattr(entry, 'line', 1)}"
-        try:
-            alarm = _alarm(entry, where)
-            if alarm.name in made:
-                raise DefinitionError(
-                    f"two alarms are named '{alarm.name}'", where=where, hint="Give each its own name"
-                )
-        except DefinitionError as error:
-            faults.append(error)
-        else:
-            made[alarm.name] = (alarm, where)
-    names = [entry.get("name") if isinstance(entry, dict) else None for entry in entries]
-    all_named = all(isinstance(name, str) and name for name in names)
-    return Defined(tuple(made.values()), tuple(faults), frozenset(map(str, names)) if all_named else None)
-
-
-def load(config_dir: Path | None) -> list[Alarm]:
-    """The site's alarms, if all of them can work.
-
-    Raises:
-        DefinitionError: an alarm is invalid; the error has file, line, what is wrong and what to do.
-    """
-    found = read(config_dir)
-    for fault in found.faults:
-        raise fault
-    return [alarm for alarm, _ in found.alarms]
+_FIELDS = frozenset(Alarm.__dataclass_fields__)
 
 
 def from_json(text: str) -> Alarm:
@@ -143,18 +82,36 @@ def from_json(text: str) -> Alarm:
         content = None
     if isinstance(content, dict) and "rule" in content:
         content[f"{content.get('type')}_rule"] = content.pop("rule")
-    return _alarm(content, where)
+    return from_mapping(content, where)
 
 
-def _alarm(entry: Any, where: str) -> Alarm:
-    check = Checker(entry, where, "an alarm")
+def from_mapping(entry: Any, where: str, *, as_text: bool = False) -> Alarm:
+    """The alarm that a mapping defines.
+
+    Args:
+        entry: what should be a mapping, with the rule as `TYPE_rule`.
+        where: where it is, for errors.
+        as_text: whether numbers and flags may be texts, as clients of the API send them.
+
+    Raises:
+        DefinitionError: it cannot work; the error says what is wrong and what to do.
+    """
+    check = Checker(entry, where, "an alarm", as_text=as_text)
     name = check.text("name")
     check.label = f"alarm '{name}'"
-    check.keys(_KEYS)
-    type = check.one_of("type", tuple(TYPES), "threshold")
+    kind = check.entry.get("type", "threshold")
+    if isinstance(kind, str) and kind in REFUSED:
+        what, hint = REFUSED[kind]
+        raise check.fault(f"has the type {kind}, which {what}", hint)
+    kind = check.one_of("type", tuple(RULES), "threshold")
+    own = f"{kind}_rule"
+    others = sorted(f"{each}_rule" for each in RULES if f"{each}_rule" in check.entry and each != kind)
+    if others:
+        raise check.fault(f"has {others[0]} and the type {kind}", f"Write {own}, or the type that goes with the rule")
+    check.keys({*_KEYS, own})
     return Alarm(
         name=name,
-        type=type,
+        type=kind,
         description=check.prose("description"),
         enabled=check.flag("enabled", True),
         severity=check.one_of("severity", SEVERITIES, "low"),
@@ -162,5 +119,6 @@ def _alarm(entry: Any, where: str) -> Alarm:
         alarm_actions=check.urls("alarm_actions"),
         ok_actions=check.urls("ok_actions"),
         insufficient_data_actions=check.urls("insufficient_data_actions"),
-        rule=ThresholdRule.read(check.within("threshold_rule", f"threshold_rule of '{name}'")),
+        time_constraints=read_all(check),
+        rule=RULES[kind].read(check.within(own, f"{own} of '{name}'")),
     )

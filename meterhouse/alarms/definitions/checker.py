@@ -24,13 +24,14 @@ class Checker:
         entry: what should be a mapping.
         where: its file and line.
         label: what it defines, for errors.
+        as_text: whether numbers and flags may be texts, as clients of the API send them.
 
     Raises:
         DefinitionError: it is not a mapping. The methods raise it for a value that cannot be used.
     """
 
-    def __init__(self, entry: Any, where: str, label: str) -> None:
-        self.where, self.label = where, label
+    def __init__(self, entry: Any, where: str, label: str, *, as_text: bool = False) -> None:
+        self.where, self.label, self.as_text = where, label, as_text
         if not isinstance(entry, dict):
             raise self.fault("is not a mapping", "Write its keys and values")
         self.entry = entry
@@ -48,11 +49,13 @@ class Checker:
     def within(self, key: str, label: str) -> "Checker":
         """The mapping that a key has."""
         inner = self.entry.get(key)
-        return Checker(inner, self._where(inner), label)
+        return Checker(inner, self._where(inner), label, as_text=self.as_text)
 
-    def text(self, key: str) -> str:
-        """A text of one line."""
+    def text(self, key: str, default: str = "") -> str:
+        """A text of one line; required if there is no default."""
         value = self.entry.get(key)
+        if (value is None or value == "") and default:
+            return default
         if value is None or value == "":
             raise self.fault(f"has no {key}", f"Add `{key}: …`")
         if not isinstance(value, str):
@@ -66,9 +69,14 @@ class Checker:
             raise self.fault(f"has {key} {shown(value)}", "Write a text, in quotes if it is not a word")
         return self._bounded(key, value, MAX_TEXT, lines=True)
 
-    def number(self, key: str) -> float:
-        """A finite number."""
-        value = self.entry.get(key)
+    def number(self, key: str, default: float | None = None) -> float:
+        """A finite number; required if there is no default."""
+        value = self.entry.get(key) if default is None else self.entry.get(key, default)
+        try:
+            if self.as_text and isinstance(value, str) and len(value) < MAX_NAME:
+                value = float(value.replace("_", "no number"))
+        except ValueError:
+            pass
         try:
             if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
                 return float(value)
@@ -76,16 +84,22 @@ class Checker:
             pass
         raise self.fault(f"has {key} {shown(value)}", f"Write a number for {key}, at most 1.7e308")
 
-    def whole(self, key: str, default: int, most: int) -> int:
-        """A whole number from 1 to `most`."""
+    def whole(self, key: str, default: int | None, most: int, least: int = 1) -> int:
+        """A whole number from `least` to `most`; required if there is no default."""
         value = self.entry.get(key, default)
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
-            raise self.fault(f"has {key} {shown(value)}", f"Write a whole number from 1 to {most:,} for {key}")
+        if value is None:
+            raise self.fault(f"has no {key}", f"Add `{key}: …`")
+        if self.as_text and isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 16:
+            value = int(value)
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise self.fault(f"has {key} {shown(value)}", f"Write a whole number from {least} to {most:,} for {key}")
         return value
 
     def flag(self, key: str, default: bool) -> bool:
         """True or false."""
         value = self.entry.get(key, default)
+        if self.as_text and isinstance(value, str) and value.lower() in ("true", "false"):
+            value = value.lower() == "true"
         if not isinstance(value, bool):
             raise self.fault(f"has {key} {shown(value)}", "Write true or false")
         return value
@@ -106,9 +120,18 @@ class Checker:
             raise self.fault(f"has {len(value):,} items in {key}", f"Write at most {MAX_LIST}")
         return list(value)
 
+    def texts(self, key: str) -> list[str]:
+        """A list of texts of one line."""
+        value = self.items(key, "texts")
+        for each in value:
+            if not isinstance(each, str) or not each:
+                raise self.fault(f"has {shown(each)} in {key}", "Write a text, in quotes if it is not a word")
+            self._bounded(key, each, MAX_TEXT)
+        return value
+
     def mappings(self, key: str, of: str, label: str) -> list["Checker"]:
         """A list of mappings."""
-        return [Checker(item, self._where(item), label) for item in self.items(key, of)]
+        return [Checker(item, self._where(item), label, as_text=self.as_text) for item in self.items(key, of)]
 
     def urls(self, key: str) -> tuple[str, ...]:
         """A list of URLs to notify, each once."""

@@ -1,18 +1,35 @@
 """An alarm reads one unit: series with different units have no common statistic."""
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from meterhouse.alarms.definitions.alarm import Alarm
-from meterhouse.filters import on_warehouse
+from meterhouse.filters import fields_of, on_warehouse
+from meterhouse.filters.fields import METADATA
 from meterhouse.stores.warehouse_tables import series
 
 
+def meters_of_several(connection: Connection) -> frozenset[str]:
+    """The meters that have series with different units: only their alarms can read several."""
+    query = select(series.c.meter).group_by(series.c.meter)
+    units = func.count(func.distinct(func.coalesce(series.c.unit, "")))
+    return frozenset(connection.execute(query.having(units > 1)).scalars())
+
+
 def refusal(connection: Connection, alarm: Alarm) -> tuple[str, str] | None:
-    """Why the warehouse's series cannot be evaluated together, and what to do; None if they can."""
-    met = on_warehouse(alarm.rule.condition, lambda field: series.c[field.column])
-    query = select(series.c.unit).where(series.c.meter == alarm.rule.meter_name, met).distinct()
-    units = sorted(unit or "" for unit in connection.execute(query).scalars())
-    return mixed(units[0], units[-1]) if len(units) > 1 else None
+    """Why the warehouse's series cannot be evaluated together, and what to do; None if they can.
+
+    A condition on metadata is about points; the evaluation looks at their units.
+    """
+    for wanted in alarm.rule.wanted():
+        condition = wanted.condition
+        if any(field.column == METADATA for field in fields_of(condition)):
+            continue
+        met = on_warehouse(condition, lambda field: series.c[field.column])
+        query = select(series.c.unit).where(series.c.meter == wanted.meter_name, met).distinct()
+        units = sorted(unit or "" for unit in connection.execute(query).scalars())
+        if len(units) > 1:
+            return mixed(units[0], units[-1])
+    return None
 
 
 def mixed(one: str, other: str) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from sqlalchemy import Row, and_, case, exists, func, select
 
+from meterhouse.alarms.definitions.actions import receiver
 from meterhouse.alarms.delivery import attempts, digest
 from meterhouse.alarms.delivery.attempts import Attempt, Claim
 from meterhouse.alarms.delivery.sending import Sender
@@ -92,9 +93,9 @@ def _due(present: datetime) -> Any:
             earlier.c.sequence < deliveries.c.sequence,
         )
     )
-    receiver = case((deliveries.c.receiver == "", deliveries.c.url), else_=deliveries.c.receiver).label("receiver")
+    whom = case((deliveries.c.receiver == "", deliveries.c.url), else_=deliveries.c.receiver).label("receiver")
     columns = (deliveries.c.delivery_id, deliveries.c.url, deliveries.c.sequence, deliveries.c.alone)
-    return select(*columns, receiver).where(deliveries.c.state == "pending", attempts.is_due(present), ~blocked)
+    return select(*columns, whom).where(deliveries.c.state == "pending", attempts.is_due(present), ~blocked)
 
 
 def _candidates(site: Site) -> Sequence[Row[Any]]:
@@ -161,11 +162,11 @@ class _Run:
                         continue
                     if calls:
                         continue
-                    if starting and look and (not tasks or time.monotonic() > looked + LOOK_SECONDS):
+                    if starting and look and (not self.flying.total() or time.monotonic() > looked + LOOK_SECONDS):
                         looked, look = time.monotonic(), False
                         self._queue(await blocking(_candidates, self.site))
                         continue
-                    if not tasks:
+                    if not self.flying.total():
                         return self.found
                     try:
                         async with asyncio.timeout(LOOK_SECONDS if look else None):
@@ -188,9 +189,9 @@ class _Run:
             if least and digest.can_be(row):
                 by_url.setdefault(row.url, []).append(row)
             else:
-                self.waiting.setdefault(row.receiver, deque()).append([row])
+                self.waiting.setdefault(receiver(row.url), deque()).append([row])
         for rows in by_url.values():
-            self.waiting.setdefault(rows[0].receiver, deque()).extend(digest.calls(rows, least))
+            self.waiting.setdefault(receiver(rows[0].url), deque()).extend(digest.calls(rows, least))
 
     def _take(self) -> list[list[Row[Any]]]:
         """The calls to make next, within the limits; receivers take turns."""
@@ -199,15 +200,15 @@ class _Run:
         moved = True
         while moved:
             moved = False
-            for receiver, calls in self.waiting.items():
-                if not calls or room <= 0 or self.flying[receiver] >= CALLS_PER_HOST:
+            for whom, calls in self.waiting.items():
+                if not calls or room <= 0 or self.flying[whom] >= CALLS_PER_HOST:
                     continue
                 left = self.limit - len(self.tried)
                 if left <= 0:
                     break
                 call = calls.popleft()[:left]
                 self.tried.update(row.delivery_id for row in call)
-                self.flying[receiver] += 1
+                self.flying[whom] += 1
                 taken.append(call)
                 room, moved = room - 1, True
         return taken
@@ -217,18 +218,18 @@ class _Run:
         ours = {claim.row.delivery_id: claim for claim in claims}
         made = []
         for call in calls:
-            receiver, mine = call[0].receiver, [ours[r.delivery_id] for r in call if r.delivery_id in ours]
-            parts = digest.bounded(mine)
-            self.flying[receiver] += len(parts) - 1
-            made += [(receiver, part) for part in parts]
+            whom = receiver(call[0].url)
+            parts = digest.bounded([ours[row.delivery_id] for row in call if row.delivery_id in ours])
+            self.flying[whom] += len(parts) - 1
+            made += [(whom, part) for part in parts]
         return made
 
     async def _call(self, call: tuple[str, list[Claim]]) -> None:
-        receiver, claims = call
+        whom, claims = call
         try:
             if time.monotonic() < claims[0].until:  # else: paused, and another process may have sent it
                 made = await self.sender.send(claims)
                 self.landed += made
         finally:
-            self.flying[receiver] -= 1
+            self.flying[whom] -= 1
             self.wake.set()

@@ -15,6 +15,7 @@ from meterhouse.alarms.definitions.alarm import UNKNOWN, Alarm, from_json
 from meterhouse.alarms.evaluation import threshold
 from meterhouse.alarms.evaluation.outcomes import Outcome, Watched, save
 from meterhouse.alarms.keeping import apply as applying
+from meterhouse.alarms.keeping.origin import FILE
 from meterhouse.collection import stream_meters
 from meterhouse.errors import DefinitionError, MeterhouseError, Unavailable
 from meterhouse.site import Site
@@ -73,6 +74,7 @@ def evaluate(site: Site, at: datetime | None = None) -> Evaluated:
     with site.warehouse.lease(applying.LEASE, wait_seconds=applying.WAIT_SECONDS) as lease:
         done.faults += _apply(site, lease)
         watched = _watched(site)
+        watched = [each for each in watched if each.alarm is None or each.alarm.type == "threshold"]
         usable = [(each.alarm, each.state) for each in watched if each.alarm is not None]
         if at is None:
             _measure_stream(site, [alarm for alarm, _ in usable], lease)
@@ -107,18 +109,19 @@ def _watched(site: Site) -> list[Watched]:
         alarm, fault = None, ""
         try:
             alarm = from_json(row.definition)
-            if alarm.alarm_id != row.alarm_id:
+            if row.origin == FILE and alarm.alarm_id != row.alarm_id:
                 alarm, fault = None, "has the definition of another alarm"
         except DefinitionError as error:
             fault = f"has a definition that cannot work: {error}"
-        made.append(Watched(row.alarm_id, row.name, row.severity, row.state, row.state_reason, alarm, fault))
+        owner = (row.origin, row.project_id)
+        made.append(Watched(row.alarm_id, row.name, row.severity, row.state, row.state_reason, alarm, fault, *owner))
     return made
 
 
 def _measure_stream(site: Site, definitions: list[Alarm], lease: Lease) -> None:
     """Measure the stream's own meters, if an alarm uses one. A failure does not affect other alarms."""
     try:
-        stream_meters.record(site, (alarm.rule.meter_name for alarm in definitions), lease)
+        stream_meters.record(site, (meter for alarm in definitions for meter in alarm.rule.meters), lease)
     except MeterhouseError as error:
         log.warning("the meters of the stream are not measured: %s", error)
 

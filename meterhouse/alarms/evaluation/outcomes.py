@@ -46,6 +46,8 @@ class Watched:
         reason: the reason for that state.
         alarm: its definition; None if that cannot be used.
         fault: why not.
+        origin: `file` or `outside`.
+        project_id: its project; empty if it has none.
     """
 
     alarm_id: str
@@ -55,6 +57,8 @@ class Watched:
     reason: str
     alarm: Alarm | None
     fault: str = ""
+    origin: str = "file"
+    project_id: str = ""
 
 
 @dataclass
@@ -127,10 +131,11 @@ def _notification(watched: Watched, outcome: Outcome, event_id: str, urls: tuple
         alarm_id=watched.alarm_id,
         alarm_name=watched.name,
         severity=watched.severity,
-        origin="file",
+        origin=watched.origin,
         previous=watched.state,
         current=outcome.state,
         reason=outcome.reason,
         reason_data=outcome.reason_data,
         urls=urls,
+        project_id=watched.project_id,
     )

@@ -20,9 +20,10 @@ from sqlalchemy import BigInteger, Text, select
 from meterhouse import sql_files, times
 from meterhouse.alarms.definitions import units
 from meterhouse.alarms.definitions.alarm import UNKNOWN, Alarm
-from meterhouse.alarms.definitions.threshold_rule import COMPARE, ThresholdRule
+from meterhouse.alarms.definitions.rules.comparing import COMPARE
+from meterhouse.alarms.definitions.rules.threshold import ThresholdRule
 from meterhouse.alarms.evaluation.outcomes import Outcome
-from meterhouse.filters import And, Filter, on_lake
+from meterhouse.filters import DIMENSIONS, And, Condition, Filter, all_of, on_lake, parse
 from meterhouse.sample_quality.judge import judge
 from meterhouse.sample_quality.points import view_all_points
 from meterhouse.site import Site
@@ -45,6 +46,12 @@ class Window:
     units: tuple[str, str] = ("", "")
 
 
+def rule_of(alarm: Alarm) -> ThresholdRule:
+    """The rule of a threshold alarm."""
+    assert isinstance(alarm.rule, ThresholdRule)
+    return alarm.rule
+
+
 def outcomes(site: Site, given: Sequence[tuple[Alarm, str]], moment: datetime) -> list[Outcome]:
     """The outcome for each alarm in its state."""
     found = windows(site, [alarm for alarm, _ in given], moment)
@@ -54,9 +61,9 @@ def outcomes(site: Site, given: Sequence[tuple[Alarm, str]], moment: datetime) -
 @retried
 def windows(site: Site, definitions: Sequence[Alarm], moment: datetime) -> list[Window]:
     """The window of each alarm that ends at a moment."""
-    starts = [moment - alarm.rule.window for alarm in definitions]
+    starts = [moment - rule_of(alarm).wanted()[0].window for alarm in definitions]
     with site.warehouse.read() as connection:
-        meters = sorted({alarm.rule.meter_name for alarm in definitions})
+        meters = sorted({rule_of(alarm).meter_name for alarm in definitions})
         wanted = [c for c in series.columns if isinstance(c.type, BigInteger | Text)]
         found = connection.execute(
             select(*wanted).where(series.c.meter.in_(meters), series.c.last_point_at >= times.hour_of(min(starts)))
@@ -90,31 +97,36 @@ def _rules(definitions: Sequence[Alarm], starts: list[datetime], moment: datetim
     return pa.table(
         {
             "number": pa.array(range(count), pa.int64()),
-            "meter": [alarm.rule.meter_name for alarm in definitions],
-            "statistic": [alarm.rule.statistic for alarm in definitions],
+            "meter": [rule_of(alarm).meter_name for alarm in definitions],
+            "statistic": [rule_of(alarm).statistic for alarm in definitions],
             "start": pa.array(starts, TIME),
             "until": pa.array([moment] * count, TIME),
-            "period": pa.array([alarm.rule.period for alarm in definitions], pa.int64()),
-            "keep": pa.array([alarm.rule.evaluation_periods for alarm in definitions], pa.int64()),
-            "exclude_outliers": [alarm.rule.exclude_outliers for alarm in definitions],
-            "resource_id": pa.array([_equal_to(alarm.rule, "resource_id") for alarm in definitions], pa.string()),
-            "project_id": pa.array([_equal_to(alarm.rule, "project_id") for alarm in definitions], pa.string()),
-            "chosen_by": pa.array([numbers.get(alarm.rule.where) for alarm in definitions], pa.int64()),
+            "period": pa.array([rule_of(alarm).period for alarm in definitions], pa.int64()),
+            "keep": pa.array([rule_of(alarm).evaluation_periods for alarm in definitions], pa.int64()),
+            "exclude_outliers": [rule_of(alarm).exclude_outliers for alarm in definitions],
+            "resource_id": pa.array([_equal_to(rule_of(alarm), "resource_id") for alarm in definitions], pa.string()),
+            "project_id": pa.array([_equal_to(rule_of(alarm), "project_id") for alarm in definitions], pa.string()),
+            "chosen_by": pa.array([numbers.get(rule_of(alarm).where) for alarm in definitions], pa.int64()),
         }
     )
 
 
 def _equal_to(rule: ThresholdRule, column: str) -> str | None:
     """What the query or `where` demand that a dimension equals."""
-    parts = rule.chosen.parts if isinstance(rule.chosen, And) else (rule.chosen,)
+    chosen = _chosen(rule)
+    parts = chosen.parts if isinstance(chosen, And) else (chosen,)
     demanded = [(each.field, each.op, each.value) for each in rule.query]
     demanded += [(each.target.column, each.op, each.value) for each in parts if isinstance(each, Filter)]
     return next((value for name, op, value in demanded if name == column and op == "eq"), None)
 
 
+def _chosen(rule: ThresholdRule) -> Condition:
+    return parse(rule.where, DIMENSIONS) if rule.where else all_of(())
+
+
 def _numbers(definitions: Sequence[Alarm]) -> dict[str, int]:
     """The texts of `where`, numbered: alarms often share one."""
-    texts = dict.fromkeys(alarm.rule.where for alarm in definitions if alarm.rule.where)
+    texts = dict.fromkeys(rule_of(alarm).where for alarm in definitions if rule_of(alarm).where)
     return {text: number for number, text in enumerate(texts)}
 
 
@@ -123,9 +135,9 @@ def _find_chosen(duck: Connection, definitions: Sequence[Alarm]) -> None:
     duck.execute("CREATE TEMP TABLE chosen (number BIGINT, series_id BIGINT)")
     rules: dict[str, list[ThresholdRule]] = {}
     for alarm in definitions:
-        rules.setdefault(alarm.rule.where, []).append(alarm.rule)
+        rules.setdefault(rule_of(alarm).where, []).append(rule_of(alarm))
     for text, number in _numbers(definitions).items():
-        condition, values = on_lake(rules[text][0].chosen)
+        condition, values = on_lake(_chosen(rules[text][0]))
         meters = list({rule.meter_name for rule in rules[text]})
         duck.execute(
             f"INSERT INTO chosen SELECT ?, series_id FROM dims WHERE list_contains(?, meter) AND {condition}",
@@ -134,7 +146,7 @@ def _find_chosen(duck: Connection, definitions: Sequence[Alarm]) -> None:
 
 
 def _conditions(definitions: Sequence[Alarm]) -> pa.Table:
-    rows = [(number, c.field, c.op, c.value) for number, alarm in enumerate(definitions) for c in alarm.rule.query]
+    rows = [(number, c.field, c.op, c.value) for number, alarm in enumerate(definitions) for c in rule_of(alarm).query]
     return pa.table(
         {
             "number": pa.array([row[0] for row in rows], pa.int64()),
@@ -148,7 +160,7 @@ def _conditions(definitions: Sequence[Alarm]) -> pa.Table:
 
 def decide(alarm: Alarm, state: str, window: Window) -> Outcome:
     """The outcome for an alarm in a state, from its window."""
-    rule, values = alarm.rule, window.values
+    rule, values = rule_of(alarm), window.values
     if window.units[0] != window.units[1]:
         what, hint = units.mixed(*window.units)
         data = _reason_data("unknown", rule.evaluation_periods, ())

@@ -1,22 +1,23 @@
-"""Brings the warehouse's alarms in line with alarms.yaml."""
+"""Brings the warehouse's alarms of origin `file` in line with the files that declare them."""
 
 import json
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from meterhouse import times
-from meterhouse.alarms.definitions import units
-from meterhouse.alarms.definitions.alarm import UNKNOWN, Alarm, read
-from meterhouse.alarms.keeping import sequences
+from meterhouse.alarms.definitions import files, units
+from meterhouse.alarms.definitions.alarm import UNKNOWN, Alarm
+from meterhouse.alarms.keeping import checks
+from meterhouse.alarms.keeping.origin import FILE
+from meterhouse.alarms.keeping.recording import History
 from meterhouse.errors import DefinitionError
 from meterhouse.site import Site
 from meterhouse.stores.leases import Lease
-from meterhouse.stores.warehouse_tables import alarm_history, alarms
+from meterhouse.stores.warehouse_tables import alarm_files, alarms
 
 LEASE: Final = "alarm_evaluations"
 """The lease of everything that writes definitions, states, history or notifications of alarms."""
@@ -27,43 +28,107 @@ WAIT_SECONDS = 30.0
 
 @dataclass
 class Applied:
-    """How many alarms were created, changed and deleted, and what is wrong with each alarm that was left as it is."""
+    """What was, or would be, created, changed and deleted.
+
+    Attributes:
+        created: how many alarms.
+        changed: how many alarms.
+        deleted: how many alarms.
+        faults: what is wrong with each alarm that was left as it is.
+        warnings: what will not work as one might think, one text each.
+        drift: (what: created, changed or deleted; name; the fields that differ) of each.
+    """
 
     created: int = 0
     changed: int = 0
     deleted: int = 0
     faults: list[DefinitionError] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    drift: list[tuple[str, str, str]] = field(default_factory=list)
 
 
-def apply(site: Site) -> Applied:
-    """Bring the warehouse's alarms in line with the file.
+@dataclass
+class _Plan:
+    """What differs between files and warehouse.
+
+    Attributes:
+        known: the warehouse's alarms of files by id.
+        changed: the alarms to create or to change, by id.
+        gone: the rows to delete.
+        done: the counts.
+    """
+
+    known: dict[str, Any]
+    changed: dict[str, Alarm]
+    gone: list[Any]
+    done: Applied
+
+
+def apply(site: Site, *, dry_run: bool = False) -> Applied:
+    """Bring the warehouse's alarms in line with the files.
 
     An alarm keeps its state. If it was changed, the next evaluation may change the state. An alarm that cannot work is
-    left as the warehouse has it, and affects no other one.
+    left as the warehouse has it, and affects no other one. Alarms from outside are left alone.
+
+    Args:
+        site: the site.
+        dry_run: change nothing, and say only what differs.
 
     Raises:
         AlreadyRunning: another process is still evaluating the alarms after WAIT_SECONDS.
-        DefinitionError: the file cannot be read; nothing was changed.
     """
+    if dry_run:
+        return _plan(site).done
     with site.warehouse.lease(LEASE, wait_seconds=WAIT_SECONDS) as lease:
-        return apply_under(site, lease)
+        return _apply(site, lease)
 
 
 def apply_under(site: Site, lease: Lease) -> Applied:
-    """See `apply`; the caller holds the lease."""
-    defined = read(site.settings.config_dir)
-    done = Applied(faults=list(defined.faults))
+    """As `apply`, if the files have changed since they were last applied; the caller holds the lease."""
     with site.warehouse.read() as connection:
-        known = {row.alarm_id: row for row in connection.execute(select(alarms))}
-        changed = {}
+        last = connection.execute(select(alarm_files)).first()
+    if last is None or last.digest != files.digest(site.settings.config_dir):
+        return _apply(site, lease)
+    faults = [DefinitionError(what, where=where, hint=hint) for what, where, hint in json.loads(last.faults)]
+    return Applied(faults=faults)
+
+
+def _apply(site: Site, lease: Lease) -> Applied:
+    digest = files.digest(site.settings.config_dir)
+    plan = _plan(site)
+    faults = json.dumps([[each.what, each.where, each.hint] for each in plan.done.faults])
+    with lease.begin() as connection:
+        _write(connection, plan)
+        connection.execute(delete(alarm_files))
+        connection.execute(insert(alarm_files).values(digest=digest, faults=faults))
+    return plan.done
+
+
+def _plan(site: Site) -> _Plan:
+    defined = files.read(site.settings.config_dir)
+    done = Applied(faults=list(defined.faults))
+    changed: dict[str, Alarm] = {}
+    with site.warehouse.read() as connection:
+        columns = (alarms.c.alarm_id, alarms.c.name, alarms.c.definition, alarms.c.severity)
+        rows = connection.execute(select(*columns).where(alarms.c.origin == FILE))
+        known = {row.alarm_id: row for row in rows}
+        mixed = units.meters_of_several(connection)
         for alarm, where in defined.alarms:
             if not _differs(known.get(alarm.alarm_id), alarm):
                 continue
-            refusal = units.refusal(connection, alarm)
+            refusal = units.refusal(connection, alarm) if mixed.intersection(alarm.rule.meters) else None
             if refusal is None:
                 changed[alarm.alarm_id] = alarm
             else:
                 done.faults.append(DefinitionError(f"alarm '{alarm.name}' {refusal[0]}", where=where, hint=refusal[1]))
+        outside = checks.combinations(connection, FILE)
+    wheres = {alarm.alarm_id: where for alarm, where in defined.alarms}
+    for alarm_id, what, hint in checks.refused_combinations(
+        {alarm.alarm_id: alarm for alarm, _ in defined.alarms}, outside
+    ):
+        if changed.pop(alarm_id, None) is not None:
+            done.faults.append(DefinitionError(what, where=wheres[alarm_id], hint=hint))
+    done.warnings = checks.warnings(site, list(changed.values()))
     names = {alarm.name for alarm in changed.values()}
     gone = [
         row
@@ -71,45 +136,62 @@ def apply_under(site: Site, lease: Lease) -> Applied:
         if (defined.names is not None and row.name not in defined.names)
         or (alarm_id not in changed and row.name in names)
     ]
-    if changed or gone:
-        with lease.begin() as connection:
-            _write(connection, changed, known, gone, done)
-    return done
+    _count(done, known, changed, gone)
+    return _Plan(known, changed, gone, done)
 
 
 def _differs(row: Any, alarm: Alarm) -> bool:
     return row is None or bool(row.definition != alarm.as_json())
 
 
-def _write(
-    connection: Connection, changed: Mapping[str, Alarm], known: Mapping[str, Any], gone: list[Any], done: Applied
-) -> None:
-    moment = times.now()
-    history: list[dict[str, Any]] = []
-    sequence = sequences.following(connection, alarm_history)
-
-    def add_history(alarm_id: str, kind: str, detail: str) -> None:
-        row = {"event_id": str(uuid.uuid4()), "sequence": next(sequence), "alarm_id": alarm_id, "type": kind}
-        history.append({**row, "detail": detail, "timestamp": moment})
-
+def _count(done: Applied, known: Mapping[str, Any], changed: Mapping[str, Alarm], gone: list[Any]) -> None:
     for row in gone:
-        connection.execute(delete(alarms).where(alarms.c.alarm_id == row.alarm_id))
-        add_history(row.alarm_id, "deletion", row.definition)
         done.deleted += 1
+        done.drift.append(("deleted", row.name, ""))
     for alarm_id, alarm in changed.items():
         if alarm_id in known:
-            connection.execute(update(alarms).where(alarms.c.alarm_id == alarm_id).values(**_values(alarm, moment)))
-            add_history(alarm_id, "rule change", _changes(known[alarm_id].definition, alarm.as_json()))
             done.changed += 1
+            fields = ", ".join(json.loads(changes(known[alarm_id].definition, alarm.as_json())))
+            done.drift.append(("changed", alarm.name, fields))
         else:
-            state = {"state": UNKNOWN, "state_reason": "Not evaluated yet", "state_timestamp": moment}
-            connection.execute(insert(alarms).values(alarm_id=alarm_id, **state, **_values(alarm, moment)))
-            add_history(alarm_id, "creation", alarm.as_json())
             done.created += 1
-    connection.execute(insert(alarm_history), history)
+            done.drift.append(("created", alarm.name, ""))
 
 
-def _values(alarm: Alarm, moment: datetime) -> dict[str, Any]:
+def _write(connection: Connection, plan: _Plan) -> None:
+    moment = times.now()
+    history = History(connection, moment)
+    if plan.gone:
+        connection.execute(
+            delete(alarms).where(alarms.c.alarm_id == bindparam("gone")), [{"gone": row.alarm_id} for row in plan.gone]
+        )
+    for row in plan.gone:
+        history.add(row.alarm_id, "deletion", row.definition, severity=row.severity)
+    new, other = [], []
+    for alarm_id, alarm in plan.changed.items():
+        values = values_of(alarm, moment)
+        before = plan.known.get(alarm_id)
+        if before is None:
+            new.append({"alarm_id": alarm_id, **FIRST_STATE, "state_timestamp": moment, **_OF_NOBODY, **values})
+            history.add(alarm_id, "creation", values["definition"], severity=alarm.severity)
+        else:
+            other.append({"of_alarm": alarm_id, **{f"new_{name}": value for name, value in values.items()}})
+            detail = changes(before.definition, values["definition"])
+            history.add(alarm_id, "rule change", detail, severity=alarm.severity)
+    if new:
+        connection.execute(insert(alarms), new)
+    if other:
+        set_to: dict[str, Any] = {name.removeprefix("new_"): bindparam(name) for name in other[0] if name != "of_alarm"}
+        connection.execute(update(alarms).where(alarms.c.alarm_id == bindparam("of_alarm")).values(**set_to), other)
+    history.write()
+
+
+FIRST_STATE: Final = {"state": UNKNOWN, "state_reason": "Not evaluated yet"}
+_OF_NOBODY: Final = {"origin": FILE, "project_id": "", "user_id": ""}
+
+
+def values_of(alarm: Alarm, moment: datetime) -> dict[str, Any]:
+    """The columns of an alarm that its definition decides, changed at a moment."""
     return {
         "name": alarm.name,
         "type": alarm.type,
@@ -120,7 +202,8 @@ def _values(alarm: Alarm, moment: datetime) -> dict[str, Any]:
     }
 
 
-def _changes(before: str, after: str) -> str:
+def changes(before: str, after: str) -> str:
+    """The fields of a stored definition that differ from those before, as JSON."""
     try:
         old = json.loads(before)
     except ValueError:  # damaged: everything is new

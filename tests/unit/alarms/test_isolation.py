@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from meterhouse import configuration
-from meterhouse.alarms.definitions.alarm import from_json, load, read
-from meterhouse.alarms.definitions.threshold_rule import MAX_PERIOD, MAX_PERIODS
+from meterhouse.alarms.definitions.alarm import from_json
+from meterhouse.alarms.definitions.files import load, read
+from meterhouse.alarms.definitions.rules.comparing import MAX_PERIOD, MAX_PERIODS
 from meterhouse.alarms.evaluation import threshold
 from meterhouse.alarms.evaluation.evaluate import evaluate
 from meterhouse.alarms.keeping.apply import apply
@@ -62,7 +63,7 @@ TOO_MUCH = [
     ({"period": True}, r"period True"),
     ({"period": "60"}, r"period '60'"),
     ({"period": 60.0}, r"period 60\.0"),
-    ({"period": None}, r"period None"),
+    ({"period": None}, r"has no period"),
     ({"evaluation_periods": MAX_PERIODS + 1}, r"evaluation_periods 10001"),
     ({"period": 86400, "evaluation_periods": 62}, r"a window of 5,443,200 seconds.*at most 5,356,800 seconds"),
     ({"period": MAX_PERIOD, "evaluation_periods": 2}, r"a window of 8,035,200 seconds"),
@@ -127,10 +128,12 @@ def test_everything_else_of_an_alarm_is_bounded_too(tmp_path: Path, more: dict[A
 
 
 def test_the_number_of_alarms_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("meterhouse.alarms.definitions.alarm.MAX_ALARMS", 1)
+    monkeypatch.setattr("meterhouse.alarms.definitions.files.MAX_ALARMS", 1)
     configure(tmp_path, entry("a"), entry("b"))
-    with pytest.raises(DefinitionError, match=r"the file has 2 alarms\. At most 1"):
-        read(tmp_path)
+    found = read(tmp_path)
+    assert [alarm.name for alarm, _ in found.alarms] == ["a"]
+    assert found.names is None
+    assert "the files declare more than 1 alarms" in str(found.faults[0])
 
 
 @pytest.mark.parametrize("period", ["2026-13-45", "9" * 5000, "2026-01-01T99:00:00Z"])
@@ -231,8 +234,9 @@ def test_a_definition_in_the_warehouse_that_cannot_work_silences_only_itself(
     with busy.warehouse.begin() as connection:
         connection.execute(
             text(
-                "INSERT INTO alarms (alarm_id, name, type, enabled, severity, definition, state, state_reason, "
-                "state_timestamp, timestamp) VALUES ('x', 'far', 'threshold', true, 'low', :definition, 'ok', '', "
+                "INSERT INTO alarms (alarm_id, name, origin, project_id, user_id, type, enabled, severity, "
+                "definition, state, state_reason, state_timestamp, timestamp) "
+                "VALUES ('x', 'far', 'file', '', '', 'threshold', true, 'low', :definition, 'ok', '', "
                 "'2026-11-01 00:00:00', '2026-11-01 00:00:00')"
             ),
             {"definition": definition},

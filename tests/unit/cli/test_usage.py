@@ -12,7 +12,7 @@ from command_line import Run, lines, process
 from test_formats import commands
 
 from meterhouse import times
-from meterhouse.alarms.definitions.alarm import load as load_alarms
+from meterhouse.alarms.definitions.files import load as load_alarms
 from meterhouse.cli import cli
 from meterhouse.cli.queries import sql_command
 from meterhouse.errors import UsageError

@@ -20,7 +20,7 @@ from reference_points import compact, nasty_points
 
 from meterhouse import times
 from meterhouse.alarms.definitions.alarm import Alarm
-from meterhouse.alarms.definitions.threshold_rule import ThresholdRule
+from meterhouse.alarms.definitions.rules.threshold import ThresholdRule
 from meterhouse.alarms.evaluation.threshold import windows
 from meterhouse.archive.seal import archive
 from meterhouse.catalog import catalog, snapshot

@@ -1,0 +1,1 @@
+"""The rules of alarms, a file for each kind."""
