@@ -7,7 +7,7 @@ ARGS ?=
 export UV_PYTHON_PREFERENCE ?= system
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick soak lint docs pictures bench clean
+.PHONY: help demo test quick heat soak lint docs pictures bench clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*##/\1:/p' Makefile
@@ -20,6 +20,9 @@ test: .venv/.synced-dev  ## all tests, against real servers (found, or started f
 
 quick: .venv/.synced-dev  ## the tests that take no time and need no server
 	$(RUN) pytest -m "not slow and not service" $(ARGS)
+
+heat: .venv/.synced-dev  ## the tests with a real Heat, which scales a group on alarms; prints what happened when
+	$(RUN) python deploy/services run --only heat -- pytest -s tests/heat $(ARGS)
 
 soak: .venv/.synced-dev  ## ten minutes of collection from RabbitMQ at full speed, every damage of every file, a year's commits
 	METERHOUSE_TEST_SOAK_SECONDS=600 $(RUN) python deploy/services run --only amqp -- \

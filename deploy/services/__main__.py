@@ -1,11 +1,13 @@
 """Find or start the servers that tests and development use.
 
-Each of PostgreSQL, an S3 server, RabbitMQ, Keystone and a browser comes from the first source that has it:
+Each of PostgreSQL, an S3 server, RabbitMQ, Keystone, Heat and a browser comes from the first source that has it:
 
 1. the environment, which names a server in `METERHOUSE_TEST_*` variables;
-2. Docker Compose, with `deploy/compose.yaml`, if a Docker engine is running (not for Keystone and the browser);
+2. Docker Compose, with `deploy/compose.yaml`, if a Docker engine is running (not for Keystone, Heat and the browser);
 3. the programs of this machine, on free loopback ports. On Debian, as root, apt-get installs those that are missing.
-   Keystone is installed from PyPI, into the user's cache.
+   Keystone and Heat are installed from PyPI, into the user's cache.
+
+Heat is started only where `--only` names it; it brings the RabbitMQ and the Keystone that it runs on.
 
 `start` prints the variables as KEY=VALUE lines, `stop` stops what `start` started, and `run` does both around
 a command. A folder, `--dir`, keeps the record of what runs. Python 3.11 is enough: only its standard library is used.
@@ -33,6 +35,7 @@ def servers(text: str) -> list[Server]:
     names = [name for name in text.split(",") if name]
     if unknown := [name for name in names if name not in SERVERS]:
         raise argparse.ArgumentTypeError(f"no service {unknown[0]}: choose from {', '.join(SERVERS)}")
+    names += [needed for name in names for needed in SERVERS[name].needs]
     return [server for name, server in SERVERS.items() if name in names]
 
 
@@ -49,8 +52,8 @@ def parser() -> argparse.ArgumentParser:
         one = actions.add_parser(action, help=text, description=text)
         one.add_argument("--dir", type=Path, required=action == "stop", help="folder for data, logs and the record")
         if action != "stop":
-            every, comma = list(SERVERS.values()), "NAME,..."
-            one.add_argument("--only", type=servers, default=every, metavar=comma, help="these services, not all")
+            every, comma = [server for server in SERVERS.values() if not server.on_request], "NAME,..."
+            one.add_argument("--only", type=servers, default=every, metavar=comma, help="these services only")
             one.add_argument("--optional", type=servers, default=[], metavar=comma, help="continue if these fail")
         if action == "run":
             one.add_argument("command", nargs="+", metavar="-- command", help="the command to run")

@@ -28,6 +28,8 @@ def start_local(folder: Folder, server: Server) -> Starting | None:
             raise ServiceError(f"{why}: install {' '.join(server.packages)} as root, start Docker")
         if isinstance(server, Daemon) and not sys.platform.startswith("linux"):
             raise ServiceError("its programs run here on Linux only: start Docker")
+        if missing := [name for name in server.needs if name not in folder.available]:
+            raise ServiceError(f"it needs {', '.join(missing)}")
         starting = server.start(folder, found)
         folder.save()
         return starting

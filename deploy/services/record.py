@@ -46,6 +46,7 @@ class Folder:
         self.path = path.resolve() if path else Path(tempfile.mkdtemp(prefix="meterhouse-", dir="/tmp"))
         self.token = secrets.token_hex(6)
         self.services: dict[str, Service] = {}
+        self.available: dict[str, dict[str, str]] = {}  # server → variables, of those found or ready so far
         self._record = self.path / RECORD
         if self._record.exists():
             saved = json.loads(self._record.read_text())

@@ -27,6 +27,8 @@ class Server(ABC):
     kind: ClassVar[str] = "a running server"  # that the user can name in the environment instead
     variables: ClassVar[tuple[str, ...]]  # that lead to it; the first holds its URL or path
     packages: ClassVar[tuple[str, ...]]  # of Debian
+    needs: ClassVar[tuple[str, ...]] = ()  # the servers that it runs on; `Folder.available` has their variables
+    on_request: ClassVar[bool] = False  # whether it is started only where --only names it
 
     @abstractmethod
     def find(self) -> Path | None:

@@ -33,6 +33,7 @@ def start(folder: Folder, servers: Sequence[Server], optional: Sequence[Server])
                 with _tolerated(server, optional):
                     if service := configured(server) or _running(folder, server):
                         found[server.name] = service
+                        folder.available[server.name] = service.env
             wanted = [server for server in servers if server.name not in found]
             daemons = [server for server in wanted if isinstance(server, Daemon) and server.container_port]
             if daemons and docker_answers():
@@ -45,17 +46,27 @@ def start(folder: Folder, servers: Sequence[Server], optional: Sequence[Server])
                     stop(folder, names)
                 else:
                     wanted = [server for server in wanted if server not in daemons]
+                    for name in names:
+                        folder.available[name] = folder.services[name].env
             install(folder, wanted)
             pending: list[tuple[Server, Starting]] = []
             clock = time.monotonic()
+
+            def await_pending() -> None:
+                while pending:
+                    server, starting = pending.pop(0)
+                    with _tolerated(server, optional), _stopped_on_failure(folder, server):
+                        await_answer(folder, server, starting, clock)
+                        folder.available[server.name] = starting.env
+
             for server in wanted:
+                if server.needs:
+                    await_pending()
                 begun.append(server.name)
                 with _tolerated(server, optional), _stopped_on_failure(folder, server):
                     if starting := start_local(folder, server):
                         pending.append((server, starting))
-            for server, starting in pending:
-                with _tolerated(server, optional), _stopped_on_failure(folder, server):
-                    await_answer(folder, server, starting, clock)
+            await_pending()
         except BaseException:
             stop(folder, begun)
             raise

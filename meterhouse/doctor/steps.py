@@ -112,13 +112,15 @@ def steps(site: Site) -> Iterator[Finding]:
 
 def evaluations(site: Site) -> Iterator[Finding]:
     """Whether the alarms are evaluated."""
+    from meterhouse.alarms.keeping.cycles import evaluate_timestamp
+
     with site.warehouse.read() as connection:
         enabled, oldest = connection.execute(
-            select(func.count(), func.min(func.coalesce(alarms.c.evaluate_timestamp, alarms.c.timestamp))).where(
+            select(func.count(), func.min(func.coalesce(evaluate_timestamp(), alarms.c.timestamp))).where(
                 alarms.c.enabled
             )
         ).one()
-    if not enabled:
+    if not enabled or oldest is None:
         yield Finding("evaluations", "ok", "no alarm is enabled")
         return
     waited = (times.now() - oldest).total_seconds()

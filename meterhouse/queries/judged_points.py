@@ -15,7 +15,7 @@ from meterhouse.definitions.quality_rules import Rules
 from meterhouse.queries.raw_points import POINT
 from meterhouse.sample_quality.reading import plain
 from meterhouse.sample_quality.series_table import DELTA, Flags, Floats, Ints, Places, SeriesRules, SeriesTable
-from meterhouse.sample_quality.verdicts import NOTHING_CARRIED, Carried, Points, judge, order_of
+from meterhouse.sample_quality.verdicts import NOTHING_CARRIED, Carried, Points, Verdicts, judge, order_of
 
 NO_SAMPLE = 0
 """The sample id of points that have none, where `identified` is false."""
@@ -87,12 +87,14 @@ class Judged:
         distinct: the rows of those that are no copies of others, ascending.
         bits: of the rules that each of the distinct ones breaks.
         good: whether each of the distinct ones breaks no critical rule.
+        verdicts: what was found, in the order of the good points.
     """
 
     points: Received
     distinct: Ints
     bits: npt.NDArray[np.int32]
     good: Flags
+    verdicts: Verdicts
 
 
 def judged(
@@ -140,7 +142,7 @@ def judged(
     is_distinct[slice(None) if found.good.rows is None else found.good.rows] = True
     is_distinct[found.flagged] = True
     distinct = np.flatnonzero(is_distinct)
-    return Judged(points, distinct, bits[distinct], (bits[distinct] & rules.critical_bits) == 0)
+    return Judged(points, distinct, bits[distinct], (bits[distinct] & rules.critical_bits) == 0, found)
 
 
 def _corrected(

@@ -316,6 +316,7 @@ alarms = Table(
     Column("state_timestamp", UtcTime, nullable=False),
     Column("timestamp", UtcTime, nullable=False),
     Column("evaluate_timestamp", UtcTime),
+    Column("held_since", UtcTime),
     Index(
         "alarms_by_name",
         "name",
@@ -352,6 +353,17 @@ alarm_silences = Table(
     Column("author", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("created_at", UtcTime, nullable=False),
+)
+
+alarm_cycles = Table(
+    "alarm_cycles",
+    metadata,
+    Column("cycle_id", Integer, primary_key=True, autoincrement=False),
+    Column("evaluated_at", UtcTime, nullable=False),
+    Column("alarms", BigInteger, nullable=False),
+    Column("history", BigInteger, nullable=False),
+    Column("watched", Text, nullable=False),
+    comment="One row: the last cycle in which the enabled alarms were evaluated.",
 )
 
 alarm_history = Table(

@@ -11,9 +11,9 @@ from builders import at, count, drop, land_points, notification, point, polled, 
 from conftest import OpenSite, bucket_settings
 from restores import copy_lake, copy_warehouse, expected, put_lake, put_warehouse, rolled_up
 
-from meterhouse.alarms.definitions.alarm import Alarm
 from meterhouse.alarms.definitions.rules.threshold import ThresholdRule
-from meterhouse.alarms.evaluation.threshold import windows
+from meterhouse.alarms.evaluation.requests import requests_of
+from meterhouse.alarms.evaluation.windows import windows
 from meterhouse.archive.seal import archive
 from meterhouse.catalog import catalog, commits_behind, snapshot
 from meterhouse.collection.collect import collect
@@ -317,8 +317,7 @@ def test_a_reader_whose_files_are_sealed_and_vacuumed_meanwhile_reads_those_in_t
             assert sql_on_lake(site, "SELECT count(*) AS n FROM samples").to_pylist() == [{"n": 12}]
         elif reading == "alarms":
             rule = ThresholdRule("m", threshold=0, statistic="count", period=1800)
-            (window,) = windows(site, [Alarm("a", rule)], at(54))
-            assert window.values == (6,)
+            assert windows(site, requests_of(rule.wanted()), at(54)).of(0).values == (6,)
         elif reading == "rollup":
             roll_up(site)
         elif reading == "quality":

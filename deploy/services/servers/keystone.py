@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import fcntl
-import json
-import os
 import secrets
 import signal
 import sqlite3
-import subprocess
 import sys
-import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult
 
+from identity import DEFAULT_DOMAIN, Identity
 from ports import kept_ports, reply
 from processes import run_step, spawn, wait_until
-from programs import which
+from pypi import installed
 from record import Folder
-from report import ServiceError, say
 from server import Daemon, Starting
 
 URL = "METERHOUSE_TEST_KEYSTONE_URL"
@@ -51,7 +45,6 @@ ENDPOINTS = {
 """Type of service → name and URL in the catalogue. Nothing listens there until a test does."""
 
 REQUIREMENTS = Path(__file__).resolve().parents[1] / "keystone.txt"
-INSTALL_SECONDS = 900
 CONF = """\
 [DEFAULT]
 log_file = {home}/keystone.log
@@ -118,7 +111,7 @@ class Keystone(Daemon):
     def start(self, folder: Folder, found: Path) -> Starting:
         """Start Keystone; the first time, install it and make its database."""
         home = folder.home(self.name)
-        python = _installed(folder, found)
+        python = installed(folder, self.name, REQUIREMENTS)
         port = kept_ports(home / "port", 1)
         env = self.env(port)
         database, conf, made = home / "keystone.db", home / "keystone.conf", home / "made"
@@ -145,47 +138,6 @@ class Keystone(Daemon):
         return Starting(env, spawned)
 
 
-def _installed(folder: Folder, interpreter: Path) -> Path:
-    """Return the interpreter of Keystone's environment, in the user's cache; make the environment if it is missing.
-
-    Raises:
-        ServiceError: it cannot be made.
-    """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "meterhouse"
-    pins = REQUIREMENTS.read_bytes()
-    place = cache / f"keystone-{sys.version_info.major}.{sys.version_info.minor}"
-    python, stamp = place / "bin" / "python", place / "installed.txt"
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if stamp.exists() and stamp.read_bytes() == pins and python.exists():
-            return python
-        say("keystone: installing it from PyPI (only once; takes a minute or less)")
-        uv = os.environ.get("UV") or which("uv")
-        if uv:
-            _install(folder, uv, "venv", "--clear", "--python", str(interpreter), str(place))
-            _install(folder, uv, "pip", "install", "--python", str(python), "--requirements", str(REQUIREMENTS))
-        else:
-            _install(folder, str(interpreter), "-m", "venv", "--clear", str(place))
-            _install(folder, str(python), "-m", "pip", "install", "--requirement", str(REQUIREMENTS))
-        stamp.write_bytes(pins)
-    return python
-
-
-def _install(folder: Folder, *command: str) -> None:
-    log = folder.home(Keystone.name) / "install.log"
-    with log.open("ab") as output:
-        try:
-            done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, timeout=INSTALL_SECONDS, check=False
-            )
-            failed = done.returncode != 0
-        except (OSError, subprocess.TimeoutExpired):
-            failed = True
-    if failed:
-        raise ServiceError(f"it cannot be installed from PyPI (see {log}): look at the connection")
-
-
 def _make_keys(folder: Path) -> None:
     """Make the keys that `keystone-manage fernet_setup` would make: a staged and a primary one."""
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -209,38 +161,10 @@ def _fill(url: str) -> None:
     Raises:
         ServiceError: Keystone refuses a request.
     """
-    domain = {"id": "default"}
-    account = {"name": ACCOUNT[USERNAME], "domain": domain, "password": ACCOUNT[PASSWORD]}
-    identity = {"methods": ["password"], "password": {"user": account}}
-    scope = {"project": {"name": "admin", "domain": domain}}
-    _, headers = _call("POST", f"{url}/auth/tokens", "", {"auth": {"identity": identity, "scope": scope}})
-    token = headers["X-Subject-Token"]
-
-    def made(kind: str, **fields: Any) -> str:
-        plural = {"service": "services", "endpoint": "endpoints"}.get(kind, f"{kind}s")
-        return str(_call("POST", f"{url}/{plural}", token, {kind: fields})[0][kind]["id"])
-
-    roles = {role["name"]: role["id"] for role in _call("GET", f"{url}/roles", token)[0]["roles"]}
-    projects = {name: made("project", name=name, domain_id="default") for name in PROJECTS}
+    identity = Identity(url, ACCOUNT[USERNAME], ACCOUNT[PASSWORD])
+    projects = {name: identity.made("project", name, domain_id=DEFAULT_DOMAIN) for name in PROJECTS}
     for name, (project, role) in USERS.items():
-        user = made("user", name=name, password=f"{name}pw", domain_id="default")
-        _call("PUT", f"{url}/projects/{projects[project]}/users/{user}/roles/{roles[role]}", token)
+        user = identity.made("user", name, password=f"{name}pw", domain_id=DEFAULT_DOMAIN)
+        identity.give(identity.made("role", role), user, project=projects[project])
     for kind, (name, address) in ENDPOINTS.items():
-        service = made("service", type=kind, name=name)
-        for interface in ("admin", "internal", "public"):
-            made("endpoint", service_id=service, interface=interface, region_id="RegionOne", url=address)
-
-
-def _call(method: str, url: str, token: str, body: Any = None) -> tuple[Any, Any]:
-    """Make a request; return the JSON of the answer (None if it has no body), and its headers."""
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise ServiceError(f"{url} is not a URL of HTTP")
-    data = None if body is None else json.dumps(body).encode()
-    headers = {"Content-Type": "application/json", **({"X-Auth-Token": token} if token else {})}
-    request = urllib.request.Request(url, data, headers, method=method)
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            content = answer.read()
-            return (json.loads(content) if content else None), answer.headers
-    except urllib.error.URLError as error:
-        raise ServiceError(f"it refuses {method} {urlsplit(url).path}: {error}") from error
+        identity.list_service(kind, name, address)

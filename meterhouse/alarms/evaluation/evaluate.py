@@ -3,24 +3,28 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import func, select
+import numpy as np
+import pyarrow as pa
 
 from meterhouse import times
-from meterhouse.alarms.definitions.alarm import UNKNOWN, Alarm, from_json
-from meterhouse.alarms.evaluation import threshold
-from meterhouse.alarms.evaluation.outcomes import Outcome, Watched, save
+from meterhouse.alarms.definitions.alarm import UNKNOWN
+from meterhouse.alarms.evaluation import by_type, loading, threshold
+from meterhouse.alarms.evaluation.given import Cycle, Given
+from meterhouse.alarms.evaluation.loading import STATES, Due, Loaded, States
+from meterhouse.alarms.evaluation.outcomes import Change, Outcome, save
+from meterhouse.alarms.evaluation.windows import Window, Windows, windows
 from meterhouse.alarms.keeping import apply as applying
-from meterhouse.alarms.keeping.origin import FILE
+from meterhouse.alarms.keeping import cycles
 from meterhouse.collection import stream_meters
 from meterhouse.errors import DefinitionError, MeterhouseError, Unavailable
+from meterhouse.sample_quality.series_table import Ints
 from meterhouse.site import Site
 from meterhouse.stores.leases import Lease
-from meterhouse.stores.warehouse_tables import alarm_history, alarms
 from meterhouse.stream.envelope import clean
 
 log = logging.getLogger(__name__)
@@ -53,10 +57,6 @@ class Evaluated:
     seconds: float = 0.0
 
 
-Given = Sequence[tuple[Alarm, str]]
-"""Alarms, each with its state."""
-
-
 def evaluate(site: Site, at: datetime | None = None) -> Evaluated:
     """Evaluate every enabled alarm. State, history and outbox change in one transaction.
 
@@ -73,23 +73,32 @@ def evaluate(site: Site, at: datetime | None = None) -> Evaluated:
     clock = time.monotonic()
     with site.warehouse.lease(applying.LEASE, wait_seconds=applying.WAIT_SECONDS) as lease:
         done.faults += _apply(site, lease)
-        watched = _watched(site)
-        watched = [each for each in watched if each.alarm is None or each.alarm.type == "threshold"]
-        usable = [(each.alarm, each.state) for each in watched if each.alarm is not None]
+        with site.warehouse.read() as connection:
+            loaded = loading.load(connection)
         if at is None:
-            _measure_stream(site, [alarm for alarm, _ in usable], lease)
+            _measure_stream(site, loaded.meters, lease)
         moment = at or times.now()
-        outcomes = iter(_outcomes(lambda given: threshold.outcomes(site, given, moment), usable))
-        found = [
-            (each, next(outcomes) if each.alarm is not None else _failed(each.state, each.fault)) for each in watched
-        ]
-        done.faults += [f"alarm '{each.name}' {outcome.fault}" for each, outcome in found if outcome.fault]
-        saved = save(lease, found, moment)
+        due = loading.due(loaded, moment, by_type.DECIDE)
+        found = _evaluated(site, loaded, due, moment)
+        done.faults += _faults(loaded, found.outcomes)
+        cycle = cycles.Cycle(moment, len(loaded.watched), 0, _longest(due, loaded))
+        saved = save(lease, _changes(loaded, found.outcomes), cycle, bool(loaded.watched.is_new.any()))
         done.transitions, done.notifications = saved.transitions, saved.notifications
-        done.alarms = len(watched)
-        done.states = Counter(outcome.state for _, outcome in found)
+        done.alarms = len(loaded.watched)
+        counts = np.bincount(found.state, minlength=len(STATES)).tolist()
+        done.states = Counter({name: count for name, count in zip(STATES, counts, strict=True) if count})
         done.seconds = time.monotonic() - clock
     return done
+
+
+def _longest(due: Due, loaded: Loaded) -> dict[str, int] | None:
+    """The meters that alarms read, and the longest window of each, in seconds; None if more than points decides."""
+    if loaded.others or not len(due.at):
+        return None
+    meters = pa.array(due.requests.meters).dictionary_encode()
+    longest = np.zeros(len(meters.dictionary), np.int64)
+    np.maximum.at(longest, meters.indices.to_numpy(), due.requests.length // 1_000_000)
+    return dict(zip(meters.dictionary.to_pylist(), longest.tolist(), strict=True))
 
 
 def _apply(site: Site, lease: Lease) -> list[str]:
@@ -100,63 +109,155 @@ def _apply(site: Site, lease: Lease) -> list[str]:
         return [str(error)]
 
 
-def _watched(site: Site) -> list[Watched]:
-    """The enabled alarms, by name."""
-    with site.warehouse.read() as connection:
-        rows = connection.execute(select(alarms).where(alarms.c.enabled).order_by(alarms.c.name)).all()
-    made = []
-    for row in rows:
-        alarm, fault = None, ""
-        try:
-            alarm = from_json(row.definition)
-            if row.origin == FILE and alarm.alarm_id != row.alarm_id:
-                alarm, fault = None, "has the definition of another alarm"
-        except DefinitionError as error:
-            fault = f"has a definition that cannot work: {error}"
-        owner = (row.origin, row.project_id)
-        made.append(Watched(row.alarm_id, row.name, row.severity, row.state, row.state_reason, alarm, fault, *owner))
-    return made
-
-
-def _measure_stream(site: Site, definitions: list[Alarm], lease: Lease) -> None:
+def _measure_stream(site: Site, meters: set[str], lease: Lease) -> None:
     """Measure the stream's own meters, if an alarm uses one. A failure does not affect other alarms."""
     try:
-        stream_meters.record(site, (meter for alarm in definitions for meter in alarm.rule.meters), lease)
+        stream_meters.record(site, meters, lease)
     except MeterhouseError as error:
         log.warning("the meters of the stream are not measured: %s", error)
 
 
-def _outcomes(query: Callable[[Given], list[Outcome]], given: Given) -> list[Outcome]:
-    """The outcomes of all alarms by one query; if it fails, by as few as find the alarms that make it fail.
+@dataclass
+class _Found:
+    """What a cycle finds.
+
+    Attributes:
+        outcomes: of the alarms with which something happens, by place.
+        state: the new state of each alarm, places in STATES.
+    """
+
+    outcomes: dict[int, Outcome]
+    state: States
+
+
+def _evaluated(site: Site, loaded: Loaded, due: Due, moment: datetime) -> _Found:
+    """Decide the alarms that are due."""
+    found = _Found({}, loaded.watched.state.copy())
+    for place, fault in loaded.faults.items():
+        _note(found, place, _failed(_state(loaded, place), fault))
+    made: dict[int, Window] = {}
+    for numbers, some in _windows(site, due, moment, loaded, found):
+        count = int(np.searchsorted(numbers, len(due.at)))
+        if count:
+            _decide(loaded, due, numbers[:count], some.head(count), found)
+        made.update((int(number), some.of(count + n)) for n, number in enumerate(numbers[count:]))
+    _decide_others(Cycle(site, moment, {}), loaded, due, made, found)
+    return found
+
+
+def _note(found: _Found, place: int, outcome: Outcome) -> None:
+    found.outcomes[place] = outcome
+    found.state[place] = STATES.index(outcome.state)
+
+
+def _decide(loaded: Loaded, due: Due, numbers: Ints, windows: Windows, found: _Found) -> None:
+    """Decide some threshold alarms: note the states of all, and the outcomes of those with which something happens."""
+    watched, at = loaded.watched, due.at[numbers]
+    state = watched.state[at]
+    rules = threshold.Rules(
+        due.threshold[numbers], due.operator[numbers], due.requests.keep[numbers], due.repeat[numbers]
+    )
+    decided = threshold.decide(rules, state, windows)
+    found.state[at] = decided.state
+    matters = decided.notify | decided.mixed
+    still = np.flatnonzero(~matters & (decided.state == threshold.UNKNOWN))
+    lacking = threshold.reasons_of_lacking(decided, still)
+    matters[[n for n, reason in zip(still.tolist(), lacking, strict=True) if watched.reason[at[n]] != reason]] = True
+    chosen = np.flatnonzero(matters).tolist()
+    made = threshold.outcomes(decided, state, windows, chosen)
+    found.outcomes.update(zip(at[chosen].tolist(), made, strict=True))
+
+
+def _decide_others(cycle: Cycle, loaded: Loaded, due: Due, made: Mapping[int, Window], found: _Found) -> None:
+    """Decide the alarms of other types, which may look at the states of those that were decided before."""
+    watched = loaded.watched
+    others = [each for each in due.others if all(number in made for number in each.windows)]
+    if not others:
+        return
+    states = {alarm_id: STATES[code] for alarm_id, code in zip(watched.alarm_id, found.state.tolist(), strict=True)}
+    given = [
+        Given(
+            watched.alarm_id[each.place],
+            each.alarm,
+            watched.project_id[each.place],
+            _state(loaded, each.place),
+            tuple(made[number] for number in each.windows),
+        )
+        for each in others
+    ]
+    outcomes = by_type.outcomes(replace(cycle, states=states), given)
+    for each, outcome in zip(others, outcomes, strict=True):
+        if outcome is not None:
+            _note(found, each.place, outcome)
+
+
+def _windows(site: Site, due: Due, moment: datetime, loaded: Loaded, found: _Found) -> list[tuple[Ints, Windows]]:
+    """The windows of all alarms by one query; if it fails, by as few as find the alarms that make it fail.
+
+    Those get their outcome.
 
     Raises:
         Exception: it fails whichever alarms are in it, so no alarm is at fault.
     """
     tries = 0
+    errors: dict[int, Exception] = {}
+    requests = due.requests
 
-    def attempt(some: Given) -> list[Outcome | Exception]:
+    def attempt(numbers: Ints) -> list[tuple[Ints, Windows]]:
         nonlocal tries
         tries += 1
         try:
-            return list(query(some))
+            some = requests if len(numbers) == len(requests) else requests.some(numbers)
+            return [(numbers, windows(site, some, moment))]
         except (Unavailable, OSError):  # the lake or the warehouse, not an alarm
             raise
         except Exception as error:
             if tries > MAX_TRIES:
                 raise
-            if len(some) == 1:
-                return [error]
-            half = len(some) // 2
-            return attempt(some[:half]) + attempt(some[half:])
+            if len(numbers) == 1:
+                errors[int(numbers[0])] = error
+                return []
+            half = len(numbers) // 2
+            return attempt(numbers[:half]) + attempt(numbers[half:])
 
-    found = attempt(given) if given else []
-    errors = [each for each in found if isinstance(each, Exception)]
-    if errors and len(errors) == len(found):
-        raise errors[0]
+    made = attempt(np.arange(len(requests))) if len(requests) else []
+    if errors and len(errors) == len(requests):
+        raise next(iter(errors.values()))
+    for number, error in errors.items():
+        place = due.place_of(number)
+        fault = f"cannot be evaluated: {' '.join(str(error).split())}"
+        loaded.faults[place] = fault
+        _note(found, place, _failed(_state(loaded, place), fault))
+    return made
+
+
+def _state(loaded: Loaded, place: int) -> str:
+    return STATES[loaded.watched.state[place]]
+
+
+def _changes(loaded: Loaded, outcomes: dict[int, Outcome]) -> list[Change]:
+    """The alarms with which something happens, by name."""
+    watched = loaded.watched
     return [
-        _failed(state, f"cannot be evaluated: {' '.join(str(each).split())}") if isinstance(each, Exception) else each
-        for each, (_, state) in zip(found, given, strict=True)
+        Change(
+            watched.alarm_id[place],
+            watched.name[place],
+            watched.severity[place],
+            _state(loaded, place),
+            watched.origin[place],
+            watched.project_id[place],
+            watched.definition[place],
+            outcomes[place],
+        )
+        for place in sorted(outcomes, key=lambda place: watched.name[place])
+        if outcomes[place].notify or outcomes[place].reason != watched.reason[place]
     ]
+
+
+def _faults(loaded: Loaded, outcomes: dict[int, Outcome]) -> list[str]:
+    names = loaded.watched.name
+    found = sorted((names[place], outcome.fault) for place, outcome in outcomes.items() if outcome.fault)
+    return [f"alarm '{name}' {fault}" for name, fault in found]
 
 
 def _failed(state: str, fault: str) -> Outcome:
@@ -169,4 +270,4 @@ def _failed(state: str, fault: str) -> Outcome:
 def last_transition(site: Site) -> int:
     """The sequence number of the newest entry of the alarms' history; 0 without any."""
     with site.warehouse.read() as connection:
-        return int(connection.execute(select(func.max(alarm_history.c.sequence))).scalar() or 0)
+        return cycles.newest_entry(connection)

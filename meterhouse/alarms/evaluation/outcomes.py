@@ -1,18 +1,24 @@
-"""Writes what an evaluation found: states, history and the outbox, in one transaction."""
+"""Writes what an evaluation found: states, history and the outbox, in one transaction, by few statements."""
 
 import json
 import uuid
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, insert, update
+import msgspec
+import pyarrow as pa
+from sqlalchemy import Connection, bindparam, text, update
 
-from meterhouse.alarms.definitions.alarm import UNKNOWN, Alarm
+from meterhouse.alarms.definitions.alarm import UNKNOWN
 from meterhouse.alarms.delivery.outbox import Notification, enqueue
-from meterhouse.alarms.keeping import sequences
+from meterhouse.alarms.keeping import cycles, sequences
+from meterhouse.alarms.keeping.cycles import Cycle
+from meterhouse.stores.bulk import bulk_insert
+from meterhouse.stores.lake_tables import TIME
 from meterhouse.stores.leases import Lease
-from meterhouse.stores.warehouse_tables import alarm_history, alarms
+from meterhouse.stores.warehouse_tables import UtcTime, alarm_history, alarms
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,7 @@ class Outcome:
         reason_data: why, for programs.
         notify: whether the actions of the state are due.
         fault: what is wrong with the alarm; empty if it could be evaluated.
+        evidence: what of the window goes into the history.
     """
 
     state: str
@@ -32,33 +39,32 @@ class Outcome:
     reason_data: dict[str, Any]
     notify: bool
     fault: str = ""
+    evidence: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Watched:
-    """An alarm as the warehouse has it.
+class Change:
+    """An alarm, as the warehouse has it, and the outcome of its evaluation.
 
     Attributes:
         alarm_id: its id.
         name: its name.
         severity: its severity.
         state: its state before the evaluation.
-        reason: the reason for that state.
-        alarm: its definition; None if that cannot be used.
-        fault: why not.
-        origin: `file` or `outside`.
-        project_id: its project; empty if it has none.
+        origin: `file` for an alarm of a file, else `outside`.
+        project_id: whose it is; empty for the operators'.
+        definition: JSON.
+        outcome: the outcome.
     """
 
     alarm_id: str
     name: str
     severity: str
     state: str
-    reason: str
-    alarm: Alarm | None
-    fault: str = ""
-    origin: str = "file"
-    project_id: str = ""
+    origin: str
+    project_id: str
+    definition: str
+    outcome: Outcome
 
 
 @dataclass
@@ -69,73 +75,148 @@ class Saved:
     notifications: int = 0
 
 
-def save(lease: Lease, found: list[tuple[Watched, Outcome]], moment: datetime) -> Saved:
+class _Actions(msgspec.Struct, gc=False):
+    alarm_actions: list[str] = []
+    ok_actions: list[str] = []
+    insufficient_data_actions: list[str] = []
+
+    def of(self, state: str) -> list[str]:
+        return {"ok": self.ok_actions, "alarm": self.alarm_actions}.get(state, self.insufficient_data_actions)
+
+
+_ACTIONS = msgspec.json.Decoder(_Actions)
+
+
+def save(lease: Lease, changes: list[Change], cycle: Cycle, new: bool) -> Saved:
     """Write the outcomes in one transaction. An alarm whose state has changed meanwhile is left as it is.
 
     Args:
         lease: the lease of the evaluations.
-        found: each alarm with its outcome.
-        moment: when they were evaluated.
+        changes: alarms whose state changes, whose actions are due, or whose reason changes; in order.
+        cycle: the cycle in which they were evaluated.
+        new: whether there are alarms that were never evaluated.
 
     Raises:
         LeaseLost: another process evaluates the alarms; nothing was written.
     """
-    saved = Saved()
-    history: list[dict[str, Any]] = []
-    outbox: list[Notification] = []
+    saved, moment = Saved(), cycle.evaluated_at
     with lease.begin() as connection:
-        of_history = sequences.following(connection, alarm_history)
-        for watched, outcome in found:
-            if not outcome.notify:
-                continue
-            values: dict[str, Any] = {"evaluate_timestamp": moment}
-            if outcome.state != watched.state:
-                values |= {"state": outcome.state, "state_reason": outcome.reason, "state_timestamp": moment}
-            same = (alarms.c.alarm_id == watched.alarm_id, alarms.c.state == watched.state)
-            if connection.execute(update(alarms).where(*same).values(**values)).rowcount != 1:
-                continue
-            event_id = str(uuid.uuid4())
-            if outcome.state != watched.state:
-                detail = {"state": outcome.state, "transition_reason": outcome.reason}
-                history.append(
-                    {
-                        "event_id": event_id,
-                        "sequence": next(of_history),
-                        "alarm_id": watched.alarm_id,
-                        "type": "state transition",
-                        "detail": json.dumps(detail),
-                        "timestamp": moment,
-                    }
-                )
-                saved.transitions.append((watched.name, watched.state, outcome.state))
-            if watched.alarm is not None:
-                outbox.append(_notification(watched, outcome, event_id, watched.alarm.actions(outcome.state)))
-        if history:
-            connection.execute(insert(alarm_history), history)
-        saved.notifications = enqueue(connection, outbox, moment)
-        reasons = [
-            {"of_alarm": watched.alarm_id, "new_reason": outcome.reason}
-            for watched, outcome in found
-            if watched.state == outcome.state == UNKNOWN and outcome.reason != watched.reason
+        moved = [each for each in changes if each.outcome.state != each.state]
+        same = [each for each in changes if each.outcome.state == each.state]
+        written = _update(connection, moved, moment) | _unchanged(connection, [e for e in same if e.outcome.notify])
+        happened = [each for each in changes if each.outcome.notify and each.alarm_id in written]
+        events = [str(uuid.uuid4()) for _ in happened]
+        _add_history(connection, happened, events, moment)
+        saved.transitions = [
+            (each.name, each.state, each.outcome.state) for each in happened if each.outcome.state != each.state
         ]
-        if reasons:
-            same = (alarms.c.alarm_id == bindparam("of_alarm"), alarms.c.state == UNKNOWN)
-            connection.execute(update(alarms).where(*same).values(state_reason=bindparam("new_reason")), reasons)
-        connection.execute(update(alarms).where(alarms.c.enabled).values(evaluate_timestamp=moment))
+        saved.notifications = enqueue(connection, list(map(_notification, happened, events)), moment)
+        _update_reasons(connection, [each for each in same if each.state == UNKNOWN])
+        if new:
+            first = alarms.c.evaluate_timestamp.is_(None)
+            connection.execute(update(alarms).where(alarms.c.enabled, first).values(evaluate_timestamp=moment))
+        cycles.record(connection, replace(cycle, history=cycles.newest_entry(connection)))
     return saved
 
 
-def _notification(watched: Watched, outcome: Outcome, event_id: str, urls: tuple[str, ...]) -> Notification:
+_STAGE = "stage_alarms"
+
+
+def _stage(connection: Connection, changes: list[Change]) -> None:
+    """Create the temporary table of some alarms: alarm_id, previous (state), state and reason."""
+    connection.execute(text(f"DROP TABLE IF EXISTS {_STAGE}"))
+    columns = "alarm_id, state AS previous, state, state_reason"
+    connection.execute(text(f"CREATE TEMP TABLE {_STAGE} AS SELECT {columns} FROM alarms WHERE 1 = 0"))
+    rows = {
+        "alarm_id": [each.alarm_id for each in changes],
+        "previous": [each.state for each in changes],
+        "state": [each.outcome.state for each in changes],
+        "state_reason": [each.outcome.reason for each in changes],
+    }
+    bulk_insert(connection, _STAGE, pa.table({name: pa.array(values, pa.string()) for name, values in rows.items()}))
+
+
+def _update(connection: Connection, changes: list[Change], moment: datetime) -> set[str]:
+    """Write the new states; return the ids of the alarms whose state was still the one before."""
+    if not changes:
+        return set()
+    _stage(connection, changes)
+    statement = text(
+        "UPDATE alarms SET state = s.state, state_reason = s.state_reason, state_timestamp = :moment "
+        f"FROM {_STAGE} AS s WHERE s.alarm_id = alarms.alarm_id AND s.previous = alarms.state "
+        "RETURNING alarms.alarm_id"
+    ).bindparams(bindparam("moment", moment, UtcTime()))
+    return set(connection.execute(statement).scalars())
+
+
+def _unchanged(connection: Connection, changes: list[Change]) -> set[str]:
+    """The ids of those of the alarms whose state is still the one before."""
+    if not changes:
+        return set()
+    _stage(connection, changes)
+    query = text(
+        f"SELECT a.alarm_id FROM alarms AS a JOIN {_STAGE} AS s ON s.alarm_id = a.alarm_id AND s.previous = a.state"
+    )
+    return set(connection.execute(query).scalars())
+
+
+def _update_reasons(connection: Connection, changes: list[Change]) -> None:
+    """Write why the state is still insufficient data."""
+    if not changes:
+        return
+    _stage(connection, changes)
+    connection.execute(
+        text(
+            f"UPDATE alarms SET state_reason = s.state_reason FROM {_STAGE} AS s "
+            "WHERE s.alarm_id = alarms.alarm_id AND s.previous = alarms.state"
+        )
+    )
+
+
+def _add_history(connection: Connection, happened: list[Change], events: list[str], moment: datetime) -> None:
+    changes = [(each, event) for each, event in zip(happened, events, strict=True) if each.outcome.state != each.state]
+    if not changes:
+        return
+    numbers = sequences.following(connection, alarm_history)
+    details = [
+        json.dumps({"state": each.outcome.state, "transition_reason": each.outcome.reason, **each.outcome.evidence})
+        for each, _ in changes
+    ]
+    count = len(changes)
+    bulk_insert(
+        connection,
+        "alarm_history",
+        pa.table(
+            {
+                "event_id": [event for _, event in changes],
+                "sequence": pa.array([next(numbers) for _ in changes], pa.int64()),
+                "alarm_id": [each.alarm_id for each, _ in changes],
+                "type": ["state transition"] * count,
+                "detail": details,
+                "timestamp": pa.array([moment] * count, TIME),
+            }
+        ),
+    )
+
+
+def _urls(change: Change) -> list[str]:
+    try:
+        return list(dict.fromkeys(_ACTIONS.decode(change.definition).of(change.outcome.state)))
+    except (msgspec.MsgspecError, RecursionError, UnicodeError):  # a damaged definition
+        return []
+
+
+def _notification(change: Change, event_id: str) -> Notification:
     return Notification(
         event_id=event_id,
-        alarm_id=watched.alarm_id,
-        alarm_name=watched.name,
-        severity=watched.severity,
-        origin=watched.origin,
-        previous=watched.state,
-        current=outcome.state,
-        reason=outcome.reason,
-        reason_data=outcome.reason_data,
-        urls=urls,
-        project_id=watched.project_id,
+        alarm_id=change.alarm_id,
+        alarm_name=change.name,
+        severity=change.severity,
+        origin=change.origin,
+        previous=change.state,
+        current=change.outcome.state,
+        reason=change.outcome.reason,
+        reason_data=change.outcome.reason_data,
+        urls=tuple(_urls(change)),
+        project_id=change.project_id,
     )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from asked import decided, windows_of
 from builders import at, land_points, point, warehouse_rows
 from conditions import holds
 from conftest import OpenSite
@@ -21,7 +22,6 @@ from meterhouse.alarms.definitions.rules.comparing import COMPARE
 from meterhouse.alarms.definitions.rules.threshold import ThresholdRule
 from meterhouse.alarms.definitions.wanted import Condition
 from meterhouse.alarms.evaluation.evaluate import evaluate
-from meterhouse.alarms.evaluation.threshold import Window, decide, windows
 from meterhouse.alarms.keeping.apply import Applied, apply
 from meterhouse.errors import AlreadyRunning, DefinitionError
 from meterhouse.filters import DIMENSIONS, parse
@@ -37,11 +37,7 @@ def alarm(name: str = "a", **rule: Any) -> Alarm:
 
 
 def window_values(site: Site, definitions: list[Alarm], moment: datetime) -> list[list[float]]:
-    return [list(window.values) for window in windows(site, definitions, moment)]
-
-
-def decided(given: Alarm, state: str, values: list[float]) -> Any:
-    return decide(given, state, Window(tuple(values)))
+    return [list(window.values) for window in windows_of(site, definitions, moment)]
 
 
 # -- what a window says -------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from meterhouse import configuration
 from meterhouse.alarms.definitions.alarm import from_json
 from meterhouse.alarms.definitions.files import load, read
 from meterhouse.alarms.definitions.rules.comparing import MAX_PERIOD, MAX_PERIODS
-from meterhouse.alarms.evaluation import threshold
+from meterhouse.alarms.evaluation import evaluate as module
 from meterhouse.alarms.evaluation.evaluate import evaluate
 from meterhouse.alarms.keeping.apply import apply
 from meterhouse.errors import DefinitionError, Unavailable
@@ -255,17 +255,17 @@ def test_a_definition_in_the_warehouse_that_cannot_work_silences_only_itself(
 def test_alarms_that_make_the_query_fail_are_found_and_the_others_evaluated(
     busy: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = threshold.windows, []
+    real, calls = module.windows, []
 
-    def fails(site: Site, definitions: Any, moment: Any) -> Any:
-        calls.append(len(definitions))
-        if any(alarm.name.startswith("bad") for alarm in definitions):
+    def fails(site: Site, requests: Any, moment: Any) -> Any:
+        calls.append(len(requests))
+        if "bad" in requests.meters:
             raise OverflowError("int too big")
-        return real(site, definitions, moment)
+        return real(site, requests, moment)
 
-    monkeypatch.setattr(threshold, "windows", fails)
+    monkeypatch.setattr(module, "windows", fails)
     names = [f"good{n:02}" for n in range(30)] + ["bad1", "bad2"]
-    configure(tmp_path, *[entry(name) for name in names])
+    configure(tmp_path, *[entry(name, {"meter_name": "bad"} if name[0] == "b" else {}) for name in names])
     done = evaluate(busy, at())
     assert states(busy) == {name: UNKNOWN if name.startswith("bad") else "alarm" for name in names}
     assert reason(busy, "bad1") == "The alarm cannot be evaluated: int too big"
@@ -283,7 +283,7 @@ def test_a_failure_that_is_no_alarms_fault_changes_no_state(
     def fails(*_: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(threshold, "windows", fails)
+    monkeypatch.setattr(module, "windows", fails)
     with pytest.raises(type(error)):
         evaluate(busy, at())
     assert states(busy) == {"a": "alarm", "b": "alarm"}

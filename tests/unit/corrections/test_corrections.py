@@ -19,9 +19,9 @@ from reference import assert_right, random_points
 from reference_points import compact, nasty_points
 
 from meterhouse import times
-from meterhouse.alarms.definitions.alarm import Alarm
 from meterhouse.alarms.definitions.rules.threshold import ThresholdRule
-from meterhouse.alarms.evaluation.threshold import windows
+from meterhouse.alarms.evaluation.requests import requests_of
+from meterhouse.alarms.evaluation.windows import windows
 from meterhouse.archive.seal import archive
 from meterhouse.catalog import catalog, snapshot
 from meterhouse.collection.load import load
@@ -436,7 +436,7 @@ def test_alarms_see_corrected_points(open_site: OpenSite) -> None:
     land_points(site, [point(volume, at(n), meter="cpu_util") for n, volume in enumerate((1.0, -2.0, 3.0, 4.0))])
 
     def values() -> tuple[float, ...]:
-        return windows(site, [Alarm("a", rule)], at(4))[0].values
+        return windows(site, requests_of(rule.wanted()), at(4)).of(0).values
 
     assert values() == (1.0, 3.0, 4.0)
     correct(site, "accept", "cpu_util", at(1), at(2))

@@ -1,0 +1,160 @@
+"""Stacks of a real Heat: a scaling group, a policy that adds a member to it, and one that removes a member."""
+
+import contextlib
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+from services import Keystone
+
+END_SECONDS = 120.0
+"""Time that Heat has for a change; on a busy machine, seconds become minutes."""
+
+MOST = 5
+"""The largest size of the group."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """What Heat tells of a stack.
+
+    Attributes:
+        time: to the second, UTC.
+        part: `up`, `down`, `group` or `member`; another resource's name.
+        status: such as `UPDATE_COMPLETE`.
+    """
+
+    time: datetime
+    part: str
+    status: str
+
+
+class Stack:
+    """A stack with a scaling group that begins with one member.
+
+    Attributes:
+        stack_id: its id, which the members of a real group have in their metadata.
+        project: the project that owns it.
+        user: a user of the project, who may delegate the role that a signal needs.
+        up: the pre-signed URL that adds a member.
+        down: the pre-signed URL that removes one.
+        up_with_token: the URL that adds a member if the request has a token.
+    """
+
+    def __init__(self, client: httpx.Client, heat_url: str, project: str, user: str, *, cooldown: int) -> None:
+        self._client, self.project, self.user = client, project, user
+        self._name = f"test-{uuid.uuid4().hex[:8]}"
+        asked = {"stack_name": self._name, "template": _template(cooldown)}
+        answer = client.post(f"{heat_url}/{project}/stacks", json=asked)
+        answer.raise_for_status()
+        self.stack_id = str(answer.json()["stack"]["id"])
+        self._url = f"{heat_url}/{project}/stacks/{self._name}/{self.stack_id}"
+        self._await("CREATE_COMPLETE")
+        outputs = self._outputs()
+        self.up, self.down, self.up_with_token = (str(outputs[key]) for key in ("up", "down", "up_with_token"))
+
+    @property
+    def members(self) -> list[str]:
+        """The members of the group."""
+        return list(self._outputs()["members"])
+
+    @property
+    def size(self) -> int:
+        """The size of the group, as Heat's API tells."""
+        return int(self._outputs()["size"])
+
+    @property
+    def events(self) -> list[Event]:
+        """What happened to the stack, its group and the group's members, in order."""
+        answer = self._client.get(f"{self._url}/events", params={"nested_depth": 2, "sort_dir": "asc"})
+        answer.raise_for_status()
+        return [
+            Event(
+                datetime.fromisoformat(each["event_time"]).astimezone(UTC),
+                self._part(each["resource_name"]),
+                each["resource_status"],
+            )
+            for each in answer.json()["events"]
+        ]
+
+    def _part(self, resource: str) -> str:
+        """A part's name without what is random: the group is a stack of its own, and a member is named at random."""
+        if resource.startswith(f"{self._name}-group-"):
+            return "group"
+        return resource if resource in (self._name, "group", "up", "down") else "member"
+
+    def delete(self) -> None:
+        """Delete it, and wait until it is gone."""
+        self._client.delete(self._url).raise_for_status()
+        self._await("DELETE_COMPLETE")
+
+    def _outputs(self) -> dict[str, Any]:
+        return {each["output_key"]: each["output_value"] for each in self._shown()["outputs"]}
+
+    def _shown(self) -> dict[str, Any]:
+        answer = self._client.get(self._url)
+        answer.raise_for_status()
+        return dict(answer.json()["stack"])
+
+    def _await(self, status: str) -> None:
+        end = time.monotonic() + END_SECONDS
+        while (shown := self._shown())["stack_status"] != status:
+            assert not shown["stack_status"].endswith("FAILED"), shown["stack_status_reason"]
+            assert time.monotonic() < end, shown["stack_status"]
+            time.sleep(0.5)
+
+
+@contextlib.contextmanager
+def stack(keystone: Keystone, heat_url: str, *, cooldown: int) -> Iterator[Stack]:
+    """A stack in a project of its own. `cooldown`: the seconds after a change in which the group takes no other one."""
+    name, password = f"scaled-{uuid.uuid4().hex[:8]}", uuid.uuid4().hex
+    project = keystone.make("project", name=name, domain_id="default")
+    user = keystone.make("user", name=name, password=password, domain_id="default")
+    roles = keystone.client.get(f"{keystone.url}/roles").json()["roles"]
+    for role in roles:
+        if role["name"] in ("member", "heat_stack_owner"):
+            path = f"projects/{project}/users/{user}/roles/{role['id']}"
+            keystone.client.put(f"{keystone.url}/{path}").raise_for_status()
+    identity = {"methods": ["password"], "password": {"user": {"id": user, "password": password}}}
+    asked = {"auth": {"identity": identity, "scope": {"project": {"id": project}}}}
+    answer = keystone.client.post(f"{keystone.url}/auth/tokens", json=asked)
+    answer.raise_for_status()
+    with httpx.Client(timeout=60, headers={"X-Auth-Token": answer.headers["X-Subject-Token"]}) as client:
+        made = Stack(client, heat_url, project, user, cooldown=cooldown)
+        yield made
+        made.delete()
+    keystone.delete("user", user)
+    keystone.delete("project", project)
+
+
+def _template(cooldown: int) -> dict[str, Any]:
+    member = {"type": "OS::Heat::RandomString", "properties": {"length": 8}}
+    sizes = {"min_size": 1, "max_size": MOST, "desired_capacity": 1}
+
+    def policy(change: int) -> dict[str, Any]:
+        adjustment = {"adjustment_type": "change_in_capacity", "scaling_adjustment": change, "cooldown": cooldown}
+        group = {"auto_scaling_group_id": {"get_resource": "group"}}
+        return {"type": "OS::Heat::ScalingPolicy", "properties": {**adjustment, **group}}
+
+    def output(resource: str, attribute: str) -> dict[str, Any]:
+        return {"value": {"get_attr": [resource, attribute]}}
+
+    return {
+        "heat_template_version": "2021-04-16",
+        "resources": {
+            "group": {"type": "OS::Heat::AutoScalingGroup", "properties": {**sizes, "resource": member}},
+            "up": policy(+1),
+            "down": policy(-1),
+        },
+        "outputs": {
+            "size": output("group", "current_size"),
+            "members": output("group", "refs"),
+            "up": output("up", "alarm_url"),
+            "up_with_token": output("up", "signal_url"),
+            "down": output("down", "alarm_url"),
+        },
+    }
