@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
-from sqlalchemy import Connection, bindparam, text, update
+from sqlalchemy import Connection, Row, bindparam, text, update
 
 from meterhouse.alarms.definitions.alarm import UNKNOWN
 from meterhouse.alarms.delivery.outbox import Notification, enqueue
@@ -51,9 +51,6 @@ class Change:
         name: its name.
         severity: its severity.
         state: its state before the evaluation.
-        origin: `file` for an alarm of a file, else `outside`.
-        project_id: whose it is; empty for the operators'.
-        definition: JSON.
         outcome: the outcome.
     """
 
@@ -61,9 +58,6 @@ class Change:
     name: str
     severity: str
     state: str
-    origin: str
-    project_id: str
-    definition: str
     outcome: Outcome
 
 
@@ -110,7 +104,10 @@ def save(lease: Lease, changes: list[Change], cycle: Cycle, new: bool) -> Saved:
         saved.transitions = [
             (each.name, each.state, each.outcome.state) for each in happened if each.outcome.state != each.state
         ]
-        saved.notifications = enqueue(connection, list(map(_notification, happened, events)), moment)
+        told = [
+            _notification(each, event, written[each.alarm_id]) for each, event in zip(happened, events, strict=True)
+        ]
+        saved.notifications = enqueue(connection, told, moment)
         _update_reasons(connection, [each for each in same if each.state == UNKNOWN])
         if new:
             first = alarms.c.evaluate_timestamp.is_(None)
@@ -136,28 +133,29 @@ def _stage(connection: Connection, changes: list[Change]) -> None:
     bulk_insert(connection, _STAGE, pa.table({name: pa.array(values, pa.string()) for name, values in rows.items()}))
 
 
-def _update(connection: Connection, changes: list[Change], moment: datetime) -> set[str]:
-    """Write the new states; return the ids of the alarms whose state was still the one before."""
+def _update(connection: Connection, changes: list[Change], moment: datetime) -> dict[str, Row[Any]]:
+    """Write the new states; return definition, origin and project of the alarms that had the one before, by id."""
     if not changes:
-        return set()
+        return {}
     _stage(connection, changes)
     statement = text(
         "UPDATE alarms SET state = s.state, state_reason = s.state_reason, state_timestamp = :moment "
         f"FROM {_STAGE} AS s WHERE s.alarm_id = alarms.alarm_id AND s.previous = alarms.state "
-        "RETURNING alarms.alarm_id"
+        "RETURNING alarms.alarm_id, alarms.definition, alarms.origin, alarms.project_id"
     ).bindparams(bindparam("moment", moment, UtcTime()))
-    return set(connection.execute(statement).scalars())
+    return {row.alarm_id: row for row in connection.execute(statement)}
 
 
-def _unchanged(connection: Connection, changes: list[Change]) -> set[str]:
-    """The ids of those of the alarms whose state is still the one before."""
+def _unchanged(connection: Connection, changes: list[Change]) -> dict[str, Row[Any]]:
+    """Definition, origin and project of those of the alarms whose state is still the one before, by id."""
     if not changes:
-        return set()
+        return {}
     _stage(connection, changes)
     query = text(
-        f"SELECT a.alarm_id FROM alarms AS a JOIN {_STAGE} AS s ON s.alarm_id = a.alarm_id AND s.previous = a.state"
+        "SELECT a.alarm_id, a.definition, a.origin, a.project_id FROM alarms AS a "
+        f"JOIN {_STAGE} AS s ON s.alarm_id = a.alarm_id AND s.previous = a.state"
     )
-    return set(connection.execute(query).scalars())
+    return {row.alarm_id: row for row in connection.execute(query)}
 
 
 def _update_reasons(connection: Connection, changes: list[Change]) -> None:
@@ -199,24 +197,24 @@ def _add_history(connection: Connection, happened: list[Change], events: list[st
     )
 
 
-def _urls(change: Change) -> list[str]:
+def _urls(definition: str, state: str) -> list[str]:
     try:
-        return list(dict.fromkeys(_ACTIONS.decode(change.definition).of(change.outcome.state)))
+        return list(dict.fromkeys(_ACTIONS.decode(definition).of(state)))
     except (msgspec.MsgspecError, RecursionError, UnicodeError):  # a damaged definition
         return []
 
 
-def _notification(change: Change, event_id: str) -> Notification:
+def _notification(change: Change, event_id: str, row: Row[Any]) -> Notification:
     return Notification(
         event_id=event_id,
         alarm_id=change.alarm_id,
         alarm_name=change.name,
         severity=change.severity,
-        origin=change.origin,
+        origin=row.origin,
         previous=change.state,
         current=change.outcome.state,
         reason=change.outcome.reason,
         reason_data=change.outcome.reason_data,
-        urls=tuple(_urls(change)),
-        project_id=change.project_id,
+        urls=tuple(_urls(row.definition, change.outcome.state)),
+        project_id=row.project_id,
     )
