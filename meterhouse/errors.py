@@ -77,6 +77,14 @@ def near_misses(name: str, known: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(near))[:NEAR_MISSES]
 
 
+class NotAllowed(MeterhouseError):
+    """Something that this caller may not do."""
+
+
+class OverQuota(NotAllowed):
+    """A project or a user already has the maximum number of what it asks for."""
+
+
 class Unavailable(MeterhouseError):
     """A server does not answer. It may be back soon."""
 

@@ -48,7 +48,7 @@ def by_hour(
             f'<rect x="{place(hour):.1f}" y="{above + height - tall:.1f}" width="{max(step * 0.8, 0.5):.1f}" '
             f'height="{tall:.1f}" fill="#4f43dd"/>'
         )
-    for tick in _ticks(start, end):
+    for tick in ticks(start, end):
         x = place(tick)
         text = f"{tick:%m-%d}" if tick.hour == 0 else f"{tick:%H:%M}"
         drawn.append(f'<path d="M{x:.1f} {above + height}v4" stroke="#888" fill="none"/>')
@@ -62,7 +62,7 @@ def by_hour(
     return f"![{title}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})"
 
 
-def _ticks(start: datetime, end: datetime) -> list[datetime]:
+def ticks(start: datetime, end: datetime) -> list[datetime]:
     """Times for about eight labels: whole multiples of some hours since 1970, UTC."""
     hours = (end - start) / times.HOUR
     apart = next((each for each in TICK_HOURS if hours / each <= 8), TICK_HOURS[-1]) * times.HOUR

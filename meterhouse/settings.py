@@ -352,6 +352,19 @@ class Settings:
             description="Number of days for which Dagster keeps the runs that ended, with events and logs.",
         ),
     ] = 30
+    alarm_quorum: Annotated[
+        Literal["kilo", "icehouse"],
+        Meta(
+            description="How many periods of a window must have points: `kilo` for all evaluation periods, as "
+            "Ceilometer from that release on and Aodh; `icehouse` for one, as Ceilometer 2014.1."
+        ),
+    ] = "kilo"
+    alarm_project_quota: Annotated[
+        int, Meta(ge=-1, le=10_000_000, description="Maximum number of alarms of a project from outside; -1: any.")
+    ] = -1
+    alarm_user_quota: Annotated[
+        int, Meta(ge=-1, le=10_000_000, description="Maximum number of alarms of a user from outside; -1: any.")
+    ] = -1
     webhook_timeout_seconds: Annotated[
         float, Meta(gt=0, le=45, description="Time limit of one whole webhook call in seconds.")
     ] = 5.0

@@ -1,16 +1,20 @@
-"""Commands of alarms: apply, list, show, evaluate, history, deliver."""
+"""Commands of alarms: apply, list, show, evaluate, history, deliver; the others are in files of their own."""
 
 import sys
+from typing import Any
 
 import click
 
+from meterhouse.cli.alarm_past import replay
 from meterhouse.cli.options import limit, prints
-from meterhouse.cli.output import Printer
+from meterhouse.cli.output import Printer, note
+from meterhouse.cli.outside_alarms import change, create, delete, quota, state
 from meterhouse.cli.progress import progress
+from meterhouse.cli.silences import list_silences, silence, unsilence
 
 _COLUMNS = (
-    *("alarm_id", "name", "type", "enabled", "severity", "definition", "state", "state_reason", "state_timestamp"),
-    *("timestamp", "evaluate_timestamp"),
+    *("alarm_id", "name", "origin", "project_id", "user_id", "type", "enabled", "severity", "definition", "state"),
+    *("state_reason", "state_timestamp", "timestamp", "evaluate_timestamp"),
 )
 
 
@@ -20,14 +24,24 @@ def alarms() -> None:
 
 
 @alarms.command()
-@prints("created", "changed", "deleted")
-def apply(printer: Printer) -> None:
-    """Bring the warehouse's alarms in line with alarms.yaml."""
+@click.option("--dry-run", is_flag=True, help="Change nothing; print what differs.")
+@prints("created", "changed", "deleted", "differs")
+def apply(dry_run: bool, printer: Printer) -> None:
+    """Bring the warehouse's alarms in line with alarms.yaml and alarms.d/.
+
+    Alarms that no file declares are left alone.
+    """
     from meterhouse.alarms.keeping.apply import apply as bring_in_line
     from meterhouse.site import Site
+    from meterhouse.untrusted import printable
 
-    done = bring_in_line(Site.open())
-    printer.figures("applied", {"created": done.created, "changed": done.changed, "deleted": done.deleted})
+    done = bring_in_line(Site.open(), dry_run=dry_run)
+    figures: dict[str, Any] = {"created": done.created, "changed": done.changed, "deleted": done.deleted}
+    if dry_run:
+        figures["differs"] = [{"what": what, "alarm": name, "fields": fields} for what, name, fields in done.drift]
+    printer.figures("would be applied" if dry_run else "applied", figures)
+    for warning in done.warnings:
+        note(f"warning: {printable(warning)}")
     _report([str(fault) for fault in done.faults])
 
 
@@ -49,7 +63,7 @@ def list_alarms(printer: Printer) -> None:
     shown=("state", "state_timestamp", "state_reason", "enabled", "evaluate_timestamp", "definition", "transitions"),
 )
 def show(name: str, printer: Printer) -> None:
-    """Show the alarm NAME: its state, since when and why, its definition and its last transitions."""
+    """Show the alarm NAME, which may be its id: its state, since when and why, its definition, its last transitions."""
     from meterhouse.alarms.keeping.states import alarm
     from meterhouse.site import Site
 
@@ -89,9 +103,12 @@ def _report(faults: list[str]) -> None:
 @alarms.command()
 @click.argument("name")
 @limit
-@prints("timestamp", "type", "detail")
+@prints(
+    *("event_id", "alarm_id", "type", "detail", "timestamp", "user_id", "project_id", "on_behalf_of", "severity"),
+    shown=("timestamp", "type", "detail", "event_id"),
+)
 def history(name: str, limit: int, printer: Printer) -> None:
-    """List what happened to the alarm NAME, newest first."""
+    """List what happened to the alarm NAME, which may be its id, newest first."""
     from meterhouse.alarms.keeping.states import history as find
     from meterhouse.site import Site
 
@@ -110,3 +127,7 @@ def deliver(printer: Printer) -> None:
     with progress("delivering notifications"):
         done = send(Site.open())
     printer.figures("delivered", asdict(done))
+
+
+for _command in (create, change, delete, state, quota, silence, list_silences, unsilence, replay):
+    alarms.add_command(_command)

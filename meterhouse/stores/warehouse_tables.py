@@ -363,6 +363,7 @@ alarm_cycles = Table(
     Column("alarms", BigInteger, nullable=False),
     Column("history", BigInteger, nullable=False),
     Column("watched", Text, nullable=False),
+    comment="One row: the last cycle in which the enabled alarms were evaluated.",
 )
 
 alarm_history = Table(

@@ -1,13 +1,14 @@
 """An alarm: its fields, which are those of Ceilometer's and Aodh's alarm object, and its stored form."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from meterhouse.alarms.definitions.checker import Checker
 from meterhouse.alarms.definitions.ids import id_of
 from meterhouse.alarms.definitions.rules.kinds import REFUSED, RULES, Rule
 from meterhouse.alarms.definitions.time_constraints import TimeConstraint, read_all
+from meterhouse.alarms.definitions.wanted import Condition, Wanted
 
 TYPES = {name: rule.MEANING for name, rule in RULES.items()}
 """Alarm type → what it does."""
@@ -32,7 +33,11 @@ _KEYS = {
 
 @dataclass(frozen=True)
 class Alarm:
-    """One alarm definition. Actions are URLs."""
+    """One alarm definition. Actions are URLs.
+
+    `only_project` is the project whose samples and events alone it sees: that of a tenant who created it. No file and
+    no client sets it.
+    """
 
     name: str
     rule: Rule
@@ -45,6 +50,7 @@ class Alarm:
     ok_actions: tuple[str, ...] = ()
     insufficient_data_actions: tuple[str, ...] = ()
     time_constraints: tuple[TimeConstraint, ...] = ()
+    only_project: str = ""
 
     @property
     def alarm_id(self) -> str:
@@ -55,6 +61,17 @@ class Alarm:
         """The URLs to notify about a state."""
         return {"ok": self.ok_actions, "alarm": self.alarm_actions}.get(state, self.insufficient_data_actions)
 
+    def wanted(self) -> tuple[Wanted, ...]:
+        """The windows that its rule looks at, of the points that it may see."""
+        return tuple(map(self.scoped, self.rule.wanted()))
+
+    def scoped(self, wanted: Wanted) -> Wanted:
+        """A window of the points that it may see."""
+        if not self.only_project:
+            return wanted
+        own = Condition("project_id", "eq", self.only_project)
+        return wanted if own in wanted.query else replace(wanted, query=(*wanted.query, own))
+
     def as_json(self) -> str:
         """The definition as the warehouse stores it."""
         definition = {name: value for name, value in vars(self).items() if name in _FIELDS}
@@ -63,6 +80,8 @@ class Alarm:
             definition["time_constraints"] = [asdict(each) for each in self.time_constraints]
         else:  # as releases stored it that had none: the alarm has not changed
             del definition["time_constraints"]
+        if not self.only_project:
+            del definition["only_project"]
         return json.dumps(definition, sort_keys=True)
 
 
@@ -82,7 +101,8 @@ def from_json(text: str) -> Alarm:
         content = None
     if isinstance(content, dict) and "rule" in content:
         content[f"{content.get('type')}_rule"] = content.pop("rule")
-    return from_mapping(content, where)
+    only_project = content.pop("only_project", "") if isinstance(content, dict) else ""
+    return replace(from_mapping(content, where), only_project=str(only_project))
 
 
 def from_mapping(entry: Any, where: str, *, as_text: bool = False) -> Alarm:

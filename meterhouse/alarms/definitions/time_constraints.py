@@ -1,7 +1,7 @@
 """When an alarm is evaluated: spans that begin at the times of a cron expression.
 
-Source: Ceilometer 2014.1 and Aodh 23, `within_time_constraint` of their evaluators. A constraint is in force at the
-minute at which it starts, and from its latest start until `duration` seconds later. One of several is enough.
+Source: Ceilometer 2014.1 and Aodh 23, `within_time_constraint` of their evaluators. A constraint is in force from its
+latest start until `duration` seconds later, and in the minute before a start. One of several is enough.
 """
 
 from collections.abc import Sequence
@@ -37,10 +37,10 @@ class TimeConstraint:
 
         zone: tzinfo = ZoneInfo(self.timezone) if self.timezone else UTC
         local = moment.astimezone(zone)
-        if croniter.match(self.start, local):
+        latest = croniter(self.start, local).get_prev(datetime)
+        following = croniter(self.start, latest).get_next(datetime)
+        if abs((following.astimezone(UTC) - moment).total_seconds()) < 60:
             return True
-        # By the clock on the wall, which knows no other offset: the difference is counted in UTC.
-        latest: datetime = croniter(self.start, local.replace(tzinfo=None)).get_prev(datetime).replace(tzinfo=zone)
         return bool(latest <= moment <= latest.astimezone(UTC) + timedelta(seconds=self.duration))
 
     @classmethod

@@ -51,7 +51,6 @@ class Change:
         name: its name.
         severity: its severity.
         state: its state before the evaluation.
-        definition: JSON.
         outcome: the outcome.
     """
 
@@ -59,7 +58,6 @@ class Change:
     name: str
     severity: str
     state: str
-    definition: str
     outcome: Outcome
 
 
@@ -107,7 +105,7 @@ def save(lease: Lease, changes: list[Change], cycle: Cycle, new: bool) -> Saved:
         saved.transitions = [
             (each.name, each.state, each.outcome.state) for each in happened if each.outcome.state != each.state
         ]
-        saved.notifications = _add_deliveries(connection, happened, events, moment, due_at)
+        saved.notifications = _add_deliveries(connection, happened, written, events, moment, due_at)
         _update_reasons(connection, [each for each in same if each.state == UNKNOWN])
         if new:
             first = alarms.c.evaluate_timestamp.is_(None)
@@ -133,28 +131,29 @@ def _stage(connection: Connection, changes: list[Change]) -> None:
     bulk_insert(connection, _STAGE, pa.table({name: pa.array(values, pa.string()) for name, values in rows.items()}))
 
 
-def _update(connection: Connection, changes: list[Change], moment: datetime) -> set[str]:
-    """Write the new states; return the ids of the alarms whose state was still the one before."""
+def _update(connection: Connection, changes: list[Change], moment: datetime) -> dict[str, str]:
+    """Write the new states; return the definitions of the alarms whose state was still the one before, by id."""
     if not changes:
-        return set()
+        return {}
     _stage(connection, changes)
     statement = text(
         "UPDATE alarms SET state = s.state, state_reason = s.state_reason, state_timestamp = :moment "
         f"FROM {_STAGE} AS s WHERE s.alarm_id = alarms.alarm_id AND s.previous = alarms.state "
-        "RETURNING alarms.alarm_id"
+        "RETURNING alarms.alarm_id, alarms.definition"
     ).bindparams(bindparam("moment", moment, UtcTime()))
-    return set(connection.execute(statement).scalars())
+    return {row[0]: row[1] for row in connection.execute(statement)}
 
 
-def _unchanged(connection: Connection, changes: list[Change]) -> set[str]:
-    """The ids of those of the alarms whose state is still the one before."""
+def _unchanged(connection: Connection, changes: list[Change]) -> dict[str, str]:
+    """The definitions of those of the alarms whose state is still the one before, by id."""
     if not changes:
-        return set()
+        return {}
     _stage(connection, changes)
     query = text(
-        f"SELECT a.alarm_id FROM alarms AS a JOIN {_STAGE} AS s ON s.alarm_id = a.alarm_id AND s.previous = a.state"
+        "SELECT a.alarm_id, a.definition FROM alarms AS a "
+        f"JOIN {_STAGE} AS s ON s.alarm_id = a.alarm_id AND s.previous = a.state"
     )
-    return set(connection.execute(query).scalars())
+    return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def _update_reasons(connection: Connection, changes: list[Change]) -> None:
@@ -197,11 +196,16 @@ def _add_history(connection: Connection, happened: list[Change], events: list[st
 
 
 def _add_deliveries(
-    connection: Connection, happened: list[Change], events: list[str], moment: datetime, due_at: datetime
+    connection: Connection,
+    happened: list[Change],
+    definitions: Mapping[str, str],
+    events: list[str],
+    moment: datetime,
+    due_at: datetime,
 ) -> int:
     rows = []
     for each, event in zip(happened, events, strict=True):
-        urls = _urls(each)
+        urls = _urls(definitions[each.alarm_id], each.outcome.state)
         if urls:
             body = _body(each)
             rows += [(_delivery_id(event, url), each.alarm_id, event, url, body) for url in urls]
@@ -228,9 +232,9 @@ def _add_deliveries(
     return count
 
 
-def _urls(change: Change) -> list[str]:
+def _urls(definition: str, state: str) -> list[str]:
     try:
-        return list(dict.fromkeys(_ACTIONS.decode(change.definition).of(change.outcome.state)))
+        return list(dict.fromkeys(_ACTIONS.decode(definition).of(state)))
     except (msgspec.MsgspecError, RecursionError, UnicodeError):  # a damaged definition
         return []
 

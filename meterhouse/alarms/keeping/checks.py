@@ -99,7 +99,7 @@ def warnings(site: Site, given: Sequence[Alarm]) -> list[str]:
     for meter, names in unknown.items():
         if meter not in known:
             near = near_misses(meter, known)
-            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            hint = f"; did you mean {' or '.join(near[:2])}?" if near else ""
             found.append(f"{_of(names)} the meter {meter}, which this site does not know{hint}")
     for (meter, period), names in short.items():
         found.append(

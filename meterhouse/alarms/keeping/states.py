@@ -4,35 +4,38 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import select
 
-from meterhouse.alarms.keeping.cycles import evaluate_timestamp
-from meterhouse.errors import UnknownName
+from meterhouse.alarms.keeping.callers import OPERATOR, Caller
+from meterhouse.alarms.keeping.finding import COLUMNS, find
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import alarm_history, alarms
-
-_COLUMNS = [
-    evaluate_timestamp().label(each.name) if each.name == "evaluate_timestamp" else each for each in alarms.columns
-]
 
 TRANSITIONS = 10
 """How many transitions `alarm` returns at most."""
 
 
-def alarm_list(site: Site) -> list[dict[str, Any]]:
-    """All alarms by name: the columns of `alarms`, with the definition as an object."""
+def alarm_list(site: Site, caller: Caller = OPERATOR) -> list[dict[str, Any]]:
+    """The alarms that a caller may see, by name: the columns of `alarms`, with the definition as an object."""
     with site.warehouse.read() as connection:
-        return [_alarm(row._mapping) for row in connection.execute(select(*_COLUMNS).order_by(alarms.c.name))]
+        query = caller.visible(select(*COLUMNS).order_by(alarms.c.name, alarms.c.alarm_id))
+        return [_alarm(row._mapping) for row in connection.execute(query)]
 
 
-def alarm(site: Site, name: str) -> dict[str, Any]:
+def alarm(site: Site, wanted: str, caller: Caller = OPERATOR) -> dict[str, Any]:
     """An alarm as in `alarm_list`, with `transitions`: timestamp, state and reason of the last ones, newest first.
+
+    Args:
+        site: the site.
+        wanted: its id or its name.
+        caller: who asks.
 
     Raises:
         UnknownName: there is no such alarm; names near misses.
+        UsageError: several have the name.
     """
     with site.warehouse.read() as connection:
-        found = _found(connection, name)
+        found = find(connection, wanted, caller)
         rows = connection.execute(
             select(alarm_history.c.timestamp, alarm_history.c.detail)
             .where(alarm_history.c.alarm_id == found.alarm_id, alarm_history.c.type == "state transition")
@@ -47,27 +50,32 @@ def alarm(site: Site, name: str) -> dict[str, Any]:
     return {**_alarm(found._mapping), "transitions": transitions}
 
 
-def history(site: Site, name: str, limit: int) -> list[dict[str, Any]]:
-    """What happened to an alarm, newest first: timestamp, type and detail (JSON text).
+def history(site: Site, wanted: str, limit: int, caller: Caller = OPERATOR) -> list[dict[str, Any]]:
+    """What happened to an alarm, newest first: the columns of `alarm_history`, `detail` as JSON text.
+
+    The history of an alarm that was deleted stays; it is found by the id.
+
+    Args:
+        site: the site.
+        wanted: its id or its name.
+        limit: the maximum number of entries.
+        caller: who asks.
 
     Raises:
         UnknownName: there is no such alarm; names near misses.
+        UsageError: several have the name.
     """
+    columns = [column for column in alarm_history.columns if column.name != "sequence"]
     with site.warehouse.read() as connection:
-        query = (
-            select(alarm_history.c.timestamp, alarm_history.c.type, alarm_history.c.detail)
-            .where(alarm_history.c.alarm_id == _found(connection, name).alarm_id)
-            .order_by(alarm_history.c.sequence.desc())
-            .limit(limit)
-        )
-        return [dict(row._mapping) for row in connection.execute(query)]
-
-
-def _found(connection: Connection, name: str) -> Row[Any]:
-    found = connection.execute(select(*_COLUMNS).where(alarms.c.name == name)).first()
-    if found is None:
-        raise UnknownName("alarm", name, list(connection.execute(select(alarms.c.name)).scalars()))
-    return found
+        query = select(*columns).order_by(alarm_history.c.sequence.desc()).limit(limit)
+        past = query.where(alarm_history.c.alarm_id == wanted)
+        if not caller.admin:
+            past = past.where(alarm_history.c.on_behalf_of == caller.project_id)
+        rows = connection.execute(past).all()
+        if not rows:
+            found = find(connection, wanted, caller)
+            rows = connection.execute(query.where(alarm_history.c.alarm_id == found.alarm_id)).all()
+        return [dict(row._mapping) for row in rows]
 
 
 def _alarm(row: Mapping[Any, Any]) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def complete(line: str) -> list[str]:
         ("meterhouse resources ", ["list", "show"]),
         ("meterhouse resources --limit 5 --form", ["--format"]),
         ("meterhouse dead-letters p", ["purge"]),
-        ("meterhouse alarms s", ["show"]),
+        ("meterhouse alarms sh", ["show"]),
     ],
 )
 def test_bash_completes_commands_options_and_values(line: str, wanted: list[str]) -> None:

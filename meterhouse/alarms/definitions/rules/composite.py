@@ -15,7 +15,7 @@ from meterhouse.errors import shown
 
 MAX_DEPTH: Final = 16
 MAX_RULES: Final = 100
-"""Maximum number of rules of a composite alarm."""
+"""Maximum number of rules of a composite alarm, counting each `and` and `or`."""
 
 Part: TypeAlias = (
     ThresholdRule | ResourcesRule | MetricsRule | ResourcesSearchRule | RateOfChangeRule | RatioRule | DeviationRule
@@ -82,15 +82,22 @@ class CompositeRule:
         Raises:
             DefinitionError: a value cannot be used.
         """
-        made = _read(check, 0)
+        made = _read(check, 0, iter(range(MAX_RULES)))
         if not isinstance(made, Join):
             raise check.fault("has no `and` and no `or`", "Write {and: [{type: threshold, …}, …]}")
-        if (count := sum(1 for _ in _leaves(made))) > MAX_RULES:
-            raise check.fault(f"has {count} rules", f"Write at most {MAX_RULES}")
         return cls(made)
 
 
-def _read(check: Checker, depth: int) -> Join | Part:
+def _read(check: Checker, depth: int, room: Iterator[int]) -> Join | Part:
+    """What a mapping says.
+
+    Args:
+        check: the mapping.
+        depth: how many joins are around it.
+        room: yields as often as there is room for a further rule or join: aliases can stand for any number.
+    """
+    if next(room, None) is None:
+        raise check.fault(f"has more than {MAX_RULES} rules", f"Write at most {MAX_RULES}")
     keys = set(check.entry)
     if depth > MAX_DEPTH:
         raise check.fault(f"is nested more than {MAX_DEPTH} levels", "Write it flatter")
@@ -99,7 +106,7 @@ def _read(check: Checker, depth: int) -> Join | Part:
         found = check.mappings(operator, "rules", check.label)
         if not found:
             raise check.fault(f"has an empty `{operator}`", "Write at least one rule")
-        return Join(operator, tuple(_read(each, depth + 1) for each in found))
+        return Join(operator, tuple(_read(each, depth + 1, room) for each in found))
     kind = check.entry.get("type")
     if not isinstance(kind, str) or kind not in KINDS:
         what = "has a rule without a type" if kind is None else f"has a rule of the type {shown(kind)}"

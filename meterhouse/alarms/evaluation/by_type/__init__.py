@@ -1,22 +1,70 @@
-"""Decides alarms of other types than threshold, whose rules are objects: a function for each type."""
+"""Decides alarms of other types than threshold, whose rules are objects: a function for each kind."""
 
 from collections.abc import Callable, Sequence
 
+from meterhouse.alarms.definitions.alarm import UNKNOWN
+from meterhouse.alarms.definitions.rules.combination import CombinationRule
+from meterhouse.alarms.definitions.rules.composite import KINDS, CompositeRule
+from meterhouse.alarms.definitions.rules.threshold import ThresholdRule
+from meterhouse.alarms.evaluation.by_type.combination import in_order
+from meterhouse.alarms.evaluation.by_type.deciding import Moment, decide, deviations, pasts
 from meterhouse.alarms.evaluation.given import Cycle, Given
 from meterhouse.alarms.evaluation.outcomes import Outcome
+from meterhouse.errors import Unavailable
+from meterhouse.stream.envelope import clean
 
-Decide = Callable[[Cycle, Given], Outcome]
-"""What decides an alarm of a type."""
+Decide = Callable[[Cycle, Given, Moment], Outcome | None]
+"""What decides an alarm of a type; None: nothing happens."""
 
-DECIDE: dict[str, Decide] = {}
+
+def _by_windows(cycle: Cycle, given: Given, moment: Moment) -> Outcome | None:
+    return decide(given.alarm, given.state, given.windows, moment)
+
+
+DECIDE: dict[str, Decide] = {
+    **dict.fromkeys(set(KINDS) - {ThresholdRule.TYPE}, _by_windows),
+    CompositeRule.TYPE: _by_windows,
+    CombinationRule.TYPE: _by_windows,
+}
 """Type of an alarm → what decides it. Alarms of other types are not part of a cycle."""
 
+MAX_REASON = 500
+"""How many characters of an error are kept as the reason of a state."""
 
-def outcomes(cycle: Cycle, given: Sequence[Given]) -> list[Outcome]:
-    """The outcomes of alarms, in their order; what goes wrong with one of them is its fault alone.
+
+def outcomes(cycle: Cycle, given: Sequence[Given]) -> list[Outcome | None]:
+    """The outcomes of alarms, in their order; None: nothing happens. What goes wrong with one is its fault alone.
+
+    Combinations come after the alarms that they combine.
 
     Args:
         cycle: the cycle.
         given: alarms whose types are in DECIDE.
+
+    Raises:
+        Unavailable, OSError: the lake or the warehouse cannot be used; no alarm is at fault.
     """
-    return [DECIDE[each.alarm.type](cycle, each) for each in given]
+    states = dict(cycle.states)
+    past = next(pasts(cycle.site, deviations(each.alarm for each in given), [cycle.moment], [cycle.known_at]))
+    moment = Moment(cycle.moment, states, past, cycle.site.settings.alarm_quorum == "icehouse")
+    made: dict[str, Outcome | None] = {}
+    by_id = {each.alarm_id: each for each in given}
+    combined = {key: each.alarm.rule for key, each in by_id.items() if isinstance(each.alarm.rule, CombinationRule)}
+    for key in (*(key for key in by_id if key not in combined), *in_order(combined)):
+        each = by_id[key]
+        try:
+            made[key] = DECIDE[each.alarm.type](cycle, each, moment)
+        except (Unavailable, OSError):  # the lake or the warehouse, not the alarm
+            raise
+        except Exception as error:
+            made[key] = _failed(each, error)
+        outcome = made[key]
+        if outcome is not None:
+            states[key] = outcome.state
+    return [made[each.alarm_id] for each in given]
+
+
+def _failed(given: Given, error: Exception) -> Outcome:
+    fault = clean(f"cannot be evaluated: {' '.join(str(error).split())}"[:MAX_REASON])
+    data = {"type": given.alarm.type, "disposition": "unknown", "count": 0, "most_recent": None}
+    return Outcome(UNKNOWN, f"The alarm {fault}", data, notify=given.state != UNKNOWN, fault=fault)

@@ -1,0 +1,40 @@
+"""Finds an alarm by its id or its name."""
+
+from typing import Any
+
+from sqlalchemy import Connection, Row, or_, select
+
+from meterhouse.alarms.keeping.callers import OPERATOR, Caller
+from meterhouse.alarms.keeping.cycles import evaluate_timestamp
+from meterhouse.errors import UnknownName, UsageError
+from meterhouse.stores.warehouse_tables import alarms
+
+COLUMNS = tuple(
+    evaluate_timestamp().label(column.name) if column is alarms.c.evaluate_timestamp else column
+    for column in alarms.columns
+)
+"""The columns of `alarms`, with the time of the last cycle as that of the evaluation."""
+
+
+def find(connection: Connection, wanted: str, caller: Caller = OPERATOR) -> Row[Any]:
+    """The row of an alarm.
+
+    Args:
+        connection: the warehouse.
+        wanted: the id, or a name that only one alarm has that the caller may see.
+        caller: who asks.
+
+    Raises:
+        UnknownName: there is none that the caller may see; names near misses.
+        UsageError: several alarms have the name.
+    """
+    query = caller.visible(select(*COLUMNS).where(or_(alarms.c.alarm_id == wanted, alarms.c.name == wanted)))
+    found = connection.execute(query.order_by(alarms.c.alarm_id)).all()
+    exact = [row for row in found if row.alarm_id == wanted] or found
+    if len(exact) == 1:
+        return exact[0]
+    if exact:
+        ids = ", ".join(row.alarm_id for row in exact[:5])
+        raise UsageError(f"{len(exact)} alarms are named '{wanted}'", hint=f"Name one by its id: {ids}")
+    names = connection.execute(caller.visible(select(alarms.c.name).distinct())).scalars()
+    raise UnknownName("alarm", wanted, list(names))

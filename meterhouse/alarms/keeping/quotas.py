@@ -1,0 +1,94 @@
+"""How many alarms a project and a user may have.
+
+As in Aodh, a quota of a project takes the place of the setting. Unlike there, it counts the project's alarms, not the
+user's: that is what its name says.
+"""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, func, insert, select
+
+from meterhouse.errors import OverQuota, UsageError
+from meterhouse.site import Site
+from meterhouse.stores.warehouse_tables import alarm_quotas, alarms
+
+NO_LIMIT = -1
+
+
+@dataclass(frozen=True)
+class Quota:
+    """The quota of a project.
+
+    Attributes:
+        project_id: the project.
+        maximum: of its alarms; NO_LIMIT for any number.
+        used: how many it has.
+    """
+
+    project_id: str
+    maximum: int
+    used: int
+
+
+def quota(site: Site, project_id: str) -> Quota:
+    """The quota of a project."""
+    with site.warehouse.read() as connection:
+        return Quota(project_id, _maximum(site, connection, project_id), _count(connection, project_id=project_id))
+
+
+def set_quota(site: Site, project_id: str, maximum: int) -> Quota:
+    """Set the maximum number of a project's alarms. What it has already, it keeps.
+
+    Raises:
+        UsageError: the number is below -1, or there is no project.
+    """
+    if not project_id:
+        raise UsageError("there is no project", hint="Name one")
+    if maximum < NO_LIMIT:
+        raise UsageError(f"the maximum number {maximum}", hint="Write 0 or more, or -1 for no limit")
+    with site.warehouse.begin() as connection:
+        connection.execute(delete(alarm_quotas).where(alarm_quotas.c.project_id == project_id))
+        connection.execute(insert(alarm_quotas).values(project_id=project_id, maximum=maximum))
+    return quota(site, project_id)
+
+
+def delete_quota(site: Site, project_id: str) -> Quota:
+    """Go back to METERHOUSE_ALARM_PROJECT_QUOTA for a project."""
+    with site.warehouse.begin() as connection:
+        connection.execute(delete(alarm_quotas).where(alarm_quotas.c.project_id == project_id))
+    return quota(site, project_id)
+
+
+def check(site: Site, connection: Connection, project_id: str, user_id: str) -> None:
+    """Make sure that there is room for one more alarm.
+
+    Args:
+        site: the site.
+        connection: the writing transaction that will add it.
+        project_id: its project.
+        user_id: its user.
+
+    Raises:
+        OverQuota: there is none.
+    """
+    for kind, who, maximum, used in (
+        ("project", project_id, _maximum(site, connection, project_id), _count(connection, project_id=project_id)),
+        ("user", user_id, site.settings.alarm_user_quota, _count(connection, user_id=user_id)),
+    ):
+        if maximum != NO_LIMIT and who and used >= maximum:
+            raise OverQuota(
+                f"alarm quota exceeded for user {user_id} on project {project_id}: the {kind} has {used:,} alarms of "
+                f"{maximum:,}",
+                hint="Delete some, or let an administrator raise the quota",
+            )
+
+
+def _maximum(site: Site, connection: Connection, project_id: str) -> int:
+    query = select(alarm_quotas.c.maximum).where(alarm_quotas.c.project_id == project_id)
+    found = connection.execute(query).scalar()
+    return site.settings.alarm_project_quota if found is None else int(found)
+
+
+def _count(connection: Connection, **owner: str) -> int:
+    query = select(func.count()).select_from(alarms).filter_by(**owner)
+    return int(connection.execute(query).scalar() or 0)

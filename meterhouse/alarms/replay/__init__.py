@@ -1,0 +1,1 @@
+"""Back-tests alarms: what they would have done over the past."""
