@@ -271,7 +271,7 @@ class _Deciding:
 
     def _change(self, place: int, outcome: Outcome, its_id: str = "") -> Change:
         row = self._given.rows[place]
-        return Change(row.alarm_id, row.name, row.severity, self._state[place], row.definition, outcome, its_id)
+        return Change(row.alarm_id, row.name, row.severity, self._state[place], outcome, its_id)
 
     def _since_creation(self, events: Ints, of: Ints) -> Flags:
         """Which of the events came when the alarm was there already."""
