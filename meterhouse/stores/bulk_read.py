@@ -33,6 +33,13 @@ def bulk_read(connection: Connection, query: Select[Any], schema: pa.Schema) -> 
     return pa.concat_tables([schema.empty_table(), *parts])
 
 
+def raw_rows(connection: Connection, query: Select[Any]) -> list[tuple[Any, ...]]:
+    """A query's rows as the driver gives them, which takes a third of the time: flags may be numbers, times texts."""
+    cursor: Any = connection.execute(query).cursor
+    rows: list[tuple[Any, ...]] = cursor.fetchall()
+    return rows
+
+
 def _as_stored(column: Any) -> Any:
     text = isinstance(column.type, UtcTime) and not isinstance(column.type, Micros)
     return type_coerce(column, Text()) if text else column

@@ -93,13 +93,19 @@ class Cloud:
             time.sleep(max(0.0, tick + 1 - time.monotonic()))
 
     def _publish(self) -> None:
-        """One sample of each member, as a polling agent publishes them."""
+        """One sample of each member, as a polling agent publishes them; and of another instance of the project."""
         moment, members = times.now(), self.stack.members
         each = min(100.0, self.load / len(members))
-        metadata = {"user_metadata": {"server_group": self.stack.stack_id}}
+        busy = [*((member, each, self.stack.stack_id) for member in members), ("other", 50.0, "another-stack")]
         samples = [
-            polled(each, moment, resource=member, project=self.stack.project, resource_metadata=metadata)
-            for member in members
+            polled(
+                volume,
+                moment,
+                resource=resource,
+                project=self.stack.project,
+                resource_metadata={"display_name": resource, "user_metadata": {"server_group": group}},
+            )
+            for resource, volume, group in busy
         ]
         batch = polling(f"batch-{moment.timestamp()}", samples)
         publish(self.amqp_url, self.exchange, "notifications.sample", [line(enveloped(batch))])
@@ -149,11 +155,11 @@ def _place(text: str) -> int:
     return next((place for place, status in enumerate(TOLD) if text.endswith(status)), 0)
 
 
-def alarm(name: str, operator: str, threshold: float, project: str, **actions: list[str]) -> dict[str, Any]:
+def alarm(name: str, operator: str, threshold: float, group: str, **actions: list[str]) -> dict[str, Any]:
     """An alarm on the average of the members, which repeats its notification as long as it is on, as Heat's do."""
     rule = {
         "meter_name": "cpu_util",
-        "query": [{"field": "project_id", "op": "eq", "value": project}],
+        "query": [{"field": "metadata.user_metadata.server_group", "op": "eq", "value": group}],
         "statistic": "avg",
         "comparison_operator": operator,
         "threshold": threshold,
@@ -195,8 +201,8 @@ def watching(
 def test_a_group_grows_under_load_and_shrinks_without(
     watching: Callable[[list[dict[str, Any]]], Cloud], scaled: Stack
 ) -> None:
-    busy = alarm("busy", "gt", HIGH, scaled.project, alarm_actions=[scaled.up])
-    idle = alarm("idle", "lt", LOW, scaled.project, alarm_actions=[scaled.down])
+    busy = alarm("busy", "gt", HIGH, scaled.stack_id, alarm_actions=[scaled.up])
+    idle = alarm("idle", "lt", LOW, scaled.stack_id, alarm_actions=[scaled.down])
     cloud = watching([busy, idle])
     assert scaled.size == 1
 
@@ -223,7 +229,7 @@ def test_a_group_grows_under_load_and_shrinks_without(
 
 
 def test_heat_scales_on_an_ok_action_too(watching: Callable[[list[dict[str, Any]]], Cloud], scaled: Stack) -> None:
-    cloud = watching([alarm("busy", "gt", HIGH, scaled.project, ok_actions=[scaled.up])])
+    cloud = watching([alarm("busy", "gt", HIGH, scaled.stack_id, ok_actions=[scaled.up])])
     cloud.load = 10.0
     cloud.run_until(lambda: scaled.size == 2)
     assert cloud.transitions("busy") == ["ok"]

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Set
 from typing import Any
-from urllib.parse import urlsplit
 
+from meterhouse.alarms.definitions import actions
 from meterhouse.errors import DefinitionError, shown
 from meterhouse.yaml_lines import is_plain
 
@@ -14,13 +14,8 @@ MAX_NAME = 255
 MAX_TEXT = 10_000
 """Maximum number of characters of a description."""
 
-MAX_URL = 2_000
-"""Maximum number of characters of a URL: PostgreSQL cannot index much longer ones."""
-
 MAX_LIST = 50
 """Maximum number of URLs or conditions in a list."""
-
-SCHEMES = ("http", "https", "log")
 
 
 class Checker:
@@ -145,11 +140,8 @@ class Checker:
         """A list of URLs to notify, each once."""
         value = self.items(key, "URLs")
         for url in value:
-            if not _is_action(url):
-                raise self.fault(
-                    f"has the {key} {shown(url)}",
-                    f"Write http://…, https://… or log://, at most {MAX_URL:,} characters",
-                )
+            if refused := actions.refusal(url):
+                raise self.fault(f"has {key}: {refused[0]}", refused[1])
         return tuple(dict.fromkeys(value))
 
     def operand(self, key: str) -> str:
@@ -172,13 +164,3 @@ class Checker:
     def _where(self, inner: Any) -> str:
         line = getattr(inner, "line", None)
         return self.where if line is None else f"{self.where.rpartition(':')[0]}:{line}"
-
-
-def _is_action(url: Any) -> bool:
-    if not isinstance(url, str) or len(url) > MAX_URL or not is_plain(url):
-        return False
-    try:
-        parts = urlsplit(url)
-        return parts.scheme == "log" or (parts.scheme in SCHEMES and bool(parts.hostname) and parts.port != 0)
-    except ValueError:
-        return False

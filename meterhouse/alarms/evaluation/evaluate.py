@@ -74,17 +74,17 @@ def evaluate(site: Site, at: datetime | None = None) -> Evaluated:
     with site.warehouse.lease(applying.LEASE, wait_seconds=applying.WAIT_SECONDS) as lease:
         done.faults += _apply(site, lease)
         with site.warehouse.read() as connection:
-            loaded = loading.load(connection)
+            loaded = loading.load(connection, site.settings.home_path)
         if at is None:
             _measure_stream(site, loaded.meters, lease)
         moment = at or times.now()
         due = loading.due(loaded, moment, by_type.DECIDE)
         found = _evaluated(site, loaded, due, moment)
         done.faults += _faults(loaded, found.outcomes)
-        cycle = cycles.Cycle(moment, len(loaded.watched), 0, _longest(due, loaded))
-        saved = save(lease, _changes(loaded, found.outcomes), cycle, bool(loaded.watched.is_new.any()))
+        cycle = cycles.Cycle(moment, len(loaded), 0, _longest(due, loaded))
+        saved = save(lease, _changes(loaded, found.outcomes), cycle, loaded.is_new)
         done.transitions, done.notifications = saved.transitions, saved.notifications
-        done.alarms = len(loaded.watched)
+        done.alarms = len(loaded)
         counts = np.bincount(found.state, minlength=len(STATES)).tolist()
         done.states = Counter({name: count for name, count in zip(STATES, counts, strict=True) if count})
         done.seconds = time.monotonic() - clock
@@ -93,12 +93,12 @@ def evaluate(site: Site, at: datetime | None = None) -> Evaluated:
 
 def _longest(due: Due, loaded: Loaded) -> dict[str, int] | None:
     """The meters that alarms read, and the longest window of each, in seconds; None if more than points decides."""
-    if loaded.others or not len(due.at):
+    if loaded.others or loaded.rules.constraints:
         return None
-    meters = pa.array(due.requests.meters).dictionary_encode()
-    longest = np.zeros(len(meters.dictionary), np.int64)
-    np.maximum.at(longest, meters.indices.to_numpy(), due.requests.length // 1_000_000)
-    return dict(zip(meters.dictionary.to_pylist(), longest.tolist(), strict=True))
+    requests = due.requests
+    longest = np.zeros(len(requests.names), np.int64)
+    np.maximum.at(longest, requests.meter, requests.length // 1_000_000)
+    return dict(zip(requests.names, longest.tolist(), strict=True))
 
 
 def _apply(site: Site, lease: Lease) -> list[str]:
@@ -132,12 +132,12 @@ class _Found:
 
 def _evaluated(site: Site, loaded: Loaded, due: Due, moment: datetime) -> _Found:
     """Decide the alarms that are due."""
-    found = _Found({}, loaded.watched.state.copy())
+    found = _Found({}, loaded.state.copy())
     for place, fault in loaded.faults.items():
-        _note(found, place, _failed(_state(loaded, place), fault))
+        _note(found, place, _failed(loaded.state_of(place), fault))
     made: dict[int, Window] = {}
     for numbers, some in _windows(site, due, moment, loaded, found):
-        count = int(np.searchsorted(numbers, len(due.at)))
+        count = int(np.searchsorted(numbers, len(due.rules)))
         if count:
             _decide(loaded, due, numbers[:count], some.head(count), found)
         made.update((int(number), some.of(count + n)) for n, number in enumerate(numbers[count:]))
@@ -152,17 +152,20 @@ def _note(found: _Found, place: int, outcome: Outcome) -> None:
 
 def _decide(loaded: Loaded, due: Due, numbers: Ints, windows: Windows, found: _Found) -> None:
     """Decide some threshold alarms: note the states of all, and the outcomes of those with which something happens."""
-    watched, at = loaded.watched, due.at[numbers]
-    state = watched.state[at]
+    own = due.rules
+    at = own.at[numbers]
+    state = loaded.state[at]
     rules = threshold.Rules(
-        due.threshold[numbers], due.operator[numbers], due.requests.keep[numbers], due.repeat[numbers]
+        own.threshold[numbers], own.operator[numbers], own.requests.keep[numbers], own.repeat[numbers]
     )
     decided = threshold.decide(rules, state, windows)
     found.state[at] = decided.state
     matters = decided.notify | decided.mixed
     still = np.flatnonzero(~matters & (decided.state == threshold.UNKNOWN))
     lacking = threshold.reasons_of_lacking(decided, still)
-    matters[[n for n, reason in zip(still.tolist(), lacking, strict=True) if watched.reason[at[n]] != reason]] = True
+    matters[
+        [n for n, reason in zip(still.tolist(), lacking, strict=True) if loaded.reason.get(int(at[n])) != reason]
+    ] = True
     chosen = np.flatnonzero(matters).tolist()
     made = threshold.outcomes(decided, state, windows, chosen)
     found.outcomes.update(zip(at[chosen].tolist(), made, strict=True))
@@ -170,17 +173,19 @@ def _decide(loaded: Loaded, due: Due, numbers: Ints, windows: Windows, found: _F
 
 def _decide_others(cycle: Cycle, loaded: Loaded, due: Due, made: Mapping[int, Window], found: _Found) -> None:
     """Decide the alarms of other types, which may look at the states of those that were decided before."""
-    watched = loaded.watched
+    known = loaded.alarms
     others = [each for each in due.others if all(number in made for number in each.windows)]
     if not others:
         return
-    states = {alarm_id: STATES[code] for alarm_id, code in zip(watched.alarm_id, found.state.tolist(), strict=True)}
+    states = {
+        alarm_id: STATES[code] for alarm_id, code in zip(known.alarm_id.to_pylist(), found.state.tolist(), strict=True)
+    }
     given = [
         Given(
-            watched.alarm_id[each.place],
+            known.alarm_id[each.place].as_py(),
             each.alarm,
-            watched.project_id[each.place],
-            _state(loaded, each.place),
+            known.project_id[each.place].as_py(),
+            loaded.state_of(each.place),
             tuple(made[number] for number in each.windows),
         )
         for each in others
@@ -227,34 +232,31 @@ def _windows(site: Site, due: Due, moment: datetime, loaded: Loaded, found: _Fou
         place = due.place_of(number)
         fault = f"cannot be evaluated: {' '.join(str(error).split())}"
         loaded.faults[place] = fault
-        _note(found, place, _failed(_state(loaded, place), fault))
+        _note(found, place, _failed(loaded.state_of(place), fault))
     return made
-
-
-def _state(loaded: Loaded, place: int) -> str:
-    return STATES[loaded.watched.state[place]]
 
 
 def _changes(loaded: Loaded, outcomes: dict[int, Outcome]) -> list[Change]:
     """The alarms with which something happens, by name."""
-    watched = loaded.watched
-    return [
-        Change(
-            watched.alarm_id[place],
-            watched.name[place],
-            watched.severity[place],
-            _state(loaded, place),
-            watched.definition[place],
-            outcomes[place],
-        )
-        for place in sorted(outcomes, key=lambda place: watched.name[place])
-        if outcomes[place].notify or outcomes[place].reason != watched.reason[place]
+    places = [
+        place
+        for place, outcome in outcomes.items()
+        if outcome.notify
+        or (outcome.state == loaded.state_of(place) == UNKNOWN and outcome.reason != loaded.reason.get(place))
     ]
+    rows = pa.array(places, pa.int64())
+    columns = (loaded.alarms.alarm_id, loaded.alarms.name, loaded.alarms.severity)
+    taken = zip(places, *(column.take(rows).to_pylist() for column in columns), strict=True)
+    made = [
+        Change(alarm_id, name, severity, loaded.state_of(place), outcomes[place])
+        for place, alarm_id, name, severity in taken
+    ]
+    return sorted(made, key=lambda change: (change.name, change.alarm_id))
 
 
 def _faults(loaded: Loaded, outcomes: dict[int, Outcome]) -> list[str]:
-    names = loaded.watched.name
-    found = sorted((names[place], outcome.fault) for place, outcome in outcomes.items() if outcome.fault)
+    names = loaded.alarms.name
+    found = sorted((names[place].as_py(), outcome.fault) for place, outcome in outcomes.items() if outcome.fault)
     return [f"alarm '{name}' {fault}" for name, fault in found]
 
 

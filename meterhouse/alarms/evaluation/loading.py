@@ -1,23 +1,34 @@
-"""The warehouse's alarms as an evaluation needs them: in columns, without an object for each threshold alarm."""
+"""The warehouse's alarms as an evaluation needs them: in columns, without an object for each threshold alarm.
+
+What definitions say changes seldom, so it is kept in a file below METERHOUSE_HOME, see `rule_cache`. Of each cycle, the
+warehouse is asked only for the states of alarms that are not ok.
+"""
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 from msgspec import Meta
-from sqlalchemy import Connection, case, select
+from sqlalchemy import Connection, func, or_, select
 
 from meterhouse.alarms.definitions.alarm import UNKNOWN, Alarm, from_json
 from meterhouse.alarms.definitions.rules.comparing import COMPARE, MAX_PERIOD, MAX_PERIODS, MAX_WINDOW
 from meterhouse.alarms.definitions.rules.threshold import ThresholdRule
 from meterhouse.alarms.definitions.time_constraints import TimeConstraint, in_force
 from meterhouse.alarms.definitions.wanted import Wanted
+from meterhouse.alarms.evaluation import rule_cache
 from meterhouse.alarms.evaluation.requests import Conditions, Requests, gathered
+from meterhouse.alarms.evaluation.rule_cache import Alarms, Rules
 from meterhouse.errors import DefinitionError, UsageError
+from meterhouse.garbage import gc_disabled
+from meterhouse.stores.bulk_read import raw_rows
 from meterhouse.stores.warehouse_tables import alarms
 
 STATES: Final = (UNKNOWN, "ok", "alarm")
@@ -25,6 +36,9 @@ STATES: Final = (UNKNOWN, "ok", "alarm")
 
 OPERATORS: Final = tuple(COMPARE)
 """The comparisons; elsewhere they are places in this list."""
+
+USUAL: Final = STATES.index("ok")
+"""The state of the alarms that the warehouse is not asked for one by one."""
 
 States = npt.NDArray[np.int8]
 
@@ -54,6 +68,7 @@ class _Threshold(msgspec.Struct, gc=False):
     rule: _Rule
     repeat_actions: bool = False
     time_constraints: list[TimeConstraint] = []
+    only_project: str = ""
 
 
 _ONE: Final = msgspec.json.Decoder(_Threshold)
@@ -61,35 +76,40 @@ _MANY: Final = msgspec.json.Decoder(list[_Threshold])
 
 
 @dataclass(frozen=True)
-class Watched:
-    """The enabled alarms, in columns of the same length, in no order.
+class Loaded:
+    """The enabled alarms of a cycle, in columns; a place is that of an alarm in them.
 
     Attributes:
-        alarm_id: their ids.
-        name: their names.
-        type: their types.
-        severity: their severities.
-        origin: where they come from.
-        project_id: whose they are; empty for the operators'.
-        definition: as the warehouse stores them, JSON.
+        alarms: what does not change with a cycle.
+        rules: the threshold alarms whose definitions can be used.
+        others: the alarms of other types, by place.
+        faults: what is wrong with alarms that cannot be evaluated, by place.
         state: before the evaluation, places in STATES.
-        reason: of those whose state is insufficient data, the reason for it; else None.
-        is_new: which of them were never evaluated.
+        reason: of alarms whose state is insufficient data, the reason, by place.
+        held: whether the state is kept because intake is behind.
+        is_new: whether some were never evaluated.
     """
 
-    alarm_id: Sequence[str]
-    name: Sequence[str]
-    type: Sequence[str]
-    severity: Sequence[str]
-    origin: Sequence[str]
-    project_id: Sequence[str]
-    definition: Sequence[str]
+    alarms: Alarms
+    rules: Rules
+    others: dict[int, Alarm]
+    faults: dict[int, str]
     state: States
-    reason: Sequence[str | None]
-    is_new: npt.NDArray[np.bool_]
+    reason: dict[int, str]
+    held: npt.NDArray[np.bool_]
+    is_new: bool
 
     def __len__(self) -> int:
-        return len(self.alarm_id)
+        return len(self.alarms)
+
+    @property
+    def meters(self) -> set[str]:
+        """The meters that alarms read."""
+        return {*self.rules.requests.meters}.union(*(alarm.rule.meters for alarm in self.others.values()))
+
+    def state_of(self, place: int) -> str:
+        """The state of an alarm before the evaluation."""
+        return STATES[self.state[place]]
 
 
 @dataclass(frozen=True)
@@ -112,99 +132,165 @@ class Due:
     """The alarms to evaluate.
 
     Attributes:
-        at: the places of threshold alarms among all alarms; the first requests are theirs, in the same order.
+        rules: the threshold alarms; the first requests are theirs, in the same order.
         requests: the windows that all of them need.
-        threshold: of threshold alarms, in columns.
-        operator: places in OPERATORS.
-        repeat: whether their actions are repeated.
         others: the alarms of other types.
     """
 
-    at: npt.NDArray[np.int64]
+    rules: Rules
     requests: Requests
-    threshold: npt.NDArray[np.float64]
-    operator: npt.NDArray[np.int8]
-    repeat: npt.NDArray[np.bool_]
     others: Sequence[Other]
 
     def place_of(self, number: int) -> int:
         """The place of the alarm that a request is for."""
-        if number < len(self.at):
-            return int(self.at[number])
+        if number < len(self.rules):
+            return int(self.rules.at[number])
         return next(each.place for each in self.others if number in each.windows)
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """The alarms of a cycle.
+def load(connection: Connection, home: Path) -> Loaded:
+    """The enabled alarms of the warehouse.
 
-    Attributes:
-        watched: all enabled ones.
-        rules: of threshold alarms, what was read of their definitions, by place; None of others.
-        others: the alarms of other types, by place.
-        faults: what is wrong with alarms that cannot be evaluated, by place.
+    Args:
+        connection: of the warehouse.
+        home: the folder in which what definitions say is kept.
     """
+    with gc_disabled():
+        known = rule_cache.read(home, connection)
+        found = None if known is None else _with_states(connection, known.alarms, known.rules, known.faults)
+        if found is None:
+            key = rule_cache.key(connection)
+            alarms_, definitions = _alarms(connection)
+            rules, faults = _rules(alarms_, definitions)
+            rule_cache.write(home, key, rule_cache.Known(alarms_, rules, faults))
+            found = _with_states(connection, alarms_, rules, faults)
+            assert found is not None
+        return found
 
-    watched: Watched
-    rules: Sequence[Any]
-    others: dict[int, Alarm]
-    faults: dict[int, str]
 
-    @property
-    def meters(self) -> set[str]:
-        """The meters that alarms read."""
-        found = {rule.rule.meter_name for rule in self.rules if rule is not None}
-        return found.union(*(alarm.rule.meters for alarm in self.others.values()))
+def _alarms(connection: Connection) -> tuple[Alarms, list[str]]:
+    """The enabled alarms, and their definitions."""
+    names = list(Alarms.__dataclass_fields__)
+    query = select(*(alarms.c[name] for name in names), alarms.c.definition).where(alarms.c.enabled)
+    rows = raw_rows(connection, query)
+    taken: list[Any] = list(zip(*rows, strict=True)) or [()] * (len(names) + 1)
+    return Alarms(*(pa.array(values, pa.string()) for values in taken[:-1])), list(taken[-1])
 
 
-def load(connection: Connection) -> Loaded:
-    """The enabled alarms of the warehouse."""
+def _with_states(connection: Connection, known: Alarms, rules: Rules, faults: dict[int, str]) -> Loaded | None:
+    """The alarms with their states; None if the warehouse has others."""
     columns = alarms.c
-    unknown = case((columns.state == UNKNOWN, columns.state_reason))
+    if connection.execute(select(func.count()).where(columns.enabled)).scalar() != len(known):
+        return None
+    usual = STATES[USUAL]
     query = select(
-        *(columns.alarm_id, columns.name, columns.type, columns.severity, columns.origin, columns.project_id),
-        *(columns.definition, columns.state, unknown),
+        *(columns.alarm_id, columns.state, columns.state_reason),
+        columns.held_since.is_not(None),
         columns.evaluate_timestamp.is_(None),
-    ).where(columns.enabled)
-    rows = connection.execute(query).all()
-    taken: list[Any] = list(zip(*rows, strict=True)) or [()] * 10
-    codes = {name: code for code, name in enumerate(STATES)}
-    watched = Watched(
-        taken[0],
-        taken[1],
-        taken[2],
-        taken[3],
-        taken[4],
-        taken[5],
-        taken[6],
-        np.array([codes.get(each, 0) for each in taken[7]], np.int8),
-        taken[8],
-        np.array(taken[9], np.bool_),
+    ).where(
+        columns.enabled,
+        or_(columns.state != usual, columns.held_since.is_not(None), columns.evaluate_timestamp.is_(None)),
     )
-    return _read(watched)
+    state = np.full(len(known), USUAL, np.int8)
+    held = np.zeros(len(known), np.bool_)
+    reason: dict[int, str] = {}
+    rows = raw_rows(connection, query)
+    is_new = False
+    if rows:
+        ids, states, reasons, holds, new = zip(*rows, strict=True)
+        found = pc.index_in(pa.array(ids, pa.string()), known.alarm_id)
+        if found.null_count:
+            return None
+        at = found.to_numpy()
+        codes = {name: code for code, name in enumerate(STATES)}
+        state[at] = [codes.get(each, 0) for each in states]
+        held[at] = np.array(holds, np.bool_)
+        is_new = any(new)
+        unknown = STATES[0]
+        reason = {
+            place: text for place, each, text in zip(at.tolist(), states, reasons, strict=True) if each == unknown
+        }
+    others = _others(connection, known, faults)
+    if others is None:
+        return None
+    return Loaded(known, rules, others[0], {**faults, **others[1]}, state, reason, held, is_new)
 
 
-def _read(watched: Watched) -> Loaded:
-    rules: list[Any] = [None] * len(watched)
-    others: dict[int, Alarm] = {}
+def _others(
+    connection: Connection, known: Alarms, faults: dict[int, str]
+) -> tuple[dict[int, Alarm], dict[int, str]] | None:
+    """The alarms of other types by place, and what is wrong with some; None if the warehouse has others."""
+    if pc.all(pc.equal(known.type, ThresholdRule.TYPE), min_count=0).as_py():
+        return {}, {}
+    columns = alarms.c
+    query = select(columns.alarm_id, columns.definition).where(columns.enabled, columns.type != ThresholdRule.TYPE)
+    made: dict[int, Alarm] = {}
+    wrong: dict[int, str] = {}
+    rows = raw_rows(connection, query)
+    found = pc.index_in(pa.array([row[0] for row in rows], pa.string()), known.alarm_id)
+    if found.null_count:
+        return None
+    for place, (_, definition) in zip(found.to_pylist(), rows, strict=True):
+        try:
+            alarm = from_json(definition)
+        except DefinitionError as error:
+            wrong[place] = f"has a definition that cannot work: {error}"
+            continue
+        if alarm.name == known.name[place].as_py():
+            made[place] = alarm
+        else:
+            wrong[place] = OF_ANOTHER
+    return made, wrong
+
+
+OF_ANOTHER: Final = "has the definition of another alarm"
+
+
+def _rules(known: Alarms, definitions: Sequence[str]) -> tuple[Rules, dict[int, str]]:
+    """The threshold alarms whose definitions can be used, and what is wrong with the others, by place."""
+    at = np.flatnonzero(pc.equal(known.type, ThresholdRule.TYPE).to_numpy(zero_copy_only=False)).tolist()
+    names = known.name.to_pylist()
     faults: dict[int, str] = {}
-    places = [place for place, type_ in enumerate(watched.type) if type_ == ThresholdRule.TYPE]
-    for place, rule in zip(places, _decoded([watched.definition[place] for place in places]), strict=True):
-        rules[place] = rule
-    if len(places) < len(watched):
-        for place in set(range(len(watched))).difference(places):
-            _read_other(watched, place, others, faults)
-    for place in places:
-        rule = rules[place]
-        if rule is None:
-            faults[place] = _fault_of(watched.definition[place])
-        elif rule.name != watched.name[place]:
-            rules[place] = None
-            faults[place] = "has the definition of another alarm"
-        elif _window(rule.rule) > MAX_WINDOW:
-            rules[place] = None
-            faults[place] = _fault_of(watched.definition[place])
-    return Loaded(watched, rules, others, faults)
+    conditions = Conditions()
+    places: list[int] = []
+    rules: list[_Rule] = []
+    repeat: list[bool] = []
+    constraints: dict[tuple[TimeConstraint, ...], int] = {}
+    constrained: dict[int, int] = {}
+    for place, definition in zip(at, _decoded([definitions[place] for place in at]), strict=True):
+        if definition is None or _window(definition.rule) > MAX_WINDOW:
+            faults[place] = _fault_of(definitions[place])
+            continue
+        if definition.name != names[place]:
+            faults[place] = OF_ANOTHER
+            continue
+        rule = definition.rule
+        query: Sequence[Any] = rule.query
+        if definition.only_project:
+            query = [*query, _Condition("project_id", "eq", definition.only_project)]
+        try:
+            conditions.add(len(places), query, rule.where)
+        except UsageError as error:
+            faults[place] = f"has a definition that cannot work: {error}"
+            continue
+        if definition.time_constraints:
+            constrained[len(places)] = constraints.setdefault(tuple(definition.time_constraints), len(constraints))
+        places.append(place)
+        rules.append(rule)
+        repeat.append(definition.repeat_actions)
+    of_operator = {name: code for code, name in enumerate(OPERATORS)}
+    constraint = np.full(len(places), -1, np.int32)
+    constraint[list(constrained)] = list(constrained.values())
+    made = Rules(
+        np.array(places, np.int64),
+        gathered(rules, (), conditions),
+        np.array([rule.threshold for rule in rules], np.float64),
+        np.array([of_operator[rule.comparison_operator] for rule in rules], np.int8),
+        np.array(repeat, np.bool_),
+        constraint,
+        list(constraints),
+    )
+    return made, faults
 
 
 def _window(rule: _Rule) -> int:
@@ -237,73 +323,26 @@ def _fault_of(definition: str) -> str:
     return "has a definition that cannot be read"
 
 
-def _read_other(watched: Watched, place: int, others: dict[int, Alarm], faults: dict[int, str]) -> None:
-    try:
-        alarm = from_json(watched.definition[place])
-    except DefinitionError as error:
-        faults[place] = f"has a definition that cannot work: {error}"
-        return
-    if alarm.name == watched.name[place]:
-        others[place] = alarm
-    else:
-        faults[place] = "has the definition of another alarm"
-
-
-class _InForce:
-    """Which alarms are evaluated at a moment, by their time constraints."""
-
-    def __init__(self, moment: datetime) -> None:
-        self._moment = moment
-        self._known: dict[tuple[TimeConstraint, ...], bool] = {}
-
-    def hold(self, constraints: Sequence[TimeConstraint]) -> bool:
-        """Whether an alarm with these constraints is."""
-        key = tuple(constraints)
-        if key not in self._known:
-            self._known[key] = in_force(key, self._moment)
-        return self._known[key]
-
-
 def due(loaded: Loaded, moment: datetime, types: Container[str] = ()) -> Due:
-    """The alarms to evaluate at a moment; those whose conditions are none become faults of `loaded`.
+    """The alarms to evaluate at a moment.
 
     Args:
         loaded: all alarms.
         moment: the end of the windows, UTC.
         types: of other alarms than those of thresholds, which ones are evaluated.
     """
-    in_force = _InForce(moment)
-    conditions = Conditions()
-    places: list[int] = []
-    rules: list[_Rule] = []
-    repeat: list[bool] = []
-    for place, definition in enumerate(loaded.rules):
-        if definition is None or (definition.time_constraints and not in_force.hold(definition.time_constraints)):
-            continue
-        rule = definition.rule
-        try:
-            conditions.add(len(places), rule.query, rule.where)
-        except UsageError as error:
-            loaded.faults[place] = f"has a definition that cannot work: {error}"
-            continue
-        places.append(place)
-        rules.append(rule)
-        repeat.append(definition.repeat_actions)
+    rules = loaded.rules.in_force([in_force(each, moment) for each in loaded.rules.constraints])
     wanted: list[Wanted] = []
     others = []
     for place, alarm in loaded.others.items():
-        if alarm.type in types and in_force.hold(alarm.time_constraints):
+        if alarm.type in types and in_force(alarm.time_constraints, moment):
             first = len(rules) + len(wanted)
-            for each in alarm.wanted():
-                conditions.add(len(rules) + len(wanted), each.query, each.where)
-                wanted.append(each)
+            wanted += alarm.wanted()
             others.append(Other(place, alarm, range(first, len(rules) + len(wanted))))
-    of_operator = {name: code for code, name in enumerate(OPERATORS)}
-    return Due(
-        np.array(places, np.int64),
-        gathered(rules, wanted, conditions),
-        np.array([rule.threshold for rule in rules], np.float64),
-        np.array([of_operator[rule.comparison_operator] for rule in rules], np.int8),
-        np.array(repeat, np.bool_),
-        others,
-    )
+    requests = rules.requests
+    if wanted:
+        conditions = Conditions(requests.keys)
+        for number, each in enumerate(wanted):
+            conditions.add(number, each.query, each.where)
+        requests = requests.followed_by(gathered((), wanted, conditions))
+    return Due(rules, requests, others)

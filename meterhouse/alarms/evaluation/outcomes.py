@@ -9,16 +9,16 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
-from sqlalchemy import Connection, bindparam, text, update
+from sqlalchemy import Connection, Row, bindparam, text, update
 
 from meterhouse.alarms.definitions.alarm import UNKNOWN
+from meterhouse.alarms.delivery.outbox import Notification, enqueue
 from meterhouse.alarms.keeping import cycles, sequences
 from meterhouse.alarms.keeping.cycles import Cycle
-from meterhouse.stores import clock
 from meterhouse.stores.bulk import bulk_insert
 from meterhouse.stores.lake_tables import TIME
 from meterhouse.stores.leases import Lease
-from meterhouse.stores.warehouse_tables import UtcTime, alarm_history, alarms, deliveries
+from meterhouse.stores.warehouse_tables import UtcTime, alarm_history, alarms
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,6 @@ class Change:
         name: its name.
         severity: its severity.
         state: its state before the evaluation.
-        definition: JSON.
         outcome: the outcome.
     """
 
@@ -59,7 +58,6 @@ class Change:
     name: str
     severity: str
     state: str
-    definition: str
     outcome: Outcome
 
 
@@ -97,7 +95,6 @@ def save(lease: Lease, changes: list[Change], cycle: Cycle, new: bool) -> Saved:
     """
     saved, moment = Saved(), cycle.evaluated_at
     with lease.begin() as connection:
-        due_at = clock.present(connection)
         moved = [each for each in changes if each.outcome.state != each.state]
         same = [each for each in changes if each.outcome.state == each.state]
         written = _update(connection, moved, moment) | _unchanged(connection, [e for e in same if e.outcome.notify])
@@ -107,7 +104,10 @@ def save(lease: Lease, changes: list[Change], cycle: Cycle, new: bool) -> Saved:
         saved.transitions = [
             (each.name, each.state, each.outcome.state) for each in happened if each.outcome.state != each.state
         ]
-        saved.notifications = _add_deliveries(connection, happened, events, moment, due_at)
+        told = [
+            _notification(each, event, written[each.alarm_id]) for each, event in zip(happened, events, strict=True)
+        ]
+        saved.notifications = enqueue(connection, told, moment)
         _update_reasons(connection, [each for each in same if each.state == UNKNOWN])
         if new:
             first = alarms.c.evaluate_timestamp.is_(None)
@@ -133,28 +133,29 @@ def _stage(connection: Connection, changes: list[Change]) -> None:
     bulk_insert(connection, _STAGE, pa.table({name: pa.array(values, pa.string()) for name, values in rows.items()}))
 
 
-def _update(connection: Connection, changes: list[Change], moment: datetime) -> set[str]:
-    """Write the new states; return the ids of the alarms whose state was still the one before."""
+def _update(connection: Connection, changes: list[Change], moment: datetime) -> dict[str, Row[Any]]:
+    """Write the new states; return definition, origin and project of the alarms that had the one before, by id."""
     if not changes:
-        return set()
+        return {}
     _stage(connection, changes)
     statement = text(
         "UPDATE alarms SET state = s.state, state_reason = s.state_reason, state_timestamp = :moment "
         f"FROM {_STAGE} AS s WHERE s.alarm_id = alarms.alarm_id AND s.previous = alarms.state "
-        "RETURNING alarms.alarm_id"
+        "RETURNING alarms.alarm_id, alarms.definition, alarms.origin, alarms.project_id"
     ).bindparams(bindparam("moment", moment, UtcTime()))
-    return set(connection.execute(statement).scalars())
+    return {row.alarm_id: row for row in connection.execute(statement)}
 
 
-def _unchanged(connection: Connection, changes: list[Change]) -> set[str]:
-    """The ids of those of the alarms whose state is still the one before."""
+def _unchanged(connection: Connection, changes: list[Change]) -> dict[str, Row[Any]]:
+    """Definition, origin and project of those of the alarms whose state is still the one before, by id."""
     if not changes:
-        return set()
+        return {}
     _stage(connection, changes)
     query = text(
-        f"SELECT a.alarm_id FROM alarms AS a JOIN {_STAGE} AS s ON s.alarm_id = a.alarm_id AND s.previous = a.state"
+        "SELECT a.alarm_id, a.definition, a.origin, a.project_id FROM alarms AS a "
+        f"JOIN {_STAGE} AS s ON s.alarm_id = a.alarm_id AND s.previous = a.state"
     )
-    return set(connection.execute(query).scalars())
+    return {row.alarm_id: row for row in connection.execute(query)}
 
 
 def _update_reasons(connection: Connection, changes: list[Change]) -> None:
@@ -196,60 +197,24 @@ def _add_history(connection: Connection, happened: list[Change], events: list[st
     )
 
 
-def _add_deliveries(
-    connection: Connection, happened: list[Change], events: list[str], moment: datetime, due_at: datetime
-) -> int:
-    rows = []
-    for each, event in zip(happened, events, strict=True):
-        urls = _urls(each)
-        if urls:
-            body = _body(each)
-            rows += [(_delivery_id(event, url), each.alarm_id, event, url, body) for url in urls]
-    if not rows:
-        return 0
-    numbers = sequences.following(connection, deliveries)
-    count = len(rows)
-    names = ("delivery_id", "alarm_id", "event_id", "url", "body")
-    columns = {name: pa.array(values, pa.string()) for name, values in zip(names, zip(*rows, strict=True), strict=True)}
-    bulk_insert(
-        connection,
-        "deliveries",
-        pa.table(
-            {
-                **columns,
-                "sequence": pa.array([next(numbers) for _ in rows], pa.int64()),
-                "state": ["pending"] * count,
-                "attempts": pa.array([0] * count, pa.int64()),
-                "next_attempt_at": pa.array([due_at] * count, TIME),
-                "created_at": pa.array([moment] * count, TIME),
-            }
-        ),
-    )
-    return count
-
-
-def _urls(change: Change) -> list[str]:
+def _urls(definition: str, state: str) -> list[str]:
     try:
-        return list(dict.fromkeys(_ACTIONS.decode(change.definition).of(change.outcome.state)))
+        return list(dict.fromkeys(_ACTIONS.decode(definition).of(state)))
     except (msgspec.MsgspecError, RecursionError, UnicodeError):  # a damaged definition
         return []
 
 
-def _delivery_id(event_id: str, url: str) -> str:
-    """The idempotency key: the same for the same event and URL, whoever sends it."""
-    return str(uuid.uuid5(uuid.UUID(event_id), url))
-
-
-def _body(change: Change) -> str:
-    """The notification, in Aodh's form."""
-    return json.dumps(
-        {
-            "alarm_name": change.name,
-            "alarm_id": change.alarm_id,
-            "severity": change.severity,
-            "previous": change.state,
-            "current": change.outcome.state,
-            "reason": change.outcome.reason,
-            "reason_data": change.outcome.reason_data,
-        }
+def _notification(change: Change, event_id: str, row: Row[Any]) -> Notification:
+    return Notification(
+        event_id=event_id,
+        alarm_id=change.alarm_id,
+        alarm_name=change.name,
+        severity=change.severity,
+        origin=row.origin,
+        previous=change.state,
+        current=change.outcome.state,
+        reason=change.outcome.reason,
+        reason_data=change.outcome.reason_data,
+        urls=tuple(_urls(row.definition, change.outcome.state)),
+        project_id=row.project_id,
     )

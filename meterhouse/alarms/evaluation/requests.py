@@ -1,11 +1,12 @@
 """What the windows of many rules ask for, in columns: rules whose conditions have the same form are asked together."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from meterhouse.alarms.definitions.wanted import STATISTICS, Wanted
 from meterhouse.filters import SERIES, And, Condition, Filter, fields_of, on_lake, parse
@@ -20,7 +21,7 @@ Form = tuple[str, ...]
 """Conditions in DuckDB's SQL on a series `d` and the values of a rule, `a.v0`, `a.v1` and so on."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Shape:
     """Rules whose conditions differ in their values only.
 
@@ -33,8 +34,8 @@ class Shape:
 
     form: Form
     by_metadata: bool
-    numbers: list[int] = field(default_factory=list)
-    values: list[list[Any]] = field(default_factory=list)
+    numbers: npt.NDArray[np.int64]
+    values: Sequence[pa.Array]
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class Requests:
     """Windows that are asked for, by number.
 
     Attributes:
-        meters: of each.
+        names: of meters, each once.
+        meter: of each, a place in `names`.
         statistic: of each, a place in STATISTICS.
         period: of each, in seconds.
         keep: how many of its periods decide.
@@ -55,7 +57,8 @@ class Requests:
         resources: the only resources that can meet the conditions; None if others can.
     """
 
-    meters: Sequence[str]
+    names: Sequence[str]
+    meter: npt.NDArray[np.int32]
     statistic: npt.NDArray[np.int8]
     period: npt.NDArray[np.int64]
     keep: npt.NDArray[np.int64]
@@ -68,7 +71,12 @@ class Requests:
     resources: frozenset[str] | None = None
 
     def __len__(self) -> int:
-        return len(self.meters)
+        return len(self.meter)
+
+    @property
+    def meters(self) -> list[str]:
+        """The meters that are asked for, each once."""
+        return [self.names[place] for place in np.unique(self.meter).tolist()]
 
     @property
     def length(self) -> npt.NDArray[np.int64]:
@@ -83,22 +91,47 @@ class Requests:
         shapes = []
         for shape in self.shapes:
             new = number[shape.numbers]
-            at = np.flatnonzero(new >= 0).tolist()
-            if at:
-                values = [[column[place] for place in at] for column in shape.values]
-                shapes.append(Shape(shape.form, shape.by_metadata, new[at].tolist(), values))
+            at = np.flatnonzero(new >= 0)
+            if len(at):
+                values = [column.take(pa.array(at)) for column in shape.values]
+                shapes.append(Shape(shape.form, shape.by_metadata, new[at], values))
+        return replace(self._columns(chosen), shapes=shapes)
+
+    def _columns(self, chosen: npt.NDArray[np.int64]) -> "Requests":
+        return replace(
+            self,
+            meter=self.meter[chosen],
+            statistic=self.statistic[chosen],
+            period=self.period[chosen],
+            keep=self.keep[chosen],
+            look_back=self.look_back[chosen],
+            exclude_outliers=self.exclude_outliers[chosen],
+            aligned=self.aligned[chosen],
+            over=self.over[chosen],
+        )
+
+    def followed_by(self, others: "Requests") -> "Requests":
+        """These, and then others, whose conditions were sorted with the keys of these, see `Conditions`."""
+        if not len(others):
+            return self
+        names = list(dict.fromkeys((*self.names, *others.names)))
+        place = np.array([names.index(name) for name in others.names], np.int32)
+        count = len(self)
+        shifted = [replace(shape, numbers=shape.numbers + count) for shape in others.shapes]
+        joint = None if None in (self.resources, others.resources) else self.resources | others.resources  # type: ignore[operator]
         return Requests(
-            [self.meters[place] for place in chosen.tolist()],
-            self.statistic[chosen],
-            self.period[chosen],
-            self.keep[chosen],
-            self.look_back[chosen],
-            self.exclude_outliers[chosen],
-            self.aligned[chosen],
-            self.over[chosen],
-            shapes,
-            self.keys,
-            self.resources,
+            names,
+            np.concatenate((self.meter, place[others.meter])),
+            np.concatenate((self.statistic, others.statistic)),
+            np.concatenate((self.period, others.period)),
+            np.concatenate((self.keep, others.keep)),
+            np.concatenate((self.look_back, others.look_back)),
+            np.concatenate((self.exclude_outliers, others.exclude_outliers)),
+            np.concatenate((self.aligned, others.aligned)),
+            np.concatenate((self.over, others.over)),
+            [*self.shapes, *shifted],
+            others.keys,
+            joint,
         )
 
     def starts(self, moment: int) -> npt.NDArray[np.int64]:
@@ -108,13 +141,27 @@ class Requests:
         return found
 
 
-class Conditions:
-    """Sorts the conditions of rules by their form."""
+@dataclass
+class _Shape:
+    """A shape that is being made."""
 
-    def __init__(self) -> None:
-        self.keys: dict[str, int] = {}
-        self._shapes: dict[Form, Shape] = {}
-        self._of_query: dict[tuple[Any, ...], Shape | None] = {}
+    form: Form
+    by_metadata: bool
+    values: list[list[Any]]
+    numbers: list[int] = field(default_factory=list)
+
+
+class Conditions:
+    """Sorts the conditions of rules by their form.
+
+    Args:
+        keys: of metadata that other requests read already.
+    """
+
+    def __init__(self, keys: Sequence[str] = ()) -> None:
+        self.keys: dict[str, int] = {key: number for number, key in enumerate(keys)}
+        self._shapes: dict[Form, _Shape] = {}
+        self._of_query: dict[tuple[Any, ...], _Shape] = {}
         self._of_where: dict[str, list[Condition]] = {}
         self._resources: set[str] | None = set()
 
@@ -165,7 +212,7 @@ class Conditions:
         form = tuple(parts)
         shape = self._shapes.get(form)
         if shape is None:
-            shape = self._shapes[form] = Shape(form, by_metadata, values=[[] for _ in values])
+            shape = self._shapes[form] = _Shape(form, by_metadata, [[] for _ in values])
         if plain and not where:
             self._of_query[found] = shape
         shape.numbers.append(number)
@@ -204,7 +251,10 @@ class Conditions:
     @property
     def shapes(self) -> list[Shape]:
         """The forms that were found."""
-        return list(self._shapes.values())
+        return [
+            Shape(each.form, each.by_metadata, np.array(each.numbers, np.int64), [pa.array(v) for v in each.values])
+            for each in self._shapes.values()
+        ]
 
     @property
     def resources(self) -> frozenset[str] | None:
@@ -266,11 +316,14 @@ def gathered(rules: Sequence[Rule], wanted: Sequence[Wanted], conditions: Condit
     def column(of_rules: Iterable[Any], of_others: Iterable[Any], kind: Any) -> npt.NDArray[Any]:
         return np.array([*of_rules, *of_others], kind)
 
+    meters = [*(r.meter_name for r in rules), *(w.meter_name for w in wanted)]
+    named = pa.array(meters, pa.string()).dictionary_encode()
     keep = column((r.evaluation_periods for r in rules), (w.evaluation_periods for w in wanted), np.int64)
     outliers = column((r.exclude_outliers for r in rules), (w.exclude_outliers for w in wanted), np.bool_)
     one = np.ones(len(rules), np.int64)
     return Requests(
-        [*(r.meter_name for r in rules), *(w.meter_name for w in wanted)],
+        named.dictionary.to_pylist(),
+        named.indices.to_numpy().astype(np.int32),
         column((codes[r.statistic] for r in rules), (codes[w.statistic] for w in wanted), np.int8),
         column((r.period for r in rules), (w.period for w in wanted), np.int64),
         keep,

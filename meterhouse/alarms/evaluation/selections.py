@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -49,10 +48,11 @@ def selections(duck: Connection, requests: Requests, shapes: Sequence[Shape]) ->
     owners, members = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     count = 0
     for shape in shapes:
-        numbers = np.array(shape.numbers, np.int64)
-        meters = [requests.meters[number] for number in shape.numbers]
+        meters = pa.DictionaryArray.from_arrays(
+            pa.array(requests.meter[shape.numbers]), pa.array(requests.names, pa.string())
+        )
         asked, of = _distinct(meters, shape.values)
-        of_request[numbers] = count + of
+        of_request[shape.numbers] = count + of
         duck.register("asked", asked)
         on = " AND ".join(["d.meter = a.meter", *shape.form])
         found = duck.execute(f"SELECT a.number, d.number AS member FROM asked AS a JOIN dims AS d ON {on}").fetchnumpy()
@@ -65,12 +65,12 @@ def selections(duck: Connection, requests: Requests, shapes: Sequence[Shape]) ->
     return Selections(of_request, np.searchsorted(owner[order], np.arange(count + 1)), member[order])
 
 
-def _distinct(meters: list[str], values: Sequence[list[Any]]) -> tuple[pa.Table, Ints]:
+def _distinct(meters: pa.DictionaryArray, values: Sequence[pa.Array]) -> tuple[pa.Table, Ints]:
     """The distinct rows as a table with their numbers, and the number of each row."""
-    code: npt.NDArray[np.int64] = np.zeros(len(meters), np.int64)
-    columns = []
-    for column in (meters, *values):
-        encoded = pa.array(column).dictionary_encode()
+    code: npt.NDArray[np.int64] = meters.indices.to_numpy().astype(np.int64)
+    columns = [meters]
+    for column in values:
+        encoded = column.dictionary_encode()
         columns.append(encoded)
         _, code = np.unique(code * len(encoded.dictionary) + encoded.indices.to_numpy(), return_inverse=True)
     _, first, of = np.unique(code, return_index=True, return_inverse=True)

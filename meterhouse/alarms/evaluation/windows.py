@@ -5,6 +5,7 @@ those of the series of a rule are put together. So the work grows with points, n
 that cannot be put together from cells, such as the median, are computed from points.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -24,13 +25,14 @@ from meterhouse.alarms.evaluation.points import Excluded, Good, Series, judge, r
 from meterhouse.alarms.evaluation.requests import NOTHING, Requests
 from meterhouse.alarms.evaluation.selections import Selections, selections
 from meterhouse.corrections.recorded import Correction, recorded
+from meterhouse.garbage import gc_disabled
 from meterhouse.queries.judged_points import Received
 from meterhouse.sample_quality.carrying import carried_points
 from meterhouse.sample_quality.reading import Hours, plain
 from meterhouse.sample_quality.series_table import CUMULATIVE, Flags, Floats, Ints, SeriesTable
 from meterhouse.sample_quality.verdicts import NOTHING_CARRIED
 from meterhouse.site import Site
-from meterhouse.stores.bulk_read import bulk_read
+from meterhouse.stores.bulk_read import raw_rows
 from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.warehouse_tables import dirty_hours
 from meterhouse.stores.warehouse_tables import series as series_table
@@ -229,14 +231,17 @@ class _Reading:
         self._site, self._requests = site, requests
         self._plain = [shape for shape in requests.shapes if not shape.by_metadata]
         self._described = [shape for shape in requests.shapes if shape.by_metadata]
-        known = _series(site, requests, start)
+        span = _moment(start), _moment(end + 1)
+        self._corrections = [each for each in recorded(site) if each.overlaps([span])]
+        known = _series(site, requests, start, _needed(requests, self._corrections))
         with site.lake.connect() as duck:
             duck.register("dims", known.rows)
             self._selections = selections(duck, requests, self._plain)
         wanted = np.zeros(len(known.table), np.bool_)
         wanted[self._selections.members] = True
         if self._described:
-            meters = {requests.meters[number] for shape in self._described for number in shape.numbers}
+            asked = np.unique(requests.meter[np.concatenate([shape.numbers for shape in self._described])])
+            meters = {requests.names[place] for place in asked.tolist()}
             wanted |= np.isin(
                 known.table.meters, [n for n, name in enumerate(known.table.meter_names) if name in meters]
             )
@@ -257,9 +262,6 @@ class _Reading:
         if self._increases:
             self._look_further_back(start, end)
         self._points = read(site, known, self._start, end, metadata=bool(self._described))
-        self._corrections = [
-            each for each in recorded(site) if each.overlaps([(_moment(self._start), _moment(end + 1))])
-        ]
 
     def _look_further_back(self, start: int, end: int) -> None:
         """Where the increases of the first points begin: roll-ups tell of earlier hours, if these are not dirty."""
@@ -336,31 +338,43 @@ def _in_force(correction: Correction, known_at: int | None) -> bool:
     return (made is None or times.micros(made) <= known_at) and (revoked is None or times.micros(revoked) > known_at)
 
 
-def _series(site: Site, requests: Requests, start: int) -> Series:
-    """The series of the requests' meters that may have points since a time: `number` and DIMENSIONS, by place."""
-    meters = sorted(set(requests.meters))
+def _needed(requests: Requests, corrections: Sequence[Correction]) -> list[str]:
+    """The DIMENSIONS that matter."""
+    if corrections:
+        return list(DIMENSIONS)
+    read = {name for shape in requests.shapes for condition in shape.form for name in _OF_SERIES.findall(condition)}
+    return [name for name in DIMENSIONS if name in read or name in _ALWAYS]
+
+
+_OF_SERIES: Final = re.compile(r"\bd\.(\w+)")
+_ALWAYS: Final = ("meter", "type", "unit")
+
+
+def _series(site: Site, requests: Requests, start: int, names: Sequence[str]) -> Series:
+    """The series of the requests' meters that may have points since a time: `number` and some DIMENSIONS, by place."""
     columns = series_table.c
-    query = select(columns.series_id, *(columns[name] for name in DIMENSIONS)).where(
-        columns.meter.in_(meters), columns.last_point_at >= times.hour_of(_moment(start))
+    query = select(columns.series_id, *(columns[name] for name in names)).where(
+        columns.meter.in_(requests.meters), columns.last_point_at >= times.hour_of(_moment(start))
     )
     if requests.resources is not None:
         query = query.where(columns.resource_id.in_(requests.resources))
-    schema = pa.schema([("series_id", pa.int64()), *((name, pa.string()) for name in DIMENSIONS)])
-    with site.warehouse.read() as connection:
-        found = bulk_read(connection, query, schema)
+    with site.warehouse.read() as connection, gc_disabled():
+        rows = raw_rows(connection, query)
+        ids, *texts = list(zip(*rows, strict=True)) or [()] * (len(names) + 1)
+        number = np.array(ids, np.int64)
+        found = pa.table([pa.array(values, pa.string()) for values in texts], names=list(names))
     kinds, of_meter = (found[name].combine_chunks().dictionary_encode() for name in ("type", "meter"))
-    ids = plain(found["series_id"].combine_chunks())
     table = SeriesTable.coded(
-        ids,
+        number,
         plain(of_meter.indices),
         of_meter.dictionary.to_pylist(),
         plain(kinds.indices),
         kinds.dictionary.to_pylist(),
     )
-    order = np.empty(len(ids), np.int64)
-    order[table.places(ids)] = np.arange(len(ids))
-    rows = found.drop_columns(["series_id"]).take(pa.array(order))
-    return Series(table, rows.add_column(0, "number", pa.array(np.arange(len(ids)))))
+    order = np.empty(len(number), np.int64)
+    order[table.places(number)] = np.arange(len(number))
+    found = found.take(pa.array(order))
+    return Series(table, found.add_column(0, "number", pa.array(np.arange(len(number)))))
 
 
 def _moment(micros: int) -> datetime:

@@ -13,6 +13,13 @@ from meterhouse.stores.warehouse_tables import alarm_cycles, alarm_history, alar
 
 THE_ROW: Final = 1
 
+TRANSITION: Final = "state transition"
+HELD: Final = "state held"
+"""The entry of the history that says that an alarm keeps its state because intake is behind."""
+
+OF_EVALUATION: Final = (TRANSITION, HELD)
+"""The entries of the history that do not tell of a definition."""
+
 
 @dataclass(frozen=True)
 class Cycle:
