@@ -1,6 +1,7 @@
 """Typed and bounded values of one mapping of a definition, with errors that name file, line and alarm."""
 
 import math
+from collections.abc import Set
 from typing import Any
 
 from meterhouse.alarms.definitions import actions
@@ -40,8 +41,10 @@ class Checker:
         """An error about this mapping."""
         return DefinitionError(f"{self.label} {what}", where=self.where, hint=hint)
 
-    def keys(self, known: set[str]) -> None:
+    def keys(self, known: Set[str]) -> None:
         """Reject unknown keys."""
+        if self.entry.keys() <= known:
+            return
         unknown = sorted(shown(key).strip("'") for key in set(self.entry) - known)
         if unknown:
             raise self.fault(f"has unknown keys: {', '.join(unknown[:MAX_LIST])}", f"Known: {', '.join(sorted(known))}")
