@@ -74,9 +74,7 @@ def test_what_came_while_nobody_looked_is_evaluated_when_it_starts(site: Site) -
         assert len(receiver.calls) == 1
 
 
-def test_a_receiver_that_hangs_holds_up_no_other_one(
-    site: Site, hanging: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_receiver_that_hangs_holds_up_no_other_one(site: Site, hanging: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(at_once, "END_SECONDS", 0.1)
     with WebhookReceiver() as receiver:
         declare(
