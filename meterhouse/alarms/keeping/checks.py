@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from sqlalchemy import Connection, func, select
 
 from meterhouse import yaml_lines
+from meterhouse.alarms.definitions import actions
 from meterhouse.alarms.definitions.alarm import Alarm
 from meterhouse.alarms.definitions.rules.combination import CombinationRule
 from meterhouse.errors import near_misses
@@ -95,7 +96,7 @@ def warnings(site: Site, given: Sequence[Alarm]) -> list[str]:
             if window.period < (cadences.get(window.meter_name) or 0):
                 short.setdefault((window.meter_name, window.period), []).append(alarm.name)
     known = sorted({*cadences, *_declared(site)}) if unknown else []
-    found = []
+    found = [each for alarm in given for each in actions.warnings(alarm.name, vars(alarm))]
     for meter, names in unknown.items():
         if meter not in known:
             near = near_misses(meter, known)
