@@ -68,7 +68,6 @@ def a_day(rng: random.Random) -> list[dict[str, Any]]:
 
 def test_a_replay_of_a_day_equals_its_live_evaluation(watched: Site, tmp_path: Path) -> None:
     every, hours = 600, 24
-    part = {"type": "threshold", **BUSY}
     nights = {"name": "nights", "start": "0 20 * * *", "duration": 6 * 3600}
     configure(
         tmp_path,
@@ -118,8 +117,10 @@ def test_a_replay_of_a_day_equals_its_live_evaluation(watched: Site, tmp_path: P
     assert {name: len(changes) > 2 for name, changes in live.items()} == dict.fromkeys(
         ("mean", "thin", "r1", "nights", "both", "joined", "aligned"), True
     )
+    given = asked.of_file(watched, tmp_path / "alarms.yaml")[1]
+    played = {each.alarm.name: each for each in run.replay(watched, given, moments, every).values()}
     for name, changes in live.items():
-        found = replayed(watched, name, at(), at(hours * 60), every)
+        found = played[name]
         assert [(each.at, each.previous, each.state) for each in found.changes] == changes, name
         assert [each.reason for each in found.changes] == [reasons[name, each.at] for each in found.changes]
 
