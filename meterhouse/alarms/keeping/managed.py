@@ -232,12 +232,14 @@ def _checked(site: Site, entry: Any, caller: Caller, project_id: str, known: Ite
     """
     made = from_mapping(entry, "", as_text=True)
     made = _with_actions(made, lambda urls: actions.with_known_userinfo(urls, known))
-    allowed = networks(site.settings.webhook_allow)
     for url in _urls(vars(made)):
         if url.startswith(("log:", "test:")) and not caller.admin:
             raise NotAllowed(f"not authorized to create the action {url}", hint="Write http://… or https://…")
-        if refused := actions.refusal(url, OUTSIDE, allowed):
-            raise DefinitionError(f"alarm '{made.name}' has an action that is refused: {refused[0]}", hint=refused[1])
+        refusal = actions.refusal(url, OUTSIDE, networks(site.settings.webhook_allow))
+        if refusal is not None:
+            raise DefinitionError(
+                f"alarm '{made.name}' has an action that it cannot call: {refusal[0]}", hint=refusal[1]
+            )
     limited = not caller.admin or project_id != caller.project_id
     if not limited:
         return made
