@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, bindparam, text, update
 
 from meterhouse.alarms.definitions.alarm import UNKNOWN
 from meterhouse.alarms.delivery.outbox import Notification, enqueue
-from meterhouse.alarms.keeping import cycles, sequences
+from meterhouse.alarms.keeping import cycles, sequences, silences
 from meterhouse.alarms.keeping.cycles import Cycle
 from meterhouse.stores.bulk import bulk_insert
 from meterhouse.stores.lake_tables import TIME
@@ -52,6 +52,7 @@ class Change:
         severity: its severity.
         state: its state before the evaluation.
         outcome: the outcome.
+        event_id: the UUID of what happens, if it must be the same whenever it is found; else one is made.
     """
 
     alarm_id: str
@@ -59,6 +60,7 @@ class Change:
     severity: str
     state: str
     outcome: Outcome
+    event_id: str = ""
 
 
 @dataclass
@@ -93,26 +95,46 @@ def save(lease: Lease, changes: list[Change], cycle: Cycle, new: bool) -> Saved:
     Raises:
         LeaseLost: another process evaluates the alarms; nothing was written.
     """
-    saved, moment = Saved(), cycle.evaluated_at
+    moment = cycle.evaluated_at
     with lease.begin() as connection:
-        moved = [each for each in changes if each.outcome.state != each.state]
-        same = [each for each in changes if each.outcome.state == each.state]
-        written = _update(connection, moved, moment) | _unchanged(connection, [e for e in same if e.outcome.notify])
-        happened = [each for each in changes if each.outcome.notify and each.alarm_id in written]
-        events = [str(uuid.uuid4()) for _ in happened]
-        _add_history(connection, happened, events, moment)
-        saved.transitions = [
-            (each.name, each.state, each.outcome.state) for each in happened if each.outcome.state != each.state
-        ]
-        told = [
-            _notification(each, event, written[each.alarm_id]) for each, event in zip(happened, events, strict=True)
-        ]
-        saved.notifications = enqueue(connection, told, moment)
-        _update_reasons(connection, [each for each in same if each.state == UNKNOWN])
+        saved = write(connection, changes, moment)
         if new:
             first = alarms.c.evaluate_timestamp.is_(None)
             connection.execute(update(alarms).where(alarms.c.enabled, first).values(evaluate_timestamp=moment))
         cycles.record(connection, replace(cycle, history=cycles.newest_entry(connection)))
+    return saved
+
+
+def write(connection: Connection, changes: list[Change], moment: datetime) -> Saved:
+    """Write states, history and the outbox. An alarm whose state has changed meanwhile is left as it is.
+
+    Args:
+        connection: a writing transaction that has checked the lease of the evaluations.
+        changes: as those of `save`. Of one alarm there may be several, of which only the first changes the state.
+        moment: when they were evaluated, UTC.
+    """
+    saved = Saved()
+    moved = [each for each in changes if each.outcome.state != each.state]
+    same = [each for each in changes if each.outcome.state == each.state]
+    written = _update(connection, moved, moment)
+    written |= _unchanged(connection, list({each.alarm_id: each for each in same if each.outcome.notify}.values()))
+    happened = [each for each in changes if each.outcome.notify and each.alarm_id in written]
+    events = [each.event_id or str(uuid.uuid4()) for each in happened]
+    silence_of = silences.silencing(connection, moment)
+    silenced = {
+        each.alarm_id: silence_of(each.name, written[each.alarm_id].project_id, each.severity) for each in happened
+    }
+    _add_history(connection, happened, events, moment, written, silenced)
+    saved.transitions = [
+        (each.name, each.state, each.outcome.state) for each in happened if each.outcome.state != each.state
+    ]
+    told = [
+        _notification(each, event, written[each.alarm_id])
+        for each, event in zip(happened, events, strict=True)
+        if silenced[each.alarm_id] is None
+    ]
+    saved.notifications = enqueue(connection, told, moment)
+    _update_reasons(connection, [each for each in same if each.state == UNKNOWN])
     return saved
 
 
@@ -171,13 +193,27 @@ def _update_reasons(connection: Connection, changes: list[Change]) -> None:
     )
 
 
-def _add_history(connection: Connection, happened: list[Change], events: list[str], moment: datetime) -> None:
+def _add_history(
+    connection: Connection,
+    happened: list[Change],
+    events: list[str],
+    moment: datetime,
+    rows: Mapping[str, Row[Any]],
+    silenced: Mapping[str, str | None],
+) -> None:
     changes = [(each, event) for each, event in zip(happened, events, strict=True) if each.outcome.state != each.state]
     if not changes:
         return
     numbers = sequences.following(connection, alarm_history)
     details = [
-        json.dumps({"state": each.outcome.state, "transition_reason": each.outcome.reason, **each.outcome.evidence})
+        json.dumps(
+            {
+                "state": each.outcome.state,
+                "transition_reason": each.outcome.reason,
+                **({"silenced_by": silenced[each.alarm_id]} if silenced[each.alarm_id] else {}),
+                **each.outcome.evidence,
+            }
+        )
         for each, _ in changes
     ]
     count = len(changes)
@@ -192,6 +228,8 @@ def _add_history(connection: Connection, happened: list[Change], events: list[st
                 "type": ["state transition"] * count,
                 "detail": details,
                 "timestamp": pa.array([moment] * count, TIME),
+                "on_behalf_of": pa.array([rows[each.alarm_id].project_id or None for each, _ in changes], pa.string()),
+                "severity": [each.severity for each, _ in changes],
             }
         ),
     )

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from meterhouse import times
-from meterhouse.alarms.definitions import units
+from meterhouse.alarms.definitions import actions, units
 from meterhouse.alarms.definitions.alarm import STATES, Alarm, from_mapping
 from meterhouse.alarms.definitions.rules.threshold import ThresholdRule
 from meterhouse.alarms.definitions.wanted import Condition
@@ -24,6 +24,7 @@ from meterhouse.alarms.keeping.origin import FILE, OUTSIDE
 from meterhouse.alarms.keeping.recording import History
 from meterhouse.alarms.keeping.states import alarm as shown
 from meterhouse.errors import DefinitionError, NotAllowed, UnknownKeyword
+from meterhouse.settings import networks
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import alarms
 
@@ -178,6 +179,11 @@ def _checked(site: Site, entry: Any, caller: Caller, project_id: str) -> Alarm:
     for url in (*made.alarm_actions, *made.ok_actions, *made.insufficient_data_actions):
         if url.startswith(("log:", "test:")) and not caller.admin:
             raise NotAllowed(f"not authorized to create the action {url}", hint="Write http://… or https://…")
+        refusal = actions.refusal(url, OUTSIDE, networks(site.settings.webhook_allow))
+        if refusal is not None:
+            raise DefinitionError(
+                f"alarm '{made.name}' has an action that it cannot call: {refusal[0]}", hint=refusal[1]
+            )
     limited = not caller.admin or project_id != caller.project_id
     if not limited:
         return made
