@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, bindparam, text, update
 
 from meterhouse.alarms.definitions.alarm import UNKNOWN
 from meterhouse.alarms.delivery.outbox import Notification, enqueue
-from meterhouse.alarms.keeping import cycles, sequences
+from meterhouse.alarms.keeping import cycles, sequences, silences
 from meterhouse.alarms.keeping.cycles import Cycle
 from meterhouse.stores.bulk import bulk_insert
 from meterhouse.stores.lake_tables import TIME
@@ -120,11 +120,19 @@ def write(connection: Connection, changes: list[Change], moment: datetime) -> Sa
     written |= _unchanged(connection, list({each.alarm_id: each for each in same if each.outcome.notify}.values()))
     happened = [each for each in changes if each.outcome.notify and each.alarm_id in written]
     events = [each.event_id or str(uuid.uuid4()) for each in happened]
-    _add_history(connection, happened, events, moment)
+    silence_of = silences.silencing(connection, moment)
+    silenced = {
+        each.alarm_id: silence_of(each.name, written[each.alarm_id].project_id, each.severity) for each in happened
+    }
+    _add_history(connection, happened, events, moment, written, silenced)
     saved.transitions = [
         (each.name, each.state, each.outcome.state) for each in happened if each.outcome.state != each.state
     ]
-    told = [_notification(each, event, written[each.alarm_id]) for each, event in zip(happened, events, strict=True)]
+    told = [
+        _notification(each, event, written[each.alarm_id])
+        for each, event in zip(happened, events, strict=True)
+        if silenced[each.alarm_id] is None
+    ]
     saved.notifications = enqueue(connection, told, moment)
     _update_reasons(connection, [each for each in same if each.state == UNKNOWN])
     return saved
@@ -185,13 +193,27 @@ def _update_reasons(connection: Connection, changes: list[Change]) -> None:
     )
 
 
-def _add_history(connection: Connection, happened: list[Change], events: list[str], moment: datetime) -> None:
+def _add_history(
+    connection: Connection,
+    happened: list[Change],
+    events: list[str],
+    moment: datetime,
+    rows: Mapping[str, Row[Any]],
+    silenced: Mapping[str, str | None],
+) -> None:
     changes = [(each, event) for each, event in zip(happened, events, strict=True) if each.outcome.state != each.state]
     if not changes:
         return
     numbers = sequences.following(connection, alarm_history)
     details = [
-        json.dumps({"state": each.outcome.state, "transition_reason": each.outcome.reason, **each.outcome.evidence})
+        json.dumps(
+            {
+                "state": each.outcome.state,
+                "transition_reason": each.outcome.reason,
+                **({"silenced_by": silenced[each.alarm_id]} if silenced[each.alarm_id] else {}),
+                **each.outcome.evidence,
+            }
+        )
         for each, _ in changes
     ]
     count = len(changes)
@@ -206,6 +228,8 @@ def _add_history(connection: Connection, happened: list[Change], events: list[st
                 "type": ["state transition"] * count,
                 "detail": details,
                 "timestamp": pa.array([moment] * count, TIME),
+                "on_behalf_of": pa.array([rows[each.alarm_id].project_id or None for each, _ in changes], pa.string()),
+                "severity": [each.severity for each, _ in changes],
             }
         ),
     )
