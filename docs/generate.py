@@ -22,8 +22,8 @@ from sqlalchemy import Table, create_engine, event
 from sqlalchemy.dialects import postgresql
 
 from meterhouse import filters
+from meterhouse.alarms.definitions import actions, checker
 from meterhouse.alarms.definitions import alarm as alarm_definitions
-from meterhouse.alarms.definitions import checker
 from meterhouse.alarms.definitions import files as alarm_files
 from meterhouse.alarms.definitions.rules import (
     absence,
@@ -648,7 +648,7 @@ def alarms_page() -> str:
                 ("a list of actions or conditions", f"{checker.MAX_LIST} items"),
                 ("rules of a composite alarm", f"{composite.MAX_RULES}"),
                 ("a name, a meter or a value of a condition", f"{checker.MAX_NAME} characters"),
-                ("a URL", f"{checker.MAX_URL:,} characters"),
+                ("a URL", f"{actions.MAX_URL:,} characters"),
                 ("a description or a `where`", f"{checker.MAX_TEXT:,} characters"),
             ],
         )
@@ -721,6 +721,9 @@ _PURPOSES = {
     "alarm_silences": "When which alarms do not notify, by whom and why.",
     "alarm_history": "The history of alarms: creation, rule change, state transition, deletion.",
     "deliveries": "The outbox: notifications of alarms, and the state of each.",
+    "delivery_attempts": "The attempts to send the notifications of `deliveries`, and how each was answered. An "
+    "attempt whose process died has no row.",
+    "webhook_credentials": "User and password of URLs in `deliveries`, which are shown without them: secrets.",
     "meanings": "What definitions, quality rules and archive policies meant, by fingerprint.",
     "conversions": "By which definitions the rows of an arrival hour were made.",
     "backfills": "How far backfills are that have not ended.",
@@ -869,6 +872,25 @@ _OWN_MEANINGS = {
     ("deliveries", "body"): "JSON: what is sent",
     ("deliveries", "created_at"): "when the alarm was evaluated",
     ("deliveries", "sequence"): "the order of sending",
+    ("deliveries", "url"): "the URL to call, without user and password",
+    ("deliveries", "alarm_name"): "the alarm's name at that time; empty: by an earlier release",
+    ("deliveries", "origin"): "`file`: the alarm is of `alarms.yaml`; `outside`: of somebody else",
+    ("deliveries", "project_id"): "the alarm's project",
+    ("deliveries", "receiver"): "scheme, host and port of the URL; receivers take turns. Empty: by an earlier release",
+    ("deliveries", "attempts_before"): "calls made before it was last sent again by hand",
+    ("deliveries", "alone"): "whether the receiver has refused it in a digest",
+    ("deliveries", "queued_at"): "when it was put into the outbox, or sent again by hand; null: at `created_at`",
+    ("delivery_attempts", "attempt"): "its number, from 1",
+    ("delivery_attempts", "started_at"): "when the call began",
+    ("delivery_attempts", "seconds"): "how long the call took",
+    ("delivery_attempts", "address"): "the address and port that was called; null if none was reached",
+    ("delivery_attempts", "status"): "HTTP status of the answer; null if there was none",
+    ("delivery_attempts", "error"): "why the receiver has not accepted it; null if it has",
+    ("delivery_attempts", "answer"): "how the body of the answer begins",
+    ("delivery_attempts", "digest_id"): "`Idempotency-Key` of the digest that it was sent in; null: it was sent alone",
+    ("webhook_credentials", "url"): "the URL, without user and password",
+    ("webhook_credentials", "userinfo"): "what the URL has before `@`",
+    ("webhook_credentials", "kept_at"): "when a notification last needed it",
     ("alarm_history", "sequence"): "the order in which it happened",
     ("deliveries", "delivered_at"): "when the receiver accepted it",
     ("leases", "name"): "the step",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from meterhouse.errors import MeterhouseError, Unavailable, shown
 from meterhouse.extras import require
@@ -67,6 +67,71 @@ class Keystone:
         if not self._token or not isinstance(found, dict):
             raise Refused("the answer to a login has no token", where=self.settings.keystone_url)
         return found
+
+    def issued(self, auth: dict[str, Any], what: str) -> str:
+        """A token by other means than the settings' account.
+
+        Args:
+            auth: the `auth` object of the login, such as `of_trust` or `of_credential` make it.
+            what: it is, for errors; without secrets.
+
+        Raises:
+            Unavailable: Keystone does not answer.
+            Refused: it refuses it.
+        """
+        answer = self._send("POST", "/auth/tokens", body={"auth": auth})
+        if answer.status_code != 201:
+            raise self._refused(answer, what)
+        token = answer.headers.get(SUBJECT)
+        if not token:
+            raise Refused("the answer to a login has no token", where=self.settings.keystone_url)
+        return str(token)
+
+    def described(self, token: str) -> dict[str, Any]:
+        """What Keystone says of somebody's token: `user`, `project` and `roles`.
+
+        Raises:
+            Unavailable: Keystone does not answer.
+            Refused: the token is not valid.
+        """
+        answer = self._send("GET", "/auth/tokens", headers={TOKEN: token, SUBJECT: token})
+        if answer.status_code != 200:
+            raise self._refused(answer, "the user's token")
+        found = _object(answer, "token", self.settings.keystone_url)
+        return found if isinstance(found, dict) else {}
+
+    def create_trust(self, token: str, trust: dict[str, Any]) -> str:
+        """Create a trust as the user whose token it is ("Create trust" of OS-TRUST); return its id.
+
+        Raises:
+            Unavailable: Keystone does not answer.
+            Refused: it refuses the trust.
+        """
+        answer = self._send("POST", "/OS-TRUST/trusts", body={"trust": trust}, headers={TOKEN: token})
+        if answer.status_code != 201:
+            raise self._refused(answer, "a trust")
+        found = _object(answer, "trust", self.settings.keystone_url)
+        if not isinstance(found, dict) or not isinstance(found.get("id"), str):
+            raise Refused("the answer has no trust", where=self.settings.keystone_url)
+        return str(found["id"])
+
+    def delete_trust(self, trust_id: str, token: str | None = None) -> None:
+        """Delete a trust. One that is not there is no error.
+
+        Args:
+            trust_id: the trust.
+            token: of who gave it; None: the settings' account deletes it, if it is an administrator of the system.
+
+        Raises:
+            Unavailable: Keystone does not answer.
+            Refused: it refuses.
+        """
+        if token is None:
+            self.log_in()
+        sent = {TOKEN: token or self._token or ""}
+        answer = self._send("DELETE", f"/OS-TRUST/trusts/{quote(trust_id, safe='')}", headers=sent)
+        if answer.status_code not in (204, 404):
+            raise self._refused(answer, "to delete a trust")
 
     def listed(self, path: str, key: str, **wanted: str) -> Iterator[dict[str, Any]]:
         """Each entry of a list, page by page.
@@ -135,11 +200,19 @@ class Keystone:
             raise self._refused(answer, f"GET {path}")
         return answer
 
-    def _send(self, method: str, path: str, query: dict[str, str] | None = None, body: Any = None) -> "httpx.Response":
+    def _send(
+        self,
+        method: str,
+        path: str,
+        query: dict[str, str] | None = None,
+        body: Any = None,
+        headers: dict[str, str] | None = None,
+    ) -> "httpx.Response":
         import httpx
 
         url = f"{self.settings.keystone_url}{path}"
-        headers = {TOKEN: self._token} if self._token and method != "POST" else {}
+        if headers is None:
+            headers = {TOKEN: self._token} if self._token and method != "POST" else {}
         try:
             return self.client.request(method, url, params=query or None, json=body, headers=headers)
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
@@ -162,8 +235,12 @@ class Keystone:
 
 
 @contextmanager
-def session(settings: Settings) -> Iterator[Keystone]:
+def session(settings: Settings, seconds: float = SECONDS) -> Iterator[Keystone]:
     """A session with the Keystone that the settings name.
+
+    Args:
+        settings: where Keystone is, and the account.
+        seconds: time limit of each part of a request.
 
     Raises:
         NotInstalled: the HTTP client is not installed.
@@ -182,7 +259,7 @@ def session(settings: Settings) -> Iterator[Keystone]:
             raise MeterhouseError(
                 f"no certificates can be read: {error}", where=f"{variable('keystone_ca_file')}"
             ) from None
-    with httpx.Client(timeout=SECONDS, verify=verify, follow_redirects=False) as client:
+    with httpx.Client(timeout=seconds, verify=verify, follow_redirects=False) as client:
         yield Keystone(settings, client)
 
 
@@ -196,11 +273,7 @@ def account(settings: Settings) -> str:
 def login(settings: Settings) -> dict[str, Any]:
     """The `auth` object of a login ("Password authentication", "Authenticating with an Application Credential")."""
     if settings.keystone_credential_id:
-        credential = {
-            "id": settings.keystone_credential_id,
-            "secret": settings.keystone_credential_secret,
-        }
-        return {"identity": {"methods": ["application_credential"], "application_credential": credential}}
+        return of_credential(settings.keystone_credential_id, settings.keystone_credential_secret)
     user = {
         "name": settings.keystone_username,
         "domain": {"name": settings.keystone_user_domain},
@@ -211,6 +284,25 @@ def login(settings: Settings) -> dict[str, Any]:
         domain = {"name": settings.keystone_project_domain}
         scope = {"project": {"name": settings.keystone_project, "domain": domain}}
     return {"identity": {"methods": ["password"], "password": {"user": user}}, "scope": scope}
+
+
+def of_trust(settings: Settings, trust_id: str) -> dict[str, Any]:
+    """The `auth` object of a login by a trust ("Trusts", "Consuming trusts"): the settings' user is the trustee.
+
+    Raises:
+        MeterhouseError: the settings name no user with a password, who alone can be a trustee.
+    """
+    if not settings.keystone_username:
+        raise MeterhouseError(
+            "a trust can be used by a user with a password only", hint=f"Set {variable('keystone_username')}"
+        )
+    return {"identity": login(settings)["identity"], "scope": {"OS-TRUST:trust": {"id": trust_id}}}
+
+
+def of_credential(credential_id: str, secret: str) -> dict[str, Any]:
+    """The `auth` object of a login by an application credential."""
+    credential = {"id": credential_id, "secret": secret}
+    return {"identity": {"methods": ["application_credential"], "application_credential": credential}}
 
 
 def _object(answer: "httpx.Response", key: str, where: str) -> Any:

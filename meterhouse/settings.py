@@ -6,7 +6,7 @@ from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_type_hints
 from urllib.parse import unquote, urlsplit
 
 from msgspec import Meta
@@ -14,13 +14,22 @@ from msgspec import Meta
 from meterhouse.errors import SettingsError
 from meterhouse.setting_types import Declared, converted, declared
 
+if TYPE_CHECKING:
+    from ipaddress import IPv4Network, IPv6Network
+
 PREFIX: Final = "METERHOUSE_"
-SECRETS: Final = frozenset({"s3_secret_key", "telemetry_secret", "keystone_password", "keystone_credential_secret"})
+SECRETS: Final = frozenset(
+    {
+        *("s3_secret_key", "telemetry_secret", "keystone_password", "keystone_credential_secret"),
+        *("webhook_secret", "webhook_credential_secret", "alarm_heartbeat_url"),
+    }
+)
 """Settings whose values are never shown."""
 
 FILED: Final = (
     *("warehouse_url", "stream_url", "s3_secret_key", "telemetry_secret"),
     *("keystone_password", "keystone_credential_secret"),
+    *("webhook_secret", "webhook_credential_secret", "alarm_heartbeat_url"),
 )
 """Settings that can hold a secret, so that a file may have their value: `METERHOUSE_…_FILE` names it."""
 
@@ -370,7 +379,71 @@ class Settings:
     ] = 5.0
     webhook_attempts: Annotated[
         int, Meta(ge=1, le=1000, description="Maximum number of calls before a webhook is kept as dead.")
-    ] = 10
+    ] = 100
+    webhook_give_up_seconds: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=31_536_000,
+            description="For how many seconds a webhook is tried again before it is kept as dead. It is called at "
+            "least once.",
+        ),
+    ] = 21_600
+    webhook_secret: Annotated[
+        str,
+        Meta(
+            description="Secret by which webhooks are signed, so that a receiver can tell them from others: text, or "
+            "`whsec_` and Base64. Empty: they are not signed."
+        ),
+    ] = field(default="", repr=False)
+    webhook_allow: Annotated[
+        str,
+        Meta(
+            description="Networks that webhooks of alarms from the outside may reach although they are loopback, "
+            "link-local, private or reserved ones, such as `10.1.0.0/16,fd00:1::/64`."
+        ),
+    ] = ""
+    webhook_tls_verify: Annotated[
+        bool, Meta(description="Whether the certificates of `https://` receivers are verified.")
+    ] = True
+    webhook_ca_file: Annotated[
+        Path | None,
+        Meta(
+            description="Certificates to verify receivers with. Default: those of `SSL_CERT_FILE`, or those that come "
+            "with Python's HTTP client."
+        ),
+    ] = None
+    webhook_cert_file: Annotated[
+        Path | None,
+        Meta(description="Client certificate that is shown to receivers of alarms of `alarms.yaml` (PEM)."),
+    ] = None
+    webhook_key_file: Annotated[Path | None, Meta(description="Key of that certificate (PEM).")] = None
+    webhook_credential_id: Annotated[
+        str,
+        Meta(
+            description="Application credential of Keystone whose token `trust+http(s)://` URLs of `alarms.yaml` "
+            "are called with, if they name no trust."
+        ),
+    ] = ""
+    webhook_credential_secret: Annotated[str, Meta(description="Secret of that credential.")] = field(
+        default="", repr=False
+    )
+    webhook_digest: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=5_000,
+            description="How many notifications must wait for one URL so that one call tells them together. 0: each "
+            "has its own call.",
+        ),
+    ] = 0
+    alarm_heartbeat_url: Annotated[
+        str,
+        Meta(
+            description="URL that is called after each evaluation of the alarms. If the calls stop, the evaluation has "
+            "stopped. Empty: none."
+        ),
+    ] = field(default="", repr=False)
 
     @property
     def home_path(self) -> Path:
@@ -480,6 +553,23 @@ def listed(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
+def networks(text: str) -> "tuple[IPv4Network | IPv6Network, ...]":
+    """The networks in a list separated by commas, such as `10.1.0.0/16,fd00:1::/64,192.0.2.7`.
+
+    Raises:
+        ValueError: one of them is not a network; the text says which.
+    """
+    from ipaddress import ip_network
+
+    found = []
+    for each in listed(text):
+        try:
+            found.append(ip_network(each))
+        except ValueError:
+            raise ValueError(f"'{each}' is not a network such as 10.1.0.0/16, fd00:1::/64 or 192.0.2.7") from None
+    return tuple(found)
+
+
 def without_passwords(text: str) -> str:
     """The text without the passwords of the URLs in it, whether before the host or as a parameter."""
     text = re.sub(r"((?://|,)[^:/@,\s]*):[^/@\s]*?@", r"\1:***@", text)
@@ -586,6 +676,24 @@ def _keystone_url(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{path if path.endswith('/v3') else f'{path}/v3'}"
 
 
+def _signing_secret(secret: str) -> str:
+    if secret.startswith("whsec_"):
+        import base64
+
+        try:
+            base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+        except ValueError:
+            raise ValueError("has no Base64 after whsec_") from None
+    if secret and len(secret) < 16:
+        raise ValueError("is too short: give 16 characters or more")
+    return _text(secret)
+
+
+def _networks(text: str) -> str:
+    networks(text)
+    return text
+
+
 def _compute(where: str) -> str:
     if where == "local":
         return where
@@ -672,6 +780,13 @@ _CHECKS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "keystone_password": _text,
     "keystone_credential_secret": _text,
     "keystone_ca_file": _a_file,
+    "webhook_secret": _signing_secret,
+    "webhook_allow": _networks,
+    "webhook_ca_file": _a_file,
+    "webhook_cert_file": _a_file,
+    "webhook_key_file": _a_file,
+    "webhook_credential_secret": _text,
+    "alarm_heartbeat_url": _if_set(_http_url),
     "compute": _compute,
     "memory_limit": _enough_memory,
     "partitions_from": _if_set(_a_day),
@@ -686,6 +801,8 @@ def _conflicts(given: Settings) -> list[str]:
         ("stream_cert_file", "stream_key_file"),
         ("keystone_username", "keystone_password"),
         ("keystone_credential_id", "keystone_credential_secret"),
+        ("webhook_cert_file", "webhook_key_file"),
+        ("webhook_credential_id", "webhook_credential_secret"),
     ):
         if bool(getattr(given, one)) != bool(getattr(given, other)):
             faults.append(f"{variable(one)} and {variable(other)} go together: set both or none")
@@ -696,6 +813,8 @@ def _conflicts(given: Settings) -> list[str]:
     elif bool(given.keystone_url) != bool(by_password or by_credential):
         account = f"{variable('keystone_username')} or {variable('keystone_credential_id')}"
         faults.append(f"{variable('keystone_url')} goes together with {account}")
+    if given.webhook_credential_id and not given.keystone_url:
+        faults.append(f"{variable('webhook_credential_id')} needs {variable('keystone_url')}")
     if not given.is_spool and not given.stream_queues:
         faults.append(f"{variable('stream_queues')}: names no queue")
     if odd := sorted(set("[]%") & set(given.lake)):

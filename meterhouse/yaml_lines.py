@@ -256,6 +256,8 @@ def is_plain(text: str, *, lines: bool = False) -> bool:
         text: the text.
         lines: whether it may have several lines.
     """
+    if text.isascii() and text.isprintable():
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:  # half of a surrogate pair

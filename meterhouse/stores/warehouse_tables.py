@@ -398,9 +398,39 @@ deliveries = Table(
     Column("delivered_at", UtcTime),
     Column("last_error", Text),
     Column("sequence", BigInteger, nullable=False),
+    Column("alarm_name", Text, nullable=False, server_default=text("''")),
+    Column("origin", Text, nullable=False, server_default="file"),
+    Column("project_id", Text, nullable=False, server_default=text("''")),
+    Column("receiver", Text, nullable=False, server_default=text("''")),
+    Column("attempts_before", Integer, nullable=False, server_default="0"),
+    Column("alone", Boolean),
+    Column("queued_at", UtcTime),
     Index("deliveries_due", "state", "alarm_id", "url", "sequence"),
     Index("deliveries_in_order", "sequence", unique=True),
     UniqueConstraint("event_id", "url", name="deliveries_once"),
+)
+
+delivery_attempts = Table(
+    "delivery_attempts",
+    metadata,
+    Column("delivery_id", Text, primary_key=True),
+    Column("attempt", Integer, primary_key=True, autoincrement=False),
+    Column("started_at", UtcTime, nullable=False),
+    Column("seconds", Float(53), nullable=False),
+    Column("address", Text),
+    Column("status", Integer),
+    Column("error", Text),
+    Column("answer", Text),
+    Column("digest_id", Text),
+)
+
+webhook_credentials = Table(
+    "webhook_credentials",
+    metadata,
+    Column("alarm_id", Text, primary_key=True),
+    Column("url", Text, primary_key=True),
+    Column("userinfo", Text, nullable=False),
+    Column("kept_at", UtcTime, nullable=False),
 )
 
 archive_manifest = Table(

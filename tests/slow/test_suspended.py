@@ -26,7 +26,7 @@ CHILD = """
 import sys, time
 from datetime import datetime
 from pathlib import Path
-from meterhouse.alarms.delivery import deliver, webhook
+from meterhouse.alarms.delivery import attempts, deliver
 from meterhouse.alarms.evaluation import decisions, evaluate
 from meterhouse.settings import read_settings
 from meterhouse.site import Site
@@ -47,12 +47,12 @@ if step == "evaluate":
     decisions.windows = windows
     print(evaluate.evaluate(site, datetime.fromisoformat(moment)).transitions)
 else:
-    real = deliver._claim
+    real = attempts.claim
     def claim(*given):
         made = real(*given)
         pause()
         return made
-    deliver._claim, deliver.CLAIM_MARGIN = claim, 0.2
+    attempts.claim, attempts.CLAIM_MARGIN = claim, 0.2
     print(deliver.deliver(site).delivered)
 """
 

@@ -143,6 +143,7 @@ def test_the_listing_masks_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {name.upper() for name in SECRETS} == {
         *("S3_SECRET_KEY", "TELEMETRY_SECRET"),
         *("KEYSTONE_PASSWORD", "KEYSTONE_CREDENTIAL_SECRET"),
+        *("WEBHOOK_SECRET", "WEBHOOK_CREDENTIAL_SECRET", "ALARM_HEARTBEAT_URL"),
     }
     for name in ("TELEMETRY_SECRET", "S3_SECRET_KEY"):
         assert f'"METERHOUSE_{name}","value":"***"' in shown.output.replace(": ", ":").replace(", ", ",")

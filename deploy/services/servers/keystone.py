@@ -126,7 +126,8 @@ class Keystone(Daemon):
             run_step(folder, self.name, [str(python), str(setup), str(conf), ACCOUNT[PASSWORD], env[URL]])
         _set_address(database, env[URL])
         command = [str(python), "-m", "gunicorn", "--chdir", str(home), "--bind", f"127.0.0.1:{port}"]
-        command += ["--worker-class", "gthread", "--threads", "4", "--keep-alive", "75", "--timeout", "120"]
+        # One request at a time: of two that write, one would find SQLite locked.
+        command += ["--worker-class", "gthread", "--threads", "1", "--keep-alive", "75", "--timeout", "120"]
         command += ["--no-control-socket", "application:application"]
         config = {"OS_KEYSTONE_CONFIG_FILES": str(conf), "OS_KEYSTONE_CONFIG_DIR": str(home)}
         at_once = signal.SIGQUIT

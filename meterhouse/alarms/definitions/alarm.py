@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from meterhouse.alarms.definitions.checker import Checker
@@ -52,7 +53,7 @@ class Alarm:
     time_constraints: tuple[TimeConstraint, ...] = ()
     only_project: str = ""
 
-    @property
+    @cached_property
     def alarm_id(self) -> str:
         """The id of the alarm if it is declared in a file."""
         return id_of(self.name)
@@ -74,6 +75,10 @@ class Alarm:
 
     def as_json(self) -> str:
         """The definition as the warehouse stores it."""
+        return self._json
+
+    @cached_property
+    def _json(self) -> str:
         definition = {name: value for name, value in vars(self).items() if name in _FIELDS}
         definition["rule"] = self.rule.as_dict()
         if self.time_constraints:

@@ -1,9 +1,10 @@
 """Typed and bounded values of one mapping of a definition, with errors that name file, line and alarm."""
 
 import math
+from collections.abc import Set
 from typing import Any
-from urllib.parse import urlsplit
 
+from meterhouse.alarms.definitions import actions
 from meterhouse.errors import DefinitionError, shown
 from meterhouse.yaml_lines import is_plain
 
@@ -13,13 +14,8 @@ MAX_NAME = 255
 MAX_TEXT = 10_000
 """Maximum number of characters of a description."""
 
-MAX_URL = 2_000
-"""Maximum number of characters of a URL: PostgreSQL cannot index much longer ones."""
-
 MAX_LIST = 50
 """Maximum number of URLs or conditions in a list."""
-
-SCHEMES = ("http", "https", "log")
 
 
 class Checker:
@@ -45,8 +41,10 @@ class Checker:
         """An error about this mapping."""
         return DefinitionError(f"{self.label} {what}", where=self.where, hint=hint)
 
-    def keys(self, known: set[str]) -> None:
+    def keys(self, known: Set[str]) -> None:
         """Reject unknown keys."""
+        if self.entry.keys() <= known:
+            return
         unknown = sorted(shown(key).strip("'") for key in set(self.entry) - known)
         if unknown:
             raise self.fault(f"has unknown keys: {', '.join(unknown[:MAX_LIST])}", f"Known: {', '.join(sorted(known))}")
@@ -142,11 +140,8 @@ class Checker:
         """A list of URLs to notify, each once."""
         value = self.items(key, "URLs")
         for url in value:
-            if not _is_action(url):
-                raise self.fault(
-                    f"has the {key} {shown(url)}",
-                    f"Write http://…, https://… or log://, at most {MAX_URL:,} characters",
-                )
+            if refused := actions.refusal(url):
+                raise self.fault(f"has {key}: {refused[0]}", refused[1])
         return tuple(dict.fromkeys(value))
 
     def operand(self, key: str) -> str:
@@ -169,13 +164,3 @@ class Checker:
     def _where(self, inner: Any) -> str:
         line = getattr(inner, "line", None)
         return self.where if line is None else f"{self.where.rpartition(':')[0]}:{line}"
-
-
-def _is_action(url: Any) -> bool:
-    if not isinstance(url, str) or len(url) > MAX_URL or not is_plain(url):
-        return False
-    try:
-        parts = urlsplit(url)
-        return parts.scheme == "log" or (parts.scheme in SCHEMES and bool(parts.hostname) and parts.port != 0)
-    except ValueError:
-        return False

@@ -9,6 +9,7 @@ from meterhouse import __version__, yaml_lines
 from meterhouse.alarms.definitions.alarm import Alarm, from_mapping
 from meterhouse.definitions.site_files import in_use
 from meterhouse.errors import DefinitionError
+from meterhouse.garbage import gc_disabled
 from meterhouse.shipped import DEFAULTS
 
 MAX_ALARMS: Final = 200_000
@@ -56,6 +57,11 @@ def digest(config_dir: Path | None) -> str:
 
 def read(config_dir: Path | None) -> Defined:
     """The site's alarms. An alarm or a file that cannot work affects no other one."""
+    with gc_disabled():  # it would look at millions of objects again and again, none of which is garbage
+        return _read(config_dir)
+
+
+def _read(config_dir: Path | None) -> Defined:
     made: dict[str, tuple[Alarm, str]] = {}
     faults: list[DefinitionError] = []
     names: set[str] = set()

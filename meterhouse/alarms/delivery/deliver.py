@@ -5,41 +5,41 @@ one URL are sent in order. Body and headers are Aodh's.
 """
 
 import asyncio
-import logging
-import random
 import time
-import uuid
-from collections.abc import Iterable
+from collections import Counter, deque
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from itertools import chain, islice, zip_longest
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
-from urllib.parse import urlsplit
 
-from sqlalchemy import Row, and_, exists, func, or_, select, update
+from sqlalchemy import Row, and_, case, exists, func, select
 
-from meterhouse.alarms.delivery import webhook
+from meterhouse.alarms.definitions.actions import receiver
+from meterhouse.alarms.delivery import attempts, digest
+from meterhouse.alarms.delivery.attempts import Attempt, Claim
+from meterhouse.alarms.delivery.sending import Sender
 from meterhouse.site import Site
 from meterhouse.stores import clock
 from meterhouse.stores.warehouse_tables import deliveries
 
-MAX_PAUSE = 300.0
-"""Maximum number of seconds between two attempts."""
-
 START_SECONDS = 10.0
 """For how many seconds a run starts attempts. It ends after these and the deadline of one call."""
 
-CLAIM_MARGIN = 5.0
-"""For how many seconds more than two calls an attempt is claimed, to record its result."""
+CALLS: Final = 256
+"""How many calls there are at the same time."""
 
 CALLS_PER_HOST: Final = 16
-"""How many calls one receiver gets at the same time."""
+"""How many of them one receiver gets."""
 
 CANDIDATES: Final = 5_000
-"""How many notifications that are due a run chooses from."""
+"""From how many notifications that are due a run chooses at a time."""
 
-log = logging.getLogger(__name__)
+LIMIT: Final = 20_000
+"""How many notifications a run sends at most."""
+
+LOOK_SECONDS: Final = 0.2
+"""How often a run looks at most for what has become due, while other calls are on their way."""
 
 
 @dataclass
@@ -53,14 +53,6 @@ class Delivered:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True)
-class _Claim:
-    """A notification that nobody else sends before `until`, on the monotonic clock."""
-
-    row: Row[Any]
-    until: float
-
-
 def due(site: Site) -> int:
     """How many notifications could be sent now."""
     with site.warehouse.read() as connection:
@@ -68,22 +60,21 @@ def due(site: Site) -> int:
         return int(connection.execute(query).scalar() or 0)
 
 
-def deliver(site: Site, *, limit: int = 200) -> Delivered:
+def deliver(site: Site, *, limit: int = LIMIT) -> Delivered:
     """Make one attempt to send each notification that is due, at most `limit` of them.
 
-    It ends in bounded time: within START_SECONDS and METERHOUSE_WEBHOOK_TIMEOUT_SECONDS, whatever the receivers do.
-    Receivers take turns, so that none delays the others. A failed notification is retried by a later call, until
-    METERHOUSE_WEBHOOK_ATTEMPTS attempts were made. Several processes may deliver at the same time: each attempt is
-    claimed in the outbox before it is made.
+    One that has become due by the delivery of the one before it is sent too. The run ends in bounded time: within
+    START_SECONDS and METERHOUSE_WEBHOOK_TIMEOUT_SECONDS, whatever the receivers do. Receivers take turns, so that none
+    delays the others. A failed notification is retried by a later run, until METERHOUSE_WEBHOOK_ATTEMPTS attempts were
+    made or METERHOUSE_WEBHOOK_GIVE_UP_SECONDS have passed. Several processes may deliver at the same time: each attempt
+    is claimed in the outbox before it is made.
     """
     done = Delivered()
     began = time.monotonic()
-    chosen = _choose(site, limit)
-    if chosen:
-        with asyncio.Runner(loop_factory=webhook.Loop) as runner:
-            for result in runner.run(_attempt_all(site, chosen)):
-                if result is not None:
-                    setattr(done, result, getattr(done, result) + 1)
+    if due(site):
+        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+            figures = runner.run(_Run(site, limit).run())
+        done.delivered, done.failed, done.dead = (figures[name] for name in ("delivered", "failed", "dead"))
     with site.warehouse.read() as connection:
         pending = select(func.count()).select_from(deliveries).where(deliveries.c.state == "pending")
         done.pending = int(connection.execute(pending).scalar() or 0)
@@ -102,111 +93,143 @@ def _due(present: datetime) -> Any:
             earlier.c.sequence < deliveries.c.sequence,
         )
     )
-    return select(deliveries.c.delivery_id, deliveries.c.url, deliveries.c.attempts, deliveries.c.sequence).where(
-        deliveries.c.state == "pending",
-        or_(
-            deliveries.c.next_attempt_at <= present,
-            # No pause is that long: the clock was set back since.
-            deliveries.c.next_attempt_at > present + timedelta(seconds=MAX_PAUSE),
-        ),
-        ~blocked,
-    )
+    whom = case((deliveries.c.receiver == "", deliveries.c.url), else_=deliveries.c.receiver).label("receiver")
+    columns = (deliveries.c.delivery_id, deliveries.c.url, deliveries.c.sequence, deliveries.c.alone)
+    return select(*columns, whom).where(deliveries.c.state == "pending", attempts.is_due(present), ~blocked)
 
 
-def _choose(site: Site, limit: int) -> list[Row[Any]]:
-    """The notifications to send now: the receivers take turns, each in the order of its notifications."""
+def _candidates(site: Site) -> Sequence[Row[Any]]:
+    """Notifications that are due: the receivers take turns, each in the order of its notifications."""
     with site.warehouse.read() as connection:
         waiting = _due(clock.present(connection)).subquery()
-        turn = func.row_number().over(partition_by=waiting.c.url, order_by=waiting.c.sequence)
-        rows = connection.execute(select(waiting).order_by(turn, waiting.c.sequence).limit(CANDIDATES)).all()
-    by_host: dict[str, list[Row[Any]]] = {}
-    for row in rows:
-        by_host.setdefault(_host(row.url), []).append(row)
-    in_turn: Iterable[Row[Any] | None] = chain.from_iterable(zip_longest(*by_host.values()))
-    return list(islice((row for row in in_turn if row is not None), limit))
+        turn = func.row_number().over(partition_by=waiting.c.receiver, order_by=waiting.c.sequence)
+        return connection.execute(select(waiting).order_by(turn, waiting.c.sequence).limit(CANDIDATES)).all()
 
 
-def _host(url: str) -> str:
-    try:
-        return urlsplit(url).netloc
-    except ValueError:  # a URL of an earlier release; its call fails
-        return url
+@dataclass
+class _Run:
+    """One run: it looks for what is due, claims it, calls the receivers, and records, all at the same time.
 
+    Attributes:
+        site: the site.
+        limit: how many notifications it sends at most.
+        waiting: by receiver, the calls to make.
+        flying: by receiver, how many calls are on their way.
+        tried: the notifications that it has taken.
+        landed: attempts that are to be recorded.
+        found: what was recorded.
+    """
 
-async def _attempt_all(site: Site, rows: list[Row[Any]]) -> list[str | None]:
-    """Make the attempts; for each, the figure to count it in, None if it was left to another process or a later run."""
-    last_start = time.monotonic() + START_SECONDS
-    loop = asyncio.get_running_loop()
-    gates = {_host(row.url): asyncio.Semaphore(CALLS_PER_HOST) for row in rows}
-    with ThreadPoolExecutor(max_workers=4) as warehouse:  # whose calls block
-        async with webhook.client() as client:
+    site: Site
+    limit: int
+    waiting: dict[str, deque[list[Row[Any]]]] = field(default_factory=dict)
+    flying: Counter[str] = field(default_factory=Counter)
+    tried: set[str] = field(default_factory=set)
+    landed: list[Attempt] = field(default_factory=list)
+    found: Counter[str] = field(default_factory=Counter)
 
-            async def attempt(row: Row[Any]) -> str | None:
-                async with gates[_host(row.url)]:
-                    if time.monotonic() > last_start:
-                        return None
-                    claim = await loop.run_in_executor(warehouse, _claim, site, row)
-                    if claim is None or time.monotonic() > claim.until:  # paused: another process may have sent it
-                        return None
-                    error = await _send(client, claim.row, site.settings.webhook_timeout_seconds)
-                return await loop.run_in_executor(warehouse, _record, site, claim, error)
+    async def run(self) -> Counter[str]:
+        """Send what is due; return how many notifications were `delivered`, `failed` and `dead`.
 
-            results = await asyncio.gather(*map(attempt, rows), return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return [result for result in results if not isinstance(result, BaseException)]
+        Raises:
+            MeterhouseError: the warehouse cannot be used.
+        """
+        last_start = time.monotonic() + START_SECONDS
+        self.sender, self.wake = Sender(self.site.settings), asyncio.Event()
+        tasks: set[asyncio.Task[None]] = set()
+        looked, look = 0.0, True
+        with ThreadPoolExecutor(max_workers=2) as warehouse:  # whose calls block
 
+            async def blocking(function: Any, *given: Any) -> Any:
+                return await asyncio.get_running_loop().run_in_executor(warehouse, function, *given)
 
-def _claim(site: Site, row: Row[Any]) -> _Claim | None:
-    """Claim one attempt, so that no other process makes it until the claim has run out."""
-    seconds = 2 * site.settings.webhook_timeout_seconds + CLAIM_MARGIN
-    until = time.monotonic() + seconds
-    ours = (deliveries.c.delivery_id == row.delivery_id, deliveries.c.state == "pending")
-    with site.warehouse.begin() as connection:
-        claimed_until = clock.present(connection) + timedelta(seconds=seconds)
-        claim = (
-            update(deliveries)
-            .where(*ours, deliveries.c.attempts == row.attempts)
-            .values(attempts=row.attempts + 1, next_attempt_at=claimed_until)
-        )
-        if connection.execute(claim).rowcount != 1:
-            return None
-        return _Claim(connection.execute(select(deliveries).where(*ours)).one(), until)
+            try:
+                while True:
+                    self.wake.clear()
+                    starting = time.monotonic() <= last_start and len(self.tried) < self.limit
+                    calls = self._take() if starting else []
+                    if calls:
+                        claims = await blocking(attempts.claim, self.site, [r.delivery_id for c in calls for r in c])
+                        for call in self._claimed(calls, claims):
+                            task = asyncio.create_task(self._call(call))
+                            tasks.add(task)
+                            task.add_done_callback(tasks.discard)
+                    if self.landed:
+                        landed, self.landed = self.landed, []
+                        figures = await blocking(attempts.record, self.site, landed)
+                        self.found.update(figures)
+                        look = look or bool({"delivered", "dead"} & set(figures))
+                        continue
+                    if calls:
+                        continue
+                    if starting and look and (not self.flying.total() or time.monotonic() > looked + LOOK_SECONDS):
+                        looked, look = time.monotonic(), False
+                        self._queue(await blocking(_candidates, self.site))
+                        continue
+                    if not self.flying.total():
+                        return self.found
+                    try:
+                        async with asyncio.timeout(LOOK_SECONDS if look else None):
+                            await self.wake.wait()
+                    except TimeoutError:
+                        pass
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
 
+    def _queue(self, candidates: Sequence[Row[Any]]) -> None:
+        """Make the calls that wait of what is due now."""
+        self.waiting = {}
+        least = self.site.settings.webhook_digest
+        by_url: dict[str, list[Row[Any]]] = {}
+        for row in candidates:
+            if row.delivery_id in self.tried:
+                continue
+            if least and digest.can_be(row):
+                by_url.setdefault(row.url, []).append(row)
+            else:
+                self.waiting.setdefault(receiver(row.url), deque()).append([row])
+        for rows in by_url.values():
+            self.waiting.setdefault(receiver(rows[0].url), deque()).extend(digest.calls(rows, least))
 
-def _record(site: Site, claim: _Claim, error: str | None) -> str | None:
-    """Record the result of an attempt; None if the claim had run out and another process has made the next attempt."""
-    row = claim.row
-    with site.warehouse.begin() as connection:
-        present = clock.present(connection)
-        values: dict[str, Any] = {"last_error": error}
-        if error is None:
-            figure = "delivered"
-            values |= {"state": "delivered", "delivered_at": present}
-        elif row.attempts >= site.settings.webhook_attempts:
-            figure = "dead"
-            values["state"] = "dead"
-        else:
-            figure = "failed"
-            pause = min(MAX_PAUSE, 2.0 ** min(row.attempts - 1, 16)) * random.uniform(0.5, 1.0)
-            values["next_attempt_at"] = present + timedelta(seconds=pause)
-        ours = (
-            deliveries.c.delivery_id == row.delivery_id,
-            deliveries.c.state == "pending",
-            deliveries.c.attempts == row.attempts,
-        )
-        return figure if connection.execute(update(deliveries).where(*ours).values(**values)).rowcount == 1 else None
+    def _take(self) -> list[list[Row[Any]]]:
+        """The calls to make next, within the limits; receivers take turns."""
+        taken: list[list[Row[Any]]] = []
+        room = CALLS - self.flying.total()
+        moved = True
+        while moved:
+            moved = False
+            for whom, calls in self.waiting.items():
+                if not calls or room <= 0 or self.flying[whom] >= CALLS_PER_HOST:
+                    continue
+                left = self.limit - len(self.tried)
+                if left <= 0:
+                    break
+                call = calls.popleft()[:left]
+                self.tried.update(row.delivery_id for row in call)
+                self.flying[whom] += 1
+                taken.append(call)
+                room, moved = room - 1, True
+        return taken
 
+    def _claimed(self, calls: list[list[Row[Any]]], claims: list[Claim]) -> list[tuple[str, list[Claim]]]:
+        """The calls to make, with their receivers, without what other processes have taken."""
+        ours = {claim.row.delivery_id: claim for claim in claims}
+        made = []
+        for call in calls:
+            whom = receiver(call[0].url)
+            parts = digest.bounded([ours[row.delivery_id] for row in call if row.delivery_id in ours])
+            self.flying[whom] += len(parts) - 1
+            made += [(whom, part) for part in parts]
+        return made
 
-async def _send(client: Any, row: Row[Any], seconds: float) -> str | None:
-    """Send a notification; return the error in one line, if it failed."""
-    if row.url.startswith("log:"):
-        log.warning("alarm notification: %s", row.body)
-        return None
-    headers = {
-        "content-type": "application/json",
-        "x-openstack-request-id": f"req-{uuid.uuid4()}",
-        "idempotency-key": row.delivery_id,
-    }
-    return await webhook.post(client, row.url, row.body, headers, seconds)
+    async def _call(self, call: tuple[str, list[Claim]]) -> None:
+        whom, claims = call
+        try:
+            if time.monotonic() < claims[0].until:  # else: paused, and another process may have sent it
+                made = await self.sender.send(claims)
+                self.landed += made
+        finally:
+            self.flying[whom] -= 1
+            self.wake.set()

@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from sqlalchemy import exists, func, or_, select
 
 from meterhouse import times
 from meterhouse.alarms.definitions.alarm import UNKNOWN
+from meterhouse.alarms.delivery import heartbeat
 from meterhouse.alarms.evaluation import by_type, loading
 from meterhouse.alarms.evaluation.decisions import decide
 from meterhouse.alarms.evaluation.intake import Intake
@@ -82,20 +83,35 @@ def evaluate(site: Site, at: datetime | None = None) -> Evaluated:
     done = Evaluated()
     clock, asked = time.monotonic(), times.now()
     with site.warehouse.lease(applying.LEASE, wait_seconds=applying.WAIT_SECONDS) as lease:
-        waited = time.monotonic() - clock > _WAITED
+        waited, moment = time.monotonic() - clock > _WAITED, asked
         done.faults += _apply(site, lease)
         with site.warehouse.read() as connection:
             last = cycles.last(connection)
         if at is None and waited and last is not None and abs(asked - last.evaluated_at) < EVERY / 2:
             _tell_states(site, done)  # the other process has evaluated this minute
         else:
-            _evaluate(site, lease, last, at, done)
+            moment = _evaluate(site, lease, last, at, done)
     done.seconds = time.monotonic() - clock
+    if done.cycles:
+        heartbeat.beat(site.settings, _figures(done, moment))
     return done
 
 
-def _evaluate(site: Site, lease: Lease, last: cycles.Cycle | None, at: datetime | None, done: Evaluated) -> None:
-    """Evaluate a moment, or now and the minutes that were missed."""
+def _figures(done: Evaluated, moment: datetime) -> dict[str, Any]:
+    """What the heartbeat says of a cycle."""
+    return {
+        "evaluated_at": moment.isoformat(),
+        "seconds": round(done.seconds, 3),
+        "alarms": done.alarms,
+        "states": dict(done.states),
+        "transitions": len(done.transitions),
+        "notifications": done.notifications,
+        "faults": len(done.faults),
+    }
+
+
+def _evaluate(site: Site, lease: Lease, last: cycles.Cycle | None, at: datetime | None, done: Evaluated) -> datetime:
+    """Evaluate a moment, or now and the minutes that were missed; return the last one."""
     if at is None:
         _measure_stream(site, last, lease)
     moments = [at] if at is not None else due_moments(None if last is None else last.evaluated_at, times.now())
@@ -108,6 +124,7 @@ def _evaluate(site: Site, lease: Lease, last: cycles.Cycle | None, at: datetime 
                 cycles.record(connection, last := last.again(moment))
             done.alarms, done.states, done.held = last.alarms, Counter({UNKNOWN: last.alarms}), 0
         done.cycles += 1
+    return moments[-1]
 
 
 def due_moments(last: datetime | None, now: datetime) -> list[datetime]:
@@ -134,6 +151,7 @@ def _cycle(site: Site, lease: Lease, moment: datetime, intake: Intake, done: Eva
     done.alarms, done.held = len(loaded), len(made.held)
     counts = np.bincount(made.state, minlength=len(STATES)).tolist()
     done.states = Counter({name: count for name, count in zip(STATES, counts, strict=True) if count})
+    assert saved.cycle is not None
     return saved.cycle
 
 
@@ -167,7 +185,7 @@ def _tell_states(site: Site, done: Evaluated) -> None:
     columns = alarms.c
     query = select(columns.state, func.count()).where(columns.enabled).group_by(columns.state)
     with site.warehouse.read() as connection:
-        done.states = Counter(dict(connection.execute(query).tuples().all()))
+        done.states = Counter({row[0]: row[1] for row in connection.execute(query)})
     done.alarms = sum(done.states.values())
 
 

@@ -9,16 +9,17 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
-from sqlalchemy import Connection, bindparam, text, update
+from sqlalchemy import Connection, Row, bindparam, text, update
 
 from meterhouse.alarms.definitions.alarm import UNKNOWN
-from meterhouse.alarms.keeping import cycles, sequences
+from meterhouse.alarms.delivery.outbox import Notification, enqueue
+from meterhouse.alarms.keeping import cycles, sequences, silences
 from meterhouse.alarms.keeping.cycles import Cycle
-from meterhouse.stores import clock
+from meterhouse.alarms.keeping.recording import History
 from meterhouse.stores.bulk import bulk_insert
 from meterhouse.stores.lake_tables import TIME
 from meterhouse.stores.leases import Lease
-from meterhouse.stores.warehouse_tables import UtcTime, alarm_history, alarms, deliveries
+from meterhouse.stores.warehouse_tables import UtcTime, alarm_history, alarms
 
 
 @dataclass(frozen=True)
@@ -50,38 +51,28 @@ class Change:
         alarm_id: its id.
         name: its name.
         severity: its severity.
-        project_id: whose it is; empty for the operators'.
         state: its state before the evaluation.
         outcome: the outcome.
+        project_id: whose it is; empty for the operators'.
+        event_id: the UUID of what happens, if it must be the same whenever it is found; else one is made.
     """
 
     alarm_id: str
     name: str
     severity: str
-    project_id: str
     state: str
     outcome: Outcome
+    project_id: str = ""
+    event_id: str = ""
 
 
 @dataclass
 class Saved:
-    """What was written. `transitions` are (alarm name, previous, current)."""
+    """What was written. `transitions` are (alarm name, previous, current); `cycle` is of `save` only."""
 
-    cycle: Cycle
     transitions: list[tuple[str, str, str]] = field(default_factory=list)
     notifications: int = 0
-
-
-class _Actions(msgspec.Struct, gc=False):
-    alarm_actions: list[str] = []
-    ok_actions: list[str] = []
-    insufficient_data_actions: list[str] = []
-
-    def of(self, state: str) -> list[str]:
-        return {"ok": self.ok_actions, "alarm": self.alarm_actions}.get(state, self.insufficient_data_actions)
-
-
-_ACTIONS = msgspec.json.Decoder(_Actions)
+    cycle: Cycle | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +88,22 @@ class Holds:
     ended: Sequence[str] = ()
 
 
-def save(lease: Lease, changes: list[Change], cycle: Cycle, new: bool, holds: Holds = Holds()) -> Saved:
+NO_HOLDS = Holds()
+
+
+class _Actions(msgspec.Struct, gc=False):
+    alarm_actions: list[str] = []
+    ok_actions: list[str] = []
+    insufficient_data_actions: list[str] = []
+
+    def of(self, state: str) -> list[str]:
+        return {"ok": self.ok_actions, "alarm": self.alarm_actions}.get(state, self.insufficient_data_actions)
+
+
+_ACTIONS = msgspec.json.Decoder(_Actions)
+
+
+def save(lease: Lease, changes: list[Change], cycle: Cycle, new: bool, holds: Holds = NO_HOLDS) -> Saved:
     """Write the outcomes in one transaction. An alarm whose state has changed meanwhile is left as it is.
 
     Args:
@@ -110,26 +116,49 @@ def save(lease: Lease, changes: list[Change], cycle: Cycle, new: bool, holds: Ho
     Raises:
         LeaseLost: another process evaluates the alarms; nothing was written.
     """
-    saved, moment = Saved(cycle), cycle.evaluated_at
+    moment = cycle.evaluated_at
     with lease.begin() as connection:
-        due_at = clock.present(connection)
-        moved = [each for each in changes if each.outcome.state != each.state]
-        same = [each for each in changes if each.outcome.state == each.state]
-        written = _update(connection, moved, moment) | _unchanged(connection, [e for e in same if e.outcome.notify])
-        happened = [each for each in changes if each.outcome.notify and each.alarm_id in written]
-        events = [str(uuid.uuid4()) for _ in happened]
-        transitions = [pair for pair in zip(happened, events, strict=True) if pair[0].outcome.state != pair[0].state]
-        held = [(each, str(uuid.uuid4())) for each in _hold(connection, holds.begun, moment)]
-        _add_history(connection, [(cycles.TRANSITION, transitions), (cycles.HELD, held)], moment)
-        saved.transitions = [(each.name, each.state, each.outcome.state) for each, _ in transitions]
-        saved.notifications = _add_deliveries(connection, happened, written, events, moment, due_at)
-        _update_reasons(connection, [each for each in same if each.state == UNKNOWN])
+        saved = write(connection, changes, moment)
+        _hold(connection, holds.begun, moment)
         _release(connection, holds.ended)
         if new:
             first = alarms.c.evaluate_timestamp.is_(None)
             connection.execute(update(alarms).where(alarms.c.enabled, first).values(evaluate_timestamp=moment))
         saved.cycle = replace(cycle, history=cycles.newest_entry(connection))
         cycles.record(connection, saved.cycle)
+    return saved
+
+
+def write(connection: Connection, changes: list[Change], moment: datetime) -> Saved:
+    """Write states, history and the outbox. An alarm whose state has changed meanwhile is left as it is.
+
+    Args:
+        connection: a writing transaction that has checked the lease of the evaluations.
+        changes: as those of `save`. Of one alarm there may be several, of which only the first changes the state.
+        moment: when they were evaluated, UTC.
+    """
+    saved = Saved()
+    moved = [each for each in changes if each.outcome.state != each.state]
+    same = [each for each in changes if each.outcome.state == each.state]
+    written = _update(connection, moved, moment)
+    written |= _unchanged(connection, list({each.alarm_id: each for each in same if each.outcome.notify}.values()))
+    happened = [each for each in changes if each.outcome.notify and each.alarm_id in written]
+    events = [each.event_id or str(uuid.uuid4()) for each in happened]
+    silence_of = silences.silencing(connection, moment)
+    silenced = {
+        each.alarm_id: silence_of(each.name, written[each.alarm_id].project_id, each.severity) for each in happened
+    }
+    _add_history(connection, happened, events, moment, written, silenced)
+    saved.transitions = [
+        (each.name, each.state, each.outcome.state) for each in happened if each.outcome.state != each.state
+    ]
+    told = [
+        _notification(each, event, written[each.alarm_id])
+        for each, event in zip(happened, events, strict=True)
+        if silenced[each.alarm_id] is None
+    ]
+    saved.notifications = enqueue(connection, told, moment)
+    _update_reasons(connection, [each for each in same if each.state == UNKNOWN])
     return saved
 
 
@@ -150,29 +179,29 @@ def _stage(connection: Connection, changes: Sequence[Change]) -> None:
     bulk_insert(connection, _STAGE, pa.table({name: pa.array(values, pa.string()) for name, values in rows.items()}))
 
 
-def _update(connection: Connection, changes: list[Change], moment: datetime) -> dict[str, str]:
-    """Write the new states; return the definitions of the alarms whose state was still the one before, by id."""
+def _update(connection: Connection, changes: list[Change], moment: datetime) -> dict[str, Row[Any]]:
+    """Write the new states; return definition, origin and project of the alarms that had the one before, by id."""
     if not changes:
         return {}
     _stage(connection, changes)
     statement = text(
         "UPDATE alarms SET state = s.state, state_reason = s.state_reason, state_timestamp = :moment "
         f"FROM {_STAGE} AS s WHERE s.alarm_id = alarms.alarm_id AND s.previous = alarms.state "
-        "RETURNING alarms.alarm_id, alarms.definition"
+        "RETURNING alarms.alarm_id, alarms.definition, alarms.origin, alarms.project_id"
     ).bindparams(bindparam("moment", moment, UtcTime()))
-    return {row[0]: row[1] for row in connection.execute(statement)}
+    return {row.alarm_id: row for row in connection.execute(statement)}
 
 
-def _unchanged(connection: Connection, changes: list[Change]) -> dict[str, str]:
-    """The definitions of those of the alarms whose state is still the one before, by id."""
+def _unchanged(connection: Connection, changes: list[Change]) -> dict[str, Row[Any]]:
+    """Definition, origin and project of those of the alarms whose state is still the one before, by id."""
     if not changes:
         return {}
     _stage(connection, changes)
     query = text(
-        "SELECT a.alarm_id, a.definition FROM alarms AS a "
+        "SELECT a.alarm_id, a.definition, a.origin, a.project_id FROM alarms AS a "
         f"JOIN {_STAGE} AS s ON s.alarm_id = a.alarm_id AND s.previous = a.state"
     )
-    return {row[0]: row[1] for row in connection.execute(query)}
+    return {row.alarm_id: row for row in connection.execute(query)}
 
 
 def _update_reasons(connection: Connection, changes: list[Change]) -> None:
@@ -188,17 +217,23 @@ def _update_reasons(connection: Connection, changes: list[Change]) -> None:
     )
 
 
-def _hold(connection: Connection, begun: Sequence[Change], moment: datetime) -> list[Change]:
-    """Note since when alarms are held; return those whose state is still the one before."""
+def _hold(connection: Connection, begun: Sequence[Change], moment: datetime) -> None:
+    """Note since when alarms are held, and why: one entry of the history for each."""
     if not begun:
-        return []
+        return
     _stage(connection, begun)
     statement = text(
         f"UPDATE alarms SET held_since = :moment FROM {_STAGE} AS s "
         "WHERE s.alarm_id = alarms.alarm_id AND s.previous = alarms.state RETURNING alarms.alarm_id"
     ).bindparams(bindparam("moment", moment, UtcTime()))
     found = set(connection.execute(statement).scalars())
-    return [each for each in begun if each.alarm_id in found]
+    history = History(connection, moment)
+    for each in begun:
+        if each.alarm_id in found:
+            detail = {"state": each.outcome.state, "reason": each.outcome.reason, **each.outcome.evidence}
+            owner = each.project_id or None
+            history.add(each.alarm_id, cycles.HELD, json.dumps(detail), severity=each.severity, on_behalf_of=owner)
+    history.write()
 
 
 def _release(connection: Connection, alarm_ids: Sequence[str]) -> None:
@@ -209,80 +244,45 @@ def _release(connection: Connection, alarm_ids: Sequence[str]) -> None:
 
 
 def _add_history(
-    connection: Connection, entries: Sequence[tuple[str, Sequence[tuple[Change, str]]]], moment: datetime
+    connection: Connection,
+    happened: list[Change],
+    events: list[str],
+    moment: datetime,
+    rows: Mapping[str, Row[Any]],
+    silenced: Mapping[str, str | None],
 ) -> None:
-    """Write entries of the history: of each kind, changes and the ids of the events."""
-    kinds = [kind for kind, some in entries for _ in some]
-    happened = [pair for _, some in entries for pair in some]
-    if not happened:
+    changes = [(each, event) for each, event in zip(happened, events, strict=True) if each.outcome.state != each.state]
+    if not changes:
         return
     numbers = sequences.following(connection, alarm_history)
     details = [
         json.dumps(
             {
-                "state": change.outcome.state,
-                _REASON_OF[kind]: change.outcome.reason,
-                **change.outcome.evidence,
+                "state": each.outcome.state,
+                "transition_reason": each.outcome.reason,
+                **({"silenced_by": silenced[each.alarm_id]} if silenced[each.alarm_id] else {}),
+                **each.outcome.evidence,
             }
         )
-        for kind, (change, _) in zip(kinds, happened, strict=True)
+        for each, _ in changes
     ]
+    count = len(changes)
     bulk_insert(
         connection,
         "alarm_history",
         pa.table(
             {
-                "event_id": [event for _, event in happened],
-                "sequence": pa.array([next(numbers) for _ in happened], pa.int64()),
-                "alarm_id": [change.alarm_id for change, _ in happened],
-                "type": kinds,
+                "event_id": [event for _, event in changes],
+                "sequence": pa.array([next(numbers) for _ in changes], pa.int64()),
+                "alarm_id": [each.alarm_id for each, _ in changes],
+                "type": [cycles.TRANSITION] * count,
                 "detail": details,
-                "timestamp": pa.array([moment] * len(happened), TIME),
-                "severity": [change.severity for change, _ in happened],
-                "on_behalf_of": pa.array([change.project_id or None for change, _ in happened], pa.string()),
+                "timestamp": pa.array([moment] * count, TIME),
+                "on_behalf_of": pa.array([rows[each.alarm_id].project_id or None for each, _ in changes], pa.string()),
+                "severity": [each.severity for each, _ in changes],
             }
         ),
     )
-
-
-_REASON_OF = {cycles.TRANSITION: "transition_reason", cycles.HELD: "reason"}
-
-
-def _add_deliveries(
-    connection: Connection,
-    happened: list[Change],
-    definitions: Mapping[str, str],
-    events: list[str],
-    moment: datetime,
-    due_at: datetime,
-) -> int:
-    rows = []
-    for each, event in zip(happened, events, strict=True):
-        urls = _urls(definitions[each.alarm_id], each.outcome.state)
-        if urls:
-            body = _body(each)
-            rows += [(_delivery_id(event, url), each.alarm_id, event, url, body) for url in urls]
-    if not rows:
-        return 0
-    numbers = sequences.following(connection, deliveries)
-    count = len(rows)
-    names = ("delivery_id", "alarm_id", "event_id", "url", "body")
-    columns = {name: pa.array(values, pa.string()) for name, values in zip(names, zip(*rows, strict=True), strict=True)}
-    bulk_insert(
-        connection,
-        "deliveries",
-        pa.table(
-            {
-                **columns,
-                "sequence": pa.array([next(numbers) for _ in rows], pa.int64()),
-                "state": ["pending"] * count,
-                "attempts": pa.array([0] * count, pa.int64()),
-                "next_attempt_at": pa.array([due_at] * count, TIME),
-                "created_at": pa.array([moment] * count, TIME),
-            }
-        ),
-    )
-    return count
 
 
 def _urls(definition: str, state: str) -> list[str]:
@@ -292,21 +292,17 @@ def _urls(definition: str, state: str) -> list[str]:
         return []
 
 
-def _delivery_id(event_id: str, url: str) -> str:
-    """The idempotency key: the same for the same event and URL, whoever sends it."""
-    return str(uuid.uuid5(uuid.UUID(event_id), url))
-
-
-def _body(change: Change) -> str:
-    """The notification, in Aodh's form."""
-    return json.dumps(
-        {
-            "alarm_name": change.name,
-            "alarm_id": change.alarm_id,
-            "severity": change.severity,
-            "previous": change.state,
-            "current": change.outcome.state,
-            "reason": change.outcome.reason,
-            "reason_data": change.outcome.reason_data,
-        }
+def _notification(change: Change, event_id: str, row: Row[Any]) -> Notification:
+    return Notification(
+        event_id=event_id,
+        alarm_id=change.alarm_id,
+        alarm_name=change.name,
+        severity=change.severity,
+        origin=row.origin,
+        previous=change.state,
+        current=change.outcome.state,
+        reason=change.outcome.reason,
+        reason_data=change.outcome.reason_data,
+        urls=tuple(_urls(row.definition, change.outcome.state)),
+        project_id=row.project_id,
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from sqlalchemy import Connection, func, select
 
 from meterhouse import yaml_lines
+from meterhouse.alarms.definitions import actions
 from meterhouse.alarms.definitions.alarm import Alarm
 from meterhouse.alarms.definitions.rules.combination import CombinationRule
 from meterhouse.errors import near_misses
@@ -95,7 +96,7 @@ def warnings(site: Site, given: Sequence[Alarm]) -> list[str]:
             if window.period < (cadences.get(window.meter_name) or 0):
                 short.setdefault((window.meter_name, window.period), []).append(alarm.name)
     known = sorted({*cadences, *_declared(site)}) if unknown else []
-    found = []
+    found = [text for alarm in given for text in _of_actions(alarm)]
     for meter, names in unknown.items():
         if meter not in known:
             near = near_misses(meter, known)
@@ -107,6 +108,11 @@ def warnings(site: Site, given: Sequence[Alarm]) -> list[str]:
             "periods will be empty"
         )
     return found
+
+
+def _of_actions(alarm: Alarm) -> list[str]:
+    names = ("ok_actions", "alarm_actions", "insufficient_data_actions")
+    return actions.warnings(alarm.name, {name: getattr(alarm, name) for name in names})
 
 
 def _of(names: Sequence[str]) -> str:

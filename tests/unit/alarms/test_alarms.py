@@ -365,7 +365,7 @@ def test_a_failure_leaves_neither_state_nor_notification(
     configure(tmp_path, entry("a"), entry("b", alarm_actions=["log://x"]))
     land_points(watched, [point(95.0, at(-1), meter="cpu_util")])
     with monkeypatch.context() as broken:
-        broken.setattr("meterhouse.alarms.evaluation.outcomes._body", lambda *_: 1 / 0)
+        broken.setattr("meterhouse.alarms.delivery.outbox.Notification.body", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             evaluate(watched, at())
     assert states(watched) == {"a": UNKNOWN, "b": UNKNOWN}
@@ -414,11 +414,14 @@ def test_alarms_are_the_same_in_every_kind_of_site(any_site: Site) -> None:
         (entry(enabled="yes please"), r"has enabled 'yes please'\. Write true or false"),
         (entry(actions=[]), r"has unknown keys: actions"),
         (entry(alarm_actions="http://h"), r"has alarm_actions that is not a list"),
-        (entry(alarm_actions=["ftp://h"]), r"has the alarm_actions 'ftp://h'\. Write http"),
-        (entry(alarm_actions=["http://"]), r"has the alarm_actions 'http://'"),
-        (entry(alarm_actions=["http://[::1"]), r"has the alarm_actions 'http://\[::1'"),
-        (entry(alarm_actions=["http://h:port/"]), r"has the alarm_actions 'http://h:port/'"),
-        (entry(alarm_actions=[7]), r"has the alarm_actions 7"),
+        (
+            entry(alarm_actions=["ftp://h"]),
+            r"has alarm_actions: 'ftp://h' is not an action\. Write http",
+        ),
+        (entry(alarm_actions=["http://"]), r"has alarm_actions: 'http://' has no host"),
+        (entry(alarm_actions=["http://[::1"]), r"has alarm_actions: 'http://\[::1' is not a URL"),
+        (entry(alarm_actions=["http://h:port/"]), r"has alarm_actions: 'http://h:port/' is not a URL"),
+        (entry(alarm_actions=[7]), r"has alarm_actions: 7 is not a URL"),
         (entry(rule={"threshold": "90"}), r"threshold_rule of 'hot' has threshold '90'\. Write a number"),
         (entry(rule={"threshold": float("nan")}), r"has threshold nan"),
         (entry(rule={"where": "projct = a"}), r"`where` that is not a condition: column 1, .*Did you mean project"),

@@ -18,6 +18,7 @@ from meterhouse import times
 from meterhouse.alarms.evaluation import decisions, loading, rule_cache
 from meterhouse.alarms.evaluation.evaluate import MISSED, due_moments, evaluate
 from meterhouse.alarms.keeping import managed
+from meterhouse.alarms.keeping.apply import apply
 from meterhouse.alarms.keeping.states import alarm, history
 from meterhouse.collection.collect import collect
 from meterhouse.doctor.steps import evaluations
@@ -198,10 +199,14 @@ def test_a_new_alarm_was_never_evaluated_until_it_is(watched: Site, tmp_path: Pa
     assert alarm(watched, made["alarm_id"])["evaluate_timestamp"] is None
     evaluate(watched, at(1))
     assert alarm(watched, made["alarm_id"])["evaluate_timestamp"] == at(1)
-    managed.change(watched, made["alarm_id"], {"enabled": False})
     evaluate(watched, at(2))
-    assert alarm(watched, made["alarm_id"])["evaluate_timestamp"] == at(1)
+    managed.change(watched, made["alarm_id"], {"enabled": False})
+    configure(tmp_path, entry(enabled=False), entry("c"))
+    apply(watched)
+    evaluate(watched, at(3))
+    assert alarm(watched, made["alarm_id"])["evaluate_timestamp"] == at(2)
     assert alarm(watched, "a")["evaluate_timestamp"] == at(2)
+    assert alarm(watched, "c")["evaluate_timestamp"] == at(3)
 
 
 def test_what_definitions_say_is_kept_until_one_changes(

@@ -147,13 +147,13 @@ def test_the_receiver_gets_transitions_in_order_although_the_clock_was_set_back(
 
 
 def test_one_transition_has_one_idempotency_key_for_each_url(busy: Site) -> None:
-    from meterhouse.alarms.evaluation.outcomes import _delivery_id
+    from meterhouse.alarms.delivery.outbox import delivery_id as key_of
 
     event = "6b3f2f0e-8a0f-5d4e-9d51-0d6c7c1b7a10"
-    assert _delivery_id(event, "http://h/1") == _delivery_id(event, "http://h/1") != _delivery_id(event, "http://h/2")
+    assert key_of(event, "http://h/1") == key_of(event, "http://h/1") != key_of(event, "http://h/2")
     evaluate(busy, at())
     ((event_id, url, delivery_id),) = warehouse_rows(busy, "SELECT event_id, url, delivery_id FROM deliveries")
-    assert delivery_id == _delivery_id(event_id, url)
+    assert delivery_id == key_of(event_id, url)
 
 
 def test_rows_of_an_earlier_release_are_numbered_in_the_order_of_their_times(tmp_path: Path) -> None:

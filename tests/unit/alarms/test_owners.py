@@ -171,6 +171,16 @@ def test_a_tenant_combines_its_own_alarms_alone(watched: Site) -> None:
     managed.create(watched, both, OPERATOR)
 
 
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1/", "http://169.254.169.254/latest", "https://[::1]:9/", "http://10.1.2.3/"]
+)
+def test_a_tenant_does_not_reach_the_control_plane(watched: Site, url: str) -> None:
+    with pytest.raises(DefinitionError, match="leads to"):
+        managed.create(watched, entry(alarm_actions=[url]), ANN)
+    with pytest.raises(DefinitionError, match="leads to"):
+        managed.create(watched, entry(alarm_actions=[url]), OPERATOR)
+
+
 def test_a_tenant_does_not_write_to_the_log(watched: Site) -> None:
     with pytest.raises(NotAllowed, match="not authorized to create the action log://"):
         managed.create(watched, entry(alarm_actions=["log://"]), ANN)
@@ -246,6 +256,31 @@ def test_a_quota_bounds_the_alarms_of_a_project(open_site: OpenSite, tmp_path: P
 
 
 # -- silences -----------------------------------------------------------------------------------------------
+
+
+def test_a_silenced_alarm_changes_its_state_and_notifies_nobody(watched: Site, tmp_path: Path) -> None:
+    land_points(watched, [point(95.0, at(-0.5), meter="cpu_util")])
+    configure(
+        tmp_path,
+        entry("web-1", alarm_actions=["log://"]),
+        entry("db-1", alarm_actions=["log://"]),
+        entry("web-critical", severity="critical", alarm_actions=["log://"]),
+    )
+    window = at(-5), at(5)
+    made = silences.add(watched, Silence("web-*", *window, "ann", "maintenance", severity="low"))
+    assert evaluate(watched, at()).notifications == 2
+    assert {row["name"]: row["state"] for row in alarm_list(watched)} == dict.fromkeys(
+        ("web-1", "db-1", "web-critical"), "alarm"
+    )
+    told = {
+        name: json.loads(detail).get("silenced_by")
+        for name, detail in warehouse_rows(
+            watched,
+            "SELECT a.name, h.detail FROM alarm_history AS h JOIN alarms AS a ON a.alarm_id = h.alarm_id "
+            "WHERE h.type = 'state transition'",
+        )
+    }
+    assert told == {"web-1": made.silence_id, "db-1": None, "web-critical": None}
 
 
 def test_a_silence_has_a_span_an_author_and_a_reason(watched: Site) -> None:

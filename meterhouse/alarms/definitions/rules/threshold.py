@@ -1,6 +1,6 @@
 """The rule of a threshold alarm, with the fields and defaults of Ceilometer's and Aodh's."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -66,7 +66,8 @@ class ThresholdRule:
 
     def as_dict(self) -> dict[str, Any]:
         """The rule as a definition writes it."""
-        made = asdict(self)
+        made = {name: getattr(self, name) for name in _FIELDS}
+        made["query"] = [vars(each) for each in self.query]
         if not self.where:  # as releases stored it that had no `where`: the alarm has not changed
             del made["where"]
         return made
@@ -78,7 +79,7 @@ class ThresholdRule:
         Raises:
             DefinitionError: a value cannot be used.
         """
-        check.keys(set(cls.__dataclass_fields__))
+        check.keys(_FIELDS)
         rule = cls(
             meter_name=check.text("meter_name"),
             threshold=check.number("threshold"),
@@ -92,3 +93,6 @@ class ThresholdRule:
         )
         bounded(check, rule._wanted)
         return rule
+
+
+_FIELDS = frozenset(ThresholdRule.__dataclass_fields__)
