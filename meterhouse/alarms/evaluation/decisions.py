@@ -73,7 +73,7 @@ class Decisions:
         rows = pa.array(outcomes.keys(), pa.int64())
         columns = (known.alarm_id, known.name, known.severity, known.project_id)
         made = [
-            Change(alarm_id, name, severity, self.loaded.state_of(place), outcome, project_id)
+            Change(alarm_id, name, severity, self.loaded.state_of(place), outcome, project_id=project_id)
             for (place, outcome), alarm_id, name, severity, project_id in zip(
                 outcomes.items(), *(column.take(rows).to_pylist() for column in columns), strict=True
             )

@@ -53,8 +53,8 @@ class Change:
         severity: its severity.
         state: its state before the evaluation.
         outcome: the outcome.
-        project_id: whose it is; empty for the operators'.
         event_id: the UUID of what happens, if it must be the same whenever it is found; else one is made.
+        project_id: whose it is; empty for the operators'.
     """
 
     alarm_id: str
@@ -62,8 +62,8 @@ class Change:
     severity: str
     state: str
     outcome: Outcome
-    project_id: str = ""
     event_id: str = ""
+    project_id: str = ""
 
 
 @dataclass
