@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from meterhouse.cli.alarm_past import replay
+from meterhouse.cli.alarm_past import explain, replay
 from meterhouse.cli.options import limit, prints
 from meterhouse.cli.output import Printer, note
 from meterhouse.cli.outside_alarms import change, create, delete, quota, state
@@ -129,5 +129,5 @@ def deliver(printer: Printer) -> None:
     printer.figures("delivered", asdict(done))
 
 
-for _command in (create, change, delete, state, quota, silence, list_silences, unsilence, replay):
+for _command in (create, change, delete, state, quota, silence, list_silences, unsilence, explain, replay):
     alarms.add_command(_command)
