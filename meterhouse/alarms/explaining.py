@@ -45,8 +45,8 @@ class Explained:
         reason: why.
         windows: what decided, of each window: meter, period, values, starts, points, excluded and series.
         samples: of each window, the samples that were known then, newest first: as `meterhouse samples` lists them,
-            with `message_ids` of the notifications, and `excluded`: the quality rules that each breaks. After those of a
-            derived meter come those of the meters that it is computed from.
+            with `message_ids` of the notifications, and `excluded`: the quality rules that each breaks. Those of a
+            derived meter are followed by those of the meters that it is computed from.
         event: of an event alarm, the event.
         alarms: of a combination, the ids of the alarms that it combines.
     """
