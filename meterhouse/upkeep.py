@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, Table, delete, select, tuple_
+from sqlalchemy import ColumnElement, Table, delete, exists, select, tuple_
 
 from meterhouse import history, times
 from meterhouse.archive.restate import restate
@@ -28,11 +28,13 @@ from meterhouse.stores.warehouse_tables import (
     alarm_history,
     definition_paths,
     deliveries,
+    delivery_attempts,
     lateness,
     leases,
     report_exports,
     runs,
     stream_queues,
+    webhook_credentials,
 )
 from meterhouse.usage import evidence
 
@@ -120,7 +122,15 @@ def _alarm_history(site: Site, done: Kept) -> int:
 
 def _deliveries(site: Site, done: Kept) -> int:
     before = _days_ago(site.settings.keep_alarm_history_days)
-    return _delete(site, deliveries, deliveries.c.state.in_(["delivered", "dead"]), deliveries.c.created_at < before)
+    deleted = _delete(site, deliveries, deliveries.c.state.in_(["delivered", "dead"]), deliveries.c.created_at < before)
+    attempts, secrets = delivery_attempts, webhook_credentials
+    of_attempts = exists().where(deliveries.c.delivery_id == attempts.c.delivery_id)
+    same = (deliveries.c.alarm_id == secrets.c.alarm_id, deliveries.c.url == secrets.c.url)
+    return (
+        deleted
+        + _delete(site, attempts, attempts.c.started_at < before, ~of_attempts)
+        + _delete(site, secrets, ~exists().where(*same))
+    )
 
 
 def _unseen(site: Site, done: Kept) -> int:

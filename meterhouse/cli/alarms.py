@@ -1,4 +1,4 @@
-"""Commands of alarms: apply, list, show, evaluate, history, deliver; the others are in files of their own."""
+"""Commands of alarms: apply, list, show, evaluate, history; the others are in files of their own."""
 
 import sys
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from meterhouse.cli.alarm_past import explain, replay
+from meterhouse.cli.deliveries import deliver, list_deliveries, resend, webhook_secret
 from meterhouse.cli.options import limit, prints
 from meterhouse.cli.output import Printer, note
 from meterhouse.cli.outside_alarms import change, create, delete, quota, state
@@ -115,19 +116,8 @@ def history(name: str, limit: int, printer: Printer) -> None:
     printer.rows(find(Site.open(), name, limit))
 
 
-@alarms.command()
-@prints("delivered", "failed", "dead", "pending", "seconds")
-def deliver(printer: Printer) -> None:
-    """Send the notifications that are due."""
-    from dataclasses import asdict
-
-    from meterhouse.alarms.delivery.deliver import deliver as send
-    from meterhouse.site import Site
-
-    with progress("delivering notifications"):
-        done = send(Site.open())
-    printer.figures("delivered", asdict(done))
-
-
-for _command in (create, change, delete, state, quota, silence, list_silences, unsilence, explain, replay):
+for _command in (
+    *(create, change, delete, state, quota, silence, list_silences, unsilence, explain, replay),
+    *(deliver, list_deliveries, resend, webhook_secret),
+):
     alarms.add_command(_command)

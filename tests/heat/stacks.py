@@ -14,6 +14,9 @@ from services import Keystone
 END_SECONDS = 120.0
 """Time that Heat has for a change; on a busy machine, seconds become minutes."""
 
+ROLES = ("member", "heat_stack_owner")
+"""The roles of an owner of stacks."""
+
 MOST = 5
 """The largest size of the group."""
 
@@ -33,26 +36,58 @@ class Event:
     status: str
 
 
+@dataclass(frozen=True)
+class Owner:
+    """A user who owns stacks in a project of their own.
+
+    Attributes:
+        client: sends the user's token.
+        keystone_url: Keystone's URL, with the version.
+        project: the project's id.
+        user: the user's id.
+    """
+
+    client: httpx.Client
+    keystone_url: str
+    project: str
+    user: str
+
+    def trust(self, trustee: str) -> str:
+        """Let another user act as this one; return the trust's id."""
+        given = {"trustor_user_id": self.user, "trustee_user_id": trustee, "project_id": self.project}
+        asked = {"trust": {**given, "impersonation": True, "roles": [{"name": ROLES[0]}]}}
+        answer = self.client.post(f"{self.keystone_url}/OS-TRUST/trusts", json=asked)
+        answer.raise_for_status()
+        return str(answer.json()["trust"]["id"])
+
+    def application_credential(self) -> tuple[str, str]:
+        """Make an application credential; return id and secret."""
+        asked = {"application_credential": {"name": "alarms", "roles": [{"name": ROLES[0]}]}}
+        answer = self.client.post(f"{self.keystone_url}/users/{self.user}/application_credentials", json=asked)
+        answer.raise_for_status()
+        made = answer.json()["application_credential"]
+        return str(made["id"]), str(made["secret"])
+
+
 class Stack:
     """A stack with a scaling group that begins with one member.
 
     Attributes:
         stack_id: its id, which the members of a real group have in their metadata.
         project: the project that owns it.
-        user: a user of the project, who may delegate the role that a signal needs.
         up: the pre-signed URL that adds a member.
         down: the pre-signed URL that removes one.
         up_with_token: the URL that adds a member if the request has a token.
     """
 
-    def __init__(self, client: httpx.Client, heat_url: str, project: str, user: str, *, cooldown: int) -> None:
-        self._client, self.project, self.user = client, project, user
+    def __init__(self, owner: Owner, heat_url: str, *, cooldown: int) -> None:
+        self._client, self.project = owner.client, owner.project
         self._name = f"test-{uuid.uuid4().hex[:8]}"
         asked = {"stack_name": self._name, "template": _template(cooldown)}
-        answer = client.post(f"{heat_url}/{project}/stacks", json=asked)
+        answer = self._client.post(f"{heat_url}/{self.project}/stacks", json=asked)
         answer.raise_for_status()
         self.stack_id = str(answer.json()["stack"]["id"])
-        self._url = f"{heat_url}/{project}/stacks/{self._name}/{self.stack_id}"
+        self._url = f"{heat_url}/{self.project}/stacks/{self._name}/{self.stack_id}"
         self._await("CREATE_COMPLETE")
         outputs = self._outputs()
         self.up, self.down, self.up_with_token = (str(outputs[key]) for key in ("up", "down", "up_with_token"))
@@ -109,14 +144,13 @@ class Stack:
 
 
 @contextlib.contextmanager
-def stack(keystone: Keystone, heat_url: str, *, cooldown: int) -> Iterator[Stack]:
-    """A stack in a project of its own. `cooldown`: the seconds after a change in which the group takes no other one."""
+def owner(keystone: Keystone) -> Iterator[Owner]:
+    """A new user in a new project."""
     name, password = f"scaled-{uuid.uuid4().hex[:8]}", uuid.uuid4().hex
     project = keystone.make("project", name=name, domain_id="default")
     user = keystone.make("user", name=name, password=password, domain_id="default")
-    roles = keystone.client.get(f"{keystone.url}/roles").json()["roles"]
-    for role in roles:
-        if role["name"] in ("member", "heat_stack_owner"):
+    for role in keystone.client.get(f"{keystone.url}/roles").json()["roles"]:
+        if role["name"] in ROLES:
             path = f"projects/{project}/users/{user}/roles/{role['id']}"
             keystone.client.put(f"{keystone.url}/{path}").raise_for_status()
     identity = {"methods": ["password"], "password": {"user": {"id": user, "password": password}}}
@@ -124,9 +158,7 @@ def stack(keystone: Keystone, heat_url: str, *, cooldown: int) -> Iterator[Stack
     answer = keystone.client.post(f"{keystone.url}/auth/tokens", json=asked)
     answer.raise_for_status()
     with httpx.Client(timeout=60, headers={"X-Auth-Token": answer.headers["X-Subject-Token"]}) as client:
-        made = Stack(client, heat_url, project, user, cooldown=cooldown)
-        yield made
-        made.delete()
+        yield Owner(client, keystone.url, project, user)
     keystone.delete("user", user)
     keystone.delete("project", project)
 

@@ -8,6 +8,7 @@ takes it from there. The alarms are evaluated and the webhooks delivered by the 
 import json
 import signal
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,7 +22,7 @@ from brokers import declare, publish
 from builders import enveloped, line, polled, polling, warehouse_rows
 from conftest import OpenSite
 from services import Keystone, configured
-from stacks import END_SECONDS, Stack, stack
+from stacks import END_SECONDS, Owner, Stack, owner
 from stream_steps import Collector
 
 from meterhouse import times
@@ -123,10 +124,14 @@ class Cloud:
         return [(when, name, json.loads(detail)["state"]) for when, name, detail in warehouse_rows(self.site, query)]
 
     def ledger(self) -> list[dict[str, Any]]:
-        """The rows of the ledger, in order, with the body as an object."""
-        names = ("state", "attempts", "delivered_at", "body")
-        rows = warehouse_rows(self.site, f"SELECT {', '.join(names)} FROM deliveries ORDER BY sequence")
-        return [{**dict(zip(names, row, strict=True)), "body": json.loads(row[3])} for row in rows]
+        """The attempts of the ledger, in order, with the body as an object."""
+        query = (
+            "SELECT d.state, d.attempts, d.body, d.url, a.started_at, a.status FROM deliveries d "
+            "LEFT JOIN delivery_attempts a USING (delivery_id) ORDER BY d.sequence, a.attempt"
+        )
+        names = ("state", "attempts", "body", "url", "started_at", "status")
+        rows = warehouse_rows(self.site, query)
+        return [{**dict(zip(names, row, strict=True)), "body": json.loads(row[2])} for row in rows]
 
     def table(self) -> str:
         """Samples where they change, transitions, deliveries and events of the stack, in order: a table of Markdown."""
@@ -134,7 +139,7 @@ class Cloud:
         found: list[tuple[datetime, int, str]] = [
             *((when, 0, text) for when, text in changes),
             *((when, 1, f"{name}: {state}") for when, name, state in self._transitions()),
-            *((each["delivered_at"], 2, f"{each['body']['alarm_name']}: {each['state']}") for each in self.ledger()),
+            *((each["started_at"], 2, f"{each['body']['alarm_name']}: {each['status']}") for each in self.ledger()),
             *((each.time, 3, f"{each.part}: {each.status}") for each in self.stack.events if each.status in TOLD),
         ]
         begun = self._samples[0][0].replace(microsecond=0)
@@ -169,15 +174,37 @@ def alarm(name: str, operator: str, threshold: float, group: str, **actions: lis
     return {"name": name, "repeat_actions": True, "threshold_rule": rule, **actions}
 
 
+def with_token(url: str, account: str) -> str:
+    """The URL of an action that is called with a token of an account."""
+    return f"trust+{url.replace('://', f'://{account}@', 1)}"
+
+
 @pytest.fixture
-def scaled(keystone: Keystone) -> Iterator[Stack]:
-    with stack(keystone, configured("METERHOUSE_TEST_HEAT_URL"), cooldown=COOLDOWN) as made:
+def tenant(keystone: Keystone) -> Iterator[Owner]:
+    with owner(keystone) as made:
         yield made
+
+
+@pytest.fixture
+def scaled(tenant: Owner) -> Iterator[Stack]:
+    made = Stack(tenant, configured("METERHOUSE_TEST_HEAT_URL"), cooldown=COOLDOWN)
+    yield made
+    made.delete()
+
+
+@pytest.fixture
+def meterhouse(keystone: Keystone) -> Iterator[dict[str, str]]:
+    """The account of Meterhouse in Keystone, which tenants may trust: `id`, and the settings of the site."""
+    name, password = f"meterhouse-{uuid.uuid4().hex[:8]}", uuid.uuid4().hex
+    user = keystone.make("user", name=name, password=password, domain_id="default")
+    yield {"id": user, "keystone_username": name, "keystone_password": password, "keystone_url": keystone.url}
+    keystone.delete("user", user)
 
 
 @pytest.fixture
 def watching(
     scaled: Stack,
+    meterhouse: dict[str, str],
     open_site: OpenSite,
     postgres_warehouse: str,
     amqp_url: str,
@@ -187,7 +214,9 @@ def watching(
     """Makes a cloud with these alarms; `meterhouse collect --follow` runs meanwhile."""
     exchange, queue = names("ceilometer"), names("samples")
     declare(amqp_url, exchange, queue, "notifications.sample")
-    site = open_site(warehouse_url=postgres_warehouse, stream_url=amqp_url, stream_queues=queue, config_dir=tmp_path)
+    account = {name: value for name, value in meterhouse.items() if name != "id"}
+    stream = {"stream_url": amqp_url, "stream_queues": queue}
+    site = open_site(warehouse_url=postgres_warehouse, config_dir=tmp_path, **stream, **account)
     collector = Collector(site, "--follow")
 
     def make(alarms: list[dict[str, Any]]) -> Cloud:
@@ -199,9 +228,10 @@ def watching(
 
 
 def test_a_group_grows_under_load_and_shrinks_without(
-    watching: Callable[[list[dict[str, Any]]], Cloud], scaled: Stack
+    watching: Callable[[list[dict[str, Any]]], Cloud], scaled: Stack, tenant: Owner, meterhouse: dict[str, str]
 ) -> None:
-    busy = alarm("busy", "gt", HIGH, scaled.stack_id, alarm_actions=[scaled.up])
+    trusted = f"{tenant.trust(meterhouse['id'])}:delete"  # as Aodh writes a trust into a URL
+    busy = alarm("busy", "gt", HIGH, scaled.stack_id, alarm_actions=[with_token(scaled.up_with_token, trusted)])
     idle = alarm("idle", "lt", LOW, scaled.stack_id, alarm_actions=[scaled.down])
     cloud = watching([busy, idle])
     assert scaled.size == 1
@@ -219,17 +249,20 @@ def test_a_group_grows_under_load_and_shrinks_without(
     print(f"\n{cloud.table()}")
 
     ledger = cloud.ledger()
-    assert {(each["state"], each["attempts"], each["body"]["current"]) for each in ledger} == {
-        ("delivered", 1, "alarm")
-    }
+    told = {(each["state"], each["attempts"], each["status"], each["body"]["current"]) for each in ledger}
+    assert told == {("delivered", 1, 200, "alarm")}
+    assert not any(trusted in each["url"] for each in ledger)
     changes = [each.part for each in scaled.events if each.status == "SIGNAL_COMPLETE"]
     assert changes == ["up", "up", "down", "down"]
     assert len(ledger) > len(changes)  # Heat accepts a signal in the cooldown too, and does nothing
     assert scaled.size == 1
 
 
-def test_heat_scales_on_an_ok_action_too(watching: Callable[[list[dict[str, Any]]], Cloud], scaled: Stack) -> None:
-    cloud = watching([alarm("busy", "gt", HIGH, scaled.stack_id, ok_actions=[scaled.up])])
+def test_heat_scales_on_an_ok_action_too(
+    watching: Callable[[list[dict[str, Any]]], Cloud], scaled: Stack, tenant: Owner
+) -> None:
+    url = with_token(scaled.up_with_token, ":".join(tenant.application_credential()))
+    cloud = watching([alarm("busy", "gt", HIGH, scaled.stack_id, ok_actions=[url])])
     cloud.load = 10.0
     cloud.run_until(lambda: scaled.size == 2)
     assert cloud.transitions("busy") == ["ok"]

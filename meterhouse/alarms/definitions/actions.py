@@ -5,9 +5,10 @@ id is the user in the URL, as Aodh stores it (`trust+https://TRUST_ID:delete@hos
 whose id and secret are there. User and password of a URL are never shown.
 """
 
+import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from meterhouse.alarms.definitions import addresses
@@ -133,6 +134,37 @@ def trust_of(userinfo: str) -> str | None:
 def is_signal(url: str) -> bool:
     """Whether a URL looks like one of Heat's, by which an alarm signals a resource, such as a scaling policy."""
     return _SIGNAL.search(url) is not None
+
+
+LISTS: Final = ("alarm_actions", "ok_actions", "insufficient_data_actions")
+"""The fields of a definition that have actions."""
+
+
+def shown_definition(definition: Mapping[str, Any]) -> dict[str, Any]:
+    """A definition, or a part of one, without user and password in its actions."""
+    return {
+        key: [shown_url(url) if isinstance(url, str) else url for url in value]
+        if key in LISTS and isinstance(value, list | tuple)
+        else value
+        for key, value in definition.items()
+    }
+
+
+def shown_json(definition: str) -> str:
+    """The same of a definition as JSON; a damaged one is left as it is if it has no URL with a user."""
+    if "@" not in definition:
+        return definition
+    try:
+        content = json.loads(definition)
+    except (ValueError, RecursionError):
+        return re.sub(r"(://)[^/?#\s\"]*@", r"\1", definition)
+    return json.dumps(shown_definition(content), sort_keys=True) if isinstance(content, dict) else definition
+
+
+def with_known_userinfo(urls: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
+    """URLs as somebody has read and written them back, with the users and passwords, which are not shown."""
+    before = {shown_url(url): url for url in known}
+    return tuple(before.get(url, url) for url in urls)
 
 
 def warnings(name: str, actions: Mapping[str, Iterable[str]]) -> list[str]:

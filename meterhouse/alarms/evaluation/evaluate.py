@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 
 from meterhouse import times
 from meterhouse.alarms.definitions.alarm import UNKNOWN
+from meterhouse.alarms.delivery import heartbeat
 from meterhouse.alarms.evaluation import by_type, loading, threshold
 from meterhouse.alarms.evaluation.given import Cycle, Given
 from meterhouse.alarms.evaluation.loading import STATES, Due, Loaded, States
@@ -88,7 +89,21 @@ def evaluate(site: Site, at: datetime | None = None) -> Evaluated:
         counts = np.bincount(found.state, minlength=len(STATES)).tolist()
         done.states = Counter({name: count for name, count in zip(STATES, counts, strict=True) if count})
         done.seconds = time.monotonic() - clock
+    heartbeat.beat(site.settings, _figures(done, moment))
     return done
+
+
+def _figures(done: Evaluated, moment: datetime) -> dict[str, Any]:
+    """What the heartbeat says of a cycle."""
+    return {
+        "evaluated_at": moment.isoformat(),
+        "seconds": round(done.seconds, 3),
+        "alarms": done.alarms,
+        "states": dict(done.states),
+        "transitions": len(done.transitions),
+        "notifications": done.notifications,
+        "faults": len(done.faults),
+    }
 
 
 def _longest(due: Due, loaded: Loaded) -> dict[str, int] | None:

@@ -4,8 +4,9 @@ Source: the API of Ceilometer 2014.1 and of Aodh 23, see docs/alarms.md.
 """
 
 import json
+import logging
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from meterhouse.alarms.definitions import actions, units
 from meterhouse.alarms.definitions.alarm import STATES, Alarm, from_mapping
 from meterhouse.alarms.definitions.rules.threshold import ThresholdRule
 from meterhouse.alarms.definitions.wanted import Condition
+from meterhouse.alarms.delivery import trusts
 from meterhouse.alarms.keeping import checks, quotas
 from meterhouse.alarms.keeping.apply import FIRST_STATE, LEASE, WAIT_SECONDS, changes, values_of
 from meterhouse.alarms.keeping.callers import OPERATOR, Caller
@@ -23,10 +25,12 @@ from meterhouse.alarms.keeping.finding import find
 from meterhouse.alarms.keeping.origin import FILE, OUTSIDE
 from meterhouse.alarms.keeping.recording import History
 from meterhouse.alarms.keeping.states import alarm as shown
-from meterhouse.errors import DefinitionError, NotAllowed, UnknownKeyword
+from meterhouse.errors import DefinitionError, MeterhouseError, NotAllowed, UnknownKeyword
 from meterhouse.settings import networks
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import alarms
+
+log = logging.getLogger(__name__)
 
 MANUAL = "Manually set via API"
 """The reason of a state that somebody has set, as Aodh words it."""
@@ -39,6 +43,7 @@ def create(
     *,
     project_id: str | None = None,
     user_id: str | None = None,
+    token: str | None = None,
 ) -> dict[str, Any]:
     """Create an alarm; return it as `states.alarm` does.
 
@@ -48,14 +53,16 @@ def create(
         caller: who creates it.
         project_id: the project that will own it; None for the caller's.
         user_id: the user that will own it; None for the caller.
+        token: the caller's token of Keystone, by which trusts are made for `trust+` actions that name none.
 
     Raises:
         DefinitionError: it cannot work.
+        Unavailable, Refused: Keystone makes no trust.
         NotAllowed: it is for another's project, or writes to a log, and the caller is no administrator.
         OverQuota: the project or the user has the maximum number of alarms.
     """
     project, user = caller.owner(project_id, user_id)
-    made = _checked(site, entry, caller, project)
+    made = _with_trusts(site, _checked(site, entry, caller, project), token)
     alarm_id, moment = str(uuid.uuid4()), times.now()
     with site.warehouse.lease(LEASE, wait_seconds=WAIT_SECONDS) as lease, lease.begin() as connection:
         quotas.check(site, connection, project, user)
@@ -71,7 +78,9 @@ def create(
     return shown(site, alarm_id, caller)
 
 
-def change(site: Site, wanted: str, entry: Any, caller: Caller = OPERATOR, *, whole: bool = False) -> dict[str, Any]:
+def change(
+    site: Site, wanted: str, entry: Any, caller: Caller = OPERATOR, *, whole: bool = False, token: str | None = None
+) -> dict[str, Any]:
     """Change an alarm from outside; return it as `states.alarm` does. It keeps its state until it is evaluated.
 
     Args:
@@ -80,6 +89,7 @@ def change(site: Site, wanted: str, entry: Any, caller: Caller = OPERATOR, *, wh
         entry: the fields to change; with `whole`, the whole definition.
         caller: who changes it.
         whole: whether fields that are left out get their defaults.
+        token: the caller's token of Keystone; see `create`. Trusts of actions that go are deleted by it.
 
     Raises:
         UnknownName: there is no such alarm.
@@ -91,7 +101,9 @@ def change(site: Site, wanted: str, entry: Any, caller: Caller = OPERATOR, *, wh
         with site.warehouse.read() as connection:
             row = _outside(connection, wanted, caller)
         given = entry if whole or not isinstance(entry, Mapping) else {**_entry(row), **entry}
-        made = _checked(site, given, caller, row.project_id)
+        before = _urls(_entry(row))
+        made = _checked(site, given, caller, row.project_id, known=before)
+        made = _with_trusts(site, made, token)
         with lease.begin() as connection:
             _check_beside_others(connection, row.alarm_id, made)
             values = values_of(made, moment)
@@ -101,11 +113,12 @@ def change(site: Site, wanted: str, entry: Any, caller: Caller = OPERATOR, *, wh
                 history = History(connection, moment)
                 history.add(row.alarm_id, "rule change", detail, **_by(caller, made.severity, row.project_id))
                 history.write()
+    _end_trusts(site, set(before) - set(_urls(vars(made))), token)
     return shown(site, row.alarm_id, caller)
 
 
-def remove(site: Site, wanted: str, caller: Caller = OPERATOR) -> str:
-    """Delete an alarm from outside; return its id. Its history stays.
+def remove(site: Site, wanted: str, caller: Caller = OPERATOR, *, token: str | None = None) -> str:
+    """Delete an alarm from outside; return its id. Its history stays, and the trusts that were made for it end.
 
     Raises:
         UnknownName: there is no such alarm.
@@ -117,6 +130,7 @@ def remove(site: Site, wanted: str, caller: Caller = OPERATOR) -> str:
         history = History(connection, times.now())
         history.add(row.alarm_id, "deletion", row.definition, **_by(caller, row.severity, row.project_id))
         history.write()
+    _end_trusts(site, _urls(_entry(row)), token)
     return str(row.alarm_id)
 
 
@@ -170,13 +184,55 @@ def _entry(row: Row[Any]) -> dict[str, Any]:
     return dict(made)
 
 
-def _checked(site: Site, entry: Any, caller: Caller, project_id: str) -> Alarm:
+def _urls(definition: Mapping[str, Any]) -> list[str]:
+    """All actions of a definition."""
+    return [url for key in actions.LISTS for url in definition.get(key, ())]
+
+
+def _with_trusts(site: Site, made: Alarm, token: str | None) -> Alarm:
+    """The alarm with a trust in each `trust+` action that names none: one for equal URLs."""
+    wanted = dict.fromkeys(url for url in _urls(vars(made)) if trusts.needs_one(url))
+    if not wanted:
+        return made
+    if token is None:
+        raise DefinitionError(
+            f"alarm '{made.name}' has an action that needs a trust, and there is no token to make one",
+            hint="Name a trust, or an application credential, in the URL: trust+https://TRUST_ID@HOST/…",
+        )
+    with_trust: dict[str, str] = {}
+    try:
+        for url in wanted:
+            with_trust[url] = trusts.create(site.settings, token, url)
+    except MeterhouseError:
+        trusts.delete(site.settings, with_trust.values(), token)
+        raise
+    return _with_actions(made, lambda urls: tuple(with_trust.get(url, url) for url in urls))
+
+
+def _with_actions(made: Alarm, change: Callable[[tuple[str, ...]], tuple[str, ...]]) -> Alarm:
+    return replace(
+        made,
+        alarm_actions=change(made.alarm_actions),
+        ok_actions=change(made.ok_actions),
+        insufficient_data_actions=change(made.insufficient_data_actions),
+    )
+
+
+def _end_trusts(site: Site, urls: Iterable[str], token: str | None) -> None:
+    """Delete the trusts of actions that are no more. One that cannot be deleted is useless without the alarm."""
+    for fault in trusts.delete(site.settings, urls, token):
+        log.warning("a trust of an alarm that is gone is still in Keystone: %s", fault)
+
+
+def _checked(site: Site, entry: Any, caller: Caller, project_id: str, known: Iterable[str] = ()) -> Alarm:
     """The alarm that a caller's mapping defines.
 
-    What is not the operator's reads the samples of its own project only.
+    What is not the operator's reads the samples of its own project only. Actions that are `known` keep the user and
+    password that nobody is shown.
     """
     made = from_mapping(entry, "", as_text=True)
-    for url in (*made.alarm_actions, *made.ok_actions, *made.insufficient_data_actions):
+    made = _with_actions(made, lambda urls: actions.with_known_userinfo(urls, known))
+    for url in _urls(vars(made)):
         if url.startswith(("log:", "test:")) and not caller.admin:
             raise NotAllowed(f"not authorized to create the action {url}", hint="Write http://… or https://…")
         refusal = actions.refusal(url, OUTSIDE, networks(site.settings.webhook_allow))

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy import BigInteger, Boolean, Connection, Table, insert
 
+from meterhouse.alarms.definitions.actions import shown_json
 from meterhouse.alarms.keeping import sequences
 from meterhouse.stores.warehouse_tables import UtcTime, alarm_history
 
@@ -40,7 +41,7 @@ class History:
         Args:
             alarm_id: the alarm.
             kind: creation, rule change, state transition or deletion.
-            detail: JSON.
+            detail: JSON; user and password of its actions are left out.
             severity: of the alarm.
             user_id: who did it.
             project_id: of whoever did it.
@@ -53,7 +54,7 @@ class History:
                 "sequence": next(self._sequence),
                 "alarm_id": alarm_id,
                 "type": kind,
-                "detail": detail,
+                "detail": shown_json(detail),
                 "timestamp": self._moment,
                 "user_id": user_id,
                 "project_id": project_id,

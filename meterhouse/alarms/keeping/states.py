@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import select
 
+from meterhouse.alarms.definitions.actions import shown_definition, shown_json
 from meterhouse.alarms.keeping.callers import OPERATOR, Caller
 from meterhouse.alarms.keeping.finding import COLUMNS, find
 from meterhouse.site import Site
@@ -75,8 +76,9 @@ def history(site: Site, wanted: str, limit: int, caller: Caller = OPERATOR) -> l
         if not rows:
             found = find(connection, wanted, caller)
             rows = connection.execute(query.where(alarm_history.c.alarm_id == found.alarm_id)).all()
-        return [dict(row._mapping) for row in rows]
+        # Entries of earlier releases may have users and passwords of actions.
+        return [{**row._mapping, "detail": shown_json(row.detail)} for row in rows]
 
 
 def _alarm(row: Mapping[Any, Any]) -> dict[str, Any]:
-    return {**row, "definition": json.loads(row["definition"])}
+    return {**row, "definition": shown_definition(json.loads(row["definition"]))}
