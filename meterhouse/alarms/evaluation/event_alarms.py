@@ -11,15 +11,14 @@ import numpy.typing as npt
 from sqlalchemy import Connection, select
 
 from meterhouse.alarms.definitions.rules.absence import AbsenceRule
-from meterhouse.alarms.definitions.rules.event import EventRule, Trait
+from meterhouse.alarms.definitions.rules.event import Trait
 from meterhouse.alarms.definitions.time_constraints import TimeConstraint, in_force
 from meterhouse.alarms.evaluation.event_matching import Interest, Matcher
+from meterhouse.alarms.keeping.watched_events import TYPES
 from meterhouse.errors import UsageError
 from meterhouse.stores.warehouse_tables import alarms
 
 Flags = npt.NDArray[np.bool_]
-
-TYPES: Final = (EventRule.TYPE, AbsenceRule.TYPE)
 
 
 class _Rule(msgspec.Struct, gc=False):

@@ -27,6 +27,7 @@ from meterhouse.alarms.evaluation.event_alarms import EventAlarms, Flags, Loader
 from meterhouse.alarms.evaluation.event_matching import Ints, described
 from meterhouse.alarms.evaluation.outcomes import Change, Outcome, write
 from meterhouse.alarms.keeping import apply as applying
+from meterhouse.alarms.keeping.watched_events import FOLLOWER
 from meterhouse.errors import Replaced, WentBack
 from meterhouse.history import Position
 from meterhouse.site import Site
@@ -37,9 +38,6 @@ from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import alarm_history, deliveries, followed
 
 TABLE: Final = "events"
-FOLLOWER: Final = "event_alarms"
-"""The warehouse's name of what follows the table."""
-
 READER: Final = "the evaluation of event alarms"
 
 EVENTS_AT_ONCE: Final = 50_000

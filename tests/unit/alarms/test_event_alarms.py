@@ -6,23 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from builders import drop, notification, warehouse_rows
+from builders import notification, warehouse_rows
 from conftest import OpenSite
+from event_steps import alarm, come, declare, states
 from sqlalchemy import update
 
 from meterhouse import times
 from meterhouse.alarms.evaluation import events as module
 from meterhouse.alarms.evaluation.events import evaluate_events
-from meterhouse.alarms.keeping.apply import apply
-from meterhouse.catalog import catalog
-from meterhouse.collection.collect import collect
-from meterhouse.conversion.step import convert
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import alarms
 
 UNKNOWN = "insufficient data"
-_numbers = iter(range(10**9))
 
 
 @pytest.fixture
@@ -33,31 +28,6 @@ def site(open_site: OpenSite, tmp_path: Path) -> Site:
 @pytest.fixture
 def any_warehouse(any_warehouse: Site, open_site: OpenSite, tmp_path: Path) -> Site:
     return open_site(warehouse_url=any_warehouse.settings.warehouse, config_dir=tmp_path)
-
-
-def declare(site: Site, *definitions: dict[str, Any]) -> None:
-    """Declare the alarms in alarms.yaml, and apply it."""
-    assert site.settings.config_dir is not None
-    (site.settings.config_dir / "alarms.yaml").write_text(yaml.safe_dump({"alarms": list(definitions)}))
-    done = apply(site)
-    assert not done.faults
-
-
-def alarm(name: str = "a", event_type: str = "compute.*", *query: dict[str, str], **more: Any) -> dict[str, Any]:
-    rule = {"event_type": event_type, "query": list(query)}
-    return {"name": name, "type": "event", "event_rule": rule, "alarm_actions": ["log://"], **more}
-
-
-def come(site: Site, *messages: dict[str, Any]) -> None:
-    """Messages come by the stream, and are converted."""
-    drop(site.settings.spool, f"{next(_numbers):09}.jsonl", messages)
-    collect(site)
-    convert(site)
-    catalog(site)
-
-
-def states(site: Site) -> dict[str, str]:
-    return dict(warehouse_rows(site, "SELECT name, state FROM alarms ORDER BY name"))
 
 
 def history(site: Site) -> list[dict[str, Any]]:
