@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("alarm", metavar="NAME|FILE")
 @span(to_alone=False)
-@click.option("--against", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Compare with this file.")
+@click.option("--against", type=click.Path(dir_okay=False, path_type=Path), help="Compare with this file.")
 @click.option("--every", type=click.IntRange(1, 86_400), default=60, show_default=True, help="Seconds between cycles.")
 @click.option("--fast", is_flag=True, help="Answer from roll-ups: near, not exact.")
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Write a picture to this file: SVG.")
