@@ -147,11 +147,16 @@ class Windows:
 
     def series(self, number: int) -> tuple[list[int], int]:
         """The ids of up to SHOWN series with good points in a request's window, and how many there are."""
+        found = self.seen(number)
+        return found[:SHOWN].tolist(), len(found)
+
+    def seen(self, number: int) -> Ints:
+        """The ids of all series with good points in a request's window, in order."""
         for behind in self._behind:
             found = behind.of(number)
             if found is not None:
                 return found
-        return [], 0
+        return np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -163,13 +168,13 @@ class _Behind:
     seen: Flags
     ids: Ints
 
-    def of(self, number: int) -> tuple[list[int], int] | None:
+    def of(self, number: int) -> Ints | None:
         chosen = int(self.selections.of_request[number])
         if chosen < 0 or not self.wanted[number]:
             return None
         at = slice(int(self.selections.first[chosen]), int(self.selections.first[chosen + 1]))
-        found = np.unique(self.ids[self.selections.members[at][self.seen[at]]])
-        return found[:SHOWN].tolist(), len(found)
+        found: Ints = np.unique(self.ids[self.selections.members[at][self.seen[at]]])
+        return found
 
 
 @dataclass(frozen=True)
@@ -268,7 +273,7 @@ class _Reading:
         self._described = [shape for shape in requests.shapes if shape.by_metadata]
         span = _moment(start), _moment(end + 1)
         self._corrections = [each for each in recorded(site) if each.overlaps([span])]
-        known = _series(site, requests, start, _needed(requests, self._corrections))
+        known = series_of(site, requests, start, needed(requests, self._corrections))
         with site.lake.connect() as duck:
             duck.register("dims", known.rows)
             self._selections = selections(duck, requests, self._plain)
@@ -373,7 +378,7 @@ def _in_force(correction: Correction, known_at: int | None) -> bool:
     return (made is None or times.micros(made) <= known_at) and (revoked is None or times.micros(revoked) > known_at)
 
 
-def _needed(requests: Requests, corrections: Sequence[Correction]) -> list[str]:
+def needed(requests: Requests, corrections: Sequence[Correction]) -> list[str]:
     """The DIMENSIONS that matter."""
     if corrections:
         return list(DIMENSIONS)
@@ -385,7 +390,7 @@ _OF_SERIES: Final = re.compile(r"\bd\.(\w+)")
 _ALWAYS: Final = ("meter", "type", "unit")
 
 
-def _series(site: Site, requests: Requests, start: int, names: Sequence[str]) -> Series:
+def series_of(site: Site, requests: Requests, start: int, names: Sequence[str]) -> Series:
     """The series of the requests' meters that may have points since a time: `number` and some DIMENSIONS, by place."""
     columns = series_table.c
     chosen = [columns.meter.in_(requests.meters), columns.last_point_at >= times.hour_of(_moment(start))]
