@@ -1,4 +1,4 @@
-"""Commands of the past of alarms: replay."""
+"""Commands of the past of alarms: explain, replay."""
 
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("alarm", metavar="NAME|FILE")
 @span(to_alone=False)
-@click.option("--against", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Compare with this file.")
+@click.option("--against", type=click.Path(dir_okay=False, path_type=Path), help="Compare with this file.")
 @click.option("--every", type=click.IntRange(1, 86_400), default=60, show_default=True, help="Seconds between cycles.")
 @click.option("--fast", is_flag=True, help="Answer from roll-ups: near, not exact.")
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Write a picture to this file: SVG.")
@@ -107,3 +107,26 @@ def _rows(of: "Replayed") -> list[dict[str, Any]]:
 def _difference(each: Any) -> dict[str, Any]:
     seconds = (each.end - each.start).total_seconds()
     return {"from": each.start, "to": each.end, "state": each.one, "against": each.other, "seconds": seconds}
+
+
+@click.command()
+@click.argument("event_id")
+@prints(
+    *("alarm_id", "name", "timestamp", "state", "reason", "windows", "samples", "event", "alarms"),
+    shown=("name", "timestamp", "state", "reason", "windows", "samples", "event", "alarms"),
+)
+def explain(event_id: str, printer: Printer) -> None:
+    """Explain the transition EVENT_ID of an alarm, down to the messages.
+
+    It prints the values that decided, the samples that they were made of, the quality rules that excluded some, and the
+    ids of the notifications that the samples came from. `meterhouse alarms history NAME` lists the ids of transitions.
+    """
+    from dataclasses import asdict
+
+    from meterhouse.alarms.explaining import explain as find
+    from meterhouse.site import Site
+
+    with progress("looking for the messages"):
+        found = asdict(find(Site.open(), event_id))
+    del found["event_id"]
+    printer.figures(event_id, {name: value for name, value in found.items() if value or name in ("state", "reason")})

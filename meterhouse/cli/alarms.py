@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from meterhouse.cli.alarm_past import replay
+from meterhouse.cli.alarm_past import explain, replay
 from meterhouse.cli.deliveries import deliver, list_deliveries, resend, webhook_secret
 from meterhouse.cli.options import limit, prints
 from meterhouse.cli.output import Printer, note
@@ -117,7 +117,7 @@ def history(name: str, limit: int, printer: Printer) -> None:
 
 
 for _command in (
-    *(create, change, delete, state, quota, silence, list_silences, unsilence, replay),
+    *(create, change, delete, state, quota, silence, list_silences, unsilence, explain, replay),
     *(deliver, list_deliveries, resend, webhook_secret),
 ):
     alarms.add_command(_command)
