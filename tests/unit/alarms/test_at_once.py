@@ -96,6 +96,26 @@ def test_a_receiver_that_hangs_holds_up_no_other_one(site: Site, hanging: str, m
             until(lambda: len(receiver.calls) == 2)
 
 
+def test_a_receiver_that_fails_is_called_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(at_once, "LOOK_SECONDS", 0.1)
+    with WebhookReceiver(fail_first=1) as receiver:
+        declare(site, alarm(alarm_actions=[receiver.url]))
+        come(site, notification("m1", "compute.a"))
+        with AtOnce(site):
+            until(lambda: receiver.calls)
+        assert len(receiver.refused) == len(receiver.calls) == 1
+
+
+def test_what_a_killed_process_has_not_delivered_is_delivered(site: Site) -> None:
+    with WebhookReceiver() as receiver:
+        declare(site, alarm(alarm_actions=[receiver.url]))
+        come(site, notification("m1", "compute.a"))
+        events.evaluate_events(site)
+        with AtOnce(site):
+            pass
+        assert len(receiver.calls) == 1
+
+
 def test_a_warehouse_that_is_away_delays_alarms_and_loses_none(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(at_once, "RETRY_SECONDS", (0.01, 0.05))
     failures = iter(range(3))
