@@ -20,7 +20,7 @@ from meterhouse.corrections.recorded import Correction
 from meterhouse.queries.judged_points import NO_SAMPLE, Received, judged
 from meterhouse.queries.raw_points import DERIVED, SAMPLES
 from meterhouse.sample_quality.reading import plain
-from meterhouse.sample_quality.series_table import Flags, Floats, Ints, Places, SeriesTable
+from meterhouse.sample_quality.series_table import CUMULATIVE, Flags, Floats, Ints, Places, SeriesTable
 from meterhouse.sample_quality.verdicts import NOTHING_CARRIED, Carried
 from meterhouse.site import Site
 
@@ -63,7 +63,7 @@ class Good:
         place: of their series.
         time: µs since 1970, UTC.
         volume: in the meter's unit.
-        increase: of a counter since its previous good point; of no meaning for others. None if there is no counter.
+        increase: of a counter since its previous good point; NaN of others. None if there is no counter.
         metadata: the ids of their metadata, NO_METADATA where they have none; None if these were not read.
     """
 
@@ -130,6 +130,15 @@ def _order(place: Places, time: Ints, span: int) -> Ints | None:
     key = place.astype(np.int64) << 43 | time
     found: Ints = np.argsort(key, kind="stable")
     return found
+
+
+def may_have(site: Site, meters: Sequence[str], start: int, end: int) -> bool:
+    """Whether files may have points of some meters, which are in order, in a span; both ends in µs since 1970."""
+    reading = _Reading(site, SeriesTable.coded(_NONE, _NONE, meters, _NONE, ()), start, end, _COLUMNS)
+    return any(reading.files(table, None) for table in (SAMPLES, DERIVED))
+
+
+_NONE: Final = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -235,8 +244,11 @@ def judge(
     good, bad = found.verdicts.good, found.distinct[~found.good]
     ids = plain(pc.fill_null(found.points.metadata, NO_METADATA)) if metadata else None
     of_good = None if ids is None else ids if good.rows is None else ids[good.rows]
+    increase = good.increase
+    if increase is not None:
+        increase = np.where(series.table.kinds[good.place] == CUMULATIVE, increase, np.nan)
     return (
-        Good(good.place, good.time, good.volume, good.increase, of_good),
+        Good(good.place, good.time, good.volume, increase, of_good),
         Excluded(found.points.place[bad], found.points.time[bad], None if ids is None else ids[bad]),
     )
 

@@ -18,7 +18,7 @@ from meterhouse.alarms.definitions.alarm import STATES, Alarm, from_mapping
 from meterhouse.alarms.definitions.rules.threshold import ThresholdRule
 from meterhouse.alarms.definitions.wanted import Condition
 from meterhouse.alarms.delivery import trusts
-from meterhouse.alarms.keeping import checks, quotas
+from meterhouse.alarms.keeping import checks, cycles, quotas
 from meterhouse.alarms.keeping.apply import FIRST_STATE, LEASE, WAIT_SECONDS, changes, values_of
 from meterhouse.alarms.keeping.callers import OPERATOR, Caller
 from meterhouse.alarms.keeping.finding import find
@@ -109,6 +109,7 @@ def change(
             values = values_of(made, moment)
             detail = changes(row.definition, values["definition"])
             if json.loads(detail):  # without a change, Aodh writes no entry
+                cycles.keep_time(connection, row.alarm_id)
                 connection.execute(update(alarms).where(alarms.c.alarm_id == row.alarm_id).values(**values))
                 history = History(connection, moment)
                 history.add(row.alarm_id, "rule change", detail, **_by(caller, made.severity, row.project_id))

@@ -8,7 +8,7 @@ An alarm that is new waits for `within` seconds before it fires for an event tha
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -22,9 +22,15 @@ from meterhouse import times
 from meterhouse.alarms.definitions.alarm import UNKNOWN, Alarm
 from meterhouse.alarms.definitions.rules.absence import AbsenceRule
 from meterhouse.alarms.definitions.rules.event import Trait
+from meterhouse.alarms.definitions.wanted import Condition, Wanted
 from meterhouse.alarms.evaluation.event_matching import Interest, Matcher, described
 from meterhouse.alarms.evaluation.given import Cycle, Given
 from meterhouse.alarms.evaluation.outcomes import Outcome
+from meterhouse.alarms.evaluation.points import judge, read
+from meterhouse.alarms.evaluation.requests import requests_of
+from meterhouse.alarms.evaluation.selections import selections
+from meterhouse.alarms.evaluation.windows import DIMENSIONS, needed, series_of, windows
+from meterhouse.corrections.recorded import recorded
 from meterhouse.site import Site
 from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.lake_tables import TIME
@@ -33,6 +39,9 @@ from meterhouse.stores.warehouse_tables import alarms
 Ints = npt.NDArray[np.int64]
 
 TABLE: Final = "events"
+SHOWN: Final = 20
+"""How many silent series are named at most."""
+
 COLUMNS: Final = ("arrival_hour", "message_id", "event_type", "generated", "traits")
 IDS_AT_ONCE: Final = 500
 _HOUR: Final = 3_600_000_000
@@ -90,7 +99,7 @@ def counted_at(events: pa.Table, present: int) -> Ints:
     return found
 
 
-def events_outcomes(cycle: Cycle, given: Sequence[Given]) -> list[Outcome | None]:
+def _of_events(cycle: Cycle, given: Sequence[Given]) -> list[Outcome | None]:
     """The outcomes of alarms that wait for events, in their order; None: nothing happens."""
     present = times.micros(cycle.moment)
     rules = [rule_of(each.alarm) for each in given]
@@ -110,6 +119,18 @@ def events_outcomes(cycle: Cycle, given: Sequence[Given]) -> list[Outcome | None
     return made
 
 
+def outcomes(cycle: Cycle, given: Sequence[Given]) -> list[Outcome | None]:
+    """The outcomes of absence alarms, in their order; None: nothing happens.
+
+    Raises:
+        UsageError: a condition is none.
+    """
+    of_points = [rule_of(each.alarm).points is not None for each in given]
+    waiting = iter(_of_events(cycle, [each for each, points in zip(given, of_points, strict=True) if not points]))
+    silent = iter(_of_points(cycle, [each for each, points in zip(given, of_points, strict=True) if points]))
+    return [next(silent if points else waiting) for points in of_points]
+
+
 def _waits(rule: AbsenceRule) -> Outcome:
     reason = f"No {rule.event_type} event came yet; the alarm fires if none comes within {rule.within} seconds"
     data: dict[str, Any] = {"type": "absence", "last": None, "silent": [], "count": 0}
@@ -126,6 +147,92 @@ def _absent(cycle: Cycle, given: Given, rule: AbsenceRule) -> Outcome:
     at = None if last is None else _text(last.at)
     data = {"type": "absence", "last": at, "silent": [rule.event_type], "count": 1}
     return Outcome("alarm", reason, data, notify=True, evidence={} if last is None else {"event": last.event})
+
+
+# -- points -------------------------------------------------------------------------------------------------
+
+
+def _of_points(cycle: Cycle, given: Sequence[Given]) -> list[Outcome | None]:
+    """The outcomes of alarms that wait for points of series, in their order."""
+    if not given:
+        return []
+    wanted = [_points_of(each.alarm) for each in given]
+    found = windows(cycle.site, requests_of(wanted), cycle.moment, cycle.known_at)
+    made: list[Outcome | None] = []
+    for number, (each, points) in enumerate(zip(given, wanted, strict=True)):
+        rule = rule_of(each.alarm)
+        known, seen = _known(cycle, points, rule), found.seen(number)
+        silent = np.setdiff1d(known, seen)
+        if not len(known) and not len(seen):
+            state, reason = UNKNOWN, f"No series had points of {rule.meter_name} within {rule.known_for} seconds"
+        elif len(silent) and (rule.of == "any" or not len(seen)):
+            state = "alarm"
+            of = f"{len(silent)} of {len(np.union1d(known, seen))} series"
+            reason = f"no points of {of} of {rule.meter_name} within {rule.within} seconds"
+        else:
+            state, silent = "ok", silent[:0]
+            reason = f"points of {len(seen)} series of {rule.meter_name} within {rule.within} seconds"
+        if state == each.state and not (each.alarm.repeat_actions and state != UNKNOWN):
+            made.append(None)
+            continue
+        last = _last(cycle, points, rule, silent[:SHOWN])
+        listed = [{"series_id": key, "last": None if at is None else _text(at)} for key, at in last.items()]
+        times_known = [at for at in last.values() if at is not None]
+        data = {
+            "type": "absence",
+            "last": _text(max(times_known)) if times_known else None,
+            "silent": listed,
+            "count": len(silent),
+        }
+        said = reason if state == UNKNOWN else f"{_happened(each.state, state)} due to {reason}"
+        notify = state != each.state or each.alarm.repeat_actions
+        made.append(Outcome(state, said, data, notify=notify, evidence={"silent": listed} if listed else {}))
+    return made
+
+
+def _points_of(alarm: Alarm) -> Wanted:
+    """The series of which points must come; of a tenant's alarm, those of its project."""
+    points = rule_of(alarm).points
+    assert points is not None
+    if not alarm.only_project:
+        return points
+    return replace(points, query=(*points.query, Condition("project_id", "eq", alarm.only_project)))
+
+
+def _known(cycle: Cycle, points: Wanted, rule: AbsenceRule) -> Ints:
+    """The ids of the series that had points, good or not, within `known_for`, to the hour.
+
+    If metadata decides, they are those that had good points with such metadata.
+    """
+    requests = requests_of([points])
+    if any(shape.by_metadata for shape in requests.shapes):
+        longer = requests_of([replace(points, period=max(rule.known_for, rule.within))])
+        return windows(cycle.site, longer, cycle.moment, cycle.known_at).seen(0)
+    since = times.micros(cycle.moment) - max(rule.known_for, rule.within) * _SECOND
+    known = series_of(cycle.site, requests, since, needed(requests, ()))
+    with cycle.site.lake.connect() as duck:
+        duck.register("dims", known.rows)
+        chosen = selections(duck, requests, requests.shapes)
+    return np.sort(known.table.ids[chosen.members])
+
+
+def _last(cycle: Cycle, points: Wanted, rule: AbsenceRule, ids: Ints) -> dict[int, int | None]:
+    """When the last good point of each of some series was, µs since 1970, UTC; None if there is none in `known_for`."""
+    found: dict[int, int | None] = dict.fromkeys(ids.tolist())
+    if not found:
+        return found
+    end = times.micros(cycle.moment)
+    start = end - max(rule.known_for, rule.within) * _SECOND
+    corrections = recorded(cycle.site)
+    known = series_of(cycle.site, requests_of([replace(points, query=(), where="")]), start, DIMENSIONS)
+    known = known.some(np.isin(known.table.ids, ids))
+    came = read(cycle.site, known, start, end, metadata=False)
+    if cycle.known_at is not None:
+        came = came.some(np.flatnonzero(came.recorded <= times.micros(cycle.known_at)))
+    good, _ = judge(cycle.site, known, came, corrections, metadata=False)
+    for place, at in zip(good.place.tolist(), good.time.tolist(), strict=True):  # in order of time
+        found[int(known.table.ids[place])] = at
+    return found
 
 
 def _happened(state: str, now: str) -> str:
