@@ -13,8 +13,10 @@ from meterhouse.alarms.definitions.alarm import UNKNOWN, Alarm
 from meterhouse.alarms.definitions.rules.combination import CombinationRule
 from meterhouse.alarms.definitions.rules.event import EventRule
 from meterhouse.alarms.definitions.time_constraints import in_force
+from meterhouse.alarms.evaluation.by_type import DECIDE
 from meterhouse.alarms.evaluation.by_type.combination import in_order
 from meterhouse.alarms.evaluation.by_type.deciding import Moment, decide, deviations, pasts
+from meterhouse.alarms.evaluation.given import Cycle, Given
 from meterhouse.alarms.evaluation.requests import requests_of
 from meterhouse.alarms.evaluation.windows import Window, windows_at
 from meterhouse.errors import UsageError
@@ -66,6 +68,11 @@ class Replayed:
     changes: list[Change] = field(default_factory=list)
     recent: list[float | None] = field(default_factory=list)
     notifications: int = 0
+
+    @property
+    def state(self) -> str:
+        """Its state by now."""
+        return self.changes[-1].state if self.changes else UNKNOWN
 
     def spans(self) -> list[tuple[datetime, datetime, str, Change | None]]:
         """The spans of its states: from, to, the state, and the change that began it."""
@@ -147,25 +154,26 @@ def run(
     past = pasts(site, deviations(given.values()), moments, moments)
     for at, found, before in zip(moments, windows(site, given, moments), past, strict=True):
         moment = Moment(at, states, before, icehouse)
+        cycle = Cycle(site, at, states, known_at=at)
         for key in order:
-            _step(made[key], found.get(key, ()), moment, key, states)
+            _step(made[key], Given(key, made[key].alarm, "", states[key], tuple(found.get(key, ()))), cycle, moment)
+            states[key] = made[key].state
     return made
 
 
-def _step(of: Replayed, windows: Sequence[Window], moment: Moment, key: str, states: dict[str, str]) -> None:
-    values = windows[0].values if windows else ()
+def _step(of: Replayed, given: Given, cycle: Cycle, moment: Moment) -> None:
+    values = given.windows[0].values if given.windows else ()
     of.recent.append(values[-1] if values else None)
     if not of.alarm.enabled or not in_force(of.alarm.time_constraints, moment.at):
         return
-    outcome = decide(of.alarm, states[key], windows, moment)
+    by_type = DECIDE.get(of.alarm.type)
+    outcome = by_type(cycle, given, moment) if by_type else decide(of.alarm, given.state, given.windows, moment)
     if outcome is None or not outcome.notify:
         return
     of.notifications += bool(of.alarm.actions(outcome.state))
-    if outcome.state != states[key]:
-        of.changes.append(
-            Change(moment.at, states[key], outcome.state, outcome.reason, outcome.reason_data, tuple(values))
-        )
-        states[key] = outcome.state
+    if outcome.state != given.state:
+        change = Change(moment.at, given.state, outcome.state, outcome.reason, outcome.reason_data, values)
+        of.changes.append(change)
 
 
 def _windows(

@@ -54,7 +54,7 @@ def test_a_transition_leads_to_its_samples_and_their_notifications(watched: Site
     assert window["number_of_series"] == 2
     assert {row["resource_id"]: (row["volume"], row["message_ids"], row["excluded"]) for row in found.samples} == {
         "r1": (95.0, ["batch-1"], []),
-        "r2": (1e9, ["batch-1"], ["range"]),
+        "r2": (1e9, ["batch-1"], ["out_of_range", "over_100"]),
         "r3": (97.0, ["batch-2"], []),
     }
 

@@ -155,13 +155,13 @@ def test_a_composite_of_aliases_of_aliases_is_refused_in_no_time() -> None:
 
 
 def test_clients_may_send_numbers_and_flags_as_texts() -> None:
-    rule = {**RESOURCE, "granularity": "300", "evaluation_periods": "2", "threshold": "70.5"}
-    given = entry("a", "gnocchi_resources_threshold", rule, repeat_actions="True")
+    rule = {**RESOURCE, "granularity": "300", "resource_type": None, "evaluation_periods": "2", "threshold": "70.5"}
+    given = entry("a", "gnocchi_resources_threshold", rule, repeat_actions="True", description=None)
     made = from_mapping(given, "", as_text=True)
     assert (made.rule.wanted()[0].period, made.rule.wanted()[0].evaluation_periods) == (300, 2)
     assert made.repeat_actions
     with pytest.raises(DefinitionError, match=r"threshold '70\.5'"):
-        from_mapping(entry("a", "gnocchi_resources_threshold", rule), "x:1")
+        from_mapping(entry("a", "gnocchi_resources_threshold", {**rule, "resource_type": "generic"}), "x:1")
 
 
 def test_alarms_are_read_from_a_folder_too(tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ def test_a_replay_of_a_day_equals_its_live_evaluation(watched: Site, tmp_path: P
         entry("thin", "threshold", {**BUSY, "evaluation_periods": 3, "exclude_outliers": True}),
         entry("r1", "threshold", {**BUSY, "query": [{"field": "resource_id", "op": "eq", "value": "r1"}]}),
         entry("nights", "threshold", BUSY, time_constraints=[nights]),
+        entry("silent", "absence", {"meter_name": "cpu_util", "within": 900, "of": "any"}),
         entry("both", "combination", {"alarms": ["mean", "r1"]}),
         entry(
             "joined",
@@ -115,7 +116,7 @@ def test_a_replay_of_a_day_equals_its_live_evaluation(watched: Site, tmp_path: P
         )
     }
     assert {name: len(changes) > 2 for name, changes in live.items()} == dict.fromkeys(
-        ("mean", "thin", "r1", "nights", "both", "joined", "aligned"), True
+        ("mean", "thin", "r1", "nights", "both", "joined", "aligned", "silent"), True
     )
     given = asked.of_file(watched, tmp_path / "alarms.yaml")[1]
     played = {each.alarm.name: each for each in run.replay(watched, given, moments, every).values()}
