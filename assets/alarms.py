@@ -9,7 +9,8 @@ from assets.resources import RETRIES, SiteResource
 from meterhouse import plots, times
 from meterhouse.alarms.definitions.alarm import SEVERITIES
 from meterhouse.alarms.delivery.deliver import Delivered, deliver
-from meterhouse.alarms.evaluation.evaluate import evaluate, last_transition
+from meterhouse.alarms.evaluation.cycle import evaluate_all
+from meterhouse.alarms.evaluation.evaluate import last_transition
 from meterhouse.alarms.keeping.firing import firing, last_transitions
 
 OWNERS = ["team:telemetry"]
@@ -18,7 +19,7 @@ OWNERS = ["team:telemetry"]
 @dg.asset(deps=[ROLLUPS], group_name="alarms", kinds={"sql", "duckdb"}, owners=OWNERS, retry_policy=RETRIES)
 def alarm_evaluations(context: dg.AssetExecutionContext, site: SiteResource) -> dg.MaterializeResult[None]:
     """The state of every alarm by its latest good points. State, history and outbox change in one transaction."""
-    done = evaluate(site.get())
+    done = evaluate_all(site.get())
     for fault in done.faults:
         context.log.error(fault)
     return dg.MaterializeResult(

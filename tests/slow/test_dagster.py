@@ -17,6 +17,7 @@ from sqlalchemy import delete, update
 from meterhouse import settings as settings_module
 from meterhouse import times
 from meterhouse.alarms.keeping import silences
+from meterhouse.alarms.keeping.apply import apply as apply_alarms
 from meterhouse.archive.seal import archive
 from meterhouse.catalog import snapshot
 from meterhouse.demo.cloud import SimulatedCloud
@@ -535,6 +536,18 @@ def test_a_check_of_each_severity_tells_which_alarms_fire(here: Site, instance: 
     (made,) = result.asset_materializations_for_node("alarm_evaluations")
     assert all(name in made.metadata["last_transitions"].value for name in ("hot", "warm-a", "warm-b"))
     assert set(checks("no_low_alarm_fires")) == {"no_low_alarm_fires"}
+
+
+def test_a_collecting_run_delivers_what_its_events_fire(here: Site, instance: dg.DagsterInstance) -> None:
+    with WebhookReceiver() as receiver:
+        (here.settings.home_path / "alarms.yaml").write_text(
+            "alarms:\n  - name: ended\n    type: event\n    event_rule: {event_type: compute.*}\n"
+            f"    alarm_actions: ['{receiver.url}']\n"
+        )
+        apply_alarms(here)
+        drop(here.settings.spool, "a.jsonl", [notification("m1", "compute.instance.delete.end")])
+        run(instance, "collect")
+        assert [call.body["reason_data"]["event"]["message_id"] for call in receiver.calls] == ["m1"]
 
 
 def test_the_doctors_findings_are_asset_checks_in_the_same_words(here: Site, instance: dg.DagsterInstance) -> None:
