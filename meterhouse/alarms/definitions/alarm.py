@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from meterhouse.alarms.definitions.checker import Checker
+from meterhouse.alarms.definitions.checker import Checker, names
 from meterhouse.alarms.definitions.ids import id_of
 from meterhouse.alarms.definitions.rules.kinds import REFUSED, RULES, Rule
 from meterhouse.alarms.definitions.time_constraints import TimeConstraint, read_all
@@ -92,7 +92,7 @@ class Alarm:
         return json.dumps(definition, sort_keys=True)
 
 
-_FIELDS = frozenset(Alarm.__dataclass_fields__)
+_FIELDS = names(Alarm)
 
 
 def from_json(text: str) -> Alarm:

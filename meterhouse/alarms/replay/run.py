@@ -108,6 +108,11 @@ Windows = Callable[[Site, Mapping[str, Alarm], Sequence[datetime]], Iterator[dic
 """What gives the windows of alarms by id, for each of some moments."""
 
 
+def hindsight(site: Site, alarms: Mapping[str, Alarm], moments: Sequence[datetime], every: int) -> dict[str, Replayed]:
+    """As `replay`, over all points that have come by now: also those that were loaded long after their time."""
+    return run(site, alarms, moments, every, _hindsight, known=False)
+
+
 def replay(site: Site, alarms: Mapping[str, Alarm], moments: Sequence[datetime], every: int) -> dict[str, Replayed]:
     """Run alarms, by id, over some cycles. Each begins in insufficient data.
 
@@ -124,7 +129,13 @@ def replay(site: Site, alarms: Mapping[str, Alarm], moments: Sequence[datetime],
 
 
 def run(
-    site: Site, alarms: Mapping[str, Alarm], moments: Sequence[datetime], every: int, windows: Windows
+    site: Site,
+    alarms: Mapping[str, Alarm],
+    moments: Sequence[datetime],
+    every: int,
+    windows: Windows,
+    *,
+    known: bool = True,
 ) -> dict[str, Replayed]:
     """As `replay`, with windows from elsewhere.
 
@@ -134,6 +145,7 @@ def run(
         moments: the times of the cycles, in order, UTC.
         every: seconds between two cycles.
         windows: what gives the windows.
+        known: whether only what was known at each cycle counts for what is not in the windows.
 
     Raises:
         UsageError: an alarm is of a type that has no cycles.
@@ -151,10 +163,10 @@ def run(
     states = dict.fromkeys(alarms, UNKNOWN)
     given = {key: alarm for key, alarm in alarms.items() if key not in combined}
     icehouse = site.settings.alarm_quorum == "icehouse"
-    past = pasts(site, deviations(given.values()), moments, moments)
+    past = pasts(site, deviations(given.values()), moments, moments if known else [None] * len(moments))
     for at, found, before in zip(moments, windows(site, given, moments), past, strict=True):
         moment = Moment(at, states, before, icehouse)
-        cycle = Cycle(site, at, states, known_at=at)
+        cycle = Cycle(site, at, states, known_at=at if known else None)
         for key in order:
             _step(made[key], Given(key, made[key].alarm, "", states[key], tuple(found.get(key, ()))), cycle, moment)
             states[key] = made[key].state
@@ -180,8 +192,21 @@ def _windows(
     site: Site, alarms: Mapping[str, Alarm], moments: Sequence[datetime]
 ) -> Iterator[dict[str, Sequence[Window]]]:
     """For each cycle, the windows of alarms by id, over what was known at its time."""
+    yield from _windows_of(site, alarms, moments, moments)
+
+
+def _hindsight(
+    site: Site, alarms: Mapping[str, Alarm], moments: Sequence[datetime]
+) -> Iterator[dict[str, Sequence[Window]]]:
+    """As `_windows`, over all that has come by now."""
+    yield from _windows_of(site, alarms, moments, [None] * len(moments))
+
+
+def _windows_of(
+    site: Site, alarms: Mapping[str, Alarm], moments: Sequence[datetime], known: Sequence[datetime | None]
+) -> Iterator[dict[str, Sequence[Window]]]:
     wanted = {key: alarm.wanted() for key, alarm in alarms.items()}
     requests = requests_of([each for of in wanted.values() for each in of])
-    for found in windows_at(site, requests, moments, moments):
+    for found in windows_at(site, requests, moments, known):
         numbers = iter(range(len(found)))
         yield {key: [found.of(next(numbers)) for _ in of] for key, of in wanted.items()}

@@ -89,6 +89,7 @@ def test_a_definition_of_every_kind_survives_the_round_trip(kind: str) -> None:
     constraint = {"name": "nights", "start": "0 22 * * *", "duration": 3600, "timezone": "Europe/Vienna"}
     made = from_mapping(entry("a", kind, EVERY_KIND[kind], time_constraints=[constraint]), "x:1")
     assert from_json(made.as_json()) == made
+    assert not {"TYPE", "MEANING"} & set(made.rule.as_dict())
     assert made.rule.sentence
 
 
@@ -98,6 +99,7 @@ def test_a_definition_of_every_kind_survives_the_round_trip(kind: str) -> None:
         ("prometheus", {"query": "up"}, "prometheus, which asks a Prometheus server"),
         ("loadbalancer_member_health", {}, "asks Octavia and Heat"),
         ("threshold", {**BUSY, "query": [{"field": "timestamp", "value": "now"}]}, "has the field timestamp"),
+        ("threshold", {**BUSY, "TYPE": "threshold"}, "has unknown keys: TYPE"),
         ("combination", {"alarm_ids": ["one", "one"]}, "combines 1 alarm"),
         ("combination", {"alarm_ids": ["one", "two"], "operator": "xor"}, "operator 'xor'"),
         ("composite", {"xor": []}, "has a rule without a type"),

@@ -161,6 +161,16 @@ def test_a_fast_replay_is_near(watched: Site, tmp_path: Path) -> None:
     assert near.seconds("alarm") > 3000
 
 
+def test_in_hindsight_points_count_that_were_loaded_later(watched: Site, tmp_path: Path) -> None:
+    known = {"meter": "cpu_util", "recorded_at": at(days=2)}
+    land_points(watched, [point(value, at(5 * n), **known) for n, value in enumerate((40.0, 90.0, 90.0, 40.0))])
+    ids, given = asked.of_file(watched, configure(tmp_path, entry("a", "threshold", BUSY)))
+    moments = run.cycles(at(), at(20), 300)
+    then, now = (play(watched, given, moments, 300)[ids[0]] for play in (run.replay, run.hindsight))
+    assert then.changes == []
+    assert [change.state for change in now.changes] == ["ok", "alarm", "ok"]
+
+
 def test_a_replay_is_bounded_and_says_what_it_cannot_do(watched: Site, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"the span has 527,040 cycles of 60 s"):
         run.cycles(at(), at(days=366), 60)
