@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Final
 
-from meterhouse.alarms.definitions.checker import Checker
+from meterhouse.alarms.definitions.checker import Checker, names
 from meterhouse.alarms.definitions.rules.comparing import MAX_PERIOD, bounded, query, where
 from meterhouse.alarms.definitions.wanted import STATISTICS, Condition, Wanted
 
@@ -64,7 +64,7 @@ class DeviationRule:
         Raises:
             DefinitionError: a value cannot be used.
         """
-        check.keys(set(cls.__dataclass_fields__))
+        check.keys(names(cls))
         rule = cls(
             meter_name=check.text("meter_name"),
             query=query(check),

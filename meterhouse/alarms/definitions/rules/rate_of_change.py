@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
-from meterhouse.alarms.definitions.checker import Checker
+from meterhouse.alarms.definitions.checker import Checker, names
 from meterhouse.alarms.definitions.rules.comparing import COMPARE, MAX_PERIOD, MAX_PERIODS, bounded, query, where
 from meterhouse.alarms.definitions.wanted import Condition, Wanted
 
@@ -60,7 +60,7 @@ class RateOfChangeRule:
         Raises:
             DefinitionError: a value cannot be used.
         """
-        check.keys(set(cls.__dataclass_fields__))
+        check.keys(names(cls))
         rule = cls(
             meter_name=check.text("meter_name"),
             threshold=check.number("threshold"),

@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from meterhouse import filters
-from meterhouse.alarms.definitions.checker import Checker
+from meterhouse.alarms.definitions.checker import Checker, names
 from meterhouse.alarms.definitions.rules.comparing import COMPARE, MAX_PERIOD, MAX_PERIODS, bounded, query, where
 from meterhouse.alarms.definitions.wanted import Condition, Wanted
 
@@ -95,4 +95,4 @@ class ThresholdRule:
         return rule
 
 
-_FIELDS = frozenset(ThresholdRule.__dataclass_fields__)
+_FIELDS = names(ThresholdRule)

@@ -161,13 +161,14 @@ def _of_points(cycle: Cycle, given: Sequence[Given]) -> list[Outcome | None]:
     made: list[Outcome | None] = []
     for number, (each, points) in enumerate(zip(given, wanted, strict=True)):
         rule = rule_of(each.alarm)
-        known, seen = _known(cycle, points, rule), found.seen(number)
-        silent = np.setdiff1d(known, seen)
-        if not len(known) and not len(seen):
+        seen = found.seen(number)
+        last = _last(cycle, points, rule, np.setdiff1d(_known(cycle, points, rule), seen))
+        silent = np.array([key for key, at in last.items() if at is not None], np.int64)
+        if not len(silent) and not len(seen):
             state, reason = UNKNOWN, f"No series had points of {rule.meter_name} within {rule.known_for} seconds"
         elif len(silent) and (rule.of == "any" or not len(seen)):
             state = "alarm"
-            of = f"{len(silent)} of {len(np.union1d(known, seen))} series"
+            of = f"{len(silent)} of {len(silent) + len(seen)} series"
             reason = f"no points of {of} of {rule.meter_name} within {rule.within} seconds"
         else:
             state, silent = "ok", silent[:0]
@@ -175,12 +176,10 @@ def _of_points(cycle: Cycle, given: Sequence[Given]) -> list[Outcome | None]:
         if state == each.state and not (each.alarm.repeat_actions and state != UNKNOWN):
             made.append(None)
             continue
-        last = _last(cycle, points, rule, silent[:SHOWN])
-        listed = [{"series_id": key, "last": None if at is None else _text(at)} for key, at in last.items()]
-        times_known = [at for at in last.values() if at is not None]
+        listed = [{"series_id": key, "last": _text(last[key] or 0)} for key in silent[:SHOWN].tolist()]
         data = {
             "type": "absence",
-            "last": _text(max(times_known)) if times_known else None,
+            "last": _text(max(last[key] or 0 for key in silent.tolist())) if len(silent) else None,
             "silent": listed,
             "count": len(silent),
         }
@@ -200,7 +199,7 @@ def _points_of(alarm: Alarm) -> Wanted:
 
 
 def _known(cycle: Cycle, points: Wanted, rule: AbsenceRule) -> Ints:
-    """The ids of the series that had points, good or not, within `known_for`, to the hour.
+    """The ids of the series that may have had good points within `known_for`.
 
     If metadata decides, they are those that had good points with such metadata.
     """
