@@ -3,6 +3,9 @@
 Notifications are published to a RabbitMQ one by one, at random intervals. An event alarm with `repeat_actions` notifies
 an HTTP receiver of each. What is printed are the seconds from the publishing to the receiver's reading of the call.
 
+Then 10,000 events at once, which are in the lake already, are evaluated against 1,000 event alarms, of which few fire:
+reading, matching, and the transaction.
+
 The broker is METERHOUSE_TEST_AMQP_URL, else one that `deploy/services` starts for the run. The warehouse is SQLite, or
 that of --warehouse.
 """
@@ -24,11 +27,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import amqp
+import pyarrow as pa
 from _collect_broker import queues, version
 from kombu.connection import Connection
 
+from meterhouse import times
+from meterhouse.alarms.evaluation.events import evaluate_events
+from meterhouse.alarms.keeping.apply import apply
 from meterhouse.demo.dagster_process import DagsterProcesses, free_port
 from meterhouse.demo.receiver import WebhookReceiver
+from meterhouse.settings import read_settings
+from meterhouse.site import Site
+from meterhouse.stores.lake_tables import EVENTS
 
 ROOT = Path(__file__).resolve().parent.parent
 AMQP_URL = "METERHOUSE_TEST_AMQP_URL"
@@ -144,10 +154,65 @@ def measured(url: str, collector: Collector, events: int, pause: float, warehous
     return [(came[message_id] - moment).total_seconds() for message_id, moment in sent.items()]
 
 
+def evaluated(count: int, alarms: int, warehouse: str) -> tuple[float, int]:
+    """The seconds that an evaluation of events in the lake takes, and how many alarms it fires."""
+    rng = random.Random(14)
+    types = [f"service{n // 10}.resource{n % 10}.change.{end}" for n in range(100) for end in ("start", "end")]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        rules = [
+            {
+                "name": f"alarm {n}",
+                "type": "event",
+                "event_rule": {
+                    "event_type": f"service{n % 10}.*",
+                    "query": [
+                        {"field": "traits.instance_id", "op": "eq", "value": f"instance-{n * 7}"},
+                        {"field": "traits.memory_mb", "op": "gt", "value": "90000", "type": "integer"},
+                    ],
+                },
+                "alarm_actions": ["log://"],
+            }
+            for n in range(alarms)
+        ]
+        (folder / "alarms.yaml").write_text(json.dumps({"alarms": rules}))
+        given = {"warehouse_url": warehouse} if warehouse else {}
+        site = Site.open(read_settings(home=folder / "home", config_dir=folder, **given))
+        apply(site)
+        present = times.now()
+
+        def traits(n: int) -> list[dict[str, str]]:
+            held = {
+                "service": ("text", f"compute.host{n % 100}"),
+                "request_id": ("text", f"request-{n}"),
+                "project_id": ("text", f"project-{n % 500}"),
+                "instance_id": ("text", f"instance-{rng.randrange(8_000)}"),
+                "memory_mb": ("integer", str(rng.randrange(100_000))),
+                "state": ("text", rng.choice(("active", "error", "building"))),
+            }
+            return [{"name": key, "dtype": dtype, "value": value} for key, (dtype, value) in held.items()]
+
+        rows = [
+            {
+                "arrival_hour": times.arrival_hour(present),
+                "message_id": f"message-{n}",
+                "event_type": rng.choice(types),
+                "generated": present,
+                "traits": traits(n),
+                "raw": None,
+            }
+            for n in range(count)
+        ]
+        site.lake.append("events", pa.Table.from_pylist(rows, EVENTS))
+        done = evaluate_events(site)
+        site.warehouse.engine.dispose()
+        return done.seconds, len(done.transitions)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--events", type=int, default=20, help="how many events of each kind (default %(default)s)")
-    parser.add_argument("--only", choices=("follow", "dagster"), help="one of the two")
+    parser.add_argument("--only", choices=("follow", "dagster", "evaluation"), help="one of the three")
     parser.add_argument("--warehouse", default="", help="URL of an empty PostgreSQL database; default SQLite")
     given = parser.parse_args()
     url = os.environ.get(AMQP_URL)
@@ -166,6 +231,9 @@ def main() -> None:
             found = sorted(measured(url, collector, given.events, pause, given.warehouse))
             most = found[min(len(found) - 1, len(found) * 9 // 10)]
             print(f"{name:24}{len(found):8}{statistics.median(found):8.2f}{most:8.2f}{found[-1]:9.2f}", flush=True)
+    if given.only in (None, "evaluation"):
+        seconds, fired = zip(*(evaluated(10_000, 1_000, given.warehouse) for _ in range(3)), strict=True)
+        print(f"10,000 events and 1,000 alarms, of which {fired[0]} fire: {statistics.median(seconds):.2f} s")
 
 
 if __name__ == "__main__":

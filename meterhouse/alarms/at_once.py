@@ -2,7 +2,7 @@
 
 Neither holds up collection: evaluation has a thread of its own, and so has each delivery, because a receiver may be
 slow. What fails is tried again, and what a killed process did not do is done by the next one: the warehouse knows which
-events were evaluated, and the outbox what was delivered.
+events were evaluated, and the outbox what was delivered. Without event alarms it does nothing.
 """
 
 import logging
@@ -24,6 +24,9 @@ RETRY_SECONDS: Final = (0.5, 30.0)
 DELIVERIES: Final = 4
 """How many deliveries there are at the same time: all but the last may wait for slow receivers."""
 
+LOOK_SECONDS: Final = 2.0
+"""How often what failed is looked for, to be delivered again when its pause is over."""
+
 END_SECONDS: Final = 5.0
 """How long the end waits for what is under way. What is not done by then is done by the next process."""
 
@@ -40,8 +43,10 @@ class AtOnce:
         self._site = replace(site)  # its own lake, because two threads must not share an open table
         self._wake = threading.Condition()
         self._wanted = True
+        self._wanted_now = False
         self._ending = self._ended = False
         self._delivering = 0
+        self._waiting = True  # a killed process may have left something to deliver
         self._failed = ""
         self._asked = Asked()
         self._loader: Loader | None = None
@@ -67,9 +72,9 @@ class AtOnce:
 
     def _evaluate(self) -> None:
         pause = RETRY_SECONDS[0]
-        while self._is_wanted():
+        while self._wait():
             try:
-                made = self._evaluated()
+                made = self._evaluated() if self._wanted_now else 0
             except Exception as error:  # no error may end it
                 self._note(error)
                 with self._wake:
@@ -79,23 +84,26 @@ class AtOnce:
                 pause = min(2 * pause, RETRY_SECONDS[1])
                 continue
             self._failed, pause = "", RETRY_SECONDS[0]
-            if made:
+            if made or self._waiting:
                 self._deliver()
         with self._wake:
             self._ended = True
             self._wake.notify_all()
 
-    def _is_wanted(self) -> bool:
-        """Wait until something is to be evaluated; false at the end."""
+    def _wait(self) -> bool:
+        """Wait until something is to be evaluated, or may be delivered again; false at the end."""
         with self._wake:
-            self._wake.wait_for(lambda: self._wanted or self._ending)
-            wanted, self._wanted = self._wanted, False
-            return wanted
+            timed_out = False
+            while not (self._wanted or self._ending or (timed_out and self._waiting)):
+                timed_out = not self._wake.wait(LOOK_SECONDS if self._waiting else None)
+            self._wanted_now, self._wanted = self._wanted, False
+            return self._wanted_now or not self._ending
 
     def _evaluated(self) -> int:
         """Evaluate what came; return how many notifications that made."""
         with self._site.warehouse.read() as connection:
             if not self._asked.is_any(connection):
+                self._waiting = False
                 return 0
         from meterhouse.alarms.evaluation.event_alarms import Loader
         from meterhouse.alarms.evaluation.events import evaluate_events
@@ -114,13 +122,15 @@ class AtOnce:
     def _delivered(self) -> None:
         from meterhouse.alarms.delivery.deliver import deliver
 
+        waiting = True
         try:
-            deliver(self._site)
+            waiting = deliver(self._site).pending > 0
         except Exception as error:  # it stays in the outbox
             log.warning("notifications of event alarms are not delivered yet: %s", error)
         finally:
             with self._wake:
                 self._delivering -= 1
+                self._waiting = waiting
                 self._wake.notify_all()
 
     def _note(self, error: Exception) -> None:

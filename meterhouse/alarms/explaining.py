@@ -28,6 +28,9 @@ from meterhouse.stores.warehouse_tables import alarm_history, alarms
 SAMPLES: Final = 200
 """How many samples of a window are shown at most, the newest ones."""
 
+_SHOWN: Final = (
+    *("meter", "type", "unit", "volume", "resource_id", "project_id", "user_id", "source", "timestamp", "recorded_at"),
+)
 _AT_ONCE: Final = 20_000
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -130,7 +133,7 @@ def _samples(site: Site, wanted: Wanted, window: Mapping[str, Any], moment: date
     except UnknownName:  # its series are gone
         return []
     rows = [row for row in found.to_pylist() if row["recorded_at"] <= moment]
-    return [{**row, "excluded": row.pop("reasons"), "message_ids": []} for row in rows]
+    return [{**{name: row[name] for name in _SHOWN}, "excluded": row["reasons"], "message_ids": []} for row in rows]
 
 
 @retried

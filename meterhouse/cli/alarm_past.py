@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @click.option("--against", type=click.Path(dir_okay=False, path_type=Path), help="Compare with this file.")
 @click.option("--every", type=click.IntRange(1, 86_400), default=60, show_default=True, help="Seconds between cycles.")
 @click.option("--fast", is_flag=True, help="Answer from roll-ups: near, not exact.")
+@click.option("--hindsight", is_flag=True, help="Count points that came later, too, such as loaded ones.")
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Write a picture to this file: SVG.")
 @prints("alarm", "from", "to", "state", "seconds", "values", "reason", "against")
 def replay(
@@ -29,6 +30,7 @@ def replay(
     against: Path | None,
     every: int,
     fast: bool,
+    hindsight: bool,
     plot: Path | None,
     printer: Printer,
 ) -> None:
@@ -36,7 +38,7 @@ def replay(
 
     NAME is an alarm of this site, by name or id. FILE is a YAML file with alarms, in the form of alarms.yaml or with
     one alarm alone. It runs over the raw points as they were known at each cycle, and decides as the live evaluation
-    did.
+    did. Points that were loaded long after their time were not known then: --hindsight counts them.
     With --against, FILE has another version of the alarm, and the spans in which the two differ are printed.
     """
     from meterhouse.alarms.replay import asked, comparing, drawn, run
@@ -45,12 +47,14 @@ def replay(
 
     if start is None or end is None:
         raise click.UsageError("name a --from")
+    if fast and hindsight:
+        raise click.UsageError("--fast counts all points anyway: leave --hindsight out")
     if plot is not None and plot.suffix.lower() != ".svg":
         raise click.UsageError(f"{plot.name} is not an SVG file: let its name end with .svg")
     site = Site.open()
     ids, given = asked.of_file(site, Path(alarm)) if _is_file(alarm) else _one(*asked.of_site(site, alarm))
     moments = run.cycles(start, end, every)
-    play = from_rollups.replay if fast else run.replay
+    play = from_rollups.replay if fast else run.hindsight if hindsight else run.replay
     with progress("replaying alarms"):
         found = play(site, {key: asked.enabled(each) for key, each in given.items()}, moments, every)
         shown = [found[key] for key in ids]
@@ -62,6 +66,8 @@ def replay(
             shown.append(other)
     if fast:
         note("from roll-ups: near the live evaluation, not equal to it")
+    if not hindsight and not any(value is not None for each in shown for value in each.recent):
+        note("no point was known at these times; --hindsight counts those that came later")
     if plot is not None:
         plot.write_text(drawn.svg(shown))
     for each in shown:

@@ -75,11 +75,11 @@ def show(name: str, printer: Printer) -> None:
 @prints("alarms", "states", "transitions", "notifications", "seconds")
 def evaluate(printer: Printer) -> None:
     """Evaluate all alarms once; notifications go to the outbox."""
-    from meterhouse.alarms.evaluation.evaluate import evaluate as run
+    from meterhouse.alarms.evaluation.cycle import evaluate_all
     from meterhouse.site import Site
 
     with progress("evaluating alarms"):
-        done = run(Site.open())
+        done = evaluate_all(Site.open())
     found = {
         "alarms": done.alarms,
         "states": dict(done.states),

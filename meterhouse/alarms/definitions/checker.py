@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Set
+from dataclasses import fields
 from typing import Any
 
 from meterhouse.alarms.definitions import actions
@@ -16,6 +17,11 @@ MAX_TEXT = 10_000
 
 MAX_LIST = 50
 """Maximum number of URLs or conditions in a list."""
+
+
+def names(kind: type[Any]) -> frozenset[str]:
+    """The names of a dataclass's fields: the keys that its mapping may have."""
+    return frozenset(field.name for field in fields(kind))
 
 
 class Checker:

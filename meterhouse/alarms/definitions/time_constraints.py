@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from meterhouse.alarms.definitions.checker import Checker
+from meterhouse.alarms.definitions.checker import Checker, names
 
 MAX_DURATION: Final = 366 * 86_400
 """Maximum duration in seconds."""
@@ -52,7 +52,7 @@ class TimeConstraint:
         """
         from croniter import croniter
 
-        check.keys(set(cls.__dataclass_fields__))
+        check.keys(names(cls))
         made = cls(
             name=check.text("name"),
             start=check.text("start"),

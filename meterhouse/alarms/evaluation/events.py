@@ -128,6 +128,7 @@ def _reached(site: Site, given: EventAlarms) -> Position:
 def _before(lake: Lake, moment: datetime) -> Position:
     """The position of the last commit from before a moment; that of the first one that is known if none is older."""
     version = lake.version(TABLE)
+    moment = moment.replace(microsecond=moment.microsecond // 1000 * 1000)  # as commits tell their time
     while version > 0:
         commit = lake.read_commit(TABLE, version)
         if commit is None or (commit.at is not None and commit.at < moment):
