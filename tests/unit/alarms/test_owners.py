@@ -1,6 +1,7 @@
 """Alarms from outside: owners, tenancy, quotas, states and silences."""
 
 import json
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -120,16 +121,17 @@ def test_who_has_no_project_sees_and_owns_nothing(watched: Site, tmp_path: Path)
     apply(watched)
     made = managed.create(watched, entry("ops"))
     assert alarm_list(watched, nobody) == []
-    for wanted in ("declared", made["alarm_id"]):
-        for ask in (
-            lambda: shown(watched, wanted, nobody),
-            lambda: history(watched, wanted, 10, nobody),
-            lambda: managed.change(watched, wanted, {"enabled": False}, nobody),
-            lambda: managed.set_state(watched, wanted, "ok", nobody),
-            lambda: managed.remove(watched, wanted, nobody),
-        ):
+    asked: list[Callable[[str], object]] = [
+        lambda wanted: shown(watched, wanted, nobody),
+        lambda wanted: history(watched, wanted, 10, nobody),
+        lambda wanted: managed.change(watched, wanted, {"enabled": False}, nobody),
+        lambda wanted: managed.set_state(watched, wanted, "ok", nobody),
+        lambda wanted: managed.remove(watched, wanted, nobody),
+    ]
+    for ask in asked:
+        for wanted in ("declared", made["alarm_id"]):
             with pytest.raises(UnknownName):
-                ask()
+                ask(wanted)
     with pytest.raises(NotAllowed, match="without a project"):
         managed.create(watched, entry(), nobody)
 
