@@ -294,12 +294,10 @@ class _Reading:
         units = pc.fill_null(known.rows["unit"].combine_chunks(), "")
         self._units = sorted(pc.unique(units).to_pylist())
         self._unit = plain(pc.index_in(units, pa.array(self._units, pa.string()))).astype(np.int64)
-        self._increases = bool(np.isin(requests.statistic, [_CODES[name] for name in _COUNTERS]).any()) and bool(
-            (known.table.kinds == CUMULATIVE).any()
-        )
+        self._increases = bool(np.isin(requests.statistic, [_CODES[name] for name in _COUNTERS]).any())
         self._start = start
         self._carried = NOTHING_CARRIED
-        if self._increases:
+        if self._increases and (known.table.kinds == CUMULATIVE).any():
             self._look_further_back(start, end)
         self._points = read(site, known, self._start, end, metadata=bool(self._described))
 
@@ -324,7 +322,15 @@ class _Reading:
         """The windows that end at a time, µs."""
         points, corrections = self._known(end, known_at)
         by_metadata = bool(self._described)
-        good, excluded = judge(self._site, self._series, points, corrections, self._carried, metadata=by_metadata)
+        good, excluded = judge(
+            self._site,
+            self._series,
+            points,
+            corrections,
+            self._carried,
+            metadata=by_metadata,
+            changes=self._increases,
+        )
         strands = [_Strands(self._selections, self._series.table.ids, self._unit, good, excluded)]
         if by_metadata:
             strands.append(self._by_metadata(good, excluded))
@@ -366,6 +372,7 @@ class _Reading:
                 good.volume[order],
                 None if good.increase is None else good.increase[order],
                 None,
+                None if good.since is None else good.since[order],
             ),
             Excluded(other[by_time], excluded.time[by_time], None),
         )
@@ -656,10 +663,17 @@ class _Kind:
             same = (requests.statistic[others] == statistic) & (requests.over[others] == over)
             yield self._from_points(others[same], int(statistic), int(over))
 
+    @cached_property
+    def _increase(self) -> Floats | None:
+        """How much each point changes its meter; NaN if it rests on a gauge's point from before the window."""
+        good = self._strands.good
+        if good.increase is None or good.since is None:
+            return None
+        return np.where(good.since[self._rows] >= self._start, good.increase[self._rows], np.nan)
+
     def _cells(self, increases: bool) -> _Cells:
         heads = _heads(self._owner, self._bucket)
-        increase = self._strands.good.increase
-        with_increase = increases and increase is not None
+        increase = self._increase if increases else None
         return _Cells(
             self._owner[heads],
             self._bucket[heads],
@@ -667,7 +681,7 @@ class _Kind:
             np.add.reduceat(self._volume, heads),
             np.minimum.reduceat(self._volume, heads),
             np.maximum.reduceat(self._volume, heads),
-            np.add.reduceat(increase[self._rows], heads) if with_increase and increase is not None else None,
+            None if increase is None else _sum_of_known(increase, heads),
         )
 
     @cached_property
@@ -717,7 +731,7 @@ class _Kind:
         )
 
     def _periods_of(self, request: Ints, bucket: Ints, value: Floats, points: Ints, excluded: Ints) -> _Periods:
-        """The periods, without those whose statistic has no value, such as the increase of a gauge."""
+        """The periods, without those whose statistic has no value, such as the increase of a single point."""
         made = _Periods(request, self._start + bucket * self._micros, value, points, excluded)
         lacking = np.isnan(value)
         return made.some(~lacking) if lacking.any() else made
@@ -804,8 +818,8 @@ class _Kind:
         points = np.diff(np.append(heads, len(owner)))
         name = STATISTICS[statistic]
         if name in _COUNTERS:
-            increase = self._strands.good.increase
-            counter = np.full(len(rows), np.nan) if increase is None else increase[self._rows][rows]
+            increase = self._increase
+            counter = np.full(len(rows), np.nan) if increase is None else increase[rows]
             value = _sum_of_known(counter, heads)
             if name == "rate":
                 begin = self._start + bucket[heads] * self._micros

@@ -305,6 +305,16 @@ def test_a_rate_of_change_is_not_misled_by_a_reset(watched: Site, tmp_path: Path
     assert states(watched) == {"falls": "ok", "fast": "alarm"}
 
 
+def test_the_rate_of_change_of_a_gauge_may_be_negative(watched: Site, tmp_path: Path) -> None:
+    for resource in ("r1", "r2"):
+        values = [(-9, 1000.0), (-6, 700.0), (-4, 500.0), (-1, 100.0)]
+        land_points(watched, [point(value, at(when), meter="free", resource=resource) for when, value in values])
+    slow = {"meter_name": "free", "period": 300, "comparison_operator": "eq", "threshold": -4.0}
+    configure(tmp_path, entry("falls", "rate_of_change", slow))  # two series lose 600 in the last five minutes
+    evaluate(watched, at())
+    assert reason(watched, "falls").endswith("most recent: -4.0")
+
+
 def test_a_deviation_is_measured_by_the_same_hour_of_past_weeks(watched: Site, tmp_path: Path) -> None:
     for week, value in enumerate([100.0, 49.0, 50.0, 51.0]):
         moment = at(-10) - timedelta(weeks=week)
