@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from assets.alarms import alarm_evaluations, webhooks
+from assets.alarms import alarm_evaluations, alarms_that_fire, webhooks
 from assets.archive import archive
 from assets.billing import bills
 from assets.event_days import event_days
@@ -44,6 +44,7 @@ defs = dg.Definitions(
         bills,
     ],
     asset_checks=[
+        alarms_that_fire,
         collection_keeps_up,
         few_points_are_flagged,
         health_checks,

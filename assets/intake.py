@@ -12,6 +12,7 @@ import dagster as dg
 from assets import figures
 from assets.resources import RETRIES, SiteResource
 from meterhouse import lateness, plots, times
+from meterhouse.alarms.at_once import AtOnce
 from meterhouse.collection import lag
 from meterhouse.collection.collect import Collected, Limits
 from meterhouse.collection.following import Followed, follow
@@ -75,18 +76,19 @@ def intake(context: dg.AssetExecutionContext, site: SiteResource) -> Iterator[dg
     wanted = context.selected_asset_keys
     if NOTIFICATIONS in wanted:
         settings = here.settings
-        done = run(
-            here,
-            Limits(
-                seconds=settings.collect_seconds,
-                quiet_seconds=settings.collect_quiet_seconds,
-                patience_seconds=settings.collect_seconds,
-            ),
+        limits = Limits(
+            seconds=settings.collect_seconds,
+            quiet_seconds=settings.collect_quiet_seconds,
+            patience_seconds=settings.collect_seconds,
         )
+        with AtOnce(here) as alarms:
+            done = run(here, limits, came=alarms.came)
         yield dg.MaterializeResult(asset_key=NOTIFICATIONS, metadata=_of_collection(here, done.collected))
         followed = done.followed
     else:
         followed = follow(here, wait_seconds=WAIT_SECONDS)
+        with AtOnce(here):
+            pass  # it evaluates what came before
     for key, metadata in _of_following(here, followed):
         if key in wanted:
             yield dg.MaterializeResult(asset_key=key, metadata=metadata)

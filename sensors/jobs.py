@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from assets.alarms import FIRES
 from assets.health import CHECKS as HEALTH
 from assets.health import key_of
 from assets.redefinition import CHECK as STALE
@@ -40,6 +41,7 @@ def _nothing_stale(*assets: str) -> dg.AssetSelection:
 
 
 CHECK_KEYS = {
+    **{name: dg.AssetCheckKey(dg.AssetKey("alarm_evaluations"), name) for name in FIRES.values()},
     **{name: key_of(name) for name in HEALTH},
     "collection_keeps_up": dg.AssetCheckKey(dg.AssetKey("notifications"), "collection_keeps_up"),
     **{f"exports of {name}": dg.AssetCheckKey(dg.AssetKey(name), EXPORTS) for name in REPORTS},
@@ -60,7 +62,7 @@ recompute = dg.define_asset_job(
     "recompute",
     tags=_one_at_a_time("recompute") | AGAIN_SOON | FIRST,
     selection=dg.AssetSelection.assets("sample_quality", "rollups", "alarm_evaluations").without_checks()
-    | _checks("few_points_are_flagged", "rollups_keep_up", "alarms_are_evaluated")
+    | _checks("few_points_are_flagged", "rollups_keep_up", "alarms_are_evaluated", *FIRES.values())
     | _nothing_stale("sample_quality", "rollups"),
     description="Judge and roll up dirty event hours, then evaluate the alarms.",
 )
@@ -82,6 +84,7 @@ alarms = dg.define_asset_job(
         "conversion_keeps_up",
         "rollups_keep_up",
         "alarms_are_evaluated",
+        *FIRES.values(),
         "notifications_are_delivered",
     ),
     description="Evaluate all alarms, even if no points came, and check that every step keeps up.",

@@ -12,10 +12,13 @@ from builders import NOON
 from deltalake import DeltaTable
 
 from meterhouse import catalog, recompute, times
+from meterhouse.alarms import at_once
+from meterhouse.alarms.delivery import attempts
+from meterhouse.alarms.evaluation import events
 from meterhouse.archive import compaction, sample_files
 from meterhouse.archive import seal as archive
 from meterhouse.billing import closing
-from meterhouse.collection import collect, landing
+from meterhouse.collection import collect, intake, landing
 from meterhouse.conversion import convert, redefine, used
 from meterhouse.conversion import step as conversion
 from meterhouse.corrections import changing
@@ -100,6 +103,14 @@ def compute_periods(home: Path, fault: str) -> None:
     usage_periods.compute(Site.open(read_settings(home=home)))
 
 
+def collect_with_alarms(home: Path, warehouse_url: str, fault: str) -> None:
+    """Collect what came, evaluate event alarms and deliver, with a fault as in `run`."""
+    exec(fault, globals())
+    site = Site.open(read_settings(home=home, warehouse_url=warehouse_url))
+    with at_once.AtOnce(site) as alarms:
+        intake.intake(site, came=alarms.came)
+
+
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -155,13 +166,16 @@ def _wrap(owner: Any, name: str, nth: int, when: Callable[..., Any], *, first: b
 __all__ = [
     "DeltaTable",
     "after",
+    "attempts",
     "backfill",
     "before",
     "close_month",
     "closing",
+    "collect_with_alarms",
     "compact",
     "convert",
     "die_after",
+    "events",
     "files",
     "lake",
     "lake_erasures",

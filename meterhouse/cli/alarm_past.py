@@ -1,4 +1,4 @@
-"""Commands of the past of alarms: replay."""
+"""Commands of the past of alarms: explain, replay."""
 
 from datetime import datetime
 from pathlib import Path
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("alarm", metavar="NAME|FILE")
 @span(to_alone=False)
-@click.option("--against", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Compare with this file.")
+@click.option("--against", type=click.Path(dir_okay=False, path_type=Path), help="Compare with this file.")
 @click.option("--every", type=click.IntRange(1, 86_400), default=60, show_default=True, help="Seconds between cycles.")
 @click.option("--fast", is_flag=True, help="Answer from roll-ups: near, not exact.")
+@click.option("--hindsight", is_flag=True, help="Count points that came later, too, such as loaded ones.")
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Write a picture to this file: SVG.")
 @prints("alarm", "from", "to", "state", "seconds", "values", "reason", "against")
 def replay(
@@ -29,6 +30,7 @@ def replay(
     against: Path | None,
     every: int,
     fast: bool,
+    hindsight: bool,
     plot: Path | None,
     printer: Printer,
 ) -> None:
@@ -36,7 +38,7 @@ def replay(
 
     NAME is an alarm of this site, by name or id. FILE is a YAML file with alarms, in the form of alarms.yaml or with
     one alarm alone. It runs over the raw points as they were known at each cycle, and decides as the live evaluation
-    did.
+    did. Points that were loaded long after their time were not known then: --hindsight counts them.
     With --against, FILE has another version of the alarm, and the spans in which the two differ are printed.
     """
     from meterhouse.alarms.replay import asked, comparing, drawn, run
@@ -45,12 +47,14 @@ def replay(
 
     if start is None or end is None:
         raise click.UsageError("name a --from")
+    if fast and hindsight:
+        raise click.UsageError("--fast counts all points anyway: leave --hindsight out")
     if plot is not None and plot.suffix.lower() != ".svg":
         raise click.UsageError(f"{plot.name} is not an SVG file: let its name end with .svg")
     site = Site.open()
     ids, given = asked.of_file(site, Path(alarm)) if _is_file(alarm) else _one(*asked.of_site(site, alarm))
     moments = run.cycles(start, end, every)
-    play = from_rollups.replay if fast else run.replay
+    play = from_rollups.replay if fast else run.hindsight if hindsight else run.replay
     with progress("replaying alarms"):
         found = play(site, {key: asked.enabled(each) for key, each in given.items()}, moments, every)
         shown = [found[key] for key in ids]
@@ -62,6 +66,8 @@ def replay(
             shown.append(other)
     if fast:
         note("from roll-ups: near the live evaluation, not equal to it")
+    if not hindsight and not any(value is not None for each in shown for value in each.recent):
+        note("no point was known at these times; --hindsight counts those that came later")
     if plot is not None:
         plot.write_text(drawn.svg(shown))
     for each in shown:
@@ -107,3 +113,26 @@ def _rows(of: "Replayed") -> list[dict[str, Any]]:
 def _difference(each: Any) -> dict[str, Any]:
     seconds = (each.end - each.start).total_seconds()
     return {"from": each.start, "to": each.end, "state": each.one, "against": each.other, "seconds": seconds}
+
+
+@click.command()
+@click.argument("event_id")
+@prints(
+    *("alarm_id", "name", "timestamp", "state", "reason", "windows", "samples", "event", "alarms"),
+    shown=("name", "timestamp", "state", "reason", "windows", "samples", "event", "alarms"),
+)
+def explain(event_id: str, printer: Printer) -> None:
+    """Explain the transition EVENT_ID of an alarm, down to the messages.
+
+    It prints the values that decided, the samples that they were made of, the quality rules that excluded some, and the
+    ids of the notifications that the samples came from. `meterhouse alarms history NAME` lists the ids of transitions.
+    """
+    from dataclasses import asdict
+
+    from meterhouse.alarms.explaining import explain as find
+    from meterhouse.site import Site
+
+    with progress("looking for the messages"):
+        found = asdict(find(Site.open(), event_id))
+    del found["event_id"]
+    printer.figures(event_id, {name: value for name, value in found.items() if value or name in ("state", "reason")})

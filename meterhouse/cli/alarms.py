@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from meterhouse.cli.alarm_past import replay
+from meterhouse.cli.alarm_past import explain, replay
 from meterhouse.cli.deliveries import deliver, list_deliveries, resend, webhook_secret
 from meterhouse.cli.options import limit, prints
 from meterhouse.cli.output import Printer, note
@@ -75,11 +75,11 @@ def show(name: str, printer: Printer) -> None:
 @prints("alarms", "states", "transitions", "notifications", "seconds")
 def evaluate(printer: Printer) -> None:
     """Evaluate all alarms once; notifications go to the outbox."""
-    from meterhouse.alarms.evaluation.evaluate import evaluate as run
+    from meterhouse.alarms.evaluation.cycle import evaluate_all
     from meterhouse.site import Site
 
     with progress("evaluating alarms"):
-        done = run(Site.open())
+        done = evaluate_all(Site.open())
     found = {
         "alarms": done.alarms,
         "states": dict(done.states),
@@ -117,7 +117,7 @@ def history(name: str, limit: int, printer: Printer) -> None:
 
 
 for _command in (
-    *(create, change, delete, state, quota, silence, list_silences, unsilence, replay),
+    *(create, change, delete, state, quota, silence, list_silences, unsilence, explain, replay),
     *(deliver, list_deliveries, resend, webhook_secret),
 ):
     alarms.add_command(_command)

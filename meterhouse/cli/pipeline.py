@@ -153,7 +153,11 @@ _INTAKE = ("samples", "events", "conversion_errors", "unsigned_samples", "late_p
     *("landing_seconds", "idle_seconds", "seconds", *_INTAKE),
 )
 def collect(follow: bool, max_messages: int | None, max_seconds: float | None, printer: Printer) -> None:
-    """Drain the stream into the lake, and meanwhile convert and catalog what has been landed."""
+    """Drain the stream into the lake, and meanwhile convert and catalog what has been landed.
+
+    Event alarms are evaluated as events come, and what they notify of is delivered at once.
+    """
+    from meterhouse.alarms.at_once import AtOnce
     from meterhouse.collection.collect import Limits
     from meterhouse.collection.intake import Intake, intake
     from meterhouse.configuration import open_checked
@@ -179,9 +183,9 @@ def collect(follow: bool, max_messages: int | None, max_seconds: float | None, p
         if follow and (part.collected.messages or part.followed.converted.notifications):
             tell(part)
 
-    with progress("collecting", shown=not follow) as update, ended_by_signal() as stop:
+    with progress("collecting", shown=not follow) as update, ended_by_signal() as stop, AtOnce(site) as alarms:
         limits = Limits(messages=max_messages, seconds=max_seconds, follow=follow, stop=stop)
-        done = intake(site, limits, progress=update, report=tell_of_part)
+        done = intake(site, limits, progress=update, report=tell_of_part, came=alarms.came)
     if not follow:
         tell(done)
 

@@ -61,23 +61,36 @@ def follow(site: Site, *, wait_seconds: float = 0.0) -> Followed:
     return Followed(converted, catalog(site, wait_seconds=wait_seconds, record=False))
 
 
+Came = Callable[[], None]
+"""Called when new events are in the lake, from any thread. It must return at once."""
+
+
+def nobody() -> None:
+    """Nobody wants to know."""
+
+
 class Follower:
     """Converts and catalogs what is landed, in parallel to landing: delays and errors there do not hold up landing.
 
     Use it from one thread.
+
+    Args:
+        site: the site.
+        came: called each time when there are new events.
     """
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, came: Came = nobody) -> None:
         self.site = site
         self.done = Followed()
         self.failure: Exception | None = None
-        self._beside = _Beside(site)
+        self._came = came
+        self._beside = _Beside(site, came)
         self._process: _Process | None = None
 
     def start_process(self) -> None:
         """From now on, follow in a separate process, if there is more than one core."""
         if self._process is None and len(os.sched_getaffinity(0)) > 1:
-            self._process = _Process(self.site.settings)
+            self._process = _Process(self.site.settings, self._came)
 
     def landed(self) -> None:
         """Follow what was landed, as soon as the current work has ended."""
@@ -115,7 +128,7 @@ class Follower:
         self._take(self._beside.close())
         if self.failure is not None or unconverted(self.site) + commits_behind(self.site):
             try:
-                self.done.add(follow(self.site, wait_seconds=WAIT_SECONDS))
+                self.done.add(_followed(self.site, self._came, WAIT_SECONDS))
             except MeterhouseError as error:
                 self._failed(error)
                 raise
@@ -142,10 +155,18 @@ class Follower:
         self.failure = error
 
 
+def _followed(site: Site, came: Came, wait_seconds: float = 0.0) -> Followed:
+    done = follow(site, wait_seconds=wait_seconds)
+    if done.converted.events:
+        came()
+    return done
+
+
 class _Beside:
     """A thread that follows on request."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, came: Came) -> None:
+        self._came = came
         # It needs its own lake, because two threads must not share an open table.
         self._site = replace(site)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="following")
@@ -160,7 +181,7 @@ class _Beside:
     def request(self) -> None:
         """Follow what is landed by now."""
         if self._running is None:
-            self._running = self._last = self._pool.submit(follow, self._site)
+            self._running = self._last = self._pool.submit(_followed, self._site, self._came)
         else:
             self._again = True
 
@@ -197,7 +218,8 @@ class _Beside:
 class _Process:
     """A process that follows on request."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, came: Came) -> None:
+        self._came = came
         self._answers: queue.Queue[bytes] = queue.Queue()
         self._requested = self._again = False
         self.alive = True
@@ -215,6 +237,9 @@ class _Process:
         assert self._child.stdout is not None
         for line in self._child.stdout:
             self._answers.put(line)
+            with contextlib.suppress(ValueError):  # cut off because the process ended
+                if json.loads(line).get("converted", {}).get("events"):
+                    self._came()
         self._answers.put(b"")
 
     def request(self) -> None:

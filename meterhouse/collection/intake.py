@@ -9,7 +9,7 @@ from datetime import datetime
 from meterhouse import times
 from meterhouse.collection import lag
 from meterhouse.collection.collect import ONCE, Collected, Limits, batches
-from meterhouse.collection.following import Followed, Follower
+from meterhouse.collection.following import Came, Followed, Follower, nobody
 from meterhouse.errors import MeterhouseError
 from meterhouse.progress import Progress, no_progress
 from meterhouse.site import Site
@@ -39,6 +39,7 @@ def intake(
     *,
     progress: Progress = no_progress,
     report: Callable[[Intake], None] = lambda done: None,
+    came: Came = nobody,
 ) -> Intake:
     """Drain the stream, and meanwhile convert and catalog what is landed; see `collect.batches`.
 
@@ -49,13 +50,14 @@ def intake(
         limits: when to end.
         progress: gets how many messages (for a folder, bytes) are done, of those that waited at the start.
         report: called every ten seconds and at the end with what was done since the last call.
+        came: called each time when new events are in the lake, from any thread; it must return at once.
 
     Raises:
         MeterhouseError: stream, lake or warehouse cannot be reached, or definitions cannot be read. What was not
             landed was not acknowledged, and the next run converts what was not converted.
     """
     whole, part = Intake(), Intake()
-    follower = Follower(site)
+    follower = Follower(site, came)
     reported = time.monotonic()
 
     def end_part() -> Intake:

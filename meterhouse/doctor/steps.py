@@ -7,11 +7,13 @@ from typing import Any
 
 from sqlalchemy import Select, func, or_, select
 
-from meterhouse import times
+from meterhouse import history, times
 from meterhouse.doctor.findings import Finding, age
+from meterhouse.errors import Replaced
 from meterhouse.rollups.policy_changes import outdated
 from meterhouse.site import Site
 from meterhouse.stores.heartbeats import PREFIX, heartbeats
+from meterhouse.stores.lake import is_append
 from meterhouse.stores.lake_statistics import lacking
 from meterhouse.stores.lake_tables import TABLES, columns_of_files
 from meterhouse.stores.leases import FREE, held, holder
@@ -131,6 +133,25 @@ def evaluations(site: Site) -> Iterator[Finding]:
         said = f"an enabled alarm was not evaluated for {age(waited)}"
         to_do = "see that Dagster's daemon and `alarms_each_minute` run, or run `meterhouse alarms evaluate`"
         yield Finding("evaluations", "warning", said, to_do)
+    yield from _events_that_wait(site)
+
+
+def _events_that_wait(site: Site) -> Iterator[Finding]:
+    """What is wrong if event alarms do not follow the lake's events."""
+    from meterhouse.alarms.keeping.watched_events import FOLLOWER
+
+    reached = history.followed_position(site, FOLLOWER)
+    if not reached.version:  # nobody follows events
+        return
+    try:
+        commits = site.lake.commits("events", reached.version, site.lake.version("events"))
+        oldest = next((each.at for each in commits if is_append(each)), None)
+    except Replaced:  # they came so long ago that they were merged since
+        oldest = reached.at
+    if oldest is None or (waited := (times.now() - oldest).total_seconds()) <= site.settings.stream_late_seconds:
+        return
+    to_do = "see that a process collects, or run `meterhouse alarms evaluate`, which says what fails"
+    yield Finding("evaluations", "warning", f"events wait for the evaluation of event alarms for {age(waited)}", to_do)
 
 
 def outbox(site: Site) -> Iterator[Finding]:

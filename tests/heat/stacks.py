@@ -60,13 +60,16 @@ class Owner:
         answer.raise_for_status()
         return str(answer.json()["trust"]["id"])
 
-    def application_credential(self) -> tuple[str, str]:
-        """Make an application credential; return id and secret."""
+    @contextlib.contextmanager
+    def application_credential(self) -> Iterator[str]:
+        """Id and secret of an application credential, joined by a colon. Its roles would survive the user in SQLite."""
         asked = {"application_credential": {"name": "alarms", "roles": [{"name": ROLES[0]}]}}
-        answer = self.client.post(f"{self.keystone_url}/users/{self.user}/application_credentials", json=asked)
+        url = f"{self.keystone_url}/users/{self.user}/application_credentials"
+        answer = self.client.post(url, json=asked)
         answer.raise_for_status()
         made = answer.json()["application_credential"]
-        return str(made["id"]), str(made["secret"])
+        yield f"{made['id']}:{made['secret']}"
+        self.client.delete(f"{url}/{made['id']}").raise_for_status()
 
 
 class Stack:

@@ -261,8 +261,29 @@ def test_a_group_grows_under_load_and_shrinks_without(
 def test_heat_scales_on_an_ok_action_too(
     watching: Callable[[list[dict[str, Any]]], Cloud], scaled: Stack, tenant: Owner
 ) -> None:
-    url = with_token(scaled.up_with_token, ":".join(tenant.application_credential()))
-    cloud = watching([alarm("busy", "gt", HIGH, scaled.stack_id, ok_actions=[url])])
-    cloud.load = 10.0
+    with tenant.application_credential() as credential:
+        url = with_token(scaled.up_with_token, credential)
+        cloud = watching([alarm("busy", "gt", HIGH, scaled.stack_id, ok_actions=[url])])
+        cloud.load = 10.0
+        cloud.run_until(lambda: scaled.size == 2)
+        assert cloud.transitions("busy") == ["ok"]
+
+
+def test_a_group_grows_on_the_alarm_that_templates_of_heat_have_today(
+    watching: Callable[[list[dict[str, Any]]], Cloud], scaled: Stack
+) -> None:
+    rule = {
+        "metric": "cpu_util",
+        "resource_type": "instance",
+        "query": json.dumps({"=": {"server_group": scaled.stack_id}}),
+        "aggregation_method": "mean",
+        "comparison_operator": "gt",
+        "threshold": HIGH,
+        "granularity": 60,
+        "evaluation_periods": 1,
+    }
+    kind = "gnocchi_aggregation_by_resources_threshold"
+    cloud = watching([{"name": "busy", "type": kind, f"{kind}_rule": rule, "alarm_actions": [scaled.up]}])
+    cloud.load = 180.0
     cloud.run_until(lambda: scaled.size == 2)
-    assert cloud.transitions("busy") == ["ok"]
+    assert cloud.transitions("busy") == ["alarm"]

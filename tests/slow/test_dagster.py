@@ -16,6 +16,8 @@ from sqlalchemy import delete, update
 
 from meterhouse import settings as settings_module
 from meterhouse import times
+from meterhouse.alarms.keeping import silences
+from meterhouse.alarms.keeping.apply import apply as apply_alarms
 from meterhouse.archive.seal import archive
 from meterhouse.catalog import snapshot
 from meterhouse.demo.cloud import SimulatedCloud
@@ -491,6 +493,61 @@ def test_the_webhook_sensor_delivers_what_is_due(here: Site, instance: dg.Dagste
         assert event.tags[webhooks.OF_ALARMS] == made.tags[webhooks.DATA_VERSION_TAG] != "0"
         assert (check.check_name, check.passed) == ("notifications_are_delivered", True)
         assert "nothing is due" in str(tick().skip_message)
+
+
+def test_a_check_of_each_severity_tells_which_alarms_fire(here: Site, instance: dg.DagsterInstance) -> None:
+    def checks(*names: str) -> dict[str, Any]:
+        job = dg.define_asset_job(
+            "fires",
+            selection=dg.AssetSelection.checks(
+                *(dg.AssetCheckKey(dg.AssetKey("alarm_evaluations"), name) for name in names)
+            ),
+        )
+        resolved = dg.Definitions(
+            assets=definitions.defs.assets,
+            asset_checks=definitions.defs.asset_checks,
+            jobs=[job],
+            resources=definitions.defs.resources,
+        ).resolve_job_def("fires")
+        result = resolved.execute_in_process(instance=instance)
+        return {check.check_name: check for check in result.get_asset_check_evaluations()}
+
+    rule = "{meter_name: cpu_util, threshold: 10.0, comparison_operator: gt, period: 600}"
+    (here.settings.home_path / "alarms.yaml").write_text(
+        "alarms:\n"
+        f"  - {{name: hot, severity: critical, threshold_rule: {rule}}}\n"
+        f"  - {{name: warm-a, severity: moderate, threshold_rule: {rule}}}\n"
+        f"  - {{name: warm-b, severity: moderate, threshold_rule: {rule}}}\n"
+        f"  - {{name: off, severity: low, enabled: false, threshold_rule: {rule}}}\n"
+    )
+    now = times.now().replace(microsecond=0)
+    drop(here.settings.spool, "a.jsonl", [polling("b1", [polled(50.0, now - timedelta(seconds=30))])])
+    run(instance, "collect")
+    silences.add(here, silences.Silence("*-b", now - times.HOUR, now + times.HOUR, "ann", "maintenance"))
+    result = definitions.defs.resolve_job_def("alarms").execute_in_process(instance=instance)
+    found = {check.check_name: check for check in result.get_asset_check_evaluations()}
+    critical, moderate, low = (found[f"no_{each}_alarm_fires"] for each in ("critical", "moderate", "low"))
+    assert (critical.passed, moderate.passed, low.passed) == (False, False, True)
+    assert (critical.severity, moderate.severity) == (dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN)
+    assert (moderate.metadata["firing"].value, moderate.metadata["silenced"].value) == (1, 1)
+    table = critical.metadata["alarms"].value
+    assert "hot" in table
+    assert "Transition to alarm due to 1 samples outside threshold" in table
+    (made,) = result.asset_materializations_for_node("alarm_evaluations")
+    assert all(name in made.metadata["last_transitions"].value for name in ("hot", "warm-a", "warm-b"))
+    assert set(checks("no_low_alarm_fires")) == {"no_low_alarm_fires"}
+
+
+def test_a_collecting_run_delivers_what_its_events_fire(here: Site, instance: dg.DagsterInstance) -> None:
+    with WebhookReceiver() as receiver:
+        (here.settings.home_path / "alarms.yaml").write_text(
+            "alarms:\n  - name: ended\n    type: event\n    event_rule: {event_type: compute.*}\n"
+            f"    alarm_actions: ['{receiver.url}']\n"
+        )
+        apply_alarms(here)
+        drop(here.settings.spool, "a.jsonl", [notification("m1", "compute.instance.delete.end")])
+        run(instance, "collect")
+        assert [call.body["reason_data"]["event"]["message_id"] for call in receiver.calls] == ["m1"]
 
 
 def test_the_doctors_findings_are_asset_checks_in_the_same_words(here: Site, instance: dg.DagsterInstance) -> None:

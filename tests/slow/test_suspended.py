@@ -27,7 +27,7 @@ import sys, time
 from datetime import datetime
 from pathlib import Path
 from meterhouse.alarms.delivery import attempts, deliver
-from meterhouse.alarms.evaluation import evaluate
+from meterhouse.alarms.evaluation import decisions, evaluate
 from meterhouse.settings import read_settings
 from meterhouse.site import Site
 
@@ -40,11 +40,11 @@ def pause():
     time.sleep(0.2)  # the signal comes now
 
 if step == "evaluate":
-    real = evaluate.windows
+    real = decisions.windows
     def windows(*given):
         pause()
         return real(*given)
-    evaluate.windows = windows
+    decisions.windows = windows
     print(evaluate.evaluate(site, datetime.fromisoformat(moment)).transitions)
 else:
     real = attempts.claim

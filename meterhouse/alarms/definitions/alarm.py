@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from meterhouse.alarms.definitions.checker import Checker
+from meterhouse.alarms.definitions.checker import Checker, names
 from meterhouse.alarms.definitions.ids import id_of
 from meterhouse.alarms.definitions.rules.kinds import REFUSED, RULES, Rule
 from meterhouse.alarms.definitions.time_constraints import TimeConstraint, read_all
@@ -13,6 +13,8 @@ from meterhouse.alarms.definitions.wanted import Condition, Wanted
 
 TYPES = {name: rule.MEANING for name, rule in RULES.items()}
 """Alarm type → what it does."""
+
+MAX_LEVELS = 64
 
 UNKNOWN = "insufficient data"
 STATES = ("ok", "alarm", UNKNOWN)
@@ -90,7 +92,7 @@ class Alarm:
         return json.dumps(definition, sort_keys=True)
 
 
-_FIELDS = frozenset(Alarm.__dataclass_fields__)
+_FIELDS = names(Alarm)
 
 
 def from_json(text: str) -> Alarm:
@@ -110,17 +112,27 @@ def from_json(text: str) -> Alarm:
     return replace(from_mapping(content, where), only_project=str(only_project))
 
 
+def _without_nulls(value: Any, depth: int = 0) -> Any:
+    if depth > MAX_LEVELS:
+        return value
+    if isinstance(value, dict):
+        return {key: _without_nulls(each, depth + 1) for key, each in value.items() if each is not None}
+    return [_without_nulls(each, depth + 1) for each in value] if isinstance(value, list) else value
+
+
 def from_mapping(entry: Any, where: str, *, as_text: bool = False) -> Alarm:
     """The alarm that a mapping defines.
 
     Args:
         entry: what should be a mapping, with the rule as `TYPE_rule`.
         where: where it is, for errors.
-        as_text: whether numbers and flags may be texts, as clients of the API send them.
+        as_text: whether numbers and flags may be texts, and null stands for nothing, as clients of the API send them.
 
     Raises:
         DefinitionError: it cannot work; the error says what is wrong and what to do.
     """
+    if as_text:
+        entry = _without_nulls(entry)
     check = Checker(entry, where, "an alarm", as_text=as_text)
     name = check.text("name")
     check.label = f"alarm '{name}'"

@@ -1,45 +1,48 @@
-"""Evaluates all alarms together. What one alarm does wrong affects no other one."""
+"""Evaluates all alarms together, each minute; minutes that were missed are evaluated afterwards, in order."""
 
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import numpy as np
-import pyarrow as pa
+from sqlalchemy import exists, func, or_, select
 
 from meterhouse import times
 from meterhouse.alarms.definitions.alarm import UNKNOWN
 from meterhouse.alarms.delivery import heartbeat
-from meterhouse.alarms.evaluation import by_type, loading, threshold
-from meterhouse.alarms.evaluation.given import Cycle, Given
-from meterhouse.alarms.evaluation.loading import STATES, Due, Loaded, States
-from meterhouse.alarms.evaluation.outcomes import Change, Outcome, save
-from meterhouse.alarms.evaluation.windows import Window, Windows, windows
+from meterhouse.alarms.evaluation import by_type, loading
+from meterhouse.alarms.evaluation.decisions import decide
+from meterhouse.alarms.evaluation.intake import Intake
+from meterhouse.alarms.evaluation.loading import STATES, Due, Loaded
+from meterhouse.alarms.evaluation.outcomes import save
+from meterhouse.alarms.evaluation.windows import has_points
 from meterhouse.alarms.keeping import apply as applying
 from meterhouse.alarms.keeping import cycles
 from meterhouse.collection import stream_meters
-from meterhouse.errors import DefinitionError, MeterhouseError, Unavailable
-from meterhouse.sample_quality.series_table import Ints
+from meterhouse.errors import DefinitionError, MeterhouseError
 from meterhouse.site import Site
 from meterhouse.stores.leases import Lease
-from meterhouse.stream.envelope import clean
+from meterhouse.stores.warehouse_tables import alarms
 
 log = logging.getLogger(__name__)
 
-MAX_TRIES: Final = 200
-"""How many queries an evaluation makes at most to find the alarms that make the query for all alarms fail."""
+EVERY: Final = timedelta(seconds=60)
+"""How often alarms are evaluated."""
 
-MAX_REASON: Final = 500
-"""How many characters of an error are kept as the reason of a state."""
+MISSED: Final = 10
+"""How many missed minutes are evaluated at most, the latest ones: of what is longer ago, nobody wants to hear."""
+
+_WAITED: Final = 0.05
+"""Seconds after which a lease was not free at once."""
 
 
 @dataclass
 class Evaluated:
-    """What an evaluation cycle did.
+    """What an evaluation did.
 
     Attributes:
         alarms: how many alarms were evaluated.
@@ -48,6 +51,8 @@ class Evaluated:
         notifications: how many were put into the outbox.
         faults: what is wrong with alarms that could not be applied or evaluated, one text each.
         seconds: how long it took.
+        cycles: how many minutes were evaluated: missed ones too; 0 if another process has just evaluated this one.
+        held: how many alarms keep their state because intake is behind.
     """
 
     alarms: int = 0
@@ -56,14 +61,19 @@ class Evaluated:
     notifications: int = 0
     faults: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    cycles: int = 0
+    held: int = 0
 
 
 def evaluate(site: Site, at: datetime | None = None) -> Evaluated:
-    """Evaluate every enabled alarm. State, history and outbox change in one transaction.
+    """Evaluate every enabled alarm. State, history and outbox of a cycle change in one transaction.
+
+    Up to MISSED minutes since the last cycle are evaluated too, each with the points that are known now, so that an
+    alarm that fired and ceased meanwhile is heard of.
 
     Args:
         site: the site.
-        at: the end of the windows, UTC; default now.
+        at: the end of the windows, UTC; default now. With a time, only this one is evaluated.
 
     Raises:
         AlreadyRunning: another process is still evaluating the alarms after WAIT_SECONDS.
@@ -71,25 +81,19 @@ def evaluate(site: Site, at: datetime | None = None) -> Evaluated:
         MeterhouseError: the lake or the warehouse cannot be used; nothing was evaluated.
     """
     done = Evaluated()
-    clock = time.monotonic()
+    clock, asked = time.monotonic(), times.now()
     with site.warehouse.lease(applying.LEASE, wait_seconds=applying.WAIT_SECONDS) as lease:
+        waited, moment = time.monotonic() - clock > _WAITED, asked
         done.faults += _apply(site, lease)
         with site.warehouse.read() as connection:
-            loaded = loading.load(connection, site.settings.home_path)
-        if at is None:
-            _measure_stream(site, loaded.meters, lease)
-        moment = at or times.now()
-        due = loading.due(loaded, moment, by_type.DECIDE)
-        found = _evaluated(site, loaded, due, moment)
-        done.faults += _faults(loaded, found.outcomes)
-        cycle = cycles.Cycle(moment, len(loaded), 0, _longest(due, loaded))
-        saved = save(lease, _changes(loaded, found.outcomes), cycle, loaded.is_new)
-        done.transitions, done.notifications = saved.transitions, saved.notifications
-        done.alarms = len(loaded)
-        counts = np.bincount(found.state, minlength=len(STATES)).tolist()
-        done.states = Counter({name: count for name, count in zip(STATES, counts, strict=True) if count})
-        done.seconds = time.monotonic() - clock
-    heartbeat.beat(site.settings, _figures(done, moment))
+            last = cycles.last(connection)
+        if at is None and waited and last is not None and abs(asked - last.evaluated_at) < EVERY / 2:
+            _tell_states(site, done)  # the other process has evaluated this minute
+        else:
+            moment = _evaluate(site, lease, last, at, done)
+    done.seconds = time.monotonic() - clock
+    if done.cycles:
+        heartbeat.beat(site.settings, _figures(done, moment))
     return done
 
 
@@ -106,6 +110,51 @@ def _figures(done: Evaluated, moment: datetime) -> dict[str, Any]:
     }
 
 
+def _evaluate(site: Site, lease: Lease, last: cycles.Cycle | None, at: datetime | None, done: Evaluated) -> datetime:
+    """Evaluate a moment, or now and the minutes that were missed; return the last one."""
+    if at is None:
+        _measure_stream(site, last, lease)
+    moments = [at] if at is not None else due_moments(None if last is None else last.evaluated_at, times.now())
+    intake = Intake(site)
+    for moment in moments:
+        if last is None or not _is_idle(site, last, moment):
+            last = _cycle(site, lease, moment, intake, done)
+        else:
+            with lease.begin() as connection:
+                cycles.record(connection, last := last.again(moment))
+            done.alarms, done.states, done.held = last.alarms, Counter({UNKNOWN: last.alarms}), 0
+        done.cycles += 1
+    return moments[-1]
+
+
+def due_moments(last: datetime | None, now: datetime) -> list[datetime]:
+    """When to evaluate: now, and before that the minutes since the last cycle that were missed, at most MISSED."""
+    if last is None or last > now:  # the clock was set back
+        return [now]
+    missed = (now - last) // EVERY
+    first = max(missed - MISSED, 0) + 1
+    moments = [last + n * EVERY for n in range(first, missed + 1)]
+    return [*(moment for moment in moments if now - moment > EVERY / 2), now]
+
+
+def _cycle(site: Site, lease: Lease, moment: datetime, intake: Intake, done: Evaluated) -> cycles.Cycle:
+    """Evaluate all alarms at a moment, and write what comes of it."""
+    with site.warehouse.read() as connection:
+        loaded = loading.load(connection, site.settings.home_path)
+    due = loading.due(loaded, moment, by_type.DECIDE)
+    made = decide(site, loaded, due, moment, intake)
+    cycle = cycles.Cycle(moment, len(loaded), 0, None if made.faults else _longest(due, loaded))
+    saved = save(lease, made.changes(), cycle, loaded.is_new, made.holds())
+    done.faults += [fault for fault in made.faults if fault not in done.faults]
+    done.transitions += saved.transitions
+    done.notifications += saved.notifications
+    done.alarms, done.held = len(loaded), len(made.held)
+    counts = np.bincount(made.state, minlength=len(STATES)).tolist()
+    done.states = Counter({name: count for name, count in zip(STATES, counts, strict=True) if count})
+    assert saved.cycle is not None
+    return saved.cycle
+
+
 def _longest(due: Due, loaded: Loaded) -> dict[str, int] | None:
     """The meters that alarms read, and the longest window of each, in seconds; None if more than points decides."""
     if loaded.others or loaded.rules.constraints:
@@ -116,6 +165,30 @@ def _longest(due: Due, loaded: Loaded) -> dict[str, int] | None:
     return dict(zip(requests.names, longest.tolist(), strict=True))
 
 
+def _is_idle(site: Site, last: cycles.Cycle, moment: datetime) -> bool:
+    """Whether nothing can happen: no alarm has changed, all lack points, and none has come."""
+    if last.watched is None:
+        return False
+    columns = alarms.c
+    others = or_(columns.state != UNKNOWN, columns.held_since.is_not(None), columns.evaluate_timestamp.is_(None))
+    with site.warehouse.read() as connection:
+        if (
+            cycles.newest_entry(connection) != last.history
+            or connection.execute(select(func.count()).where(columns.enabled)).scalar() != last.alarms
+            or connection.execute(select(exists().where(columns.enabled, others))).scalar()
+        ):
+            return False
+    return not last.watched or not has_points(site, last.watched, moment)
+
+
+def _tell_states(site: Site, done: Evaluated) -> None:
+    columns = alarms.c
+    query = select(columns.state, func.count()).where(columns.enabled).group_by(columns.state)
+    with site.warehouse.read() as connection:
+        done.states = Counter({row[0]: row[1] for row in connection.execute(query)})
+    done.alarms = sum(done.states.values())
+
+
 def _apply(site: Site, lease: Lease) -> list[str]:
     """Bring the warehouse in line with the file; what is wrong with the file or with alarms of it."""
     try:
@@ -124,162 +197,20 @@ def _apply(site: Site, lease: Lease) -> list[str]:
         return [str(error)]
 
 
-def _measure_stream(site: Site, meters: set[str], lease: Lease) -> None:
+def _measure_stream(site: Site, last: cycles.Cycle | None, lease: Lease) -> None:
     """Measure the stream's own meters, if an alarm uses one. A failure does not affect other alarms."""
     try:
-        stream_meters.record(site, meters, lease)
+        stream_meters.record(site, _meters(site, last), lease)
     except MeterhouseError as error:
         log.warning("the meters of the stream are not measured: %s", error)
 
 
-@dataclass
-class _Found:
-    """What a cycle finds.
-
-    Attributes:
-        outcomes: of the alarms with which something happens, by place.
-        state: the new state of each alarm, places in STATES.
-    """
-
-    outcomes: dict[int, Outcome]
-    state: States
-
-
-def _evaluated(site: Site, loaded: Loaded, due: Due, moment: datetime) -> _Found:
-    """Decide the alarms that are due."""
-    found = _Found({}, loaded.state.copy())
-    for place, fault in loaded.faults.items():
-        _note(found, place, _failed(loaded.state_of(place), fault))
-    made: dict[int, Window] = {}
-    for numbers, some in _windows(site, due, moment, loaded, found):
-        count = int(np.searchsorted(numbers, len(due.rules)))
-        if count:
-            _decide(loaded, due, numbers[:count], some.head(count), found)
-        made.update((int(number), some.of(count + n)) for n, number in enumerate(numbers[count:]))
-    _decide_others(Cycle(site, moment, {}), loaded, due, made, found)
-    return found
-
-
-def _note(found: _Found, place: int, outcome: Outcome) -> None:
-    found.outcomes[place] = outcome
-    found.state[place] = STATES.index(outcome.state)
-
-
-def _decide(loaded: Loaded, due: Due, numbers: Ints, windows: Windows, found: _Found) -> None:
-    """Decide some threshold alarms: note the states of all, and the outcomes of those with which something happens."""
-    own = due.rules
-    at = own.at[numbers]
-    state = loaded.state[at]
-    rules = threshold.Rules(
-        own.threshold[numbers], own.operator[numbers], own.requests.keep[numbers], own.repeat[numbers]
-    )
-    decided = threshold.decide(rules, state, windows)
-    found.state[at] = decided.state
-    matters = decided.notify | decided.mixed
-    still = np.flatnonzero(~matters & (decided.state == threshold.UNKNOWN))
-    lacking = threshold.reasons_of_lacking(decided, still)
-    matters[
-        [n for n, reason in zip(still.tolist(), lacking, strict=True) if loaded.reason.get(int(at[n])) != reason]
-    ] = True
-    chosen = np.flatnonzero(matters).tolist()
-    made = threshold.outcomes(decided, state, windows, chosen)
-    found.outcomes.update(zip(at[chosen].tolist(), made, strict=True))
-
-
-def _decide_others(cycle: Cycle, loaded: Loaded, due: Due, made: Mapping[int, Window], found: _Found) -> None:
-    """Decide the alarms of other types, which may look at the states of those that were decided before."""
-    known = loaded.alarms
-    others = [each for each in due.others if all(number in made for number in each.windows)]
-    if not others:
-        return
-    states = {
-        alarm_id: STATES[code] for alarm_id, code in zip(known.alarm_id.to_pylist(), found.state.tolist(), strict=True)
-    }
-    given = [
-        Given(
-            known.alarm_id[each.place].as_py(),
-            each.alarm,
-            known.project_id[each.place].as_py(),
-            loaded.state_of(each.place),
-            tuple(made[number] for number in each.windows),
-        )
-        for each in others
-    ]
-    outcomes = by_type.outcomes(replace(cycle, states=states), given)
-    for each, outcome in zip(others, outcomes, strict=True):
-        if outcome is not None:
-            _note(found, each.place, outcome)
-
-
-def _windows(site: Site, due: Due, moment: datetime, loaded: Loaded, found: _Found) -> list[tuple[Ints, Windows]]:
-    """The windows of all alarms by one query; if it fails, by as few as find the alarms that make it fail.
-
-    Those get their outcome.
-
-    Raises:
-        Exception: it fails whichever alarms are in it, so no alarm is at fault.
-    """
-    tries = 0
-    errors: dict[int, Exception] = {}
-    requests = due.requests
-
-    def attempt(numbers: Ints) -> list[tuple[Ints, Windows]]:
-        nonlocal tries
-        tries += 1
-        try:
-            some = requests if len(numbers) == len(requests) else requests.some(numbers)
-            return [(numbers, windows(site, some, moment))]
-        except (Unavailable, OSError):  # the lake or the warehouse, not an alarm
-            raise
-        except Exception as error:
-            if tries > MAX_TRIES:
-                raise
-            if len(numbers) == 1:
-                errors[int(numbers[0])] = error
-                return []
-            half = len(numbers) // 2
-            return attempt(numbers[:half]) + attempt(numbers[half:])
-
-    made = attempt(np.arange(len(requests))) if len(requests) else []
-    if errors and len(errors) == len(requests):
-        raise next(iter(errors.values()))
-    for number, error in errors.items():
-        place = due.place_of(number)
-        fault = f"cannot be evaluated: {' '.join(str(error).split())}"
-        loaded.faults[place] = fault
-        _note(found, place, _failed(loaded.state_of(place), fault))
-    return made
-
-
-def _changes(loaded: Loaded, outcomes: dict[int, Outcome]) -> list[Change]:
-    """The alarms with which something happens, by name."""
-    places = [
-        place
-        for place, outcome in outcomes.items()
-        if outcome.notify
-        or (outcome.state == loaded.state_of(place) == UNKNOWN and outcome.reason != loaded.reason.get(place))
-    ]
-    rows = pa.array(places, pa.int64())
-    columns = (loaded.alarms.alarm_id, loaded.alarms.name, loaded.alarms.severity)
-    taken = zip(places, *(column.take(rows).to_pylist() for column in columns), strict=True)
-    made = [
-        Change(alarm_id, name, severity, loaded.state_of(place), outcomes[place])
-        for place, alarm_id, name, severity in taken
-    ]
-    return sorted(made, key=lambda change: (change.name, change.alarm_id))
-
-
-def _faults(loaded: Loaded, outcomes: dict[int, Outcome]) -> list[str]:
-    names = loaded.alarms.name
-    found = sorted((names[place].as_py(), outcome.fault) for place, outcome in outcomes.items() if outcome.fault)
-    return [f"alarm '{name}' {fault}" for name, fault in found]
-
-
-def _failed(state: str, fault: str) -> Outcome:
-    """The outcome of an alarm in a state that could not be evaluated."""
-    fault = clean(fault[:MAX_REASON])
-    data = {"type": "threshold", "disposition": "unknown", "count": 0, "most_recent": None}
-    return Outcome(UNKNOWN, f"The alarm {fault}", data, notify=state != UNKNOWN, fault=fault)
+def _meters(site: Site, last: cycles.Cycle | None) -> Iterable[str]:
+    """The meters that alarms read."""
+    with site.warehouse.read() as connection:
+        if last is not None and last.watched is not None and cycles.newest_entry(connection) == last.history:
+            return last.watched
+        return loading.load(connection, site.settings.home_path).meters
 
 
 def last_transition(site: Site) -> int:

@@ -11,15 +11,15 @@ import numpy.typing as npt
 from sqlalchemy import Connection, select
 
 from meterhouse.alarms.definitions.rules.absence import AbsenceRule
-from meterhouse.alarms.definitions.rules.event import EventRule, Trait
+from meterhouse.alarms.definitions.rules.event import Trait, typed
 from meterhouse.alarms.definitions.time_constraints import TimeConstraint, in_force
 from meterhouse.alarms.evaluation.event_matching import Interest, Matcher
+from meterhouse.alarms.keeping import cycles
+from meterhouse.alarms.keeping.watched_events import TYPES
 from meterhouse.errors import UsageError
 from meterhouse.stores.warehouse_tables import alarms
 
 Flags = npt.NDArray[np.bool_]
-
-TYPES: Final = (EventRule.TYPE, AbsenceRule.TYPE)
 
 
 class _Rule(msgspec.Struct, gc=False):
@@ -91,9 +91,16 @@ class Loader:
 
     _known: dict[str, tuple[str, Read | None]] = field(default_factory=dict)
     _loaded: EventAlarms | None = None
+    _entry: int = -1
 
     def load(self, connection: Connection) -> EventAlarms:
         """The alarms as they are now. A definition that cannot be used is left out: the cycle says what is wrong."""
+        entry = cycles.newest_entry(connection)
+        if self._loaded is None or entry != self._entry:  # whoever changes an alarm or its state writes an entry
+            self._loaded, self._entry = self._load(connection), entry
+        return self._loaded
+
+    def _load(self, connection: Connection) -> EventAlarms:
         columns = alarms.c
         query = select(
             *(columns.alarm_id, columns.name, columns.severity, columns.origin, columns.project_id),
@@ -113,8 +120,7 @@ class Loader:
         same = before_all is not None and list(before_all.read) == reads
         matcher = before_all.matcher if before_all and same else Matcher([read.interest for read in reads])
         is_absence = np.array([row.type == AbsenceRule.TYPE for row, _ in taken], np.bool_)
-        self._loaded = EventAlarms([row for row, _ in taken], reads, matcher, is_absence)
-        return self._loaded
+        return EventAlarms([row for row, _ in taken], reads, matcher, is_absence)
 
 
 def _read(row: Any) -> Read | None:
@@ -125,7 +131,8 @@ def _read(row: Any) -> Read | None:
             return None
         query = tuple(found.rule.query)
         interest = Interest(found.rule.event_type, query, row.project_id or None)
-        Matcher([interest])
+        for each in query:
+            typed(each.value, each.type)
     except (msgspec.MsgspecError, RecursionError, UnicodeError, ValueError, UsageError):
         return None
     return Read(interest, query, found.repeat_actions, found.rule.within, tuple(found.time_constraints))

@@ -35,6 +35,9 @@ PAIRS_AT_ONCE: Final = 2_000_000
 CELLS: Final = 20_000_000
 """How many values of traits are looked at together."""
 
+TYPES_KEPT: Final = 2_000
+"""For how many types of events it is kept which interests are about them."""
+
 PROJECT: Final = "project"
 """The field of an event that has its project: the trait `project_id`, or else `tenant_id`."""
 
@@ -250,6 +253,7 @@ class Matcher:
 
     def __init__(self, interests: Sequence[Interest]) -> None:
         self._globs = [interest.event_type for interest in interests]
+        self._about: dict[str, Ints] = {}
         known: dict[tuple[str, str, str, str], int] = {}
         self._conditions: list[tuple[str, str, bool, list[tuple[Reading, Any]]]] = []
         self._of: list[list[int]] = []
@@ -300,9 +304,15 @@ class Matcher:
         if alive:
             yield from _Search(self, _Events(events), alive, of_glob, code, len(names)).pairs()
 
-    def may_be(self, event_type: str, active: Flags) -> bool:
-        """Whether one of the active interests is about events of a type."""
-        return any(_glob(self._globs[place])(event_type) for place in np.flatnonzero(active).tolist())
+    def about(self, event_type: str) -> Ints:
+        """The interests whose glob matches a type of events."""
+        found = self._about.get(event_type)
+        if found is None:
+            matching = {glob for glob in set(self._globs) if _glob(glob)(event_type)}
+            found = np.array([place for place, glob in enumerate(self._globs) if glob in matching], np.int64)
+            if len(self._about) < TYPES_KEPT:
+                self._about[event_type] = found
+        return found
 
     def glob(self, interest: int) -> str:
         """The glob of an interest."""

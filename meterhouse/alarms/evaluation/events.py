@@ -27,6 +27,7 @@ from meterhouse.alarms.evaluation.event_alarms import EventAlarms, Flags, Loader
 from meterhouse.alarms.evaluation.event_matching import Ints, described
 from meterhouse.alarms.evaluation.outcomes import Change, Outcome, write
 from meterhouse.alarms.keeping import apply as applying
+from meterhouse.alarms.keeping.watched_events import FOLLOWER
 from meterhouse.errors import Replaced, WentBack
 from meterhouse.history import Position
 from meterhouse.site import Site
@@ -37,9 +38,6 @@ from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import alarm_history, deliveries, followed
 
 TABLE: Final = "events"
-FOLLOWER: Final = "event_alarms"
-"""The warehouse's name of what follows the table."""
-
 READER: Final = "the evaluation of event alarms"
 
 EVENTS_AT_ONCE: Final = 50_000
@@ -130,6 +128,7 @@ def _reached(site: Site, given: EventAlarms) -> Position:
 def _before(lake: Lake, moment: datetime) -> Position:
     """The position of the last commit from before a moment; that of the first one that is known if none is older."""
     version = lake.version(TABLE)
+    moment = moment.replace(microsecond=moment.microsecond // 1000 * 1000)  # as commits tell their time
     while version > 0:
         commit = lake.read_commit(TABLE, version)
         if commit is None or (commit.at is not None and commit.at < moment):

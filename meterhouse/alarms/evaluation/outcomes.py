@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -15,6 +15,7 @@ from meterhouse.alarms.definitions.alarm import UNKNOWN
 from meterhouse.alarms.delivery.outbox import Notification, enqueue
 from meterhouse.alarms.keeping import cycles, sequences, silences
 from meterhouse.alarms.keeping.cycles import Cycle
+from meterhouse.alarms.keeping.recording import History
 from meterhouse.stores.bulk import bulk_insert
 from meterhouse.stores.lake_tables import TIME
 from meterhouse.stores.leases import Lease
@@ -53,6 +54,7 @@ class Change:
         state: its state before the evaluation.
         outcome: the outcome.
         event_id: the UUID of what happens, if it must be the same whenever it is found; else one is made.
+        project_id: whose it is; empty for the operators'.
     """
 
     alarm_id: str
@@ -61,14 +63,32 @@ class Change:
     state: str
     outcome: Outcome
     event_id: str = ""
+    project_id: str = ""
 
 
 @dataclass
 class Saved:
-    """What was written. `transitions` are (alarm name, previous, current)."""
+    """What was written. `transitions` are (alarm name, previous, current); `cycle` is of `save` only."""
 
     transitions: list[tuple[str, str, str]] = field(default_factory=list)
     notifications: int = 0
+    cycle: Cycle | None = None
+
+
+@dataclass(frozen=True)
+class Holds:
+    """Alarms whose states are kept because intake is behind.
+
+    Attributes:
+        begun: those that were not held before; their outcomes say why.
+        ended: the ids of those that are held no longer.
+    """
+
+    begun: Sequence[Change] = ()
+    ended: Sequence[str] = ()
+
+
+NO_HOLDS = Holds()
 
 
 class _Actions(msgspec.Struct, gc=False):
@@ -83,7 +103,7 @@ class _Actions(msgspec.Struct, gc=False):
 _ACTIONS = msgspec.json.Decoder(_Actions)
 
 
-def save(lease: Lease, changes: list[Change], cycle: Cycle, new: bool) -> Saved:
+def save(lease: Lease, changes: list[Change], cycle: Cycle, new: bool, holds: Holds = NO_HOLDS) -> Saved:
     """Write the outcomes in one transaction. An alarm whose state has changed meanwhile is left as it is.
 
     Args:
@@ -91,6 +111,7 @@ def save(lease: Lease, changes: list[Change], cycle: Cycle, new: bool) -> Saved:
         changes: alarms whose state changes, whose actions are due, or whose reason changes; in order.
         cycle: the cycle in which they were evaluated.
         new: whether there are alarms that were never evaluated.
+        holds: alarms that begin or cease to be held.
 
     Raises:
         LeaseLost: another process evaluates the alarms; nothing was written.
@@ -98,10 +119,13 @@ def save(lease: Lease, changes: list[Change], cycle: Cycle, new: bool) -> Saved:
     moment = cycle.evaluated_at
     with lease.begin() as connection:
         saved = write(connection, changes, moment)
+        _hold(connection, holds.begun, moment)
+        _release(connection, holds.ended)
         if new:
             first = alarms.c.evaluate_timestamp.is_(None)
             connection.execute(update(alarms).where(alarms.c.enabled, first).values(evaluate_timestamp=moment))
-        cycles.record(connection, replace(cycle, history=cycles.newest_entry(connection)))
+        saved.cycle = replace(cycle, history=cycles.newest_entry(connection))
+        cycles.record(connection, saved.cycle)
     return saved
 
 
@@ -141,7 +165,7 @@ def write(connection: Connection, changes: list[Change], moment: datetime) -> Sa
 _STAGE = "stage_alarms"
 
 
-def _stage(connection: Connection, changes: list[Change]) -> None:
+def _stage(connection: Connection, changes: Sequence[Change]) -> None:
     """Create the temporary table of some alarms: alarm_id, previous (state), state and reason."""
     connection.execute(text(f"DROP TABLE IF EXISTS {_STAGE}"))
     columns = "alarm_id, state AS previous, state, state_reason"
@@ -193,6 +217,32 @@ def _update_reasons(connection: Connection, changes: list[Change]) -> None:
     )
 
 
+def _hold(connection: Connection, begun: Sequence[Change], moment: datetime) -> None:
+    """Note since when alarms are held, and why: one entry of the history for each."""
+    if not begun:
+        return
+    _stage(connection, begun)
+    statement = text(
+        f"UPDATE alarms SET held_since = :moment FROM {_STAGE} AS s "
+        "WHERE s.alarm_id = alarms.alarm_id AND s.previous = alarms.state RETURNING alarms.alarm_id"
+    ).bindparams(bindparam("moment", moment, UtcTime()))
+    found = set(connection.execute(statement).scalars())
+    history = History(connection, moment)
+    for each in begun:
+        if each.alarm_id in found:
+            detail = {"state": each.outcome.state, "reason": each.outcome.reason, **each.outcome.evidence}
+            owner = each.project_id or None
+            history.add(each.alarm_id, cycles.HELD, json.dumps(detail), severity=each.severity, on_behalf_of=owner)
+    history.write()
+
+
+def _release(connection: Connection, alarm_ids: Sequence[str]) -> None:
+    """Note that alarms are held no longer."""
+    if alarm_ids:
+        of_alarm = alarms.c.alarm_id == bindparam("of_alarm")
+        connection.execute(update(alarms).where(of_alarm).values(held_since=None), [{"of_alarm": e} for e in alarm_ids])
+
+
 def _add_history(
     connection: Connection,
     happened: list[Change],
@@ -225,7 +275,7 @@ def _add_history(
                 "event_id": [event for _, event in changes],
                 "sequence": pa.array([next(numbers) for _ in changes], pa.int64()),
                 "alarm_id": [each.alarm_id for each, _ in changes],
-                "type": ["state transition"] * count,
+                "type": [cycles.TRANSITION] * count,
                 "detail": details,
                 "timestamp": pa.array([moment] * count, TIME),
                 "on_behalf_of": pa.array([rows[each.alarm_id].project_id or None for each, _ in changes], pa.string()),

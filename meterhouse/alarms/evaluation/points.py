@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,7 @@ from meterhouse.corrections.recorded import Correction
 from meterhouse.queries.judged_points import NO_SAMPLE, Received, judged
 from meterhouse.queries.raw_points import DERIVED, SAMPLES
 from meterhouse.sample_quality.reading import plain
-from meterhouse.sample_quality.series_table import Flags, Floats, Ints, Places, SeriesTable
+from meterhouse.sample_quality.series_table import CUMULATIVE, DELTA, GAUGE, Flags, Floats, Ints, Places, SeriesTable
 from meterhouse.sample_quality.verdicts import NOTHING_CARRIED, Carried
 from meterhouse.site import Site
 
@@ -63,8 +63,11 @@ class Good:
         place: of their series.
         time: µs since 1970, UTC.
         volume: in the meter's unit.
-        increase: of a counter since its previous good point; of no meaning for others. None if there is no counter.
+        increase: how much the meter changes by it: of a counter its increase, of a gauge the difference, since the good
+            point before; NaN without one. Of a delta its volume. None if nobody asks.
         metadata: the ids of their metadata, NO_METADATA where they have none; None if these were not read.
+        since: the time of the earliest point that `increase` rests on: of a gauge the point before, of others the point
+            itself. None if nobody asks.
     """
 
     place: Places
@@ -72,6 +75,7 @@ class Good:
     volume: Floats
     increase: Floats | None
     metadata: Ints | None
+    since: Ints | None = None
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,15 @@ def _order(place: Places, time: Ints, span: int) -> Ints | None:
     key = place.astype(np.int64) << 43 | time
     found: Ints = np.argsort(key, kind="stable")
     return found
+
+
+def may_have(site: Site, meters: Sequence[str], start: int, end: int) -> bool:
+    """Whether files may have points of some meters, which are in order, in a span; both ends in µs since 1970."""
+    reading = _Reading(site, SeriesTable.coded(_NONE, _NONE, meters, _NONE, ()), start, end, _COLUMNS)
+    return any(reading.files(table, None) for table in (SAMPLES, DERIVED))
+
+
+_NONE: Final = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -212,6 +225,7 @@ def judge(
     carried: Carried = NOTHING_CARRIED,
     *,
     metadata: bool,
+    changes: bool = False,
 ) -> tuple[Good, Excluded]:
     """The points that count, and those that do not.
 
@@ -222,6 +236,7 @@ def judge(
         corrections: that may change them.
         carried: earlier good points of counters.
         metadata: whether their metadata was read.
+        changes: whether it is asked how much a meter changes.
     """
     found = judged(
         points,
@@ -235,10 +250,22 @@ def judge(
     good, bad = found.verdicts.good, found.distinct[~found.good]
     ids = plain(pc.fill_null(found.points.metadata, NO_METADATA)) if metadata else None
     of_good = None if ids is None else ids if good.rows is None else ids[good.rows]
+    increase, since = _changes(series.table.kinds[good.place], good) if changes else (None, None)
     return (
-        Good(good.place, good.time, good.volume, good.increase, of_good),
+        Good(good.place, good.time, good.volume, increase, of_good, since),
         Excluded(found.points.place[bad], found.points.time[bad], None if ids is None else ids[bad]),
     )
+
+
+def _changes(kinds: Any, good: Any) -> tuple[Floats, Ints]:
+    """How much each good point changes its meter, and since when: a gauge, which may fall, since the point before."""
+    gauge = np.full(len(good.volume), np.nan)
+    gauge[1:] = np.where(good.place[1:] == good.place[:-1], good.volume[1:] - good.volume[:-1], np.nan)
+    counter = gauge if good.increase is None else good.increase
+    found: Floats = np.where(kinds == CUMULATIVE, counter, np.where(kinds == DELTA, good.volume, gauge))
+    since: Ints = good.time.copy()
+    since[1:] = np.where((kinds[1:] == GAUGE) & (good.place[1:] == good.place[:-1]), good.time[:-1], good.time[1:])
+    return found, since
 
 
 def _moment(micros: int) -> datetime:

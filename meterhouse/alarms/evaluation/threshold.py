@@ -62,8 +62,15 @@ class Decided:
     mixed: Flags
 
 
-def decide(rules: Rules, state: States, windows: Windows) -> Decided:
-    """Decide alarms in a state, by their windows."""
+def decide(rules: Rules, state: States, windows: Windows, *, icehouse: bool = False) -> Decided:
+    """Decide alarms in a state, by their windows.
+
+    Args:
+        rules: what decides.
+        state: the states before.
+        windows: the windows.
+        icehouse: whether one period is enough, and a reason counts all periods, as in Ceilometer 2014.1.
+    """
     periods = np.diff(windows.first)
     request = np.repeat(np.arange(len(windows)), periods)
     over = np.zeros(len(request), np.bool_)
@@ -76,12 +83,13 @@ def decide(rules: Rules, state: States, windows: Windows) -> Decided:
     some = np.flatnonzero(periods)
     last[some] = over[windows.first[some + 1] - 1]
     mixed = windows.mixed
-    enough = (periods >= rules.keep) & ~mixed
+    enough = (periods >= (1 if icehouse else rules.keep)) & ~mixed
     agreed = (number == periods) | (number == 0)
     verdict = np.where(last, ALARM, OK)
     new = np.where(enough, np.where(agreed | (state == UNKNOWN), verdict, state), UNKNOWN).astype(np.int8)
     notify = (new != state) | (rules.repeat & enough)
-    count = np.where(new == ALARM, number, np.where(new == OK, periods - number, rules.keep))
+    agreeing = np.where(new == ALARM, number, periods - number)
+    count = np.where(new == UNKNOWN, rules.keep, periods if icehouse else agreeing)
     return Decided(new, notify, count, mixed)
 
 

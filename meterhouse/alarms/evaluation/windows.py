@@ -6,7 +6,7 @@ that cannot be put together from cells, such as the median, are computed from po
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 
 from meterhouse import times
 from meterhouse.alarms.definitions.wanted import STATISTICS
 from meterhouse.alarms.evaluation.metadata import with_values
-from meterhouse.alarms.evaluation.points import Excluded, Good, Series, judge, read
+from meterhouse.alarms.evaluation.points import Excluded, Good, Series, judge, may_have, read
 from meterhouse.alarms.evaluation.requests import NOTHING, Requests
 from meterhouse.alarms.evaluation.selections import Selections, selections
 from meterhouse.corrections.recorded import Correction, recorded
@@ -132,13 +132,31 @@ class Windows:
         one, other = int(self.first_unit[number]), int(self.last_unit[number])
         return ("", "") if one < 0 else (self.units[one], self.units[other])
 
+    def evidence(self, number: int) -> dict[str, Any]:
+        """What decided a request, for the history: the periods, oldest first, and the series behind them."""
+        window = self.of(number)
+        ids, count = self.series(number)
+        return {
+            "values": list(window.values),
+            "starts": [times.text(_moment(start)) for start in window.starts],
+            "points": list(window.points),
+            "excluded": list(window.excluded),
+            "series": ids,
+            "number_of_series": count,
+        }
+
     def series(self, number: int) -> tuple[list[int], int]:
         """The ids of up to SHOWN series with good points in a request's window, and how many there are."""
+        found = self.seen(number)
+        return found[:SHOWN].tolist(), len(found)
+
+    def seen(self, number: int) -> Ints:
+        """The ids of all series with good points in a request's window, in order."""
         for behind in self._behind:
             found = behind.of(number)
             if found is not None:
                 return found
-        return [], 0
+        return np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -150,13 +168,13 @@ class _Behind:
     seen: Flags
     ids: Ints
 
-    def of(self, number: int) -> tuple[list[int], int] | None:
+    def of(self, number: int) -> Ints | None:
         chosen = int(self.selections.of_request[number])
         if chosen < 0 or not self.wanted[number]:
             return None
         at = slice(int(self.selections.first[chosen]), int(self.selections.first[chosen + 1]))
-        found = np.unique(self.ids[self.selections.members[at][self.seen[at]]])
-        return found[:SHOWN].tolist(), len(found)
+        found: Ints = np.unique(self.ids[self.selections.members[at][self.seen[at]]])
+        return found
 
 
 @dataclass(frozen=True)
@@ -218,6 +236,28 @@ def windows_at(
         yield reading.at(end, None if limit is None else times.micros(limit))
 
 
+def has_points(site: Site, longest: Mapping[str, int], moment: datetime) -> bool:
+    """Whether a meter has points in the longest of its windows that end at a moment.
+
+    Args:
+        site: the site.
+        longest: meters, and the length of the window of each in seconds.
+        moment: the end of the windows, UTC.
+    """
+    end = times.micros(moment)
+    start = end - max(longest.values()) * 1_000_000
+    meters = sorted(longest)
+    if not may_have(site, meters, start, end):
+        return False
+    of_meters = series_table.c.meter.in_(meters), series_table.c.last_point_at >= times.hour_of(_moment(start))
+    known = _listed(site, of_meters, _ALWAYS)
+    if not len(known.table):
+        return False
+    points = read(site, known, start, end, metadata=False)
+    seconds = np.array([longest[name] for name in known.table.meter_names], np.int64)
+    return bool((points.time >= end - seconds[known.table.meters[points.place]] * 1_000_000).any())
+
+
 def _nothing(count: int) -> Windows:
     none = np.zeros(0, np.int64)
     unknown = np.full(count, -1, np.int64)
@@ -233,7 +273,7 @@ class _Reading:
         self._described = [shape for shape in requests.shapes if shape.by_metadata]
         span = _moment(start), _moment(end + 1)
         self._corrections = [each for each in recorded(site) if each.overlaps([span])]
-        known = _series(site, requests, start, _needed(requests, self._corrections))
+        known = series_of(site, requests, start, needed(requests, self._corrections))
         with site.lake.connect() as duck:
             duck.register("dims", known.rows)
             self._selections = selections(duck, requests, self._plain)
@@ -254,12 +294,10 @@ class _Reading:
         units = pc.fill_null(known.rows["unit"].combine_chunks(), "")
         self._units = sorted(pc.unique(units).to_pylist())
         self._unit = plain(pc.index_in(units, pa.array(self._units, pa.string()))).astype(np.int64)
-        self._increases = bool(np.isin(requests.statistic, [_CODES[name] for name in _COUNTERS]).any()) and bool(
-            (known.table.kinds == CUMULATIVE).any()
-        )
+        self._increases = bool(np.isin(requests.statistic, [_CODES[name] for name in _COUNTERS]).any())
         self._start = start
         self._carried = NOTHING_CARRIED
-        if self._increases:
+        if self._increases and (known.table.kinds == CUMULATIVE).any():
             self._look_further_back(start, end)
         self._points = read(site, known, self._start, end, metadata=bool(self._described))
 
@@ -284,7 +322,15 @@ class _Reading:
         """The windows that end at a time, µs."""
         points, corrections = self._known(end, known_at)
         by_metadata = bool(self._described)
-        good, excluded = judge(self._site, self._series, points, corrections, self._carried, metadata=by_metadata)
+        good, excluded = judge(
+            self._site,
+            self._series,
+            points,
+            corrections,
+            self._carried,
+            metadata=by_metadata,
+            changes=self._increases,
+        )
         strands = [_Strands(self._selections, self._series.table.ids, self._unit, good, excluded)]
         if by_metadata:
             strands.append(self._by_metadata(good, excluded))
@@ -326,6 +372,7 @@ class _Reading:
                 good.volume[order],
                 None if good.increase is None else good.increase[order],
                 None,
+                None if good.since is None else good.since[order],
             ),
             Excluded(other[by_time], excluded.time[by_time], None),
         )
@@ -338,7 +385,7 @@ def _in_force(correction: Correction, known_at: int | None) -> bool:
     return (made is None or times.micros(made) <= known_at) and (revoked is None or times.micros(revoked) > known_at)
 
 
-def _needed(requests: Requests, corrections: Sequence[Correction]) -> list[str]:
+def needed(requests: Requests, corrections: Sequence[Correction]) -> list[str]:
     """The DIMENSIONS that matter."""
     if corrections:
         return list(DIMENSIONS)
@@ -350,14 +397,19 @@ _OF_SERIES: Final = re.compile(r"\bd\.(\w+)")
 _ALWAYS: Final = ("meter", "type", "unit")
 
 
-def _series(site: Site, requests: Requests, start: int, names: Sequence[str]) -> Series:
+def series_of(site: Site, requests: Requests, start: int, names: Sequence[str]) -> Series:
     """The series of the requests' meters that may have points since a time: `number` and some DIMENSIONS, by place."""
     columns = series_table.c
-    query = select(columns.series_id, *(columns[name] for name in names)).where(
-        columns.meter.in_(requests.meters), columns.last_point_at >= times.hour_of(_moment(start))
-    )
+    chosen = [columns.meter.in_(requests.meters), columns.last_point_at >= times.hour_of(_moment(start))]
     if requests.resources is not None:
-        query = query.where(columns.resource_id.in_(requests.resources))
+        chosen.append(columns.resource_id.in_(requests.resources))
+    return _listed(site, chosen, names)
+
+
+def _listed(site: Site, chosen: Iterable[ColumnElement[bool]], names: Sequence[str]) -> Series:
+    """The series of the catalog that meet conditions: `number` and some DIMENSIONS, by place."""
+    columns = series_table.c
+    query = select(columns.series_id, *(columns[name] for name in names)).where(*chosen)
     with site.warehouse.read() as connection, gc_disabled():
         rows = raw_rows(connection, query)
         ids, *texts = list(zip(*rows, strict=True)) or [()] * (len(names) + 1)
@@ -421,7 +473,7 @@ class _Cells:
             np.add.reduceat(self.total[at], heads),
             np.minimum.reduceat(self.least[at], heads),
             np.maximum.reduceat(self.most[at], heads),
-            None if self.increase is None else np.add.reduceat(self.increase[at], heads),
+            None if self.increase is None else _sum_of_known(self.increase[at], heads),
         )
 
 
@@ -611,10 +663,17 @@ class _Kind:
             same = (requests.statistic[others] == statistic) & (requests.over[others] == over)
             yield self._from_points(others[same], int(statistic), int(over))
 
+    @cached_property
+    def _increase(self) -> Floats | None:
+        """How much each point changes its meter; NaN if it rests on a gauge's point from before the window."""
+        good = self._strands.good
+        if good.increase is None or good.since is None:
+            return None
+        return np.where(good.since[self._rows] >= self._start, good.increase[self._rows], np.nan)
+
     def _cells(self, increases: bool) -> _Cells:
         heads = _heads(self._owner, self._bucket)
-        increase = self._strands.good.increase
-        with_increase = increases and increase is not None
+        increase = self._increase if increases else None
         return _Cells(
             self._owner[heads],
             self._bucket[heads],
@@ -622,7 +681,7 @@ class _Kind:
             np.add.reduceat(self._volume, heads),
             np.minimum.reduceat(self._volume, heads),
             np.maximum.reduceat(self._volume, heads),
-            np.add.reduceat(increase[self._rows], heads) if with_increase and increase is not None else None,
+            None if increase is None else _sum_of_known(increase, heads),
         )
 
     @cached_property
@@ -672,7 +731,7 @@ class _Kind:
         )
 
     def _periods_of(self, request: Ints, bucket: Ints, value: Floats, points: Ints, excluded: Ints) -> _Periods:
-        """The periods, without those whose statistic has no value, such as the increase of a gauge."""
+        """The periods, without those whose statistic has no value, such as the increase of a single point."""
         made = _Periods(request, self._start + bucket * self._micros, value, points, excluded)
         lacking = np.isnan(value)
         return made.some(~lacking) if lacking.any() else made
@@ -759,9 +818,9 @@ class _Kind:
         points = np.diff(np.append(heads, len(owner)))
         name = STATISTICS[statistic]
         if name in _COUNTERS:
-            increase = self._strands.good.increase
-            counter = np.full(len(rows), np.nan) if increase is None else increase[self._rows][rows]
-            value = _sums(counter, heads)
+            increase = self._increase
+            counter = np.full(len(rows), np.nan) if increase is None else increase[rows]
+            value = _sum_of_known(counter, heads)
             if name == "rate":
                 begin = self._start + bucket[heads] * self._micros
                 value = value / np.maximum(np.minimum(begin + self._micros, self._answer.end) - begin, 1) * 1e6
@@ -783,6 +842,13 @@ class _Values:
 
 def _sums(values: npt.NDArray[Any], heads: Ints) -> npt.NDArray[Any]:
     return np.add.reduceat(values, heads) if len(heads) else values[:0]
+
+
+def _sum_of_known(values: Floats, heads: Ints) -> Floats:
+    """The sum of each group of values without those that are NaN; NaN if all are."""
+    known = ~np.isnan(values)
+    total = _sums(np.where(known, values, 0.0), heads)
+    return np.where(_sums(known.astype(np.int64), heads) > 0, total, np.nan)
 
 
 def _statistic(name: str, heads: Ints, values: Floats, time: Ints) -> Floats:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from meterhouse import times
 from meterhouse.alarms.definitions import files, units
 from meterhouse.alarms.definitions.alarm import UNKNOWN, Alarm
-from meterhouse.alarms.keeping import checks
+from meterhouse.alarms.keeping import checks, cycles
 from meterhouse.alarms.keeping.origin import FILE
 from meterhouse.alarms.keeping.recording import History, insert_rows
 from meterhouse.errors import DefinitionError
@@ -180,6 +180,7 @@ def _write(connection: Connection, plan: _Plan) -> None:
             history.add(alarm_id, "rule change", detail, severity=alarm.severity)
     insert_rows(connection, alarms, new)
     if other:
+        cycles.keep_time(connection, *(row["of_alarm"] for row in other if not row["new_enabled"]))
         set_to: dict[str, Any] = {name.removeprefix("new_"): bindparam(name) for name in other[0] if name != "of_alarm"}
         connection.execute(update(alarms).where(alarms.c.alarm_id == bindparam("of_alarm")).values(**set_to), other)
     history.write()

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 from sqlalchemy import Connection, func, select
 
@@ -9,7 +10,10 @@ from meterhouse import yaml_lines
 from meterhouse.alarms.definitions import actions
 from meterhouse.alarms.definitions.alarm import Alarm
 from meterhouse.alarms.definitions.rules.combination import CombinationRule
+from meterhouse.alarms.definitions.wanted import Wanted
 from meterhouse.errors import near_misses
+from meterhouse.filters import fields_of, on_warehouse
+from meterhouse.filters.fields import METADATA
 from meterhouse.shipped import DEFAULTS
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import alarms, series
@@ -76,6 +80,10 @@ def _circle(start: str, combined: Combined) -> list[str]:
     return []
 
 
+MAX_SHORT: Final = 100
+"""Maximum number of warnings of short periods: each asks the catalog for the alarm's series."""
+
+
 def warnings(site: Site, given: Sequence[Alarm]) -> list[str]:
     """What will not work as one might think: meters that nobody knows, periods shorter than a meter's cadence.
 
@@ -93,7 +101,8 @@ def warnings(site: Site, given: Sequence[Alarm]) -> list[str]:
             if meter not in cadences:
                 unknown.setdefault(meter, []).append(alarm.name)
         for window in alarm.rule.wanted():
-            if window.period < (cadences.get(window.meter_name) or 0):
+            cadence = cadences.get(window.meter_name) or 0
+            if window.period < cadence and len(short) < MAX_SHORT and _has_series(site, window):
                 short.setdefault((window.meter_name, window.period), []).append(alarm.name)
     known = sorted({*cadences, *_declared(site)}) if unknown else []
     found = [text for alarm in given for text in _of_actions(alarm)]
@@ -108,6 +117,17 @@ def warnings(site: Site, given: Sequence[Alarm]) -> list[str]:
             "periods will be empty"
         )
     return found
+
+
+def _has_series(site: Site, window: Wanted) -> bool:
+    """Whether there are series that a window reads, whose cadence is known; of metadata, the points decide."""
+    condition = window.condition
+    if any(field.column == METADATA for field in fields_of(condition)):
+        return True
+    met = on_warehouse(condition, lambda field: series.c[field.column])
+    query = select(series.c.series_id).where(series.c.meter == window.meter_name, series.c.cadence_s.is_not(None), met)
+    with site.warehouse.read() as connection:
+        return connection.execute(query.limit(1)).first() is not None
 
 
 def _of_actions(alarm: Alarm) -> list[str]:

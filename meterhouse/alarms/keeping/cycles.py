@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, case, func, insert, select, update
+from sqlalchemy import Connection, bindparam, case, func, insert, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from meterhouse.stores.warehouse_tables import alarm_cycles, alarm_history, alarms
@@ -38,6 +38,10 @@ class Cycle:
     alarms: int
     history: int
     watched: Mapping[str, int] | None
+
+    def again(self, moment: datetime) -> "Cycle":
+        """The same cycle at another moment: nothing has happened since."""
+        return replace(self, evaluated_at=moment)
 
 
 def last(connection: Connection) -> Cycle | None:
@@ -79,7 +83,11 @@ def evaluate_timestamp() -> ColumnElement[datetime | None]:
 
 
 def keep_time(connection: Connection, *alarm_ids: str) -> None:
-    """Write the time of evaluation of alarms to their rows, which are about to be disabled."""
-    connection.execute(
-        update(alarms).where(alarms.c.alarm_id.in_(alarm_ids)).values(evaluate_timestamp=evaluate_timestamp())
-    )
+    """Write the time of evaluation of alarms to their rows, because they may be disabled next."""
+    if alarm_ids:
+        connection.execute(
+            update(alarms)
+            .where(alarms.c.alarm_id == bindparam("of_alarm"))
+            .values(evaluate_timestamp=evaluate_timestamp()),
+            [{"of_alarm": alarm_id} for alarm_id in alarm_ids],
+        )

@@ -18,7 +18,7 @@ from meterhouse.alarms.definitions.alarm import STATES, Alarm, from_mapping
 from meterhouse.alarms.definitions.rules.threshold import ThresholdRule
 from meterhouse.alarms.definitions.wanted import Condition
 from meterhouse.alarms.delivery import trusts
-from meterhouse.alarms.keeping import checks, quotas
+from meterhouse.alarms.keeping import checks, cycles, quotas
 from meterhouse.alarms.keeping.apply import FIRST_STATE, LEASE, WAIT_SECONDS, changes, values_of
 from meterhouse.alarms.keeping.callers import OPERATOR, Caller
 from meterhouse.alarms.keeping.finding import find
@@ -109,6 +109,7 @@ def change(
             values = values_of(made, moment)
             detail = changes(row.definition, values["definition"])
             if json.loads(detail):  # without a change, Aodh writes no entry
+                cycles.keep_time(connection, row.alarm_id)
                 connection.execute(update(alarms).where(alarms.c.alarm_id == row.alarm_id).values(**values))
                 history = History(connection, moment)
                 history.add(row.alarm_id, "rule change", detail, **_by(caller, made.severity, row.project_id))
@@ -251,12 +252,8 @@ def _checked(site: Site, entry: Any, caller: Caller, project_id: str, known: Ite
 
 
 def _check_beside_others(connection: Connection, alarm_id: str, made: Alarm) -> None:
-    others = checks.combinations(connection)
-    others.pop(alarm_id, None)
-    for _, what, hint in checks.refused_combinations({alarm_id: made}, others):
-        raise DefinitionError(what, hint=hint)
     parts = getattr(made.rule, "alarm_ids", ())
-    if made.only_project and parts:
+    if made.only_project and parts:  # first: whether another's alarm exists is none of the caller's business
         query = select(alarms.c.alarm_id).where(alarms.c.project_id == made.only_project)
         own = set(connection.execute(query).scalars())
         for each in parts:
@@ -264,6 +261,10 @@ def _check_beside_others(connection: Connection, alarm_id: str, made: Alarm) -> 
                 raise DefinitionError(
                     f"alarm '{made.name}' combines the alarm {each}, which does not exist", hint="Correct the id"
                 )
+    others = checks.combinations(connection)
+    others.pop(alarm_id, None)
+    for _, what, hint in checks.refused_combinations({alarm_id: made}, others):
+        raise DefinitionError(what, hint=hint)
     if units.meters_of_several(connection).intersection(made.rule.meters):
         refusal = units.refusal(connection, made)
         if refusal is not None:

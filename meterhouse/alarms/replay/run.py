@@ -13,8 +13,10 @@ from meterhouse.alarms.definitions.alarm import UNKNOWN, Alarm
 from meterhouse.alarms.definitions.rules.combination import CombinationRule
 from meterhouse.alarms.definitions.rules.event import EventRule
 from meterhouse.alarms.definitions.time_constraints import in_force
+from meterhouse.alarms.evaluation.by_type import DECIDE
 from meterhouse.alarms.evaluation.by_type.combination import in_order
 from meterhouse.alarms.evaluation.by_type.deciding import Moment, decide, deviations, pasts
+from meterhouse.alarms.evaluation.given import Cycle, Given
 from meterhouse.alarms.evaluation.requests import requests_of
 from meterhouse.alarms.evaluation.windows import Window, windows_at
 from meterhouse.errors import UsageError
@@ -67,6 +69,11 @@ class Replayed:
     recent: list[float | None] = field(default_factory=list)
     notifications: int = 0
 
+    @property
+    def state(self) -> str:
+        """Its state by now."""
+        return self.changes[-1].state if self.changes else UNKNOWN
+
     def spans(self) -> list[tuple[datetime, datetime, str, Change | None]]:
         """The spans of its states: from, to, the state, and the change that began it."""
         found: list[tuple[datetime, datetime, str, Change | None]] = []
@@ -101,6 +108,11 @@ Windows = Callable[[Site, Mapping[str, Alarm], Sequence[datetime]], Iterator[dic
 """What gives the windows of alarms by id, for each of some moments."""
 
 
+def hindsight(site: Site, alarms: Mapping[str, Alarm], moments: Sequence[datetime], every: int) -> dict[str, Replayed]:
+    """As `replay`, over all points that have come by now: also those that were loaded long after their time."""
+    return run(site, alarms, moments, every, _hindsight, known=False)
+
+
 def replay(site: Site, alarms: Mapping[str, Alarm], moments: Sequence[datetime], every: int) -> dict[str, Replayed]:
     """Run alarms, by id, over some cycles. Each begins in insufficient data.
 
@@ -117,7 +129,13 @@ def replay(site: Site, alarms: Mapping[str, Alarm], moments: Sequence[datetime],
 
 
 def run(
-    site: Site, alarms: Mapping[str, Alarm], moments: Sequence[datetime], every: int, windows: Windows
+    site: Site,
+    alarms: Mapping[str, Alarm],
+    moments: Sequence[datetime],
+    every: int,
+    windows: Windows,
+    *,
+    known: bool = True,
 ) -> dict[str, Replayed]:
     """As `replay`, with windows from elsewhere.
 
@@ -127,6 +145,7 @@ def run(
         moments: the times of the cycles, in order, UTC.
         every: seconds between two cycles.
         windows: what gives the windows.
+        known: whether only what was known at each cycle counts for what is not in the windows.
 
     Raises:
         UsageError: an alarm is of a type that has no cycles.
@@ -144,36 +163,50 @@ def run(
     states = dict.fromkeys(alarms, UNKNOWN)
     given = {key: alarm for key, alarm in alarms.items() if key not in combined}
     icehouse = site.settings.alarm_quorum == "icehouse"
-    past = pasts(site, deviations(given.values()), moments, moments)
+    past = pasts(site, deviations(given.values()), moments, moments if known else [None] * len(moments))
     for at, found, before in zip(moments, windows(site, given, moments), past, strict=True):
         moment = Moment(at, states, before, icehouse)
+        cycle = Cycle(site, at, states, known_at=at if known else None)
         for key in order:
-            _step(made[key], found.get(key, ()), moment, key, states)
+            _step(made[key], Given(key, made[key].alarm, "", states[key], tuple(found.get(key, ()))), cycle, moment)
+            states[key] = made[key].state
     return made
 
 
-def _step(of: Replayed, windows: Sequence[Window], moment: Moment, key: str, states: dict[str, str]) -> None:
-    values = windows[0].values if windows else ()
+def _step(of: Replayed, given: Given, cycle: Cycle, moment: Moment) -> None:
+    values = given.windows[0].values if given.windows else ()
     of.recent.append(values[-1] if values else None)
     if not of.alarm.enabled or not in_force(of.alarm.time_constraints, moment.at):
         return
-    outcome = decide(of.alarm, states[key], windows, moment)
+    by_type = DECIDE.get(of.alarm.type)
+    outcome = by_type(cycle, given, moment) if by_type else decide(of.alarm, given.state, given.windows, moment)
     if outcome is None or not outcome.notify:
         return
     of.notifications += bool(of.alarm.actions(outcome.state))
-    if outcome.state != states[key]:
-        of.changes.append(
-            Change(moment.at, states[key], outcome.state, outcome.reason, outcome.reason_data, tuple(values))
-        )
-        states[key] = outcome.state
+    if outcome.state != given.state:
+        change = Change(moment.at, given.state, outcome.state, outcome.reason, outcome.reason_data, values)
+        of.changes.append(change)
 
 
 def _windows(
     site: Site, alarms: Mapping[str, Alarm], moments: Sequence[datetime]
 ) -> Iterator[dict[str, Sequence[Window]]]:
     """For each cycle, the windows of alarms by id, over what was known at its time."""
+    yield from _windows_of(site, alarms, moments, moments)
+
+
+def _hindsight(
+    site: Site, alarms: Mapping[str, Alarm], moments: Sequence[datetime]
+) -> Iterator[dict[str, Sequence[Window]]]:
+    """As `_windows`, over all that has come by now."""
+    yield from _windows_of(site, alarms, moments, [None] * len(moments))
+
+
+def _windows_of(
+    site: Site, alarms: Mapping[str, Alarm], moments: Sequence[datetime], known: Sequence[datetime | None]
+) -> Iterator[dict[str, Sequence[Window]]]:
     wanted = {key: alarm.wanted() for key, alarm in alarms.items()}
     requests = requests_of([each for of in wanted.values() for each in of])
-    for found in windows_at(site, requests, moments, moments):
+    for found in windows_at(site, requests, moments, known):
         numbers = iter(range(len(found)))
         yield {key: [found.of(next(numbers)) for _ in of] for key, of in wanted.items()}

@@ -16,6 +16,7 @@ from builders import at, land_points, point, warehouse_rows
 from conditions import holds
 from conftest import OpenSite
 
+from meterhouse import times
 from meterhouse.alarms.definitions.alarm import Alarm, from_json
 from meterhouse.alarms.definitions.files import load
 from meterhouse.alarms.definitions.rules.comparing import COMPARE
@@ -340,7 +341,11 @@ def test_a_transition_its_history_and_its_notifications_are_kept_together(watche
         "reason": "Transition to alarm due to 1 samples outside threshold, most recent: 95.0",
         "reason_data": {"type": "threshold", "disposition": "outside", "count": 1, "most_recent": 95.0},
     }
-    assert json.loads(kept[0][2]) == {"state": "alarm", "transition_reason": body["reason"]}
+    detail = json.loads(kept[0][2])
+    (window,) = detail.pop("windows")
+    assert detail == {"state": "alarm", "transition_reason": body["reason"]}
+    assert (window["values"], window["points"], window["excluded"], window["number_of_series"]) == ([95.0], [1], [0], 1)
+    assert window["starts"] == [times.text(at(-5))]
 
 
 def test_actions_are_repeated_only_if_the_alarm_says_so(watched: Site, tmp_path: Path) -> None:
@@ -417,6 +422,9 @@ def test_alarms_are_the_same_in_every_kind_of_site(any_site: Site) -> None:
         (entry(alarm_actions=["http://[::1"]), r"has alarm_actions: 'http://\[::1' is not a URL"),
         (entry(alarm_actions=["http://h:port/"]), r"has alarm_actions: 'http://h:port/' is not a URL"),
         (entry(alarm_actions=[7]), r"has alarm_actions: 7 is not a URL"),
+        (entry(alarm_actions=[{"http://u:hush@h/": 1}]), r"has alarm_actions: a mapping or list is not a URL"),
+        (entry(alarm_actions=["https:/u:hush@h/"]), r"has alarm_actions: 'https:\*\*\*@h/' has no host"),
+        (entry(alarm_actions=["https://u:hu/sh@h/"]), r"has alarm_actions: 'https:\*\*\*@h/' is not a URL"),
         (entry(rule={"threshold": "90"}), r"threshold_rule of 'hot' has threshold '90'\. Write a number"),
         (entry(rule={"threshold": float("nan")}), r"has threshold nan"),
         (entry(rule={"where": "projct = a"}), r"`where` that is not a condition: column 1, .*Did you mean project"),

@@ -1,28 +1,29 @@
 """Event alarms: each event that comes fires each alarm that it is about once, as Aodh fires it."""
 
 import json
+import shutil
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
-import yaml
-from builders import drop, notification, warehouse_rows
+from builders import notification, warehouse_rows
 from conftest import OpenSite
+from event_steps import alarm, come, declare, states
 from sqlalchemy import update
 
 from meterhouse import times
 from meterhouse.alarms.evaluation import events as module
+from meterhouse.alarms.evaluation.cycle import evaluate_all
 from meterhouse.alarms.evaluation.events import evaluate_events
-from meterhouse.alarms.keeping.apply import apply
-from meterhouse.catalog import catalog
-from meterhouse.collection.collect import collect
-from meterhouse.conversion.step import convert
+from meterhouse.archive.compaction import compact
+from meterhouse.errors import Damaged, WentBack
 from meterhouse.site import Site
+from meterhouse.stores.lake_tables import EVENTS
 from meterhouse.stores.warehouse_tables import alarms
 
 UNKNOWN = "insufficient data"
-_numbers = iter(range(10**9))
 
 
 @pytest.fixture
@@ -33,31 +34,6 @@ def site(open_site: OpenSite, tmp_path: Path) -> Site:
 @pytest.fixture
 def any_warehouse(any_warehouse: Site, open_site: OpenSite, tmp_path: Path) -> Site:
     return open_site(warehouse_url=any_warehouse.settings.warehouse, config_dir=tmp_path)
-
-
-def declare(site: Site, *definitions: dict[str, Any]) -> None:
-    """Declare the alarms in alarms.yaml, and apply it."""
-    assert site.settings.config_dir is not None
-    (site.settings.config_dir / "alarms.yaml").write_text(yaml.safe_dump({"alarms": list(definitions)}))
-    done = apply(site)
-    assert not done.faults
-
-
-def alarm(name: str = "a", event_type: str = "compute.*", *query: dict[str, str], **more: Any) -> dict[str, Any]:
-    rule = {"event_type": event_type, "query": list(query)}
-    return {"name": name, "type": "event", "event_rule": rule, "alarm_actions": ["log://"], **more}
-
-
-def come(site: Site, *messages: dict[str, Any]) -> None:
-    """Messages come by the stream, and are converted."""
-    drop(site.settings.spool, f"{next(_numbers):09}.jsonl", messages)
-    collect(site)
-    convert(site)
-    catalog(site)
-
-
-def states(site: Site) -> dict[str, str]:
-    return dict(warehouse_rows(site, "SELECT name, state FROM alarms ORDER BY name"))
 
 
 def history(site: Site) -> list[dict[str, Any]]:
@@ -212,3 +188,70 @@ def test_alarms_from_outside_see_the_events_of_their_project(site: Site) -> None
     assert evaluate_events(site).transitions == [("b", UNKNOWN, "alarm")]
     come(site, notification("m2", "compute.a", payload={"tenant_id": "p2"}))
     assert evaluate_events(site).transitions == [("a", UNKNOWN, "alarm")]
+
+
+def test_a_cycle_catches_up_with_events(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    declare(site, alarm("a"), alarm("b", "volume.*"))
+    come(site, notification("m1", "compute.a"))
+    done = evaluate_all(site)
+    assert (done.transitions, done.notifications, done.faults) == ([("a", UNKNOWN, "alarm")], 1, [])
+    assert evaluate_all(site).transitions == []
+
+    def damaged(*given: object) -> None:
+        raise Damaged("a data file of the lake's table events is missing")
+
+    monkeypatch.setattr("meterhouse.alarms.evaluation.cycle.evaluate_events", damaged)
+    done = evaluate_all(site)
+    assert done.alarms == 2
+    assert done.faults == ["event alarms cannot be evaluated: a data file of the lake's table events is missing"]
+
+
+def test_events_that_were_compacted_before_they_were_evaluated_fire_once(
+    open_site: OpenSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = open_site(config_dir=tmp_path, vacuum_hours=0)
+    present = times.now()
+    monkeypatch.setattr(times, "now", lambda: present)
+    declare(site, alarm("a", repeat_actions=True))
+    come(site, notification("m1", "compute.a"))
+    evaluate_events(site)
+    come(site, notification("m2", "compute.a"))
+    come(site, notification("m3", "compute.a"))
+    monkeypatch.setattr(times, "now", lambda: present + timedelta(hours=2))
+    compact(site)
+    site.lake.vacuum("events", 0)
+    come(site, notification("m4", "compute.a"))
+    evaluate_events(site)
+    assert [message for *_, message in told(site)] == ["m1", "m2", "m3", "m4"]
+
+
+def test_a_lake_that_went_back_fires_no_event_again(site: Site, tmp_path: Path) -> None:
+    declare(site, alarm("a", repeat_actions=True))
+    come(site, notification("m1", "compute.a"))
+    copy = tmp_path / "copy"
+    shutil.copytree(site.lake.url, copy)
+    come(site, notification("m2", "compute.a"))
+    evaluate_events(site)
+    shutil.rmtree(site.lake.url)
+    shutil.copytree(copy, site.lake.url)
+    again = Site.open(site.settings)
+    with pytest.raises(WentBack):
+        come(again, notification("m3", "compute.a"))
+    for letter in ("m2", "m3"):  # as `doctor --mend` converts them
+        again.lake.append("events", rows_of(letter))
+    evaluate_events(again)
+    assert [message for *_, message in told(site)] == ["m1", "m2", "m3"]
+
+
+def rows_of(message_id: str) -> pa.Table:
+    """An event as the lake has it."""
+    present = times.now()
+    row = {
+        "arrival_hour": times.arrival_hour(present),
+        "message_id": message_id,
+        "event_type": "compute.a",
+        "generated": present,
+        "traits": [],
+        "raw": None,
+    }
+    return pa.Table.from_pylist([row], EVENTS)

@@ -19,7 +19,7 @@ from meterhouse import configuration
 from meterhouse.alarms.definitions.alarm import from_json
 from meterhouse.alarms.definitions.files import load, read
 from meterhouse.alarms.definitions.rules.comparing import MAX_PERIOD, MAX_PERIODS
-from meterhouse.alarms.evaluation import evaluate as module
+from meterhouse.alarms.evaluation import decisions as module
 from meterhouse.alarms.evaluation.evaluate import evaluate
 from meterhouse.alarms.keeping.apply import apply
 from meterhouse.errors import DefinitionError, Unavailable

@@ -89,6 +89,7 @@ def test_a_definition_of_every_kind_survives_the_round_trip(kind: str) -> None:
     constraint = {"name": "nights", "start": "0 22 * * *", "duration": 3600, "timezone": "Europe/Vienna"}
     made = from_mapping(entry("a", kind, EVERY_KIND[kind], time_constraints=[constraint]), "x:1")
     assert from_json(made.as_json()) == made
+    assert not {"TYPE", "MEANING"} & set(made.rule.as_dict())
     assert made.rule.sentence
 
 
@@ -98,6 +99,7 @@ def test_a_definition_of_every_kind_survives_the_round_trip(kind: str) -> None:
         ("prometheus", {"query": "up"}, "prometheus, which asks a Prometheus server"),
         ("loadbalancer_member_health", {}, "asks Octavia and Heat"),
         ("threshold", {**BUSY, "query": [{"field": "timestamp", "value": "now"}]}, "has the field timestamp"),
+        ("threshold", {**BUSY, "TYPE": "threshold"}, "has unknown keys: TYPE"),
         ("combination", {"alarm_ids": ["one", "one"]}, "combines 1 alarm"),
         ("combination", {"alarm_ids": ["one", "two"], "operator": "xor"}, "operator 'xor'"),
         ("composite", {"xor": []}, "has a rule without a type"),
@@ -155,13 +157,13 @@ def test_a_composite_of_aliases_of_aliases_is_refused_in_no_time() -> None:
 
 
 def test_clients_may_send_numbers_and_flags_as_texts() -> None:
-    rule = {**RESOURCE, "granularity": "300", "evaluation_periods": "2", "threshold": "70.5"}
-    given = entry("a", "gnocchi_resources_threshold", rule, repeat_actions="True")
+    rule = {**RESOURCE, "granularity": "300", "resource_type": None, "evaluation_periods": "2", "threshold": "70.5"}
+    given = entry("a", "gnocchi_resources_threshold", rule, repeat_actions="True", description=None)
     made = from_mapping(given, "", as_text=True)
     assert (made.rule.wanted()[0].period, made.rule.wanted()[0].evaluation_periods) == (300, 2)
     assert made.repeat_actions
     with pytest.raises(DefinitionError, match=r"threshold '70\.5'"):
-        from_mapping(entry("a", "gnocchi_resources_threshold", rule), "x:1")
+        from_mapping(entry("a", "gnocchi_resources_threshold", {**rule, "resource_type": "generic"}), "x:1")
 
 
 def test_alarms_are_read_from_a_folder_too(tmp_path: Path) -> None:
@@ -207,6 +209,7 @@ def test_unchanged_files_are_not_read_again(watched: Site, tmp_path: Path, monke
         ("0 12 * * *", 600, "Europe/Vienna", 5, False),
         ("30 23 * * *", 13 * 3600, "", 0, True),  # since yesterday
         ("0 0 1 * *", 3600, "", 0, False),
+        ("0 0 31 2 *", 3600, "", 0, False),  # never begins, as an earlier release may have stored
     ],
 )
 def test_a_time_constraint_holds_from_its_start_for_its_duration(
@@ -220,6 +223,8 @@ def test_a_time_constraint_holds_from_its_start_for_its_duration(
     [
         ({"start": "61 * * * *", "duration": 60}, "no cron expression"),
         ({"start": "* * * * * *", "duration": 60}, "no cron expression"),
+        ({"start": "R R * * *", "duration": 60}, "no cron expression"),
+        ({"start": "0 0 31 2,4 *", "duration": 60}, "never comes"),
         ({"start": "* * * * *", "duration": -1}, "duration -1"),
         ({"start": "* * * * *"}, "has no duration"),
         ({"start": "* * * * *", "duration": 60, "timezone": "Mars/Base"}, "timezone 'Mars/Base'"),
@@ -301,6 +306,16 @@ def test_a_rate_of_change_is_not_misled_by_a_reset(watched: Site, tmp_path: Path
     )
     evaluate(watched, at())
     assert states(watched) == {"falls": "ok", "fast": "alarm"}
+
+
+def test_the_rate_of_change_of_a_gauge_may_be_negative(watched: Site, tmp_path: Path) -> None:
+    for resource in ("r1", "r2"):
+        values = [(-9, 1000.0), (-6, 700.0), (-4, 500.0), (-1, 100.0)]
+        land_points(watched, [point(value, at(when), meter="free", resource=resource) for when, value in values])
+    slow = {"meter_name": "free", "period": 300, "comparison_operator": "eq", "threshold": -4.0}
+    configure(tmp_path, entry("falls", "rate_of_change", slow))  # two series lose 600 in the last five minutes
+    evaluate(watched, at())
+    assert reason(watched, "falls").endswith("most recent: -4.0")
 
 
 def test_a_deviation_is_measured_by_the_same_hour_of_past_weeks(watched: Site, tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ def test_a_replay_of_a_day_equals_its_live_evaluation(watched: Site, tmp_path: P
         entry("thin", "threshold", {**BUSY, "evaluation_periods": 3, "exclude_outliers": True}),
         entry("r1", "threshold", {**BUSY, "query": [{"field": "resource_id", "op": "eq", "value": "r1"}]}),
         entry("nights", "threshold", BUSY, time_constraints=[nights]),
+        entry("silent", "absence", {"meter_name": "cpu_util", "within": 900, "of": "any"}),
         entry("both", "combination", {"alarms": ["mean", "r1"]}),
         entry(
             "joined",
@@ -115,7 +116,7 @@ def test_a_replay_of_a_day_equals_its_live_evaluation(watched: Site, tmp_path: P
         )
     }
     assert {name: len(changes) > 2 for name, changes in live.items()} == dict.fromkeys(
-        ("mean", "thin", "r1", "nights", "both", "joined", "aligned"), True
+        ("mean", "thin", "r1", "nights", "both", "joined", "aligned", "silent"), True
     )
     given = asked.of_file(watched, tmp_path / "alarms.yaml")[1]
     played = {each.alarm.name: each for each in run.replay(watched, given, moments, every).values()}
@@ -158,6 +159,16 @@ def test_a_fast_replay_is_near(watched: Site, tmp_path: Path) -> None:
     exact, near = (play(watched, given, moments, 60)[ids[0]] for play in (run.replay, fast.replay))
     assert near.seconds("alarm") == pytest.approx(exact.seconds("alarm"), abs=600)
     assert near.seconds("alarm") > 3000
+
+
+def test_in_hindsight_points_count_that_were_loaded_later(watched: Site, tmp_path: Path) -> None:
+    known = {"meter": "cpu_util", "recorded_at": at(days=2)}
+    land_points(watched, [point(value, at(5 * n), **known) for n, value in enumerate((40.0, 90.0, 90.0, 40.0))])
+    ids, given = asked.of_file(watched, configure(tmp_path, entry("a", "threshold", BUSY)))
+    moments = run.cycles(at(), at(20), 300)
+    then, now = (play(watched, given, moments, 300)[ids[0]] for play in (run.replay, run.hindsight))
+    assert then.changes == []
+    assert [change.state for change in now.changes] == ["ok", "alarm", "ok"]
 
 
 def test_a_replay_is_bounded_and_says_what_it_cannot_do(watched: Site, tmp_path: Path) -> None:

@@ -104,6 +104,28 @@ def test_if_the_process_is_killed_the_rest_is_still_converted(site: Site, monkey
     assert count(site, "events") == 3
 
 
+@pytest.mark.parametrize("in_process", [False, True])
+def test_who_wants_to_know_is_told_of_new_events(site: Site, monkeypatch: pytest.MonkeyPatch, in_process: bool) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    told: list[int] = []
+    follower = Follower(site, lambda: told.append(0))
+    if in_process:
+        follower.start_process()
+    follower.landed()
+    follower.finish()
+    assert not told  # nothing came
+    follower = Follower(site, lambda: told.append(1))
+    if in_process:
+        follower.start_process()
+    write(site)
+    from meterhouse.collection.collect import collect
+
+    collect(site)
+    follower.landed()
+    follower.finish()
+    assert told == [1]
+
+
 def test_errors_of_the_process_are_reported_at_the_end(
     open_site: OpenSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

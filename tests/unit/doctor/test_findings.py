@@ -2,15 +2,19 @@
 
 import socket
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import at, drop, land_points, point, polled, polling, roll_up
+from builders import at, drop, land_points, notification, point, polled, polling, roll_up
 from conftest import OpenSite, bucket_settings
+from event_steps import alarm, come, declare
 from services import Bucket
 from sqlalchemy import insert, update
 
 from meterhouse import doctor, times, upkeep
+from meterhouse.alarms.evaluation.cycle import evaluate_all
+from meterhouse.alarms.evaluation.evaluate import evaluate
 from meterhouse.collection.intake import intake
 from meterhouse.doctor import CHECKS, findings_of, stores
 from meterhouse.site import Site
@@ -100,6 +104,9 @@ def test_alarms_that_nobody_evaluates_are_a_warning(site: Site) -> None:
             insert(alarms).values(
                 alarm_id="a",
                 name="a",
+                origin="file",
+                project_id="",
+                user_id="",
                 type="threshold",
                 enabled=True,
                 severity="low",
@@ -111,6 +118,25 @@ def test_alarms_that_nobody_evaluates_are_a_warning(site: Site) -> None:
             )
         )
     assert only(site, "evaluations").found == "an enabled alarm was not evaluated for 60 min"
+
+
+def test_events_that_wait_for_event_alarms_are_a_warning(
+    open_site: OpenSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = open_site(config_dir=tmp_path)
+    declare(site, alarm())
+    come(site, notification("m1", "compute.a"))
+    evaluate_all(site)
+    come(site, notification("m2", "compute.a"))
+    assert [each.state for each in findings_of(site, "evaluations")] == ["ok"]
+    present = times.now
+    monkeypatch.setattr(times, "now", lambda: present() + times.HOUR)
+    evaluate(site)
+    ok, waits = findings_of(site, "evaluations")
+    assert (ok.state, waits.state) == ("ok", "warning")
+    assert waits.found == "events wait for the evaluation of event alarms for 60 min"
+    evaluate_all(site)
+    assert [each.state for each in findings_of(site, "evaluations")] == ["ok"]
 
 
 def test_a_past_day_that_is_not_sealed_is_a_warning(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

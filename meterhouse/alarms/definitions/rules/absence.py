@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Final
 
-from meterhouse.alarms.definitions.checker import Checker
+from meterhouse.alarms.definitions.checker import Checker, names
 from meterhouse.alarms.definitions.rules.comparing import MAX_PERIOD, MAX_WINDOW, bounded, query, where
 from meterhouse.alarms.definitions.rules.event import Trait, traits
 from meterhouse.alarms.definitions.wanted import Condition, Wanted
@@ -67,7 +67,7 @@ class AbsenceRule:
         Raises:
             DefinitionError: a value cannot be used.
         """
-        check.keys(set(cls.__dataclass_fields__))
+        check.keys(names(cls))
         of_points = bool(check.entry.get("meter_name"))
         if of_points == bool(check.entry.get("event_type")):
             raise check.fault(

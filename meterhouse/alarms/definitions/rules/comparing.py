@@ -1,7 +1,10 @@
 """What all rules have in common that compare values with a threshold."""
 
 import operator
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import asdict
+from functools import cached_property
 from typing import Any, Final
 
 from meterhouse.alarms.definitions.checker import Checker
@@ -30,6 +33,28 @@ MAX_WINDOW: Final = 2 * MAX_PERIOD
 
 RESOURCE_METADATA: Final = "resource_metadata."
 """How Ceilometer also spells `metadata.`, for a field of a query."""
+
+
+class OfOneWindow(ABC):
+    """A rule that looks at one window, and is a dataclass."""
+
+    @cached_property
+    @abstractmethod
+    def window(self) -> Wanted:
+        """The window that it looks at."""
+
+    def wanted(self) -> tuple[Wanted, ...]:
+        """The windows that it looks at."""
+        return (self.window,)
+
+    @property
+    def meters(self) -> tuple[str, ...]:
+        """The meters that it reads."""
+        return (self.window.meter_name,)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The rule as a definition writes it."""
+        return asdict(self)  # type: ignore[call-overload, no-any-return]
 
 
 def query(check: Checker) -> tuple[Condition, ...]:

@@ -1,11 +1,11 @@
 """The rule of a deviation from the same time of past weeks. Neither Ceilometer nor Aodh has it."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
-from meterhouse.alarms.definitions.checker import Checker
-from meterhouse.alarms.definitions.rules.comparing import MAX_PERIOD, bounded, query, where
+from meterhouse.alarms.definitions.checker import Checker, names
+from meterhouse.alarms.definitions.rules.comparing import MAX_PERIOD, OfOneWindow, bounded, query, where
 from meterhouse.alarms.definitions.wanted import STATISTICS, Condition, Wanted
 
 DIRECTIONS = ("either", "up", "down")
@@ -15,7 +15,7 @@ MIN_WEEKS: Final = 2
 
 
 @dataclass(frozen=True)
-class DeviationRule:
+class DeviationRule(OfOneWindow):
     """Compares the latest period of a meter with the same time of past weeks.
 
     It deviates if it is further from the mean of the past weeks than `deviations` times their standard deviation, and
@@ -36,26 +36,14 @@ class DeviationRule:
     where: str = ""
 
     @cached_property
-    def _wanted(self) -> Wanted:
+    def window(self) -> Wanted:
+        """The window that it looks at."""
         return Wanted(self.meter_name, self.query, self.where, self.statistic, self.period, 1)
-
-    def wanted(self) -> tuple[Wanted, ...]:
-        """The window that it looks at now, and in each past week."""
-        return (self._wanted,)
-
-    @property
-    def meters(self) -> tuple[str, ...]:
-        """The meters that it reads."""
-        return (self.meter_name,)
 
     @property
     def sentence(self) -> str:
         """The description of an alarm that has none."""
         return f"Alarm when {self.meter_name} deviates from the same time of the past {self.weeks} weeks"
-
-    def as_dict(self) -> dict[str, Any]:
-        """The rule as a definition writes it."""
-        return asdict(self)
 
     @classmethod
     def read(cls, check: Checker) -> "DeviationRule":
@@ -64,7 +52,7 @@ class DeviationRule:
         Raises:
             DefinitionError: a value cannot be used.
         """
-        check.keys(set(cls.__dataclass_fields__))
+        check.keys(names(cls))
         rule = cls(
             meter_name=check.text("meter_name"),
             query=query(check),
@@ -79,5 +67,5 @@ class DeviationRule:
         for name, value in (("deviations", rule.deviations), ("at_least", rule.at_least)):
             if value < 0:
                 raise check.fault(f"has {name} {value}", f"Write 0 or more for {name}")
-        bounded(check, rule._wanted)
+        bounded(check, rule.window)
         return rule

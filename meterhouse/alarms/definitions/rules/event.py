@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Final
 
 from meterhouse import times
-from meterhouse.alarms.definitions.checker import Checker
+from meterhouse.alarms.definitions.checker import Checker, names
 from meterhouse.alarms.definitions.rules.comparing import COMPARE
 from meterhouse.alarms.definitions.wanted import Wanted
 from meterhouse.errors import UsageError
@@ -54,7 +54,7 @@ class EventRule:
         Raises:
             DefinitionError: a value cannot be used.
         """
-        check.keys(set(cls.__dataclass_fields__))
+        check.keys(names(cls))
         return cls(check.text("event_type", "*"), traits(check))
 
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeAlias
 
 from meterhouse.alarms.definitions.checker import Checker
 from meterhouse.alarms.definitions.rules import gnocchi_search
-from meterhouse.alarms.definitions.rules.comparing import COMPARE, MAX_PERIOD, bounded
+from meterhouse.alarms.definitions.rules.comparing import COMPARE, MAX_PERIOD, OfOneWindow, bounded
 from meterhouse.alarms.definitions.wanted import Condition, Wanted
 from meterhouse.errors import UsageError
 
@@ -42,12 +42,23 @@ MAX_PERIODS = 100
 
 
 @dataclass(frozen=True)
-class _Compared:
+class _Compared(OfOneWindow):
+    TYPE: ClassVar[str]
+
     threshold: float
     aggregation_method: str
     comparison_operator: str = "eq"
     evaluation_periods: int = 1
     granularity: int = 60
+
+    @property
+    def sentence(self) -> str:
+        """The description of an alarm that has none, as Aodh words it."""
+        return f"{self.TYPE} alarm rule"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The rule as a definition writes it."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in super().as_dict().items()}
 
 
 def _compared(check: Checker) -> dict[str, Any]:
@@ -61,17 +72,11 @@ def _compared(check: Checker) -> dict[str, Any]:
     }
 
 
-def _plain(rule: Any) -> dict[str, Any]:
-    """A rule as a definition writes it."""
-    values = {each.name: getattr(rule, each.name) for each in fields(rule)}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-
-
 @dataclass(frozen=True)
 class ResourcesRule(_Compared):
     """Compares the aggregate of one resource's metric with a threshold."""
 
-    TYPE: ClassVar = "gnocchi_resources_threshold"
+    TYPE: ClassVar[str] = "gnocchi_resources_threshold"
     MEANING: ClassVar = "As Aodh's: the aggregate of a metric of one resource."
 
     metric: str = ""
@@ -79,7 +84,8 @@ class ResourcesRule(_Compared):
     resource_type: str = "generic"
 
     @cached_property
-    def _wanted(self) -> Wanted:
+    def window(self) -> Wanted:
+        """The window that it looks at."""
         return Wanted(
             self.metric,
             (Condition("resource_id", "eq", self.resource_id),),
@@ -88,24 +94,6 @@ class ResourcesRule(_Compared):
             evaluation_periods=self.evaluation_periods,
             aligned=True,
         )
-
-    def wanted(self) -> tuple[Wanted, ...]:
-        """The window that it looks at."""
-        return (self._wanted,)
-
-    @property
-    def meters(self) -> tuple[str, ...]:
-        """The meters that it reads."""
-        return (self.metric,)
-
-    @property
-    def sentence(self) -> str:
-        """The description of an alarm that has none, as Aodh words it."""
-        return f"{self.TYPE} alarm rule"
-
-    def as_dict(self) -> dict[str, Any]:
-        """The rule as a definition writes it."""
-        return _plain(self)
 
     @classmethod
     def read(cls, check: Checker) -> "ResourcesRule":
@@ -121,7 +109,7 @@ class ResourcesRule(_Compared):
             resource_id=check.text("resource_id"),
             resource_type=check.text("resource_type", "generic"),
         )
-        bounded(check, rule._wanted)
+        bounded(check, rule.window)
         return rule
 
 
@@ -129,13 +117,14 @@ class ResourcesRule(_Compared):
 class MetricsRule(_Compared):
     """Compares the aggregate over several metrics with a threshold. A metric is written `RESOURCE_ID/METER`."""
 
-    TYPE: ClassVar = "gnocchi_aggregation_by_metrics_threshold"
+    TYPE: ClassVar[str] = "gnocchi_aggregation_by_metrics_threshold"
     MEANING: ClassVar = "As Aodh's: the aggregate over several metrics of one meter."
 
     metrics: tuple[str, ...] = ()
 
     @cached_property
-    def _wanted(self) -> Wanted:
+    def window(self) -> Wanted:
+        """The window that it looks at."""
         resources = tuple(each.rpartition("/")[0] for each in self.metrics)
         return Wanted(
             self.metrics[0].rpartition("/")[2],
@@ -146,24 +135,6 @@ class MetricsRule(_Compared):
             aligned=True,
             over_series=over_series(self.aggregation_method),
         )
-
-    def wanted(self) -> tuple[Wanted, ...]:
-        """The window that it looks at."""
-        return (self._wanted,)
-
-    @property
-    def meters(self) -> tuple[str, ...]:
-        """The meters that it reads."""
-        return (self._wanted.meter_name,)
-
-    @property
-    def sentence(self) -> str:
-        """The description of an alarm that has none, as Aodh words it."""
-        return f"{self.TYPE} alarm rule"
-
-    def as_dict(self) -> dict[str, Any]:
-        """The rule as a definition writes it."""
-        return _plain(self)
 
     @classmethod
     def read(cls, check: Checker) -> "MetricsRule":
@@ -187,7 +158,7 @@ class MetricsRule(_Compared):
                 "Their values are of different kinds. Write an alarm for each, and combine these",
             )
         rule = cls(**_compared(check), metrics=metrics)
-        bounded(check, rule._wanted)
+        bounded(check, rule.window)
         return rule
 
 
@@ -195,7 +166,7 @@ class MetricsRule(_Compared):
 class ResourcesSearchRule(_Compared):
     """Compares the aggregate of a metric over the resources that a search finds with a threshold."""
 
-    TYPE: ClassVar = "gnocchi_aggregation_by_resources_threshold"
+    TYPE: ClassVar[str] = "gnocchi_aggregation_by_resources_threshold"
     MEANING: ClassVar = "As Aodh's: the aggregate of a metric over the resources that a search finds."
 
     metric: str = ""
@@ -203,7 +174,8 @@ class ResourcesSearchRule(_Compared):
     resource_type: str = "generic"
 
     @cached_property
-    def _wanted(self) -> Wanted:
+    def window(self) -> Wanted:
+        """The window that it looks at."""
         return Wanted(
             self.metric,
             where=gnocchi_search.as_text(json.loads(self.query)),
@@ -213,24 +185,6 @@ class ResourcesSearchRule(_Compared):
             aligned=True,
             over_series=over_series(self.aggregation_method),
         )
-
-    def wanted(self) -> tuple[Wanted, ...]:
-        """The window that it looks at."""
-        return (self._wanted,)
-
-    @property
-    def meters(self) -> tuple[str, ...]:
-        """The meters that it reads."""
-        return (self.metric,)
-
-    @property
-    def sentence(self) -> str:
-        """The description of an alarm that has none, as Aodh words it."""
-        return f"{self.TYPE} alarm rule"
-
-    def as_dict(self) -> dict[str, Any]:
-        """The rule as a definition writes it."""
-        return _plain(self)
 
     @classmethod
     def read(cls, check: Checker) -> "ResourcesSearchRule":
@@ -256,7 +210,7 @@ class ResourcesSearchRule(_Compared):
             query=text,
             resource_type=check.text("resource_type", "generic"),
         )
-        bounded(check, rule._wanted)
+        bounded(check, rule.window)
         return rule
 
 

@@ -1,16 +1,24 @@
 """The rule of a rate of change: how fast a meter grows or falls, by period. Neither Ceilometer nor Aodh has it."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from meterhouse.alarms.definitions.checker import Checker
-from meterhouse.alarms.definitions.rules.comparing import COMPARE, MAX_PERIOD, MAX_PERIODS, bounded, query, where
+from meterhouse.alarms.definitions.checker import Checker, names
+from meterhouse.alarms.definitions.rules.comparing import (
+    COMPARE,
+    MAX_PERIOD,
+    MAX_PERIODS,
+    OfOneWindow,
+    bounded,
+    query,
+    where,
+)
 from meterhouse.alarms.definitions.wanted import Condition, Wanted
 
 
 @dataclass(frozen=True)
-class RateOfChangeRule:
+class RateOfChangeRule(OfOneWindow):
     """Compares the change of a meter a second with a threshold.
 
     The change of a cumulative meter is its increase; where the counter was reset, its new value counts. The change of a
@@ -29,17 +37,9 @@ class RateOfChangeRule:
     where: str = ""
 
     @cached_property
-    def _wanted(self) -> Wanted:
-        return Wanted(self.meter_name, self.query, self.where, "rate", self.period, self.evaluation_periods)
-
-    def wanted(self) -> tuple[Wanted, ...]:
+    def window(self) -> Wanted:
         """The window that it looks at."""
-        return (self._wanted,)
-
-    @property
-    def meters(self) -> tuple[str, ...]:
-        """The meters that it reads."""
-        return (self.meter_name,)
+        return Wanted(self.meter_name, self.query, self.where, "rate", self.period, self.evaluation_periods)
 
     @property
     def sentence(self) -> str:
@@ -49,10 +49,6 @@ class RateOfChangeRule:
             f"{self.period} seconds"
         )
 
-    def as_dict(self) -> dict[str, Any]:
-        """The rule as a definition writes it."""
-        return asdict(self)
-
     @classmethod
     def read(cls, check: Checker) -> "RateOfChangeRule":
         """The rule that a mapping defines.
@@ -60,7 +56,7 @@ class RateOfChangeRule:
         Raises:
             DefinitionError: a value cannot be used.
         """
-        check.keys(set(cls.__dataclass_fields__))
+        check.keys(names(cls))
         rule = cls(
             meter_name=check.text("meter_name"),
             threshold=check.number("threshold"),
@@ -70,5 +66,5 @@ class RateOfChangeRule:
             evaluation_periods=check.whole("evaluation_periods", 1, MAX_PERIODS),
             where=where(check),
         )
-        bounded(check, rule._wanted)
+        bounded(check, rule.window)
         return rule

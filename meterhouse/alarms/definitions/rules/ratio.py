@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
-from meterhouse.alarms.definitions.checker import Checker
+from meterhouse.alarms.definitions.checker import Checker, names
 from meterhouse.alarms.definitions.rules.comparing import COMPARE, MAX_PERIOD, MAX_PERIODS, bounded, query, where
 from meterhouse.alarms.definitions.wanted import STATISTICS, Condition, Wanted
 
@@ -21,7 +21,7 @@ class Measure:
     @classmethod
     def read(cls, check: Checker) -> "Measure":
         """The measure that a mapping defines."""
-        check.keys(set(cls.__dataclass_fields__))
+        check.keys(names(cls))
         return cls(check.text("meter_name"), query(check), check.one_of("statistic", STATISTICS, "avg"), where(check))
 
 
@@ -78,7 +78,7 @@ class RatioRule:
         Raises:
             DefinitionError: a value cannot be used.
         """
-        check.keys(set(cls.__dataclass_fields__))
+        check.keys(names(cls))
         rule = cls(
             numerator=Measure.read(check.within("numerator", f"numerator of {check.label}")),
             denominator=Measure.read(check.within("denominator", f"denominator of {check.label}")),

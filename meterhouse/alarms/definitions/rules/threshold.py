@@ -5,15 +5,23 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from meterhouse import filters
-from meterhouse.alarms.definitions.checker import Checker
-from meterhouse.alarms.definitions.rules.comparing import COMPARE, MAX_PERIOD, MAX_PERIODS, bounded, query, where
+from meterhouse.alarms.definitions.checker import Checker, names
+from meterhouse.alarms.definitions.rules.comparing import (
+    COMPARE,
+    MAX_PERIOD,
+    MAX_PERIODS,
+    OfOneWindow,
+    bounded,
+    query,
+    where,
+)
 from meterhouse.alarms.definitions.wanted import Condition, Wanted
 
 STATISTICS = ("avg", "min", "max", "sum", "count")
 
 
 @dataclass(frozen=True)
-class ThresholdRule:
+class ThresholdRule(OfOneWindow):
     """Compares `statistic` of the meter's good points over each `period` (seconds) with `threshold`."""
 
     TYPE: ClassVar = "threshold"
@@ -30,7 +38,8 @@ class ThresholdRule:
     where: str = ""
 
     @cached_property
-    def _wanted(self) -> Wanted:
+    def window(self) -> Wanted:
+        """The window that it looks at."""
         return Wanted(
             self.meter_name,
             self.query,
@@ -42,19 +51,10 @@ class ThresholdRule:
             self.exclude_outliers,
         )
 
-    def wanted(self) -> tuple[Wanted, ...]:
-        """The window that it looks at."""
-        return (self._wanted,)
-
     @property
     def condition(self) -> filters.Condition:
         """What the points have to meet by `query` and `where` together."""
-        return self._wanted.condition
-
-    @property
-    def meters(self) -> tuple[str, ...]:
-        """The meters that it reads."""
-        return (self.meter_name,)
+        return self.window.condition
 
     @property
     def sentence(self) -> str:
@@ -91,8 +91,8 @@ class ThresholdRule:
             exclude_outliers=check.flag("exclude_outliers", False),
             where=where(check),
         )
-        bounded(check, rule._wanted)
+        bounded(check, rule.window)
         return rule
 
 
-_FIELDS = frozenset(ThresholdRule.__dataclass_fields__)
+_FIELDS = names(ThresholdRule)

@@ -3,9 +3,11 @@
 from collections.abc import Callable, Sequence
 
 from meterhouse.alarms.definitions.alarm import UNKNOWN
+from meterhouse.alarms.definitions.rules.absence import AbsenceRule
 from meterhouse.alarms.definitions.rules.combination import CombinationRule
 from meterhouse.alarms.definitions.rules.composite import KINDS, CompositeRule
 from meterhouse.alarms.definitions.rules.threshold import ThresholdRule
+from meterhouse.alarms.evaluation.by_type import absence
 from meterhouse.alarms.evaluation.by_type.combination import in_order
 from meterhouse.alarms.evaluation.by_type.deciding import Moment, decide, deviations, pasts
 from meterhouse.alarms.evaluation.given import Cycle, Given
@@ -21,7 +23,12 @@ def _by_windows(cycle: Cycle, given: Given, moment: Moment) -> Outcome | None:
     return decide(given.alarm, given.state, given.windows, moment)
 
 
+def _absence(cycle: Cycle, given: Given, moment: Moment) -> Outcome | None:
+    return absence.outcomes(cycle, [given])[0]
+
+
 DECIDE: dict[str, Decide] = {
+    AbsenceRule.TYPE: _absence,
     **dict.fromkeys(set(KINDS) - {ThresholdRule.TYPE}, _by_windows),
     CompositeRule.TYPE: _by_windows,
     CombinationRule.TYPE: _by_windows,
@@ -47,10 +54,11 @@ def outcomes(cycle: Cycle, given: Sequence[Given]) -> list[Outcome | None]:
     states = dict(cycle.states)
     past = next(pasts(cycle.site, deviations(each.alarm for each in given), [cycle.moment], [cycle.known_at]))
     moment = Moment(cycle.moment, states, past, cycle.site.settings.alarm_quorum == "icehouse")
-    made: dict[str, Outcome | None] = {}
     by_id = {each.alarm_id: each for each in given}
+    made = _absences(cycle, given)
+    states.update((key, outcome.state) for key, outcome in made.items() if outcome is not None)
     combined = {key: each.alarm.rule for key, each in by_id.items() if isinstance(each.alarm.rule, CombinationRule)}
-    for key in (*(key for key in by_id if key not in combined), *in_order(combined)):
+    for key in (*(key for key in by_id if key not in combined and key not in made), *in_order(combined)):
         each = by_id[key]
         try:
             made[key] = DECIDE[each.alarm.type](cycle, each, moment)
@@ -62,6 +70,17 @@ def outcomes(cycle: Cycle, given: Sequence[Given]) -> list[Outcome | None]:
         if outcome is not None:
             states[key] = outcome.state
     return [made[each.alarm_id] for each in given]
+
+
+def _absences(cycle: Cycle, given: Sequence[Given]) -> dict[str, Outcome | None]:
+    """The outcomes of all absence alarms together, by id; none if one of them fails, which is then found one by one."""
+    some = [each for each in given if each.alarm.type == AbsenceRule.TYPE]
+    try:
+        return {each.alarm_id: made for each, made in zip(some, absence.outcomes(cycle, some), strict=True)}
+    except (Unavailable, OSError):
+        raise
+    except Exception:
+        return {}
 
 
 def _failed(given: Given, error: Exception) -> Outcome:

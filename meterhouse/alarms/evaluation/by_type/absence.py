@@ -8,7 +8,7 @@ An alarm that is new waits for `within` seconds before it fires for an event tha
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -22,9 +22,15 @@ from meterhouse import times
 from meterhouse.alarms.definitions.alarm import UNKNOWN, Alarm
 from meterhouse.alarms.definitions.rules.absence import AbsenceRule
 from meterhouse.alarms.definitions.rules.event import Trait
+from meterhouse.alarms.definitions.wanted import Condition, Wanted
 from meterhouse.alarms.evaluation.event_matching import Interest, Matcher, described
 from meterhouse.alarms.evaluation.given import Cycle, Given
 from meterhouse.alarms.evaluation.outcomes import Outcome
+from meterhouse.alarms.evaluation.points import judge, read
+from meterhouse.alarms.evaluation.requests import requests_of
+from meterhouse.alarms.evaluation.selections import selections
+from meterhouse.alarms.evaluation.windows import DIMENSIONS, needed, series_of, windows
+from meterhouse.corrections.recorded import recorded
 from meterhouse.site import Site
 from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.lake_tables import TIME
@@ -33,6 +39,9 @@ from meterhouse.stores.warehouse_tables import alarms
 Ints = npt.NDArray[np.int64]
 
 TABLE: Final = "events"
+SHOWN: Final = 20
+"""How many silent series are named at most."""
+
 COLUMNS: Final = ("arrival_hour", "message_id", "event_type", "generated", "traits")
 IDS_AT_ONCE: Final = 500
 _HOUR: Final = 3_600_000_000
@@ -90,24 +99,44 @@ def counted_at(events: pa.Table, present: int) -> Ints:
     return found
 
 
-def events_outcomes(cycle: Cycle, given: Sequence[Given]) -> list[Outcome | None]:
+def _of_events(cycle: Cycle, given: Sequence[Given]) -> list[Outcome | None]:
     """The outcomes of alarms that wait for events, in their order; None: nothing happens."""
     present = times.micros(cycle.moment)
     rules = [rule_of(each.alarm) for each in given]
-    matcher = Matcher([interest_of(r, each.project_id or None) for r, each in zip(rules, given, strict=True)])
+    interests = [interest_of(r, each.project_id or None) for r, each in zip(rules, given, strict=True)]
+    matcher = Matcher(interests)
     since = np.array([present - rule.within * _SECOND for rule in rules], np.int64)
     seen = newest(cycle.site, matcher, since, cycle.moment, cycle.known_at)
     lacking = [n for n, each in enumerate(seen) if each is None]
     began = _began(cycle.site, [given[n].alarm_id for n in lacking if given[n].state == UNKNOWN])
     made: list[Outcome | None] = [None] * len(given)
+    absent = []
     for number, (each, rule, event) in enumerate(zip(given, rules, seen, strict=True)):
         if event is not None:
             made[number] = came(each.state, event) if each.state != "ok" or each.alarm.repeat_actions else None
         elif each.state == UNKNOWN and (first := began.get(each.alarm_id)) and times.micros(first) >= since[number]:
             made[number] = _waits(rule)
         elif each.state != "alarm" or each.alarm.repeat_actions:
-            made[number] = _absent(cycle, each, rule)
+            absent.append(number)
+    if absent:
+        earlier = Matcher([interests[number] for number in absent])
+        before = np.array([since[number] - rules[number].known_for * _SECOND for number in absent], np.int64)
+        last = newest(cycle.site, earlier, before, cycle.moment, cycle.known_at)
+        for number, event in zip(absent, last, strict=True):
+            made[number] = _absent(given[number].state, rules[number], event)
     return made
+
+
+def outcomes(cycle: Cycle, given: Sequence[Given]) -> list[Outcome | None]:
+    """The outcomes of absence alarms, in their order; None: nothing happens.
+
+    Raises:
+        UsageError: a condition is none.
+    """
+    of_points = [rule_of(each.alarm).points is not None for each in given]
+    waiting = iter(_of_events(cycle, [each for each, points in zip(given, of_points, strict=True) if not points]))
+    silent = iter(_of_points(cycle, [each for each, points in zip(given, of_points, strict=True) if points]))
+    return [next(silent if points else waiting) for points in of_points]
 
 
 def _waits(rule: AbsenceRule) -> Outcome:
@@ -116,16 +145,151 @@ def _waits(rule: AbsenceRule) -> Outcome:
     return Outcome(UNKNOWN, reason, data, notify=False)
 
 
-def _absent(cycle: Cycle, given: Given, rule: AbsenceRule) -> Outcome:
-    """An event did not come in time. The last one is looked for in the `known_for` seconds before."""
-    matcher = Matcher([interest_of(rule, given.project_id or None)])
-    since = np.array([times.micros(cycle.moment) - (rule.within + rule.known_for) * _SECOND], np.int64)
-    (last,) = newest(cycle.site, matcher, since, cycle.moment, cycle.known_at)
-    reason = f"{_happened(given.state, 'alarm')} due to no {rule.event_type} event within {rule.within} seconds"
+def _absent(state: str, rule: AbsenceRule, last: Seen | None) -> Outcome:
+    """An event did not come in time. The last one is that of the `known_for` seconds before, if there is one."""
+    reason = f"{_happened(state, 'alarm')} due to no {rule.event_type} event within {rule.within} seconds"
     reason += f", last: {_text(last.at)}" if last is not None else ""
     at = None if last is None else _text(last.at)
     data = {"type": "absence", "last": at, "silent": [rule.event_type], "count": 1}
     return Outcome("alarm", reason, data, notify=True, evidence={} if last is None else {"event": last.event})
+
+
+# -- points -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Points:
+    """What an alarm that waits for points found.
+
+    Attributes:
+        rule: its rule.
+        wanted: the series, whose points must come within the window.
+        known: the ids of the series that it knows, in order.
+        seen: the ids of those with good points in time.
+        silent: the ids of those without.
+    """
+
+    rule: AbsenceRule
+    wanted: Wanted
+    known: Ints
+    seen: Ints
+    silent: Ints
+
+    @property
+    def state(self) -> str:
+        """The state of the alarm."""
+        if not len(self.known) and not len(self.seen):
+            return UNKNOWN
+        return "alarm" if len(self.silent) and (self.rule.of == "any" or not len(self.seen)) else "ok"
+
+    @property
+    def since(self) -> int:
+        """For how many seconds series are known."""
+        return max(self.rule.known_for, self.rule.within)
+
+    def reason(self, before: str) -> str:
+        """Why, for an alarm in a state before."""
+        rule, state = self.rule, self.state
+        match state:
+            case "alarm":
+                of = f"{len(self.silent)} of {len(np.union1d(self.known, self.seen))} series"
+                said = f"no points of {of} of {rule.meter_name} within {rule.within} seconds"
+            case "ok":
+                said = f"points of {len(self.seen)} series of {rule.meter_name} within {rule.within} seconds"
+            case _:
+                return f"No series had points of {rule.meter_name} within {self.since} seconds"
+        return f"{_happened(before, state)} due to {said}"
+
+
+def _of_points(cycle: Cycle, given: Sequence[Given]) -> list[Outcome | None]:
+    """The outcomes of alarms that wait for points of series, in their order."""
+    if not given:
+        return []
+    rules, wanted = [rule_of(each.alarm) for each in given], [_points_of(each.alarm) for each in given]
+    windows_of = windows(cycle.site, requests_of(wanted), cycle.moment, cycle.known_at)
+    known = _known(cycle, rules, wanted)
+    found = []
+    for number, (rule, points) in enumerate(zip(rules, wanted, strict=True)):
+        seen = windows_of.seen(number)
+        found.append(_Points(rule, points, known[number], seen, np.setdiff1d(known[number], seen)))
+    due = [
+        each.state != of.state or (each.alarm.repeat_actions and of.state != UNKNOWN)
+        for each, of in zip(given, found, strict=True)
+    ]
+    last = _last(cycle, [of for of, is_due in zip(found, due, strict=True) if is_due and of.state == "alarm"])
+    return [
+        _outcome(cycle, each, of, last) if is_due else None for each, of, is_due in zip(given, found, due, strict=True)
+    ]
+
+
+def _outcome(cycle: Cycle, given: Given, of: _Points, last: Mapping[int, int]) -> Outcome:
+    silent = of.silent if of.state == "alarm" else of.silent[:0]
+    earliest = times.micros(cycle.moment) - of.since * _SECOND
+    at = {key: moment for key in silent[:SHOWN].tolist() if (moment := last.get(key, earliest - 1)) >= earliest}
+    listed = [{"series_id": key, "last": _text(at[key]) if key in at else None} for key in silent[:SHOWN].tolist()]
+    data = {
+        "type": "absence",
+        "last": _text(max(at.values())) if at else None,
+        "silent": listed,
+        "count": len(silent),
+    }
+    evidence = {"silent": listed} if listed else {}
+    return Outcome(of.state, of.reason(given.state), data, notify=True, evidence=evidence)
+
+
+def _points_of(alarm: Alarm) -> Wanted:
+    """The series of which points must come; of a tenant's alarm, those of its project."""
+    points = rule_of(alarm).points
+    assert points is not None
+    if not alarm.only_project:
+        return points
+    return replace(points, query=(*points.query, Condition("project_id", "eq", alarm.only_project)))
+
+
+def _known(cycle: Cycle, rules: Sequence[AbsenceRule], wanted: Sequence[Wanted]) -> list[Ints]:
+    """For each alarm, the ids of the series that had points, good or not, within `known_for`, to the hour.
+
+    If metadata decides, they are those that had good points with such metadata.
+    """
+    found = [np.zeros(0, np.int64)] * len(rules)
+    spans = [max(rule.known_for, rule.within) for rule in rules]
+    described = {n for shape in requests_of(wanted).shapes if shape.by_metadata for n in shape.numbers}
+    if described:
+        numbers = sorted(described)
+        longer = requests_of([replace(wanted[n], period=spans[n]) for n in numbers])
+        seen = windows(cycle.site, longer, cycle.moment, cycle.known_at)
+        for place, number in enumerate(numbers):
+            found[number] = seen.seen(place)
+    for span in sorted({span for n, span in enumerate(spans) if n not in described}):
+        numbers = [n for n, each in enumerate(spans) if each == span and n not in described]
+        requests = requests_of([wanted[n] for n in numbers])
+        known = series_of(cycle.site, requests, times.micros(cycle.moment) - span * _SECOND, needed(requests, ()))
+        with cycle.site.lake.connect() as duck:
+            duck.register("dims", known.rows)
+            chosen = selections(duck, requests, requests.shapes)
+        for place, number in enumerate(numbers):
+            of = int(chosen.of_request[place])
+            members = chosen.members[int(chosen.first[of]) : int(chosen.first[of + 1])]
+            found[number] = np.sort(known.table.ids[members])
+    return found
+
+
+def _last(cycle: Cycle, found: Sequence[_Points]) -> dict[int, int]:
+    """When the last good point of each of the silent series that are shown was, µs since 1970, UTC, by id."""
+    if not found:
+        return {}
+    ids = np.unique(np.concatenate([of.silent[:SHOWN] for of in found]))
+    end = times.micros(cycle.moment)
+    start = end - max(of.since for of in found) * _SECOND
+    asked = requests_of([replace(of.wanted, query=(), where="") for of in found])
+    known = series_of(cycle.site, asked, start, DIMENSIONS)
+    known = known.some(np.isin(known.table.ids, ids))
+    came = read(cycle.site, known, start, end, metadata=False)
+    if cycle.known_at is not None:
+        came = came.some(np.flatnonzero(came.recorded <= times.micros(cycle.known_at)))
+    corrections = [each for each in recorded(cycle.site) if each.is_active]
+    good, _ = judge(cycle.site, known, came, corrections, metadata=False)
+    return dict(zip(known.table.ids[good.place].tolist(), good.time.tolist(), strict=True))  # in order of time
 
 
 def _happened(state: str, now: str) -> str:
@@ -211,7 +375,7 @@ def _pieces(
             return
         path, hour = listed[place]["path"], listed[place]["partition.arrival_hour"]
         types = pc.unique(lake.read_file(TABLE, path, ["event_type"])["event_type"]).to_pylist()
-        wanted = [name for name in types if name is not None and matcher.may_be(name, active)]
+        wanted = [name for name in types if name is not None and active[matcher.about(name)].any()]
         if not wanted:
             continue
         rows = lake.rows_of(TABLE, path, {"arrival_hour": hour}, COLUMNS).select(COLUMNS)

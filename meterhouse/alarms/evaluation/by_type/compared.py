@@ -22,6 +22,7 @@ class Verdict:
         over: how many of them are over the threshold.
         wanted: how many values are needed.
         lack: why the state is insufficient data; empty if it is not.
+        icehouse: whether a reason counts all values, as Ceilometer 2014.1 does.
     """
 
     state: str | None
@@ -30,6 +31,7 @@ class Verdict:
     over: int
     wanted: int
     lack: str = ""
+    icehouse: bool = False
 
     @property
     def most_recent(self) -> float | None:
@@ -38,7 +40,7 @@ class Verdict:
 
 
 def verdict(
-    values: Sequence[float], comparison_operator: str, threshold: float, wanted: int, *, enough: int = 0, lack: str = ""
+    values: Sequence[float], comparison_operator: str, threshold: float, wanted: int, *, icehouse: bool = False
 ) -> Verdict:
     """Compare the last values of a window.
 
@@ -47,16 +49,15 @@ def verdict(
         comparison_operator: one of COMPARE.
         threshold: what to compare with.
         wanted: how many values decide.
-        enough: how many are enough; 0 for all that decide.
-        lack: what is wrong with the window, if they cannot decide.
+        icehouse: whether one is enough, as in Ceilometer 2014.1.
     """
     last = tuple(values[-wanted:])
-    if lack or len(last) < (enough or wanted):
-        return Verdict(UNKNOWN, None, last, 0, wanted, lack or f"{wanted} datapoints are unknown")
+    if len(last) < (1 if icehouse else wanted):
+        return Verdict(UNKNOWN, None, last, 0, wanted, f"{wanted} datapoints are unknown", icehouse)
     over = [bool(COMPARE[comparison_operator](value, threshold)) for value in last]
     if all(over) or not any(over):
-        return Verdict("alarm" if over[-1] else "ok", None, last, sum(over), wanted)
-    return Verdict(None, "alarm" if over[-1] else "ok", last, sum(over), wanted)
+        return Verdict("alarm" if over[-1] else "ok", None, last, sum(over), wanted, "", icehouse)
+    return Verdict(None, "alarm" if over[-1] else "ok", last, sum(over), wanted, "", icehouse)
 
 
 def outcome(found: Verdict, state: str, repeat_actions: bool, kind: str = "threshold") -> Outcome | None:
@@ -81,6 +82,8 @@ def outcome(found: Verdict, state: str, repeat_actions: bool, kind: str = "thres
         return None
     disposition = "inside" if new == "ok" else "outside"
     count = len(found.values) - found.over if new == "ok" else found.over
+    if found.icehouse:
+        count = len(found.values)
     data = {"type": kind, "disposition": disposition, "count": count, "most_recent": found.most_recent}
     happened = "Transition to" if new != state else "Remaining as"
     reason = f"{happened} {new} due to {count} samples {disposition} threshold, most recent: {found.most_recent}"

@@ -86,7 +86,10 @@ def _verdict(rule: Part, waiting: Iterator[tuple[Wanted, Window]], moment: Momen
     values: Sequence[float] = window.values
     if isinstance(rule, RatioRule):
         values = ratio.values(window, next(waiting)[1])
-    return compared.verdict(values, rule.comparison_operator, rule.threshold, rule.evaluation_periods), {}
+    icehouse = moment.icehouse and isinstance(rule, ThresholdRule)
+    return compared.verdict(
+        values, rule.comparison_operator, rule.threshold, rule.evaluation_periods, icehouse=icehouse
+    ), {}
 
 
 def deviations(alarms: Iterable[Alarm]) -> dict[Wanted, int]:
