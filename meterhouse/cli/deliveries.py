@@ -30,6 +30,7 @@ def deliver(printer: Printer) -> None:
     *("delivery_id", "sequence", "alarm_id", "alarm_name", "project_id", "event_id", "url", "state", "attempts"),
     *("created_at", "next_attempt_at", "delivered_at", "last_error", "tried"),
     shown=("delivery_id", "alarm_name", "url", "state", "attempts", "created_at", "last_error"),
+    whole=("delivery_id",),
 )
 def list_deliveries(state: str | None, alarm: str | None, event_id: str | None, limit: int, printer: Printer) -> None:
     """List what was sent and what waits, newest first.

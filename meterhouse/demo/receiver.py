@@ -84,6 +84,7 @@ class WebhookReceiver:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = False  # so that server_close waits for calls in progress
+    request_queue_size = 128  # deliveries come many at a time
 
     def __init__(self, receiver: WebhookReceiver) -> None:
         self.receiver = receiver

@@ -51,8 +51,10 @@ def refusal(url: object, origin: str = "file", allowed: addresses.Allowed = ()) 
         origin: `file` for an alarm of `alarms.yaml`, else `outside`.
         allowed: the networks of METERHOUSE_WEBHOOK_ALLOW.
     """
-    if not isinstance(url, str) or not is_plain(url):
-        return f"{shown(url)} is not a URL", HOW
+    if not isinstance(url, str):
+        return f"{'a mapping or list' if isinstance(url, dict | list) else shown(url)} is not a URL", HOW
+    if not is_plain(url):
+        return f"{_named(url)} is not a URL", HOW
     if len(url) > MAX_URL:
         return f"the URL has {len(url):,} characters", f"Write at most {MAX_URL:,}"
     scheme = url.partition(":")[0].lower()
@@ -88,6 +90,12 @@ def _unreachable(url: str, origin: str, allowed: addresses.Allowed) -> tuple[str
         return None
     hint = "Name another host, or let the operator name the network in METERHOUSE_WEBHOOK_ALLOW"
     return f"{_named(url)} leads to {host}, {why}", hint
+
+
+def with_lower_scheme(url: str) -> str:
+    """A URL with its scheme in lower case, which means the same; all else is kept byte for byte."""
+    scheme, colon, rest = url.partition(":")
+    return f"{scheme.lower()}{colon}{rest}"
 
 
 def ascii_host(parts: SplitResult) -> str:
@@ -183,4 +191,6 @@ def warnings(name: str, actions: Mapping[str, Iterable[str]]) -> list[str]:
 
 
 def _named(url: str) -> str:
-    return shown(shown_url(url))
+    """A URL for an error. Of one that is not well-formed, nothing before an `@` is shown: it may be a password."""
+    scheme, colon, rest = shown_url(url).partition(":")
+    return shown(f"{scheme}{colon}{re.sub(r'.*@', '***@', rest, flags=re.DOTALL)}" if colon else scheme)

@@ -28,6 +28,7 @@ METADATA: Final = frozenset(
 """Addresses of metadata services."""
 
 _NAT64: Final = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))
+_TRANSLATED: Final = ipaddress.IPv6Network("::ffff:0:0:0/96")
 _IPV4_COMPATIBLE: Final = ipaddress.IPv6Network("::/96")
 _ISATAP: Final = (0x00005EFE, 0x02005EFE)
 
@@ -120,6 +121,6 @@ def _meant(address: Address) -> list[Address]:
     low = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     if any(address in network for network in _NAT64) or int(address) >> 32 & 0xFFFFFFFF in _ISATAP:
         inner.append(low)
-    if address in _IPV4_COMPATIBLE and int(address) > 1:
+    if address in _TRANSLATED or (address in _IPV4_COMPATIBLE and int(address) > 1):
         inner.append(low)
     return [address, *(each for each in inner if each is not None)]

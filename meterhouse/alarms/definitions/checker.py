@@ -143,12 +143,12 @@ class Checker:
         return [Checker(item, self._where(item), label, as_text=self.as_text) for item in self.items(key, of)]
 
     def urls(self, key: str) -> tuple[str, ...]:
-        """A list of URLs to notify, each once."""
+        """A list of URLs to notify, each once, their schemes in lower case."""
         value = self.items(key, "URLs")
         for url in value:
             if refused := actions.refusal(url):
                 raise self.fault(f"has {key}: {refused[0]}", refused[1])
-        return tuple(dict.fromkeys(value))
+        return tuple(dict.fromkeys(map(actions.with_lower_scheme, value)))
 
     def operand(self, key: str) -> str:
         """What a condition compares with: a text or a number, as text."""

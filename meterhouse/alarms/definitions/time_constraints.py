@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from meterhouse import times
 from meterhouse.alarms.definitions.checker import Checker, names
 
 MAX_DURATION: Final = 366 * 86_400
@@ -33,12 +34,15 @@ class TimeConstraint:
 
     def holds(self, moment: datetime) -> bool:
         """Whether it is in force at a moment."""
-        from croniter import croniter
+        from croniter import CroniterBadDateError, croniter
 
         zone: tzinfo = ZoneInfo(self.timezone) if self.timezone else UTC
         local = moment.astimezone(zone)
-        latest = croniter(self.start, local).get_prev(datetime)
-        following = croniter(self.start, latest).get_next(datetime)
+        try:
+            latest = croniter(self.start, local).get_prev(datetime)
+            following = croniter(self.start, latest).get_next(datetime)
+        except CroniterBadDateError:  # it never begins
+            return False
         if abs((following.astimezone(UTC) - moment).total_seconds()) < 60:
             return True
         return bool(latest <= moment <= latest.astimezone(UTC) + timedelta(seconds=self.duration))
@@ -50,7 +54,7 @@ class TimeConstraint:
         Raises:
             DefinitionError: a value cannot be used.
         """
-        from croniter import croniter
+        from croniter import CroniterBadDateError, croniter
 
         check.keys(names(cls))
         made = cls(
@@ -60,10 +64,17 @@ class TimeConstraint:
             timezone=check.text("timezone", "UTC") if check.entry.get("timezone") else "",
             description=check.prose("description") if check.entry.get("description") else "",
         )
-        if len(made.start.split()) != 5 or not croniter.is_valid(made.start):
-            raise check.fault(
+        parts = made.start.lower().split()
+        if len(parts) != 5 or any(part.startswith("r") for part in parts) or not croniter.is_valid(made.start):
+            raise check.fault(  # a field `R` would be another number each time
                 f"has the start '{made.start}', which is no cron expression", "Write five fields, such as `0 23 * * *`"
             )
+        try:
+            croniter(made.start, times.EPOCH).get_next()
+        except CroniterBadDateError:
+            raise check.fault(
+                f"has the start '{made.start}', which never comes", "Write a day that the month has"
+            ) from None
         try:
             ZoneInfo(made.timezone or "UTC")
         except (OSError, ValueError, KeyError):

@@ -295,7 +295,7 @@ class _Wire(asyncio.Protocol):
             ends = _HEAD_ENDS.search(self._come, self._looked)
             if ends is None:
                 self._looked = max(0, len(self._come) - 4)
-                if len(self._come) > 5 and not self._come.startswith(b"HTTP/1."):
+                if not b"HTTP/1.".startswith(self._come[:7]):
                     raise ValueError("the receiver does not speak HTTP/1")
                 return
             head, self._looked = bytes(self._come[: ends.end()]), 0

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select
+from sqlalchemy import Select, false
 
 from meterhouse.errors import NotAllowed
 from meterhouse.stores.warehouse_tables import alarms
@@ -15,7 +15,8 @@ class Caller:
 
     Attributes:
         user_id: the user; empty for the operator at the command line.
-        project_id: the project; empty for the operator at the command line.
+        project_id: the project; empty for the operator at the command line. Who is no administrator and has none sees
+            and owns nothing: alarms without a project are the operator's.
         admin: whether all projects may be seen and changed.
     """
 
@@ -25,7 +26,9 @@ class Caller:
 
     def visible(self, query: Select[Any]) -> Select[Any]:
         """A query of alarms, of those that this caller may see."""
-        return query if self.admin else query.where(alarms.c.project_id == self.project_id)
+        if self.admin:
+            return query
+        return query.where(alarms.c.project_id == self.project_id if self.project_id else false())
 
     def owner(self, project_id: str | None, user_id: str | None) -> tuple[str, str]:
         """The project and the user that will own what this caller makes.
@@ -35,8 +38,10 @@ class Caller:
             user_id: the user that was asked for; None for the caller.
 
         Raises:
-            NotAllowed: another's, and the caller is no administrator.
+            NotAllowed: another's, or there is no project, and the caller is no administrator.
         """
+        if not self.admin and not self.project_id:
+            raise NotAllowed("not authorized without a project", hint="Log in to a project")
         for asked, own, kind in ((project_id, self.project_id, "project"), (user_id, self.user_id, "user")):
             if not self.admin and asked is not None and asked != own:
                 raise NotAllowed(

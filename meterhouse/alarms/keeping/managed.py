@@ -252,12 +252,8 @@ def _checked(site: Site, entry: Any, caller: Caller, project_id: str, known: Ite
 
 
 def _check_beside_others(connection: Connection, alarm_id: str, made: Alarm) -> None:
-    others = checks.combinations(connection)
-    others.pop(alarm_id, None)
-    for _, what, hint in checks.refused_combinations({alarm_id: made}, others):
-        raise DefinitionError(what, hint=hint)
     parts = getattr(made.rule, "alarm_ids", ())
-    if made.only_project and parts:
+    if made.only_project and parts:  # first: whether another's alarm exists is none of the caller's business
         query = select(alarms.c.alarm_id).where(alarms.c.project_id == made.only_project)
         own = set(connection.execute(query).scalars())
         for each in parts:
@@ -265,6 +261,10 @@ def _check_beside_others(connection: Connection, alarm_id: str, made: Alarm) -> 
                 raise DefinitionError(
                     f"alarm '{made.name}' combines the alarm {each}, which does not exist", hint="Correct the id"
                 )
+    others = checks.combinations(connection)
+    others.pop(alarm_id, None)
+    for _, what, hint in checks.refused_combinations({alarm_id: made}, others):
+        raise DefinitionError(what, hint=hint)
     if units.meters_of_several(connection).intersection(made.rule.meters):
         refusal = units.refusal(connection, made)
         if refusal is not None:

@@ -9,6 +9,7 @@ from builders import warehouse_rows
 from sqlalchemy import func, insert, select, update
 
 from meterhouse import times
+from meterhouse.alarms.delivery.outbox import Notification, enqueue
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import deliveries
 
@@ -33,6 +34,27 @@ def put(site: Site, url: str, number: int = 0, *, alarm: str = "alarm-1", body: 
             )
         )
     return delivery_id
+
+
+def tell(
+    site: Site, *urls: str, origin: str = "file", alarm: str = "alarm-1", project: str = "", current: str = "alarm"
+) -> int:
+    """Put a notification into the outbox as an evaluation does."""
+    told = Notification(
+        event_id=str(uuid.uuid4()),
+        alarm_id=alarm,
+        alarm_name=f"name of {alarm}",
+        severity="low",
+        origin=origin,
+        previous="ok",
+        current=current,
+        reason="because",
+        reason_data={"type": "threshold"},
+        urls=urls,
+        project_id=project,
+    )
+    with site.warehouse.begin() as connection:
+        return enqueue(connection, [told], times.now())
 
 
 def wait_no_longer(site: Site) -> None:

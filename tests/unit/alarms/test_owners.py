@@ -1,6 +1,7 @@
 """Alarms from outside: owners, tenancy, quotas, states and silences."""
 
 import json
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,28 @@ def test_a_tenant_sees_and_changes_the_alarms_of_its_project_alone(watched: Site
     assert len(alarm_list(watched, OPERATOR)) == 1
 
 
+def test_who_has_no_project_sees_and_owns_nothing(watched: Site, tmp_path: Path) -> None:
+    """Alarms without a project are the operator's, not those of a token without a project."""
+    nobody = Caller("eve")
+    configure(tmp_path, entry("declared"))
+    apply(watched)
+    made = managed.create(watched, entry("ops"))
+    assert alarm_list(watched, nobody) == []
+    asked: list[Callable[[str], object]] = [
+        lambda wanted: shown(watched, wanted, nobody),
+        lambda wanted: history(watched, wanted, 10, nobody),
+        lambda wanted: managed.change(watched, wanted, {"enabled": False}, nobody),
+        lambda wanted: managed.set_state(watched, wanted, "ok", nobody),
+        lambda wanted: managed.remove(watched, wanted, nobody),
+    ]
+    for ask in asked:
+        for wanted in ("declared", made["alarm_id"]):
+            with pytest.raises(UnknownName):
+                ask(wanted)
+    with pytest.raises(NotAllowed, match="without a project"):
+        managed.create(watched, entry(), nobody)
+
+
 def test_only_an_administrator_creates_for_others(watched: Site) -> None:
     with pytest.raises(NotAllowed, match="not authorized to access project p2"):
         managed.create(watched, entry(), ANN, project_id="p2")
@@ -166,13 +189,25 @@ def test_an_alarm_of_a_tenant_sees_samples_of_its_project_alone(watched: Site, k
 def test_a_tenant_combines_its_own_alarms_alone(watched: Site) -> None:
     mine, another = (managed.create(watched, entry(), who)["alarm_id"] for who in (ANN, BOB))
     both = {"name": "c", "type": "combination", "combination_rule": {"alarm_ids": [mine, another]}}
-    with pytest.raises(DefinitionError, match=f"combines the alarm {another}, which does not exist"):
-        managed.create(watched, both, ANN)
+    refusals = []
+    for each in (another, "no-such-alarm"):
+        rule = {"alarm_ids": [mine, each]}
+        with pytest.raises(DefinitionError, match=f"combines the alarm {each}, which does not exist") as refused:
+            managed.create(watched, {**both, "combination_rule": rule}, ANN)
+        refusals.append(str(refused.value).replace(each, "it"))
+    assert refusals[0] == refusals[1]  # so nobody learns which alarms others have
     managed.create(watched, both, OPERATOR)
 
 
 @pytest.mark.parametrize(
-    "url", ["http://127.0.0.1/", "http://169.254.169.254/latest", "https://[::1]:9/", "http://10.1.2.3/"]
+    "url",
+    [
+        "http://127.0.0.1/",
+        "http://169.254.169.254/latest",
+        "https://[::1]:9/",
+        "http://10.1.2.3/",
+        "http://[::ffff:0:7f00:1]/",
+    ],
 )
 def test_a_tenant_does_not_reach_the_control_plane(watched: Site, url: str) -> None:
     with pytest.raises(DefinitionError, match="leads to"):
@@ -184,6 +219,8 @@ def test_a_tenant_does_not_reach_the_control_plane(watched: Site, url: str) -> N
 def test_a_tenant_does_not_write_to_the_log(watched: Site) -> None:
     with pytest.raises(NotAllowed, match="not authorized to create the action log://"):
         managed.create(watched, entry(alarm_actions=["log://"]), ANN)
+    with pytest.raises(NotAllowed, match="not authorized to create the action test://x"):
+        managed.create(watched, entry(alarm_actions=["TEST://x"]), ANN)
     managed.create(watched, entry(alarm_actions=["log://"]), OPERATOR)
 
 
