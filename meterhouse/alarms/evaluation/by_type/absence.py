@@ -26,7 +26,7 @@ from meterhouse.alarms.definitions.wanted import Condition, Wanted
 from meterhouse.alarms.evaluation.event_matching import Interest, Matcher, described
 from meterhouse.alarms.evaluation.given import Cycle, Given
 from meterhouse.alarms.evaluation.outcomes import Outcome
-from meterhouse.alarms.evaluation.points import judge, read
+from meterhouse.alarms.evaluation.points import Series, judge, read
 from meterhouse.alarms.evaluation.requests import requests_of
 from meterhouse.alarms.evaluation.selections import selections
 from meterhouse.alarms.evaluation.windows import DIMENSIONS, needed, series_of, windows
@@ -44,6 +44,9 @@ SHOWN: Final = 20
 
 COLUMNS: Final = ("arrival_hour", "message_id", "event_type", "generated", "traits")
 IDS_AT_ONCE: Final = 500
+_AHEAD: Final = timedelta(days=31)
+"""How far points of the future are looked for, of clocks that are ahead."""
+
 _HOUR: Final = 3_600_000_000
 _SECOND: Final = 1_000_000
 
@@ -263,14 +266,28 @@ def _known(cycle: Cycle, rules: Sequence[AbsenceRule], wanted: Sequence[Wanted])
     for span in sorted({span for n, span in enumerate(spans) if n not in described}):
         numbers = [n for n, each in enumerate(spans) if each == span and n not in described]
         requests = requests_of([wanted[n] for n in numbers])
-        known = series_of(cycle.site, requests, times.micros(cycle.moment) - span * _SECOND, needed(requests, ()))
+        start = times.micros(cycle.moment) - span * _SECOND
+        known = series_of(cycle.site, requests, start, needed(requests, ()))
+        there = known.table.ids if cycle.known_at is None else _known_then(cycle, known, start, cycle.known_at)
         with cycle.site.lake.connect() as duck:
             duck.register("dims", known.rows)
             chosen = selections(duck, requests, requests.shapes)
         for place, number in enumerate(numbers):
             of = int(chosen.of_request[place])
             members = chosen.members[int(chosen.first[of]) : int(chosen.first[of + 1])]
-            found[number] = np.sort(known.table.ids[members])
+            found[number] = np.intersect1d(known.table.ids[members], there)
+    return found
+
+
+def _known_then(cycle: Cycle, series: Series, start: int, known_at: datetime) -> Ints:
+    """The ids of those of the series that had points since the hour of a time in µs, and of which one had arrived by then.
+
+    The catalog knows when the last point of a series was, but not when it was known: in the past, a series whose first
+    point is still to come was not there.
+    """
+    first = times.micros(times.hour_of(times.EPOCH + timedelta(microseconds=start)))
+    came = read(cycle.site, series, first, times.micros(cycle.moment + _AHEAD), metadata=False)
+    found: Ints = np.unique(series.table.ids[came.place[came.recorded <= times.micros(known_at)]])
     return found
 
 
