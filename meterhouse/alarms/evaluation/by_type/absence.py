@@ -44,9 +44,6 @@ SHOWN: Final = 20
 
 COLUMNS: Final = ("arrival_hour", "message_id", "event_type", "generated", "traits")
 IDS_AT_ONCE: Final = 500
-_AHEAD: Final = timedelta(days=31)
-"""How far points of the future are looked for, of clocks that are ahead."""
-
 _HOUR: Final = 3_600_000_000
 _SECOND: Final = 1_000_000
 
@@ -266,28 +263,25 @@ def _known(cycle: Cycle, rules: Sequence[AbsenceRule], wanted: Sequence[Wanted])
     for span in sorted({span for n, span in enumerate(spans) if n not in described}):
         numbers = [n for n, each in enumerate(spans) if each == span and n not in described]
         requests = requests_of([wanted[n] for n in numbers])
-        start = times.micros(cycle.moment) - span * _SECOND
-        known = series_of(cycle.site, requests, start, needed(requests, ()))
-        there = known.table.ids if cycle.known_at is None else _known_then(cycle, known, start, cycle.known_at)
+        known = series_of(cycle.site, requests, times.micros(cycle.moment) - span * _SECOND, needed(requests, ()))
         with cycle.site.lake.connect() as duck:
             duck.register("dims", known.rows)
             chosen = selections(duck, requests, requests.shapes)
         for place, number in enumerate(numbers):
             of = int(chosen.of_request[place])
             members = chosen.members[int(chosen.first[of]) : int(chosen.first[of + 1])]
-            found[number] = np.intersect1d(known.table.ids[members], there)
+            found[number] = np.sort(known.table.ids[members])
+        if cycle.known_at is not None:  # the catalog is of today
+            then = _had_points(cycle, known, span, cycle.known_at)
+            found = [ids[np.isin(ids, then)] if n in numbers else ids for n, ids in enumerate(found)]
     return found
 
 
-def _known_then(cycle: Cycle, series: Series, start: int, known_at: datetime) -> Ints:
-    """The ids of those of the series that had points since the hour of a time in µs, and of which one had arrived by then.
-
-    The catalog knows when the last point of a series was, but not when it was known: in the past, a series whose first
-    point is still to come was not there.
-    """
-    first = times.micros(times.hour_of(times.EPOCH + timedelta(microseconds=start)))
-    came = read(cycle.site, series, first, times.micros(cycle.moment + _AHEAD), metadata=False)
-    found: Ints = np.unique(series.table.ids[came.place[came.recorded <= times.micros(known_at)]])
+def _had_points(cycle: Cycle, known: Series, span: int, known_at: datetime) -> Ints:
+    """The ids of the series that had points within a span of seconds, to the hour, as the catalog was at a time."""
+    end = times.micros(cycle.moment)
+    came = read(cycle.site, known, (end - span * _SECOND) // _HOUR * _HOUR, end, metadata=False)
+    found: Ints = known.table.ids[np.unique(came.place[came.recorded <= times.micros(known_at)])]
     return found
 
 
