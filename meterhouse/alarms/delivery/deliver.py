@@ -137,7 +137,7 @@ class _Run:
         last_start = time.monotonic() + START_SECONDS
         self.sender, self.wake = Sender(self.site.settings), asyncio.Event()
         tasks: set[asyncio.Task[None]] = set()
-        looked, look = 0.0, True
+        next_look, look = 0.0, True
         with ThreadPoolExecutor(max_workers=2) as warehouse:  # whose calls block
 
             async def blocking(function: Any, *given: Any) -> Any:
@@ -162,9 +162,11 @@ class _Run:
                         continue
                     if calls:
                         continue
-                    if starting and look and (not self.flying.total() or time.monotonic() > looked + LOOK_SECONDS):
-                        looked, look = time.monotonic(), False
+                    if starting and look and (not self.flying.total() or time.monotonic() > next_look):
+                        began, look = time.monotonic(), False
                         self._queue(await blocking(_candidates, self.site))
+                        # With many that wait, looking takes long: at most a tenth of the time is spent on it.
+                        next_look = time.monotonic() + max(LOOK_SECONDS, 10 * (time.monotonic() - began))
                         continue
                     if not self.flying.total():
                         return self.found
