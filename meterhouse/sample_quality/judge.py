@@ -1,4 +1,4 @@
-"""Verdicts on points: which quality rules each breaks. The quality step, statistics and alarms all use this."""
+"""Verdicts on points by SQL: the rules as `verdicts.py` has them, said once more, for tests to hold the two equal."""
 
 import math
 from string import Template

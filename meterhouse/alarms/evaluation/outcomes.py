@@ -53,7 +53,8 @@ class Change:
         severity: its severity.
         state: its state before the evaluation.
         outcome: the outcome.
-        event_id: the UUID of what happens, if it must be the same whenever it is found; else one is made.
+        event_id: the UUID of what happens, if it must be the same whenever it is found; else one is made. It is then
+            in the history even if the state stays, as Aodh records each event of an alarm that repeats its actions.
         project_id: whose it is; empty for the operators'.
     """
 
@@ -159,6 +160,7 @@ def write(connection: Connection, changes: list[Change], moment: datetime) -> Sa
     ]
     saved.notifications = enqueue(connection, told, moment)
     _update_reasons(connection, [each for each in same if each.state == UNKNOWN])
+    _update_reasons(connection, list({each.alarm_id: each for each in same if each.event_id}.values()))
     return saved
 
 
@@ -205,7 +207,7 @@ def _unchanged(connection: Connection, changes: list[Change]) -> dict[str, Row[A
 
 
 def _update_reasons(connection: Connection, changes: list[Change]) -> None:
-    """Write why the state is still insufficient data."""
+    """Write why the state is still what it was."""
     if not changes:
         return
     _stage(connection, changes)
@@ -251,7 +253,11 @@ def _add_history(
     rows: Mapping[str, Row[Any]],
     silenced: Mapping[str, str | None],
 ) -> None:
-    changes = [(each, event) for each, event in zip(happened, events, strict=True) if each.outcome.state != each.state]
+    changes = [
+        (each, event)
+        for each, event in zip(happened, events, strict=True)
+        if each.outcome.state != each.state or each.event_id
+    ]
     if not changes:
         return
     numbers = sequences.following(connection, alarm_history)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -138,7 +138,7 @@ class Windows:
         ids, count = self.series(number)
         return {
             "values": list(window.values),
-            "starts": [times.text(_moment(start)) for start in window.starts],
+            "starts": [_text(start) for start in window.starts],
             "points": list(window.points),
             "excluded": list(window.excluded),
             "series": ids,
@@ -427,6 +427,12 @@ def _listed(site: Site, chosen: Iterable[ColumnElement[bool]], names: Sequence[s
     order[table.places(number)] = np.arange(len(number))
     found = found.take(pa.array(order))
     return Series(table, found.add_column(0, "number", pa.array(np.arange(len(number)))))
+
+
+@lru_cache(maxsize=10_000)
+def _text(micros: int) -> str:
+    """The start of a period, which many rules share."""
+    return times.text(_moment(micros))
 
 
 def _moment(micros: int) -> datetime:

@@ -67,7 +67,7 @@ def a_day(rng: random.Random) -> list[dict[str, Any]]:
 
 
 def test_a_replay_of_a_day_equals_its_live_evaluation(watched: Site, tmp_path: Path) -> None:
-    every, hours = 600, 24
+    every, hours = 1800, 24
     nights = {"name": "nights", "start": "0 20 * * *", "duration": 6 * 3600}
     configure(
         tmp_path,

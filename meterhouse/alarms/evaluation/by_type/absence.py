@@ -26,7 +26,7 @@ from meterhouse.alarms.definitions.wanted import Condition, Wanted
 from meterhouse.alarms.evaluation.event_matching import Interest, Matcher, described
 from meterhouse.alarms.evaluation.given import Cycle, Given
 from meterhouse.alarms.evaluation.outcomes import Outcome
-from meterhouse.alarms.evaluation.points import judge, read
+from meterhouse.alarms.evaluation.points import Series, judge, read
 from meterhouse.alarms.evaluation.requests import requests_of
 from meterhouse.alarms.evaluation.selections import selections
 from meterhouse.alarms.evaluation.windows import DIMENSIONS, needed, series_of, windows
@@ -271,6 +271,17 @@ def _known(cycle: Cycle, rules: Sequence[AbsenceRule], wanted: Sequence[Wanted])
             of = int(chosen.of_request[place])
             members = chosen.members[int(chosen.first[of]) : int(chosen.first[of + 1])]
             found[number] = np.sort(known.table.ids[members])
+        if cycle.known_at is not None:  # the catalog is of today
+            then = _had_points(cycle, known, span, cycle.known_at)
+            found = [ids[np.isin(ids, then)] if n in numbers else ids for n, ids in enumerate(found)]
+    return found
+
+
+def _had_points(cycle: Cycle, known: Series, span: int, known_at: datetime) -> Ints:
+    """The ids of the series that had points within a span of seconds, to the hour, as the catalog was at a time."""
+    end = times.micros(cycle.moment)
+    came = read(cycle.site, known, (end - span * _SECOND) // _HOUR * _HOUR, end, metadata=False)
+    found: Ints = known.table.ids[np.unique(came.place[came.recorded <= times.micros(known_at)])]
     return found
 
 
