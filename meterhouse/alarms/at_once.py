@@ -109,7 +109,10 @@ class AtOnce:
         from meterhouse.alarms.evaluation.events import evaluate_events
 
         self._loader = self._loader or Loader()
-        return evaluate_events(self._site, self._loader).notifications
+        done = evaluate_events(self._site, self._loader)
+        if not done.alarms:  # the last one has gone, and nobody follows events any more
+            self._asked = Asked()
+        return done.notifications
 
     def _deliver(self) -> None:
         """Deliver what is due, unless as many deliveries as may be are under way, which take it too."""

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import numpy as np
-from sqlalchemy import exists, func, or_, select
+from sqlalchemy import case, func, or_, select
 
 from meterhouse import times
 from meterhouse.alarms.definitions.alarm import UNKNOWN
@@ -122,7 +122,7 @@ def _evaluate(site: Site, lease: Lease, last: cycles.Cycle | None, at: datetime 
         else:
             with lease.begin() as connection:
                 cycles.record(connection, last := last.again(moment))
-            done.alarms, done.states, done.held = last.alarms, Counter({UNKNOWN: last.alarms}), 0
+            done.alarms, done.states, done.held = last.alarms, Counter({UNKNOWN: last.alarms} if last.alarms else {}), 0
         done.cycles += 1
     return moments[-1]
 
@@ -171,12 +171,11 @@ def _is_idle(site: Site, last: cycles.Cycle, moment: datetime) -> bool:
         return False
     columns = alarms.c
     others = or_(columns.state != UNKNOWN, columns.held_since.is_not(None), columns.evaluate_timestamp.is_(None))
+    counted = select(func.count(), func.count(case((others, 1)))).where(columns.enabled)
     with site.warehouse.read() as connection:
-        if (
-            cycles.newest_entry(connection) != last.history
-            or connection.execute(select(func.count()).where(columns.enabled)).scalar() != last.alarms
-            or connection.execute(select(exists().where(columns.enabled, others))).scalar()
-        ):
+        if cycles.newest_entry(connection) != last.history:
+            return False
+        if tuple(connection.execute(counted).one()) != (last.alarms, 0):
             return False
     return not last.watched or not has_points(site, last.watched, moment)
 

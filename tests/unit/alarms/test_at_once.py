@@ -183,3 +183,27 @@ def test_a_site_without_such_alarms_imports_and_follows_nothing(site: Site, monk
     with AtOnce(site) as alarms:
         alarms.came()
     assert warehouse_rows(site, "SELECT follower FROM followed WHERE follower = 'event_alarms'") == []
+
+
+def test_when_the_last_such_alarm_has_gone_nothing_is_evaluated_any_more(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declare(site, alarm())
+    come(site, notification("m1", "compute.a"))
+    with AtOnce(site) as alarms:
+        until(lambda: states(site) == {"a": "alarm"})
+        declare(site)
+        alarms.came()
+        until(lambda: not warehouse_rows(site, "SELECT follower FROM followed WHERE follower = 'event_alarms'"))
+        asked: list[object] = []
+        evaluate = events.evaluate_events
+
+        def evaluated(*given: object) -> events.Evaluated:
+            asked.append(given)
+            return evaluate(*given)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(events, "evaluate_events", evaluated)
+        for _ in range(3):
+            alarms.came()
+            time.sleep(0.05)
+    assert len(asked) <= 1  # that which was under way

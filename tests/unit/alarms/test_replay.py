@@ -126,6 +126,24 @@ def test_a_replay_of_a_day_equals_its_live_evaluation(watched: Site, tmp_path: P
         assert [each.reason for each in found.changes] == [reasons[name, each.at] for each in found.changes]
 
 
+def test_a_replayed_absence_misses_no_series_before_its_first_point_came(watched: Site, tmp_path: Path) -> None:
+    """The catalog of now knows the series r2, that of then did not."""
+    points = [
+        *(point(1.0, at(5 * n), meter="cpu_util") for n in range(40)),
+        *(point(1.0, at(60 + 5 * n), meter="cpu_util", resource="r2") for n in range(6)),
+    ]
+    silent = {"meter_name": "cpu_util", "within": 600, "of": "any", "known_for": 1800}
+    path = configure(tmp_path, entry("silent", "absence", silent))
+    moments = run.cycles(at(5), at(200), 300)
+    live = []
+    for moment in moments:
+        land_points(watched, [each for each in points if moment - timedelta(minutes=5) < each["recorded_at"] <= moment])
+        live += [(moment, after) for _, _, after in evaluate(watched, moment).transitions]
+    assert [state for _, state in live] == ["ok", "alarm", "ok"]  # and at last r2 is forgotten
+    (key,), given = asked.of_file(watched, path)
+    assert [(each.at, each.state) for each in run.replay(watched, given, moments, 300)[key].changes] == live
+
+
 def test_two_versions_of_a_rule_are_compared_span_by_span(watched: Site, tmp_path: Path) -> None:
     land_points(watched, [point(50.0 + 10 * n, at(5 * n), meter="cpu_util") for n in range(5)])
     path = configure(tmp_path, entry("a", "threshold", BUSY), entry("b", "threshold", {**BUSY, "threshold": 80}))
