@@ -13,7 +13,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from meterhouse.alarms.definitions import addresses
 from meterhouse.errors import shown
-from meterhouse.yaml_lines import is_plain
+from meterhouse.untrusted import is_plain
 
 MAX_URL: Final = 2_000
 """Maximum number of characters of a URL: PostgreSQL cannot index much longer ones."""
