@@ -106,6 +106,19 @@ def claim(site: Site, delivery_ids: Sequence[str]) -> list[Claim]:
     ]
 
 
+def release(site: Site, claims: Sequence[Claim]) -> None:
+    """Give claims back whose calls were not begun: the attempts do not count, and others may make them now."""
+    with site.warehouse.begin() as connection:
+        values = {"attempts": deliveries.c.attempts - 1, "next_attempt_at": clock.present(connection)}
+        ours = (
+            deliveries.c.delivery_id == bindparam("of"),
+            deliveries.c.attempts == bindparam("made"),
+            deliveries.c.state == "pending",
+        )
+        given = [{"of": each.row.delivery_id, "made": each.row.attempts} for each in claims]
+        connection.execute(update(deliveries).where(*ours).values(**values), given)
+
+
 def record(site: Site, made: Sequence[Attempt]) -> list[str]:
     """Record what attempts led to, each as `delivered`, `failed` or `dead`.
 

@@ -81,7 +81,7 @@ class Tokens:
     def __init__(self, settings: Settings, seconds: float) -> None:
         self.settings, self.seconds = settings, seconds
         self._wanted: dict[Account, asyncio.Future[str]] = {}
-        self._renewed: set[Account] = set()
+        self._refused: dict[Account, str] = {}
 
     async def token(self, account: Account) -> str:
         """A token of the account.
@@ -106,14 +106,12 @@ class Tokens:
         An account is renewed once in a run: a receiver that refuses every token must not make Meterhouse log in again
         and again.
         """
-        if _kept.get(account) != token:
-            return account in _kept or account not in self._renewed
-        if account in self._renewed:
-            return False
-        self._renewed.add(account)
-        del _kept[account]
-        self._wanted.pop(account, None)
-        return True
+        if account not in self._refused:
+            self._refused[account] = token
+            if _kept.get(account) == token:
+                del _kept[account]
+            self._wanted.pop(account, None)
+        return self._refused[account] == token
 
 
 def _log_in(settings: Settings, account: Account, seconds: float) -> str:
