@@ -5,10 +5,10 @@ samples arrived are converted once more, and what yields the same sample is wher
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,6 +25,9 @@ from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.lake_tables import TIME
 from meterhouse.stores.warehouse_tables import alarm_history, alarms
 
+if TYPE_CHECKING:
+    from meterhouse.conversion.convert import Converter
+
 SAMPLES: Final = 200
 """How many samples of a window are shown at most, the newest ones."""
 
@@ -32,6 +35,13 @@ _SHOWN: Final = (
     *("meter", "type", "unit", "volume", "resource_id", "project_id", "user_id", "source", "timestamp", "recorded_at"),
 )
 _AT_ONCE: Final = 20_000
+_CONVERTED: Final = 512
+"""How many notifications are converted together at most."""
+
+Identity = tuple[str, datetime, float | None, str | None]
+"""Meter, timestamp, volume (None: not a number) and resource of a sample."""
+
+_IDENTIFYING: Final = ["meter", "timestamp", "volume", "resource_id"]
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
@@ -141,7 +151,7 @@ def _add_messages(site: Site, rows: list[dict[str, Any]]) -> None:
     """Find the notifications of samples, and add their ids to the rows."""
     from meterhouse.conversion.convert import Converter
 
-    by_identity: dict[tuple[str, datetime, float, str | None], list[dict[str, Any]]] = {}
+    by_identity: dict[Identity, list[dict[str, Any]]] = {}
     for row in rows:
         by_identity.setdefault(_identity(row), []).append(row)
     received = pa.array(sorted({row["recorded_at"] for row in rows}), TIME)  # with its notification
@@ -149,14 +159,29 @@ def _add_messages(site: Site, rows: list[dict[str, Any]]) -> None:
     for hour in sorted({times.arrival_hour(row["recorded_at"]) for row in rows}):
         for notifications in site.lake.pieces("notifications", {"arrival_hour": [hour]}, _AT_ONCE):
             near = notifications.filter(pc.is_in(notifications["received_at"], received))
-            for place in range(len(near)):
-                one = near.slice(place, 1)
-                for made in converter.convert(one).samples.to_pylist():
-                    for row in by_identity.get(_identity(made), ()):
-                        message_id = one["message_id"][0].as_py()
+            for start in range(0, len(near), _CONVERTED):
+                for identity, message_id in _sources(converter, near.slice(start, _CONVERTED), by_identity.keys()):
+                    for row in by_identity[identity]:
                         if message_id not in row["message_ids"]:
                             row["message_ids"].append(message_id)
 
 
-def _identity(row: Mapping[str, Any]) -> tuple[str, datetime, float, str | None]:
-    return str(row["meter"]), row["timestamp"], float(row["volume"]), row["resource_id"]
+def _sources(converter: "Converter", given: pa.Table, wanted: Set[Identity]) -> Iterator[tuple[Identity, str]]:
+    """Which of the wanted samples are made of which notification.
+
+    Many notifications are converted together, and those that make none of the samples need no second look.
+    """
+    made = converter.convert(given).samples.select(_IDENTIFYING)
+    found = wanted & set(map(_identity, made.to_pylist()))
+    if found and len(given) > 1:
+        half = len(given) // 2
+        yield from _sources(converter, given.slice(0, half), found)
+        yield from _sources(converter, given.slice(half), found)
+    else:
+        message_id = given["message_id"][0].as_py()
+        yield from ((identity, message_id) for identity in found)
+
+
+def _identity(row: Mapping[str, Any]) -> Identity:
+    volume = float(row["volume"])
+    return str(row["meter"]), row["timestamp"], volume if volume == volume else None, row["resource_id"]

@@ -51,6 +51,8 @@ def replay(
         raise click.UsageError("--fast counts all points anyway: leave --hindsight out")
     if plot is not None and plot.suffix.lower() != ".svg":
         raise click.UsageError(f"{plot.name} is not an SVG file: let its name end with .svg")
+    if plot is not None and not plot.resolve().parent.is_dir():
+        raise click.UsageError(f"{plot} cannot be written: there is no folder {plot.parent}")
     site = Site.open()
     ids, given = asked.of_file(site, Path(alarm)) if _is_file(alarm) else _one(*asked.of_site(site, alarm))
     moments = run.cycles(start, end, every)

@@ -59,6 +59,29 @@ def test_a_transition_leads_to_its_samples_and_their_notifications(watched: Site
     }
 
 
+def test_samples_of_many_notifications_lead_to_their_own_each(watched: Site) -> None:
+    """Also those of a message that came twice in other words, and a value that is no number."""
+    now = times.now()
+    batches = [polling(f"batch-{n}", [polled(91.0 + n, now, resource=f"r{n}")]) for n in range(40)]
+    others = [polling(f"other-{n}", [polled(1.0, now, meter="other")]) for n in range(600)]
+    came(
+        watched,
+        "a.jsonl",
+        *others[:300],
+        *batches,
+        polling("again", [polled(93.0, now, resource="r2")]),
+        polling("no-number", [polled(float("nan"), now, resource="r99")]),
+        *others[300:],
+    )
+    evaluate(watched, times.now())
+    found = {row["resource_id"]: row["message_ids"] for row in explain(watched, transition(watched, "hot")).samples}
+    assert found["r2"] == ["batch-2", "again"]
+    assert {name: ids for name, ids in found.items() if name not in ("r2", "r99")} == {
+        f"r{n}": [f"batch-{n}"] for n in range(40) if n != 2
+    }
+    assert found.get("r99", ["no-number"]) == ["no-number"]
+
+
 def test_an_explanation_is_by_the_rule_of_that_time(watched: Site) -> None:
     came(watched, "a.jsonl", polling("batch-1", [polled(95.0, times.now())]))
     made = managed.create(watched, {"name": "mine", "threshold_rule": BUSY})
