@@ -13,7 +13,6 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from meterhouse.alarms.definitions import addresses
 from meterhouse.errors import shown
-from meterhouse.yaml_lines import is_plain
 
 MAX_URL: Final = 2_000
 """Maximum number of characters of a URL: PostgreSQL cannot index much longer ones."""
@@ -53,6 +52,8 @@ def refusal(url: object, origin: str = "file", allowed: addresses.Allowed = ()) 
     """
     if not isinstance(url, str):
         return f"{'a mapping or list' if isinstance(url, dict | list) else shown(url)} is not a URL", HOW
+    from meterhouse.yaml_lines import is_plain  # it loads YAML, which showing a URL does not need
+
     if not is_plain(url):
         return f"{_named(url)} is not a URL", HOW
     if len(url) > MAX_URL:
