@@ -36,3 +36,19 @@ def csv_cell(text: str) -> str:
 def json_text(text: str) -> str:
     """JSON in which escapes of JSON stand for what controls a terminal: whoever reads it gets the same values."""
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def is_plain(text: str, *, lines: bool = False) -> bool:
+    """Whether a text has no control characters, so that every database, statement and terminal takes it.
+
+    Args:
+        text: the text.
+        lines: whether it may have several lines.
+    """
+    if text.isascii() and text.isprintable():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+    return all(each >= " " and not "\x7f" <= each <= "\x9f" for each in text if not (lines and each in "\n\t"))

@@ -247,19 +247,3 @@ def read(path: Path, limits: Limits = ONE_DEFINITION) -> Any:
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise DefinitionError(f"is not YAML: {problem}", where=where, hint="Fix the file") from None
-
-
-def is_plain(text: str, *, lines: bool = False) -> bool:
-    """Whether a text has no control characters, so that every database, statement and terminal takes it.
-
-    Args:
-        text: the text.
-        lines: whether it may have several lines.
-    """
-    if text.isascii() and text.isprintable():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair
-        return False
-    return all(each >= " " and not "\x7f" <= each <= "\x9f" for each in text if not (lines and each in "\n\t"))

@@ -25,7 +25,7 @@ from meterhouse.definitions import timespans
 from meterhouse.definitions.site_files import in_use, once_a_change
 from meterhouse.errors import DefinitionError, shown
 from meterhouse.shipped import DEFAULTS
-from meterhouse.yaml_lines import is_plain
+from meterhouse.untrusted import is_plain
 
 FILE: Final = "archive_policies.yaml"
 _SHIPPED: Final = DEFAULTS / FILE

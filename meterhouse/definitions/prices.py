@@ -19,7 +19,7 @@ from meterhouse import yaml_lines
 from meterhouse.definitions.site_files import in_use, once_a_change
 from meterhouse.errors import DefinitionError, UsageError, shown
 from meterhouse.shipped import DEFAULTS
-from meterhouse.yaml_lines import is_plain
+from meterhouse.untrusted import is_plain
 
 FILE: Final = "prices.yaml"
 

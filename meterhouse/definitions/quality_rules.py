@@ -17,7 +17,7 @@ from meterhouse.definitions.meanings import Meaning, of_parts
 from meterhouse.definitions.site_files import in_use, once_a_change
 from meterhouse.errors import DefinitionError, shown
 from meterhouse.shipped import QUALITY_RULES
-from meterhouse.yaml_lines import is_plain
+from meterhouse.untrusted import is_plain
 
 CHECKS = ("finite", "range", "future", "duplicate", "reset")
 SEVERITIES = ("critical", "warning")

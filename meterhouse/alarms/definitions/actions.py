@@ -52,7 +52,7 @@ def refusal(url: object, origin: str = "file", allowed: addresses.Allowed = ()) 
     """
     if not isinstance(url, str):
         return f"{'a mapping or list' if isinstance(url, dict | list) else shown(url)} is not a URL", HOW
-    from meterhouse.yaml_lines import is_plain  # it loads YAML, which showing a URL does not need
+    from meterhouse.yaml_lines import is_plain  # it loads PyYAML, which who only lists alarms does not need
 
     if not is_plain(url):
         return f"{_named(url)} is not a URL", HOW

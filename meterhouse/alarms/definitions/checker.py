@@ -7,7 +7,7 @@ from typing import Any
 
 from meterhouse.alarms.definitions import actions
 from meterhouse.errors import DefinitionError, shown
-from meterhouse.yaml_lines import is_plain
+from meterhouse.untrusted import is_plain
 
 MAX_NAME = 255
 """Maximum number of characters of a name."""

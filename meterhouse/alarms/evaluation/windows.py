@@ -339,6 +339,8 @@ class _Reading:
     def _known(self, end: int, known_at: int | None) -> tuple[Received, list[Correction]]:
         points, corrections = self._points, self._corrections
         known = points.time <= end
+        if not self._increases:  # which may begin with an earlier point
+            known &= points.time >= int(self._requests.starts(end).min())
         if known_at is not None:
             known &= points.recorded <= known_at
         corrections = [each for each in corrections if _in_force(each, known_at)]
