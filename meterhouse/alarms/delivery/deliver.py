@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Row, and_, case, exists, func, select
+from sqlalchemy import Row, case, func, select
 
 from meterhouse.alarms.definitions.actions import receiver
 from meterhouse.alarms.delivery import attempts, digest
@@ -93,18 +93,17 @@ def deliver(site: Site, *, limit: int = LIMIT) -> Delivered:
 
 def _due(present: datetime) -> Any:
     """The notifications that can be sent: those without an earlier one to the same URL that waits."""
-    earlier = deliveries.alias("earlier")
-    blocked = exists().where(
-        and_(
-            earlier.c.state == "pending",
-            earlier.c.alarm_id == deliveries.c.alarm_id,
-            earlier.c.url == deliveries.c.url,
-            earlier.c.sequence < deliveries.c.sequence,
-        )
+    own = deliveries.c
+    whom = case((own.receiver == "", own.url), else_=own.receiver).label("receiver")
+    # By a window over what waits, not by a search for each row: a database may choose to search the whole table.
+    first = func.min(own.sequence).over(partition_by=(own.alarm_id, own.url)).label("first")
+    can = attempts.is_due(present).label("can")
+    columns = (own.delivery_id, own.url, own.sequence, own.alone, whom, first, can)
+    waiting = select(*columns).where(own.state == "pending").subquery()
+    found = waiting.c
+    return select(found.delivery_id, found.url, found.sequence, found.alone, found.receiver).where(
+        found.sequence == found.first, found.can
     )
-    whom = case((deliveries.c.receiver == "", deliveries.c.url), else_=deliveries.c.receiver).label("receiver")
-    columns = (deliveries.c.delivery_id, deliveries.c.url, deliveries.c.sequence, deliveries.c.alone)
-    return select(*columns, whom).where(deliveries.c.state == "pending", attempts.is_due(present), ~blocked)
 
 
 def _candidates(site: Site) -> Sequence[Row[Any]]:
