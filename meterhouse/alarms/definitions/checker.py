@@ -51,7 +51,7 @@ class Checker:
         """Reject unknown keys."""
         if self.entry.keys() <= known:
             return
-        unknown = sorted(shown(key).strip("'") for key in set(self.entry) - known)
+        unknown = sorted(actions.shown_url(shown(key).strip("'")) for key in set(self.entry) - known)
         if unknown:
             raise self.fault(f"has unknown keys: {', '.join(unknown[:MAX_LIST])}", f"Known: {', '.join(sorted(known))}")
 

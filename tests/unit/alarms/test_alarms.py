@@ -422,6 +422,7 @@ def test_alarms_are_the_same_in_every_kind_of_site(any_site: Site) -> None:
         (entry(alarm_actions=["http://[::1"]), r"has alarm_actions: 'http://\[::1' is not a URL"),
         (entry(alarm_actions=["http://h:port/"]), r"has alarm_actions: 'http://h:port/' is not a URL"),
         (entry(alarm_actions=[7]), r"has alarm_actions: 7 is not a URL"),
+        (entry(**{"http://u:hush@h/": 1}), r"has unknown keys: http://h/\. "),
         (entry(alarm_actions=[{"http://u:hush@h/": 1}]), r"has alarm_actions: a mapping or list is not a URL"),
         (entry(alarm_actions=["https:/u:hush@h/"]), r"has alarm_actions: 'https:\*\*\*@h/' has no host"),
         (entry(alarm_actions=["https://u:hu/sh@h/"]), r"has alarm_actions: 'https:\*\*\*@h/' is not a URL"),
