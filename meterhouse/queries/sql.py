@@ -1,7 +1,8 @@
 """Ad-hoc SQL on the lake or the warehouse: one statement that reads, and nothing but the site's tables.
 
 Whoever writes the statement need not be trusted with the machine: no file, server or setting can be reached from it.
-What is in the tables can be read, also the URLs of alarms.
+What is in the tables can be read, also the URLs of alarms, but without the users and passwords in them: in place of the
+tables that have these, a statement sees views of the same names and columns.
 """
 
 import re
@@ -17,6 +18,7 @@ from meterhouse.queries.sql_tokens import for_psycopg
 from meterhouse.site import Site
 from meterhouse.stores.lake_faults import file_of, retried
 from meterhouse.stores.sqlite_functions import add_functions
+from meterhouse.stores.warehouse_tables import metadata
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,6 +31,12 @@ _EXPLAIN: Final = re.compile(
 )
 _COMMENT: Final = re.compile(r"\s*(--[^\n]*(\n|\Z)|/\*.*?\*/)", re.DOTALL)
 _READING: Final = frozenset({"SELECT", "WITH", "VALUES", "TABLE", "EXPLAIN"})
+_USERINFO: Final = r"""(://)(?:[^/?#\s"\\]|\\.)*@"""
+"""User and password of a URL in JSON, for PostgreSQL and Python."""
+
+_SECRET: Final = {"alarms": "definition", "webhook_credentials": "userinfo"}
+"""Table → the column in which there are users and passwords of webhooks."""
+
 _PRAGMAS: Final = frozenset({"table_info", "table_xinfo", "table_list", "index_list", "index_info", "foreign_key_list"})
 """What a statement on SQLite may look up; these change nothing."""
 
@@ -121,6 +129,9 @@ def _on_sqlite(
         connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=60)
         try:
             add_functions(connection)
+            connection.create_function("without_userinfo", 1, _without_userinfo, deterministic=True)
+            for view in _views("main", "without_userinfo({})"):
+                connection.execute(view)
             connection.set_authorizer(_allow)
             cursor = connection.execute(query, sqlite_times(parameters))
             return [column[0] for column in cursor.description or ()], cursor.fetchall()
@@ -138,8 +149,24 @@ def sqlite_times(parameters: Mapping[str, datetime] | None) -> dict[str, str]:
     }
 
 
+def _views(schema: str, shown: str) -> list[str]:
+    """What makes the views that stand for the tables with secrets; `shown` is how a definition is shown."""
+    made = []
+    for name, secret in _SECRET.items():
+        how = shown.format(secret) if name == "alarms" else "CAST(NULL AS TEXT)"
+        columns = (f"{how} AS {secret}" if each.name == secret else each.name for each in metadata.tables[name].columns)
+        made.append(f'CREATE TEMP VIEW {name} AS SELECT {", ".join(columns)} FROM "{schema}".{name}')
+    return made
+
+
+def _without_userinfo(text: str | None) -> str | None:
+    return re.sub(_USERINFO, r"\1", text) if isinstance(text, str) else text
+
+
 def _allow(action: int, name: str | None, value: str | None, database: str | None, trigger: str | None) -> int:
     """Whether SQLite may do this for a statement: read, and call functions that do not reach out of the database."""
+    if action == sqlite3.SQLITE_READ and name is not None and _SECRET.get(name) == value and database == "main":
+        return sqlite3.SQLITE_OK if trigger == name else sqlite3.SQLITE_IGNORE  # by its view, or else null
     if action in (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE):
         return sqlite3.SQLITE_OK
     if action == sqlite3.SQLITE_FUNCTION and value != "load_extension":
@@ -163,6 +190,12 @@ def _on_postgres(
             raise TypeError(f"the driver of PostgreSQL is {type(raw).__name__}")
         try:
             with raw.cursor(binary=True) as cursor:  # binary: by a protocol that takes only one statement
+                if any(name in query.lower() for name in _SECRET):
+                    cursor.execute("SET TRANSACTION READ WRITE")
+                    (schema,) = cursor.execute("SELECT current_schema()").fetchone() or ("public",)
+                    pattern = _USERINFO.replace("'", "''")
+                    for view in _views(str(schema), f"regexp_replace({{}}, '{pattern}', '\\1', 'g')"):
+                        cursor.execute(view.encode())
                 cursor.execute("SET TRANSACTION READ ONLY")
                 if parameters is not None:  # a report, which takes longer to compile than to run
                     cursor.execute("SET LOCAL jit = off")

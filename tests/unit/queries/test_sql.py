@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 from builders import at, count, drop, polled, polling
-from sqlalchemy import text
+from sqlalchemy import insert, text
 
+from meterhouse import times
+from meterhouse.alarms.keeping import managed
 from meterhouse.catalog import catalog
 from meterhouse.collection.collect import collect
 from meterhouse.conversion.step import convert
@@ -15,7 +17,7 @@ from meterhouse.errors import MeterhouseError
 from meterhouse.queries.sql import distinct, sql_on_lake, sql_on_warehouse
 from meterhouse.site import Site
 from meterhouse.stores.lake_tables import TABLES
-from meterhouse.stores.warehouse_tables import metadata
+from meterhouse.stores.warehouse_tables import metadata, webhook_credentials
 
 SECRET = "not for everybody"
 
@@ -37,6 +39,25 @@ def test_every_table_can_be_read(filled: Site) -> None:
     for name in metadata.tables:
         sql_on_warehouse(filled, f"SELECT * FROM {name}")
     assert sql_on_warehouse(filled, "SELECT ':x', '%s', 5 % 2, meter FROM series")[1] == [(":x", "%s", 1, "cpu_util")]
+
+
+def test_users_and_passwords_of_webhooks_are_not_shown(any_site: Site) -> None:
+    urls = ["https://user:hush@h.example.org/a?b=c@d", 'trust+https://hush"hush:delete@h/', "https://h/plain"]
+    rule = {"meter_name": "m", "threshold": 1}
+    made = managed.create(any_site, {"name": "a", "threshold_rule": rule, "alarm_actions": urls})
+    with any_site.warehouse.begin() as connection:
+        kept = {"alarm_id": made["alarm_id"], "url": "https://h/", "userinfo": "user:hush", "kept_at": times.now()}
+        connection.execute(insert(webhook_credentials).values(**kept))
+    ((name, definition),) = sql_on_warehouse(any_site, "SELECT a.name, a.definition FROM alarms AS a")[1]
+    assert (name, json.loads(definition)["alarm_actions"]) == (
+        "a",
+        ["https://h.example.org/a?b=c@d", "trust+https://h/", "https://h/plain"],
+    )
+    for query in ("alarms", "webhook_credentials", "(SELECT upper(definition) FROM alarms) AS x"):
+        assert "hush" not in str(sql_on_warehouse(any_site, f"SELECT * FROM {query}")[1]).lower()
+    if any_site.warehouse.is_sqlite:  # nor by the table's full name
+        assert sql_on_warehouse(any_site, "SELECT definition FROM main.alarms")[1] == [(None,)]
+        assert sql_on_warehouse(any_site, "SELECT userinfo FROM main.webhook_credentials")[1] == [(None,)]
 
 
 def test_a_query_is_explained_and_equal_names_of_columns_are_kept(filled: Site) -> None:
