@@ -108,7 +108,7 @@ def test_a_block_that_could_hide_an_example_is_refused(tmp_path: Path, text: str
 
 def test_few_blocks_are_left_out_and_none_with_a_command_of_meterhouse() -> None:
     left_out = [each for page in PAGES for each in examples(page) if each.not_run]
-    assert len(left_out) <= 20
+    assert len(left_out) <= 22
     assert [each.place for each in left_out if re.search(r"^meterhouse ", each.text, re.MULTILINE)] == []
 
 

@@ -160,7 +160,6 @@ def test_an_invalid_setting_prevents_the_start_and_is_named(
     ("name", "content", "where"),
     [
         ("quality.yaml", "rules:\n  - name: a\n    check: nonsense\n", "quality.yaml:2"),
-        ("alarms.yaml", "alarms:\n\n  - name: a\n    threshold_rule: {meter_name: [}\n", "alarms.yaml:4"),
         ("event_definitions.yaml", "- event_type: x\n  traits: [\n", "event_definitions.yaml:"),
         ("event_definitions.yaml", "- traits: {}\n", "event_definitions.yaml:1"),
     ],
@@ -175,6 +174,16 @@ def test_an_invalid_definition_file_prevents_the_start_with_file_and_line(
     assert f"{tmp_path}/{where}" in done.stderr
     assert "Traceback" not in done.stderr
     assert (tmp_path / "spool" / "a.jsonl").exists()
+
+
+def test_a_broken_file_of_alarms_stops_no_collection(tmp_path: Path) -> None:
+    (tmp_path / "alarms.yaml").write_text("alarms:\n\n  - name: a\n    threshold_rule: {meter_name: [}\n")
+    drop(tmp_path / "spool", "a.jsonl", [notification("m1")])
+    assert process(tmp_path, "collect", METERHOUSE_CONFIG_DIR=str(tmp_path)).returncode == 0
+    done = process(tmp_path, "alarms", "evaluate", METERHOUSE_CONFIG_DIR=str(tmp_path))
+    assert done.returncode == 1
+    assert f"{tmp_path}/alarms.yaml:4" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_the_command_line_starts_without_anything_heavy() -> None:

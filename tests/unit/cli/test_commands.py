@@ -21,16 +21,16 @@ def test_every_entry_is_a_command_of_its_name() -> None:
 
 def test_every_command_has_an_entry() -> None:
     listed = {(entry.module, entry.attribute) for entry in ENTRIES.values()}
-    for module in iter_modules(cli.__path__):
-        found = vars(import_module(f"meterhouse.cli.{module.name}"))
-        groups = [each for each in found.values() if isinstance(each, click.Group)]
-        within = {id(command) for group in groups for command in group.commands.values()}
-        there = {
-            (module.name, attribute)
-            for attribute, command in found.items()
-            if isinstance(command, click.Command) and id(command) not in within
-        }
-        assert there <= listed
+    modules = {name: vars(import_module(f"meterhouse.cli.{name}")) for _, name, _ in iter_modules(cli.__path__)}
+    groups = [each for found in modules.values() for each in found.values() if isinstance(each, click.Group)]
+    within = {id(command) for group in groups for command in group.commands.values()}
+    there = {
+        (name, attribute)
+        for name, found in modules.items()
+        for attribute, command in found.items()
+        if isinstance(command, click.Command) and id(command) not in within
+    }
+    assert there <= listed
 
 
 def test_help_shows_every_command_whole() -> None:
