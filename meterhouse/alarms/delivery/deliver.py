@@ -98,12 +98,10 @@ def _due(present: datetime) -> Any:
     # By a window over what waits, not by a search for each row: a database may choose to search the whole table.
     first = func.min(own.sequence).over(partition_by=(own.alarm_id, own.url)).label("first")
     can = attempts.is_due(present).label("can")
-    columns = (own.delivery_id, own.url, own.sequence, own.alone, whom, first, can)
-    waiting = select(*columns).where(own.state == "pending").subquery()
+    told = (own.delivery_id, own.url, own.sequence, own.alone, own.origin, own.project_id)
+    waiting = select(*told, whom, first, can).where(own.state == "pending").subquery()
     found = waiting.c
-    return select(found.delivery_id, found.url, found.sequence, found.alone, found.receiver).where(
-        found.sequence == found.first, found.can
-    )
+    return select(*(found[each.name] for each in told), found.receiver).where(found.sequence == found.first, found.can)
 
 
 def _candidates(site: Site) -> Sequence[Row[Any]]:
@@ -200,15 +198,15 @@ class _Run:
         """Make the calls that wait of what is due now."""
         self.waiting = {}
         least = self.site.settings.webhook_digest
-        by_url: dict[str, list[Row[Any]]] = {}
+        together: dict[tuple[str, str, str], list[Row[Any]]] = {}  # what is another's has its own secret and targets
         for row in candidates:
             if row.delivery_id in self.tried:
                 continue
             if least and digest.can_be(row):
-                by_url.setdefault(row.url, []).append(row)
+                together.setdefault((row.url, row.origin, row.project_id), []).append(row)
             else:
                 self.waiting.setdefault(receiver(row.url), deque()).append([row])
-        for rows in by_url.values():
+        for rows in together.values():
             self.waiting.setdefault(receiver(rows[0].url), deque()).extend(digest.calls(rows, least))
 
     def _take(self) -> list[list[Row[Any]]]:

@@ -29,7 +29,7 @@ def can_be(row: Row[Any]) -> bool:
 
 
 def calls(rows: Sequence[Row[Any]], least: int) -> list[list[Row[Any]]]:
-    """The notifications of one URL, by the call that tells them.
+    """The notifications of one owner to one URL, by the call that tells them.
 
     Args:
         rows: notifications that are due, in the order of the outbox.
@@ -41,7 +41,17 @@ def calls(rows: Sequence[Row[Any]], least: int) -> list[list[Row[Any]]]:
 
 
 def bounded(claims: Sequence[Claim]) -> list[list[Claim]]:
-    """The claims of a call, in as many calls as it takes for none to have more than MOST_BYTES."""
+    """The claims of a call, in as many calls as it takes for none to have more than MOST_BYTES.
+
+    What goes by another user and password, or token, has its own call: who sees the URL does not see these.
+    """
+    by_user: dict[str, list[Claim]] = {}
+    for each in claims:
+        by_user.setdefault(each.userinfo, []).append(each)
+    return [part for some in by_user.values() for part in _bounded(some)]
+
+
+def _bounded(claims: Sequence[Claim]) -> list[list[Claim]]:
     made: list[list[Claim]] = []
     size = MOST_BYTES
     for each in claims:

@@ -48,6 +48,27 @@ def test_fewer_than_that_have_a_call_each(digesting: Site) -> None:
     assert len(receiver.calls) == 10
 
 
+def test_each_owner_and_each_password_has_its_own_call(digesting: Site) -> None:
+    """Otherwise what a tenant tells would go with the token, the signature and the reach of somebody else."""
+    with WebhookReceiver() as receiver:
+        host = receiver.url.removeprefix("http://")
+        for number in range(10):
+            tell(digesting, receiver.url, alarm=f"declared {number}")
+            for project in ("p1", "p2"):
+                tell(digesting, receiver.url, alarm=f"{project} {number}", origin="outside", project=project)
+            user = ("ann", "bob")[number % 2]
+            tell(digesting, f"http://{user}:x@{host}", alarm=f"{user} {number}")
+        deliver(digesting)
+    told = [
+        ("authorization" in call.headers, *{each["alarm_id"].split()[0] for each in call.body["notifications"]})
+        for call in receiver.calls
+    ]
+    assert sorted(told) == [(False, "declared"), (True, "ann"), (True, "bob")]
+    rows = [(row["alarm_id"].split()[0], row["state"], row["tried"][0]["digest_id"]) for row in listed(digesting)]
+    assert {state for name, state, _ in rows if name in ("p1", "p2")} == {"dead"}  # they may not reach this host
+    assert len({digest for *_, digest in rows}) == len({(name, digest) for name, _, digest in rows}) == 5
+
+
 def test_transitions_of_one_alarm_come_in_order_in_calls_after_each_other(digesting: Site) -> None:
     with WebhookReceiver() as receiver:
         for state in ("alarm", "ok", "alarm"):
