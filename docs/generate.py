@@ -613,8 +613,10 @@ def alarms_page() -> str:
         + _fields(
             alarm_definitions.Alarm, _ALARM_FIELDS, {"rule": ("TYPE_rule", "mapping", "The rule of its type, below.")}
         )
-        + "\nA URL is `http://…`, `https://…` or `log://`. The last writes the notification to the log of the process "
-        "that delivers it.\n" + "".join(_rule(name) for name in RULES) + "\n## Fields of a time constraint\n\n"
+        + "\nA URL is `http://…`, `https://…`, `trust+http://…`, `trust+https://…` or `log://`: "
+        "[webhooks](../webhooks.md#what-an-action-can-be) says what happens.\n"
+        + "".join(_rule(name) for name in RULES)
+        + "\n## Fields of a time constraint\n\n"
         "An alarm is evaluated while one of its constraints is in force: from each time of `start`, for `duration` "
         "seconds. Outside of them, its state stays.\n\n"
         + _fields(TimeConstraint, _CONSTRAINT_FIELDS, {})
@@ -670,15 +672,21 @@ def _rule(kind: str) -> str:
     return heading + _fields(rule, _RULE_FIELDS | own, {})
 
 
+_NOT_WRITTEN = {"only_project"}
+"""Fields that no file and no client writes."""
+
+
 def _fields(kind: type[Any], meanings: Mapping[str, tuple[str, str]], named: Mapping[str, tuple[str, str, str]]) -> str:
     rows = []
     for field in fields(kind):
+        if field.name in _NOT_WRITTEN:
+            continue
         default = field.default
         if field.name in named:
             name, takes, meaning = named[field.name]
         else:
             name = field.name
-            takes, meaning = meanings.get(name, ("", ""))
+            takes, meaning = meanings[name]
         shown = "required" if default is MISSING else "none" if default in ("", ()) else code(str(default).lower())
         rows.append((code(name), takes, shown, meaning))
     return table(("field", "takes", "default", "meaning"), rows)
