@@ -102,7 +102,8 @@ def change(
             row = _outside(connection, wanted, caller)
         given = entry if whole or not isinstance(entry, Mapping) else {**_entry(row), **entry}
         before = _urls(_entry(row))
-        made = _checked(site, given, caller, row.project_id, known=before)
+        is_limited = bool(json.loads(row.definition).get("only_project"))
+        made = _checked(site, given, caller, row.project_id, known=before, is_limited=is_limited)
         made = _with_trusts(site, made, token)
         with lease.begin() as connection:
             _check_beside_others(connection, row.alarm_id, made)
@@ -225,10 +226,19 @@ def _end_trusts(site: Site, urls: Iterable[str], token: str | None) -> None:
         log.warning("a trust of an alarm that is gone is still in Keystone: %s", fault)
 
 
-def _checked(site: Site, entry: Any, caller: Caller, project_id: str, known: Iterable[str] = ()) -> Alarm:
+def _checked(
+    site: Site,
+    entry: Any,
+    caller: Caller,
+    project_id: str,
+    known: Iterable[str] = (),
+    *,
+    is_limited: bool = False,
+) -> Alarm:
     """The alarm that a caller's mapping defines.
 
-    What is not the operator's reads the samples of its own project only. Actions that are `known` keep the user and
+    What is not the operator's reads the samples of its own project only, and what `is_limited` to them already stays
+    so, whoever changes it. Actions that are `known` keep the user and
     password that nobody is shown.
     """
     made = from_mapping(entry, "", as_text=True)
@@ -241,8 +251,7 @@ def _checked(site: Site, entry: Any, caller: Caller, project_id: str, known: Ite
             raise DefinitionError(
                 f"alarm '{made.name}' has an action that it cannot call: {refusal[0]}", hint=refusal[1]
             )
-    limited = not caller.admin or project_id != caller.project_id
-    if not limited:
+    if caller.admin and project_id == caller.project_id and not is_limited:
         return made
     if isinstance(made.rule, ThresholdRule):  # the peers add it to the query, for everybody to see
         own = Condition("project_id", "eq", project_id)

@@ -186,6 +186,16 @@ def test_an_alarm_of_a_tenant_sees_samples_of_its_project_alone(watched: Site, k
     assert states(watched) == {of_ann: "ok", of_bob: "alarm", of_all: "alarm"}
 
 
+def test_an_administrator_of_the_project_does_not_open_the_alarm_of_a_tenant_to_others(watched: Site) -> None:
+    land_points(watched, [point(95.0, at(-0.5), meter="cpu_util", project="p2")])
+    ratio = {"numerator": {"meter_name": "cpu_util"}, "denominator": {"meter_name": "cpu_util"}, "threshold": 0}
+    for kind, rule in (("threshold", BUSY), ("ratio", ratio)):
+        made = managed.create(watched, {"name": kind, "type": kind, f"{kind}_rule": rule}, ANN)
+        changed = managed.change(watched, made["alarm_id"], {f"{kind}_rule": rule}, Caller("root", "p1", admin=True))
+        assert changed["definition"]["only_project"] == "p1"
+    assert evaluate(watched, at()).transitions == []
+
+
 def test_a_tenant_combines_its_own_alarms_alone(watched: Site) -> None:
     mine, another = (managed.create(watched, entry(), who)["alarm_id"] for who in (ANN, BOB))
     both = {"name": "c", "type": "combination", "combination_rule": {"alarm_ids": [mine, another]}}
