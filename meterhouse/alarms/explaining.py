@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Row, select
 from meterhouse import times
 from meterhouse.alarms.definitions.alarm import Alarm, from_json
 from meterhouse.alarms.definitions.wanted import Wanted
+from meterhouse.alarms.keeping.callers import OPERATOR, Caller
 from meterhouse.definitions import derived_meters
 from meterhouse.errors import DefinitionError, UnknownName
 from meterhouse.queries.samples import samples
@@ -76,16 +77,21 @@ class Explained:
     alarms: Sequence[str] = ()
 
 
-def explain(site: Site, event_id: str) -> Explained:
+def explain(site: Site, event_id: str, caller: Caller = OPERATOR) -> Explained:
     """Explain a transition, by the id of its entry in the history.
 
+    Args:
+        site: the site.
+        event_id: the id.
+        caller: who asks.
+
     Raises:
-        UnknownName: there is no such transition.
+        UnknownName: there is no such transition that the caller may see.
     """
     with site.warehouse.read() as connection:
         query = select(alarm_history).where(alarm_history.c.event_id == event_id)
         row = connection.execute(query.where(alarm_history.c.type == "state transition")).first()
-        if row is None:
+        if row is None or not (caller.admin or (caller.project_id and row.on_behalf_of == caller.project_id)):
             raise UnknownName("transition", event_id, [], hint="`meterhouse alarms history NAME` lists their ids")
         alarm, name = _alarm(connection, row)
     detail = json.loads(row.detail)

@@ -75,7 +75,7 @@ def replay(
     for each in shown:
         _summary(each)
     if against is not None:
-        printer.rows([_difference(each) for each in comparing.differences(*shown)])
+        printer.rows([_difference(shown[0].alarm.name, each) for each in comparing.differences(*shown)])
     else:
         printer.rows([row for each in shown for row in _rows(each)])
 
@@ -112,9 +112,16 @@ def _rows(of: "Replayed") -> list[dict[str, Any]]:
     ]
 
 
-def _difference(each: Any) -> dict[str, Any]:
+def _difference(name: str, each: Any) -> dict[str, Any]:
     seconds = (each.end - each.start).total_seconds()
-    return {"from": each.start, "to": each.end, "state": each.one, "against": each.other, "seconds": seconds}
+    return {
+        "alarm": name,
+        "from": each.start,
+        "to": each.end,
+        "state": each.one,
+        "against": each.other,
+        "seconds": seconds,
+    }
 
 
 @click.command()

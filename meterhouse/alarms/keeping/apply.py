@@ -65,7 +65,7 @@ class _Plan:
 
 
 def apply(site: Site, *, dry_run: bool = False) -> Applied:
-    """Bring the warehouse's alarms in line with the files.
+    """Bring the warehouse's alarms in line with the files, if they have changed or had faults when they were applied.
 
     An alarm keeps its state. If it was changed, the next evaluation may change the state. An alarm that cannot work is
     left as the warehouse has it, and affects no other one. Alarms from outside are left alone.
@@ -80,15 +80,22 @@ def apply(site: Site, *, dry_run: bool = False) -> Applied:
     if dry_run:
         return _plan(site).done
     with site.warehouse.lease(LEASE, wait_seconds=WAIT_SECONDS) as lease:
-        return _apply(site, lease)
+        same = _as_applied(site)
+        return _apply(site, lease) if same is None or same.faults else same
 
 
 def apply_under(site: Site, lease: Lease) -> Applied:
     """As `apply`, if the files have changed since they were last applied; the caller holds the lease."""
+    same = _as_applied(site)
+    return _apply(site, lease) if same is None else same
+
+
+def _as_applied(site: Site) -> Applied | None:
+    """What was wrong with the files when they were last applied; None if they have changed since."""
     with site.warehouse.read() as connection:
         last = connection.execute(select(alarm_files)).first()
     if last is None or last.digest != files.digest(site.settings.config_dir):
-        return _apply(site, lease)
+        return None
     faults = [DefinitionError(what, where=where, hint=hint) for what, where, hint in json.loads(last.faults)]
     return Applied(faults=faults)
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, func, insert, select
 
-from meterhouse.errors import OverQuota, UsageError
+from meterhouse.alarms.keeping.callers import OPERATOR, Caller
+from meterhouse.errors import NotAllowed, OverQuota, UsageError
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import alarm_quotas, alarms
 
@@ -30,18 +31,25 @@ class Quota:
     used: int
 
 
-def quota(site: Site, project_id: str) -> Quota:
-    """The quota of a project."""
+def quota(site: Site, project_id: str, caller: Caller = OPERATOR) -> Quota:
+    """The quota of a project.
+
+    Raises:
+        NotAllowed: it is another's, and the caller is no administrator.
+    """
+    caller.owner(project_id, None)
     with site.warehouse.read() as connection:
         return Quota(project_id, _maximum(site, connection, project_id), _count(connection, project_id=project_id))
 
 
-def set_quota(site: Site, project_id: str, maximum: int) -> Quota:
+def set_quota(site: Site, project_id: str, maximum: int, caller: Caller = OPERATOR) -> Quota:
     """Set the maximum number of a project's alarms. What it has already, it keeps.
 
     Raises:
+        NotAllowed: the caller is no administrator.
         UsageError: the number is below -1, or there is no project.
     """
+    _check_admin(caller)
     if not project_id:
         raise UsageError("there is no project", hint="Name one")
     if maximum < NO_LIMIT:
@@ -52,11 +60,21 @@ def set_quota(site: Site, project_id: str, maximum: int) -> Quota:
     return quota(site, project_id)
 
 
-def delete_quota(site: Site, project_id: str) -> Quota:
-    """Go back to METERHOUSE_ALARM_PROJECT_QUOTA for a project."""
+def delete_quota(site: Site, project_id: str, caller: Caller = OPERATOR) -> Quota:
+    """Go back to METERHOUSE_ALARM_PROJECT_QUOTA for a project.
+
+    Raises:
+        NotAllowed: the caller is no administrator.
+    """
+    _check_admin(caller)
     with site.warehouse.begin() as connection:
         connection.execute(delete(alarm_quotas).where(alarm_quotas.c.project_id == project_id))
     return quota(site, project_id)
+
+
+def _check_admin(caller: Caller) -> None:
+    if not caller.admin:
+        raise NotAllowed("not authorized to change quotas", hint="Ask an administrator")
 
 
 def check(site: Site, connection: Connection, project_id: str, user_id: str) -> None:

@@ -11,6 +11,7 @@ from meterhouse import times
 from meterhouse.alarms.evaluation.evaluate import evaluate
 from meterhouse.alarms.explaining import explain
 from meterhouse.alarms.keeping import managed
+from meterhouse.alarms.keeping.callers import Caller
 from meterhouse.alarms.keeping.states import history
 from meterhouse.collection.collect import collect
 from meterhouse.collection.following import follow
@@ -94,6 +95,20 @@ def test_an_explanation_is_by_the_rule_of_that_time(watched: Site) -> None:
     assert [row["message_ids"] for row in found.samples] == [["batch-1"]]
     managed.remove(watched, made["alarm_id"])
     assert explain(watched, event).samples == found.samples
+
+
+def test_a_tenant_is_told_of_the_transitions_of_its_project_alone(watched: Site) -> None:
+    came(watched, "a.jsonl", polling("batch-1", [polled(95.0, times.now()), polled(96.0, times.now(), project="p2")]))
+    ann, bob = Caller("ann", "p1"), Caller("bob", "p2")
+    made = managed.create(watched, {"name": "mine", "threshold_rule": BUSY}, ann)
+    evaluate(watched)
+    event = transition(watched, made["alarm_id"])
+    assert [row["volume"] for row in explain(watched, event, ann).samples] == [95.0]
+    for who in (bob, Caller("zoe")):
+        with pytest.raises(UnknownName):
+            explain(watched, event, who)
+    with pytest.raises(UnknownName):  # an alarm of a file is the operator's
+        explain(watched, transition(watched, "hot"), ann)
 
 
 def test_what_is_no_transition_cannot_be_explained(watched: Site) -> None:

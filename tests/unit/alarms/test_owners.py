@@ -300,6 +300,14 @@ def test_a_quota_bounds_the_alarms_of_a_project(open_site: OpenSite, tmp_path: P
     assert quotas.delete_quota(site, "p1").maximum == 2
     with pytest.raises(UsageError, match="maximum number -2"):
         quotas.set_quota(site, "p1", -2)
+    for attempt in (
+        lambda: quotas.set_quota(site, "p1", 9, ANN),
+        lambda: quotas.delete_quota(site, "p1", ANN),
+        lambda: quotas.quota(site, "p1", BOB),
+    ):
+        with pytest.raises(NotAllowed):
+            attempt()
+    assert quotas.quota(site, "p1", ANN).maximum == 2
 
 
 # -- silences -----------------------------------------------------------------------------------------------
