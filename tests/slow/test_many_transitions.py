@@ -18,10 +18,11 @@ pytestmark = pytest.mark.slow
 ALARMS = 5_000
 ENTRY = """\
 - name: a{n}
-  threshold_rule: {{meter_name: cpu_util, comparison_operator: gt, threshold: 50, period: 60, query: [{{field: resource_id, value: r{n}}}]}}
+  threshold_rule:
+    {{meter_name: cpu_util, comparison_operator: gt, threshold: 50, query: [{{field: resource_id, value: r{n}}}]}}
   alarm_actions: [{url}]
   ok_actions: [{url}]
-"""  # noqa: E501
+"""
 
 
 def test_ten_thousand_transitions_in_a_minute_all_arrive_in_order(

@@ -118,7 +118,9 @@ class Requests:
         place = np.array([names.index(name) for name in others.names], np.int32)
         count = len(self)
         shifted = [replace(shape, numbers=shape.numbers + count) for shape in others.shapes]
-        joint = None if None in (self.resources, others.resources) else self.resources | others.resources  # type: ignore[operator]
+        joint = None
+        if self.resources is not None and others.resources is not None:
+            joint = self.resources | others.resources
         return Requests(
             names,
             np.concatenate((self.meter, place[others.meter])),

@@ -17,6 +17,7 @@ from psycopg import sql
 from meterhouse.alarms import at_once
 from meterhouse.alarms.at_once import AtOnce
 from meterhouse.alarms.evaluation import events
+from meterhouse.alarms.evaluation.event_alarms import Loader
 from meterhouse.alarms.keeping import apply as applying
 from meterhouse.collection.collect import Limits
 from meterhouse.collection.intake import intake
@@ -124,10 +125,10 @@ def test_a_warehouse_that_is_away_delays_alarms_and_loses_none(site: Site, monke
     failures = iter(range(3))
     evaluate = events.evaluate_events
 
-    def fail(*given: object) -> events.Evaluated:
+    def fail(site: Site, loader: Loader | None = None) -> events.Evaluated:
         if next(failures, None) is not None:
             raise Unavailable("the warehouse cannot be reached")
-        return evaluate(*given)  # type: ignore[arg-type]
+        return evaluate(site, loader)
 
     monkeypatch.setattr(events, "evaluate_events", fail)
     with WebhookReceiver() as receiver:
@@ -198,9 +199,9 @@ def test_when_the_last_such_alarm_has_gone_nothing_is_evaluated_any_more(
         asked: list[object] = []
         evaluate = events.evaluate_events
 
-        def evaluated(*given: object) -> events.Evaluated:
-            asked.append(given)
-            return evaluate(*given)  # type: ignore[arg-type]
+        def evaluated(site: Site, loader: Loader | None = None) -> events.Evaluated:
+            asked.append(site)
+            return evaluate(site, loader)
 
         monkeypatch.setattr(events, "evaluate_events", evaluated)
         for _ in range(3):

@@ -47,12 +47,25 @@ EVERY_KIND: dict[str, dict[str, Any]] = {
     "rate_of_change": {"meter_name": "cpu", "threshold": 1.0},
     "ratio": {"numerator": {"meter_name": "a"}, "denominator": {"meter_name": "b"}, "threshold": 0.9},
     "deviation": {"meter_name": "cpu_util"},
-    "composite": {"and": [{"type": "threshold", **BUSY}, {"or": [{"type": "ratio", 
-        "numerator": {"meter_name": "a"}, "denominator": {"meter_name": "b"}, "threshold": 0.9}]}]},
+    "composite": {
+        "and": [
+            {"type": "threshold", **BUSY},
+            {
+                "or": [
+                    {
+                        "type": "ratio",
+                        "numerator": {"meter_name": "a"},
+                        "denominator": {"meter_name": "b"},
+                        "threshold": 0.9,
+                    }
+                ]
+            },
+        ]
+    },
     "combination": {"alarm_ids": ["one", "two"]},
     "event": {"event_type": "compute.instance.*", "query": [{"field": "traits.state", "value": "error"}]},
     "absence": {"meter_name": "cpu_util", "within": 300},
-}  # fmt: skip
+}
 
 
 def entry(name: str, kind: str, rule: dict[str, Any], **more: Any) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Final
 
@@ -35,8 +35,9 @@ RESOURCE_METADATA: Final = "resource_metadata."
 """How Ceilometer also spells `metadata.`, for a field of a query."""
 
 
+@dataclass(frozen=True)
 class OfOneWindow(ABC):
-    """A rule that looks at one window, and is a dataclass."""
+    """A rule that looks at one window."""
 
     @cached_property
     @abstractmethod
@@ -54,7 +55,7 @@ class OfOneWindow(ABC):
 
     def as_dict(self) -> dict[str, Any]:
         """The rule as a definition writes it."""
-        return asdict(self)  # type: ignore[call-overload, no-any-return]
+        return asdict(self)
 
 
 def query(check: Checker) -> tuple[Condition, ...]:
