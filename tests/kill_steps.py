@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ from deltalake import DeltaTable
 
 from meterhouse import catalog, recompute, times
 from meterhouse.alarms import at_once
-from meterhouse.alarms.delivery import attempts
-from meterhouse.alarms.evaluation import events
+from meterhouse.alarms.delivery import attempts, deliver
+from meterhouse.alarms.evaluation import evaluate, events, outcomes
 from meterhouse.archive import compaction, sample_files
 from meterhouse.archive import seal as archive
 from meterhouse.billing import closing
@@ -111,6 +111,14 @@ def collect_with_alarms(home: Path, warehouse_url: str, fault: str) -> None:
         intake.intake(site, came=alarms.came)
 
 
+def evaluate_and_deliver(home: Path, warehouse_url: str, fault: str, at: datetime) -> None:
+    """Evaluate all alarms at a time, and deliver, with a fault as in `run`."""
+    exec(fault, globals())
+    site = Site.open(read_settings(home=home, warehouse_url=warehouse_url, config_dir=home))
+    evaluate.evaluate(site, at)
+    deliver.deliver(site)
+
+
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -181,6 +189,7 @@ __all__ = [
     "lake_erasures",
     "landing",
     "leases",
+    "outcomes",
     "recorded",
     "redefine",
     "remains",
