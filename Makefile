@@ -46,7 +46,7 @@ clean:  ## remove what was built; keeps data (.meterhouse), .venv and .tools
 	rm -rf build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 # One stamp for each set of packages, inside .venv so that it goes when that goes.
-PACKAGES-demo = --extra dagster --extra quality --extra amqp --extra postgres --extra s3
+PACKAGES-demo = --extra api --extra dagster --extra quality --extra amqp --extra postgres --extra s3
 PACKAGES-dev = --all-extras --group dev
 PACKAGES-docs = --group docs
 

@@ -44,6 +44,7 @@ from meterhouse.filters import EVENTS, Filter
 from meterhouse.queries.events import events
 from meterhouse.queries.raw_points import RawPoints
 from meterhouse.queries.samples import samples
+from meterhouse.scopes import ALL_EVENTS, EVERYTHING
 from meterhouse.settings import read_settings
 from meterhouse.site import Site
 from meterhouse.stores import page_index
@@ -206,7 +207,7 @@ def main(days: int = DAYS, count: int = SERIES) -> None:
         )
         last = site.lake.files("samples", overlapping=("timestamp", [(end - times.HOUR, end)]))
         newest = "ORDER BY timestamp DESC, series_id LIMIT 100"
-        measure("newest", lambda: samples(site, "cpu"), bare.query(last, ALL, "meter = 'cpu'", newest))
+        measure("newest", lambda: samples(site, EVERYTHING, "cpu"), bare.query(last, ALL, "meter = 'cpu'", newest))
         for place, meter in ((0, "cpu_util"), (2, "cpu")):
             number = count // 6 * 3 + place
             one = int(fleet.ids[number])
@@ -214,7 +215,7 @@ def main(days: int = DAYS, count: int = SERIES) -> None:
             condition = f"series_id = {one}"
 
             def asked(of: Any, meter: str = meter, query: Any = query) -> Callable[[], pa.Table]:
-                return lambda: samples(site, meter, query=query, start=of[0], end=of[1], limit=10**6)
+                return lambda: samples(site, EVERYTHING, meter, query=query, start=of[0], end=of[1], limit=10**6)
 
             raw = partial(_raw, site, meter, span, one)
             print(meter)
@@ -227,7 +228,7 @@ def main(days: int = DAYS, count: int = SERIES) -> None:
         found = f"list_contains(traits, {{name: 'resource_id', dtype: 'text', value: '{name}'}})"
         measure(
             "events",
-            lambda: events(site, query=one_resource, start=span[0], end=span[1], limit=10**6),
+            lambda: events(site, ALL_EVENTS, query=one_resource, start=span[0], end=span[1], limit=10**6),
             bare.query(site.lake.files("events"), "message_id, event_type, generated, traits", found),
         )
 

@@ -35,6 +35,7 @@ from rollup import DAY, NAMES, SERVERS, filled, folder, machine, opened, roll
 
 from meterhouse import times
 from meterhouse.queries.statistics import Question, explained
+from meterhouse.scopes import EVERYTHING
 from meterhouse.stores.duck import arrow
 
 METER = METERS[0][0]
@@ -139,7 +140,9 @@ def line(name: str, asked: Asked, floor: Asked | None = None) -> None:
 def by_project(start: datetime, days: int, **more: Any) -> Question:
     """A question for means by project."""
     end = start + timedelta(days=days)
-    return Question(METER, **{"aggregate": ["avg"], "groupby": ["project_id"], "start": start, "end": end, **more})
+    return Question(
+        EVERYTHING, METER, **{"aggregate": ["avg"], "groupby": ["project_id"], "start": start, "end": end, **more}
+    )
 
 
 def day(sizes: Sizes) -> None:

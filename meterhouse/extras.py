@@ -9,12 +9,15 @@ EXTRAS = {
     "amqp": "amqp",
     "dagster": "dagster",
     "distributed": "dask",
+    "fastapi": "api",
     "great_expectations": "quality",
     "httpx": "webhooks",
     "kombu": "amqp",
     "pandas": "quality",
     "psycopg": "postgres",
+    "prometheus_client": "api",
     "s3fs": "s3",
+    "uvicorn": "api",
 }
 """Module → extra; `[project.optional-dependencies]` in pyproject.toml declares them."""
 

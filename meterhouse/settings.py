@@ -437,6 +437,22 @@ class Settings:
             "has its own call.",
         ),
     ] = 0
+    api_host: Annotated[str, Meta(min_length=1, description="Address that the HTTP API listens on.")] = "127.0.0.1"
+    api_port: Annotated[int, Meta(ge=0, le=65_535, description="Port that the HTTP API listens on; 0: any free.")] = (
+        8777
+    )
+    api_auth: Annotated[
+        Literal["none", "keystone"],
+        Meta(
+            description="Who may use the HTTP API. `none`: everybody who reaches it; the headers X-User-Id, "
+            "X-Project-Id and X-Roles say who asks, and without them it is an administrator. `keystone`: whoever "
+            "has a token of Keystone."
+        ),
+    ] = "none"
+    api_insecure: Annotated[
+        bool,
+        Meta(description="Serve the HTTP API without authentication on addresses that other machines reach too."),
+    ] = False
     alarm_heartbeat_url: Annotated[
         str,
         Meta(

@@ -17,10 +17,11 @@ from sqlalchemy import Connection, Row, select
 from meterhouse import times
 from meterhouse.alarms.definitions.alarm import Alarm, from_json
 from meterhouse.alarms.definitions.wanted import Wanted
-from meterhouse.alarms.keeping.callers import OPERATOR, Caller
+from meterhouse.alarms.keeping.callers import Caller
 from meterhouse.definitions import derived_meters
 from meterhouse.errors import DefinitionError, UnknownName
 from meterhouse.queries.samples import samples
+from meterhouse.scopes import EVERYTHING
 from meterhouse.site import Site
 from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.lake_tables import TIME
@@ -77,7 +78,7 @@ class Explained:
     alarms: Sequence[str] = ()
 
 
-def explain(site: Site, event_id: str, caller: Caller = OPERATOR) -> Explained:
+def explain(site: Site, event_id: str, caller: Caller) -> Explained:
     """Explain a transition, by the id of its entry in the history.
 
     Args:
@@ -140,6 +141,7 @@ def _samples(site: Site, wanted: Wanted, window: Mapping[str, Any], moment: date
     try:
         found = samples(
             site,
+            EVERYTHING,
             wanted.meter_name,
             query=[wanted.condition],
             start=starts[0],

@@ -139,9 +139,10 @@ def explain(event_id: str, printer: Printer) -> None:
     from dataclasses import asdict
 
     from meterhouse.alarms.explaining import explain as find
+    from meterhouse.alarms.keeping.callers import OPERATOR
     from meterhouse.site import Site
 
     with progress("looking for the messages"):
-        found = asdict(find(Site.open(), event_id))
+        found = asdict(find(Site.open(), event_id, OPERATOR))
     del found["event_id"]
     printer.figures(event_id, {name: value for name, value in found.items() if value or name in ("state", "reason")})

@@ -50,10 +50,11 @@ def apply(dry_run: bool, printer: Printer) -> None:
 @prints(*_COLUMNS, shown=("name", "state", "severity", "enabled", "state_timestamp", "state_reason"))
 def list_alarms(printer: Printer) -> None:
     """List all alarms with their states."""
+    from meterhouse.alarms.keeping.callers import OPERATOR
     from meterhouse.alarms.keeping.states import alarm_list
     from meterhouse.site import Site
 
-    printer.rows(alarm_list(Site.open()))
+    printer.rows(alarm_list(Site.open(), OPERATOR))
 
 
 @alarms.command()
@@ -65,10 +66,11 @@ def list_alarms(printer: Printer) -> None:
 )
 def show(name: str, printer: Printer) -> None:
     """Show the alarm NAME, which may be its id: its state, since when and why, its definition, its last transitions."""
+    from meterhouse.alarms.keeping.callers import OPERATOR
     from meterhouse.alarms.keeping.states import alarm
     from meterhouse.site import Site
 
-    printer.figures(name, alarm(Site.open(), name))
+    printer.figures(name, alarm(Site.open(), name, OPERATOR))
 
 
 @alarms.command()
@@ -110,10 +112,11 @@ def _report(faults: list[str]) -> None:
 )
 def history(name: str, limit: int, printer: Printer) -> None:
     """List what happened to the alarm NAME, which may be its id, newest first."""
+    from meterhouse.alarms.keeping.callers import OPERATOR
     from meterhouse.alarms.keeping.states import history as find
     from meterhouse.site import Site
 
-    printer.rows(find(Site.open(), name, limit))
+    printer.rows(find(Site.open(), name, limit, OPERATOR))
 
 
 for _command in (

@@ -43,6 +43,9 @@ SECTIONS = {
     "Alarms": {
         "alarms": Entry("alarms", "alarms", "Definitions, states and notifications of alarms."),
     },
+    "Serve": {
+        "api": Entry("api", "api", "Serve the HTTP API."),
+    },
     "Operate": {
         "doctor": Entry("site", "doctor", "Check every part and report what to fix."),
         "correct": Entry("corrections", "correct", "Delete, replace or accept points, with a reason."),

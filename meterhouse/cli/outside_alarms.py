@@ -38,10 +38,11 @@ def create(file: Path, project: str | None, user: str | None, printer: Printer) 
     FILE has its definition as YAML or JSON, with the fields of an alarm in alarms.yaml; - is standard input. The alarm
     gets a random id. Its name need not be unique.
     """
+    from meterhouse.alarms.keeping.callers import OPERATOR
     from meterhouse.alarms.keeping.managed import create as make
     from meterhouse.site import Site
 
-    made = make(Site.open(), _entry(file), project_id=project, user_id=user)
+    made = make(Site.open(), _entry(file), OPERATOR, project_id=project, user_id=user)
     printer.figures("created", {name: made[name] for name in _SHOWN})
 
 
@@ -55,10 +56,11 @@ def change(alarm: str, file: Path, printer: Printer) -> None:
     FILE has the fields to change as YAML or JSON, such as {enabled: false}; - is standard input. The other fields stay.
     An alarm that a file declares is changed in that file.
     """
+    from meterhouse.alarms.keeping.callers import OPERATOR
     from meterhouse.alarms.keeping.managed import change as do
     from meterhouse.site import Site
 
-    made = do(Site.open(), alarm, _entry(file))
+    made = do(Site.open(), alarm, _entry(file), OPERATOR)
     printer.figures("changed", {name: made[name] for name in _SHOWN})
 
 
@@ -67,10 +69,11 @@ def change(alarm: str, file: Path, printer: Printer) -> None:
 @prints("alarm_id")
 def delete(alarm: str, printer: Printer) -> None:
     """Delete the alarm ALARM, an id or a name. Its history stays."""
+    from meterhouse.alarms.keeping.callers import OPERATOR
     from meterhouse.alarms.keeping.managed import remove
     from meterhouse.site import Site
 
-    printer.figures("deleted", {"alarm_id": remove(Site.open(), alarm)})
+    printer.figures("deleted", {"alarm_id": remove(Site.open(), alarm, OPERATOR)})
 
 
 @click.command()
@@ -82,11 +85,12 @@ def state(alarm: str, new: str | None, printer: Printer) -> None:
 
     STATE is ok, alarm or "insufficient data". Nobody is notified, and the next evaluation may change the state.
     """
+    from meterhouse.alarms.keeping.callers import OPERATOR
     from meterhouse.alarms.keeping.managed import set_state
     from meterhouse.alarms.keeping.states import alarm as show
     from meterhouse.site import Site
 
-    found = show(Site.open(), alarm) if new is None else set_state(Site.open(), alarm, new)
+    found = show(Site.open(), alarm, OPERATOR) if new is None else set_state(Site.open(), alarm, new, OPERATOR)
     names = ("alarm_id", "name", "state", "state_timestamp", "state_reason")
     printer.figures(found["name"], {name: found[name] for name in names})
 
@@ -104,17 +108,18 @@ def quota(project: str, maximum: int | None, default: bool, printer: Printer) ->
     from dataclasses import asdict
 
     from meterhouse.alarms.keeping import quotas
+    from meterhouse.alarms.keeping.callers import OPERATOR
     from meterhouse.site import Site
 
     if default and maximum is not None:
         raise click.UsageError("name a MAXIMUM or --default, not both")
     site = Site.open()
     if default:
-        found = quotas.delete_quota(site, project)
+        found = quotas.delete_quota(site, project, OPERATOR)
     elif maximum is not None:
-        found = quotas.set_quota(site, project, maximum)
+        found = quotas.set_quota(site, project, maximum, OPERATOR)
     else:
-        found = quotas.quota(site, project)
+        found = quotas.quota(site, project, OPERATOR)
     if found.maximum == quotas.NO_LIMIT:
         note("-1: any number of alarms")
     printer.figures(project, asdict(found))

@@ -22,6 +22,7 @@ from meterhouse.queries.aggregates import (
     checked_groups,
     checked_period,
 )
+from meterhouse.scopes import ALL_EVENTS, EVERYTHING
 
 if TYPE_CHECKING:
     from meterhouse.site import Site
@@ -45,7 +46,7 @@ def _site_with(meter: str) -> "Site":
     from meterhouse.site import Site
 
     site = Site.open()
-    meter_span(site, meter)
+    meter_span(site, EVERYTHING, meter)
     return site
 
 
@@ -110,6 +111,7 @@ def statistics(
     from meterhouse.queries.statistics import Question, explained
 
     asked = Question(
+        EVERYTHING,
         meter,
         query=query,
         period=period,
@@ -160,7 +162,7 @@ def samples(
     from meterhouse.queries.samples import samples as find
 
     with progress("reading samples"):
-        found = find(site, meter, query=query, start=start, end=end, limit=limit).to_pylist()
+        found = find(site, EVERYTHING, meter, query=query, start=start, end=end, limit=limit).to_pylist()
     printer.rows(found)
 
 
@@ -184,7 +186,9 @@ def events(
 
     with progress("reading events"):
         site = Site.open()
-        found = find(site, event_type=event_type, query=query, start=start, end=end, limit=limit).to_pylist()
+        found = find(
+            site, ALL_EVENTS, event_type=event_type, query=query, start=start, end=end, limit=limit
+        ).to_pylist()
     if not printer.is_json:
         found = [{**row, "traits": {trait["name"]: trait["value"] for trait in row["traits"]}} for row in found]
     printer.rows(found)
@@ -197,7 +201,7 @@ def meters(printer: Printer) -> None:
     from meterhouse.queries.meters import meter_list
     from meterhouse.site import Site
 
-    printer.rows(meter_list(Site.open()))
+    printer.rows(meter_list(Site.open(), EVERYTHING))
 
 
 class _WithTables(click.Command):

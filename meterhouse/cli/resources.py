@@ -8,6 +8,7 @@ from meterhouse.cli.groups import ListsByDefault
 from meterhouse.cli.options import limit, prints, query
 from meterhouse.cli.output import Printer
 from meterhouse.filters import RESOURCES, Condition
+from meterhouse.scopes import EVERYTHING
 
 _COLUMNS = ("source", "resource_id", "project_id", "user_id", "first_sample_at", "last_sample_at", "metadata")
 
@@ -30,7 +31,7 @@ def list_resources(query: Sequence[Condition], limit: int, printer: Printer) -> 
     from meterhouse.queries.resources import resource_list
     from meterhouse.site import Site
 
-    printer.rows(resource_list(Site.open(), limit, query))
+    printer.rows(resource_list(Site.open(), EVERYTHING, limit, query))
 
 
 @resources.command()
@@ -47,7 +48,7 @@ def show(resource_id: str, source: str | None, history: bool, printer: Printer) 
     from meterhouse.site import Site
 
     site = Site.open()
-    found = resource(site, resource_id, source)
+    found = resource(site, EVERYTHING, resource_id, source)
     if history or "history" in printer.chosen:
-        found["history"] = history_of(site, resource_id, found["source"])
+        found["history"] = history_of(site, EVERYTHING, resource_id, found["source"])
     printer.figures(resource_id, found)

@@ -61,7 +61,7 @@ def on_lake(condition: Condition, column: Callable[[Field], str] = column_of) ->
         case And(parts):
             return _joined(" AND ", [on_lake(part, column) for part in parts])
         case Or(parts):
-            return _joined(" OR ", [on_lake(part, column) for part in parts])
+            return _joined(" OR ", [on_lake(part, column) for part in parts]) if parts else ("false", [])
         case Not(part):
             sql, values = on_lake(part, column)
             return f"NOT coalesce({sql}, false)", values
@@ -76,10 +76,17 @@ def _joined(by: str, parts: Sequence[Sql]) -> Sql:
 
 def _compared(leaf: Leaf, column: str) -> Sql:
     if leaf.target.column == TRAITS:
-        sql, values = _loose(leaf, "trait.value", "trait.dtype = 'datetime'")
+        if leaf.target.type == "loose":
+            sql, values = _loose(leaf, "trait.value", "trait.dtype = 'datetime'")
+        else:
+            sql, values = _plain(leaf, "trait.value")
         return f"(len(list_filter({column}, lambda trait: trait.name = ? AND {sql})) > 0)", [leaf.target.key, *values]
     if leaf.target.type == "loose":
         return _loose(leaf, column)
+    return _plain(leaf, column)
+
+
+def _plain(leaf: Leaf, column: str) -> Sql:
     match leaf:
         case Filter(op=op, operand=operand):
             sql = f"{column} {OPERATORS[op]} ?"

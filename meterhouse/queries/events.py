@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from meterhouse import times
 from meterhouse.filters import Condition, all_of, on_lake
+from meterhouse.scopes import EventScope
 from meterhouse.site import Site
 from meterhouse.stores.lake_faults import retried
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 @retried
 def events(
     site: Site,
+    scope: EventScope,
     *,
     event_type: str | None = None,
     query: Sequence[Condition] = (),
@@ -23,14 +25,14 @@ def events(
     end: datetime | None = None,
     limit: int = 100,
 ) -> "pa.Table":
-    """Events of a half-open span, newest first; `event_type` is a glob, and all conditions of `query` have to hold.
+    """Events of a scope and a half-open span, newest first. All conditions of `query` hold; `event_type` is a glob.
 
     Returns:
         The columns message_id, event_type, generated (UTC) and traits: a list of name, dtype and value.
     """
     from meterhouse.queries.event_groups import COLUMNS, TABLE, look_up
 
-    wanted = all_of(query)
+    wanted = all_of([*scope.conditions(), *query])
     condition, values = on_lake(wanted)
     conditions = [condition]
     if event_type:

@@ -3,15 +3,17 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 
 from meterhouse.errors import UnknownName
+from meterhouse.filters import SERIES, all_of, on_warehouse
+from meterhouse.scopes import Scope
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import series
 
 
-def meter_list(site: Site) -> list[dict[str, Any]]:
-    """Meters by name, with their type, unit, number of series, and the times of the first and last good point."""
+def meter_list(site: Site, scope: Scope) -> list[dict[str, Any]]:
+    """A scope's meters by name: type, unit, number of series, and the times of the first and last good point."""
     query = (
         select(
             series.c.meter,
@@ -21,6 +23,7 @@ def meter_list(site: Site) -> list[dict[str, Any]]:
             func.min(series.c.first_seen).label("first_seen"),
             func.max(series.c.last_seen).label("last_seen"),
         )
+        .where(_seen(scope))
         .group_by(series.c.meter, series.c.type, series.c.unit)
         .order_by(series.c.meter)
     )
@@ -28,16 +31,22 @@ def meter_list(site: Site) -> list[dict[str, Any]]:
         return [dict(row._mapping) for row in connection.execute(query)]
 
 
-def meter_span(site: Site, meter: str) -> tuple[datetime, datetime]:
+def meter_span(site: Site, scope: Scope, meter: str) -> tuple[datetime, datetime]:
     """The times of a meter's first and last points, whether they are good or not.
 
     Raises:
-        UnknownName: no series has this meter.
+        UnknownName: no series of the scope has this meter.
     """
-    query = select(func.min(series.c.first_point_at), func.max(series.c.last_point_at)).where(series.c.meter == meter)
+    query = select(func.min(series.c.first_point_at), func.max(series.c.last_point_at)).where(
+        series.c.meter == meter, _seen(scope)
+    )
     with site.warehouse.read() as connection:
         first, last = connection.execute(query).one()
         if first is None:
-            known = list(connection.execute(select(series.c.meter).distinct()).scalars())
+            known = list(connection.execute(select(series.c.meter).where(_seen(scope)).distinct()).scalars())
             raise UnknownName("meter", meter, known)
     return first, last
+
+
+def _seen(scope: Scope) -> ColumnElement[bool]:
+    return on_warehouse(all_of(scope.within([], SERIES)), lambda field: series.c[field.column])

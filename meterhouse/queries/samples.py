@@ -12,6 +12,7 @@ from sqlalchemy import select
 
 from meterhouse import times
 from meterhouse.corrections.recorded import Correction, active
+from meterhouse.filters import SAMPLES as SAMPLE_FIELDS
 from meterhouse.filters import And, Condition, all_of, fields_of, on_lake
 from meterhouse.queries.described import OF_VERDICT, describe_points
 from meterhouse.queries.judged_points import Judged, Received, ids_of, judged
@@ -23,6 +24,7 @@ from meterhouse.sample_quality.judging import rule_names
 from meterhouse.sample_quality.reading import Hours, plain
 from meterhouse.sample_quality.series_table import CUMULATIVE, DELTA, Ints, SeriesTable
 from meterhouse.sample_quality.verdicts import NOTHING_CARRIED
+from meterhouse.scopes import Scope
 from meterhouse.site import Site
 from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.lake_tables import TIME
@@ -62,6 +64,7 @@ _OF_SAMPLES = pa.schema(
 @retried
 def samples(
     site: Site,
+    scope: Scope,
     meter: str,
     *,
     query: Sequence[Condition] = (),
@@ -71,7 +74,8 @@ def samples(
 ) -> pa.Table:
     """A meter's samples of a half-open span, newest first, with the names of the quality rules that each breaks.
 
-    `query` are conditions on SAMPLES, all of which have to hold; `metadata.KEY` is the sample's own metadata.
+    Only samples of the scope are given. `query` are conditions on SAMPLES, all of which have to hold; `metadata.KEY` is
+    the sample's own metadata.
 
     Samples of a gauge or counter with the same series, time and volume are shown once. Those with different volumes
     share an id, and only the one that counts does not break the rule `duplicate`. Volumes are those as corrected.
@@ -81,11 +85,11 @@ def samples(
         unit, volume, user_id, project_id, resource_id, source, timestamp, recorded_at (UTC) and reasons.
 
     Raises:
-        UnknownName: no series has this meter.
+        UnknownName: no series of the scope has this meter.
     """
-    first, last = meter_span(site, meter)
+    first, last = meter_span(site, scope, meter)
     span = (start or first, end or last + _MICROSECOND)
-    condition = all_of(query)
+    condition = all_of(scope.within(query, SAMPLE_FIELDS))
     raw = RawPoints(site.lake, meter, span)
     wanted = wanted_series(site, raw, meter, condition)
     corrections = [each for each in active(site, [span]) if each.meter == meter]

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from meterhouse import times
 from meterhouse.errors import UsageError
-from meterhouse.filters import Condition, all_of, fields_of, on_lake
+from meterhouse.filters import SERIES, Condition, all_of, fields_of, on_lake
 from meterhouse.filters.fields import METADATA
 from meterhouse.queries.aggregates import checked_aggregates, checked_groups
 from meterhouse.queries.answers import Answers, answers, percentiles_of
@@ -34,6 +34,7 @@ from meterhouse.queries.statistics_rows import NO_ROWS, StatisticsRows, instants
 from meterhouse.rollups.quantiles import quantiles
 from meterhouse.sample_quality.series_table import DELTA, Flags, Floats, Ints
 from meterhouse.sample_quality.verdicts import HOUR, Good
+from meterhouse.scopes import Scope
 from meterhouse.site import Site
 from meterhouse.stores.lake_faults import retried
 
@@ -55,6 +56,7 @@ class Question:
     """What is asked of a meter.
 
     Attributes:
+        scope: whose points.
         meter: its name.
         query: conditions on SERIES; all of them have to hold. Metadata is that of the resource at the time.
         period: length of a period in seconds, 0 for one period of all, or one of periods.CALENDAR.
@@ -67,6 +69,7 @@ class Question:
             beyond LARGEST_VOLUME, the point counts in `count`, and no other aggregate is computed with it.
     """
 
+    scope: Scope
     meter: str
     query: Sequence[Condition] = ()
     period: int | str = 0
@@ -122,7 +125,7 @@ def _length(seconds: int) -> str:
     return f"{seconds} seconds"
 
 
-def statistics(site: Site, meter: str, **asked: Any) -> list[dict[str, Any]]:
+def statistics(site: Site, scope: Scope, meter: str, **asked: Any) -> list[dict[str, Any]]:
     """Statistics of a meter; the keywords are the attributes of `Question`.
 
     Returns:
@@ -135,7 +138,7 @@ def statistics(site: Site, meter: str, **asked: Any) -> list[dict[str, Any]]:
         UnknownKeyword: no such group, aggregate or period.
         UsageError: the question cannot be answered, such as a negative period or a span that ends before it starts.
     """
-    return explained(site, Question(meter, **asked))[0].rows()
+    return explained(site, Question(scope, meter, **asked))[0].rows()
 
 
 @retried
@@ -163,7 +166,7 @@ class _Asked:
             raise UsageError("increase and rate are of good points only", hint="Leave out --include-excluded")
         self._version = site.lake.version("samples")
         self._fresh = fresh_samples(site, self._version, asked.meter)
-        first, last = (times.micros(each) for each in meter_span(site, asked.meter))
+        first, last = (times.micros(each) for each in meter_span(site, asked.scope, asked.meter))
         if self._fresh.span is not None:
             first, last = min(first, self._fresh.span[0]), max(last, self._fresh.span[1])
         self._first = first if asked.start is None else times.micros(asked.start)
@@ -188,7 +191,8 @@ class _Asked:
         return self._rows(found, periods), self.explained
 
     def _selected(self) -> Selection:
-        wanted = all_of(self._asked.query)
+        query = self._asked.scope.within(self._asked.query, SERIES)
+        wanted = all_of(query)
         condition, values = on_lake(wanted)
 
         def met(rows: pa.Table) -> Flags:
@@ -203,7 +207,7 @@ class _Asked:
             self._site,
             self._asked.meter,
             self._groupby,
-            met if self._asked.query else None,
+            met if query else None,
             by_metadata=any(each.column == METADATA for each in fields_of(wanted)),
             fresh=self._fresh.series,
         )

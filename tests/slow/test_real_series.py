@@ -12,6 +12,7 @@ from conftest import OpenSite
 from meterhouse.catalog import catalog
 from meterhouse.collection.load import load
 from meterhouse.queries.statistics import statistics
+from meterhouse.scopes import EVERYTHING
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
 
@@ -47,7 +48,7 @@ def test_daily_statistics_of_real_series_equal_those_of_pandas(open_site: OpenSi
                     (row["groupby"]["resource_id"], row["period_start"]): (
                         *(row[each] for each in ("count", "min", "max", "avg")),
                     )
-                    for row in statistics(site, meter, period=86400, start=START, groupby=["resource_id"])
+                    for row in statistics(site, EVERYTHING, meter, period=86400, start=START, groupby=["resource_id"])
                 }
             assert {day: values for (of, day), values in by_day[meter].items() if of == name} == wanted
             in_warehouse = warehouse_rows(

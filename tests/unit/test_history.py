@@ -26,6 +26,7 @@ from meterhouse.queries.sql import sql_on_lake
 from meterhouse.queries.statistics import statistics
 from meterhouse.recompute import backfill
 from meterhouse.sample_quality.step import judge_hours
+from meterhouse.scopes import EVERYTHING
 from meterhouse.site import Site
 from meterhouse.stores.lake_tables import SAMPLES
 
@@ -43,7 +44,7 @@ def seal_and_vacuum(site: Site, day: Any = DAY) -> None:
 
 
 def figures_of(site: Site) -> tuple[float, float]:
-    (row,) = statistics(site, "m")
+    (row,) = statistics(site, EVERYTHING, "m")
     return row["count"], row["sum"]
 
 
@@ -335,7 +336,7 @@ def test_a_file_that_cannot_be_read_is_named_with_what_to_do(site: Site) -> None
         else:
             site.lake.filesystem.pipe_file(path, content)
         for reading in (
-            lambda: statistics(site, "m"),
+            lambda: statistics(site, EVERYTHING, "m"),
             lambda: roll_up(site),
             lambda: sql_on_lake(site, "SELECT sum(volume) FROM samples"),
             lambda: site.lake.appended("samples", 0),

@@ -35,6 +35,7 @@ from meterhouse.queries import report_exports, reports
 from meterhouse.queries.meters import meter_span
 from meterhouse.queries.statistics import statistics
 from meterhouse.sample_quality.step import judge_hours
+from meterhouse.scopes import EVERYTHING
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import derived_meters, resources, series
 
@@ -59,7 +60,7 @@ def test_from_the_spool_to_the_archive_on_every_kind_of_site(any_site: Site, tod
         "events": 8,
         "quarantine": 8,
     }
-    (cpu,) = statistics(any_site, "cpu")
+    (cpu,) = statistics(any_site, EVERYTHING, "cpu")
     assert (cpu["count"], cpu["max"]) == (8, 7 * 60e9)
     assert warehouse_rows(any_site, "SELECT count(*) FROM series") == [(3,)]
     (increase,) = warehouse_rows(any_site, "SELECT sum(increase) FROM rollup_1h")[0]
@@ -205,7 +206,7 @@ def test_known_series_keep_the_hour_of_their_last_point_and_each_meter_its_exact
         found = select(series.c.last_point_at).where(series.c.meter == meter)
         with any_warehouse.warehouse.read() as connection:
             hours = {times.hour_of(last) for last in connection.execute(found).scalars()}
-        return hours, meter_span(any_warehouse, meter)[1]
+        return hours, meter_span(any_warehouse, EVERYTHING, meter)[1]
 
     for minutes in (10, 11, 130, 12, 131):
         points = [point(1, at(minutes + n), meter=m, resource=r) for n, (m, r) in enumerate(("ma", "mb", "na"))]
@@ -213,7 +214,7 @@ def test_known_series_keep_the_hour_of_their_last_point_and_each_meter_its_exact
         last = max(minutes, 130) if minutes > 100 or minutes == 12 else minutes
         assert known("m") == ({times.hour_of(at(last))}, at(last + 1))
         assert known("n") == ({times.hour_of(at(last))}, at(last + 2))
-    assert meter_span(any_warehouse, "m")[0] == at(10)
+    assert meter_span(any_warehouse, EVERYTHING, "m")[0] == at(10)
 
 
 def test_samples_of_a_series_that_was_only_computed_bring_its_resource(any_warehouse: Site) -> None:

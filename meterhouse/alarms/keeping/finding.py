@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, or_, select
 
-from meterhouse.alarms.keeping.callers import OPERATOR, Caller
+from meterhouse.alarms.keeping.callers import Caller
 from meterhouse.alarms.keeping.cycles import evaluate_timestamp
 from meterhouse.errors import UnknownName, UsageError
 from meterhouse.stores.warehouse_tables import alarms
@@ -16,7 +16,7 @@ COLUMNS = tuple(
 """The columns of `alarms`, with the time of the last cycle as that of the evaluation."""
 
 
-def find(connection: Connection, wanted: str, caller: Caller = OPERATOR) -> Row[Any]:
+def find(connection: Connection, wanted: str, caller: Caller) -> Row[Any]:
     """The row of an alarm.
 
     Args:

@@ -20,7 +20,7 @@ from meterhouse.alarms.definitions.wanted import Condition
 from meterhouse.alarms.delivery import trusts
 from meterhouse.alarms.keeping import checks, cycles, quotas
 from meterhouse.alarms.keeping.apply import FIRST_STATE, LEASE, WAIT_SECONDS, changes, values_of
-from meterhouse.alarms.keeping.callers import OPERATOR, Caller
+from meterhouse.alarms.keeping.callers import Caller
 from meterhouse.alarms.keeping.finding import find
 from meterhouse.alarms.keeping.origin import FILE, OUTSIDE
 from meterhouse.alarms.keeping.recording import History
@@ -39,7 +39,7 @@ MANUAL = "Manually set via API"
 def create(
     site: Site,
     entry: Any,
-    caller: Caller = OPERATOR,
+    caller: Caller,
     *,
     project_id: str | None = None,
     user_id: str | None = None,
@@ -79,7 +79,7 @@ def create(
 
 
 def change(
-    site: Site, wanted: str, entry: Any, caller: Caller = OPERATOR, *, whole: bool = False, token: str | None = None
+    site: Site, wanted: str, entry: Any, caller: Caller, *, whole: bool = False, token: str | None = None
 ) -> dict[str, Any]:
     """Change an alarm from outside; return it as `states.alarm` does. It keeps its state until it is evaluated.
 
@@ -119,7 +119,7 @@ def change(
     return shown(site, row.alarm_id, caller)
 
 
-def remove(site: Site, wanted: str, caller: Caller = OPERATOR, *, token: str | None = None) -> str:
+def remove(site: Site, wanted: str, caller: Caller, *, token: str | None = None) -> str:
     """Delete an alarm from outside; return its id. Its history stays, and the trusts that were made for it end.
 
     Raises:
@@ -136,7 +136,7 @@ def remove(site: Site, wanted: str, caller: Caller = OPERATOR, *, token: str | N
     return str(row.alarm_id)
 
 
-def set_state(site: Site, wanted: str, state: str, caller: Caller = OPERATOR) -> dict[str, Any]:
+def set_state(site: Site, wanted: str, state: str, caller: Caller) -> dict[str, Any]:
     """Set the state of an alarm, also of one that a file declares. Nobody is notified, as in Aodh.
 
     Raises:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, func, insert, select
 
-from meterhouse.alarms.keeping.callers import OPERATOR, Caller
+from meterhouse.alarms.keeping.callers import Caller
 from meterhouse.errors import NotAllowed, OverQuota, UsageError
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import alarm_quotas, alarms
@@ -31,7 +31,7 @@ class Quota:
     used: int
 
 
-def quota(site: Site, project_id: str, caller: Caller = OPERATOR) -> Quota:
+def quota(site: Site, project_id: str, caller: Caller) -> Quota:
     """The quota of a project.
 
     Raises:
@@ -42,7 +42,7 @@ def quota(site: Site, project_id: str, caller: Caller = OPERATOR) -> Quota:
         return Quota(project_id, _maximum(site, connection, project_id), _count(connection, project_id=project_id))
 
 
-def set_quota(site: Site, project_id: str, maximum: int, caller: Caller = OPERATOR) -> Quota:
+def set_quota(site: Site, project_id: str, maximum: int, caller: Caller) -> Quota:
     """Set the maximum number of a project's alarms. What it has already, it keeps.
 
     Raises:
@@ -57,10 +57,10 @@ def set_quota(site: Site, project_id: str, maximum: int, caller: Caller = OPERAT
     with site.warehouse.begin() as connection:
         connection.execute(delete(alarm_quotas).where(alarm_quotas.c.project_id == project_id))
         connection.execute(insert(alarm_quotas).values(project_id=project_id, maximum=maximum))
-    return quota(site, project_id)
+    return quota(site, project_id, caller)
 
 
-def delete_quota(site: Site, project_id: str, caller: Caller = OPERATOR) -> Quota:
+def delete_quota(site: Site, project_id: str, caller: Caller) -> Quota:
     """Go back to METERHOUSE_ALARM_PROJECT_QUOTA for a project.
 
     Raises:
@@ -69,7 +69,7 @@ def delete_quota(site: Site, project_id: str, caller: Caller = OPERATOR) -> Quot
     _check_admin(caller)
     with site.warehouse.begin() as connection:
         connection.execute(delete(alarm_quotas).where(alarm_quotas.c.project_id == project_id))
-    return quota(site, project_id)
+    return quota(site, project_id, caller)
 
 
 def _check_admin(caller: Caller) -> None:

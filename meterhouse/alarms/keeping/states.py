@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import select
 
 from meterhouse.alarms.definitions.actions import shown_definition, shown_json
-from meterhouse.alarms.keeping.callers import OPERATOR, Caller
+from meterhouse.alarms.keeping.callers import Caller
 from meterhouse.alarms.keeping.finding import COLUMNS, find
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import alarm_history, alarms
@@ -16,14 +16,14 @@ TRANSITIONS = 10
 """How many transitions `alarm` returns at most."""
 
 
-def alarm_list(site: Site, caller: Caller = OPERATOR) -> list[dict[str, Any]]:
+def alarm_list(site: Site, caller: Caller) -> list[dict[str, Any]]:
     """The alarms that a caller may see, by name: the columns of `alarms`, with the definition as an object."""
     with site.warehouse.read() as connection:
         query = caller.visible(select(*COLUMNS).order_by(alarms.c.name, alarms.c.alarm_id))
         return [_alarm(row._mapping) for row in connection.execute(query)]
 
 
-def alarm(site: Site, wanted: str, caller: Caller = OPERATOR) -> dict[str, Any]:
+def alarm(site: Site, wanted: str, caller: Caller) -> dict[str, Any]:
     """An alarm as in `alarm_list`, with `transitions`: timestamp, state and reason of the last ones, newest first.
 
     Args:
@@ -51,7 +51,7 @@ def alarm(site: Site, wanted: str, caller: Caller = OPERATOR) -> dict[str, Any]:
     return {**_alarm(found._mapping), "transitions": transitions}
 
 
-def history(site: Site, wanted: str, limit: int, caller: Caller = OPERATOR) -> list[dict[str, Any]]:
+def history(site: Site, wanted: str, limit: int, caller: Caller) -> list[dict[str, Any]]:
     """What happened to an alarm, newest first: the columns of `alarm_history`, `detail` as JSON text.
 
     The history of an alarm that was deleted stays; it is found by the id.

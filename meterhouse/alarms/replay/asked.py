@@ -12,6 +12,7 @@ from meterhouse.alarms.definitions import files
 from meterhouse.alarms.definitions.alarm import Alarm, from_json, from_mapping
 from meterhouse.alarms.definitions.ids import id_of
 from meterhouse.alarms.definitions.rules.combination import CombinationRule
+from meterhouse.alarms.keeping.callers import OPERATOR
 from meterhouse.alarms.keeping.finding import find
 from meterhouse.errors import DefinitionError, UnknownName, UsageError
 from meterhouse.site import Site
@@ -26,7 +27,7 @@ def of_site(site: Site, wanted: str) -> tuple[str, dict[str, Alarm]]:
         DefinitionError: its definition cannot work.
     """
     with site.warehouse.read() as connection:
-        row = find(connection, wanted)
+        row = find(connection, wanted, OPERATOR)
     made = {row.alarm_id: from_json(row.definition)}
     _add_parts(site, made, {})
     return str(row.alarm_id), made

@@ -16,6 +16,7 @@ from meterhouse.alarms.evaluation.windows import Window
 from meterhouse.alarms.replay.run import Replayed, run
 from meterhouse.errors import UnknownName, UsageError
 from meterhouse.queries.statistics import statistics
+from meterhouse.scopes import EVERYTHING
 from meterhouse.site import Site
 
 _AGGREGATES = {"median": "p50"}
@@ -76,6 +77,7 @@ def _periods(site: Site, wanted: Wanted, first: datetime, last: datetime) -> _Pe
     try:
         rows = statistics(
             site,
+            EVERYTHING,
             wanted.meter_name,
             query=[wanted.condition],
             period=wanted.period,

@@ -19,6 +19,7 @@ from meterhouse.alarms.evaluation import decisions, loading, rule_cache
 from meterhouse.alarms.evaluation.evaluate import MISSED, due_moments, evaluate
 from meterhouse.alarms.keeping import managed
 from meterhouse.alarms.keeping.apply import apply
+from meterhouse.alarms.keeping.callers import OPERATOR
 from meterhouse.alarms.keeping.states import alarm, history
 from meterhouse.collection.collect import collect
 from meterhouse.doctor.steps import evaluations
@@ -42,7 +43,7 @@ def states(site: Site) -> dict[str, str]:
 
 
 def entries(site: Site, kind: str) -> list[dict[str, Any]]:
-    return [json.loads(row["detail"]) for row in history(site, "a", 50) if row["type"] == kind]
+    return [json.loads(row["detail"]) for row in history(site, "a", 50, OPERATOR) if row["type"] == kind]
 
 
 @pytest.fixture
@@ -73,10 +74,10 @@ def test_only_while_intake_is_behind_a_thin_window_keeps_its_state(watched: Site
     (held,) = entries(watched, "state held")  # one entry, not one a minute
     assert held["state"] == "alarm"
     assert held["reason"].startswith("Remaining as alarm: 1 datapoints are unknown, and intake is 500 s behind: 1 wait")
-    assert alarm(watched, "a")["held_since"] == at(5)
+    assert alarm(watched, "a", OPERATOR)["held_since"] == at(5)
     collect(watched)
     assert evaluate(watched, at(8)).transitions == [("a", "alarm", UNKNOWN)]
-    assert alarm(watched, "a")["held_since"] is None
+    assert alarm(watched, "a", OPERATOR)["held_since"] is None
     assert len(entries(watched, "state held")) == 1
 
 
@@ -144,7 +145,7 @@ def test_what_fired_and_ceased_in_missed_minutes_is_heard_of(watched: Site, monk
     assert done.transitions == [("a", "ok", "alarm"), ("a", "alarm", "ok")]
     told = warehouse_rows(watched, "SELECT timestamp FROM alarm_history WHERE type = 'state transition' ORDER BY 1")
     assert len(told) == 3
-    assert alarm(watched, "a")["transitions"][0]["timestamp"] == at(4)
+    assert alarm(watched, "a", OPERATOR)["transitions"][0]["timestamp"] == at(4)
 
 
 # -- two at once --------------------------------------------------------------------------------------------
@@ -185,7 +186,7 @@ def test_a_cycle_without_points_keeps_the_time_in_one_row_and_reads_no_definitio
         patched.setattr(loading, "load", lambda *_: 1 / 0)
         done = evaluate(watched, at(2))
     assert (done.alarms, dict(done.states), done.cycles) == (1, {UNKNOWN: 1}, 1)
-    assert alarm(watched, "a")["evaluate_timestamp"] == at(2)
+    assert alarm(watched, "a", OPERATOR)["evaluate_timestamp"] == at(2)
     land_points(watched, [point(60.0, at(2.5))])
     assert evaluate(watched, at(3)).transitions == [("a", UNKNOWN, "alarm")]
     assert warehouse_rows(watched, "SELECT count(*) FROM alarm_cycles") == [(1,)]
@@ -195,18 +196,18 @@ def test_a_cycle_without_points_keeps_the_time_in_one_row_and_reads_no_definitio
 
 def test_a_new_alarm_was_never_evaluated_until_it_is(watched: Site, tmp_path: Path) -> None:
     evaluate(watched, at())
-    made = managed.create(watched, {"name": "b", "type": "threshold", "threshold_rule": RULE})
-    assert alarm(watched, made["alarm_id"])["evaluate_timestamp"] is None
+    made = managed.create(watched, {"name": "b", "type": "threshold", "threshold_rule": RULE}, OPERATOR)
+    assert alarm(watched, made["alarm_id"], OPERATOR)["evaluate_timestamp"] is None
     evaluate(watched, at(1))
-    assert alarm(watched, made["alarm_id"])["evaluate_timestamp"] == at(1)
+    assert alarm(watched, made["alarm_id"], OPERATOR)["evaluate_timestamp"] == at(1)
     evaluate(watched, at(2))
-    managed.change(watched, made["alarm_id"], {"enabled": False})
+    managed.change(watched, made["alarm_id"], {"enabled": False}, OPERATOR)
     configure(tmp_path, entry(enabled=False), entry("c"))
     apply(watched)
     evaluate(watched, at(3))
-    assert alarm(watched, made["alarm_id"])["evaluate_timestamp"] == at(2)
-    assert alarm(watched, "a")["evaluate_timestamp"] == at(2)
-    assert alarm(watched, "c")["evaluate_timestamp"] == at(3)
+    assert alarm(watched, made["alarm_id"], OPERATOR)["evaluate_timestamp"] == at(2)
+    assert alarm(watched, "a", OPERATOR)["evaluate_timestamp"] == at(2)
+    assert alarm(watched, "c", OPERATOR)["evaluate_timestamp"] == at(3)
 
 
 def test_what_definitions_say_is_kept_until_one_changes(

@@ -11,7 +11,7 @@ from meterhouse import times
 from meterhouse.alarms.evaluation.evaluate import evaluate
 from meterhouse.alarms.explaining import explain
 from meterhouse.alarms.keeping import managed
-from meterhouse.alarms.keeping.callers import Caller
+from meterhouse.alarms.keeping.callers import OPERATOR, Caller
 from meterhouse.alarms.keeping.states import history
 from meterhouse.collection.collect import collect
 from meterhouse.collection.following import follow
@@ -34,7 +34,7 @@ def came(site: Site, name: str, *messages: object) -> None:
 
 
 def transition(site: Site, name: str) -> str:
-    return str(history(site, name, 1)[0]["event_id"])
+    return str(history(site, name, 1, OPERATOR)[0]["event_id"])
 
 
 def test_a_transition_leads_to_its_samples_and_their_notifications(watched: Site) -> None:
@@ -48,7 +48,7 @@ def test_a_transition_leads_to_its_samples_and_their_notifications(watched: Site
     moment = times.now()
     assert evaluate(watched, moment).transitions == [("hot", "insufficient data", "alarm")]
     came(watched, "b.jsonl", polling("batch-3", [polled(10.0, now, resource="r4")]))  # known only afterwards
-    found = explain(watched, transition(watched, "hot"))
+    found = explain(watched, transition(watched, "hot"), OPERATOR)
     assert (found.name, found.state, found.timestamp) == ("hot", "alarm", moment)
     (window,) = found.windows
     assert (window["meter"], window["values"], window["points"], window["excluded"]) == ("cpu_util", [96.0], [2], [1])
@@ -75,7 +75,9 @@ def test_samples_of_many_notifications_lead_to_their_own_each(watched: Site) -> 
         *others[300:],
     )
     evaluate(watched, times.now())
-    found = {row["resource_id"]: row["message_ids"] for row in explain(watched, transition(watched, "hot")).samples}
+    found = {
+        row["resource_id"]: row["message_ids"] for row in explain(watched, transition(watched, "hot"), OPERATOR).samples
+    }
     assert found["r2"] == ["batch-2", "again"]
     assert {name: ids for name, ids in found.items() if name not in ("r2", "r99")} == {
         f"r{n}": [f"batch-{n}"] for n in range(40) if n != 2
@@ -85,16 +87,16 @@ def test_samples_of_many_notifications_lead_to_their_own_each(watched: Site) -> 
 
 def test_an_explanation_is_by_the_rule_of_that_time(watched: Site) -> None:
     came(watched, "a.jsonl", polling("batch-1", [polled(95.0, times.now())]))
-    made = managed.create(watched, {"name": "mine", "threshold_rule": BUSY})
+    made = managed.create(watched, {"name": "mine", "threshold_rule": BUSY}, OPERATOR)
     evaluate(watched)
     event = transition(watched, made["alarm_id"])
     other = {"threshold_rule": {**BUSY, "meter_name": "other"}, "name": "renamed"}
-    managed.change(watched, made["alarm_id"], other)
-    found = explain(watched, event)
+    managed.change(watched, made["alarm_id"], other, OPERATOR)
+    found = explain(watched, event, OPERATOR)
     assert (found.name, found.windows[0]["meter"]) == ("mine", "cpu_util")
     assert [row["message_ids"] for row in found.samples] == [["batch-1"]]
-    managed.remove(watched, made["alarm_id"])
-    assert explain(watched, event).samples == found.samples
+    managed.remove(watched, made["alarm_id"], OPERATOR)
+    assert explain(watched, event, OPERATOR).samples == found.samples
 
 
 def test_a_tenant_is_told_of_the_transitions_of_its_project_alone(watched: Site) -> None:
@@ -112,7 +114,7 @@ def test_a_tenant_is_told_of_the_transitions_of_its_project_alone(watched: Site)
 
 
 def test_what_is_no_transition_cannot_be_explained(watched: Site) -> None:
-    made = managed.create(watched, {"name": "mine", "threshold_rule": BUSY})
+    made = managed.create(watched, {"name": "mine", "threshold_rule": BUSY}, OPERATOR)
     for event in (transition(watched, made["alarm_id"]), "x"):
         with pytest.raises(UnknownName, match=r"unknown transition .*alarms history"):
-            explain(watched, event)
+            explain(watched, event, OPERATOR)

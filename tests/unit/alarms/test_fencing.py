@@ -17,6 +17,7 @@ from meterhouse import shipped, times
 from meterhouse.alarms.delivery.deliver import deliver
 from meterhouse.alarms.evaluation.evaluate import evaluate
 from meterhouse.alarms.keeping.apply import apply
+from meterhouse.alarms.keeping.callers import OPERATOR
 from meterhouse.alarms.keeping.states import alarm, history
 from meterhouse.demo.receiver import WebhookReceiver
 from meterhouse.site import Site
@@ -108,7 +109,7 @@ def test_who_lost_the_lease_does_not_apply_definitions(busy: Site, tmp_path: Pat
         patched.setattr(busy.warehouse, "read", paused)
         with pytest.raises(LeaseLost):
             apply(busy)
-    assert [row["type"] for row in history(busy, "a", 10)] == ["creation"]
+    assert [row["type"] for row in history(busy, "a", 10, OPERATOR)] == ["creation"]
 
 
 def test_a_state_that_was_changed_meanwhile_stays(busy: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +125,7 @@ def test_a_state_that_was_changed_meanwhile_stays(busy: Site, monkeypatch: pytes
     monkeypatch.setattr(module, "save", changed)
     done = evaluate(busy, at())
     assert (done.transitions, done.notifications, transitions(busy)) == ([], 0, [])
-    assert alarm(busy, "a")["state"] == "ok"
+    assert alarm(busy, "a", OPERATOR)["state"] == "ok"
 
 
 @pytest.mark.parametrize("later", [timedelta(0), timedelta(hours=-1), timedelta(days=-365)])
@@ -142,8 +143,8 @@ def test_the_receiver_gets_transitions_in_order_although_the_clock_was_set_back(
         while deliver(site).pending:
             pass
         assert [call.body["current"] for call in receiver.calls] == ["alarm", "ok"]
-    assert [each["state"] for each in alarm(site, "a")["transitions"]] == ["ok", "alarm"]
-    assert [each["type"] for each in history(site, "a", 10)] == ["state transition"] * 2 + ["creation"]
+    assert [each["state"] for each in alarm(site, "a", OPERATOR)["transitions"]] == ["ok", "alarm"]
+    assert [each["type"] for each in history(site, "a", 10, OPERATOR)] == ["state transition"] * 2 + ["creation"]
 
 
 def test_one_transition_has_one_idempotency_key_for_each_url(busy: Site) -> None:

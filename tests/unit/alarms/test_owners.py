@@ -37,7 +37,7 @@ def configure(folder: Path, *entries: dict[str, Any]) -> None:
 
 
 def states(site: Site) -> dict[str, str]:
-    return {row["alarm_id"]: row["state"] for row in alarm_list(site)}
+    return {row["alarm_id"]: row["state"] for row in alarm_list(site, OPERATOR)}
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_alarms_from_outside_have_random_ids_and_owners_and_may_share_a_name(wat
     ]
     assert (one["state"], one["state_reason"]) == (UNKNOWN, "Not evaluated yet")
     with pytest.raises(UsageError, match="2 alarms are named 'busy'"):
-        shown(watched, "busy")
+        shown(watched, "busy", OPERATOR)
     assert shown(watched, "busy", ANN)["alarm_id"] == one["alarm_id"]
 
 
@@ -71,20 +71,20 @@ def test_neither_kind_deletes_the_other(watched: Site, tmp_path: Path) -> None:
     assert set(states(watched)) == {made["alarm_id"]}
     configure(tmp_path, entry("of-file"))
     apply(watched)
-    assert managed.remove(watched, made["alarm_id"]) == made["alarm_id"]
-    assert [row["origin"] for row in alarm_list(watched)] == ["file"]
+    assert managed.remove(watched, made["alarm_id"], OPERATOR) == made["alarm_id"]
+    assert [row["origin"] for row in alarm_list(watched, OPERATOR)] == ["file"]
 
 
 def test_an_alarm_of_a_file_is_changed_in_the_file_alone(watched: Site, tmp_path: Path) -> None:
     configure(tmp_path, entry("of-file"))
     apply(watched)
     for attempt in (
-        lambda: managed.change(watched, "of-file", {"enabled": False}),
-        lambda: managed.remove(watched, "of-file"),
+        lambda: managed.change(watched, "of-file", {"enabled": False}, OPERATOR),
+        lambda: managed.remove(watched, "of-file", OPERATOR),
     ):
         with pytest.raises(DefinitionError, match=r"declared in a file.*alarms\.yaml"):
             attempt()
-    assert managed.set_state(watched, "of-file", "ok")["state"] == "ok"
+    assert managed.set_state(watched, "of-file", "ok", OPERATOR)["state"] == "ok"
 
 
 def test_a_dry_run_shows_what_differs_and_changes_nothing(watched: Site, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_dry_run_shows_what_differs_and_changes_nothing(watched: Site, tmp_pat
     configure(tmp_path, entry("a", severity="critical"), entry("c"))
     done = apply(watched, dry_run=True)
     assert sorted(done.drift) == [("changed", "a", "severity"), ("created", "c", ""), ("deleted", "b", "")]
-    assert [row["name"] for row in alarm_list(watched)] == ["a", "b"]
+    assert [row["name"] for row in alarm_list(watched, OPERATOR)] == ["a", "b"]
 
 
 # -- tenancy ------------------------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ def test_who_has_no_project_sees_and_owns_nothing(watched: Site, tmp_path: Path)
     nobody = Caller("eve")
     configure(tmp_path, entry("declared"))
     apply(watched)
-    made = managed.create(watched, entry("ops"))
+    made = managed.create(watched, entry("ops"), OPERATOR)
     assert alarm_list(watched, nobody) == []
     asked: list[Callable[[str], object]] = [
         lambda wanted: shown(watched, wanted, nobody),
@@ -141,7 +141,7 @@ def test_only_an_administrator_creates_for_others(watched: Site) -> None:
         managed.create(watched, entry(), ANN, project_id="p2")
     made = managed.create(watched, entry(), Caller("root", "admin", admin=True), project_id="p2", user_id="bob")
     assert (made["project_id"], made["user_id"]) == ("p2", "bob")
-    (first,) = history(watched, made["alarm_id"], 10)
+    (first,) = history(watched, made["alarm_id"], 10, OPERATOR)
     assert (first["type"], first["user_id"], first["project_id"], first["on_behalf_of"]) == (
         *("creation", "root"),
         *("admin", "p2"),
@@ -290,16 +290,16 @@ def test_a_quota_bounds_the_alarms_of_a_project(open_site: OpenSite, tmp_path: P
         managed.create(site, entry(), who)
     with pytest.raises(OverQuota, match="for user ann on project p1: the project has 2 alarms of 2"):
         managed.create(site, entry(), ANN)
-    quotas.set_quota(site, "p1", 4)
+    quotas.set_quota(site, "p1", 4, OPERATOR)
     managed.create(site, entry(), ANN)
     managed.create(site, entry(), ANN)
-    assert quotas.quota(site, "p1") == quotas.Quota("p1", 4, 4)
-    quotas.set_quota(site, "p1", -1)
+    assert quotas.quota(site, "p1", OPERATOR) == quotas.Quota("p1", 4, 4)
+    quotas.set_quota(site, "p1", -1, OPERATOR)
     with pytest.raises(OverQuota, match="the user has 3 alarms of 3"):
         managed.create(site, entry(), ANN)
-    assert quotas.delete_quota(site, "p1").maximum == 2
+    assert quotas.delete_quota(site, "p1", OPERATOR).maximum == 2
     with pytest.raises(UsageError, match="maximum number -2"):
-        quotas.set_quota(site, "p1", -2)
+        quotas.set_quota(site, "p1", -2, OPERATOR)
     for attempt in (
         lambda: quotas.set_quota(site, "p1", 9, ANN),
         lambda: quotas.delete_quota(site, "p1", ANN),
@@ -324,7 +324,7 @@ def test_a_silenced_alarm_changes_its_state_and_notifies_nobody(watched: Site, t
     window = at(-5), at(5)
     made = silences.add(watched, Silence("web-*", *window, "ann", "maintenance", severity="low"))
     assert evaluate(watched, at()).notifications == 2
-    assert {row["name"]: row["state"] for row in alarm_list(watched)} == dict.fromkeys(
+    assert {row["name"]: row["state"] for row in alarm_list(watched, OPERATOR)} == dict.fromkeys(
         ("web-1", "db-1", "web-critical"), "alarm"
     )
     told = {

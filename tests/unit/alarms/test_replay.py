@@ -13,6 +13,7 @@ from conftest import OpenSite
 from meterhouse import times
 from meterhouse.alarms.evaluation.evaluate import evaluate
 from meterhouse.alarms.keeping import managed
+from meterhouse.alarms.keeping.callers import OPERATOR
 from meterhouse.alarms.replay import asked, fast, run
 from meterhouse.alarms.replay.comparing import differences
 from meterhouse.alarms.replay.drawn import svg
@@ -192,6 +193,6 @@ def test_in_hindsight_points_count_that_were_loaded_later(watched: Site, tmp_pat
 def test_a_replay_is_bounded_and_says_what_it_cannot_do(watched: Site, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"the span has 527,040 cycles of 60 s"):
         run.cycles(at(), at(days=366), 60)
-    made = managed.create(watched, entry("e", "event", {"event_type": "compute.*"}))
+    made = managed.create(watched, entry("e", "event", {"event_type": "compute.*"}), OPERATOR)
     with pytest.raises(UsageError, match="waits for events"):
         replayed(watched, made["alarm_id"], at(), at(1), 60)

@@ -16,7 +16,7 @@ from meterhouse.alarms.delivery import ledger as deliveries_ledger
 from meterhouse.alarms.delivery import tokens, trusts
 from meterhouse.alarms.delivery.deliver import deliver
 from meterhouse.alarms.keeping import managed
-from meterhouse.alarms.keeping.callers import Caller
+from meterhouse.alarms.keeping.callers import OPERATOR, Caller
 from meterhouse.alarms.keeping.states import alarm, history
 from meterhouse.demo.receiver import Call, WebhookReceiver
 from meterhouse.errors import DefinitionError
@@ -104,12 +104,16 @@ def test_an_alarm_from_outside_gets_a_trust_that_ends_with_it(
     token = who(keystone, receiver.calls[0].headers["x-auth-token"])
     assert (token["user"]["id"], token["project"]["id"]) == (tenant.user_id, tenant.project_id)
     assert token["OS-TRUST:trust"]["id"] == trust_id
-    seen = [alarm(site, made["alarm_id"]), history(site, made["alarm_id"], 10), deliveries_ledger.listed(site)]
+    seen = [
+        alarm(site, made["alarm_id"], OPERATOR),
+        history(site, made["alarm_id"], 10, OPERATOR),
+        deliveries_ledger.listed(site),
+    ]
     assert trust_id not in str(seen)
     managed.remove(site, made["alarm_id"], caller, token=tenant.token)
     gone = keystone.client.get(f"{keystone.url}/OS-TRUST/trusts/{trust_id}", headers={"X-Auth-Token": tenant.token})
     assert gone.status_code == 404
-    assert trust_id not in str(history(site, made["alarm_id"], 10))
+    assert trust_id not in str(history(site, made["alarm_id"], 10, OPERATOR))
 
 
 def test_a_trust_that_is_gone_is_a_failed_attempt_without_its_id(

@@ -32,6 +32,7 @@ from meterhouse.collection.collect import collect
 from meterhouse.conversion.step import convert
 from meterhouse.errors import AlreadyRunning, MeterhouseError
 from meterhouse.queries.statistics import statistics
+from meterhouse.scopes import EVERYTHING
 from meterhouse.site import Site
 from meterhouse.stores.lake_tables import SAMPLES
 
@@ -158,9 +159,9 @@ def test_other_days_stay_as_they_are(site: Site) -> None:
 def test_statistics_and_rollups_are_the_same_before_and_after(site: Site) -> None:
     fill(site)
     roll_up(site)
-    before = statistics(site, "m", period=600, groupby=["resource_id"]), rows(site, "rollups")
+    before = statistics(site, EVERYTHING, "m", period=600, groupby=["resource_id"]), rows(site, "rollups")
     archive(site, DAY)
-    assert (statistics(site, "m", period=600, groupby=["resource_id"]), rows(site, "rollups")) == before
+    assert (statistics(site, EVERYTHING, "m", period=600, groupby=["resource_id"]), rows(site, "rollups")) == before
     assert catalog(site).samples == 0
     assert roll_up(site).hours == []
 

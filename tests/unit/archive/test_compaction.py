@@ -16,6 +16,7 @@ from meterhouse.archive.seal import archive, manifest
 from meterhouse.catalog import catalog
 from meterhouse.errors import AlreadyRunning, Conflict
 from meterhouse.queries.statistics import statistics
+from meterhouse.scopes import EVERYTHING
 from meterhouse.site import Site
 from meterhouse.stores.lake_tables import SAMPLES
 
@@ -45,7 +46,7 @@ def test_an_hour_that_is_over_becomes_one_file_and_every_result_stays(site: Site
 
     def results() -> Any:
         return (
-            statistics(site, "m0", period=600, groupby=["resource_id"]),
+            statistics(site, EVERYTHING, "m0", period=600, groupby=["resource_id"]),
             rows(site, "rollups"),
             count(site, "samples"),
         )

@@ -22,6 +22,7 @@ from meterhouse.collection.csv_files import read_csv
 from meterhouse.collection.load import load
 from meterhouse.errors import AlreadyRunning, Conflict
 from meterhouse.queries.statistics import statistics
+from meterhouse.scopes import EVERYTHING
 from meterhouse.site import Site
 from meterhouse.stores.lake import Lake
 from meterhouse.stream import HEAD_BYTES
@@ -99,7 +100,7 @@ def test_of_several_rows_with_one_time_the_last_counts(site: Site, tmp_path: Pat
     lines = [f"2026-11-10T12:00:00Z,{n}" for n in (5, 9, 2, 7, 3)]
     load(site, [write(tmp_path / "a.csv", "\n".join(["timestamp,value", *lines]))])
     catalog(site)
-    (found,) = statistics(site, "a")
+    (found,) = statistics(site, EVERYTHING, "a")
     assert (found["count"], found["sum"]) == (1, 3.0)
 
 

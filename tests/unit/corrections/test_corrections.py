@@ -31,6 +31,7 @@ from meterhouse.errors import UnknownName, UsageError
 from meterhouse.queries.samples import samples
 from meterhouse.queries.statistics import statistics
 from meterhouse.recompute import backfill
+from meterhouse.scopes import EVERYTHING
 from meterhouse.site import Site
 
 Points = list[dict[str, Any]]
@@ -177,7 +178,7 @@ def test_both_engines_judge_corrected_points_alike(
     roll_up(site)
     critical = {rule.name for rule in site.rules.rules if rule.severity == "critical"}
     good: dict[tuple[str, ...], list[float]] = {}
-    for row in (row for meter in known for row in samples(site, meter, limit=1_000).to_pylist()):
+    for row in (row for meter in known for row in samples(site, EVERYTHING, meter, limit=1_000).to_pylist()):
         if not critical & set(row["reasons"]):
             good.setdefault((row["meter"], row["type"], row["resource_id"]), []).append(row["volume"])
     names = {row["series_id"]: (row["meter"], row["type"], row["resource_id"]) for row in points}
@@ -197,8 +198,8 @@ def test_statistics_and_samples_are_right_before_the_roll_up_and_after(open_site
     roll_up(site)
 
     def figures() -> tuple[Any, ...]:
-        (row,) = statistics(site, "cpu_util", aggregate=["count", "sum", "max"])
-        listed = {(row["volume"], *row["reasons"]) for row in samples(site, "cpu_util").to_pylist()}
+        (row,) = statistics(site, EVERYTHING, "cpu_util", aggregate=["count", "sum", "max"])
+        listed = {(row["volume"], *row["reasons"]) for row in samples(site, EVERYTHING, "cpu_util").to_pylist()}
         return row["count"], row["sum"], row["max"], len(listed), listed & {(9e8, "over_100"), (100.0,), (3.0,)}
 
     assert figures() == (12, 66.0, 11.0, 14, {(3.0,)})
@@ -215,7 +216,7 @@ def test_excluded_points_that_are_asked_for_are_the_corrected_ones(open_site: Op
     site = open_site()
     land_points(site, [point(volume, at(n), meter="cpu_util") for n, volume in enumerate((1.0, -7.0, -9.0))])
     correct(site, "delete", "cpu_util", at(2), at(3))
-    (row,) = statistics(site, "cpu_util", aggregate=["count", "sum"], include_excluded=True)
+    (row,) = statistics(site, EVERYTHING, "cpu_util", aggregate=["count", "sum"], include_excluded=True)
     assert (row["count"], row["sum"]) == (2, -6.0)
 
 
@@ -227,7 +228,13 @@ def test_nothing_makes_a_sum_of_what_no_sum_can_hold(open_site: OpenSite) -> Non
     roll_up(site)
     (row,) = rows(site, "rollups", where="granularity_s = 3600")
     assert (row["count"], row["excluded"], row["max"]) == (2, 3, 1e150)
-    assert [bool(row["reasons"]) for row in samples(site, "m").to_pylist()] == [True, True, True, False, False]
+    assert [bool(row["reasons"]) for row in samples(site, EVERYTHING, "m").to_pylist()] == [
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 def test_of_accepted_points_in_conflict_the_last_counts(open_site: OpenSite) -> None:
@@ -238,7 +245,7 @@ def test_of_accepted_points_in_conflict_the_last_counts(open_site: OpenSite) -> 
     correct(site, "accept", "cpu_util", at(), at(1))
     roll_up(site)
     assert rows(site, "rollups", "sum, excluded", "granularity_s = 3600") == [{"sum": -5.0, "excluded": 1}]
-    assert {(row["volume"], *row["reasons"]) for row in samples(site, "cpu_util").to_pylist()} == {
+    assert {(row["volume"], *row["reasons"]) for row in samples(site, EVERYTHING, "cpu_util").to_pylist()} == {
         (-5.0,),
         (4.0, "duplicate"),
     }
@@ -307,7 +314,7 @@ def test_corrections_are_the_same_in_every_kind_of_site(any_site: Site) -> None:
     roll_up(any_site)
     more = {"start": at(21), "end": at(100), "chosen": lambda row: row["resource_id"] != "r1", "volume": 0.25}
     correct(any_site, "replace", "cpu_util", at(21), at(100), "resource != r1", volume=0.25)
-    (row,) = statistics(any_site, "cpu_util", aggregate=["sum"])
+    (row,) = statistics(any_site, EVERYTHING, "cpu_util", aggregate=["sum"])
     wanted = corrected(points, "replace", "cpu_util", **more)
     assert row["sum"] == pytest.approx(sum(row["volume"] for row in wanted))
     roll_up(any_site)
@@ -343,8 +350,8 @@ def test_of_a_meter_that_is_landed_and_derived_the_landed_points_are_corrected(
     assert correct(site, "replace", "seconds", at(), at(9), factor=2.0).points == 1
     roll_up(site)
     wanted = {("r1", 0.0), ("r1", 30.0), ("r1", 60.0), ("r2", 14.0)}
-    assert {(row["resource_id"], row["volume"]) for row in samples(site, "seconds").to_pylist()} == wanted
-    figures = {row["type"]: row["sum"] for row in statistics(site, "seconds", aggregate=["sum"])}
+    assert {(row["resource_id"], row["volume"]) for row in samples(site, EVERYTHING, "seconds").to_pylist()} == wanted
+    figures = {row["type"]: row["sum"] for row in statistics(site, EVERYTHING, "seconds", aggregate=["sum"])}
     assert figures == {"cumulative": 90.0, "gauge": 14.0}
 
 

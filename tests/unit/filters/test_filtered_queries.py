@@ -17,6 +17,7 @@ from meterhouse.queries.events import events
 from meterhouse.queries.resources import resource_list
 from meterhouse.queries.samples import samples
 from meterhouse.queries.statistics import statistics
+from meterhouse.scopes import ALL_EVENTS, EVERYTHING
 from meterhouse.site import Site
 from meterhouse.stores.lake_tables import EVENTS as EVENT_COLUMNS
 from meterhouse.stores.warehouse_tables import resource_metadata
@@ -40,7 +41,7 @@ def described(any_warehouse: Site) -> Site:
 
 
 def volumes(site: Site, text: str, meter: str = "m") -> list[float]:
-    return sorted(samples(site, meter, query=[parse(text, SAMPLES)])["volume"].to_pylist())
+    return sorted(samples(site, EVERYTHING, meter, query=[parse(text, SAMPLES)])["volume"].to_pylist())
 
 
 @pytest.mark.parametrize(
@@ -67,8 +68,8 @@ def test_samples_are_found_by_their_own_metadata(described: Site, text: str, fou
 
 
 def test_the_columns_of_samples_do_not_depend_on_the_condition(described: Site) -> None:
-    plain = samples(described, "m")
-    found = samples(described, "m", query=[parse("not metadata.flavor.name = x", SAMPLES)])
+    plain = samples(described, EVERYTHING, "m")
+    found = samples(described, EVERYTHING, "m", query=[parse("not metadata.flavor.name = x", SAMPLES)])
     assert found == plain
 
 
@@ -87,13 +88,13 @@ def test_statistics_take_joined_conditions(site: Site) -> None:
     land_points(site, [point(n, at(n), resource=f"r{n % 3}", project=None if n == 4 else "p") for n in range(6)])
 
     def total(text: str) -> float:
-        (found,) = statistics(site, "m", query=[parse(text, SERIES)], aggregate=["sum"])
+        (found,) = statistics(site, EVERYTHING, "m", query=[parse(text, SERIES)], aggregate=["sum"])
         return float(found["sum"])
 
     assert total("resource in (r0, r1) and not project = p") == 4
     assert total('resource =~ "[12]$" or project != p') == 1 + 2 + 4 + 5
     assert total("not metadata.a = b") == 15
-    assert statistics(site, "m", query=[parse("metadata.a != b", SERIES)]) == []
+    assert statistics(site, EVERYTHING, "m", query=[parse("metadata.a != b", SERIES)]) == []
 
 
 def test_what_is_not_a_number_is_neither_greater_nor_less(site: Site) -> None:
@@ -144,7 +145,7 @@ def with_events(site: Site) -> Site:
     ],
 )
 def test_events_are_found_by_joined_conditions(with_events: Site, text: str, found: list[str]) -> None:
-    assert sorted(events(with_events, query=[parse(text, EVENTS)])["message_id"].to_pylist()) == found
+    assert sorted(events(with_events, ALL_EVENTS, query=[parse(text, EVENTS)])["message_id"].to_pylist()) == found
 
 
 @pytest.mark.parametrize(
@@ -169,7 +170,7 @@ def test_resources_are_found_by_joined_conditions(any_warehouse: Site, text: str
     land_points(any_warehouse, points)
     roll_up(any_warehouse)
     condition: Condition = parse(text, RESOURCES)
-    assert sorted(row["resource_id"] for row in resource_list(any_warehouse, query=[condition])) == found
+    assert sorted(row["resource_id"] for row in resource_list(any_warehouse, EVERYTHING, query=[condition])) == found
 
 
 def test_the_command_line_takes_both_kinds_of_conditions(run: Run, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from meterhouse.queries.events import events
 from meterhouse.queries.resources import resource, resource_list
 from meterhouse.queries.samples import samples
 from meterhouse.queries.statistics import statistics
+from meterhouse.scopes import ALL_EVENTS, EVERYTHING
 from meterhouse.site import Site
 from meterhouse.stores.lake_tables import EVENTS as EVENT_COLUMNS
 from meterhouse.stores.warehouse_tables import resource_metadata, resources
@@ -90,7 +91,7 @@ def test_filters_load_no_store() -> None:
 
 
 def volumes(site: Site, *conditions: tuple[str, str, str]) -> list[float]:
-    found = samples(site, "m", query=[Filter(*each, SAMPLES) for each in conditions])
+    found = samples(site, EVERYTHING, "m", query=[Filter(*each, SAMPLES) for each in conditions])
     return sorted(found["volume"].to_pylist())
 
 
@@ -122,9 +123,9 @@ def test_a_hostile_value_is_only_a_value(site: Site) -> None:
         for name in ("resource", "resource_id"):
             assert volumes(site, (name, "eq", value)) == [n]
             assert volumes(site, (name, "ne", value)) == [m for m in range(len(resources)) if m != n]
-            (found,) = statistics(site, "m", query=[Filter(name, "eq", value)])
+            (found,) = statistics(site, EVERYTHING, "m", query=[Filter(name, "eq", value)])
             assert (found["count"], found["sum"]) == (1, n)
-            (shown,) = resource_list(site, query=[Filter(name, "eq", value, RESOURCES)])
+            (shown,) = resource_list(site, EVERYTHING, query=[Filter(name, "eq", value, RESOURCES)])
             assert shown["resource_id"] == value
         for name in set(names(SERIES)) - {"resource", "resource_id"}:
             assert volumes(site, (name, "eq", value)) == []
@@ -185,7 +186,7 @@ def test_events_are_found_by_trait_as_numbers_times_and_texts(with_events: Site)
     differing = []
     for condition, wanted in BY_TRAIT:
         field, op, value = condition.split()
-        found = events(with_events, query=[Filter(field, op, value, EVENTS)])["message_id"].to_pylist()
+        found = events(with_events, ALL_EVENTS, query=[Filter(field, op, value, EVENTS)])["message_id"].to_pylist()
         if sorted(found) != (["odd", "part", "small"] if wanted == "active-and-numbers" else wanted.split()):
             differing.append((condition, found))
     assert differing == []
@@ -193,9 +194,9 @@ def test_events_are_found_by_trait_as_numbers_times_and_texts(with_events: Site)
 
 def test_conditions_on_events_hold_together_with_type_and_span(with_events: Site) -> None:
     conditions = [Filter("traits.memory_mb", "gt", "100", EVENTS), Filter("traits.state", "ne", "error", EVENTS)]
-    found = events(with_events, event_type="box.*", query=conditions, end=at(2))
+    found = events(with_events, ALL_EVENTS, event_type="box.*", query=conditions, end=at(2))
     assert found["message_id"].to_pylist() == ["small"]
-    assert events(with_events, event_type="x' OR true --").num_rows == 0
+    assert events(with_events, ALL_EVENTS, event_type="x' OR true --").num_rows == 0
 
 
 # -- resources ------------------------------------------------------------------------------------------------
@@ -266,7 +267,7 @@ BY_METADATA = (
 def test_resources_are_found_alike_in_both_warehouses(with_resources: Site) -> None:
     differing = []
     for condition, wanted in BY_METADATA:
-        found = resource_list(with_resources, query=[Filter(*condition, RESOURCES)])
+        found = resource_list(with_resources, EVERYTHING, query=[Filter(*condition, RESOURCES)])
         if sorted(row["resource_id"] for row in found) != wanted.split():
             differing.append((condition, found))
     assert differing == []
@@ -279,13 +280,13 @@ def test_conditions_on_resources_hold_together(with_resources: Site) -> None:
         ("metadata.host", "ge", "h"),
         ("project", "eq", "p0"),
     ]
-    found = resource_list(with_resources, query=[Filter(*each, RESOURCES) for each in conditions])
+    found = resource_list(with_resources, EVERYTHING, query=[Filter(*each, RESOURCES) for each in conditions])
     assert [row["resource_id"] for row in found] == ["a"]
     assert found[0]["metadata"] == METADATA["a"]
 
 
 def test_a_resource_is_shown_with_all_its_meters(with_resources: Site) -> None:
-    found = resource(with_resources, "a")
+    found = resource(with_resources, EVERYTHING, "a")
     assert {name: found[name] for name in ("project_id", "user_id", "last_sample_at", "metadata")} == {
         "project_id": "p0",
         "user_id": "u1",
@@ -302,9 +303,9 @@ def test_the_newest_sample_says_which_source_a_resource_is_of(site: Site) -> Non
     older, newer = point(1, at(1)), {**point(1, at(2)), "source": "other", "series_id": 7}
     land_points(site, [newer, older, {**point(1, at(3)), "resource_id": "r2", "series_id": 8}])
     roll_up(site)
-    found = resource(site, "r1")
+    found = resource(site, EVERYTHING, "r1")
     assert (found["source"], found["meters"][0]["first_seen"]) == ("other", at(2))
-    found = resource(site, "r1", "openstack")
+    found = resource(site, EVERYTHING, "r1", "openstack")
     assert (found["source"], found["meters"][0]["first_seen"]) == ("openstack", at(1))
 
 

@@ -11,6 +11,7 @@ from meterhouse.filters import RESOURCES, SAMPLES, Condition, Filter, Match, Not
 from meterhouse.filters.conditions import MAX_COMPARISONS, MAX_DEPTH, MAX_LENGTH, MAX_SEARCHES, MAX_VALUES
 from meterhouse.queries.resources import resource_list
 from meterhouse.queries.samples import samples
+from meterhouse.scopes import EVERYTHING
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import resource_metadata, resources
 
@@ -47,5 +48,5 @@ def described(any_warehouse: Site) -> Site:
 
 @pytest.mark.parametrize("name", LARGEST)
 def test_the_largest_condition_finds_what_meets_it(described: Site, name: str) -> None:
-    assert len(resource_list(described, query=[LARGEST[name]])) == 1
-    assert samples(described, "m", query=[LARGEST[name]]).num_rows == 1
+    assert len(resource_list(described, EVERYTHING, query=[LARGEST[name]])) == 1
+    assert samples(described, EVERYTHING, "m", query=[LARGEST[name]]).num_rows == 1

@@ -17,6 +17,7 @@ from meterhouse.archive.compaction import compact
 from meterhouse.filters import EVENTS, And, Condition, Filter, Not, OneOf, Or
 from meterhouse.queries import event_groups
 from meterhouse.queries.events import events
+from meterhouse.scopes import ALL_EVENTS
 from meterhouse.site import Site
 from meterhouse.stores.group_reading import GroupReader
 from meterhouse.stores.lake_tables import EVENTS as COLUMNS
@@ -84,10 +85,10 @@ def test_looking_up_events_finds_what_reading_everything_finds(
     if new:
         land(site, new, "n")
     for condition in conditions:
-        found = events(site, query=[condition], limit=1_000)
+        found = events(site, ALL_EVENTS, query=[condition], limit=1_000)
         with monkeypatch.context() as plainly:
             plainly.setattr(Sought, "__bool__", lambda sought: False)
-            assert found.equals(events(site, query=[condition], limit=1_000))
+            assert found.equals(events(site, ALL_EVENTS, query=[condition], limit=1_000))
 
 
 def test_only_the_row_groups_of_a_resource_are_read(any_site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,14 +113,14 @@ def test_only_the_row_groups_of_a_resource_are_read(any_site: Site, monkeypatch:
 
     monkeypatch.setattr(GroupReader, "read", counting)
     by_resource = [Filter("traits.resource_id", "eq", "r7", EVENTS)]
-    assert len(events(site, query=by_resource)) == 6
+    assert len(events(site, ALL_EVENTS, query=by_resource)) == 6
     assert read == [3 * 8]  # of each hour, the group that has both events of the resource
-    assert len(events(site, query=by_resource, start=at(hours=1), end=at(hours=2))) == 2
+    assert len(events(site, ALL_EVENTS, query=by_resource, start=at(hours=1), end=at(hours=2))) == 2
     assert read[1:] == [8]
     by_project = [Filter("traits.project_id", "eq", "p3", EVENTS)]
-    assert len(events(site, query=by_project)) == 24
+    assert len(events(site, ALL_EVENTS, query=by_project)) == 24
     assert sum(read[2:]) <= 3 * 2 * 8
-    assert len(events(site, query=[Filter("traits.resource_id", "eq", "r99", EVENTS)])) == 0
+    assert len(events(site, ALL_EVENTS, query=[Filter("traits.resource_id", "eq", "r99", EVENTS)])) == 0
     assert sum(read[3:]) <= 8  # a filter may be wrong once
 
 

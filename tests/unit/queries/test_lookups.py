@@ -23,6 +23,7 @@ from meterhouse.queries.raw_points import POINT, RawPoints
 from meterhouse.queries.samples import samples
 from meterhouse.sample_quality.judge import judge, reason_names
 from meterhouse.sample_quality.points import view_all_points, view_carried
+from meterhouse.scopes import EVERYTHING
 from meterhouse.site import Site
 from meterhouse.stores.lake import Lake
 from meterhouse.stores.lake_tables import SAMPLES as SAMPLES_TABLE
@@ -43,7 +44,7 @@ def everything(
     site: Site, meter: str, query: list[Filter], start: datetime | None, end: datetime | None, limit: int
 ) -> pa.Table:
     """All points of the span, judged together; the newest that fulfil the query."""
-    first, last = meter_span(site, meter)
+    first, last = meter_span(site, EVERYTHING, meter)
     span = (start or first, end or last + timedelta(microseconds=1))
     condition, values = on_lake(all_of(query))
     identity = "coalesce(printf('%016x', v.sample_id), v.series_id || '-' || epoch_us(v.timestamp))"
@@ -138,7 +139,7 @@ def test_looking_up_samples_finds_what_reading_everything_finds(
         query = [Filter(*each, SAMPLES) for each in conditions]
         span = tuple(None if hours is None else at(hours=hours) for hours in (start, end))
         expected = everything(site, meter, query, *span, limit)
-        found = samples(site, meter, query=query, start=span[0], end=span[1], limit=limit)
+        found = samples(site, EVERYTHING, meter, query=query, start=span[0], end=span[1], limit=limit)
         assert found.schema.names == expected.schema.names
         assert repr(found.to_pylist()) == repr(expected.to_pylist())
 
@@ -266,11 +267,11 @@ def test_the_newest_samples_are_found_without_a_look_at_older_files(
         return parquet(lake, name, path, **more)
 
     monkeypatch.setattr(Lake, "parquet", counting)
-    assert len(samples(site, "m", limit=10)) == 10
+    assert len(samples(site, EVERYTHING, "m", limit=10)) == 10
     assert len(set(opened)) <= 2  # the newest one, and the point before its first one
     opened.clear()
     land_points(site, [point(1.0, at(hours=3.5), recorded_at=at(hours=12))])  # late
-    assert samples(site, "m", limit=10)["timestamp"].to_pylist()[0] == at(59, hours=11)
+    assert samples(site, EVERYTHING, "m", limit=10)["timestamp"].to_pylist()[0] == at(59, hours=11)
     assert len(set(opened)) <= 3
 
 
@@ -279,5 +280,5 @@ def test_series_that_are_not_in_the_catalog_yet_are_found(site: Site) -> None:
     new = [point(2.0, at(1), resource="b"), point(3.0, at(2), resource="a")]
     site.lake.append("samples", pa.Table.from_pylist(new, schema=SAMPLES_TABLE))
     for resource, volumes in (("a", [3.0, 1.0]), ("b", [2.0])):
-        found = samples(site, "m", query=[Filter("resource", "eq", resource, SAMPLES)])
+        found = samples(site, EVERYTHING, "m", query=[Filter("resource", "eq", resource, SAMPLES)])
         assert found["volume"].to_pylist() == volumes

@@ -10,6 +10,7 @@ from sqlalchemy import insert, text
 
 from meterhouse import times
 from meterhouse.alarms.keeping import managed
+from meterhouse.alarms.keeping.callers import OPERATOR
 from meterhouse.catalog import catalog
 from meterhouse.collection.collect import collect
 from meterhouse.conversion.step import convert
@@ -44,7 +45,7 @@ def test_every_table_can_be_read(filled: Site) -> None:
 def test_users_and_passwords_of_webhooks_are_not_shown(any_site: Site) -> None:
     urls = ["https://user:hush@h.example.org/a?b=c@d", 'trust+https://hush"hush:delete@h/', "https://h/plain"]
     rule = {"meter_name": "m", "threshold": 1}
-    made = managed.create(any_site, {"name": "a", "threshold_rule": rule, "alarm_actions": urls})
+    made = managed.create(any_site, {"name": "a", "threshold_rule": rule, "alarm_actions": urls}, OPERATOR)
     with any_site.warehouse.begin() as connection:
         kept = {"alarm_id": made["alarm_id"], "url": "https://h/", "userinfo": "user:hush", "kept_at": times.now()}
         connection.execute(insert(webhook_credentials).values(**kept))

@@ -15,6 +15,7 @@ from conftest import OpenSite
 from meterhouse.errors import MeterhouseError, UnknownName
 from meterhouse.filters import Filter
 from meterhouse.queries.statistics import statistics
+from meterhouse.scopes import EVERYTHING
 from meterhouse.site import Site
 
 
@@ -42,7 +43,7 @@ def filled(site: Site, points: list[dict[str, Any]]) -> Site:
 
 
 def test_statistics_without_periods_cover_all_points(filled: Site, points: list[dict[str, Any]]) -> None:
-    (found,) = statistics(filled, "m", aggregate=("count", "sum", "avg", "min", "max", "stddev"))
+    (found,) = statistics(filled, EVERYTHING, "m", aggregate=("count", "sum", "avg", "min", "max", "stddev"))
     volumes = np.array([p["volume"] for p in points])
     moments = [p["timestamp"] for p in points]
     assert found == {
@@ -65,10 +66,10 @@ def test_statistics_without_periods_cover_all_points(filled: Site, points: list[
 
 
 def test_without_aggregates_ceilometers_five_are_returned(filled: Site) -> None:
-    (found,) = statistics(filled, "m")
+    (found,) = statistics(filled, EVERYTHING, "m")
     assert {"count", "sum", "avg", "min", "max"} < set(found)
     assert "stddev" not in found
-    (found,) = statistics(filled, "m", aggregate=["max"])
+    (found,) = statistics(filled, EVERYTHING, "m", aggregate=["max"])
     assert "max" in found
     assert "sum" not in found
 
@@ -78,7 +79,7 @@ def test_periods_start_at_the_start_of_the_query_or_at_the_first_point(
     filled: Site, points: list[dict[str, Any]], start: Any
 ) -> None:
     end = at(700.7)
-    found = statistics(filled, "m", period=1200, start=start, end=end)
+    found = statistics(filled, EVERYTHING, "m", period=1200, start=start, end=end)
     frame = pd.DataFrame(points)
     frame = frame[(frame["timestamp"] < end) & (frame["timestamp"] >= (start or frame["timestamp"].min()))]
     anchor = start or frame["timestamp"].min()
@@ -101,7 +102,7 @@ def test_periods_start_at_the_start_of_the_query_or_at_the_first_point(
 
 def test_empty_periods_are_left_out(site: Site) -> None:
     land_points(site, [point(1, at(0)), point(2, at(61)), point(3, at(240))])
-    found = statistics(site, "m", period=3600, start=at(-120))
+    found = statistics(site, EVERYTHING, "m", period=3600, start=at(-120))
     assert [(row["period_start"], row["count"]) for row in found] == [(at(0), 1), (at(60), 1), (at(240), 1)]
 
 
@@ -109,16 +110,16 @@ def test_the_start_is_inclusive_and_the_end_exclusive(site: Site) -> None:
     moments = [at(0.00001), at(1.123457), at(2)]
     land_points(site, [point(n, moment) for n, moment in enumerate(moments)])
     for n, moment in enumerate(moments):
-        assert sum(row["count"] for row in statistics(site, "m", end=moment)) == n
-        assert sum(row["count"] for row in statistics(site, "m", start=moment)) == 3 - n
-        (exact,) = statistics(site, "m", start=moment, end=moment + timedelta(microseconds=1))
+        assert sum(row["count"] for row in statistics(site, EVERYTHING, "m", end=moment)) == n
+        assert sum(row["count"] for row in statistics(site, EVERYTHING, "m", start=moment)) == 3 - n
+        (exact,) = statistics(site, EVERYTHING, "m", start=moment, end=moment + timedelta(microseconds=1))
         assert exact["sum"] == n
-    assert statistics(site, "m", start=at(5), end=at(5)) == []
-    assert statistics(site, "m", start=at(99)) == []
+    assert statistics(site, EVERYTHING, "m", start=at(5), end=at(5)) == []
+    assert statistics(site, EVERYTHING, "m", start=at(99)) == []
 
 
 def test_groups_equal_those_of_pandas(filled: Site, points: list[dict[str, Any]]) -> None:
-    found = statistics(filled, "m", groupby=["project_id", "resource_id"], period=10_000, start=at())
+    found = statistics(filled, EVERYTHING, "m", groupby=["project_id", "resource_id"], period=10_000, start=at())
     frame = pd.DataFrame(points)
     frame["n"] = (frame["timestamp"] - at()) // pd.Timedelta(seconds=10_000)
     wanted = {
@@ -146,7 +147,7 @@ def test_groups_equal_those_of_pandas(filled: Site, points: list[dict[str, Any]]
     ],
 )
 def test_a_query_selects_series(filled: Site, points: list[dict[str, Any]], query: Any, wanted: Any) -> None:
-    found = statistics(filled, "m", query=query)
+    found = statistics(filled, EVERYTHING, "m", query=query)
     assert sum(row["count"] for row in found) == sum(map(wanted, points))
 
 
@@ -154,9 +155,9 @@ def test_bad_points_are_left_out_unless_requested(site: Site) -> None:
     points = [point(5, at(), meter="cpu_util"), point(-500, at(1), meter="cpu_util")]
     land_points(site, [*points, point(7, at(), meter="cpu_util", recorded_at=at(9))])
     for _ in range(2):  # before its hour was rolled up, and after
-        (found,) = statistics(site, "cpu_util")
+        (found,) = statistics(site, EVERYTHING, "cpu_util")
         assert (found["count"], found["sum"]) == (1, 7.0)
-        (found,) = statistics(site, "cpu_util", include_excluded=True)
+        (found,) = statistics(site, EVERYTHING, "cpu_util", include_excluded=True)
         assert (found["count"], found["sum"]) == (3, -488.0)
         roll_up(site)
 
@@ -171,24 +172,26 @@ def test_what_no_sum_can_hold_is_left_out_and_only_counted_on_request(site: Site
     everything = ("count", "sum", "avg", "min", "max", "stddev")
     wanted = {"sum": 44.0, "avg": 22.0, "min": 21.0, "max": 23.0, "stddev": 1.0}
     for _ in range(2):  # before its hour was rolled up, and after
-        (good,) = statistics(site, "m", aggregate=everything)
+        (good,) = statistics(site, EVERYTHING, "m", aggregate=everything)
         assert {name: good[name] for name in everything} == {"count": 2, **wanted}
-        (every,) = statistics(site, "m", aggregate=everything, include_excluded=True)
+        (every,) = statistics(site, EVERYTHING, "m", aggregate=everything, include_excluded=True)
         assert {name: every[name] for name in everything} == {"count": 9, **wanted}
         roll_up(site)
 
 
 def test_statistics_of_nothing_but_unusable_volumes_have_no_figures(site: Site) -> None:
     land_points(site, [point(v, at(n)) for n, v in enumerate(UNUSABLE)])
-    assert statistics(site, "m") == []
-    (found,) = statistics(site, "m", aggregate=("count", "sum", "avg", "max", "stddev"), include_excluded=True)
+    assert statistics(site, EVERYTHING, "m") == []
+    (found,) = statistics(
+        site, EVERYTHING, "m", aggregate=("count", "sum", "avg", "max", "stddev"), include_excluded=True
+    )
     assert found["count"] == len(UNUSABLE)
     assert {found[name] for name in ("sum", "avg", "max", "stddev")} == {None}
 
 
 def test_the_largest_volumes_that_count_have_finite_statistics(site: Site) -> None:
     land_points(site, [point(v, at(n), type="cumulative") for n, v in enumerate([1e150, 0.0, 1e150] * 20)])
-    (found,) = statistics(site, "m", aggregate=("sum", "avg", "stddev"))
+    (found,) = statistics(site, EVERYTHING, "m", aggregate=("sum", "avg", "stddev"))
     assert all(math.isfinite(found[name]) for name in ("sum", "avg", "stddev"))
     assert found["sum"] == close(40e150)
 
@@ -203,26 +206,26 @@ def test_points_in_different_units_are_never_put_together(site: Site) -> None:
             point(7, at(5), unit=None, resource="b"),
         ],
     )
-    found = statistics(site, "m", start=at())
+    found = statistics(site, EVERYTHING, "m", start=at())
     assert [(row["unit"], row["count"], row["avg"]) for row in found] == [
         ("KiB", 1, 8_388_608.0),
         ("MiB", 2, 6_144.0),
         (None, 1, 7.0),
     ]
-    found = statistics(site, "m", start=at(), period=3600, groupby=["resource_id"])
+    found = statistics(site, EVERYTHING, "m", start=at(), period=3600, groupby=["resource_id"])
     assert [(row["groupby"]["resource_id"], row["period_start"], row["unit"], row["sum"]) for row in found] == [
         ("a", at(), "KiB", 8_388_608.0),
         ("a", at(60), "MiB", 4_096.0),
         ("b", at(), "MiB", 8_192.0),
         ("b", at(), None, 7.0),
     ]
-    (only,) = statistics(site, "m", query=[Filter("unit", "eq", "MiB")])
+    (only,) = statistics(site, EVERYTHING, "m", query=[Filter("unit", "eq", "MiB")])
     assert (only["unit"], only["count"]) == ("MiB", 2)
 
 
 def test_gauges_deltas_and_counters_of_one_meter_are_never_put_together(site: Site) -> None:
     land_points(site, [point(n, at(n), type=type) for n, type in enumerate(["gauge", "delta", "cumulative", "delta"])])
-    found = statistics(site, "m")
+    found = statistics(site, EVERYTHING, "m")
     assert [(row["type"], row["count"], row["sum"]) for row in found] == [
         ("cumulative", 1, 2.0),
         ("delta", 2, 4.0),
@@ -232,33 +235,35 @@ def test_gauges_deltas_and_counters_of_one_meter_are_never_put_together(site: Si
 
 def test_an_unknown_name_lists_similar_ones(filled: Site, site: Site) -> None:
     with pytest.raises(UnknownName, match=r"unknown meter 'n'\. Did you mean m\?"):
-        statistics(filled, "n")
+        statistics(filled, EVERYTHING, "n")
     land_points(site, [point(1, meter="network.incoming.bytes")])
     with pytest.raises(UnknownName, match=r"Did you mean network\.incoming\.bytes\?"):
-        statistics(site, "network.incomming.byte")
+        statistics(site, EVERYTHING, "network.incomming.byte")
     with pytest.raises(UnknownName, match=r"unknown field 'resorce'.*resource"):
         Filter("resorce", "eq", "x")
     with pytest.raises(UnknownName, match="unknown operator '='"):
         Filter("resource", "=", "x")
     with pytest.raises(UnknownName, match="unknown group 'meter'"):
-        statistics(filled, "m", groupby=["meter"])
+        statistics(filled, EVERYTHING, "m", groupby=["meter"])
     with pytest.raises(UnknownName, match="unknown aggregate 'median'"):
-        statistics(filled, "m", aggregate=["median"])
+        statistics(filled, EVERYTHING, "m", aggregate=["median"])
     with pytest.raises(MeterhouseError, match="the period is -1 seconds"):
-        statistics(filled, "m", period=-1)
+        statistics(filled, EVERYTHING, "m", period=-1)
 
 
 def test_a_site_without_meters_says_so(site: Site) -> None:
     with pytest.raises(UnknownName, match="There is no meter yet"):
-        statistics(site, "cpu")
+        statistics(site, EVERYTHING, "cpu")
 
 
 def test_a_meter_with_a_quote_in_its_name(open_site: OpenSite) -> None:
     site = open_site()
     land_points(site, [point(1, meter="it's")])
-    assert statistics(site, "it's")[0]["count"] == 1
+    assert statistics(site, EVERYTHING, "it's")[0]["count"] == 1
 
 
 def test_statistics_are_the_same_in_every_kind_of_site(any_site: Site, points: list[dict[str, Any]]) -> None:
     land_points(any_site, points)
-    assert sum(row["count"] for row in statistics(any_site, "m", period=600, groupby=["resource_id"])) == 300
+    assert (
+        sum(row["count"] for row in statistics(any_site, EVERYTHING, "m", period=600, groupby=["resource_id"])) == 300
+    )

@@ -24,13 +24,27 @@ from meterhouse.definitions.quality_rules import load
 from meterhouse.errors import UsageError
 from meterhouse.filters import SERIES, parse
 from meterhouse.queries.statistics import Explained, Question, explained, statistics
+from meterhouse.scopes import EVERYTHING
 from meterhouse.site import Site
 from meterhouse.stores.lake_tables import SAMPLES
 from meterhouse.stores.warehouse_tables import resource_metadata
 
 DAYS = 4
 METERS = {"m": "gauge", "c": "cumulative", "d": "delta"}
-EVERYTHING = ("count", "sum", "avg", "min", "max", "stddev", "first", "last", "increase", "rate", "cardinality", "p50")
+ALL_AGGREGATES = (
+    "count",
+    "sum",
+    "avg",
+    "min",
+    "max",
+    "stddev",
+    "first",
+    "last",
+    "increase",
+    "rate",
+    "cardinality",
+    "p50",
+)
 PERIODS = [0, 300, 600, 900, 3600, 7200, 86_400, 5400, 1234, "day", "week", "month"]
 CONDITIONS: dict[str, Callable[[dict[str, Any], str | None], bool]] = {
     "": lambda row, flavor: True,
@@ -140,7 +154,7 @@ def asked(rng: random.Random) -> dict[str, Any]:
         start, end = (times.EPOCH + (each - times.EPOCH) // aligned * aligned for each in (start, end))
     question: dict[str, Any] = {
         "period": rng.choice(PERIODS),
-        "aggregate": rng.sample(EVERYTHING, rng.randrange(1, 6)),
+        "aggregate": rng.sample(ALL_AGGREGATES, rng.randrange(1, 6)),
         "groupby": rng.sample(
             ["resource_id", "project_id", "source", "metadata.flavor.name"], rng.choice([0, 0, 1, 2])
         ),
@@ -227,7 +241,7 @@ def test_random_questions_have_the_answers_of_all_points(open_site: OpenSite, se
         wanted = expected(past, meter, question, condition)
         if question.get("start") and question.get("end") and question["start"] >= question["end"]:
             wanted = {}
-        rows = statistics(past.site, meter, **question)
+        rows = statistics(past.site, EVERYTHING, meter, **question)
         got = {(*(row["groupby"] or {}).values(), row["period_start"]): row for row in rows}
         assert got.keys() == wanted.keys(), question
         for key, row in got.items():
@@ -252,17 +266,17 @@ def test_the_parts_come_from_where_they_should(open_site: OpenSite) -> None:
     land_points(site, [point(n, at(n)) for n in range(0, 3 * 1440, 10)])
     roll_up(site)
     day = times.day_start(at(days=1).date())
-    _, whole = explained(site, Question("m", period=86_400, start=day, end=day + times.DAY))
+    _, whole = explained(site, Question(EVERYTHING, "m", period=86_400, start=day, end=day + times.DAY))
     assert [(each.seconds, each.rows) for each in whole.rolled if each.rows] == [(86_400, 1)]
     assert (whole.points.points, whole.why) == (0, {})
-    _, hourly = explained(site, Question("m", period=3600, start=day, end=day + times.DAY))
+    _, hourly = explained(site, Question(EVERYTHING, "m", period=3600, start=day, end=day + times.DAY))
     assert [(each.seconds, each.rows) for each in hourly.rolled if each.rows] == [(3600, 24)]
     half = timedelta(minutes=33)
-    _, ragged = explained(site, Question("m", start=day - half, end=day + times.DAY + half))
+    _, ragged = explained(site, Question(EVERYTHING, "m", start=day - half, end=day + times.DAY + half))
     assert sum(each.rows for each in ragged.rolled) == 1
     assert (ragged.points.good, ragged.why) == (7, {"at the start or end of the question": 2})
     land_points(site, [point(1, at(days=1, minutes=5))])
-    _, dirty = explained(site, Question("m", period=86_400, start=day, end=day + times.DAY))
+    _, dirty = explained(site, Question(EVERYTHING, "m", period=86_400, start=day, end=day + times.DAY))
     assert dirty.why == {"dirty": 1}
     assert sum(each.rows for each in dirty.rolled) == 23
 
@@ -272,7 +286,7 @@ def test_a_small_spread_of_large_volumes_is_computed_from_points(open_site: Open
     land_points(site, [point(1e9 + n % 3, at(n)) for n in range(60)])
     roll_up(site)
     rows, found = rows_and_sources(
-        site, Question("m", period=3600, start=at(), end=at(60), aggregate=["stddev", "count"])
+        site, Question(EVERYTHING, "m", period=3600, start=at(), end=at(60), aggregate=["stddev", "count"])
     )
     assert rows[0]["stddev"] == pytest.approx(math.sqrt(2 / 3), rel=1e-9)
     assert found.why == {"sums of squares have lost digits": 1}
@@ -287,14 +301,14 @@ def test_new_quality_rules_apply_at_once_to_hours_that_are_rolled_up(open_site: 
     rules.write_text("rules:\n  - {name: big, bit: 9, check: range, severity: critical, max: 10, meters: [m]}\n")
     site = open_site(home=site.settings.home, config_dir=tmp_path)
     asked = {"start": at(), "end": at(60), "aggregate": ["max", "count"]}
-    (row,), found = rows_and_sources(site, Question("m", **asked))
+    (row,), found = rows_and_sources(site, Question(EVERYTHING, "m", **asked))
     assert (row["max"], row["count"]) == (10, 11)
     assert found.why == {"the quality rules changed": 1}
-    (row,), found = rows_and_sources(site, Question("other", **asked))
+    (row,), found = rows_and_sources(site, Question(EVERYTHING, "other", **asked))
     assert (row["max"], row["count"], found.why) == (59, 60, {})
     mark_for_recompute(site, "sample_quality", {at()}, "the rules changed")
     roll_up(site)
-    (row,), found = rows_and_sources(site, Question("m", **asked))
+    (row,), found = rows_and_sources(site, Question(EVERYTHING, "m", **asked))
     assert (row["max"], found.why) == (10, {})
 
 
@@ -303,10 +317,10 @@ def test_a_percentile_of_one_series_and_bucket_comes_from_roll_ups(open_site: Op
     land_points(site, [point(n * n, at(n)) for n in range(120)])
     roll_up(site)
     hourly = {"start": at(), "end": at(120), "period": 3600, "aggregate": ["p50", "p95"]}
-    rows, found = rows_and_sources(site, Question("m", **hourly))
+    rows, found = rows_and_sources(site, Question(EVERYTHING, "m", **hourly))
     assert [row["p50"] for row in rows] == [(29**2 + 30**2) / 2, (89**2 + 90**2) / 2]
     assert found.points.points == 0
-    (row,), found = rows_and_sources(site, Question("m", **{**hourly, "period": 0}))
+    (row,), found = rows_and_sources(site, Question(EVERYTHING, "m", **{**hourly, "period": 0}))
     assert (row["p50"], found.points.points) == ((59**2 + 60**2) / 2, 120)
 
 
@@ -314,9 +328,9 @@ def test_calendar_days_may_be_asked_for_over_centuries_in_a_known_time_zone(open
     site = open_site()
     land_points(site, [point(1, at())])
     span = {"start": datetime(1970, 1, 1, tzinfo=UTC), "end": datetime(2261, 1, 1, tzinfo=UTC)}
-    assert len(statistics(site, "m", period="day", **span)) == 1
+    assert len(statistics(site, EVERYTHING, "m", period="day", **span)) == 1
     with pytest.raises(UsageError, match="no time zone 'Mars/Olympus'"):
-        statistics(site, "m", period="day", timezone="Mars/Olympus")
+        statistics(site, EVERYTHING, "m", period="day", timezone="Mars/Olympus")
 
 
 def test_an_answer_does_not_come_from_roll_ups_that_were_restored_from_a_backup(open_site: OpenSite) -> None:
@@ -331,6 +345,6 @@ def test_an_answer_does_not_come_from_roll_ups_that_were_restored_from_a_backup(
     shutil.rmtree(rollups)
     rollups.with_name("backup").rename(rollups)
     site = open_site(home=site.settings.home)
-    (row,), found = rows_and_sources(site, Question("m", **asked))
+    (row,), found = rows_and_sources(site, Question(EVERYTHING, "m", **asked))
     assert (row["count"], row["sum"]) == (2, 3)
     assert found.why == {"the catalog is behind, or a store was restored": 1}

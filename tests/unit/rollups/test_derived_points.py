@@ -18,6 +18,7 @@ from meterhouse.queries.meters import meter_list
 from meterhouse.queries.samples import samples
 from meterhouse.queries.sql import sql_on_lake
 from meterhouse.queries.statistics import statistics
+from meterhouse.scopes import EVERYTHING
 from meterhouse.site import Site
 
 
@@ -62,10 +63,10 @@ def test_cpu_util_is_computed_judged_rolled_up_and_queried_like_any_meter(derivi
         ("cpu_util", "%", "r1", at(minute), pytest.approx(volume), "gauge", "derived")
         for minute, volume in ((60, 50.0), (61, 50.0), (62, 25.0), (63, 25.0))
     ]
-    (found,) = statistics(deriving, "cpu_util")
+    (found,) = statistics(deriving, EVERYTHING, "cpu_util")
     assert (found["count"], found["avg"], found["unit"]) == (4, pytest.approx(37.5), "%")
-    assert samples(deriving, "cpu_util")["reasons"].to_pylist() == [[]] * 4
-    assert {row["meter"] for row in meter_list(deriving)} == {"cpu", "cpu_util"}
+    assert samples(deriving, EVERYTHING, "cpu_util")["reasons"].to_pylist() == [[]] * 4
+    assert {row["meter"] for row in meter_list(deriving, EVERYTHING)} == {"cpu", "cpu_util"}
     with deriving.warehouse.read() as connection:
         (made_of,) = connection.execute(text("SELECT made_of FROM derived_meters WHERE meter = 'cpu_util'")).one()
     assert made_of.startswith("increase a second of cpu × 100.0 / (10**9")
@@ -80,7 +81,7 @@ def test_a_derived_point_that_breaks_a_rule_is_in_quarantine_and_in_no_statistic
     assert sql_on_lake(deriving, query).to_pylist() == [
         {"meter": "cpu_util", "reason_names": ["out_of_range", "over_100"]}
     ]
-    assert statistics(deriving, "cpu_util")[0]["count"] == 1
+    assert statistics(deriving, EVERYTHING, "cpu_util")[0]["count"] == 1
 
 
 def test_samples_received_under_the_name_count_for_that_resource_and_day(deriving: Site) -> None:
@@ -92,7 +93,7 @@ def test_samples_received_under_the_name_count_for_that_resource_and_day(derivin
     land_points(deriving, [point(3.0, at(180), meter="cpu_util", unit="%", resource="r1")])
     roll_up(deriving)
     assert {row[2] for row in derived(deriving)} == {"r2"}
-    (found,) = statistics(deriving, "cpu_util", groupby=["resource_id"], aggregate=["count"])[:1]
+    (found,) = statistics(deriving, EVERYTHING, "cpu_util", groupby=["resource_id"], aggregate=["count"])[:1]
     assert (found["groupby"], found["count"]) == ({"resource_id": "r1"}, 1)
     land_points(deriving, [cpu(minute, minute * 6) for minute in (24 * 60, 24 * 60 + 1)])
     roll_up(deriving)

@@ -18,6 +18,7 @@ from meterhouse.queries.meters import meter_list
 from meterhouse.queries.resources import resource, resource_list
 from meterhouse.queries.statistics import statistics
 from meterhouse.recompute import backfill
+from meterhouse.scopes import EVERYTHING
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import dirty_hours, resources, series
 
@@ -83,8 +84,8 @@ def test_an_excluded_point_does_not_decide_what_a_resource_is(any_warehouse: Sit
         land_points(site, batch)
         roll_up(site)
     assert what(site) == ("shop", 7, at(0), at(40))
-    assert [(row["first_seen"], row["last_seen"]) for row in meter_list(site)] == [(at(0), at(40))]
-    assert resource(site, "r1")["project_id"] == "shop"
+    assert [(row["first_seen"], row["last_seen"]) for row in meter_list(site, EVERYTHING)] == [(at(0), at(40))]
+    assert resource(site, EVERYTHING, "r1")["project_id"] == "shop"
     with site.warehouse.read() as connection:  # its series and hour are known all the same
         assert connection.execute(select(series.c.first_seen).where(series.c.project_id == "other")).all() == [(None,)]
     assert not snapshot(site).hours
@@ -99,10 +100,18 @@ def test_a_superseded_point_does_not_decide_the_metadata(site: Site) -> None:
 
 def test_a_new_resource_is_listed_before_it_is_judged_and_without_good_points_it_has_no_times(site: Site) -> None:
     land_points(site, [point(-1, meter="memory", resource="bad"), point(1, resource="good", project="shop")])
-    assert {row["resource_id"]: row["last_sample_at"] for row in resource_list(site)} == {"bad": None, "good": None}
-    assert {row["resource_id"]: row["project_id"] for row in resource_list(site)} == {"bad": "p1", "good": "shop"}
+    assert {row["resource_id"]: row["last_sample_at"] for row in resource_list(site, EVERYTHING)} == {
+        "bad": None,
+        "good": None,
+    }
+    assert {row["resource_id"]: row["project_id"] for row in resource_list(site, EVERYTHING)} == {
+        "bad": "p1",
+        "good": "shop",
+    }
     roll_up(site)
-    assert [(row["resource_id"], row["project_id"], row["last_sample_at"]) for row in resource_list(site)] == [
+    assert [
+        (row["resource_id"], row["project_id"], row["last_sample_at"]) for row in resource_list(site, EVERYTHING)
+    ] == [
         ("good", "shop", at()),
         ("bad", None, None),
     ]
@@ -110,7 +119,7 @@ def test_a_new_resource_is_listed_before_it_is_judged_and_without_good_points_it
 
 def test_statistics_read_points_that_are_not_rolled_up_yet(site: Site) -> None:
     land_points(site, [point(50.0, at(n), meter="cpu_util") for n in range(3)])
-    assert statistics(site, "cpu_util")[0]["count"] == 3
+    assert statistics(site, EVERYTHING, "cpu_util")[0]["count"] == 3
 
 
 def test_when_the_newest_point_becomes_bad_the_next_good_one_of_any_day_takes_its_place(

@@ -20,6 +20,7 @@ from meterhouse.queries.events import events
 from meterhouse.queries.resources import resource_list
 from meterhouse.queries.samples import samples
 from meterhouse.queries.statistics import statistics
+from meterhouse.scopes import ALL_EVENTS, EVERYTHING
 from meterhouse.site import Site
 from meterhouse.stores import lake_cuts
 from meterhouse.stores.duck import Connection
@@ -78,10 +79,10 @@ def test_who_asks_for_a_few_hours_reads_no_file_of_far_points(site: Site, reads:
 
     # The file of the hour, and the point that came three hours before its time.
     span = {"start": at(hours=5), "end": at(hours=6)}
-    assert files(lambda: statistics(site, "m", **span)) <= 2  # or one of roll-ups
-    assert files(lambda: samples(site, "m", **span)) == 2
-    assert files(lambda: samples(site, "m", start=FAR, end=FAR + times.HOUR)) == 1
-    assert files(lambda: samples(site, "m", start=OLD, end=OLD + times.HOUR)) == 1
+    assert files(lambda: statistics(site, EVERYTHING, "m", **span)) <= 2  # or one of roll-ups
+    assert files(lambda: samples(site, EVERYTHING, "m", **span)) == 2
+    assert files(lambda: samples(site, EVERYTHING, "m", start=FAR, end=FAR + times.HOUR)) == 1
+    assert files(lambda: samples(site, EVERYTHING, "m", start=OLD, end=OLD + times.HOUR)) == 1
     land_points(site, [point(1.0, at(5, hours=6))])
     assert files(lambda: roll_up(site)) == 6 + 6 + 1  # all of the day, and none else
     land_points(site, [point(1.0, FAR, recorded_at=at(hours=7))])
@@ -126,7 +127,7 @@ def test_far_events_are_apart_too(site: Site, reads: list[str]) -> None:
     before = rows(site, "events")
     for files in (3, 1):
         reads.clear()
-        assert len(events(site, start=at(), end=at(5))) == 3
+        assert len(events(site, ALL_EVENTS, start=at(), end=at(5))) == 3
         assert len(set(reads)) == files
         archive(site, at().date())
         assert rows(site, "events") == before
@@ -135,7 +136,7 @@ def test_far_events_are_apart_too(site: Site, reads: list[str]) -> None:
 def test_a_resource_is_not_what_a_sample_of_a_wrong_clock_says_even_before_its_points_are_judged(site: Site) -> None:
     ahead = point(1.0, FAR, recorded_at=at(), project="other")
     land_points(site, [ahead, point(1.0, at(-5), project="shop")])
-    (found,) = resource_list(site)
+    (found,) = resource_list(site, EVERYTHING)
     assert found["project_id"] == "shop"
 
 

@@ -1,0 +1,51 @@
+"""The table of rules: which roles may do what. The documentation's table is made from it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from meterhouse.api.access.identity import ADMIN, Identity
+from meterhouse.api.answers.faults import Fault
+
+MEMBER: Final = "member"
+READER: Final = "reader"
+
+IMPLIED: Final[Mapping[str, tuple[str, ...]]] = {
+    ADMIN: (MEMBER, READER),
+    MEMBER: (READER,),
+    "_member_": (MEMBER, READER),
+}
+"""Role → the roles that it has as well, as in Keystone; `_member_` is what Keystone called a member until Queens."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Who may do something.
+
+    Attributes:
+        role: the role that it takes.
+        meaning: what may be done, for the documentation.
+    """
+
+    role: str
+    meaning: str
+
+
+RULES: Final[Mapping[str, Rule]] = {
+    "telemetry:get_meters": Rule(READER, "List meters"),
+}
+"""By action: Ceilometer's and Aodh's name of it where they have one."""
+
+
+def check(action: str, identity: Identity) -> None:
+    """Make sure that a caller may do something.
+
+    Raises:
+        Fault: it may not: status 403.
+    """
+    rule = RULES[action]
+    roles = set(identity.roles)
+    for role in identity.roles:
+        roles.update(IMPLIED.get(role, ()))
+    if rule.role not in roles:
+        raise Fault(403, f"The action {action} takes the role {rule.role}. Ask for it, or as another user")

@@ -1,0 +1,1 @@
+"""What is answered: JSON, times, errors, links."""

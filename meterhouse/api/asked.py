@@ -1,0 +1,44 @@
+"""A request that its caller may make: the site, who asks, and the work for the answer."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from fastapi import Depends, Request
+
+from meterhouse.api.access.identity import Identity
+from meterhouse.api.access.rules import check
+from meterhouse.api.serving.running import run
+from meterhouse.site import Site
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request that its caller may make.
+
+    Attributes:
+        request: as it came.
+        site: that is asked.
+        identity: who asks. Queries take its `scope`, `event_scope` or `caller`.
+    """
+
+    request: Request
+    site: Site
+    identity: Identity
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """The result of work that may wait for a store; see `running.run`."""
+        return await run(self.request, work)
+
+
+def allowed(action: str) -> Any:
+    """A dependency that gives `Asked`, if the caller may do this action of RULES."""
+
+    async def asked(request: Request) -> Asked:
+        identity = await request.app.state.identify(request)
+        check(action, identity)
+        return Asked(request, request.app.state.site, identity)
+
+    return Depends(asked)

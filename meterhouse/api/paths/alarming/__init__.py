@@ -1,0 +1,1 @@
+"""The paths of Aodh: alarms, their states, history and quotas."""

@@ -1,0 +1,1 @@
+"""The paths of Ceilometer: meters, samples, statistics, resources, events."""

@@ -1,0 +1,1 @@
+"""What a request says: simple and complex queries, paging, bodies."""

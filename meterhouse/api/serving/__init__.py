@@ -1,0 +1,1 @@
+"""How answers are made: time limits, cancellation, kept answers."""
