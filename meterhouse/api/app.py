@@ -1,7 +1,7 @@
 """The application: its paths, what happens to every request, and to errors."""
 
 from collections.abc import Awaitable, Callable
-from typing import cast
+from typing import Any, cast
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -13,15 +13,21 @@ from meterhouse.api.access.identity import Identity
 from meterhouse.api.answers.faults import Fault, body, fault_of
 from meterhouse.api.answers.json_text import answer
 from meterhouse.api.paths.telemetry import meters
+from meterhouse.api.reference.description import described
 from meterhouse.errors import MeterhouseError
 from meterhouse.site import Site
 
 ROUTERS = (meters.router,)
 
 
+class _Api(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        return described(self)
+
+
 def create_app(site: Site) -> FastAPI:
     """The API of a site, as an ASGI application."""
-    app = FastAPI(title="Meterhouse", version=__version__, docs_url=None, redoc_url=None)
+    app = _Api(title="Meterhouse", version=__version__, docs_url=None, redoc_url=None)
     app.state.site = site
     app.state.identify = _identify
     for router in ROUTERS:
