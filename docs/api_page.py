@@ -121,13 +121,12 @@ def _example(example: Example) -> str:
     if example.body is not None:
         lines += ["", _json(example.body)]
     shown = [f"{example.says}\n"] if example.says else []
-    shown += ["```http", *lines, "```", ""]
+    shown += ["```text", *lines, "```", ""]
     if example.answer is None:
         return "\n".join([*shown, f"The answer has status {example.status} and no body.\n"])
     body = example.answer if isinstance(example.answer, str) else _json(example.answer)
-    kind = "text" if isinstance(example.answer, str) else "json"
     status = [] if example.status == 200 else [f"Status {example.status}:", ""]
-    return "\n".join([*shown, *status, f"```{kind}", body.strip(), "```", ""])
+    return "\n".join([*shown, *status, "```text", body.strip(), "```", ""])
 
 
 def _json(content: Any) -> str:
