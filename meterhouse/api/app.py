@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import cast
+from typing import Any, cast
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -13,10 +13,16 @@ from meterhouse.api.access.identifying import identifying
 from meterhouse.api.answers.faults import Fault, body, fault_of
 from meterhouse.api.answers.json_text import answer
 from meterhouse.api.paths.telemetry import meters
+from meterhouse.api.reference.description import described
 from meterhouse.errors import MeterhouseError
 from meterhouse.site import Site
 
 ROUTERS = (meters.router,)
+
+
+class _Api(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        return described(self)
 
 
 def create_app(site: Site) -> FastAPI:
@@ -32,7 +38,7 @@ def create_app(site: Site) -> FastAPI:
         async with closing:
             yield
 
-    app = FastAPI(title="Meterhouse", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app = _Api(title="Meterhouse", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.site = site
     app.state.identify = identifying(site.settings, closing)
     for router in ROUTERS:
