@@ -11,7 +11,7 @@ from meterhouse.site import Site
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "fe80::1", "no.such.host.invalid", ""])
 def test_other_machines_do_not_reach_an_api_that_knows_nobody(site: Site, host: str) -> None:
-    with pytest.raises(SettingsError, match="Set METERHOUSE_API_AUTH=keystone, listen on 127.0.0.1, or"):
+    with pytest.raises(SettingsError, match="Set METERHOUSE_API_AUTH=keystone, listen on"):
         server(site, host, 0)
 
 

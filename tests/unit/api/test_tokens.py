@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import httpx
@@ -31,7 +31,7 @@ def member(keystone: Keystone) -> Tenant:
 
 
 @pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The methods of the requests that Keystone got."""
     methods: list[str] = []
     real = httpx.AsyncClient.request
@@ -41,7 +41,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         return await real(self, method, *given, **rest)
 
     monkeypatch.setattr(httpx.AsyncClient, "request", counted)
-    yield methods
+    return methods
 
 
 def given(keystone: Keystone, **more: Any) -> Settings:
