@@ -37,7 +37,8 @@ def allowed(action: str) -> Any:
     """A dependency that gives `Asked`, if the caller may do this action of RULES."""
 
     async def asked(request: Request) -> Asked:
-        identity = await request.app.state.identify(request)
+        identity = request.state.identity = await request.app.state.identify(request)
+        request.app.state.rates.check(identity)
         check(action, identity)
         return Asked(request, request.app.state.site, identity)
 
