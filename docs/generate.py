@@ -18,6 +18,7 @@ from typing import Any
 
 import click
 import yaml
+from api_page import api_page
 from sqlalchemy import Table, create_engine, event
 from sqlalchemy.dialects import postgresql
 
@@ -1040,6 +1041,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "alarms": alarms_page,
     "tables": tables_page,
     "reports": reports_page,
+    "api": lambda: api_page(table, code),
 }
 
 

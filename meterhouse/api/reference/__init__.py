@@ -1,0 +1,1 @@
+"""The API's description: OpenAPI, with an example of each operation, from which the reference page is made."""
