@@ -1,4 +1,4 @@
-"""The site that the API's benchmark asks: a month of hourly roll-ups, the raw points of its last days, many resources."""
+"""The site of the API's benchmark: a month of hourly roll-ups, raw points of its last days, many resources."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta

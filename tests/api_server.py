@@ -2,8 +2,9 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import httpx
 
@@ -12,9 +13,15 @@ from meterhouse.site import Site
 
 
 @contextmanager
-def served(site: Site) -> Iterator[str]:
-    """Serve a site's API on a free port of loopback while the block runs; give its URL."""
+def served(site: Site, prepare: Callable[[Any], None] = lambda app: None) -> Iterator[str]:
+    """Serve a site's API on a free port of loopback while the block runs; give its URL.
+
+    Args:
+        site: the site.
+        prepare: what to do with the application before it is served.
+    """
     made = server(site, "127.0.0.1", 0)
+    prepare(made.config.app)
     thread = threading.Thread(target=made.run, daemon=True)
     thread.start()
     try:

@@ -14,6 +14,7 @@ from meterhouse.api.answers.faults import Fault, body, fault_of
 from meterhouse.api.answers.json_text import answer
 from meterhouse.api.paths.telemetry import meters
 from meterhouse.api.reference.description import described
+from meterhouse.api.serving.lanes import Lanes
 from meterhouse.errors import MeterhouseError
 from meterhouse.site import Site
 
@@ -40,6 +41,8 @@ def create_app(site: Site) -> FastAPI:
 
     app = _Api(title="Meterhouse", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.site = site
+    app.state.lanes = Lanes()
+    closing.callback(app.state.lanes.close)
     app.state.identify = identifying(site.settings, closing)
     for router in ROUTERS:
         app.include_router(router)
