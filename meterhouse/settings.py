@@ -471,6 +471,10 @@ class Settings:
         bool,
         Meta(description="Serve the HTTP API without authentication on addresses that other machines reach too."),
     ] = False
+    api_max_limit: Annotated[
+        int,
+        Meta(ge=1, le=100_000, description="Maximum `limit` of a request to the HTTP API: more is refused."),
+    ] = 10_000
     alarm_heartbeat_url: Annotated[
         str,
         Meta(
