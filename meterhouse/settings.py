@@ -454,6 +454,10 @@ class Settings:
             "has a token of Keystone."
         ),
     ] = "none"
+    api_seconds: Annotated[
+        float,
+        Meta(gt=0, le=3_600, description="How many seconds the HTTP API may take for an answer."),
+    ] = 60.0
     api_token_seconds: Annotated[
         int,
         Meta(

@@ -2,8 +2,9 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import httpx
 import uvicorn
@@ -13,14 +14,18 @@ from meterhouse.site import Site
 
 
 @contextmanager
-def served(site: Site, made: uvicorn.Server | None = None) -> Iterator[str]:
+def served(
+    site: Site, prepare: Callable[[Any], None] = lambda app: None, made: uvicorn.Server | None = None
+) -> Iterator[str]:
     """Serve a site's API on a free port of loopback while the block runs; give its URL.
 
     Args:
         site: the site.
-        made: its server, if a test has changed it.
+        prepare: what to do with the application before it is served.
+        made: its server, if a test needs it itself.
     """
     made = made or server(site, "127.0.0.1", 0)
+    prepare(made.config.app)
     thread = threading.Thread(target=made.run, daemon=True)
     thread.start()
     try:
@@ -38,5 +43,5 @@ def served(site: Site, made: uvicorn.Server | None = None) -> Iterator[str]:
 def client(site: Site, made: uvicorn.Server | None = None, **headers: str) -> Iterator[httpx.Client]:
     """A client of a site's API, or of a server of it; the keywords are headers, such as `x_project_id`."""
     given = {name.replace("_", "-"): value for name, value in headers.items()}
-    with served(site, made) as url, httpx.Client(base_url=url, headers=given, timeout=60) as made:
+    with served(site, made=made) as url, httpx.Client(base_url=url, headers=given, timeout=60) as made:
         yield made

@@ -19,6 +19,7 @@ from meterhouse.api.entry.sizes import Sizes
 from meterhouse.api.entry.unexpected import Unexpected, failure, log_failure
 from meterhouse.api.paths.telemetry import meters
 from meterhouse.api.reference.description import described
+from meterhouse.api.serving.lanes import Lanes
 from meterhouse.api.watching.access_log import AccessLog
 from meterhouse.api.watching.observed import Observed, Observer
 from meterhouse.errors import MeterhouseError
@@ -47,6 +48,8 @@ def create_app(site: Site) -> FastAPI:
 
     app = _Api(title="Meterhouse", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.site = site
+    app.state.lanes = Lanes()
+    closing.callback(app.state.lanes.close)
     app.state.identify = identifying(site.settings, closing)
     app.state.rates = Rates(site.settings.api_requests_per_minute)
     for router in ROUTERS:

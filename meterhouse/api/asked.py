@@ -28,9 +28,10 @@ class Asked:
     site: Site
     identity: Identity
 
-    async def run(self, work: Callable[[], T]) -> T:
+    async def run(self, work: Callable[[], T], *, reads: bool | None = None) -> T:
         """The result of work that may wait for a store; see `running.run`."""
-        return await run(self.request, work)
+        owner = self.identity.project_id or self.identity.user_id
+        return await run(self.request, work, owner, reads=reads)
 
 
 def allowed(action: str) -> Any:
