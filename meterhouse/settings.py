@@ -160,11 +160,16 @@ class Settings:
         str,
         Meta(
             description="URL of Keystone's API version 3, such as `https://keystone.example.org:5000/v3`, from which "
-            "the names of projects, users and domains are read. Empty: they come from messages and files alone."
+            "the names of projects, users and domains are read, and which validates the tokens of the HTTP API's "
+            "users. Empty: names come from messages and files alone."
         ),
     ] = field(default="", repr=False)
     keystone_username: Annotated[
-        str, Meta(description="User that reads names. It needs the role `reader` on the system, or `admin`.")
+        str,
+        Meta(
+            description="User that reads names and validates tokens. It needs the role `reader` on the system, or "
+            "`admin`."
+        ),
     ] = ""
     keystone_user_domain: Annotated[str, Meta(description="Name of that user's domain.")] = "Default"
     keystone_password: Annotated[str, Meta(description="Password of that user.")] = field(default="", repr=False)
@@ -449,10 +454,68 @@ class Settings:
             "has a token of Keystone."
         ),
     ] = "none"
+    api_seconds: Annotated[
+        float,
+        Meta(gt=0, le=3_600, description="How many seconds the HTTP API may take for an answer."),
+    ] = 60.0
+    api_token_seconds: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=3_600,
+            description="For how many seconds a valid token is not validated again. A token that is revoked is refused "
+            "within this time. 0: each request asks Keystone.",
+        ),
+    ] = 30
     api_insecure: Annotated[
         bool,
         Meta(description="Serve the HTTP API without authentication on addresses that other machines reach too."),
     ] = False
+    api_max_limit: Annotated[
+        int,
+        Meta(ge=1, le=100_000, description="Maximum `limit` of a request to the HTTP API: more is refused."),
+    ] = 10_000
+    api_cert_file: Annotated[
+        Path | None,
+        Meta(
+            description="Certificate, with those between it and its authority, by which the HTTP API speaks TLS (PEM)."
+        ),
+    ] = None
+    api_key_file: Annotated[Path | None, Meta(description="Private key of that certificate (PEM).")] = None
+    api_proxies: Annotated[
+        str,
+        Meta(
+            description="Networks of the proxies before the HTTP API, such as `127.0.0.1,10.1.0.0/24`. Their "
+            "X-Forwarded-Proto, -Host, -Prefix and -For are believed, nobody else's. Empty: nobody's."
+        ),
+    ] = ""
+    api_prefix: Annotated[
+        str,
+        Meta(
+            description="Path below which a proxy serves the HTTP API, such as `/metering`, whether the proxy removes "
+            "it or not. Links have it. Empty: none."
+        ),
+    ] = ""
+    api_requests_per_minute: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=60_000_000,
+            description="Maximum number of requests of a project in a minute, in each process of the HTTP API. 0: any.",
+        ),
+    ] = 0
+    api_body_bytes: Annotated[
+        int,
+        Meta(ge=1 << 10, le=1 << 30, description="Maximum number of bytes of a request's body."),
+    ] = 8 << 20
+    api_access_log: Annotated[
+        bool,
+        Meta(description="Write a line of JSON to standard output for each request that the HTTP API has answered."),
+    ] = False
+    api_metrics_from: Annotated[
+        str,
+        Meta(description="Networks from which `/metrics` of the HTTP API may be read. Empty: none."),
+    ] = "127.0.0.0/8,::1"
     alarm_heartbeat_url: Annotated[
         str,
         Meta(
@@ -710,6 +773,13 @@ def _networks(text: str) -> str:
     return text
 
 
+def _prefix(path: str) -> str:
+    path = path.rstrip("/")
+    if not re.fullmatch(r"(/[A-Za-z0-9_.~-]+)+", path):
+        raise ValueError("must be a path such as /metering")
+    return path
+
+
 def _compute(where: str) -> str:
     if where == "local":
         return where
@@ -803,6 +873,11 @@ _CHECKS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "webhook_key_file": _a_file,
     "webhook_credential_secret": _text,
     "alarm_heartbeat_url": _if_set(_http_url),
+    "api_cert_file": _a_file,
+    "api_key_file": _a_file,
+    "api_proxies": _networks,
+    "api_prefix": _if_set(_prefix),
+    "api_metrics_from": _networks,
     "compute": _compute,
     "memory_limit": _enough_memory,
     "partitions_from": _if_set(_a_day),
@@ -819,6 +894,7 @@ def _conflicts(given: Settings) -> list[str]:
         ("keystone_credential_id", "keystone_credential_secret"),
         ("webhook_cert_file", "webhook_key_file"),
         ("webhook_credential_id", "webhook_credential_secret"),
+        ("api_cert_file", "api_key_file"),
     ):
         if bool(getattr(given, one)) != bool(getattr(given, other)):
             faults.append(f"{variable(one)} and {variable(other)} go together: set both or none")
@@ -829,6 +905,8 @@ def _conflicts(given: Settings) -> list[str]:
     elif bool(given.keystone_url) != bool(by_password or by_credential):
         account = f"{variable('keystone_username')} or {variable('keystone_credential_id')}"
         faults.append(f"{variable('keystone_url')} goes together with {account}")
+    if given.api_auth == "keystone" and not given.keystone_url:
+        faults.append(f"{variable('api_auth')}=keystone needs {variable('keystone_url')}")
     if given.webhook_credential_id and not given.keystone_url:
         faults.append(f"{variable('webhook_credential_id')} needs {variable('keystone_url')}")
     if not given.is_spool and not given.stream_queues:

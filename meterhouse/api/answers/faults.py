@@ -1,6 +1,9 @@
 """Errors as Ceilometer and Aodh answer them: an object `error_message` with faultcode and faultstring."""
 
+from typing import Final
+
 from meterhouse.errors import (
+    SHOWN_LENGTH,
     Conflict,
     DefinitionError,
     MeterhouseError,
@@ -10,6 +13,9 @@ from meterhouse.errors import (
     UnknownName,
     UsageError,
 )
+
+MAX_NAME: Final = 255
+"""How many characters of a name an answer repeats at most."""
 
 
 class Fault(Exception):
@@ -32,6 +38,16 @@ def body(status: int, text: str) -> dict[str, object]:
     return {"error_message": {"faultcode": code, "faultstring": text, "debuginfo": None}}
 
 
+RETRY_SECONDS: Final = 5
+"""After how many seconds a client should ask again if a server that the site needs is away."""
+
+
+def unavailable() -> Fault:
+    """The answer if a server that the site needs does not answer, without its name."""
+    text = f"A server behind the API does not answer. Try again in {RETRY_SECONDS} seconds"
+    return Fault(503, text, {"Retry-After": str(RETRY_SECONDS)})
+
+
 def fault_of(error: MeterhouseError) -> Fault:
     """The answer to an error of the domain."""
     match error:
@@ -49,4 +65,41 @@ def fault_of(error: MeterhouseError) -> Fault:
             status = 503
         case _:
             status = 500
-    return Fault(status, str(error))
+    return Fault(status, str(error), {"Retry-After": str(RETRY_SECONDS)} if status == 503 else None)
+
+
+def invalid(name: str, value: object, text: str) -> Fault:
+    """The answer to a value that cannot be used, as Ceilometer has it.
+
+    Args:
+        name: of the argument or attribute.
+        value: as it was given.
+        text: what is wrong and what to do.
+    """
+    shortened = str(value)
+    if len(shortened) > SHOWN_LENGTH:
+        shortened = f"{shortened[:SHOWN_LENGTH]}…"
+    return Fault(400, f"Invalid input for field/attribute {name[:SHOWN_LENGTH]}. Value: '{shortened}'. {text}")
+
+
+def unknown_argument(name: str, text: str) -> Fault:
+    """The answer to an argument or a field of a query that there is not.
+
+    Args:
+        name: of the argument.
+        text: what to do.
+    """
+    return Fault(400, f'Unknown argument: "{name[:SHOWN_LENGTH]}": {text}')
+
+
+def not_found(kind: str, name: str) -> Fault:
+    """The answer to a name that there is not, as Ceilometer has it: `Sample 1 Not Found`."""
+    return Fault(404, f"{kind} {name[:MAX_NAME]} Not Found")
+
+
+def not_authorized(project_id: str) -> Fault:
+    """The answer to a query for the data of another project, as Ceilometer has it."""
+    return Fault(
+        401,
+        f"Not Authorized to access project {project_id[:MAX_NAME]}. Ask for your own project, or as an administrator",
+    )

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from api_examples import Asking, fill
+from api_server import client
 
 from meterhouse.api.app import create_app
 from meterhouse.api.reference.description import described, operations
@@ -36,3 +38,11 @@ def _faults(description: dict[str, Any], shown: set[str]) -> Iterator[str]:
         for status, answer in operation["responses"].items():
             if not answer.get("description"):
                 yield f"{name}: the answer {status} has no description"
+
+
+def test_what_the_examples_show_is_what_a_site_answers(site: Site) -> None:
+    fill(site)
+    with client(site) as asks:
+        asking = Asking(asks)
+        faults = [fault for example in examples() for fault in asking.ask(example)]
+    assert not faults, "\n".join(faults)
