@@ -17,15 +17,16 @@ from meterhouse.api.entry.rates import Rates
 from meterhouse.api.entry.request_ids import RequestIds
 from meterhouse.api.entry.sizes import Sizes
 from meterhouse.api.entry.unexpected import Unexpected, failure, log_failure
-from meterhouse.api.paths.telemetry import meters
+from meterhouse.api.paths.telemetry import meters, posting
 from meterhouse.api.reference.description import described
 from meterhouse.api.serving.lanes import Lanes
 from meterhouse.api.watching.access_log import AccessLog
 from meterhouse.api.watching.observed import Observed, Observer
+from meterhouse.collection.posting import Posting
 from meterhouse.errors import MeterhouseError
 from meterhouse.site import Site
 
-ROUTERS = (meters.router,)
+ROUTERS = (meters.router, posting.router)
 
 
 class _Api(FastAPI):
@@ -51,6 +52,8 @@ def create_app(site: Site) -> FastAPI:
     app.state.lanes = Lanes()
     closing.callback(app.state.lanes.close)
     app.state.identify = identifying(site.settings, closing)
+    app.state.posting = Posting(site)
+    closing.callback(app.state.posting.close)
     app.state.rates = Rates(site.settings.api_requests_per_minute)
     for router in ROUTERS:
         app.include_router(router)

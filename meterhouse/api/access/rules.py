@@ -34,6 +34,7 @@ class Rule:
 
 RULES: Final[Mapping[str, Rule]] = {
     "telemetry:get_meters": Rule(READER, "List meters"),
+    "telemetry:create_samples": Rule(MEMBER, "Post samples"),
 }
 """By action: Ceilometer's and Aodh's name of it where they have one."""
 
