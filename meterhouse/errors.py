@@ -81,6 +81,10 @@ class NotAllowed(MeterhouseError):
     """Something that this caller may not do."""
 
 
+class NotAuthorized(NotAllowed):
+    """Something of another project or user, or of administrators: whoever asks as them may do it."""
+
+
 class OverQuota(NotAllowed):
     """A project or a user already has the maximum number of what it asks for."""
 

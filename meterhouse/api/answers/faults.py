@@ -8,6 +8,7 @@ from meterhouse.errors import (
     DefinitionError,
     MeterhouseError,
     NotAllowed,
+    NotAuthorized,
     Unavailable,
     UnknownKeyword,
     UnknownName,
@@ -45,6 +46,8 @@ def fault_of(error: MeterhouseError) -> Fault:
             status = 400
         case UnknownName():
             status = 404
+        case NotAuthorized():
+            status = 401
         case NotAllowed():
             status = 403
         case UsageError() | DefinitionError():
@@ -55,7 +58,8 @@ def fault_of(error: MeterhouseError) -> Fault:
             status = 503
         case _:
             status = 500
-    return Fault(status, str(error))
+    text = str(error)
+    return Fault(status, text[:1].upper() + text[1:])
 
 
 def invalid(name: str, value: object, text: str) -> Fault:
