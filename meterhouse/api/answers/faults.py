@@ -39,6 +39,16 @@ def body(status: int, text: str) -> dict[str, object]:
     return {"error_message": {"faultcode": code, "faultstring": text, "debuginfo": None}}
 
 
+RETRY_SECONDS: Final = 5
+"""After how many seconds a client should ask again if a server that the site needs is away."""
+
+
+def unavailable() -> Fault:
+    """The answer if a server that the site needs does not answer, without its name."""
+    text = f"A server behind the API does not answer. Try again in {RETRY_SECONDS} seconds"
+    return Fault(503, text, {"Retry-After": str(RETRY_SECONDS)})
+
+
 def fault_of(error: MeterhouseError) -> Fault:
     """The answer to an error of the domain."""
     match error:
@@ -59,7 +69,8 @@ def fault_of(error: MeterhouseError) -> Fault:
         case _:
             status = 500
     text = str(error)
-    return Fault(status, text[:1].upper() + text[1:])
+    headers = {"Retry-After": str(RETRY_SECONDS)} if status == 503 else None
+    return Fault(status, text[:1].upper() + text[1:], headers)
 
 
 def invalid(name: str, value: object, text: str) -> Fault:
