@@ -7,6 +7,7 @@ from typing import Any, cast
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from meterhouse import __version__
 from meterhouse.api.access.identifying import identifying
@@ -16,7 +17,9 @@ from meterhouse.api.entry.proxies import Proxies
 from meterhouse.api.entry.rates import Rates
 from meterhouse.api.entry.request_ids import RequestIds
 from meterhouse.api.entry.sizes import Sizes
+from meterhouse.api.entry.slashes import Slashes
 from meterhouse.api.entry.unexpected import Unexpected, failure, log_failure
+from meterhouse.api.paths.alarming import alarms, history, queries, quotas, state
 from meterhouse.api.paths.telemetry import meters
 from meterhouse.api.reference.description import described
 from meterhouse.api.serving.lanes import Lanes
@@ -25,7 +28,7 @@ from meterhouse.api.watching.observed import Observed, Observer
 from meterhouse.errors import MeterhouseError
 from meterhouse.site import Site
 
-ROUTERS = (meters.router,)
+ROUTERS = (meters.router, alarms.router, state.router, history.router, quotas.router, queries.router)
 
 
 class _Api(FastAPI):
@@ -67,6 +70,7 @@ def create_app(site: Site) -> FastAPI:
         closing.callback(log.close)
         observers.append(log.observe)
     # The last one is the first to see a request.
+    app.add_middleware(Slashes)
     app.add_middleware(Sizes, body_bytes=site.settings.api_body_bytes)
     app.add_middleware(Unexpected)
     app.add_middleware(Proxies, settings=site.settings)
@@ -97,4 +101,13 @@ async def _invalid(request: Request, error: RequestValidationError) -> Response:
 
 async def _of_http(request: Request, error: HTTPException) -> Response:
     headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_methods(request))
     return await _fault(request, Fault(error.status_code, str(error.detail), headers))
+
+
+def _methods(request: Request) -> list[str]:
+    """The methods that a path takes: each has a route of its own."""
+    routes = (each for each in request.app.routes if isinstance(each, Route))
+    matching = (each for each in routes if each.matches(request.scope)[0] is not Match.NONE)
+    return sorted({method for each in matching for method in each.methods or ()})

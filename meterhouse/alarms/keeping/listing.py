@@ -14,7 +14,7 @@ from meterhouse.alarms.keeping.cycles import evaluate_timestamp
 from meterhouse.alarms.keeping.finding import COLUMNS
 from meterhouse.alarms.keeping.pages import Key, after, ordered
 from meterhouse.alarms.keeping.states import shown
-from meterhouse.errors import UnknownName, UsageError
+from meterhouse.errors import UsageError
 from meterhouse.filters import Condition, Field, Fields, Filter, Leaf, OneOf, all_of
 from meterhouse.filters.warehouse import compared, joined
 from meterhouse.site import Site
@@ -70,7 +70,7 @@ def alarms_of(site: Site, caller: Caller, page: Page) -> list[dict[str, Any]]:
 
     Raises:
         UsageError: a flag is compared with what is neither true nor false.
-        UnknownName: the marker is not an alarm that the caller may see.
+        UnknownMarker: the marker is not an alarm that the caller may see.
     """
     keys = _keys(page.order or [("timestamp", True)], _of_alarm, alarms.c.alarm_id)
     query = caller.visible(select(*COLUMNS)).where(_condition(page.conditions, _of_alarm))
@@ -102,7 +102,7 @@ def history_of(
 
     Raises:
         UsageError: a flag is compared with what is neither true nor false.
-        UnknownName: the marker is not an entry that the caller may see.
+        UnknownMarker: the marker is not an entry that the caller may see.
     """
     columns = alarm_history.c
     keys = _keys(page.order or [("sequence", True)], _of_history, columns.sequence)
@@ -201,9 +201,17 @@ def _values(keys: Sequence[Key]) -> Select[Any]:
     return select(*(key.value.label(f"key{n}") for n, key in enumerate(keys)))
 
 
+class UnknownMarker(UsageError):
+    """A page after something that there is not, or that the caller may not see."""
+
+
+_HOW: Final = "Give the id of the last one of the page before"
+_MAX_SHOWN: Final = 255
+
+
 def _marker(connection: Connection, kind: str, marker: str, known: Select[Any]) -> Sequence[Any]:
     """The values of the keys of a marker's row."""
     found: Row[Any] | None = connection.execute(known).first() if is_plain(marker) else None
     if found is None:
-        raise UnknownName(kind, marker, [], hint="Give the id of the last one of the page before")
+        raise UnknownMarker(f"there is no {kind} '{marker[:_MAX_SHOWN]}'", where="marker", hint=_HOW)
     return tuple(found)

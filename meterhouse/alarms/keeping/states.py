@@ -23,6 +23,17 @@ def alarm_list(site: Site, caller: Caller) -> list[dict[str, Any]]:
         return [shown(row._mapping) for row in connection.execute(query)]
 
 
+def one(site: Site, wanted: Wanted, caller: Caller) -> dict[str, Any]:
+    """An alarm as in `alarm_list`.
+
+    Raises:
+        UnknownName: there is no such alarm; names near misses.
+        UsageError: several have the name.
+    """
+    with site.warehouse.read() as connection:
+        return shown(find(connection, wanted, caller)._mapping)
+
+
 def alarm(site: Site, wanted: Wanted, caller: Caller) -> dict[str, Any]:
     """An alarm as in `alarm_list`, with `transitions`: timestamp, state and reason of the last ones, newest first.
 

@@ -6,6 +6,7 @@ from meterhouse.errors import (
     SHOWN_LENGTH,
     Conflict,
     DefinitionError,
+    InvalidValue,
     MeterhouseError,
     NotAllowed,
     NotAuthorized,
@@ -51,6 +52,8 @@ def unavailable() -> Fault:
 
 def fault_of(error: MeterhouseError) -> Fault:
     """The answer to an error of the domain."""
+    if isinstance(error, InvalidValue) and error.key:
+        return invalid(error.key, error.value, sentence(str(error)))
     match error:
         case UnknownKeyword():
             status = 400
@@ -68,9 +71,12 @@ def fault_of(error: MeterhouseError) -> Fault:
             status = 503
         case _:
             status = 500
-    text = str(error)
-    headers = {"Retry-After": str(RETRY_SECONDS)} if status == 503 else None
-    return Fault(status, text[:1].upper() + text[1:], headers)
+    return Fault(status, sentence(str(error)), {"Retry-After": str(RETRY_SECONDS)} if status == 503 else None)
+
+
+def sentence(text: str) -> str:
+    """A text as a sentence, unless it begins with a name such as `event_rule`."""
+    return text if "_" in text.partition(" ")[0] else text[:1].upper() + text[1:]
 
 
 def invalid(name: str, value: object, text: str) -> Fault:

@@ -18,11 +18,8 @@ def upgrade() -> None:
     op.add_column("alarms", sa.Column("repeat_actions", sa.Boolean(), nullable=False, server_default=sa.false()))
     connection = op.get_bind()
     table = sa.table("alarms", *map(sa.column, ("alarm_id", "definition", "description", "repeat_actions")))
-    change = (
-        sa.update(table)
-        .where(table.c.alarm_id == sa.bindparam("of_alarm"))
-        .values(description=sa.bindparam("new_description"), repeat_actions=sa.bindparam("new_repeat", type_=sa.Boolean))
-    )
+    new = {"description": sa.bindparam("text"), "repeat_actions": sa.bindparam("repeat", type_=sa.Boolean)}
+    change = sa.update(table).where(table.c.alarm_id == sa.bindparam("of_alarm")).values(new)
     rows = connection.execute(sa.select(table.c.alarm_id, table.c.definition)).all()
     found = list(_described(rows))
     for start in range(0, len(found), _AT_ONCE):
@@ -47,4 +44,4 @@ def _described(rows: Any) -> Iterator[dict[str, Any]]:
         description, repeat = content.get("description"), content.get("repeat_actions") is True
         if repeat or (isinstance(description, str) and description):
             text = description if isinstance(description, str) else ""
-            yield {"of_alarm": alarm_id, "new_description": text, "new_repeat": repeat}
+            yield {"of_alarm": alarm_id, "text": text, "repeat": repeat}
