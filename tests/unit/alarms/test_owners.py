@@ -229,7 +229,7 @@ def test_a_tenant_does_not_reach_the_control_plane(watched: Site, url: str) -> N
 def test_a_tenant_does_not_write_to_the_log(watched: Site) -> None:
     with pytest.raises(NotAllowed, match=r"You are not authorized to create action: log://"):
         managed.create(watched, entry(alarm_actions=["log://"]), ANN)
-    with pytest.raises(NotAllowed, match="not authorized to create the action test://x"):
+    with pytest.raises(NotAllowed, match="You are not authorized to create action: test://x"):
         managed.create(watched, entry(alarm_actions=["TEST://x"]), ANN)
     managed.create(watched, entry(alarm_actions=["log://"]), OPERATOR)
 
