@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import CollectorRegistry
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from meterhouse import __version__
 from meterhouse.api.access.identifying import identifying
@@ -18,18 +19,21 @@ from meterhouse.api.entry.proxies import Proxies
 from meterhouse.api.entry.rates import Rates
 from meterhouse.api.entry.request_ids import RequestIds
 from meterhouse.api.entry.sizes import Sizes
+from meterhouse.api.entry.slashes import Slashes
 from meterhouse.api.entry.unexpected import Unexpected, failure, log_failure
-from meterhouse.api.paths.telemetry import meters
+from meterhouse.api.paths.alarming import routers as alarming
+from meterhouse.api.paths.telemetry import meters, posting
 from meterhouse.api.reference.description import described
 from meterhouse.api.serving.lanes import Lanes
 from meterhouse.api.watching import paths as watching
 from meterhouse.api.watching.access_log import AccessLog
 from meterhouse.api.watching.observed import Observed, Observer
 from meterhouse.api.watching.request_metrics import RequestMetrics
+from meterhouse.collection.posting import Posting
 from meterhouse.errors import MeterhouseError
 from meterhouse.site import Site
 
-ROUTERS = (meters.router, watching.router)
+ROUTERS = (meters.router, posting.router, *alarming.ROUTERS, watching.router)
 
 
 class _Api(FastAPI):
@@ -58,6 +62,8 @@ def create_app(site: Site) -> FastAPI:
     if tokens is not None:
         closing.push_async_callback(tokens.close)
     app.state.identify = identifying(tokens)
+    app.state.posting = Posting(site)
+    closing.callback(app.state.posting.close)
     app.state.rates = Rates(site.settings.api_requests_per_minute)
     for router in ROUTERS:
         app.include_router(router)
@@ -83,6 +89,7 @@ def _add_layers(app: FastAPI, metrics: RequestMetrics, closing: AsyncExitStack) 
         log = AccessLog()
         closing.callback(log.close)
         observers.append(log.observe)
+    app.add_middleware(Slashes)
     app.add_middleware(Sizes, body_bytes=settings.api_body_bytes)
     app.add_middleware(Unexpected)
     app.add_middleware(Proxies, settings=settings)
@@ -112,4 +119,13 @@ async def _invalid(request: Request, error: RequestValidationError) -> Response:
 
 async def _of_http(request: Request, error: HTTPException) -> Response:
     headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_methods(request))
     return await _fault(request, Fault(error.status_code, str(error.detail), headers))
+
+
+def _methods(request: Request) -> list[str]:
+    """The methods that a path takes: each has a route of its own."""
+    routes = (each for each in request.app.routes if isinstance(each, Route))
+    matching = (each for each in routes if each.matches(request.scope)[0] is not Match.NONE)
+    return sorted({method for each in matching for method in each.methods or ()})
