@@ -378,17 +378,16 @@ PROBES: Mapping[str, Callable[[Names], Iterator[Probe]]] = {
 }
 """By method and path, whose parameters have no names here."""
 
-BLIND = frozenset(
-    {
-        *(f"GET {path}" for path in ("/", "/v2", "/v2/capabilities", "/healthz", "/readyz", "/metrics")),
-        *("GET /v2/event_types/{}", "POST /v2/alarms", "PUT /v2/alarms/{}", "DELETE /v2/alarms/{}"),
-        *("PUT /v2/alarms/{}/state", "POST /v2/quotas", "DELETE /v2/quotas/{}", "POST /v2/meters/{}"),
-        *("GET /v2/alarms/{}/state", "GET /v2/event_types", "GET /v2/event_types/{}/traits"),
-        "GET /v2/event_types/{}/traits/{}",
-    }
-)
-"""Operations whose probes show nothing of its own data to the other project itself: they change something, or are for
-an administrator. All others must show some, or their probes prove nothing."""
+CHANGING = frozenset(name for name in PROBES if not name.startswith(("GET ", "POST /v2/query/")))
+"""Operations that change something."""
+
+BLIND = CHANGING | {
+    *(f"GET {path}" for path in ("/", "/v2", "/v2/capabilities", "/healthz", "/readyz", "/metrics")),
+    *("GET /v2/alarms/{}/state", "GET /v2/quotas"),
+    *(f"GET /v2/event_types{path}" for path in ("", "/{}", "/{}/traits", "/{}/traits/{}")),
+}
+"""Operations that show the other project itself no mark: they change something, or are for an administrator. All others
+must show some, or their probes prove nothing."""
 
 
 def operations(app: FastAPI) -> set[str]:
