@@ -12,12 +12,13 @@ from brokers import Proxy
 from builders import land_points, point
 from conftest import OpenSite
 from services import Keystone
-from tenants import Tenant, log_in, role_id, tenant
+from tenants import PASSWORD, Tenant, log_in, role_id, tenant
 
 from meterhouse.api.access import tokens, validator
 from meterhouse.api.access.identity import Identity
 from meterhouse.api.access.tokens import Tokens
 from meterhouse.api.answers.faults import Fault
+from meterhouse.doctor import findings_of
 from meterhouse.settings import Settings, read_settings
 
 pytestmark = pytest.mark.service
@@ -231,6 +232,36 @@ def test_our_own_token_is_renewed_once_and_a_refused_account_is_503(
     assert "401" in logged[0]
     assert "Give the account the role service or admin" in logged[1]
     assert not any(secret in text for text in logged for secret in ("guessed", member.token))
+
+
+def test_what_an_account_needs_to_validate_tokens_and_the_doctor_looks_for_it(
+    open_site: OpenSite, keystone: Keystone, member: Tenant
+) -> None:
+    accounts = {role: tenant(keystone, role) for role in ("service", "admin", "reader")}
+    of_system = tenant(keystone, "member")
+    where = f"{keystone.url}/system/users/{of_system.user_id}/roles/{role_id(keystone, 'reader')}"
+    keystone.client.put(where).raise_for_status()
+
+    def settings(whose: Tenant, project: bool = True) -> dict[str, str]:
+        name = keystone.client.get(f"{keystone.url}/users/{whose.user_id}").json()["user"]["name"]
+        account = {"keystone_username": name, "keystone_password": PASSWORD}
+        return {**account, "keystone_project": name if project else "", "keystone_url": keystone.url}
+
+    def validates(account: dict[str, str]) -> bool:
+        answers = []
+
+        async def work(asked: Tokens) -> None:
+            answers.append(await status(asked, member.token))
+
+        asking(read_settings(**account, api_auth="keystone"), work)
+        (finding,) = findings_of(open_site(**account, api_auth="keystone"), "api")
+        assert finding.state == ("ok" if answers == [200] else "warning"), finding
+        return answers == [200]
+
+    assert validates(settings(accounts["service"]))
+    assert validates(settings(accounts["admin"]))
+    assert validates(settings(of_system, project=False))
+    assert not validates(settings(accounts["reader"]))
 
 
 def test_while_keystone_is_away_only_kept_tokens_work(
