@@ -3,12 +3,13 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from api_server import client
-from brokers import Proxy
+from brokers import Proxy, make_certificates
 from builders import land_points, point
 from conftest import OpenSite
 from services import Keystone
@@ -176,6 +177,35 @@ def test_an_identity_is_kept_for_its_seconds_and_never_past_its_tokens_end(
         assert await status(asked, member.token) == 401
 
     asking(given(keystone), work)
+
+
+def test_a_token_that_expires_is_refused_at_once(keystone: Keystone, sent: list[str]) -> None:
+    trustor = tenant(keystone)
+
+    async def work(asked: Tokens) -> None:
+        token = trustor.trusted_token(3.0)
+        identity = await asked.identity(token)
+        assert (identity.user_id, identity.project_id) == (trustor.user_id, trustor.project_id)
+        deadline = time.monotonic() + 30
+        while await status(asked, token) == 200:
+            assert time.monotonic() < deadline
+            assert sent == ["POST", "GET"]  # it is kept meanwhile
+            await asyncio.sleep(0.1)
+
+    asking(given(keystone, api_token_seconds=3600), work)
+
+
+def test_keystone_is_believed_by_its_certificate(keystone: Keystone, member: Tenant, tmp_path: Path) -> None:
+    certificates = make_certificates(tmp_path)
+    answers = []
+
+    async def work(asked: Tokens) -> None:
+        answers.append(await status(asked, member.token))
+
+    with Proxy(keystone.url, tls=certificates.served()) as proxy:
+        asking(given(keystone, keystone_url=proxy.url), work)
+        asking(given(keystone, keystone_url=proxy.url, keystone_ca_file=certificates.authority), work)
+    assert answers == [503, 200]
 
 
 def test_one_validation_at_a_time_and_no_more_kept_than_the_bound(
