@@ -61,7 +61,7 @@ class Names:
 
 
 def _other(kind: str, name: str) -> str:
-    at = name.index("-") - 1 if kind == "sample_id" else len(name) - 1
+    at = name.rindex("-") - 1 if kind == "sample_id" else len(name) - 1
     return name[:at] + ("1" if name[at] == "0" else "0") + name[at + 1 :]
 
 
@@ -111,7 +111,7 @@ def fields(of: Iterable[str], names: Names) -> Iterator[str]:
 def simple(path: str, of: Iterable[str], names: Names, **arguments: Any) -> Iterator[Probe]:
     """Each field, by its value and by another operator, and some that there are not."""
     for n, name in enumerate(fields([*of, "nosuch", names["key"]], names)):
-        for op in ("eq", OPERATORS[n % len(OPERATORS)]):
+        for op in ("eq", list(OPERATORS)[n % len(OPERATORS)]):
             yield Probe(where(path, *q(name, value_of(name, names), op), **arguments))
     for name in ("resource_id", "metadata.display_name", "timestamp"):
         yield Probe(where(path, *q(name, OWN["resource"], "ne"), **arguments))
