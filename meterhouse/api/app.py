@@ -12,12 +12,12 @@ from meterhouse import __version__
 from meterhouse.api.access.identifying import identifying
 from meterhouse.api.answers.faults import Fault, body, fault_of
 from meterhouse.api.answers.json_text import answer
-from meterhouse.api.paths.telemetry import meters
+from meterhouse.api.paths.telemetry import capabilities, meters, resources, statistics, versions
 from meterhouse.api.reference.description import described
 from meterhouse.errors import MeterhouseError
 from meterhouse.site import Site
 
-ROUTERS = (meters.router,)
+ROUTERS = (versions.router, meters.router, statistics.router, resources.router, capabilities.router)
 
 
 class _Api(FastAPI):
