@@ -6,18 +6,52 @@ from typing import Any, cast
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from prometheus_client import CollectorRegistry
 from starlette.exceptions import HTTPException
 
 from meterhouse import __version__
 from meterhouse.api.access.identifying import identifying
-from meterhouse.api.answers.faults import Fault, body, fault_of
+from meterhouse.api.access.tokens import Tokens
+from meterhouse.api.answers.faults import Fault, body, fault_of, unavailable
 from meterhouse.api.answers.json_text import answer
-from meterhouse.api.paths.telemetry import capabilities, meters, resources, statistics, versions
+from meterhouse.api.answers.methods import methods_of
+from meterhouse.api.entry.heads import Heads
+from meterhouse.api.entry.proxies import Proxies
+from meterhouse.api.entry.rates import Rates
+from meterhouse.api.entry.request_ids import RequestIds
+from meterhouse.api.entry.sizes import Sizes
+from meterhouse.api.entry.trailing_slashes import TrailingSlashes
+from meterhouse.api.entry.unexpected import Unexpected, failure, log_failure
+from meterhouse.api.paths.telemetry import (
+    capabilities,
+    event_types,
+    events,
+    meters,
+    resources,
+    samples,
+    statistics,
+    versions,
+)
 from meterhouse.api.reference.description import described
+from meterhouse.api.serving.lanes import Lanes
+from meterhouse.api.watching import paths as watching
+from meterhouse.api.watching.access_log import AccessLog
+from meterhouse.api.watching.observed import Observed, Observer
+from meterhouse.api.watching.request_metrics import RequestMetrics
 from meterhouse.errors import MeterhouseError
 from meterhouse.site import Site
 
-ROUTERS = (versions.router, meters.router, statistics.router, resources.router, capabilities.router)
+ROUTERS = (
+    versions.router,
+    meters.router,
+    statistics.router,
+    samples.router,
+    resources.router,
+    events.router,
+    event_types.router,
+    capabilities.router,
+    watching.router,
+)
 
 
 class _Api(FastAPI):
@@ -38,9 +72,22 @@ def create_app(site: Site) -> FastAPI:
         async with closing:
             yield
 
-    app = _Api(title="Meterhouse", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app = _Api(
+        title="Meterhouse",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
     app.state.site = site
-    app.state.identify = identifying(site.settings, closing)
+    app.state.lanes = Lanes()
+    closing.callback(app.state.lanes.close)
+    tokens = Tokens(site.settings) if site.settings.api_auth == "keystone" else None
+    if tokens is not None:
+        closing.push_async_callback(tokens.close)
+    app.state.identify = identifying(tokens)
+    app.state.rates = Rates(site.settings.api_requests_per_minute)
     for router in ROUTERS:
         app.include_router(router)
     for kind, handler in (
@@ -50,7 +97,28 @@ def create_app(site: Site) -> FastAPI:
         (HTTPException, _of_http),
     ):
         app.add_exception_handler(kind, cast(Callable[[Request, Exception], Awaitable[Response]], handler))
+    registry = CollectorRegistry()
+    requests = RequestMetrics(registry, app.state.lanes)
+    app.state.watch = watching.watch(site, tokens, registry)
+    _add_layers(app, requests, closing)
     return app
+
+
+def _add_layers(app: FastAPI, metrics: RequestMetrics, closing: AsyncExitStack) -> None:
+    """Put around an application what happens to every request and answer; the last one is the outermost."""
+    settings = app.state.site.settings
+    observers: list[Observer] = [metrics.observe]
+    if settings.api_access_log:
+        log = AccessLog()
+        closing.callback(log.close)
+        observers.append(log.observe)
+    app.add_middleware(TrailingSlashes)
+    app.add_middleware(Heads)
+    app.add_middleware(Sizes, body_bytes=settings.api_body_bytes)
+    app.add_middleware(Unexpected)
+    app.add_middleware(Proxies, settings=settings)
+    app.add_middleware(RequestIds)
+    app.add_middleware(Observed, begin=metrics.begin, observers=observers)
 
 
 async def _fault(request: Request, error: Fault) -> Response:
@@ -58,7 +126,13 @@ async def _fault(request: Request, error: Fault) -> Response:
 
 
 async def _of_domain(request: Request, error: MeterhouseError) -> Response:
-    return await _fault(request, fault_of(error))
+    fault = fault_of(error)
+    if fault.status >= 500:
+        log_failure(request.scope, error)
+        identity = getattr(request.state, "identity", None)
+        if identity is None or not identity.is_admin:  # the text may name servers and files
+            fault = unavailable() if fault.status == 503 else failure(request.scope)
+    return await _fault(request, fault)
 
 
 async def _invalid(request: Request, error: RequestValidationError) -> Response:
@@ -69,4 +143,6 @@ async def _invalid(request: Request, error: RequestValidationError) -> Response:
 
 async def _of_http(request: Request, error: HTTPException) -> Response:
     headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = methods_of(request.app.routes, request.scope)
     return await _fault(request, Fault(error.status_code, str(error.detail), headers))

@@ -1,7 +1,8 @@
 """Finds samples: reads raw points, newest first, judges those that may fulfil a condition, and keeps those that do."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,39 @@ Place = tuple[int, str]
 """A time, µs since 1970, and the id of a sample of it."""
 
 
+@dataclass(frozen=True)
+class Pairs:
+    """Series and times, in order.
+
+    Attributes:
+        series: the different series, in order.
+        moments: the different times, µs since 1970, in order.
+        keys: of the pairs: the place of the series, times the number of times, and the place of the time.
+    """
+
+    series: Ints
+    moments: Ints
+    keys: Ints
+
+    @classmethod
+    def of(cls, points: pa.Table) -> "Pairs":
+        """Those of points."""
+        series, of_series = np.unique(plain(points["series_id"].combine_chunks()), return_inverse=True)
+        moments, of_moment = np.unique(_micros(points), return_inverse=True)
+        return cls(series, moments, np.unique(of_series * len(moments) + of_moment))
+
+    def hold(self, points: pa.Table) -> Flags:
+        """Which points are of these series and times."""
+        return self.among(plain(points["series_id"].combine_chunks()), _micros(points))
+
+    def among(self, series: Ints, moments: Ints) -> Flags:
+        """Which series and times are among these."""
+        at_series = np.minimum(np.searchsorted(self.series, series), len(self.series) - 1)
+        at_moment = np.minimum(np.searchsorted(self.moments, moments), len(self.moments) - 1)
+        known: Flags = (self.series[at_series] == series) & (self.moments[at_moment] == moments)
+        return known & np.isin(at_series * len(self.moments) + at_moment, self.keys)
+
+
 @dataclass
 class Search:
     """Finds the samples of a span that fulfil a condition.
@@ -91,6 +125,8 @@ class Search:
     good_only: bool = False
     after: Place | None = None
     raw: RawPoints = field(init=False)
+    parts: RawPoints = field(init=False)
+    pairs: Pairs | None = field(init=False, default=None)
     wanted: Wanted = field(init=False)
     snapshots: Snapshots = field(init=False)
     corrections: Sequence[Correction] = field(init=False)
@@ -104,7 +140,7 @@ class Search:
         first, last = bounds_of(condition)
         start, end = (times.micros(moment) for moment in self.span)
         self.span = _moment(max(start, first)), _moment(max(min(end, last), max(start, first)))
-        self.raw = RawPoints(self.site.lake, self.meter, self.span)
+        self.raw = self.parts = RawPoints(self.site.lake, self.meter, self.span)
         self.wanted = wanted_series(self.site, self.raw, self.meter, condition)
         self.snapshots = Snapshots(self.site)
         self.corrections = [
@@ -115,11 +151,11 @@ class Search:
         """The newest of the samples: columns FOUND."""
         found: list[pa.Table] = []
         count = 0
-        for begin, until in self.raw.newest_first(2 * limit, self.wanted.ids):
+        for begin, until in self.parts.newest_first(2 * limit, self.wanted.ids):
             if count >= limit:
                 break
             points = self.read((begin, until), self.wanted.ids)
-            rows = self._candidates(points)
+            rows = self.candidates(points)
             while len(rows) and count < limit:
                 some, rows = _newest(points, rows, max(2 * (limit - count), AT_ONCE))
                 since = _moment(int(_micros(points)[some].min())) if len(rows) else begin
@@ -129,12 +165,32 @@ class Search:
                 until = since
         return pa.concat_tables([FOUND.empty_table(), *found])
 
-    def _candidates(self, points: pa.Table) -> Ints:
+    def since(self, micros: int) -> "Search":
+        """The same search, of what is of a time (µs since 1970) or later."""
+        made = copy(self)
+        made.parts = RawPoints(self.site.lake, self.meter, (max(self.span[0], _moment(micros)), self.span[1]))
+        return made
+
+    def among(self, points: pa.Table) -> "Search":
+        """The same search, of what has series and time of some points alone."""
+        made = self.since(int(_micros(points).min()))
+        made.pairs = Pairs.of(points)
+        made.wanted = replace(self.wanted, ids=made.pairs.series)
+        return made
+
+    @property
+    def points(self) -> int:
+        """About how many points there are at most."""
+        return max(self.parts.rows, 1)
+
+    def candidates(self, points: pa.Table) -> Ints:
         """The rows of the points that may be such samples."""
         if self.wanted.rest == And(()):
-            return np.arange(len(points))
-        choosing = Candidates(self.wanted, self.snapshots, bool(self.corrections))
-        return np.flatnonzero(choosing.of(points)[0])
+            found = np.arange(len(points))
+        else:
+            choosing = Candidates(self.wanted, self.snapshots, bool(self.corrections))
+            found = np.flatnonzero(choosing.of(points)[0])
+        return found if self.pairs is None else found[self.pairs.hold(points.take(pa.array(found)))]
 
     def _beside(self, points: pa.Table, rows: Ints) -> pa.Table:
         """The points of the series of some of them."""
@@ -270,6 +326,9 @@ class _Verdicts:
         if self.search.good_only:
             wanted &= self.found.good
         of_part = np.flatnonzero(wanted)
+        if self.search.pairs is not None:
+            rows = self.found.distinct[of_part]
+            of_part = of_part[self.search.pairs.among(self.table.ids[points.place[rows]], points.time[rows])]
         if self.search.after is not None:
             of_part = of_part[self._come_after(of_part, self.search.after)]
         if self.search.wanted.rest != And(()):

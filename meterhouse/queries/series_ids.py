@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sqlalchemy import ColumnElement, false, func, select
+from sqlalchemy import ColumnElement, exists, false, func, literal_column, select
 
 from meterhouse import catalog, history
 from meterhouse.errors import Replaced
@@ -15,10 +15,12 @@ from meterhouse.queries.partly_known import UNKNOWN, Both, known, weighed
 from meterhouse.queries.raw_points import RawPoints
 from meterhouse.queries.sample_ids import POINT_KEY, point_of
 from meterhouse.sample_quality.series_table import Flags
+from meterhouse.scopes import leaves_out_verify
 from meterhouse.site import Site
 from meterhouse.stores.lake import is_append
 from meterhouse.stores.lake_order import Integers
 from meterhouse.stores.warehouse_tables import series
+from meterhouse.verification import VERIFY
 
 BEHIND = 200
 """If the catalog is more commits behind, all series of the meter are read."""
@@ -77,6 +79,10 @@ def wanted_series(site: Site, raw: RawPoints, meter: str | None, condition: Cond
     paths = _not_followed(site) if decided or mixed or named is not None else None
     if paths is None:
         return Wanted(None, condition, np.zeros(0, np.int64), {})
+    if not paths and not _has_verify(site, meter):
+        decided = [part for part in decided if not leaves_out_verify(part)]
+        if not decided and not mixed and named is None:
+            return Wanted(None, all_of(others), np.zeros(0, np.int64), {})
     columns = series.c
     of_meter = select(columns.series_id).where(*([] if meter is None else [columns.meter == meter]))
     if named is not None:
@@ -117,6 +123,14 @@ def _parts(condition: Condition) -> Sequence[Condition]:
     if isinstance(condition, And):
         return [each for part in condition.parts for each in _parts(part)]
     return [condition]
+
+
+def _has_verify(site: Site, meter: str | None) -> bool:
+    """Whether `meterhouse verify` has made series of a meter, or of any, as far as the catalog knows."""
+    verify = series.c.source == literal_column(f"'{VERIFY}'")  # the index is not used with a parameter
+    of_meter = [] if meter is None else [series.c.meter == meter]
+    with site.warehouse.read() as connection:
+        return bool(connection.execute(select(exists().where(verify, *of_meter))).scalar())
 
 
 def _not_followed(site: Site) -> set[str] | None:

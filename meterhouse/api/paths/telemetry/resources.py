@@ -12,6 +12,7 @@ from meterhouse.api.answers.links import base_of, link
 from meterhouse.api.answers.metadata import flat
 from meterhouse.api.asked import Asked, allowed
 from meterhouse.api.paths.telemetry.models import Resource
+from meterhouse.api.paths.telemetry.names import ResourceId
 from meterhouse.api.requests.arguments import Argument, Arguments
 from meterhouse.api.requests.metering_query import OWNERS, metering_query
 from meterhouse.api.requests.paging import LIMIT, MARKER, limit_of, marker_of
@@ -67,7 +68,7 @@ async def resources(asked: Annotated[Asked, allowed("telemetry:get_resources")])
     openapi_extra=OF_ONE.documented,
     responses={200: {"model": Resource, "description": "The resource"}},
 )
-async def resource(resource_id: str, asked: Annotated[Asked, allowed("telemetry:get_resource")]) -> Response:
+async def resource(resource_id: ResourceId, asked: Annotated[Asked, allowed("telemetry:get_resource")]) -> Response:
     """Show a resource.
 
     If several sources have a resource of this id, it is the one with the newest sample. If there is none, or it is

@@ -10,6 +10,7 @@ from meterhouse.api.answers.faults import Fault, invalid
 from meterhouse.api.answers.json_text import answer
 from meterhouse.api.asked import Asked, allowed
 from meterhouse.api.paths.telemetry.models import Statistics
+from meterhouse.api.paths.telemetry.names import MeterName
 from meterhouse.api.requests.aggregates import (
     AGGREGATE,
     GROUPBY,
@@ -46,7 +47,9 @@ _FIELDS: Final = {name: field for name, field in MEASURES.items() if name != "me
     openapi_extra=ARGUMENTS.documented,
     responses={200: {"model": list[Statistics], "description": "The figures"}},
 )
-async def statistics(meter_name: str, asked: Annotated[Asked, allowed("telemetry:compute_statistics")]) -> Response:
+async def statistics(
+    meter_name: MeterName, asked: Annotated[Asked, allowed("telemetry:compute_statistics")]
+) -> Response:
     """Compute statistics of a meter's good points.
 
     There is one entry for each period and group that has points, ordered by period; a period without points is left
