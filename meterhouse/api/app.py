@@ -20,13 +20,15 @@ from meterhouse.api.entry.proxies import Proxies
 from meterhouse.api.entry.rates import Rates
 from meterhouse.api.entry.request_ids import RequestIds
 from meterhouse.api.entry.sizes import Sizes
-from meterhouse.api.entry.trailing_slashes import TrailingSlashes
+from meterhouse.api.entry.slashes import Slashes
 from meterhouse.api.entry.unexpected import Unexpected, failure, log_failure
+from meterhouse.api.paths.alarming import routers as alarming
 from meterhouse.api.paths.telemetry import (
     capabilities,
     event_types,
     events,
     meters,
+    posting,
     resources,
     samples,
     statistics,
@@ -38,6 +40,7 @@ from meterhouse.api.watching import paths as watching
 from meterhouse.api.watching.access_log import AccessLog
 from meterhouse.api.watching.observed import Observed, Observer
 from meterhouse.api.watching.request_metrics import RequestMetrics
+from meterhouse.collection.posting import Posting
 from meterhouse.errors import MeterhouseError
 from meterhouse.site import Site
 
@@ -50,6 +53,8 @@ ROUTERS = (
     events.router,
     event_types.router,
     capabilities.router,
+    posting.router,
+    *alarming.ROUTERS,
     watching.router,
 )
 
@@ -87,6 +92,8 @@ def create_app(site: Site) -> FastAPI:
     if tokens is not None:
         closing.push_async_callback(tokens.close)
     app.state.identify = identifying(tokens)
+    app.state.posting = Posting(site)
+    closing.callback(app.state.posting.close)
     app.state.rates = Rates(site.settings.api_requests_per_minute)
     for router in ROUTERS:
         app.include_router(router)
@@ -112,7 +119,7 @@ def _add_layers(app: FastAPI, metrics: RequestMetrics, closing: AsyncExitStack) 
         log = AccessLog()
         closing.callback(log.close)
         observers.append(log.observe)
-    app.add_middleware(TrailingSlashes)
+    app.add_middleware(Slashes)
     app.add_middleware(Heads)
     app.add_middleware(Sizes, body_bytes=settings.api_body_bytes)
     app.add_middleware(Unexpected)
