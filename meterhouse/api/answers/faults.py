@@ -14,6 +14,7 @@ from meterhouse.errors import (
     UnknownKeyword,
     UnknownName,
     UsageError,
+    shown,
 )
 
 MAX_NAME: Final = 255
@@ -87,7 +88,7 @@ def invalid(name: str, value: object, text: str) -> Fault:
         value: as it was given.
         text: what is wrong and what to do.
     """
-    shortened = str(value)
+    shortened = value if isinstance(value, str) else shown(value)
     if len(shortened) > SHOWN_LENGTH:
         shortened = f"{shortened[:SHOWN_LENGTH]}…"
     return Fault(400, f"Invalid input for field/attribute {name[:SHOWN_LENGTH]}. Value: '{shortened}'. {text}")
