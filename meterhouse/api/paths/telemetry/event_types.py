@@ -4,6 +4,7 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Response
 
+from meterhouse.api.access.event_scopes import event_scope_of
 from meterhouse.api.answers.faults import not_found
 from meterhouse.api.answers.json_text import answer
 from meterhouse.api.asked import Asked, allowed
@@ -13,7 +14,6 @@ from meterhouse.api.paths.telemetry.names import EventType, TraitName
 from meterhouse.api.requests.arguments import Arguments
 from meterhouse.api.requests.paging import LIMIT, limit_of
 from meterhouse.queries.event_pages import event_types, trait_values, traits_of
-from meterhouse.scopes import ALL_EVENTS
 
 router = APIRouter(tags=["events"])
 
@@ -28,7 +28,8 @@ async def types(asked: Annotated[Asked, allowed("telemetry:get_event_types")]) -
     It takes an administrator.
     """
     await _NONE.of(asked.request)
-    return answer(await asked.run(lambda: event_types(asked.site, ALL_EVENTS)))
+    scope = event_scope_of(asked.identity, all_tenants=True)
+    return answer(await asked.run(lambda: event_types(asked.site, scope)))
 
 
 @router.get(
@@ -42,7 +43,8 @@ async def traits(event_type: EventType, asked: Annotated[Asked, allowed("telemet
     """
     await _NONE.of(asked.request)
     _check(event_type)
-    found = await asked.run(lambda: traits_of(asked.site, ALL_EVENTS, event_type))
+    scope = event_scope_of(asked.identity, all_tenants=True)
+    found = await asked.run(lambda: traits_of(asked.site, scope, event_type))
     return answer([{"name": name, "type": TYPES.get(dtype, dtype)} for name, dtype in found])
 
 
@@ -61,7 +63,8 @@ async def values(
     given = await VALUES.of(asked.request)
     limit = limit_of(given, asked.site.settings)
     _check(event_type)
-    found = await asked.run(lambda: trait_values(asked.site, ALL_EVENTS, event_type, trait_name, limit))
+    scope = event_scope_of(asked.identity, all_tenants=True)
+    found = await asked.run(lambda: trait_values(asked.site, scope, event_type, trait_name, limit))
     return answer([shown_trait(*each) for each in found])
 
 

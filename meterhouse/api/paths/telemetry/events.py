@@ -5,8 +5,8 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Response
 
-from meterhouse.api.access.identity import Identity
-from meterhouse.api.answers.faults import Fault, invalid, not_found
+from meterhouse.api.access.event_scopes import event_scope_of
+from meterhouse.api.answers.faults import invalid, not_found
 from meterhouse.api.answers.json_text import answer
 from meterhouse.api.asked import Asked, allowed
 from meterhouse.api.paths.telemetry.models import Event
@@ -16,7 +16,6 @@ from meterhouse.api.requests.event_query import event_query
 from meterhouse.api.requests.paging import LIMIT, MARKER, limit_of, marker_of, unknown_marker
 from meterhouse.api.requests.simple_query import Q, queries_of
 from meterhouse.queries.event_pages import EventPage, event_by_id, event_page
-from meterhouse.scopes import ALL_EVENTS, EventScope
 
 router = APIRouter(tags=["events"])
 
@@ -53,7 +52,7 @@ async def events(asked: Annotated[Asked, allowed("telemetry:events:index")]) -> 
     own; an administrator those of its project, and of none.
     """
     given = await ARGUMENTS.of(asked.request)
-    scope = scope_of(asked.identity, given.boolean("all_tenants"))
+    scope = event_scope_of(asked.identity, all_tenants=given.boolean("all_tenants"))
     query = event_query(queries_of(given))
     limit, marker, sort = limit_of(given, asked.site.settings), marker_of(given), given.text("sort") or "generated"
     if sort not in ORDERS:
@@ -83,28 +82,13 @@ async def event(message_id: MessageId, asked: Annotated[Asked, allowed("telemetr
     If there is none of this id, or it is another's, the answer is 404.
     """
     given = await OF_ONE.of(asked.request)
-    scope = scope_of(asked.identity, given.boolean("all_tenants"))
+    scope = event_scope_of(asked.identity, all_tenants=given.boolean("all_tenants"))
     if "\0" in message_id:
         raise not_found("Event", message_id)
     row = await asked.run(lambda: event_by_id(asked.site, scope, message_id))
     if row is None:
         raise not_found("Event", message_id)
     return answer(_shown(row))
-
-
-def scope_of(identity: Identity, all_tenants: bool = False) -> EventScope:
-    """Whose events a caller sees.
-
-    Raises:
-        Fault: it has no user or no project: status 403. It asks for all projects, and is no administrator: 403.
-    """
-    if all_tenants and not identity.is_admin:
-        raise Fault(403, "all_tenants takes the role admin. Leave it out, or ask as an administrator")
-    if identity.is_operator or all_tenants:
-        return ALL_EVENTS
-    if not identity.user_id or not identity.project_id:
-        raise Fault(403, "Events take a user and a project. Send both X-User-Id and X-Project-Id")
-    return identity.event_scope
 
 
 def shown_trait(name: str, dtype: str, value: str) -> dict[str, str]:

@@ -23,7 +23,6 @@ from meterhouse.errors import UsageError
 from meterhouse.queries.sample_order import Order
 from meterhouse.queries.samples import MEASURES, find_samples, sample_by_id
 from meterhouse.queries.snapshots import Snapshots
-from meterhouse.scopes import Scope
 from meterhouse.site import Site
 from meterhouse.times import micros
 
@@ -131,7 +130,7 @@ async def _listed(asked: Asked, meter: str | None, show: Callable[[Row, dict[str
     everything = given.boolean("include_excluded", True)
 
     def found() -> list[Row]:
-        after = None if marker is None else _place(site, scope, marker)
+        after = None if marker is None else _place(asked, marker)
         rows = find_samples(
             site,
             scope,
@@ -148,10 +147,10 @@ async def _listed(asked: Asked, meter: str | None, show: Callable[[Row, dict[str
     return answer(await asked.run(found))
 
 
-def _place(site: Site, scope: Scope, marker: str) -> tuple[int, str]:
+def _place(asked: Asked, marker: str) -> tuple[int, str]:
     """Where the sample of an id is among those that are newest first."""
     try:
-        rows = sample_by_id(site, scope, marker).to_pylist()
+        rows = sample_by_id(asked.site, asked.identity.scope, marker).to_pylist()
     except UsageError:
         rows = []
     if not rows:
