@@ -76,8 +76,8 @@ def fault_of(error: MeterhouseError) -> Fault:
 
 
 def sentence(text: str) -> str:
-    """A text as a sentence, unless it begins with a name such as `event_rule`."""
-    return text if "_" in text.partition(" ")[0] else text[:1].upper() + text[1:]
+    """A text as a sentence, unless it begins with a name such as `event_rule` or `db.example.org:`."""
+    return text[:1].upper() + text[1:] if text.partition(" ")[0].strip(",:;").isalpha() else text
 
 
 def invalid(name: str, value: object, text: str) -> Fault:
