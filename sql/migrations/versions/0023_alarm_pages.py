@@ -42,6 +42,8 @@ def upgrade() -> None:
     op.create_index("alarms_in_time", "alarms", ["timestamp", "alarm_id"])
     op.create_index("alarms_in_time_by_project", "alarms", ["project_id", "timestamp", "alarm_id"])
     op.create_index("alarms_by_user", "alarms", ["user_id"])
+    op.create_index("alarms_named", "alarms", ["name", "alarm_id"])
+    op.create_index("alarms_named_by_project", "alarms", ["project_id", "name", "alarm_id"])
     op.create_index("alarm_history_by_project", "alarm_history", ["on_behalf_of", "sequence"])
     if op.get_bind().dialect.name == "postgresql":
         op.execute(_NEXT_ENTRY)
