@@ -41,6 +41,8 @@ def create_app(site: Site) -> FastAPI:
 
     app = _Api(title="Meterhouse", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.site = site
+    site.kept.begin()
+    closing.callback(site.kept.end)
     app.state.lanes = Lanes()
     closing.callback(app.state.lanes.close)
     app.state.identify = identifying(site.settings, closing)
