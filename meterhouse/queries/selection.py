@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from sqlalchemy import select
 
 from meterhouse.definitions.derived_meters import path_of
-from meterhouse.filters import And, Condition, Filter, all_of, fields_of, on_lake
+from meterhouse.filters import And, Condition, Filter, all_of, compares_texts, fields_of, on_lake, on_texts
 from meterhouse.filters.fields import METADATA as _METADATA_COLUMN
 from meterhouse.queries.aggregates import METADATA
 from meterhouse.rollups.described import IDS_AT_ONCE, NAMED, History, history
@@ -150,6 +150,8 @@ def _met(site: Site, rows: pa.Table, condition: Condition) -> Flags:
     """Which rows meet a condition."""
     if condition == _ALWAYS or not len(rows):
         return np.ones(len(rows), np.bool_)
+    if compares_texts(condition):
+        return on_texts(condition, rows)
     sql, values = on_lake(condition)
     with site.lake.connect() as duck:
         duck.register("series", rows.append_column("number", pa.array(np.arange(len(rows)))))

@@ -12,7 +12,7 @@ from typing import Any, Final
 from meterhouse.api.access.identity import ADMIN, Identity
 from meterhouse.api.access.kept import Kept
 from meterhouse.api.access.validator import Validator
-from meterhouse.api.answers.faults import Fault
+from meterhouse.api.answers.faults import RETRY_SECONDS, Fault
 from meterhouse.errors import MeterhouseError
 from meterhouse.settings import Settings
 
@@ -24,9 +24,6 @@ REFUSED_SECONDS: Final = 5.0
 
 TOKEN_LENGTH: Final = 4_096
 """How many characters a token has at most: Fernet tokens have some 200, signed ones (JWS) some 700."""
-
-RETRY_SECONDS: Final = 5
-"""After how many seconds a client should ask again if Keystone is away."""
 
 LOG_SECONDS: Final = 10.0
 """How often the same fault of Keystone is logged, at most."""
@@ -82,13 +79,14 @@ class Tokens:
             raise self._unauthorized("the token is not valid, or no longer. Ask Keystone for a new one")
         return replace(found, token=token)
 
-    async def reachable(self) -> None:
-        """Make sure that Keystone accepts the site's account.
+    async def reachable(self) -> bool:
+        """Whether Keystone accepts the site's account; True, or an error.
 
         Raises:
             MeterhouseError: it does not, or does not answer.
         """
         await self._validator.log_in()
+        return True
 
     async def close(self) -> None:
         """Close the connections to Keystone."""

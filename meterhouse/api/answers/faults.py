@@ -6,8 +6,10 @@ from meterhouse.errors import (
     SHOWN_LENGTH,
     Conflict,
     DefinitionError,
+    InvalidValue,
     MeterhouseError,
     NotAllowed,
+    NotAuthorized,
     Unavailable,
     UnknownKeyword,
     UnknownName,
@@ -38,13 +40,27 @@ def body(status: int, text: str) -> dict[str, object]:
     return {"error_message": {"faultcode": code, "faultstring": text, "debuginfo": None}}
 
 
+RETRY_SECONDS: Final = 5
+"""After how many seconds a client should ask again if a server that the site needs is away."""
+
+
+def unavailable() -> Fault:
+    """The answer if a server that the site needs does not answer, without its name."""
+    text = f"A server behind the API does not answer. Try again in {RETRY_SECONDS} seconds"
+    return Fault(503, text, {"Retry-After": str(RETRY_SECONDS)})
+
+
 def fault_of(error: MeterhouseError) -> Fault:
     """The answer to an error of the domain."""
+    if isinstance(error, InvalidValue) and error.key:
+        return invalid(error.key, error.value, sentence(str(error)))
     match error:
         case UnknownKeyword():
             status = 400
         case UnknownName():
             status = 404
+        case NotAuthorized():
+            status = 401
         case NotAllowed():
             status = 403
         case UsageError() | DefinitionError():
@@ -55,7 +71,12 @@ def fault_of(error: MeterhouseError) -> Fault:
             status = 503
         case _:
             status = 500
-    return Fault(status, str(error))
+    return Fault(status, sentence(str(error)), {"Retry-After": str(RETRY_SECONDS)} if status == 503 else None)
+
+
+def sentence(text: str) -> str:
+    """A text as a sentence, unless it begins with a name such as `event_rule`."""
+    return text if "_" in text.partition(" ")[0] else text[:1].upper() + text[1:]
 
 
 def invalid(name: str, value: object, text: str) -> Fault:
