@@ -143,7 +143,7 @@ class Warehouse:
         except DatabaseError as error:
             if isinstance(error, IntegrityError | ProgrammingError | DataError):
                 raise
-            raise self._unreachable(error) from error
+            raise self.unreachable(error) from error
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
