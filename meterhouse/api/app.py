@@ -86,6 +86,8 @@ def create_app(site: Site) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.site = site
+    site.kept.begin()
+    closing.callback(site.kept.end)
     app.state.lanes = Lanes()
     closing.callback(app.state.lanes.close)
     tokens = Tokens(site.settings) if site.settings.api_auth == "keystone" else None
