@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from meterhouse.definitions.derived_meters import path_of
 from meterhouse.queries.aggregates import METADATA
+from meterhouse.queries.own_metadata import Spans
 from meterhouse.rollups.described import IDS_AT_ONCE, NAMED, History, history
 from meterhouse.rollups.described_values import values_of
 from meterhouse.sample_quality.reading import Hours, plain
@@ -100,6 +101,7 @@ def select_series(
     condition: Callable[[pa.Table], Flags] | None = None,
     *,
     by_metadata: bool = False,
+    own: Callable[[Ints], Spans] | None = None,
     fresh: pa.Table | None = None,
 ) -> Selection:
     """The series of a meter that meet a condition, by group.
@@ -110,6 +112,8 @@ def select_series(
         groupby: columns, or `metadata.KEY`.
         condition: tells of rows with the columns DIMENSIONS and `metadata` (JSON text or null) which meet it.
         by_metadata: whether the condition reads the metadata.
+        own: gives the metadata that the samples of series came with, by the series' ids; default: the metadata is what
+            the resource was at the time.
         fresh: DIMENSIONS of series that the catalog may not know yet.
     """
     rows = _series(site, meter, fresh)
@@ -119,7 +123,7 @@ def select_series(
     owner, since = np.arange(rows.num_rows, dtype=np.int32), np.full(rows.num_rows, np.iinfo(np.int64).min)
     spans = rows
     if wanted or by_metadata:
-        owner, since, metadata = _described(site, rows)
+        owner, since, metadata = _described(site, rows) if own is None else own(table.ids)
         spans = rows.take(pa.array(owner))
         spans = _with_metadata(site, spans, metadata, wanted)
     met = np.ones(spans.num_rows, np.bool_) if condition is None else condition(spans)
@@ -152,7 +156,7 @@ def _series(site: Site, meter: str, fresh: pa.Table | None) -> pa.Table:
     return rows.take(pa.array(np.sort(first)))
 
 
-def _described(site: Site, rows: pa.Table) -> tuple[Places, Ints, pa.Array]:
+def _described(site: Site, rows: pa.Table) -> Spans:
     """Spans of one metadata of the resource of each series: the series' place, when it starts, its metadata_id."""
     sources, resources = rows["source"].to_pylist(), rows["resource_id"].to_pylist()
     numbers: dict[tuple[str, str], int] = {}

@@ -26,7 +26,8 @@ from meterhouse.queries.answers import Answers, answers, percentiles_of
 from meterhouse.queries.cells import Cells, of_points
 from meterhouse.queries.meters import meter_span
 from meterhouse.queries.periods import Fixed, Periods, calendar
-from meterhouse.queries.planner import NO_PAIRS, Pairs, Plan, all_from_points, fresh_samples, plan
+from meterhouse.queries.own_metadata import Spans, own_metadata
+from meterhouse.queries.planner import NO_PAIRS, Pairs, Plan, all_from_points, fresh_samples, plan, unrolled
 from meterhouse.queries.point_cells import PointsRead, good_points
 from meterhouse.queries.rolled_cells import Read, rolled_cells
 from meterhouse.queries.selection import Selection, select_series
@@ -65,6 +66,7 @@ class Question:
         groupby: columns of GROUPS, or `metadata.KEY`: as the resource was at the time.
         aggregate: which of AGGREGATES and percentiles (`p95`) to give; default USUAL.
         start, end: half-open span of event time, UTC; default that of the meter's points.
+        own_metadata: metadata is that which each sample came with, and not what the resource was at the time.
         include_excluded: count the points too that the quality rules exclude. If a volume is infinite, not a number or
             beyond LARGEST_VOLUME, the point counts in `count`, and no other aggregate is computed with it.
     """
@@ -79,6 +81,7 @@ class Question:
     aggregate: Sequence[str] = ()
     start: datetime | None = None
     end: datetime | None = None
+    own_metadata: bool = False
     include_excluded: bool = False
 
 
@@ -211,8 +214,18 @@ class _Asked:
             self._groupby,
             met,
             by_metadata=any(each.column == METADATA for each in fields_of(wanted)),
+            own=self._own if self._asked.own_metadata else None,
             fresh=self._fresh.series,
         )
+
+    def _own(self, ids: Ints) -> Spans:
+        """The metadata that samples came with."""
+        asked = self._asked
+        hours = np.arange(self._first // HOUR, -(-self._last // HOUR))
+        if not asked.include_excluded:  # roll-ups know the metadata of good points alone
+            changed = unrolled(self._site, asked.meter, self._first, self._last, self._fresh)
+            hours = hours if changed is None else np.intersect1d(hours, changed)
+        return own_metadata(self._site, asked.meter, ids, hours, self._version)
 
     def _periods(self) -> Periods | None:
         """The periods; None if there are no points at which they could start."""

@@ -205,7 +205,7 @@ def test_a_complex_query_is_read(settings: Settings) -> None:
         check_projects(found.condition, None)
         with refused("Not Authorized to access project bank", 401):
             check_projects(found.condition, "shop")
-    for empty in (None, {}, {"filter": ""}, {"filter": "{}", "orderby": "[]"}):
+    for empty in (None, {}, {"filter": ""}, {"filter": None, "orderby": "[]"}):
         assert complex_query(empty, MEASURES, settings) == complex_query({"limit": 100}, MEASURES, settings)
 
 
@@ -220,6 +220,10 @@ def test_a_complex_query_is_read(settings: Settings) -> None:
         ({"filter": {"and": [{"=": {"user": "a"}}, {"like": {"user": 1}}]}}, r"At and\[1\]: Unknown operator 'like'"),
         ({"filter": json.loads('{"not":' * 40 + '{"=":{"user":"a"}}' + "}" * 40)}, "nested more than 32 levels"),
         ({"filter": "[" * 5_000}, "attribute filter.*It is not JSON"),
+        ({"filter": "{}"}, "attribute filter. Value: '{}'. {} is not a condition"),
+        ({"filter": "null"}, "attribute filter. Value: 'null'. None is not a condition"),
+        ({"filter": '{"and": [{"=": {"user": "a"}}]}'}, "At and: .* Write at least two"),
+        ({"orderby": "{}"}, "attribute orderby. Value: '{}'. Write a list"),
         ({"orderby": "5"}, "attribute orderby. Value: '5'. Write a list"),
         ({"orderby": '[{"user": "up"}]'}, "attribute orderby. Value: 'up'. Write asc or desc"),
         ({"orderby": '[{"a": "asc"}]'}, 'Unknown argument: "a"'),
