@@ -25,8 +25,8 @@ from meterhouse.queries.aggregates import checked_aggregates, checked_groups
 from meterhouse.queries.answers import Answers, answers, percentiles_of
 from meterhouse.queries.cells import Cells, of_points
 from meterhouse.queries.meters import meter_span
-from meterhouse.queries.periods import Fixed, Periods, calendar
 from meterhouse.queries.own_metadata import Spans, own_metadata
+from meterhouse.queries.periods import Fixed, Periods, calendar
 from meterhouse.queries.planner import NO_PAIRS, Pairs, Plan, all_from_points, fresh_samples, plan, unrolled
 from meterhouse.queries.point_cells import PointsRead, good_points
 from meterhouse.queries.rolled_cells import Read, rolled_cells

@@ -164,7 +164,7 @@ def groups_of(given: Given) -> dict[str, str]:
     for name in given.texts("groupby"):
         prefix = next((each for each in PREFIXES if name.startswith(each) and len(name) > len(each)), None)
         if name not in GROUPS and prefix is None:
-            raise invalid("groupby", name, f"Write one of {', '.join(GROUPS)}, or metadata.KEY")
+            raise unknown_argument(name, f"Invalid groupby field. Write one of {', '.join(GROUPS)}, or metadata.KEY")
         if "\0" in name or len(name) > 255 + len(PREFIXES[0]):
             raise invalid("groupby", name, "The key is too long, or has a NUL character")
         found[name] = name if prefix is None else f"metadata.{name.removeprefix(prefix)}"

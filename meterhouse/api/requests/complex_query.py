@@ -18,7 +18,7 @@ from meterhouse.api.answers.faults import Fault, invalid, not_authorized, unknow
 from meterhouse.api.requests.paging import checked_limit
 from meterhouse.api.requests.simple_query import sentence
 from meterhouse.errors import UsageError, shown
-from meterhouse.filters import Condition, Field, Fields, Filter, OneOf, Or, from_json, find
+from meterhouse.filters import Condition, Field, Fields, Filter, OneOf, Or, find, from_json
 from meterhouse.filters.conditions import And, Leaf, Match, Not, leaves_of
 from meterhouse.settings import Settings
 

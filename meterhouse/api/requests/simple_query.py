@@ -170,9 +170,7 @@ def _query(given: Mapping[str, Any]) -> Query:
 def _text(part: str, value: Any) -> str:
     if isinstance(value, str):
         return value
-    if isinstance(value, bool | int | float):
-        return str(value)
-    raise invalid(part, value, "Write a text")
+    raise invalid(part, value, "Wrong type. Write a text")
 
 
 def equal(query: Query, fields: Fields) -> Condition:
