@@ -14,6 +14,8 @@ from meterhouse.extras import require
 from meterhouse.settings import Settings, variable
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
 SECONDS: Final = 60.0
@@ -63,7 +65,7 @@ class Keystone:
         if answer.status_code != 201:
             raise self._refused(answer, f"the account {account(self.settings)}")
         self._token = answer.headers.get(SUBJECT)
-        found = _object(answer, "token", self.settings.keystone_url)
+        found = content(answer, "token", self.settings.keystone_url)
         if not self._token or not isinstance(found, dict):
             raise Refused("the answer to a login has no token", where=self.settings.keystone_url)
         return found
@@ -97,7 +99,7 @@ class Keystone:
         answer = self._send("GET", "/auth/tokens", headers={TOKEN: token, SUBJECT: token})
         if answer.status_code != 200:
             raise self._refused(answer, "the user's token")
-        found = _object(answer, "token", self.settings.keystone_url)
+        found = content(answer, "token", self.settings.keystone_url)
         return found if isinstance(found, dict) else {}
 
     def create_trust(self, token: str, trust: dict[str, Any]) -> str:
@@ -110,7 +112,7 @@ class Keystone:
         answer = self._send("POST", "/OS-TRUST/trusts", body={"trust": trust}, headers={TOKEN: token})
         if answer.status_code != 201:
             raise self._refused(answer, "a trust")
-        found = _object(answer, "trust", self.settings.keystone_url)
+        found = content(answer, "trust", self.settings.keystone_url)
         if not isinstance(found, dict) or not isinstance(found.get("id"), str):
             raise Refused("the answer has no trust", where=self.settings.keystone_url)
         return str(found["id"])
@@ -149,7 +151,7 @@ class Keystone:
         for _ in range(MAX_PAGES):
             answer = self._get(path, query)
             where = f"{self.settings.keystone_url}{path}"
-            found = _object(answer, key, where)
+            found = content(answer, key, where)
             if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
                 raise Refused(f"the answer has no list '{key}'", where=where)
             yield from found
@@ -231,7 +233,7 @@ class Keystone:
             403: "Give the account the role reader on the system, or admin",
             404: f"Check {variable('keystone_url')}: it ends with /v3",
         }
-        return Refused(f"Keystone refuses {what}: {status} {_said(answer)}", where=where, hint=hints.get(status, ""))
+        return Refused(f"Keystone refuses {what}: {status} {said(answer)}", where=where, hint=hints.get(status, ""))
 
 
 @contextmanager
@@ -247,20 +249,26 @@ def session(settings: Settings, seconds: float = SECONDS) -> Iterator[Keystone]:
         MeterhouseError: METERHOUSE_KEYSTONE_CA_FILE has no certificates.
     """
     require("httpx")
-    import ssl
-
     import httpx
 
-    verify: ssl.SSLContext | bool = True
-    if settings.keystone_ca_file is not None:
-        try:
-            verify = ssl.create_default_context(cafile=str(settings.keystone_ca_file))
-        except (OSError, ValueError) as error:
-            raise MeterhouseError(
-                f"no certificates can be read: {error}", where=f"{variable('keystone_ca_file')}"
-            ) from None
-    with httpx.Client(timeout=seconds, verify=verify, follow_redirects=False) as client:
+    with httpx.Client(timeout=seconds, verify=certificates(settings), follow_redirects=False) as client:
         yield Keystone(settings, client)
+
+
+def certificates(settings: Settings) -> "ssl.SSLContext | bool":
+    """What verifies Keystone's certificate, as httpx takes it: those of the settings, or its own.
+
+    Raises:
+        MeterhouseError: METERHOUSE_KEYSTONE_CA_FILE has no certificates.
+    """
+    import ssl
+
+    if settings.keystone_ca_file is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=str(settings.keystone_ca_file))
+    except (OSError, ValueError) as error:
+        raise MeterhouseError(f"no certificates can be read: {error}", where=variable("keystone_ca_file")) from None
 
 
 def account(settings: Settings) -> str:
@@ -305,7 +313,7 @@ def of_credential(credential_id: str, secret: str) -> dict[str, Any]:
     return {"identity": {"methods": ["application_credential"], "application_credential": credential}}
 
 
-def _object(answer: "httpx.Response", key: str, where: str) -> Any:
+def content(answer: "httpx.Response", key: str, where: str) -> Any:
     """A field of the JSON object of an answer; None if it has none."""
     try:
         found = answer.json()
@@ -323,7 +331,7 @@ def _texts(found: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             yield each
 
 
-def _said(answer: "httpx.Response") -> str:
+def said(answer: "httpx.Response") -> str:
     """What Keystone says of an error, in one line."""
     try:
         said = answer.json()["error"]["message"]

@@ -160,11 +160,16 @@ class Settings:
         str,
         Meta(
             description="URL of Keystone's API version 3, such as `https://keystone.example.org:5000/v3`, from which "
-            "the names of projects, users and domains are read. Empty: they come from messages and files alone."
+            "the names of projects, users and domains are read, and which validates the tokens of the HTTP API's "
+            "users. Empty: names come from messages and files alone."
         ),
     ] = field(default="", repr=False)
     keystone_username: Annotated[
-        str, Meta(description="User that reads names. It needs the role `reader` on the system, or `admin`.")
+        str,
+        Meta(
+            description="User that reads names and validates tokens. It needs the role `reader` on the system, or "
+            "`admin`."
+        ),
     ] = ""
     keystone_user_domain: Annotated[str, Meta(description="Name of that user's domain.")] = "Default"
     keystone_password: Annotated[str, Meta(description="Password of that user.")] = field(default="", repr=False)
@@ -449,10 +454,23 @@ class Settings:
             "has a token of Keystone."
         ),
     ] = "none"
+    api_token_seconds: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=3_600,
+            description="For how many seconds a valid token is not validated again. A token that is revoked is refused "
+            "within this time. 0: each request asks Keystone.",
+        ),
+    ] = 30
     api_insecure: Annotated[
         bool,
         Meta(description="Serve the HTTP API without authentication on addresses that other machines reach too."),
     ] = False
+    api_max_limit: Annotated[
+        int,
+        Meta(ge=1, le=100_000, description="Maximum `limit` of a request to the HTTP API: more is refused."),
+    ] = 10_000
     alarm_heartbeat_url: Annotated[
         str,
         Meta(
@@ -829,6 +847,8 @@ def _conflicts(given: Settings) -> list[str]:
     elif bool(given.keystone_url) != bool(by_password or by_credential):
         account = f"{variable('keystone_username')} or {variable('keystone_credential_id')}"
         faults.append(f"{variable('keystone_url')} goes together with {account}")
+    if given.api_auth == "keystone" and not given.keystone_url:
+        faults.append(f"{variable('api_auth')}=keystone needs {variable('keystone_url')}")
     if given.webhook_credential_id and not given.keystone_url:
         faults.append(f"{variable('webhook_credential_id')} needs {variable('keystone_url')}")
     if not given.is_spool and not given.stream_queues:

@@ -1,6 +1,7 @@
 """The application: its paths, what happens to every request, and to errors."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, cast
 
 from fastapi import FastAPI, Request, Response
@@ -8,8 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from meterhouse import __version__
-from meterhouse.api.access.headers import identity_of_headers
-from meterhouse.api.access.identity import Identity
+from meterhouse.api.access.identifying import identifying
 from meterhouse.api.answers.faults import Fault, body, fault_of
 from meterhouse.api.answers.json_text import answer
 from meterhouse.api.paths.telemetry import meters
@@ -26,10 +26,21 @@ class _Api(FastAPI):
 
 
 def create_app(site: Site) -> FastAPI:
-    """The API of a site, as an ASGI application."""
-    app = _Api(title="Meterhouse", version=__version__, docs_url=None, redoc_url=None)
+    """The API of a site, as an ASGI application.
+
+    Raises:
+        MeterhouseError: a file that the settings name cannot be used.
+    """
+    closing = AsyncExitStack()
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with closing:
+            yield
+
+    app = _Api(title="Meterhouse", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.site = site
-    app.state.identify = _identify
+    app.state.identify = identifying(site.settings, closing)
     for router in ROUTERS:
         app.include_router(router)
     for kind, handler in (
@@ -40,10 +51,6 @@ def create_app(site: Site) -> FastAPI:
     ):
         app.add_exception_handler(kind, cast(Callable[[Request, Exception], Awaitable[Response]], handler))
     return app
-
-
-async def _identify(request: Request) -> Identity:
-    return identity_of_headers(request.headers)
 
 
 async def _fault(request: Request, error: Fault) -> Response:

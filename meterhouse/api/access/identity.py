@@ -17,12 +17,14 @@ class Identity:
         project_id: the project; empty if there is none.
         roles: in lower case.
         token: the token of Keystone that came with the request.
+        of_system: whether the roles are those of the whole system, not of a project.
     """
 
     user_id: str
     project_id: str
     roles: frozenset[str]
     token: str | None = field(default=None, repr=False)
+    of_system: bool = False
 
     @property
     def is_admin(self) -> bool:
@@ -32,7 +34,7 @@ class Identity:
     @property
     def is_operator(self) -> bool:
         """Whether it is an administrator of no project: the operator of the site."""
-        return self.is_admin and not self.project_id and not self.user_id
+        return self.is_admin and (self.of_system or (not self.project_id and not self.user_id))
 
     @property
     def scope(self) -> Scope:

@@ -13,6 +13,7 @@ READER: Final = "reader"
 IMPLIED: Final[Mapping[str, tuple[str, ...]]] = {
     ADMIN: (MEMBER, READER),
     MEMBER: (READER,),
+    "manager": (MEMBER, READER),
     "_member_": (MEMBER, READER),
 }
 """Role → the roles that it has as well, as in Keystone; `_member_` is what Keystone called a member until Queens."""
@@ -48,4 +49,7 @@ def check(action: str, identity: Identity) -> None:
     for role in identity.roles:
         roles.update(IMPLIED.get(role, ()))
     if rule.role not in roles:
-        raise Fault(403, f"The action {action} takes the role {rule.role}. Ask for it, or as another user")
+        hint = "Ask for it, or as another user"
+        if identity.token and not identity.roles:
+            hint = "The token is of no project: ask Keystone for one that is"
+        raise Fault(403, f"The action {action} takes the role {rule.role}. {hint}")

@@ -1,6 +1,9 @@
 """Errors as Ceilometer and Aodh answer them: an object `error_message` with faultcode and faultstring."""
 
+from typing import Final
+
 from meterhouse.errors import (
+    SHOWN_LENGTH,
     Conflict,
     DefinitionError,
     MeterhouseError,
@@ -10,6 +13,9 @@ from meterhouse.errors import (
     UnknownName,
     UsageError,
 )
+
+MAX_NAME: Final = 255
+"""How many characters of a name an answer repeats at most."""
 
 
 class Fault(Exception):
@@ -50,3 +56,40 @@ def fault_of(error: MeterhouseError) -> Fault:
         case _:
             status = 500
     return Fault(status, str(error))
+
+
+def invalid(name: str, value: object, text: str) -> Fault:
+    """The answer to a value that cannot be used, as Ceilometer has it.
+
+    Args:
+        name: of the argument or attribute.
+        value: as it was given.
+        text: what is wrong and what to do.
+    """
+    shortened = str(value)
+    if len(shortened) > SHOWN_LENGTH:
+        shortened = f"{shortened[:SHOWN_LENGTH]}…"
+    return Fault(400, f"Invalid input for field/attribute {name[:SHOWN_LENGTH]}. Value: '{shortened}'. {text}")
+
+
+def unknown_argument(name: str, text: str) -> Fault:
+    """The answer to an argument or a field of a query that there is not.
+
+    Args:
+        name: of the argument.
+        text: what to do.
+    """
+    return Fault(400, f'Unknown argument: "{name[:SHOWN_LENGTH]}": {text}')
+
+
+def not_found(kind: str, name: str) -> Fault:
+    """The answer to a name that there is not, as Ceilometer has it: `Sample 1 Not Found`."""
+    return Fault(404, f"{kind} {name[:MAX_NAME]} Not Found")
+
+
+def not_authorized(project_id: str) -> Fault:
+    """The answer to a query for the data of another project, as Ceilometer has it."""
+    return Fault(
+        401,
+        f"Not Authorized to access project {project_id[:MAX_NAME]}. Ask for your own project, or as an administrator",
+    )
