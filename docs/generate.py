@@ -56,6 +56,7 @@ from meterhouse.shipped import DEFAULTS
 from meterhouse.stores import lake_tables as schema
 from meterhouse.stores.sqlite_functions import add_functions
 from meterhouse.stores.warehouse_tables import UtcTime, metadata, views
+from meterhouse.verification import VERIFY_EVENT, VERIFY_METER
 
 FOLDER = Path(__file__).parent / "reference"
 HEADER = "<!-- Written from the code by docs/generate.py. Do not edit: run `python docs/generate.py`. -->\n\n"
@@ -304,7 +305,8 @@ def meters_page() -> str:
     parts.append(_meters_of(ICEHOUSE_METERS, "With METERHOUSE_ICEHOUSE_METERS"))
     parts.append(
         "## Made by code\n\n"
-        "The form cannot express these meters. As in Ceilometer, they are made whatever the definitions are.\n\n"
+        "The form cannot express these meters. They are made whatever the definitions are. The last one is "
+        "Meterhouse's own, the others are Ceilometer's.\n\n"
         + table(
             ("meter", "type", "unit", "event types", "meaning"),
             [(code(endpoint.name), *_BY_CODE[endpoint.name]) for endpoint in ENDPOINTS],
@@ -354,6 +356,7 @@ _BY_CODE = {
     "hardware.ipmi.voltage": ("gauge", "`V`", "`hardware.ipmi.*`", "Reading of a voltage sensor of a node."),
     "http.request": ("delta", "`request`", "`http.request`", "A request to an API that has the audit middleware."),
     "http.response": ("delta", "`response`", "`http.response`", "The answer to such a request."),
+    VERIFY_METER: ("gauge", "`notification`", f"`{VERIFY_EVENT}`", "The notification of `meterhouse verify`."),
 }
 
 

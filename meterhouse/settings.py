@@ -454,6 +454,10 @@ class Settings:
             "has a token of Keystone."
         ),
     ] = "none"
+    api_seconds: Annotated[
+        float,
+        Meta(gt=0, le=3_600, description="How many seconds the HTTP API may take for an answer."),
+    ] = 60.0
     api_token_seconds: Annotated[
         int,
         Meta(
@@ -471,6 +475,47 @@ class Settings:
         int,
         Meta(ge=1, le=100_000, description="Maximum `limit` of a request to the HTTP API: more is refused."),
     ] = 10_000
+    api_cert_file: Annotated[
+        Path | None,
+        Meta(
+            description="Certificate, with those between it and its authority, by which the HTTP API speaks TLS (PEM)."
+        ),
+    ] = None
+    api_key_file: Annotated[Path | None, Meta(description="Private key of that certificate (PEM).")] = None
+    api_proxies: Annotated[
+        str,
+        Meta(
+            description="Networks of the proxies before the HTTP API, such as `127.0.0.1,10.1.0.0/24`. Their "
+            "X-Forwarded-Proto, -Host, -Prefix and -For are believed, nobody else's. Empty: nobody's."
+        ),
+    ] = ""
+    api_prefix: Annotated[
+        str,
+        Meta(
+            description="Path below which a proxy serves the HTTP API, such as `/metering`, whether the proxy removes "
+            "it or not. Links have it. Empty: none."
+        ),
+    ] = ""
+    api_requests_per_minute: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=60_000_000,
+            description="Maximum number of requests of a project in a minute, in each process of the HTTP API. 0: any.",
+        ),
+    ] = 0
+    api_body_bytes: Annotated[
+        int,
+        Meta(ge=1 << 10, le=1 << 30, description="Maximum number of bytes of a request's body."),
+    ] = 8 << 20
+    api_access_log: Annotated[
+        bool,
+        Meta(description="Write a line of JSON to standard output for each request that the HTTP API has answered."),
+    ] = False
+    api_metrics_from: Annotated[
+        str,
+        Meta(description="Networks from which `/metrics` of the HTTP API may be read. Empty: none."),
+    ] = "127.0.0.0/8,::1"
     alarm_heartbeat_url: Annotated[
         str,
         Meta(
@@ -728,6 +773,13 @@ def _networks(text: str) -> str:
     return text
 
 
+def _prefix(path: str) -> str:
+    path = path.rstrip("/")
+    if not re.fullmatch(r"(/[A-Za-z0-9_.~-]+)+", path):
+        raise ValueError("must be a path such as /metering")
+    return path
+
+
 def _compute(where: str) -> str:
     if where == "local":
         return where
@@ -821,6 +873,11 @@ _CHECKS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "webhook_key_file": _a_file,
     "webhook_credential_secret": _text,
     "alarm_heartbeat_url": _if_set(_http_url),
+    "api_cert_file": _a_file,
+    "api_key_file": _a_file,
+    "api_proxies": _networks,
+    "api_prefix": _if_set(_prefix),
+    "api_metrics_from": _networks,
     "compute": _compute,
     "memory_limit": _enough_memory,
     "partitions_from": _if_set(_a_day),
@@ -837,6 +894,7 @@ def _conflicts(given: Settings) -> list[str]:
         ("keystone_credential_id", "keystone_credential_secret"),
         ("webhook_cert_file", "webhook_key_file"),
         ("webhook_credential_id", "webhook_credential_secret"),
+        ("api_cert_file", "api_key_file"),
     ):
         if bool(getattr(given, one)) != bool(getattr(given, other)):
             faults.append(f"{variable(one)} and {variable(other)} go together: set both or none")

@@ -2,19 +2,30 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import httpx
+import uvicorn
 
 from meterhouse.api.server import server
 from meterhouse.site import Site
 
 
 @contextmanager
-def served(site: Site) -> Iterator[str]:
-    """Serve a site's API on a free port of loopback while the block runs; give its URL."""
-    made = server(site, "127.0.0.1", 0)
+def served(
+    site: Site, prepare: Callable[[Any], None] = lambda app: None, made: uvicorn.Server | None = None
+) -> Iterator[str]:
+    """Serve a site's API on a free port of loopback while the block runs; give its URL.
+
+    Args:
+        site: the site.
+        prepare: what to do with the application before it is served.
+        made: its server, if a test needs it itself.
+    """
+    made = made or server(site, "127.0.0.1", 0)
+    prepare(made.config.app)
     thread = threading.Thread(target=made.run, daemon=True)
     thread.start()
     try:
@@ -22,15 +33,15 @@ def served(site: Site) -> Iterator[str]:
             assert thread.is_alive(), "the API did not start"
             time.sleep(0.005)
         port = made.servers[0].sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{port}"
+        yield f"http{'s' if made.config.ssl else ''}://127.0.0.1:{port}"
     finally:
         made.should_exit = True
         thread.join(30)
 
 
 @contextmanager
-def client(site: Site, **headers: str) -> Iterator[httpx.Client]:
-    """A client of a site's API; the keywords are headers, such as `x_project_id`."""
+def client(site: Site, made: uvicorn.Server | None = None, **headers: str) -> Iterator[httpx.Client]:
+    """A client of a site's API, or of a server of it; the keywords are headers, such as `x_project_id`."""
     given = {name.replace("_", "-"): value for name, value in headers.items()}
-    with served(site) as url, httpx.Client(base_url=url, headers=given, timeout=60) as made:
+    with served(site, made=made) as url, httpx.Client(base_url=url, headers=given, timeout=60) as made:
         yield made

@@ -28,16 +28,18 @@ class Asked:
     site: Site
     identity: Identity
 
-    async def run(self, work: Callable[[], T]) -> T:
+    async def run(self, work: Callable[[], T], *, reads: bool | None = None) -> T:
         """The result of work that may wait for a store; see `running.run`."""
-        return await run(self.request, work)
+        owner = self.identity.project_id or self.identity.user_id
+        return await run(self.request, work, owner, reads=reads)
 
 
 def allowed(action: str) -> Any:
     """A dependency that gives `Asked`, if the caller may do this action of RULES."""
 
     async def asked(request: Request) -> Asked:
-        identity = await request.app.state.identify(request)
+        identity = request.state.identity = await request.app.state.identify(request)
+        request.app.state.rates.check(identity)
         check(action, identity)
         return Asked(request, request.app.state.site, identity)
 

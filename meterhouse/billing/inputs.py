@@ -23,7 +23,7 @@ from meterhouse.definitions.units import Units
 from meterhouse.errors import DefinitionError
 from meterhouse.shipped import DEFAULTS
 from meterhouse.site import Site
-from meterhouse.usage.evidence import VERIFY
+from meterhouse.verification import VERIFY
 
 DEFINITIONS: Final = (price_lists.FILE, "resources.yaml", units.FILE)
 """The definition files that decide what a bill says."""

@@ -15,7 +15,7 @@ from meterhouse.billing.lines import EVIDENCE, KINDS, NOT_PRICED, SCHEMA, TIME, 
 from meterhouse.billing.matching import Classes, Codes, Column, Mask, Rows, combined
 from meterhouse.definitions.prices import DIGITS, Prices, matches, shown_names
 from meterhouse.errors import DefinitionError, shown
-from meterhouse.usage.evidence import VERIFY
+from meterhouse.verification import VERIFY
 
 _GONE: Final = "deleted"
 """The state of a resource that is not there any more: it costs nothing."""

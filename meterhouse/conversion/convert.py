@@ -13,7 +13,9 @@ from itertools import compress, pairwise
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from meterhouse.conversion import polled, signatures
 from meterhouse.conversion.bodies import Bodies, is_partial, read_body, reader
@@ -31,6 +33,7 @@ from meterhouse.definitions.use import Uses
 from meterhouse.garbage import gc_disabled
 from meterhouse.settings import Settings
 from meterhouse.timestamps import parse_datetime, parse_utc
+from meterhouse.verification import VERIFY, sent_by_verify
 
 SAMPLE_PRIORITIES: Final = frozenset({"info", "sample"})
 EVENT_PRIORITIES: Final = frozenset({"info", "error"})
@@ -127,6 +130,7 @@ class _Work:
 
     bodies: Bodies
     message_ids: list[str]
+    of_verify: npt.NDArray[np.bool_]  # which rows `meterhouse verify` sent; all of a batch, or none
     samples: SampleColumns = field(default_factory=SampleColumns)
     events: EventColumns = field(default_factory=EventColumns)
     errors: list[ConversionError] = field(default_factory=list)
@@ -193,9 +197,11 @@ class Converter:
             return self._convert(notifications, Bodies(notifications))
 
     def _convert(self, notifications: pa.Table, bodies: Bodies) -> Converted:
+        publishers = notifications.column("publisher_id").combine_chunks().cast(pa.string())
+        of_verify = pc.fill_null(pc.starts_with(publishers, VERIFY), False).to_numpy(zero_copy_only=False)
         # The ids that the messages were landed with: a message without one got it from its content.
-        work = _Work(bodies, notifications.column("message_id").to_numpy().tolist())
-        for event_type, rows in _rows_by_type(notifications):
+        work = _Work(bodies, notifications.column("message_id").to_numpy().tolist(), of_verify)
+        for event_type, rows in _rows_by_type(notifications, of_verify):
             for start in range(0, len(rows), BATCH):
                 self._convert_type(event_type, rows[start : start + BATCH], work)
         return Converted(
@@ -330,7 +336,8 @@ class Converter:
         *,
         repeats: bool,
     ) -> None:
-        staged = work.samples.stage(blocks, batch.rows, batch.message_ids, self._source, warns, repeats=repeats)
+        source = VERIFY if len(batch.rows) and work.of_verify[batch.rows[0]] else self._source
+        staged = work.samples.stage(blocks, batch.rows, batch.message_ids, source, warns, repeats=repeats)
         for each in staged:
             work.samples.add(each)
         work.warn(batch.rows, endpoint, warns)
@@ -413,6 +420,8 @@ class Converter:
                 endpoint.name,
                 functools.partial(self._by_endpoint_shown, endpoint, twin),
             )
+        if sent_by_verify(message.get("publisher_id")):
+            line["samples"] = [{**sample, "source": VERIFY} for sample in line["samples"]]
         return line
 
     def event_line(self, message: Message) -> dict[str, Any]:
@@ -484,16 +493,16 @@ class Converter:
         }
 
 
-def _rows_by_type(notifications: pa.Table) -> Iterator[tuple[str | None, list[int]]]:
-    """The rows of each event type."""
+def _rows_by_type(notifications: pa.Table, of_verify: npt.NDArray[np.bool_]) -> Iterator[tuple[str | None, list[int]]]:
+    """The rows of each event type, those that `meterhouse verify` sent apart."""
     encoded = notifications.column("event_type").combine_chunks().cast(pa.string()).dictionary_encode("encode")
-    codes = encoded.indices.to_numpy(zero_copy_only=False)
+    codes = encoded.indices.to_numpy(zero_copy_only=False) * 2 + of_verify
     order = np.argsort(codes, kind="stable")
     bounds = [0, *(np.flatnonzero(np.diff(codes[order])) + 1).tolist(), len(order)]
     types = encoded.dictionary.to_pylist()
     for start, end in pairwise(bounds):
         if start < end:
-            yield types[codes[order[start]]], order[start:end].tolist()
+            yield types[codes[order[start]] // 2], order[start:end].tolist()
 
 
 def _of_priorities(batch: _Batch, priorities: list[str], wanted: frozenset[str]) -> _Batch:

@@ -12,11 +12,11 @@ from msgspec.structs import astuple
 from xxhash import xxh3_64_intdigest
 
 from meterhouse import identity
-from meterhouse.conversion.sample_columns import SampleColumns, Staged, Unusable, in_range, number
+from meterhouse.conversion.sample_columns import POSTED_EVENT, SampleColumns, Staged, Unusable, in_range, number
 from meterhouse.definitions.expressions import Message
 from meterhouse.timestamps import parse_datetime
 
-EVENT_TYPES: Final = ("telemetry.polling", "telemetry.api")
+EVENT_TYPES: Final = ("telemetry.polling", POSTED_EVENT)
 
 
 class _Sample(msgspec.Struct, gc=False):

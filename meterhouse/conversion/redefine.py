@@ -28,7 +28,7 @@ from meterhouse.stores.duck import Connection, arrow, one
 from meterhouse.stores.lake import REPLACE, is_append
 from meterhouse.stores.lake_commits import SPANS, spans_text
 from meterhouse.stores.lake_files import DataFile
-from meterhouse.stores.lake_tables import CONVERTED
+from meterhouse.stores.lake_tables import FROM_NOTIFICATIONS
 from meterhouse.stores.leases import Lease
 from meterhouse.stores.point_identity import identified
 
@@ -177,7 +177,7 @@ class Redefinition:
         if self._table != "samples":
             return files, iter(())
         pure = [_origin(file) for file in files.to_pylist()]
-        old = files.filter(pa.array([origin in (None, CONVERTED) for origin in pure], pa.bool_()))
+        old = files.filter(pa.array([origin in (None, *FROM_NOTIFICATIONS) for origin in pure], pa.bool_()))
         mixed = files.filter(pa.array([origin is None for origin in pure], pa.bool_()))
         return old, self._others(hour, mixed)
 
@@ -195,7 +195,7 @@ class Redefinition:
                     where=self._lake.uri(self._table),
                     hint="Leave such hours out, by --from and --to",
                 )
-            found = duck.sql(f"FROM mixed WHERE origin != '{CONVERTED}'").to_arrow_reader(_ROWS_AT_ONCE)
+            found = duck.sql(f"FROM mixed WHERE origin NOT IN {FROM_NOTIFICATIONS}").to_arrow_reader(_ROWS_AT_ONCE)
             for batch in found:
                 yield pa.Table.from_batches([batch])
 
@@ -297,8 +297,9 @@ def refuse_faults(work: Work) -> None:
 
 def _origin(file: Mapping[str, Any]) -> str | None:
     """The origin of all samples of a file (a row of `Lake.actions`); None if they have several, or it is not known."""
-    origin: str | None = file.get("min.origin")
-    return origin if file.get("max.origin") == origin and file.get("null_count.origin") == 0 else None
+    first, last = file.get("min.origin"), file.get("max.origin")
+    alike = first == last or (first in FROM_NOTIFICATIONS and last in FROM_NOTIFICATIONS)
+    return first if alike and file.get("null_count.origin") == 0 else None
 
 
 def _points_by_hour(duck: Connection, view: str) -> dict[datetime, tuple[Any, ...]]:

@@ -11,15 +11,19 @@ import msgspec
 import numpy as np
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 from xxhash import xxh3_128_digest
 
 from meterhouse import identity
 from meterhouse.definitions.meters import Block
-from meterhouse.stores.lake_tables import CONVERTED, SAMPLES, taken
+from meterhouse.stores.lake_tables import CONVERTED, POSTED, SAMPLES, taken
 from meterhouse.timestamps import LATEST, parse_all, parse_datetime, parse_exact
 
 DIMENSIONS: Final = ("source", "meter", "type", "unit", "resource_id", "project_id", "user_id")
 """The columns that identify a series."""
+
+POSTED_EVENT: Final = "telemetry.api"
+"""The event_type of a notification of posted samples, as Ceilometer's API sent it."""
 
 _UNSIGNED: Final = (1 << 64) - 1
 _UNKNOWN: Final = object()
@@ -280,7 +284,7 @@ class SampleColumns:
         arrays["arrival_hour"] = taken(notifications, "arrival_hour", rows)
         arrays["recorded_at"] = taken(notifications, "received_at", rows)
         arrays["metadata_id"] = metadata_ids
-        arrays["origin"] = pa.repeat(CONVERTED, len(rows))
+        arrays["origin"] = _origins(notifications["event_type"], rows)
         by_code = list(zip(*self._dimensions, strict=True)) or [()] * len(DIMENSIONS)
         places = pa.array(codes)
         for name, values in zip(DIMENSIONS, by_code, strict=True):
@@ -391,6 +395,14 @@ class _Batch:
             staged.ids.append(identity.sample_id(self.message_ids[place], name, ordinal) & _UNSIGNED)
             kept.append(self.columns.metadata_id(block.metadata[at]))
         return staged
+
+
+def _origins(event_types: pa.ChunkedArray, rows: Any) -> pa.Array:
+    """Where the samples that notifications yielded came from, by the rows of these."""
+    posted = pc.fill_null(pc.equal(event_types, POSTED_EVENT), False)
+    if not pc.any(posted).as_py():
+        return pa.repeat(CONVERTED, len(rows))
+    return pc.if_else(posted.combine_chunks().take(pa.array(rows)), POSTED, CONVERTED)
 
 
 def canonical_json(value: Any) -> bytes:

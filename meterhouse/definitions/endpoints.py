@@ -1,7 +1,8 @@
 """Samples that no definition can express: Ironic's sensor readings, and the requests that services' middleware reports.
 
-Each endpoint has the name of Ceilometer's and returns the same samples and warnings. It reads notifications of the
-priorities info and sample. If a notification does not have the endpoint's form, the endpoint raises, and the
+Each endpoint has the name of Ceilometer's and returns the same samples and warnings. The last one is ours: the sample
+of the notification by which `meterhouse verify` tries a site, whatever its definitions are. They read notifications of
+the priorities info and sample. If a notification does not have the endpoint's form, the endpoint raises, and the
 notification yields no samples.
 """
 
@@ -14,6 +15,7 @@ from typing import Any, Final
 from meterhouse.definitions.expressions import Message
 from meterhouse.definitions.meters import RawSample
 from meterhouse.timestamps import parse_datetime
+from meterhouse.verification import VERIFY_EVENT, VERIFY_METER
 
 _UNITS: Final = {"Watts": "W", "Volts": "V"}
 _POWER_OF_CURRENT: Final = "Pwr Consumption"  # one of the sensors of current measures power
@@ -118,6 +120,24 @@ def _request(message: Message, warn: list[str]) -> list[RawSample]:
     ]
 
 
+def _verify(message: Message, warn: list[str]) -> list[RawSample]:
+    """The one sample of a notification of `meterhouse verify`."""
+    payload: Any = message.get("payload")
+    return [
+        RawSample(
+            name=VERIFY_METER,
+            type="gauge",
+            unit="notification",
+            volume=payload["volume"],
+            resource_id=payload["resource_id"],
+            project_id=payload.get("tenant_id"),
+            user_id=payload.get("user_id"),
+            timestamp=message.get("timestamp"),
+            metadata={"run": payload["run"]},
+        )
+    ]
+
+
 def _beginning(regex: str) -> Callable[[str], bool]:
     pattern = re.compile(regex)
     return lambda event_type: pattern.match(event_type) is not None
@@ -131,4 +151,5 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     ),
     Endpoint("http.request", _beginning("http.request"), _request),
     Endpoint("http.response", _beginning("http.response"), _request),
+    Endpoint(VERIFY_METER, VERIFY_EVENT.__eq__, _verify),
 )

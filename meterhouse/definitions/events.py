@@ -17,6 +17,7 @@ from meterhouse.definitions.entries import Faults, InvalidEntry
 from meterhouse.definitions.expressions import Field, all_reads
 from meterhouse.definitions.values import Value, compile_value
 from meterhouse.timestamps import parse_utc
+from meterhouse.verification import VERIFY_EVENT
 
 TEXT_LENGTH: Final = 255
 TRAIT_TYPES: Final = {"text": "text", "int": "integer", "float": "float", "datetime": "datetime", "none": "none"}
@@ -226,7 +227,7 @@ class EventDefinitions:
 
     def has_match(self, event_type: str) -> bool:
         """Whether a definition of the file, not only the default, applies to an event type."""
-        return self.matching(event_type) is not self._default
+        return self.matching(event_type) is not self._default or event_type == VERIFY_EVENT
 
     def matching(self, event_type: str) -> EventDefinition:
         """The definition that applies to an event type."""

@@ -6,6 +6,7 @@
     text.py         conditions as a text: `project = shop and not resource in (a, b)`
     json_form.py    conditions as JSON, in the form of Ceilometer's complex queries
     lake.py         conditions in DuckDB's SQL
+    texts.py        conditions on texts alone, on Arrow tables
     warehouse.py    conditions in SQLAlchemy's Core, for SQLite and PostgreSQL
 
 Logic has two values in every store: what has no value meets no comparison, and `not` of one that is not met holds.
@@ -31,6 +32,7 @@ from meterhouse.filters.fields import DIMENSIONS, EVENTS, RESOURCES, SAMPLES, SE
 from meterhouse.filters.json_form import from_json
 from meterhouse.filters.lake import on_lake
 from meterhouse.filters.text import parse
+from meterhouse.filters.texts import compares_texts, on_texts
 from meterhouse.filters.warehouse import on_warehouse
 
 __all__ = [
@@ -51,11 +53,13 @@ __all__ = [
     "OneOf",
     "Or",
     "all_of",
+    "compares_texts",
     "fields_of",
     "find",
     "from_json",
     "names",
     "on_lake",
+    "on_texts",
     "on_warehouse",
     "parse",
 ]

@@ -237,9 +237,19 @@ def number_of(text: str) -> float | None:
     return float(text) if _NUMBER.fullmatch(text) else None
 
 
+_UNCOUNTED: Final = Size(0, 0, 0, 0)
+
+
+def uncounted(condition: Condition) -> Condition:
+    """A condition that is not the caller's, and so is not held against the limits of what the caller asks."""
+    object.__setattr__(condition, "size", _UNCOUNTED)
+    return condition
+
+
 def _joint_size(parts: tuple[Condition, ...]) -> Size:
-    sizes = [part.size for part in parts]
-    depth = max((size.depth for size in sizes), default=0) + 1
+    sizes = [part.size for part in parts if part.size is not _UNCOUNTED]
+    is_level = len(sizes) != 1 or len(parts) == 1
+    depth = max((size.depth for size in sizes), default=0) + is_level
     _, *counts = (sum(each) for each in zip(*sizes, strict=True)) if sizes else Size(0, 0, 0)
     return Size(depth, *counts).check()
 

@@ -9,10 +9,11 @@ from meterhouse.mending.files import UNKNOWN, Lost
 from meterhouse.mending.findings import Findings
 from meterhouse.mending.leases import WAIT_SECONDS
 from meterhouse.site import Site
-from meterhouse.stores.lake_tables import CONVERTED, LOADED, MEASURED
+from meterhouse.stores.lake_tables import CONVERTED, LOADED, MEASURED, POSTED
 
 HINTS = {
     CONVERTED: "the notifications that they came from are gone too",
+    POSTED: "the notifications that they were posted as are gone too",
     LOADED: "they were loaded: load the files again that you loaded in these hours",
     MEASURED: "they were measurements of the stream, which cannot be repeated",
     UNKNOWN: "their files do not say where they came from: load files again that you loaded in these hours",

@@ -22,6 +22,7 @@ from meterhouse.stores.warehouse_tables import (
     resources,
     series,
 )
+from meterhouse.verification import VERIFY
 
 NOTIFICATIONS_AT_ONCE = 20_000
 
@@ -115,7 +116,8 @@ def _mark(site: Site) -> int:
         of_days = {row[0]: row[1:] for row in duck.execute(totals.format(86400)).fetchall()}
         flagged = dict(
             duck.execute(
-                "SELECT date_trunc('hour', timestamp), sum(len(reason_names))::BIGINT FROM quarantine GROUP BY ALL"
+                "SELECT date_trunc('hour', timestamp), sum(len(reason_names))::BIGINT FROM quarantine "
+                f"WHERE source IS DISTINCT FROM '{VERIFY}' GROUP BY ALL"
             ).fetchall()
         )
     with site.warehouse.begin() as connection:

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
+from meterhouse import cancelling
 from meterhouse.filters import Condition
 from meterhouse.stores.group_reading import GroupReader
 from meterhouse.stores.lake import Lake
@@ -60,7 +61,8 @@ def look_up(lake: Lake, condition: Condition, span: Span) -> Found:
     reader = _Reader(lake, sought)
     known = list(zip(paths, files["size_bytes"].to_pylist(), strict=True))
     batches = [known[start : start + AT_ONCE] for start in range(0, len(known), AT_ONCE)]
-    with ThreadPoolExecutor(THREADS if lake.object_store is None else FAR_THREADS, "events") as threads:
+    number = THREADS if lake.object_store is None else FAR_THREADS
+    with ThreadPoolExecutor(number, "events", cancelling.taken_over, (cancelling.current(),)) as threads:
         found = [each for batch in threads.map(reader.read, batches) for each in batch]
     groups = [each for each in found if isinstance(each, tuple)]
     whole = [each for each in found if isinstance(each, str)]
@@ -76,6 +78,7 @@ class _Reader:
         """Of files by their path and size: the path of those without filters; of others, head and pages of groups."""
         found: list[tuple[bytes, bytes] | str] = []
         for path, size in files:
+            cancelling.check()
             try:
                 with self._parts(path, size) as fetch:
                     groups = self.sought.groups(size, fetch)

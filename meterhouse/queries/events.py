@@ -32,7 +32,7 @@ def events(
     """
     from meterhouse.queries.event_groups import COLUMNS, TABLE, look_up
 
-    wanted = all_of([*scope.conditions(), *query])
+    wanted = all_of(scope.within(query, event_type))
     condition, values = on_lake(wanted)
     conditions = [condition]
     if event_type:

@@ -1,12 +1,13 @@
 """Meters: which ones there are, and from when to when they have points."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, func, select
 
 from meterhouse.errors import UnknownName
-from meterhouse.filters import SERIES, all_of, on_warehouse
+from meterhouse.filters import SERIES, Condition, all_of, on_warehouse
 from meterhouse.scopes import Scope
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import series
@@ -23,7 +24,7 @@ def meter_list(site: Site, scope: Scope) -> list[dict[str, Any]]:
             func.min(series.c.first_seen).label("first_seen"),
             func.max(series.c.last_seen).label("last_seen"),
         )
-        .where(_seen(scope))
+        .where(_met(scope.within([], SERIES)))
         .group_by(series.c.meter, series.c.type, series.c.unit)
         .order_by(series.c.meter)
     )
@@ -38,15 +39,16 @@ def meter_span(site: Site, scope: Scope, meter: str) -> tuple[datetime, datetime
         UnknownName: no series of the scope has this meter.
     """
     query = select(func.min(series.c.first_point_at), func.max(series.c.last_point_at)).where(
-        series.c.meter == meter, _seen(scope)
+        series.c.meter == meter, _met(scope.owned(SERIES))
     )
     with site.warehouse.read() as connection:
         first, last = connection.execute(query).one()
         if first is None:
-            known = list(connection.execute(select(series.c.meter).where(_seen(scope)).distinct()).scalars())
+            listed = select(series.c.meter).where(_met(scope.within([], SERIES))).distinct()
+            known = list(connection.execute(listed).scalars())
             raise UnknownName("meter", meter, known)
     return first, last
 
 
-def _seen(scope: Scope) -> ColumnElement[bool]:
-    return on_warehouse(all_of(scope.within([], SERIES)), lambda field: series.c[field.column])
+def _met(conditions: Sequence[Condition]) -> ColumnElement[bool]:
+    return on_warehouse(all_of(conditions), lambda field: series.c[field.column])

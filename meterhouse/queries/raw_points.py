@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from meterhouse import times
+from meterhouse import cancelling, costs, times
 from meterhouse.stores import page_index
 from meterhouse.stores.lake_footers import as_dictionaries
 from meterhouse.stores.lake_order import Integers
@@ -81,11 +81,15 @@ class _File:
 
 @dataclass(frozen=True)
 class _Chosen:
-    """What is to be read of a file: row groups (number → whether of one meter), or pages, if there are any."""
+    """What is to be read of a file: row groups (number → whether of one meter), or pages, if there are any.
+
+    `rows` is about how many rows that is.
+    """
 
     file: _File
     groups: dict[int, bool]
     pages: list[Run]
+    rows: int
 
 
 class RawPoints:
@@ -140,7 +144,7 @@ class RawPoints:
         reading = _Reading(self._lake, self._meter, ids, start, end, columns)
         within = [file for file in self._files if file.first < reading.end and file.last >= reading.start]
         files = [file for file in within if file.table in tables]
-        with ThreadPoolExecutor(THREADS, "points") as threads:
+        with ThreadPoolExecutor(THREADS, "points", cancelling.taken_over, (cancelling.current(),)) as threads:
             run: Any = threads.map if len(files) > 1 else map
             found = [POINT.empty_table()]
             if ids is not None and len(ids) == 1 and self._lake.object_store is None:
@@ -148,6 +152,7 @@ class RawPoints:
                 found.append(points)
             # To hand a file to a thread takes longer than to choose its pages.
             chosen = [each for some in run(reading.chosen, _batches(files)) for each in some if each.groups]
+            costs.expect(sum(each.rows for each in chosen))
             found += run(reading.groups, [each for each in chosen if not each.pages])
             found += run(reading.pages, _alike([each for each in chosen if each.pages], columns))
         return pa.concat_tables(found)
@@ -234,16 +239,18 @@ class _Reading:
         groups = footer.groups(self.meter, self.ids)
         # From an object store, many small pieces take longer than one large one.
         if footer.pages is None or self.ids is None or self.lake.object_store is not None:
-            return _Chosen(file, groups, [])
+            return _Chosen(file, groups, [], file.rows * len(groups) // max(len(footer.meters), 1))
         pages = list(footer.pages.runs(groups, self.ids))
-        few = MANY * sum(run.rows for run in pages) <= footer.pages.rows(groups)
-        return _Chosen(file, groups, pages if few else [])
+        rows, of_pages = footer.pages.rows(groups), sum(run.rows for run in pages)
+        few = MANY * of_pages <= rows
+        return _Chosen(file, groups, pages if few else [], of_pages if few else rows)
 
     def of_one(self, files: list[_File]) -> tuple[pa.Table, list[_File]]:
         """The points of the wanted series, if it is one, in files that have it in one page; and the other files."""
         series_id, others = int(np.asarray(self.ids)[0]), []
         pages = SeriesPages(series_id, pa.schema([POINT.field(name) for name in self.columns if name != "series_id"]))
         for file in files:
+            cancelling.check()
             run = self.lake.footer(file.table, file.path).page_of(self.meter, series_id)
             if run is None or not self._added(pages, file, run):
                 others.append(file)
@@ -281,6 +288,7 @@ class _Reading:
 
     def pages(self, alike: tuple[tuple[str, ...], list[_Chosen]]) -> pa.Table:
         """The points in pages of files, of which the same columns have values."""
+        cancelling.check()
         columns, chosen = alike
         parts = [part for each in chosen for part in self._parts(each, columns)]
         return _whole(self._wanted(_reader(columns).read(parts)))

@@ -120,7 +120,7 @@ def history_of(site: Site, scope: Scope, resource_id: str, source: str) -> list[
 
 
 def _seen(scope: Scope, table: Table) -> ColumnElement[bool]:
-    return on_warehouse(all_of(scope.within([], RESOURCES)), lambda field: table.c[field.column])
+    return on_warehouse(all_of(scope.owned(RESOURCES)), lambda field: table.c[field.column])
 
 
 def _near(site: Site, scope: Scope, resource_id: str) -> list[str]:

@@ -3,16 +3,18 @@
 from dataclasses import dataclass
 
 import numpy as np
-from sqlalchemy import select
+from sqlalchemy import exists, literal_column, select
 
 from meterhouse import catalog, history
 from meterhouse.errors import Replaced
 from meterhouse.filters import SERIES, And, Condition, all_of, fields_of, on_warehouse
 from meterhouse.queries.raw_points import RawPoints
+from meterhouse.scopes import leaves_out_verify
 from meterhouse.site import Site
 from meterhouse.stores.lake import is_append
 from meterhouse.stores.lake_order import Integers
 from meterhouse.stores.warehouse_tables import series
+from meterhouse.verification import VERIFY
 
 BEHIND = 200
 """If the catalog is more commits behind, all series of the meter are read."""
@@ -43,6 +45,10 @@ def wanted_series(site: Site, raw: RawPoints, meter: str, condition: Condition) 
     paths = _not_followed(site) if parts else None
     if paths is None:
         return Wanted(None, condition)
+    if not paths and not _has_verify(site, meter):
+        parts = [part for part in parts if not leaves_out_verify(part)]
+        if not parts:
+            return Wanted(None, all_of(others))
     columns = series.c
     with site.warehouse.read() as connection:
         known = select(columns.series_id).where(columns.meter == meter)
@@ -59,6 +65,13 @@ def _parts(condition: Condition) -> list[Condition]:
     if isinstance(condition, And):
         return [each for part in condition.parts for each in _parts(part)]
     return [condition]
+
+
+def _has_verify(site: Site, meter: str) -> bool:
+    """Whether `meterhouse verify` has made series of a meter, as far as the catalog knows."""
+    verify = series.c.source == literal_column(f"'{VERIFY}'")  # the index is not used with a parameter
+    with site.warehouse.read() as connection:
+        return bool(connection.execute(select(exists().where(verify, series.c.meter == meter))).scalar())
 
 
 def _not_followed(site: Site) -> set[str] | None:

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from meterhouse import times
 from meterhouse.errors import UsageError
-from meterhouse.filters import SERIES, Condition, all_of, fields_of, on_lake
+from meterhouse.filters import SERIES, Condition, all_of, compares_texts, fields_of, on_lake, on_texts
 from meterhouse.filters.fields import METADATA
 from meterhouse.queries.aggregates import checked_aggregates, checked_groups
 from meterhouse.queries.answers import Answers, answers, percentiles_of
@@ -196,6 +196,8 @@ class _Asked:
         condition, values = on_lake(wanted)
 
         def met(rows: pa.Table) -> Flags:
+            if compares_texts(wanted):
+                return on_texts(wanted, rows)
             with self._site.lake.connect() as duck:
                 duck.register("series", rows.append_column("number", pa.array(np.arange(rows.num_rows))))
                 chosen = duck.execute(f"SELECT number FROM series WHERE {condition}", values).fetchnumpy()["number"]
@@ -207,7 +209,7 @@ class _Asked:
             self._site,
             self._asked.meter,
             self._groupby,
-            met if query else None,
+            met,
             by_metadata=any(each.column == METADATA for each in fields_of(wanted)),
             fresh=self._fresh.series,
         )

@@ -17,6 +17,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from meterhouse import times
 from meterhouse.corrections.recorded import Correction, active
@@ -28,6 +29,7 @@ from meterhouse.sample_quality.series_table import DELTA, Flags, Floats, Ints, P
 from meterhouse.sample_quality.verdicts import HOUR, Carried, Good, Verdicts, judge
 from meterhouse.site import Site
 from meterhouse.stores.lake_tables import QUARANTINE, TIME
+from meterhouse.verification import VERIFY
 from meterhouse.workers import Workers
 
 T = TypeVar("T")
@@ -308,10 +310,11 @@ def by_rule(flagged: pa.Table, rules: Rules) -> pa.Table:
     """How many points of each hour and meter break each rule, as rows of `quality_daily`.
 
     Args:
-        flagged: rows of `quarantine`.
+        flagged: rows of `quarantine`. Those that `meterhouse verify` planted are not counted.
         rules: by which they were judged.
     """
     counted: list[pa.Table] = []
+    flagged = flagged.filter(pc.fill_null(pc.not_equal(flagged["source"], VERIFY), True))
     hours = flagged["timestamp"].cast(pa.int64()).to_numpy() // HOUR
     bits = flagged["reasons"].to_numpy()
     for rule in rules.rules:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
+from meterhouse import cancelling
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -48,7 +50,8 @@ class Database:
             # DuckDB takes a process that multiprocessing has spawned for a person's session, and draws on its stdout.
             connection.execute("SET enable_progress_bar = false")
             try:
-                yield connection
+                with interruptible(connection):
+                    yield connection
             except (duckdb.FatalException, duckdb.InternalException):
                 self._opened = None  # DuckDB refuses everything from now on
                 raise
@@ -74,6 +77,21 @@ class Database:
         if self._filesystem is not None:
             database.register_filesystem(self._filesystem())
         return database
+
+
+@contextlib.contextmanager
+def interruptible(connection: Connection) -> Iterator[None]:
+    """Let a connection's statements be ended by the cancellation of this thread's work.
+
+    Raises:
+        Cancelled: the work was cancelled.
+    """
+    try:
+        with cancelling.interruptible(connection.interrupt):
+            yield
+    except duckdb.InterruptException:
+        cancelling.check()
+        raise
 
 
 SINGLE = Database(threads=1)

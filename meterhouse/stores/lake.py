@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from meterhouse import times
+from meterhouse import cancelling, costs, times
 from meterhouse.errors import Conflict, Damaged, MeterhouseError, Replaced
 from meterhouse.extras import require
 from meterhouse.personal_data import ErasedUsers
@@ -879,6 +879,7 @@ class Lake:
             Replaced: the file is no longer in the table, and was deleted.
             Damaged: the file cannot be read.
         """
+        cancelling.check()
         try:
             with self._opened(name, path) as handle:
                 return pq.ParquetFile(handle).read(columns)
@@ -935,6 +936,7 @@ class Lake:
             Replaced: the file is no longer in the table, and was deleted.
             Damaged: the file cannot be read.
         """
+        cancelling.check()
         try:
             with (
                 self._opened(name, path) as source,
@@ -1094,7 +1096,8 @@ class Lake:
         with self._faults(), self._duck.open() as connection:
             views(connection)
             duck.lock(connection, [f"{self.url}/tables"])
-            yield connection
+            with duck.interruptible(connection):
+                yield connection
 
     @contextlib.contextmanager
     def _faults(self) -> Iterator[None]:
@@ -1120,10 +1123,18 @@ class Lake:
 
     def view(self, connection: duck.Connection, name: str, files: list[str], view: str | None = None) -> None:
         """Make a DuckDB view of these files of a table, with its partition columns."""
+        if costs.bounded():
+            costs.expect(self._rows_in(name, files))
         schema, partitions = TABLES[name]
         hive = ", ".join(f"'{column}': {_HIVE_TYPES[column]}" for column in partitions)
         how = f"hive_partitioning = true, hive_types = {{{hive}}}"
         duck.view_files(connection, view or name, schema, self._by_lacking_columns(name, files), how)
+
+    def _rows_in(self, name: str, files: Sequence[str]) -> int:
+        """How many rows these files have, as far as the table tells."""
+        actions, start = self.actions(name), len(self.uri(name)) + 1
+        mine = pc.is_in(actions["path"], pa.array([file[start:] for file in files], pa.string()))
+        return int(pc.sum(actions["num_records"].filter(mine)).as_py() or 0)
 
     def _by_lacking_columns(self, name: str, files: Sequence[str]) -> dict[tuple[str, ...] | None, list[str]]:
         """The files by the columns that their statistics give no value for; None for files that are replaced."""

@@ -40,16 +40,17 @@ SAMPLES = pa.schema(
         ("project_id", pa.string()),
         ("user_id", pa.string()),
         ("metadata_id", pa.int64()),
-        ("origin", pa.string()),  # CONVERTED, LOADED or MEASURED; null in files of releases that did not write it
+        ("origin", pa.string()),  # CONVERTED, POSTED, LOADED or MEASURED; null in files of old releases
     ]
 )
 
-CONVERTED, LOADED, MEASURED, COMPUTED = "notification", "loaded", "measured", "derived"
-"""Where a sample came from: a notification that was landed; a file of samples; a measurement of the stream itself; or
-it was computed from others, and is in the table `derived`.
-
-Only the first can be converted again.
+CONVERTED, POSTED, LOADED, MEASURED, COMPUTED = "notification", "posted", "loaded", "measured", "derived"
+"""Where a sample came from: a notification that was landed; one that the API made of posted samples; a file of samples;
+a measurement of the stream itself; or it was computed from others, and is in the table `derived`.
 """
+
+FROM_NOTIFICATIONS = (CONVERTED, POSTED)
+"""The origins of samples that can be converted again. No other origin comes between them in the order of texts."""
 
 TRAIT = pa.struct([("name", pa.string()), ("dtype", pa.string()), ("value", pa.string())])
 

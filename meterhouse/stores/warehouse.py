@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, Text, create_engine, event, func, ins
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, ProgrammingError
 
-from meterhouse import shipped, times
+from meterhouse import cancelling, shipped, times
 from meterhouse.errors import MeterhouseError, Unavailable
 from meterhouse.private_files import FILE_MODE, make_file, make_folder
 from meterhouse.settings import Settings, without_password
@@ -27,8 +27,14 @@ from meterhouse.stores.warehouse_tables import metadata, runs
 
 log = logging.getLogger(__name__)
 
-HEAD_REVISION = "0021"
+HEAD_REVISION = "0022"
 """The newest migration in `sql/migrations/versions`; a test holds the two equal."""
+
+_MORE_CONNECTIONS = 40
+"""How many connections threads may have at once, besides those that are kept open: each of the API's has one or two."""
+
+_INTERRUPT_SECONDS = 5.0
+"""How long PostgreSQL may take to hear that a statement is to end."""
 
 _CHECKPOINTS = 30
 """How often SQLite's log is emptied, a second apart, while other processes read."""
@@ -78,7 +84,7 @@ class Warehouse:
                     where=str(database),
                     hint="Check METERHOUSE_HOME, METERHOUSE_WAREHOUSE_URL and the folder's owner",
                 ) from error
-            engine = create_engine(self.url, connect_args={"timeout": 60})
+            engine = create_engine(self.url, connect_args={"timeout": 60}, max_overflow=_MORE_CONNECTIONS)
 
             @event.listens_for(engine, "connect")
             def _set_up(connection: Any, record: Any) -> None:
@@ -98,7 +104,7 @@ class Warehouse:
 
             return engine
         how = {"options": "-c timezone=UTC", "connect_timeout": 10, "tcp_user_timeout": 30_000}  # s, ms
-        return create_engine(self.url, connect_args=how, pool_pre_ping=True)
+        return create_engine(self.url, connect_args=how, pool_pre_ping=True, max_overflow=_MORE_CONNECTIONS)
 
     @property
     def is_sqlite(self) -> bool:
@@ -124,17 +130,39 @@ class Warehouse:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that can only read: it waits for no writer and sees one state of the database throughout."""
+        """A transaction that can only read: it waits for no writer and sees one state of the database throughout.
+
+        Raises:
+            Cancelled: this thread's work was cancelled; see `cancelling`.
+            MeterhouseError: the database cannot be reached, or its schema is not this version's.
+        """
         if not self._checked:
             self.check_schema()
         how = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         try:
-            with self.engine.connect().execution_options(read=True, **how) as connection:
+            with (
+                self.engine.connect().execution_options(read=True, **how) as connection,
+                self._interruptible(connection),
+            ):
                 yield connection
         except DatabaseError as error:
+            cancelling.check()
             if isinstance(error, IntegrityError | ProgrammingError | DataError):
                 raise
             raise self._unreachable(error) from error
+
+    @contextmanager
+    def _interruptible(self, connection: Connection) -> Iterator[None]:
+        """Let a connection's statements be ended by the cancellation of this thread's work."""
+        mine, driver = cancelling.current(), connection.connection.driver_connection
+        assert driver is not None  # it was opened right now
+        interrupt = driver.interrupt if self.is_sqlite else partial(driver.cancel_safe, timeout=_INTERRUPT_SECONDS)
+        try:
+            with cancelling.interruptible(interrupt):
+                yield
+        finally:
+            if mine.cancelled and not self.is_sqlite:  # the server may hear of it late, in the next transaction
+                connection.invalidate()
 
     def _unreachable(self, error: DatabaseError) -> Unavailable:
         return Unavailable(

@@ -24,6 +24,7 @@ from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import TypeEngine
 
 from meterhouse.times import EPOCH
+from meterhouse.verification import VERIFY
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -71,6 +72,8 @@ class Micros(UtcTime):
 
 metadata = MetaData()
 
+_OF_VERIFY = f"source = '{VERIFY}'"
+
 series = Table(
     "series",
     metadata,
@@ -90,6 +93,7 @@ series = Table(
     Index("series_by_meter", "meter"),
     Index("series_by_resource", "resource_id"),
     Index("series_by_project", "project_id"),
+    Index("series_of_verify", "meter", sqlite_where=text(_OF_VERIFY), postgresql_where=text(_OF_VERIFY)),
 )
 
 resources = Table(
@@ -488,6 +492,16 @@ erasures = Table(
     Column("versions", Text),
     Column("rows", Text, nullable=False),
     comment="Users whose personal data was erased; their ids are known by a salted hash only.",
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("project_id", Text, primary_key=True),
+    Column("idempotency_key", Text, primary_key=True),
+    Column("digest", Text, nullable=False),
+    Column("first_at", UtcTime, nullable=False),
+    comment="The Idempotency-Key of posted samples, by the project that posted them: what came with it, and when.",
 )
 
 resource_periods = Table(

@@ -30,7 +30,7 @@ from meterhouse.stores.lake_tables import TIME
 from meterhouse.stores.warehouse_tables import counted_periods, series
 from meterhouse.usage import described
 from meterhouse.usage.buckets import Bucket, edges
-from meterhouse.usage.evidence import VERIFY
+from meterhouse.verification import VERIFY
 
 _TEXTS: Final = (
     *("resource_type", "resource_id", "source", "project_id", "user_id", "name", "flavor", "state", "host", "zone"),

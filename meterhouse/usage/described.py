@@ -18,7 +18,7 @@ from sqlalchemy import func, or_, select
 from meterhouse.site import Site
 from meterhouse.stores.lake_tables import TIME
 from meterhouse.stores.warehouse_tables import metadata_changes, resource_metadata, resource_periods, series
-from meterhouse.usage.evidence import VERIFY
+from meterhouse.verification import VERIFY
 
 HISTORY: Final = pa.schema([("resource_id", pa.string()), ("valid_from", TIME), ("metadata_id", pa.int64())])
 TEXTS: Final = pa.schema([("metadata_id", pa.int64()), ("metadata", pa.string())])

@@ -35,6 +35,7 @@ from meterhouse.stores.leases import Lease
 from meterhouse.timestamps import parse_utc, to_microseconds
 from meterhouse.usage import made_by
 from meterhouse.usage.fields import Batch, Fields, Layout, Whole, layout
+from meterhouse.verification import VERIFY
 
 TABLE: Final = "evidence"
 
@@ -42,9 +43,6 @@ APP: Final = conversion.APP
 """The application transaction by which the table records the version of `notifications` that it has read."""
 
 NOTIFICATIONS_AT_ONCE: Final = 25_000
-
-VERIFY: Final = "meterhouse-verify"
-"""The source of what the functional suite sends: it is never billed."""
 
 AHEAD: Final = 3_600_000_000
 """A time that is further ahead of its arrival, in µs, is wrong: the time of arrival counts."""

@@ -8,7 +8,7 @@ from sqlalchemy import or_, select
 
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import resource_periods
-from meterhouse.usage.evidence import VERIFY
+from meterhouse.verification import VERIFY
 
 COLUMNS = tuple(resource_periods.c.keys())
 

@@ -37,7 +37,6 @@ from meterhouse.stores.lake_tables import EVIDENCE, TIME
 from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import resource_periods
 from meterhouse.usage import event_days, evidence, made_by, polled, runs
-from meterhouse.usage.evidence import VERIFY
 from meterhouse.usage.timelines import (
     RANKS,
     Fact,
@@ -51,6 +50,7 @@ from meterhouse.usage.timelines import (
     fold,
     last_period,
 )
+from meterhouse.verification import VERIFY
 
 STEP: Final = "periods"
 TABLE: Final = "resource_periods"

@@ -27,8 +27,8 @@ from meterhouse.stores.bulk_read import bulk_read
 from meterhouse.stores.duck import arrow
 from meterhouse.stores.lake_tables import TIME
 from meterhouse.stores.warehouse_tables import metadata_changes, resource_metadata, series
-from meterhouse.usage.evidence import VERIFY
 from meterhouse.usage.timelines import HOUR, Fact
+from meterhouse.verification import VERIFY
 
 Key = tuple[str, str]
 """Type and id of a resource."""

@@ -31,8 +31,9 @@ from meterhouse.stores.warehouse_tables import (
     runs,
     series,
 )
-from meterhouse.usage.evidence import VERIFY, month_of
+from meterhouse.usage.evidence import month_of
 from meterhouse.usage.periods import STEP
+from meterhouse.verification import VERIFY
 
 _HOUR: Final = 3_600_000_000
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 from meterhouse.api.access.identity import ADMIN, Identity
 from meterhouse.api.access.kept import Kept
 from meterhouse.api.access.validator import Validator
-from meterhouse.api.answers.faults import Fault
+from meterhouse.api.answers.faults import RETRY_SECONDS, Fault
 from meterhouse.errors import MeterhouseError
 from meterhouse.settings import Settings
 
@@ -24,9 +24,6 @@ REFUSED_SECONDS: Final = 5.0
 
 TOKEN_LENGTH: Final = 4_096
 """How many characters a token has at most: Fernet tokens have some 200, signed ones (JWS) some 700."""
-
-RETRY_SECONDS: Final = 5
-"""After how many seconds a client should ask again if Keystone is away."""
 
 LOG_SECONDS: Final = 10.0
 """How often the same fault of Keystone is logged, at most."""

@@ -38,6 +38,16 @@ def body(status: int, text: str) -> dict[str, object]:
     return {"error_message": {"faultcode": code, "faultstring": text, "debuginfo": None}}
 
 
+RETRY_SECONDS: Final = 5
+"""After how many seconds a client should ask again if a server that the site needs is away."""
+
+
+def unavailable() -> Fault:
+    """The answer if a server that the site needs does not answer, without its name."""
+    text = f"A server behind the API does not answer. Try again in {RETRY_SECONDS} seconds"
+    return Fault(503, text, {"Retry-After": str(RETRY_SECONDS)})
+
+
 def fault_of(error: MeterhouseError) -> Fault:
     """The answer to an error of the domain."""
     match error:
@@ -55,7 +65,7 @@ def fault_of(error: MeterhouseError) -> Fault:
             status = 503
         case _:
             status = 500
-    return Fault(status, str(error))
+    return Fault(status, str(error), {"Retry-After": str(RETRY_SECONDS)} if status == 503 else None)
 
 
 def invalid(name: str, value: object, text: str) -> Fault:

@@ -114,7 +114,7 @@ told AS (
     FROM series AS s
     CROSS JOIN rollup_1d AS r
     WHERE s.meter IN ('capacity.vcpus', 'capacity.memory_gib', 'capacity.volume_gib')
-    AND r.series_id = s.series_id AND r.bucket < :end AND r.count > 0
+    AND s.source <> 'meterhouse-verify' AND r.series_id = s.series_id AND r.bucket < :end AND r.count > 0
 ),
 known AS (
     SELECT

@@ -34,7 +34,7 @@ by_series AS (
     FROM series AS s
     CROSS JOIN rollup_1d AS r
     WHERE s.meter = 'cpu' AND s.type = 'cumulative' AND coalesce(s.unit, 'ns') = 'ns'
-    AND s.last_point_at >= :days_from AND s.first_point_at < :days_to
+    AND s.source <> 'meterhouse-verify' AND s.last_point_at >= :days_from AND s.first_point_at < :days_to
     AND r.series_id = s.series_id AND r.bucket >= :days_from AND r.bucket < :days_to AND r.increase IS NOT NULL
     GROUP BY s.series_id
 ),
@@ -63,7 +63,7 @@ measured AS MATERIALIZED (
             FROM series AS s
             CROSS JOIN rollup_1d AS r
             WHERE s.resource_id = q.resource_id AND s.meter || '' = 'memory.usage' AND s.unit IN ('MiB', 'MB')
-            AND r.series_id = s.series_id AND r.bucket >= :days_from AND r.bucket < :days_to
+            AND s.source <> 'meterhouse-verify' AND r.series_id = s.series_id AND r.bucket >= :days_from AND r.bucket < :days_to
         ) AS memory_mib  -- meter || '': SQLite would look up the series of the meter, not those of the resource
     FROM quiet AS q
 )

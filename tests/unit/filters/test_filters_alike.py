@@ -8,7 +8,20 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import BigInteger, Column, MetaData, Table, Text, delete, insert, select
 
-from meterhouse.filters import Condition, Field, Fields, Filter, Match, Not, from_json, on_lake, on_warehouse, parse
+from meterhouse.filters import (
+    Condition,
+    Field,
+    Fields,
+    Filter,
+    Match,
+    Not,
+    compares_texts,
+    from_json,
+    on_lake,
+    on_texts,
+    on_warehouse,
+    parse,
+)
 from meterhouse.filters.warehouse import metadata_value
 from meterhouse.site import Site
 from meterhouse.stores import duck
@@ -22,6 +35,8 @@ FEWER = settings(MANY, max_examples=100)
 NOTHING: Rows = [{"resource_id": None, "project_id": None, "seen": None, "metadata": None}]
 
 TRAITS: Fields = {**FIELDS, "traits.": Field("traits", "loose")}
+
+NAMES = ("resource_id", "project_id")
 
 LANGUAGE = Text().with_variant(Text(collation="en-x-icu"), "postgresql")
 """Texts in the order of a language, as many databases have them: a before B."""
@@ -66,6 +81,19 @@ def test_in_the_lake() -> None:
         sql, values = on_lake(condition)
         found = connection.execute(f"SELECT row FROM alike WHERE {sql} ORDER BY row", values).fetchall()
         assert [row for (row,) in found] == expected(condition, rows)
+
+    check()
+
+
+def test_of_texts_on_arrow_tables() -> None:
+    @MANY
+    @given(CONDITIONS, st.lists(ROWS, min_size=1, max_size=10))
+    @example(Not(Filter("project", "ne", "a", FIELDS)), NOTHING)
+    @example(Filter("resource", "lt", "a", FIELDS), [{**NOTHING[0], "resource_id": "B"}])
+    def check(condition: Condition, rows: Rows) -> None:
+        if compares_texts(condition):
+            table = pa.table({name: pa.array([row[name] for row in rows], pa.string()) for name in NAMES})
+            assert on_texts(condition, table).nonzero()[0].tolist() == expected(condition, rows)
 
     check()
 
