@@ -19,6 +19,7 @@ from typing import Any
 import click
 import yaml
 from api_page import api_page
+from api_rules_page import api_rules_page
 from sqlalchemy import Table, create_engine, event
 from sqlalchemy.dialects import postgresql
 
@@ -1045,6 +1046,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "tables": tables_page,
     "reports": reports_page,
     "api": lambda: api_page(table, code),
+    "api-rules": lambda: api_rules_page(table, code),
 }
 
 

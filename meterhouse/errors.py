@@ -37,6 +37,25 @@ class DefinitionError(MeterhouseError):
     """A definition file (meters, events, quality rules, archive policies, alarms) that cannot work."""
 
 
+class InvalidValue(DefinitionError):
+    """A value of a definition that cannot be used, or is missing.
+
+    Attributes:
+        key: of the value.
+        value: as an error shows it; `None` if it is missing.
+    """
+
+    key: str = ""
+    value: str = ""
+
+    @classmethod
+    def of(cls, key: str, value: object, error: DefinitionError) -> "InvalidValue":
+        """The error of a value, with the texts of another one."""
+        made = cls(error.what, where=error.where, hint=error.hint)
+        made.key, made.value = key, value if isinstance(value, str) else shown(value)
+        return made
+
+
 class SettingsError(MeterhouseError):
     """A `METERHOUSE_*` variable that cannot be used."""
 
@@ -79,6 +98,10 @@ def near_misses(name: str, known: Sequence[str]) -> list[str]:
 
 class NotAllowed(MeterhouseError):
     """Something that this caller may not do."""
+
+
+class NotAuthorized(NotAllowed):
+    """Something of another project or user, or of administrators: whoever asks as them may do it."""
 
 
 class OverQuota(NotAllowed):

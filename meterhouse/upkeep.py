@@ -29,6 +29,7 @@ from meterhouse.stores.warehouse_tables import (
     definition_paths,
     deliveries,
     delivery_attempts,
+    idempotency_keys,
     lateness,
     leases,
     report_exports,
@@ -36,6 +37,7 @@ from meterhouse.stores.warehouse_tables import (
     stream_queues,
     webhook_credentials,
 )
+from meterhouse.stream.spool_publishing import PREFIX
 from meterhouse.usage import evidence
 
 log = logging.getLogger(__name__)
@@ -131,6 +133,12 @@ def _deliveries(site: Site, done: Kept) -> int:
         + _delete(site, attempts, attempts.c.started_at < before, ~of_attempts)
         + _delete(site, secrets, ~exists().where(*same))
     )
+
+
+def _idempotency_keys(site: Site, done: Kept) -> int:
+    """Delete the keys whose repeats would be landed again."""
+    before = times.now() - timedelta(hours=site.settings.redelivery_hours)
+    return _delete(site, idempotency_keys, idempotency_keys.c.first_at < before)
 
 
 def _unseen(site: Site, done: Kept) -> int:
@@ -230,14 +238,16 @@ def _left_behind(site: Site, done: Kept) -> int:
         if written < before and (place == "probe" or uri.rpartition("/")[2].startswith("."))
     ]
     lake.remove(old)
+    begun = [path for path in _files(site.settings.spool) if path.name.startswith(f".{PREFIX}")]
     if lake.object_store is None:
         for folder in sorted(Path(lake.url, "probe").glob("**/"), reverse=True):
             with suppress(OSError):  # not empty: the doctor is running
                 folder.rmdir()
-    spilled = [path for path in _files(site.settings.home_path / "spill") if _written(path) < before]
-    for path in spilled:
+    spilled = [*_files(site.settings.home_path / "spill"), *begun]
+    left = [path for path in spilled if path.exists() and _written(path) < before]
+    for path in left:
         path.unlink(missing_ok=True)
-    return len(old) + len(spilled)
+    return len(old) + len(left)
 
 
 def _corrupt_files(site: Site, done: Kept) -> int:
@@ -265,6 +275,7 @@ PARTS: dict[str, Callable[[Site, Kept], int]] = {
     "lateness": _lateness,
     "alarm_history": _alarm_history,
     "deliveries": _deliveries,
+    "idempotency_keys": _idempotency_keys,
     "unseen": _unseen,
     "dead_letters": _dead_letters,
     "corrupt_files": _corrupt_files,

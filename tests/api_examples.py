@@ -17,12 +17,18 @@ TEN = datetime(2026, 11, 20, 10, tzinfo=UTC)
 
 def fill(site: Site) -> None:
     """Collect an hour of two projects: an instance of shop that was created and polled, and one of bank."""
-    messages = [
-        created("web-01", TEN, tenant_id="shop", user_id="ann", display_name="web-01"),
-        polling("poll-1", [*_polled("web-01", "shop", "ann"), *_polled("ledger-1", "bank", "bob")]),
-    ]
-    drop(site.settings.spool, "hour.jsonl", messages)
+    drop(site.settings.spool, "hour.jsonl", hour())
     process(site)
+
+
+def hour(mark: str = "") -> list[dict[str, Any]]:
+    """The messages of that hour; with a mark, those of other resources."""
+    return [
+        created(f"{mark}web-01", TEN, tenant_id="shop", user_id="ann", display_name="web-01"),
+        polling(
+            f"{mark}poll-1", [*_polled(f"{mark}web-01", "shop", "ann"), *_polled(f"{mark}ledger-1", "bank", "bob")]
+        ),
+    ]
 
 
 def _polled(resource: str, project: str, user: str) -> Iterator[dict[str, Any]]:

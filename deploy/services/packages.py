@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from programs import which
 from record import Folder
 from report import say
 from server import Server
@@ -20,22 +21,27 @@ POLICY = Path("/usr/sbin/policy-rc.d")
 
 
 def install(folder: Folder, servers: Sequence[Server]) -> None:
-    """Install the packages of the servers whose programs are missing, if this is root on Debian.
+    """Install the packages of the programs that are missing, if this is root on Debian.
 
     A package that cannot be installed raises nothing: its server then has no programs.
     """
-    missing = [server for server in servers if not server.find()]
-    if not missing or os.geteuid() != 0 or not shutil.which("apt-get"):
+    wanted = {server.name: packages for server in servers if (packages := _missing(server))}
+    if not wanted or os.geteuid() != 0 or not shutil.which("apt-get"):
         return
     begun = time.monotonic()
-    names = ", ".join(server.name for server in missing)
-    say(f"{names}: installing the system's packages (only once; takes a minute or two)")
+    say(f"{', '.join(wanted)}: installing the system's packages (only once; takes a minute or two)")
     with _no_daemons():
-        if not _apt_get(folder, "install", *(package for server in missing for package in server.packages)):
+        if not _apt_get(folder, "install", *(package for packages in wanted.values() for package in packages)):
             _apt_get(folder, "update")
-            for server in missing:  # each on its own, so that an unknown package does not block the others
-                _apt_get(folder, "install", *server.packages)
+            for packages in wanted.values():  # each on its own, so that an unknown package does not block the others
+                _apt_get(folder, "install", *packages)
     say(f"installed in {time.monotonic() - begun:.0f} s")
+
+
+def _missing(server: Server) -> list[str]:
+    """Return the packages to install for a server."""
+    packages = [] if server.find() else list(server.packages)
+    return packages + [program for program in server.uses if not which(program)]
 
 
 def _apt_get(folder: Folder, action: str, *packages: str) -> bool:

@@ -27,6 +27,7 @@ class Server(ABC):
     kind: ClassVar[str] = "a running server"  # that the user can name in the environment instead
     variables: ClassVar[tuple[str, ...]]  # that lead to it; the first holds its URL or path
     packages: ClassVar[tuple[str, ...]]  # of Debian
+    uses: ClassVar[tuple[str, ...]] = ()  # programs that it does without if need be; each in a package of its name
     needs: ClassVar[tuple[str, ...]] = ()  # the servers that it runs on; `Folder.available` has their variables
     on_request: ClassVar[bool] = False  # whether it is started only where --only names it
 

@@ -21,7 +21,7 @@ from meterhouse.alarms.keeping.callers import Caller
 from meterhouse.definitions import derived_meters
 from meterhouse.errors import DefinitionError, UnknownName
 from meterhouse.queries.samples import samples
-from meterhouse.scopes import EVERYTHING
+from meterhouse.scopes import EVERYTHING, Scope
 from meterhouse.site import Site
 from meterhouse.stores.lake_faults import retried
 from meterhouse.stores.lake_tables import TIME
@@ -103,12 +103,13 @@ def explain(site: Site, event_id: str, caller: Caller) -> Explained:
         made.windows = windows
         return made
     made.alarms = getattr(alarm.rule, "alarm_ids", ())
+    scope = EVERYTHING if caller.admin else Scope(caller.project_id)  # an administrator's alarm may see more
     derived = {each.name: each.sources for each in derived_meters.load(site.settings.config_dir).definitions}
     for wanted, window in zip(alarm.wanted(), windows, strict=False):
         made.windows.append({"meter": wanted.meter_name, "period": wanted.period, **window})
-        made.samples += _samples(site, wanted, window, row.timestamp)
+        made.samples += _samples(site, scope, wanted, window, row.timestamp)
         for source in derived.get(wanted.meter_name, ()):  # what its points were computed of
-            made.samples += _samples(site, replace(wanted, meter_name=source), window, row.timestamp)
+            made.samples += _samples(site, scope, replace(wanted, meter_name=source), window, row.timestamp)
     _add_messages(site, made.samples)
     return made
 
@@ -133,7 +134,9 @@ def _alarm(connection: Connection, row: Row[Any]) -> tuple[Alarm | None, str]:
         return None, str(definition.get("name", row.alarm_id))
 
 
-def _samples(site: Site, wanted: Wanted, window: Mapping[str, Any], moment: datetime) -> list[dict[str, Any]]:
+def _samples(
+    site: Site, scope: Scope, wanted: Wanted, window: Mapping[str, Any], moment: datetime
+) -> list[dict[str, Any]]:
     """The samples of a window that were known at a moment, with the quality rules that each breaks."""
     starts = [times.parse(str(start)) for start in window.get("starts", ())]
     if not starts:
@@ -141,7 +144,7 @@ def _samples(site: Site, wanted: Wanted, window: Mapping[str, Any], moment: date
     try:
         found = samples(
             site,
-            EVERYTHING,
+            scope,
             wanted.meter_name,
             query=[wanted.condition],
             start=starts[0],

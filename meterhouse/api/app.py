@@ -6,26 +6,34 @@ from typing import Any, cast
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from prometheus_client import CollectorRegistry
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from meterhouse import __version__
 from meterhouse.api.access.identifying import identifying
+from meterhouse.api.access.tokens import Tokens
 from meterhouse.api.answers.faults import Fault, body, fault_of, unavailable
 from meterhouse.api.answers.json_text import answer
 from meterhouse.api.entry.proxies import Proxies
 from meterhouse.api.entry.rates import Rates
 from meterhouse.api.entry.request_ids import RequestIds
 from meterhouse.api.entry.sizes import Sizes
+from meterhouse.api.entry.slashes import Slashes
 from meterhouse.api.entry.unexpected import Unexpected, failure, log_failure
-from meterhouse.api.paths.telemetry import meters
+from meterhouse.api.paths.alarming import routers as alarming
+from meterhouse.api.paths.telemetry import meters, posting
 from meterhouse.api.reference.description import described
 from meterhouse.api.serving.lanes import Lanes
+from meterhouse.api.watching import paths as watching
 from meterhouse.api.watching.access_log import AccessLog
 from meterhouse.api.watching.observed import Observed, Observer
+from meterhouse.api.watching.request_metrics import RequestMetrics
+from meterhouse.collection.posting import Posting
 from meterhouse.errors import MeterhouseError
 from meterhouse.site import Site
 
-ROUTERS = (meters.router,)
+ROUTERS = (meters.router, posting.router, *alarming.ROUTERS, watching.router)
 
 
 class _Api(FastAPI):
@@ -50,7 +58,12 @@ def create_app(site: Site) -> FastAPI:
     app.state.site = site
     app.state.lanes = Lanes()
     closing.callback(app.state.lanes.close)
-    app.state.identify = identifying(site.settings, closing)
+    tokens = Tokens(site.settings) if site.settings.api_auth == "keystone" else None
+    if tokens is not None:
+        closing.push_async_callback(tokens.close)
+    app.state.identify = identifying(tokens)
+    app.state.posting = Posting(site)
+    closing.callback(app.state.posting.close)
     app.state.rates = Rates(site.settings.api_requests_per_minute)
     for router in ROUTERS:
         app.include_router(router)
@@ -61,18 +74,27 @@ def create_app(site: Site) -> FastAPI:
         (HTTPException, _of_http),
     ):
         app.add_exception_handler(kind, cast(Callable[[Request, Exception], Awaitable[Response]], handler))
-    observers: list[Observer] = []
-    if site.settings.api_access_log:
+    registry = CollectorRegistry()
+    requests = RequestMetrics(registry, app.state.lanes)
+    app.state.watch = watching.watch(site, tokens, registry)
+    _add_layers(app, requests, closing)
+    return app
+
+
+def _add_layers(app: FastAPI, metrics: RequestMetrics, closing: AsyncExitStack) -> None:
+    """Put around an application what happens to every request and answer; the last one is the outermost."""
+    settings = app.state.site.settings
+    observers: list[Observer] = [metrics.observe]
+    if settings.api_access_log:
         log = AccessLog()
         closing.callback(log.close)
         observers.append(log.observe)
-    # The last one is the first to see a request.
-    app.add_middleware(Sizes, body_bytes=site.settings.api_body_bytes)
+    app.add_middleware(Slashes)
+    app.add_middleware(Sizes, body_bytes=settings.api_body_bytes)
     app.add_middleware(Unexpected)
-    app.add_middleware(Proxies, settings=site.settings)
+    app.add_middleware(Proxies, settings=settings)
     app.add_middleware(RequestIds)
-    app.add_middleware(Observed, observers=observers)
-    return app
+    app.add_middleware(Observed, begin=metrics.begin, observers=observers)
 
 
 async def _fault(request: Request, error: Fault) -> Response:
@@ -97,4 +119,13 @@ async def _invalid(request: Request, error: RequestValidationError) -> Response:
 
 async def _of_http(request: Request, error: HTTPException) -> Response:
     headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_methods(request))
     return await _fault(request, Fault(error.status_code, str(error.detail), headers))
+
+
+def _methods(request: Request) -> list[str]:
+    """The methods that a path takes: each has a route of its own."""
+    routes = (each for each in request.app.routes if isinstance(each, Route))
+    matching = (each for each in routes if each.matches(request.scope)[0] is not Match.NONE)
+    return sorted({method for each in matching for method in each.methods or ()})

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from fastapi import Depends, Request
+from fastapi import Depends, FastAPI, Request
+from fastapi.routing import APIRoute
 
 from meterhouse.api.access.identity import Identity
 from meterhouse.api.access.rules import check
@@ -12,6 +13,9 @@ from meterhouse.api.serving.running import run
 from meterhouse.site import Site
 
 T = TypeVar("T")
+
+_ACTIONS: dict[Callable[..., Any], str] = {}
+"""By dependency of `allowed`, the action that it checks."""
 
 
 @dataclass(frozen=True)
@@ -43,4 +47,16 @@ def allowed(action: str) -> Any:
         check(action, identity)
         return Asked(request, request.app.state.site, identity)
 
+    _ACTIONS[asked] = action
     return Depends(asked)
+
+
+def actions(app: FastAPI) -> dict[str, str | None]:
+    """The action of RULES that each operation takes, by method and path; None: it asks nobody who they are."""
+    found: dict[str, str | None] = {}
+    for route in app.routes:
+        if isinstance(route, APIRoute):
+            taken = [_ACTIONS[each.call] for each in route.dependant.dependencies if each.call in _ACTIONS]
+            for method in sorted(route.methods):
+                found[f"{method} {route.path}"] = taken[0] if taken else None
+    return found

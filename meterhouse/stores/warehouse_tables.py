@@ -18,6 +18,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.schema import SchemaItem
@@ -90,7 +91,7 @@ series = Table(
     Column("first_point_at", UtcTime, nullable=False),
     Column("last_point_at", UtcTime, nullable=False),
     Column("cadence_s", Float(53)),
-    Index("series_by_meter", "meter"),
+    Index("series_by_meter", "meter", "unit"),
     Index("series_by_resource", "resource_id"),
     Index("series_by_project", "project_id"),
     Index("series_of_verify", "meter", sqlite_where=text(_OF_VERIFY), postgresql_where=text(_OF_VERIFY)),
@@ -321,6 +322,8 @@ alarms = Table(
     Column("timestamp", UtcTime, nullable=False),
     Column("evaluate_timestamp", UtcTime),
     Column("held_since", UtcTime),
+    Column("description", Text, nullable=False, server_default=text("''")),
+    Column("repeat_actions", Boolean, nullable=False, server_default=false()),
     Index(
         "alarms_by_name",
         "name",
@@ -329,6 +332,9 @@ alarms = Table(
         postgresql_where=text("origin = 'file'"),
     ),
     Index("alarms_by_owner", "project_id", "user_id"),
+    Index("alarms_by_user", "user_id"),
+    Index("alarms_in_time", "timestamp", "alarm_id"),
+    Index("alarms_in_time_by_project", "project_id", "timestamp", "alarm_id"),
 )
 
 alarm_files = Table(
@@ -384,6 +390,7 @@ alarm_history = Table(
     Column("on_behalf_of", Text),
     Column("severity", Text),
     Index("alarm_history_by_alarm", "alarm_id", "sequence"),
+    Index("alarm_history_by_project", "on_behalf_of", "sequence"),
     Index("alarm_history_in_order", "sequence", unique=True),
 )
 

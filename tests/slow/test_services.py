@@ -137,6 +137,16 @@ def test_rabbitmq_comes_back_on_its_port_after_a_kill_and_after_a_stop(folder: P
         assert start(folder, "amqp") != env  # another process has it now
 
 
+def cached(folder: Path) -> int:
+    """How many values Keystone's memcached has."""
+    conf = (folder / "keystone" / "keystone.conf").read_text()
+    port = int(conf.partition("memcache_servers = 127.0.0.1:")[2].split()[0])
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(b"stats\r\nquit\r\n")
+        answer = b"".join(iter(lambda: connection.recv(65_536), b"")).decode()
+    return int(answer.partition("STAT curr_items ")[2].split()[0])
+
+
 def test_keystone_logs_its_users_in_and_keeps_them_over_a_stop(folder: Path) -> None:
     env = start(folder, "keystone")
 
@@ -157,6 +167,7 @@ def test_keystone_logs_its_users_in_and_keeps_them_over_a_stop(folder: Path) -> 
     assert roles("mem", "alpha") == {"member", "reader"}
     assert "service" in roles("svc", "service")
     assert "admin" in roles("ann", "alpha")
+    assert cached(folder) > 0
     started = recorded_pids(folder)
 
     assert services("stop", "--dir", str(folder)).returncode == 0

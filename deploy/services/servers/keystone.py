@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import os
 import secrets
 import signal
 import sqlite3
@@ -13,8 +14,9 @@ from pathlib import Path
 from urllib.parse import SplitResult
 
 from identity import DEFAULT_DOMAIN, Identity
-from ports import kept_ports, reply
+from ports import free_ports, kept_ports, reply
 from processes import run_step, spawn, wait_until
+from programs import which
 from pypi import installed
 from record import Folder
 from server import Daemon, Starting
@@ -44,6 +46,8 @@ ENDPOINTS = {
 }
 """Type of service → name and URL in the catalogue. Nothing listens there until a test does."""
 
+MEMCACHED = "memcached"
+
 REQUIREMENTS = Path(__file__).resolve().parents[1] / "keystone.txt"
 CONF = """\
 [DEFAULT]
@@ -60,10 +64,15 @@ key_repository = {home}/credential
 # bcrypt's minimum: a login takes 0.1 s
 password_hash_rounds = 4
 [cache]
-# In memory, so with one worker only. Without a cache, a validation takes a second.
+# Without a cache, a validation takes a second.
 enabled = true
-backend = oslo_cache.dict
+{cache}
 """
+IN_MEMCACHED = """\
+backend = dogpile.cache.pymemcache
+memcache_servers = 127.0.0.1:{port}"""
+# In the process: with one worker only.
+IN_MEMORY = "backend = oslo_cache.dict"
 SETUP = """\
 import sys
 from keystone.cmd import cli
@@ -84,11 +93,12 @@ from keystone.wsgi.api import application
 
 
 class Keystone(Daemon):
-    """A Keystone from PyPI, with its own environment, on the folder's SQLite database."""
+    """A Keystone from PyPI, with its own environment, on the folder's SQLite database, and memcached if it is there."""
 
     name = "keystone"
     variables = (URL, USERNAME, PASSWORD)
     packages = ()
+    uses = (MEMCACHED,)
     container_port = None
 
     def env(self, port: int) -> dict[str, str]:
@@ -115,7 +125,7 @@ class Keystone(Daemon):
         port = kept_ports(home / "port", 1)
         env = self.env(port)
         database, conf, made = home / "keystone.db", home / "keystone.conf", home / "made"
-        conf.write_text(CONF.format(home=home))
+        conf.write_text(CONF.format(home=home, cache=_start_cache(folder, self.name)))
         (home / "application.py").write_text(APPLICATION)
         for keys in ("fernet", "credential"):
             _make_keys(home / keys)
@@ -137,6 +147,20 @@ class Keystone(Daemon):
             _fill(env[URL])
             made.touch()
         return Starting(env, spawned)
+
+
+def _start_cache(folder: Folder, name: str) -> str:
+    """Start memcached, and return how Keystone reaches it; if it is not installed, what serves instead."""
+    program = which(MEMCACHED)
+    if program is None:
+        return IN_MEMORY
+    port = free_ports()
+    command = [program, "--listen=127.0.0.1", f"--port={port}", "--memory-limit=32"]
+    if os.geteuid() == 0:
+        command.append("--user=nobody")  # it refuses to run as root
+    spawned = spawn(folder, name, MEMCACHED, command)
+    wait_until(lambda: reply("127.0.0.1", port, b"version\r\n").startswith(b"VERSION"), spawned)
+    return IN_MEMCACHED.format(port=port)
 
 
 def _make_keys(folder: Path) -> None:

@@ -6,7 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 from meterhouse.alarms.definitions import actions
-from meterhouse.errors import DefinitionError, shown
+from meterhouse.errors import DefinitionError, InvalidValue, shown
 from meterhouse.untrusted import is_plain
 
 MAX_NAME = 255
@@ -47,6 +47,10 @@ class Checker:
         """An error about this mapping."""
         return DefinitionError(f"{self.label} {what}", where=self.where, hint=hint)
 
+    def invalid(self, key: str, value: object, what: str, hint: str) -> DefinitionError:
+        """An error about the value of a key."""
+        return InvalidValue.of(key, value, self.fault(what, hint))
+
     def keys(self, known: Set[str]) -> None:
         """Reject unknown keys."""
         if self.entry.keys() <= known:
@@ -66,16 +70,16 @@ class Checker:
         if (value is None or value == "") and default:
             return default
         if value is None or value == "":
-            raise self.fault(f"has no {key}", f"Add `{key}: …`")
+            raise self.invalid(key, None, f"has no {key}", f"Add `{key}: …`")
         if not isinstance(value, str):
-            raise self.fault(f"has {key} {shown(value)}", "Write a text, in quotes if it is not a word")
+            raise self.invalid(key, value, f"has {key} {shown(value)}", "Write a text, in quotes if it is not a word")
         return self._bounded(key, value, MAX_NAME)
 
     def prose(self, key: str) -> str:
         """A text of any number of lines; empty if there is none."""
         value = self.entry.get(key, "")
         if not isinstance(value, str):
-            raise self.fault(f"has {key} {shown(value)}", "Write a text, in quotes if it is not a word")
+            raise self.invalid(key, value, f"has {key} {shown(value)}", "Write a text, in quotes if it is not a word")
         return self._bounded(key, value, MAX_TEXT, lines=True)
 
     def number(self, key: str, default: float | None = None) -> float:
@@ -91,17 +95,19 @@ class Checker:
                 return float(value)
         except OverflowError:  # a whole number that no float can hold
             pass
-        raise self.fault(f"has {key} {shown(value)}", f"Write a number for {key}, at most 1.7e308")
+        raise self.invalid(key, value, f"has {key} {shown(value)}", f"Write a number for {key}, at most 1.7e308")
 
     def whole(self, key: str, default: int | None, most: int, least: int = 1) -> int:
         """A whole number from `least` to `most`; required if there is no default."""
         value = self.entry.get(key, default)
         if value is None:
-            raise self.fault(f"has no {key}", f"Add `{key}: …`")
+            raise self.invalid(key, None, f"has no {key}", f"Add `{key}: …`")
         if self.as_text and isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 16:
             value = int(value)
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise self.fault(f"has {key} {shown(value)}", f"Write a whole number from {least} to {most:,} for {key}")
+            raise self.invalid(
+                key, value, f"has {key} {shown(value)}", f"Write a whole number from {least} to {most:,} for {key}"
+            )
         return value
 
     def flag(self, key: str, default: bool) -> bool:
@@ -110,14 +116,14 @@ class Checker:
         if self.as_text and isinstance(value, str) and value.lower() in ("true", "false"):
             value = value.lower() == "true"
         if not isinstance(value, bool):
-            raise self.fault(f"has {key} {shown(value)}", "Write true or false")
+            raise self.invalid(key, value, f"has {key} {shown(value)}", "Write true or false")
         return value
 
     def one_of(self, key: str, known: tuple[str, ...], default: str) -> str:
         """One of the known words."""
         value = self.entry.get(key, default)
         if value not in known:
-            raise self.fault(f"has {key} {shown(value)}", f"Write one of {', '.join(known)}")
+            raise self.invalid(key, value, f"has {key} {shown(value)}", f"Write one of {', '.join(known)}")
         return str(value)
 
     def items(self, key: str, of: str) -> list[Any]:
@@ -154,17 +160,17 @@ class Checker:
         """What a condition compares with: a text or a number, as text."""
         value = self.entry.get(key, "")
         if not isinstance(value, str | int | float) or isinstance(value, bool):
-            raise self.fault(f"has {key} {shown(value)}", "Write a text, in quotes if it is not a word")
+            raise self.invalid(key, value, f"has {key} {shown(value)}", "Write a text, in quotes if it is not a word")
         try:
             return self._bounded(key, str(value), MAX_NAME)
         except ValueError:  # more digits than Python prints
-            raise self.fault(f"has {key} {shown(value)}", "Write a shorter one") from None
+            raise self.invalid(key, value, f"has {key} {shown(value)}", "Write a shorter one") from None
 
     def _bounded(self, key: str, value: str, most: int, *, lines: bool = False) -> str:
         if len(value) > most:
             raise self.fault(f"has {key} of {len(value):,} characters", f"Write at most {most:,}")
         if not is_plain(value, lines=lines):
-            raise self.fault(f"has {key} {shown(value)}", "Write it without control characters")
+            raise self.invalid(key, value, f"has {key} {shown(value)}", "Write it without control characters")
         return value
 
     def _where(self, inner: Any) -> str:

@@ -1,6 +1,6 @@
 """An alarm reads one unit: series with different units have no common statistic."""
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, exists, func, select
 
 from meterhouse.alarms.definitions.alarm import Alarm
 from meterhouse.filters import fields_of, on_warehouse
@@ -13,6 +13,16 @@ def meters_of_several(connection: Connection) -> frozenset[str]:
     query = select(series.c.meter).group_by(series.c.meter)
     units = func.count(func.distinct(func.coalesce(series.c.unit, "")))
     return frozenset(connection.execute(query.having(units > 1)).scalars())
+
+
+def is_of_several(connection: Connection, meter: str) -> bool:
+    """Whether a meter has series with different units; only the ends of an index are read."""
+    of_meter = select(series.c.unit).where(series.c.meter == meter)
+    known = of_meter.where(series.c.unit.is_not(None))
+    ends = (known.order_by(series.c.unit), known.order_by(series.c.unit.desc()))
+    lowest, highest = (each.limit(1).scalar_subquery() for each in ends)
+    found = connection.execute(select(lowest, highest, exists(of_meter.where(series.c.unit.is_(None))))).one()
+    return len({unit or "" for unit in (found[0], found[1], "" if found[2] else found[1])}) > 1
 
 
 def refusal(connection: Connection, alarm: Alarm) -> tuple[str, str] | None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
+from typing import Any
 
 from meterhouse import filters
 from meterhouse.filters import SERIES, Filter, all_of, parse
@@ -10,11 +11,15 @@ from meterhouse.filters import SERIES, Filter, all_of, parse
 
 @dataclass(frozen=True)
 class Condition:
-    """One condition on the series that an alarm evaluates; `field` is a name of `meterhouse.filters.SERIES`."""
+    """One condition on the series that an alarm evaluates; `field` is a name of `meterhouse.filters.SERIES`.
+
+    `type` is what its client calls the value, and is shown to it again. Here values compare by what they are.
+    """
 
     field: str
     op: str
     value: str
+    type: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,11 @@ class Wanted:
         """
         chosen = [parse(self.where, SERIES)] if self.where else []
         return all_of([*(Filter(each.field, each.op, each.value, SERIES) for each in self.query), *chosen])
+
+
+def plain(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The mapping of a dataclass of a rule, for `asdict`: without the type of a condition that has none."""
+    return {name: value for name, value in pairs if name != "type" or value}
 
 
 STATISTICS = ("avg", "min", "max", "sum", "count", "first", "last", "median", "stddev", "increase", "rate")

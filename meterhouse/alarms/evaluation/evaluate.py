@@ -141,9 +141,10 @@ def _cycle(site: Site, lease: Lease, moment: datetime, intake: Intake, done: Eva
     """Evaluate all alarms at a moment, and write what comes of it."""
     with site.warehouse.read() as connection:
         loaded = loading.load(connection, site.settings.home_path)
+        entry = cycles.newest_entry(connection)
     due = loading.due(loaded, moment, by_type.DECIDE)
     made = decide(site, loaded, due, moment, intake)
-    cycle = cycles.Cycle(moment, len(loaded), 0, None if made.faults else _longest(due, loaded))
+    cycle = cycles.Cycle(moment, len(loaded), entry, None if made.faults else _longest(due, loaded))
     saved = save(lease, made.changes(), cycle, loaded.is_new, made.holds())
     done.faults += [fault for fault in made.faults if fault not in done.faults]
     done.transitions += saved.transitions

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from sqlalchemy import Connection, select
 
 from meterhouse.alarms.definitions.rules.absence import AbsenceRule
-from meterhouse.alarms.definitions.rules.event import Trait, typed
+from meterhouse.alarms.definitions.rules.event import Trait
+from meterhouse.alarms.definitions.rules.value_types import typed
 from meterhouse.alarms.definitions.time_constraints import TimeConstraint, in_force
 from meterhouse.alarms.evaluation.event_matching import Interest, Matcher
 from meterhouse.alarms.keeping import cycles

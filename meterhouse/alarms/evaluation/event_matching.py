@@ -24,7 +24,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from meterhouse import times
-from meterhouse.alarms.definitions.rules.event import Trait, typed
+from meterhouse.alarms.definitions.rules.event import Trait
+from meterhouse.alarms.definitions.rules.value_types import typed
 from meterhouse.timestamps import parse_utc
 
 Ints = npt.NDArray[np.int64]

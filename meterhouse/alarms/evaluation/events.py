@@ -27,6 +27,7 @@ from meterhouse.alarms.evaluation.event_alarms import EventAlarms, Flags, Loader
 from meterhouse.alarms.evaluation.event_matching import Ints, described
 from meterhouse.alarms.evaluation.outcomes import Change, Outcome, write
 from meterhouse.alarms.keeping import apply as applying
+from meterhouse.alarms.keeping import cycles, watched_events
 from meterhouse.alarms.keeping.watched_events import FOLLOWER
 from meterhouse.errors import Replaced, WentBack
 from meterhouse.history import Position
@@ -153,8 +154,14 @@ def _follow(site: Site, lease: Lease, loader: Loader, reached: Position, done: E
         came, at = _read(lake, _files_since(lake, reached, now_at))
     with site.warehouse.read() as connection:
         given = loader.load(connection)
+        entry = cycles.newest_entry(connection)
         changes = _changes(connection, given, came, at, times.now())
     with lease.begin() as connection:
+        other = set(connection.execute(cycles.defined_since(entry)).scalars())
+        if connection.execute(watched_events.defined_since(entry)).first() is not None:  # nobody defines any now
+            changes = _changes(connection, loader.load(connection), came, at, times.now())
+        else:
+            changes = [each for each in changes if each.alarm_id not in other]
         saved = write(connection, changes, times.now())
         history.record_position(connection, FOLLOWER, now_at)
     done.events += len(came)

@@ -105,12 +105,14 @@ _ACTIONS = msgspec.json.Decoder(_Actions)
 
 
 def save(lease: Lease, changes: list[Change], cycle: Cycle, new: bool, holds: Holds = NO_HOLDS) -> Saved:
-    """Write the outcomes in one transaction. An alarm whose state has changed meanwhile is left as it is.
+    """Write the outcomes in one transaction.
+
+    An alarm whose definition or state has changed since it was read is left as it is.
 
     Args:
         lease: the lease of the evaluations.
         changes: alarms whose state changes, whose actions are due, or whose reason changes; in order.
-        cycle: the cycle in which they were evaluated.
+        cycle: the cycle in which they were evaluated; its `history` is the newest entry when they were read.
         new: whether there are alarms that were never evaluated.
         holds: alarms that begin or cease to be held.
 
@@ -119,13 +121,16 @@ def save(lease: Lease, changes: list[Change], cycle: Cycle, new: bool, holds: Ho
     """
     moment = cycle.evaluated_at
     with lease.begin() as connection:
-        saved = write(connection, changes, moment)
-        _hold(connection, holds.begun, moment)
+        since = cycles.defined_since(cycle.history)
+        other = set(connection.execute(since).scalars())
+        saved = write(connection, [each for each in changes if each.alarm_id not in other], moment)
+        _hold(connection, [each for each in holds.begun if each.alarm_id not in other], moment)
         _release(connection, holds.ended)
         if new:
-            first = alarms.c.evaluate_timestamp.is_(None)
+            first = alarms.c.evaluate_timestamp.is_(None) & alarms.c.alarm_id.not_in(since)
             connection.execute(update(alarms).where(alarms.c.enabled, first).values(evaluate_timestamp=moment))
-        saved.cycle = replace(cycle, history=cycles.newest_entry(connection))
+        # What was defined meanwhile was not evaluated: the next cycle must not take this one for the newest.
+        saved.cycle = cycle if other else replace(cycle, history=cycles.newest_entry(connection))
         cycles.record(connection, saved.cycle)
     return saved
 

@@ -205,6 +205,8 @@ def values_of(alarm: Alarm, moment: datetime) -> dict[str, Any]:
         "enabled": alarm.enabled,
         "severity": alarm.severity,
         "definition": alarm.as_json(),
+        "description": alarm.description or alarm.rule.sentence,
+        "repeat_actions": alarm.repeat_actions,
         "timestamp": moment,
     }
 

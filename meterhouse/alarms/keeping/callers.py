@@ -1,12 +1,15 @@
 """Who asks for alarms, and what they may see and do."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Select, false
 
-from meterhouse.errors import NotAllowed
+from meterhouse.errors import NotAllowed, NotAuthorized
 from meterhouse.stores.warehouse_tables import alarms
+
+MAX_SHOWN: Final = 255
+"""How many characters of an id an error repeats at most."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +41,15 @@ class Caller:
             user_id: the user that was asked for; None for the caller.
 
         Raises:
-            NotAllowed: another's, or there is no project, and the caller is no administrator.
+            NotAuthorized: another's, and the caller is no administrator.
+            NotAllowed: there is no project, and the caller is no administrator.
         """
         if not self.admin and not self.project_id:
             raise NotAllowed("not authorized without a project", hint="Log in to a project")
         for asked, own, kind in ((project_id, self.project_id, "project"), (user_id, self.user_id, "user")):
             if not self.admin and asked is not None and asked != own:
-                raise NotAllowed(
-                    f"not authorized to access {kind} {asked}", hint=f"Leave it out, or ask as {kind} {asked}"
-                )
+                what = f"Not Authorized to access {kind} {asked[:MAX_SHOWN]}"
+                raise NotAuthorized(what, hint=f"Leave it out, or ask as that {kind}")
         project = self.project_id if project_id is None else project_id
         return project, self.user_id if user_id is None else user_id
 

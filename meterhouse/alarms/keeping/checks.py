@@ -29,11 +29,41 @@ def combinations(connection: Connection, without_origin: str = "") -> dict[str, 
         connection.execute(others.with_only_columns(alarms.c.alarm_id)).scalars(), ()
     )
     for row in connection.execute(others.where(alarms.c.type == CombinationRule.TYPE)):
-        try:
-            found[row.alarm_id] = tuple(map(str, json.loads(row.definition)["rule"]["alarm_ids"]))
-        except (ValueError, KeyError, TypeError):  # damaged: its evaluation says so
-            found[row.alarm_id] = ()
+        found[row.alarm_id] = _parts(row.definition)
     return found
+
+
+def combined_by(connection: Connection, alarm_ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """The alarms of some ids that there are, with what they combine, and so on from these.
+
+    Args:
+        connection: the warehouse.
+        alarm_ids: the ids to begin with.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    waiting, asked = list(dict.fromkeys(alarm_ids)), set[str]()
+    while waiting:
+        some, waiting = waiting[:_AT_ONCE], waiting[_AT_ONCE:]
+        asked.update(some)
+        query = select(alarms.c.alarm_id, alarms.c.type, alarms.c.definition).where(alarms.c.alarm_id.in_(some))
+        for row in connection.execute(query):
+            found[row.alarm_id] = _parts(row.definition) if row.type == CombinationRule.TYPE else ()
+            more = dict.fromkeys(part for part in found[row.alarm_id] if part not in asked)
+            asked.update(more)
+            waiting += more
+    return found
+
+
+_AT_ONCE: Final = 500
+"""How many ids a query lists; databases bound the parameters of a query."""
+
+
+def _parts(definition: str) -> tuple[str, ...]:
+    """What a stored combination combines."""
+    try:
+        return tuple(map(str, json.loads(definition)["rule"]["alarm_ids"]))
+    except (ValueError, KeyError, TypeError):  # damaged: its evaluation says so
+        return ()
 
 
 def refused_combinations(declared: Mapping[str, Alarm], others: Combined) -> list[tuple[str, str, str]]:

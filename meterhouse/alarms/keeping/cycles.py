@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, case, func, insert, select, update
+from sqlalchemy import Connection, Select, bindparam, case, func, insert, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from meterhouse.stores.warehouse_tables import alarm_cycles, alarm_history, alarms
@@ -70,6 +70,16 @@ def record(connection: Connection, cycle: Cycle) -> None:
 def newest_entry(connection: Connection) -> int:
     """The number of the newest entry of the alarms' history; 0 without any."""
     return int(connection.execute(select(func.max(alarm_history.c.sequence))).scalar() or 0)
+
+
+def defined_since(entry: int) -> Select[str]:
+    """The ids of the alarms that were created, changed or deleted after an entry of the history.
+
+    Args:
+        entry: its number.
+    """
+    columns = alarm_history.c
+    return select(columns.alarm_id).where(columns.sequence > entry, columns.type.not_in(OF_EVALUATION))
 
 
 def evaluate_timestamp() -> ColumnElement[datetime | None]:

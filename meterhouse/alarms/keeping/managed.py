@@ -8,24 +8,27 @@ import logging
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from datetime import datetime
+from typing import Any, Self
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from meterhouse import times
 from meterhouse.alarms.definitions import actions, units
-from meterhouse.alarms.definitions.alarm import STATES, Alarm, from_mapping
+from meterhouse.alarms.definitions.alarm import STATES, UNKNOWN, Alarm, from_json, from_mapping
+from meterhouse.alarms.definitions.rules.combination import CombinationRule
 from meterhouse.alarms.definitions.rules.threshold import ThresholdRule
 from meterhouse.alarms.definitions.wanted import Condition
 from meterhouse.alarms.delivery import trusts
 from meterhouse.alarms.keeping import checks, cycles, quotas
-from meterhouse.alarms.keeping.apply import FIRST_STATE, LEASE, WAIT_SECONDS, changes, values_of
-from meterhouse.alarms.keeping.callers import Caller
-from meterhouse.alarms.keeping.finding import find
+from meterhouse.alarms.keeping.apply import FIRST_STATE, changes, values_of
+from meterhouse.alarms.keeping.callers import MAX_SHOWN, Caller
+from meterhouse.alarms.keeping.defining import defining
+from meterhouse.alarms.keeping.finding import Wanted, find
 from meterhouse.alarms.keeping.origin import FILE, OUTSIDE
 from meterhouse.alarms.keeping.recording import History
-from meterhouse.alarms.keeping.states import alarm as shown
-from meterhouse.errors import DefinitionError, MeterhouseError, NotAllowed, UnknownKeyword
+from meterhouse.alarms.keeping.states import shown
+from meterhouse.errors import DefinitionError, NotAllowed, NotAuthorized, UnknownKeyword
 from meterhouse.settings import networks
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import alarms
@@ -43,9 +46,10 @@ def create(
     *,
     project_id: str | None = None,
     user_id: str | None = None,
+    state: str = UNKNOWN,
     token: str | None = None,
 ) -> dict[str, Any]:
-    """Create an alarm; return it as `states.alarm` does.
+    """Create an alarm; return it as `states.alarm_list` does.
 
     Args:
         site: the site.
@@ -53,6 +57,7 @@ def create(
         caller: who creates it.
         project_id: the project that will own it; None for the caller's.
         user_id: the user that will own it; None for the caller.
+        state: its first state.
         token: the caller's token of Keystone, by which trusts are made for `trust+` actions that name none.
 
     Raises:
@@ -60,28 +65,47 @@ def create(
         Unavailable, Refused: Keystone makes no trust.
         NotAllowed: it is for another's project, or writes to a log, and the caller is no administrator.
         OverQuota: the project or the user has the maximum number of alarms.
+        UnknownKeyword: it is no state.
     """
+    _check_state(state)
     project, user = caller.owner(project_id, user_id)
-    made = _with_trusts(site, _checked(site, entry, caller, project), token)
-    alarm_id, moment = str(uuid.uuid4()), times.now()
-    with site.warehouse.lease(LEASE, wait_seconds=WAIT_SECONDS) as lease, lease.begin() as connection:
-        quotas.check(site, connection, project, user)
-        _check_beside_others(connection, alarm_id, made)
-        values = values_of(made, moment)
-        owner = {"origin": OUTSIDE, "project_id": project, "user_id": user}
-        connection.execute(
-            insert(alarms).values(alarm_id=alarm_id, **FIRST_STATE, state_timestamp=moment, **owner, **values)
-        )
-        history = History(connection, moment)
-        history.add(alarm_id, "creation", values["definition"], **_by(caller, made.severity, project))
-        history.write()
-    return shown(site, alarm_id, caller)
+    made = _checked(site, entry, caller, project)
+    with _Trusts(site, token) as trusted:
+        trusted.make_for(made)
+        made = trusted.given_to(made)
+        with defining(site) as connection:
+            moment = times.now()
+            quotas.check(site, connection, project, user)
+            alarm_id = str(uuid.uuid4())
+            _check_beside_others(connection, alarm_id, made)
+            row = {
+                "alarm_id": alarm_id,
+                "origin": OUTSIDE,
+                "project_id": project,
+                "user_id": user,
+                **FIRST_STATE,
+                "state": state,
+                "state_timestamp": moment,
+                **values_of(made, moment),
+            }
+            connection.execute(insert(alarms), row)
+            _record(connection, moment, row, "creation", row["definition"], caller)
+    return shown({**row, "evaluate_timestamp": None, "held_since": None})
 
 
 def change(
-    site: Site, wanted: str, entry: Any, caller: Caller, *, whole: bool = False, token: str | None = None
+    site: Site,
+    wanted: Wanted,
+    entry: Any,
+    caller: Caller,
+    *,
+    whole: bool = False,
+    project_id: str | None = None,
+    user_id: str | None = None,
+    state: str | None = None,
+    token: str | None = None,
 ) -> dict[str, Any]:
-    """Change an alarm from outside; return it as `states.alarm` does. It keeps its state until it is evaluated.
+    """Change an alarm from outside; return it as `states.alarm_list` does. It keeps its state until it is evaluated.
 
     Args:
         site: the site.
@@ -89,93 +113,168 @@ def change(
         entry: the fields to change; with `whole`, the whole definition.
         caller: who changes it.
         whole: whether fields that are left out get their defaults.
+        project_id: the project that will own it; None for the one that does. Only an administrator gives it away.
+        user_id: the user that will own it; None for the one that does.
+        state: its new state; None to keep it.
         token: the caller's token of Keystone; see `create`. Trusts of actions that go are deleted by it.
 
     Raises:
         UnknownName: there is no such alarm.
-        DefinitionError: it could not work, or a file declares it.
+        DeclaredInFile: a file declares it.
+        DefinitionError: it could not work.
         NotAllowed: it would write to a log, and the caller is no administrator.
+        UnknownKeyword: it is no state.
     """
-    moment = times.now()
-    with site.warehouse.lease(LEASE, wait_seconds=WAIT_SECONDS) as lease:
-        with site.warehouse.read() as connection:
-            row = _outside(connection, wanted, caller)
-        given = entry if whole or not isinstance(entry, Mapping) else {**_entry(row), **entry}
-        before = _urls(_entry(row))
-        is_limited = bool(json.loads(row.definition).get("only_project"))
-        made = _checked(site, given, caller, row.project_id, known=before, is_limited=is_limited)
-        made = _with_trusts(site, made, token)
-        with lease.begin() as connection:
-            _check_beside_others(connection, row.alarm_id, made)
-            values = values_of(made, moment)
-            detail = changes(row.definition, values["definition"])
-            if json.loads(detail):  # without a change, Aodh writes no entry
-                cycles.keep_time(connection, row.alarm_id)
-                connection.execute(update(alarms).where(alarms.c.alarm_id == row.alarm_id).values(**values))
-                history = History(connection, moment)
-                history.add(row.alarm_id, "rule change", detail, **_by(caller, made.severity, row.project_id))
-                history.write()
+    if state is not None:
+        _check_state(state)
+    with _Trusts(site, token) as trusted:
+        while True:  # Keystone is asked between the transactions: nobody else waits for it
+            with defining(site) as connection:
+                row = _outside(connection, wanted, caller)
+                owner = (project_id or row.project_id, user_id or row.user_id) if caller.admin else _owner(row)
+                made, before = _changed(site, row, entry, caller, owner[0], whole=whole)
+                made = trusted.given_to(made)
+                if not trusted.lacking(made):
+                    written = _write(site, connection, row, made, owner, state, caller)
+                    break
+            trusted.make_for(made)
     _end_trusts(site, set(before) - set(_urls(vars(made))), token)
-    return shown(site, row.alarm_id, caller)
+    return shown({**row._mapping, **written})
 
 
-def remove(site: Site, wanted: str, caller: Caller, *, token: str | None = None) -> str:
+def _changed(
+    site: Site, row: Row[Any], entry: Any, caller: Caller, project_id: str, *, whole: bool
+) -> tuple[Alarm, list[str]]:
+    """The alarm that a stored one becomes, and the actions before."""
+    old = _entry(row)
+    given = entry if whole or not isinstance(entry, Mapping) else {**old, **entry}
+    before = _urls(old)
+    is_limited = bool(json.loads(row.definition).get("only_project"))
+    made = _checked(site, given, caller, project_id, known=before, is_limited=is_limited)
+    if made.description and made.description == _sentence(row):
+        made = replace(made, description="")  # who reads and writes back does not mean to keep what was made up
+    return made, before
+
+
+def _sentence(row: Row[Any]) -> str | None:
+    """The description that a stored alarm is shown with if it has none; None if it has one."""
+    try:
+        alarm = from_json(row.definition)
+    except DefinitionError:
+        return None
+    return None if alarm.description else alarm.rule.sentence
+
+
+def _write(
+    site: Site,
+    connection: Connection,
+    row: Row[Any],
+    made: Alarm,
+    owner: tuple[str, str],
+    state: str | None,
+    caller: Caller,
+) -> dict[str, Any]:
+    """Write what an alarm becomes; return the columns that change."""
+    moment = times.now()
+    written: dict[str, Any] = {}
+    detail = json.loads(changes(row.definition, made.as_json()))
+    if owner != _owner(row):
+        if owner[0] != row.project_id:
+            quotas.check(site, connection, *owner)
+        written = {"project_id": owner[0], "user_id": owner[1]}
+        detail |= {name: value for name, value in written.items() if value != row._mapping[name]}
+    if detail:  # without a change, Aodh writes no entry
+        _check_beside_others(connection, row.alarm_id, made)
+        written |= values_of(made, moment)
+    moved = {"state": state, "state_timestamp": moment, "state_reason": MANUAL}
+    if state is not None and state != row.state:
+        written |= moved
+    if written:
+        kept = {"evaluate_timestamp": cycles.evaluate_timestamp()} if detail else {}  # it may be disabled next
+        connection.execute(update(alarms).where(alarms.c.alarm_id == row.alarm_id).values(**written, **kept))
+    new = {**row._mapping, **written}
+    if detail:
+        _record(connection, moment, new, "rule change", json.dumps(detail, sort_keys=True), caller)
+    if "state" in written:
+        _record(connection, moment, new, cycles.TRANSITION, _manually(new["state"]), caller)
+    return written
+
+
+def _owner(row: Row[Any]) -> tuple[str, str]:
+    return row.project_id, row.user_id
+
+
+def remove(site: Site, wanted: Wanted, caller: Caller, *, token: str | None = None) -> str:
     """Delete an alarm from outside; return its id. Its history stays, and the trusts that were made for it end.
 
     Raises:
         UnknownName: there is no such alarm.
-        DefinitionError: a file declares it.
+        DeclaredInFile: a file declares it.
     """
-    with site.warehouse.lease(LEASE, wait_seconds=WAIT_SECONDS) as lease, lease.begin() as connection:
+    with defining(site) as connection:
         row = _outside(connection, wanted, caller)
         connection.execute(delete(alarms).where(alarms.c.alarm_id == row.alarm_id))
-        history = History(connection, times.now())
-        history.add(row.alarm_id, "deletion", row.definition, **_by(caller, row.severity, row.project_id))
-        history.write()
+        _record(connection, times.now(), row._mapping, "deletion", row.definition, caller)
     _end_trusts(site, _urls(_entry(row)), token)
     return str(row.alarm_id)
 
 
-def set_state(site: Site, wanted: str, state: str, caller: Caller) -> dict[str, Any]:
+def set_state(site: Site, wanted: Wanted, state: str, caller: Caller) -> dict[str, Any]:
     """Set the state of an alarm, also of one that a file declares. Nobody is notified, as in Aodh.
 
     Raises:
         UnknownName: there is no such alarm.
         UnknownKeyword: it is no state.
     """
-    if state not in STATES:
-        raise UnknownKeyword("state", str(state), list(STATES))
-    moment = times.now()
-    with site.warehouse.lease(LEASE, wait_seconds=WAIT_SECONDS) as lease, lease.begin() as connection:
-        row = find(connection, wanted, caller)
+    _check_state(state)
+    with defining(site) as connection:
+        row, moment = find(connection, wanted, caller), times.now()
         values = {"state": state, "state_timestamp": moment, "state_reason": MANUAL}
         connection.execute(update(alarms).where(alarms.c.alarm_id == row.alarm_id).values(**values))
         if state != row.state:
-            detail = json.dumps({"state": state, "transition_reason": MANUAL})
-            history = History(connection, moment)
-            history.add(row.alarm_id, "state transition", detail, **_by(caller, row.severity, row.project_id))
-            history.write()
-    return shown(site, row.alarm_id, caller)
+            _record(connection, moment, row._mapping, cycles.TRANSITION, _manually(state), caller)
+    return shown({**row._mapping, **values})
 
 
-def _by(caller: Caller, severity: str, project_id: str) -> dict[str, Any]:
-    """What the history says of who did it."""
-    return {
-        "severity": severity,
-        "user_id": caller.user_id or None,
-        "project_id": caller.project_id or None,
-        "on_behalf_of": project_id or None,
-    }
+def _check_state(state: str) -> None:
+    if state not in STATES:
+        raise UnknownKeyword("state", str(state), list(STATES))
 
 
-def _outside(connection: Connection, wanted: str, caller: Caller) -> Row[Any]:
+def _manually(state: str) -> str:
+    """What the history says of a state that somebody has set."""
+    return json.dumps({"state": state, "transition_reason": MANUAL})
+
+
+def _record(
+    connection: Connection, moment: datetime, row: Mapping[Any, Any], kind: str, detail: str, caller: Caller
+) -> None:
+    """Write an entry of the history: what a caller has done to an alarm."""
+    history = History(connection, moment)
+    history.add(
+        row["alarm_id"],
+        kind,
+        detail,
+        severity=row["severity"],
+        user_id=caller.user_id or None,
+        project_id=caller.project_id or None,
+        on_behalf_of=row["project_id"] or None,
+    )
+    history.write()
+
+
+def _outside(connection: Connection, wanted: Wanted, caller: Caller) -> Row[Any]:
     row = find(connection, wanted, caller)
     if row.origin == FILE:
-        raise DefinitionError(
+        raise DeclaredInFile(
             f"alarm '{row.name}' is declared in a file of METERHOUSE_CONFIG_DIR",
             hint="Change it there: alarms.yaml or alarms.d/",
         )
     return row
+
+
+class DeclaredInFile(NotAllowed, DefinitionError):
+    """An alarm that is changed in its file alone."""
 
 
 def _entry(row: Row[Any]) -> dict[str, Any]:
@@ -191,24 +290,48 @@ def _urls(definition: Mapping[str, Any]) -> list[str]:
     return [url for key in actions.LISTS for url in definition.get(key, ())]
 
 
-def _with_trusts(site: Site, made: Alarm, token: str | None) -> Alarm:
-    """The alarm with a trust in each `trust+` action that names none: one for equal URLs."""
-    wanted = dict.fromkeys(url for url in _urls(vars(made)) if trusts.needs_one(url))
-    if not wanted:
-        return made
-    if token is None:
-        raise DefinitionError(
-            f"alarm '{made.name}' has an action that needs a trust, and there is no token to make one",
-            hint="Name a trust, or an application credential, in the URL: trust+https://TRUST_ID@HOST/…",
-        )
-    with_trust: dict[str, str] = {}
-    try:
-        for url in wanted:
-            with_trust[url] = trusts.create(site.settings, token, url)
-    except MeterhouseError:
-        trusts.delete(site.settings, with_trust.values(), token)
-        raise
-    return _with_actions(made, lambda urls: tuple(with_trust.get(url, url) for url in urls))
+class _Trusts:
+    """The trusts that are made for an alarm's `trust+` actions: one for equal URLs. After an error, they are deleted.
+
+    Args:
+        site: the site.
+        token: the caller's; None if there is none.
+    """
+
+    def __init__(self, site: Site, token: str | None) -> None:
+        self._site, self._token = site, token
+        self._made: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is not None and self._made:
+            _end_trusts(self._site, self._made.values(), self._token)
+
+    def lacking(self, alarm: Alarm) -> list[str]:
+        """The actions that need a trust, and name none."""
+        return list(dict.fromkeys(url for url in _urls(vars(alarm)) if trusts.needs_one(url)))
+
+    def make_for(self, alarm: Alarm) -> None:
+        """Make the trusts that an alarm lacks.
+
+        Raises:
+            DefinitionError: there is no token.
+            MeterhouseError: Keystone makes none.
+        """
+        for url in self.lacking(alarm):
+            if self._token is None:
+                raise DefinitionError(
+                    f"alarm '{alarm.name}' has an action that needs a trust, and there is no token to make one",
+                    hint="Name a trust, or an application credential, in the URL: trust+https://TRUST_ID@HOST/…",
+                )
+            if url not in self._made:
+                self._made[url] = trusts.create(self._site.settings, self._token, url)
+
+    def given_to(self, alarm: Alarm) -> Alarm:
+        """The alarm with the trusts that were made."""
+        return _with_actions(alarm, lambda urls: tuple(self._made.get(url, url) for url in urls))
 
 
 def _with_actions(made: Alarm, change: Callable[[tuple[str, ...]], tuple[str, ...]]) -> Alarm:
@@ -245,7 +368,8 @@ def _checked(
     made = _with_actions(made, lambda urls: actions.with_known_userinfo(urls, known))
     for url in _urls(vars(made)):
         if url.startswith(("log:", "test:")) and not caller.admin:
-            raise NotAllowed(f"not authorized to create the action {url}", hint="Write http://… or https://…")
+            what = f"You are not authorized to create action: {url[:MAX_SHOWN]}"
+            raise NotAuthorized(what, hint="Write http://… or https://…")
         refusal = actions.refusal(url, OUTSIDE, networks(site.settings.webhook_allow))
         if refusal is not None:
             raise DefinitionError(
@@ -261,20 +385,27 @@ def _checked(
 
 
 def _check_beside_others(connection: Connection, alarm_id: str, made: Alarm) -> None:
-    parts = getattr(made.rule, "alarm_ids", ())
-    if made.only_project and parts:  # first: whether another's alarm exists is none of the caller's business
-        query = select(alarms.c.alarm_id).where(alarms.c.project_id == made.only_project)
-        own = set(connection.execute(query).scalars())
+    parts = made.rule.alarm_ids if isinstance(made.rule, CombinationRule) else ()
+    if parts:
+        known = select(alarms.c.alarm_id).where(alarms.c.alarm_id.in_(parts))
+        if made.only_project:  # whether another's alarm exists is none of the caller's business
+            known = known.where(alarms.c.project_id == made.only_project)
+        found = set(connection.execute(known).scalars())
         for each in parts:
-            if each not in own:
-                raise DefinitionError(
-                    f"alarm '{made.name}' combines the alarm {each}, which does not exist", hint="Correct the id"
+            if each not in found and each != alarm_id:
+                raise UnknownPart(
+                    f"alarm '{made.name}' combines the alarm {each[:MAX_SHOWN]}, which does not exist",
+                    hint="Correct the id",
                 )
-    others = checks.combinations(connection)
-    others.pop(alarm_id, None)
-    for _, what, hint in checks.refused_combinations({alarm_id: made}, others):
-        raise DefinitionError(what, hint=hint)
-    if units.meters_of_several(connection).intersection(made.rule.meters):
+        others = checks.combined_by(connection, parts)
+        others.pop(alarm_id, None)
+        for _, what, hint in checks.refused_combinations({alarm_id: made}, others):
+            raise DefinitionError(what, hint=hint)
+    if any(units.is_of_several(connection, meter) for meter in made.rule.meters):
         refusal = units.refusal(connection, made)
         if refusal is not None:
             raise DefinitionError(f"alarm '{made.name}' {refusal[0]}", hint=refusal[1])
+
+
+class UnknownPart(DefinitionError):
+    """A combination of an alarm that does not exist, or that its owner may not see."""

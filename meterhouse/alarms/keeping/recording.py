@@ -22,7 +22,6 @@ class History:
 
     def __init__(self, connection: Connection, moment: datetime) -> None:
         self._connection, self._moment = connection, moment
-        self._sequence = sequences.following(connection, alarm_history)
         self._rows: list[dict[str, Any]] = []
 
     def add(
@@ -47,28 +46,34 @@ class History:
             project_id: of whoever did it.
             on_behalf_of: the project that the alarm belongs to.
         """
-        event_id = str(uuid.uuid4())
-        self._rows.append(
-            {
-                "event_id": event_id,
-                "sequence": next(self._sequence),
-                "alarm_id": alarm_id,
-                "type": kind,
-                "detail": shown_json(detail),
-                "timestamp": self._moment,
-                "user_id": user_id,
-                "project_id": project_id,
-                "on_behalf_of": on_behalf_of,
-                "severity": severity,
-            }
-        )
-        return event_id
+        entry = {
+            "event_id": str(uuid.uuid4()),
+            "alarm_id": alarm_id,
+            "type": kind,
+            "detail": shown_json(detail),
+            "timestamp": self._moment,
+            "user_id": user_id,
+            "project_id": project_id,
+            "on_behalf_of": on_behalf_of,
+            "severity": severity,
+        }
+        self._rows.append(entry)
+        return str(entry["event_id"])
 
     def write(self) -> None:
         """Write them."""
-        insert_rows(self._connection, alarm_history, self._rows)
-        self._rows = []
+        rows, self._rows = self._rows, []
+        if len(rows) == 1:
+            self._connection.execute(_FOLLOWING, rows)
+        elif rows:
+            numbers = sequences.following(self._connection, alarm_history)
+            for row, number in zip(rows, numbers, strict=False):
+                row["sequence"] = number
+            insert_rows(self._connection, alarm_history, rows)
 
+
+_FOLLOWING: Final = insert(alarm_history).values(sequence=sequences.next_of(alarm_history))
+"""Inserts one entry, numbered by the statement itself."""
 
 MANY: Final = 1_000
 

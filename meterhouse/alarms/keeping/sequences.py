@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterator
 
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import Connection, ScalarSelect, Table, func, select
 
 
 def following(connection: Connection, table: Table) -> Iterator[int]:
@@ -15,3 +15,8 @@ def following(connection: Connection, table: Table) -> Iterator[int]:
     """
     last = connection.execute(select(func.max(table.c.sequence))).scalar()
     return itertools.count((last or 0) + 1)
+
+
+def next_of(table: Table) -> ScalarSelect[int]:
+    """The same for a statement that inserts one row."""
+    return select(func.coalesce(func.max(table.c.sequence), 0) + 1).scalar_subquery()

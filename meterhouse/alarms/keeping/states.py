@@ -8,7 +8,7 @@ from sqlalchemy import select
 
 from meterhouse.alarms.definitions.actions import shown_definition, shown_json
 from meterhouse.alarms.keeping.callers import Caller
-from meterhouse.alarms.keeping.finding import COLUMNS, find
+from meterhouse.alarms.keeping.finding import COLUMNS, Wanted, find
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import alarm_history, alarms
 
@@ -20,10 +20,21 @@ def alarm_list(site: Site, caller: Caller) -> list[dict[str, Any]]:
     """The alarms that a caller may see, by name: the columns of `alarms`, with the definition as an object."""
     with site.warehouse.read() as connection:
         query = caller.visible(select(*COLUMNS).order_by(alarms.c.name, alarms.c.alarm_id))
-        return [_alarm(row._mapping) for row in connection.execute(query)]
+        return [shown(row._mapping) for row in connection.execute(query)]
 
 
-def alarm(site: Site, wanted: str, caller: Caller) -> dict[str, Any]:
+def one(site: Site, wanted: Wanted, caller: Caller) -> dict[str, Any]:
+    """An alarm as in `alarm_list`.
+
+    Raises:
+        UnknownName: there is no such alarm; names near misses.
+        UsageError: several have the name.
+    """
+    with site.warehouse.read() as connection:
+        return shown(find(connection, wanted, caller)._mapping)
+
+
+def alarm(site: Site, wanted: Wanted, caller: Caller) -> dict[str, Any]:
     """An alarm as in `alarm_list`, with `transitions`: timestamp, state and reason of the last ones, newest first.
 
     Args:
@@ -48,7 +59,7 @@ def alarm(site: Site, wanted: str, caller: Caller) -> dict[str, Any]:
         {"timestamp": moment, "state": detail["state"], "reason": detail["transition_reason"]}
         for moment, detail in details
     ]
-    return {**_alarm(found._mapping), "transitions": transitions}
+    return {**shown(found._mapping), "transitions": transitions}
 
 
 def history(site: Site, wanted: str, limit: int, caller: Caller) -> list[dict[str, Any]]:
@@ -80,5 +91,10 @@ def history(site: Site, wanted: str, limit: int, caller: Caller) -> list[dict[st
         return [{**row._mapping, "detail": shown_json(row.detail)} for row in rows]
 
 
-def _alarm(row: Mapping[Any, Any]) -> dict[str, Any]:
-    return {**row, "definition": shown_definition(json.loads(row["definition"]))}
+def shown(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """A row of `alarms` as others may see it: with the definition as an object, without users and passwords."""
+    try:
+        definition = json.loads(row["definition"])
+    except (ValueError, RecursionError):  # damaged: its evaluation says so
+        definition = {}
+    return {**row, "definition": shown_definition(definition)}

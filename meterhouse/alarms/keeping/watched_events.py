@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, exists, or_, select
+from sqlalchemy import Connection, Select, exists, or_, select
 
 from meterhouse.alarms.definitions.rules.absence import AbsenceRule
 from meterhouse.alarms.definitions.rules.event import EventRule
@@ -33,3 +33,13 @@ class Asked:
             self._answer = bool(connection.execute(select(or_(wanted, before))).scalar())
             self._entry = entry
         return self._answer
+
+
+def defined_since(entry: int) -> Select[str]:
+    """The ids of the alarms that may look at events, and were created or changed after an entry of the history.
+
+    Args:
+        entry: its number.
+    """
+    since = cycles.defined_since(entry)
+    return select(alarms.c.alarm_id).where(alarms.c.alarm_id.in_(since), alarms.c.type.in_(TYPES))

@@ -34,6 +34,21 @@ class Rule:
 
 RULES: Final[Mapping[str, Rule]] = {
     "telemetry:get_meters": Rule(READER, "List meters"),
+    "telemetry:create_samples": Rule(MEMBER, "Post samples"),
+    "telemetry:get_alarms": Rule(READER, "List the alarms of the own project"),
+    "telemetry:get_alarms:all_projects": Rule(ADMIN, "List the alarms of all projects"),
+    "telemetry:query_alarm": Rule(READER, "List alarms by a complex query"),
+    "telemetry:get_alarm": Rule(READER, "Show an alarm"),
+    "telemetry:create_alarm": Rule(MEMBER, "Create an alarm"),
+    "telemetry:change_alarm": Rule(MEMBER, "Change an alarm"),
+    "telemetry:delete_alarm": Rule(MEMBER, "Delete an alarm"),
+    "telemetry:get_alarm_state": Rule(READER, "Show the state of an alarm"),
+    "telemetry:change_alarm_state": Rule(MEMBER, "Set the state of an alarm"),
+    "telemetry:alarm_history": Rule(READER, "List what happened to an alarm, and why"),
+    "telemetry:query_alarm_history": Rule(READER, "List what happened to alarms by a complex query"),
+    "telemetry:get_quotas": Rule(READER, "Show the quotas of the own project"),
+    "telemetry:update_quotas": Rule(ADMIN, "Set the quotas of a project"),
+    "telemetry:delete_quotas": Rule(ADMIN, "Delete the quotas of a project"),
 }
 """By action: Ceilometer's and Aodh's name of it where they have one."""
 

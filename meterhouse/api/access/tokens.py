@@ -79,13 +79,14 @@ class Tokens:
             raise self._unauthorized("the token is not valid, or no longer. Ask Keystone for a new one")
         return replace(found, token=token)
 
-    async def reachable(self) -> None:
-        """Make sure that Keystone accepts the site's account.
+    async def reachable(self) -> bool:
+        """Whether Keystone accepts the site's account; True, or an error.
 
         Raises:
             MeterhouseError: it does not, or does not answer.
         """
         await self._validator.log_in()
+        return True
 
     async def close(self) -> None:
         """Close the connections to Keystone."""

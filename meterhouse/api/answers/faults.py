@@ -6,8 +6,10 @@ from meterhouse.errors import (
     SHOWN_LENGTH,
     Conflict,
     DefinitionError,
+    InvalidValue,
     MeterhouseError,
     NotAllowed,
+    NotAuthorized,
     Unavailable,
     UnknownKeyword,
     UnknownName,
@@ -50,11 +52,15 @@ def unavailable() -> Fault:
 
 def fault_of(error: MeterhouseError) -> Fault:
     """The answer to an error of the domain."""
+    if isinstance(error, InvalidValue) and error.key:
+        return invalid(error.key, error.value, sentence(str(error)))
     match error:
         case UnknownKeyword():
             status = 400
         case UnknownName():
             status = 404
+        case NotAuthorized():
+            status = 401
         case NotAllowed():
             status = 403
         case UsageError() | DefinitionError():
@@ -65,7 +71,12 @@ def fault_of(error: MeterhouseError) -> Fault:
             status = 503
         case _:
             status = 500
-    return Fault(status, str(error), {"Retry-After": str(RETRY_SECONDS)} if status == 503 else None)
+    return Fault(status, sentence(str(error)), {"Retry-After": str(RETRY_SECONDS)} if status == 503 else None)
+
+
+def sentence(text: str) -> str:
+    """A text as a sentence, unless it begins with a name such as `event_rule`."""
+    return text if "_" in text.partition(" ")[0] else text[:1].upper() + text[1:]
 
 
 def invalid(name: str, value: object, text: str) -> Fault:

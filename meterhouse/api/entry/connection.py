@@ -29,6 +29,7 @@ class Connection(HttpToolsProtocol):
         super().__init__(*given, **named)
         self._head_bytes = 0
         self._in_head = True
+        self._began = self._ended = False
         self._coming: TimerHandle | None = None
 
     def connection_made(self, transport: BaseTransport) -> None:
@@ -43,9 +44,11 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Some bytes of a request, or of several."""
+        self._began = self._ended = False
         super().data_received(data)
         if self._in_head and not self.transport.is_closing():
-            self._head_bytes += len(data)
+            # If a request has ended in these bytes, nobody knows how many of them are of the next head.
+            self._head_bytes += self._began if self._ended else len(data)
             if self._head_bytes > URL_BYTES + HEADER_BYTES:
                 long_url = self.scope is not None and len(self.url) > URL_BYTES
                 self._refuse(
@@ -53,6 +56,11 @@ class Connection(HttpToolsProtocol):
                 )
             elif self._coming is None and not self._busy:
                 self._expect(HEAD_SECONDS)
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request."""
+        self._began = True
+        super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
         """A part of a URL. What is longer than it may be is refused later: there, an answer can be given."""
@@ -66,7 +74,8 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The end of a request."""
-        self._in_head = True
+        self._in_head = self._ended = True
+        self._began = False
         self._expect(None)
         super().on_message_complete()
 

@@ -6,15 +6,12 @@ nearest proxy has set.
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from meterhouse.api.entry.addresses import Networks, address, is_within
 from meterhouse.settings import Settings, networks
-
-Networks = tuple[IPv4Network | IPv6Network, ...]
 
 _HOST: Final = re.compile(r"([A-Za-z0-9_.-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(:\d{1,5})?")
 PREFIX: Final = re.compile(r"(/[A-Za-z0-9_.~-]+)+")
@@ -41,7 +38,7 @@ class Proxies:
         if scope["type"] == "http":
             prefix = self._prefix
             client = scope.get("client")
-            if self._trusted and client is not None and _within(client[0], self._trusted):
+            if self._trusted and client is not None and is_within(client[0], self._trusted):
                 said = {name: value.decode("latin-1") for name, value in scope["headers"] if name in _HEADERS}
                 _believe(scope, said, self._trusted)
                 given = _last(said, b"x-forwarded-prefix").rstrip("/")
@@ -62,12 +59,11 @@ def _believe(scope: Scope, said: Mapping[bytes, str], trusted: Networks) -> None
     if _HOST.fullmatch(host):
         others = [(name, value) for name, value in scope["headers"] if name != b"host"]
         scope["headers"] = [(b"host", host.encode()), *others]
-    for address in reversed(said.get(b"x-forwarded-for", "").split(",")):
-        address = address.strip()
-        if not _is_address(address):
+    for text in reversed(said.get(b"x-forwarded-for", "").split(",")):
+        if address(text.strip()) is None:
             break
-        scope["client"] = (address, 0)
-        if not _within(address, trusted):
+        scope["client"] = (text.strip(), 0)
+        if not is_within(text.strip(), trusted):
             break
 
 
@@ -82,16 +78,3 @@ def _mount(scope: Scope, prefix: str) -> None:
 
 def _last(said: Mapping[bytes, str], name: bytes) -> str:
     return said.get(name, "").rpartition(",")[2].strip()
-
-
-@lru_cache(maxsize=4096)
-def _within(address: str, trusted: Networks) -> bool:
-    return _is_address(address) and any(ip_address(address) in network for network in trusted)
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True

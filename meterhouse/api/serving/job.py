@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
 
 from meterhouse import cancelling, costs
@@ -21,6 +22,7 @@ class Job:
         result: gets what the work returns or raises.
         loop: the loop that waits for it.
         cancellation: cancels it.
+        made_at, begun_at: by `time.monotonic`; None if it has not begun.
     """
 
     work: Callable[[], Any]
@@ -28,6 +30,8 @@ class Job:
     result: "asyncio.Future[Any]"
     loop: asyncio.AbstractEventLoop
     cancellation: Cancellation = field(default_factory=Cancellation)
+    made_at: float = field(default_factory=monotonic)
+    begun_at: float | None = None
 
     def do(self, most: int | None) -> bool:
         """Do the work; return whether it has ended, and does not have to be done again where it may read more.
@@ -35,6 +39,8 @@ class Job:
         Args:
             most: how many rows it may read; None for any number.
         """
+        if self.begun_at is None:
+            self.begun_at = monotonic()
         try:
             found = copy_context().run(self._done, most)
         except costs.Costly:

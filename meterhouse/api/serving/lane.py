@@ -35,7 +35,7 @@ class Lane:
         onward: Callable[[Job], None] | None = None,
         spare: int = 0,
     ) -> None:
-        self._name, self._each, self._waiting = name, each, waiting
+        self.name, self._each, self._waiting = name, each, waiting
         self._most, self._onward = most, onward
         self.threads, self._spare = threads, spare
         self._changed = threading.Condition()
@@ -100,7 +100,7 @@ class Lane:
     def _start_threads(self) -> None:
         if self._idle < self._queued and self._alive < self.threads + len(self._long):
             self._alive += 1
-            threading.Thread(target=self._work, name=f"api {self._name}", daemon=True).start()
+            threading.Thread(target=self._work, name=f"api {self.name}", daemon=True).start()
 
     def _work(self) -> None:
         while (job := self._next()) is not None:

@@ -58,6 +58,7 @@ async def run(request: Request, work: Callable[[], T], owner: str = "", *, reads
     except TimeoutError:
         raise _late(seconds, only_reads) from None
     finally:
+        request.state.waited = (job.begun_at or time.monotonic()) - job.made_at
         if not job.result.done():
             if only_reads:
                 _give_up(lanes, job)

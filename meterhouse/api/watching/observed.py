@@ -38,6 +38,7 @@ class Observation:
         return found if isinstance(found, Identity) else None
 
 
+Begin = Callable[[], None]
 Observer = Callable[[Observation], None]
 
 
@@ -46,11 +47,12 @@ class Observed:
 
     Args:
         app: the next application.
-        observers: are called with each observation; they must not wait, nor fail.
+        begin: is called when a request begins.
+        observers: are called with each observation. They must not wait, nor fail.
     """
 
-    def __init__(self, app: ASGIApp, observers: Sequence[Observer]) -> None:
-        self._app, self._observers = app, observers
+    def __init__(self, app: ASGIApp, begin: Begin, observers: Sequence[Observer]) -> None:
+        self._app, self._begin, self._observers = app, begin, observers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -67,6 +69,7 @@ class Observed:
                 sent += len(message.get("body", b""))
             await send(message)
 
+        self._begin()
         try:
             await self._app(scope, receive, counted)
         finally:

@@ -9,16 +9,19 @@ import pytest
 import yaml
 from alembic import command
 from alembic.config import Config
-from builders import at, land_points, point, warehouse_rows
+from builders import at, land_points, notification, point, warehouse_rows
 from conftest import OpenSite
+from event_steps import come
 from sqlalchemy import text, update
 
 from meterhouse import shipped, times
 from meterhouse.alarms.delivery.deliver import deliver
 from meterhouse.alarms.evaluation.evaluate import evaluate
+from meterhouse.alarms.evaluation.events import evaluate_events
+from meterhouse.alarms.keeping import managed
 from meterhouse.alarms.keeping.apply import apply
 from meterhouse.alarms.keeping.callers import OPERATOR
-from meterhouse.alarms.keeping.states import alarm, history
+from meterhouse.alarms.keeping.states import alarm, alarm_list, history
 from meterhouse.demo.receiver import WebhookReceiver
 from meterhouse.site import Site
 from meterhouse.stores.leases import LeaseLost
@@ -126,6 +129,91 @@ def test_a_state_that_was_changed_meanwhile_stays(busy: Site, monkeypatch: pytes
     done = evaluate(busy, at())
     assert (done.transitions, done.notifications, transitions(busy)) == ([], 0, [])
     assert alarm(busy, "a", OPERATOR)["state"] == "ok"
+
+
+RULE = {"meter_name": "m", "threshold": 50, "comparison_operator": "gt", "period": 300}
+
+
+def outside(name: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "type": "threshold", "threshold_rule": {**RULE, **more}, "alarm_actions": ["log://"]}
+
+
+def test_alarms_that_are_defined_during_an_evaluation_are_left_to_the_next_one(
+    busy: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever defines alarms does not wait for it; what was decided by the old rules is not written."""
+    from meterhouse.alarms.evaluation import evaluate as module
+
+    apply(busy)
+    changed, gone, kept = (managed.create(busy, outside(name), OPERATOR)["alarm_id"] for name in ("b", "c", "d"))
+    real, new = module.save, list[str]()
+
+    def saving(*given: Any) -> Any:
+        managed.change(busy, changed, {"threshold_rule": {**RULE, "threshold": 99}}, OPERATOR)
+        managed.remove(busy, gone, OPERATOR)
+        new.append(managed.create(busy, outside("e"), OPERATOR)["alarm_id"])
+        return real(*given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "save", saving)
+        assert {name for name, _, _ in evaluate(busy, at()).transitions} == {"a", "d"}
+    rows = {
+        row["alarm_id"]: (row["state"], row["evaluate_timestamp"] is not None) for row in alarm_list(busy, OPERATOR)
+    }
+    assert {key: rows.get(key) for key in (changed, gone, kept, *new)} == {
+        changed: (UNKNOWN, False),
+        gone: None,
+        kept: ("alarm", True),
+        new[0]: (UNKNOWN, False),
+    }
+    assert {name for name, _, _ in evaluate(busy, at()).transitions} == {"b", "e"}
+    assert alarm(busy, changed, OPERATOR)["state"] == "ok"
+
+
+def test_nothing_that_is_defined_during_an_evaluation_of_idle_alarms_is_taken_for_idle(
+    busy: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from meterhouse.alarms.evaluation import evaluate as module
+
+    (tmp_path / "alarms.yaml").write_text(yaml.safe_dump({"alarms": []}))
+    changed = managed.create(busy, outside("b", meter_name="unknown"), OPERATOR)["alarm_id"]
+    real = module.save
+
+    def saving(*given: Any) -> Any:
+        managed.change(busy, changed, {"threshold_rule": RULE}, OPERATOR)
+        return real(*given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "save", saving)
+        assert evaluate(busy, at()).transitions == []
+    assert evaluate(busy, at()).transitions == [("b", UNKNOWN, "alarm")]
+
+
+def test_an_event_alarm_that_is_defined_while_events_are_looked_at_sees_those_that_come_after_it(
+    busy: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from meterhouse.alarms.evaluation import events as module
+
+    def rule(event_type: str) -> dict[str, Any]:
+        return {"name": event_type, "type": "event", "event_rule": {"event_type": event_type}}
+
+    first, other = (managed.create(busy, rule(name), OPERATOR)["alarm_id"] for name in ("a.*", "b.*"))
+    real = module._changes
+    later: list[str] = []
+
+    def changes(*given: Any) -> Any:
+        found = real(*given)
+        if not later:
+            managed.change(busy, first, {"event_rule": {"event_type": "z.*"}}, OPERATOR)
+            later.append(managed.create(busy, rule("a.b"), OPERATOR)["alarm_id"])
+        return found
+
+    monkeypatch.setattr(module, "_changes", changes)
+    come(busy, notification("1", "a.b"), notification("2", "b.c"))
+    assert [name for name, _, _ in evaluate_events(busy).transitions] == ["b.*"]
+    come(busy, notification("3", "a.b"))
+    assert [name for name, _, _ in evaluate_events(busy).transitions] == ["a.b"]
+    assert [alarm(busy, each, OPERATOR)["state"] for each in (first, other, *later)] == [UNKNOWN, "alarm", "alarm"]
 
 
 @pytest.mark.parametrize("later", [timedelta(0), timedelta(hours=-1), timedelta(days=-365)])

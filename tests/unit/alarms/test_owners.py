@@ -137,7 +137,7 @@ def test_who_has_no_project_sees_and_owns_nothing(watched: Site, tmp_path: Path)
 
 
 def test_only_an_administrator_creates_for_others(watched: Site) -> None:
-    with pytest.raises(NotAllowed, match="not authorized to access project p2"):
+    with pytest.raises(NotAllowed, match="Not Authorized to access project p2"):
         managed.create(watched, entry(), ANN, project_id="p2")
     made = managed.create(watched, entry(), Caller("root", "admin", admin=True), project_id="p2", user_id="bob")
     assert (made["project_id"], made["user_id"]) == ("p2", "bob")
@@ -227,9 +227,9 @@ def test_a_tenant_does_not_reach_the_control_plane(watched: Site, url: str) -> N
 
 
 def test_a_tenant_does_not_write_to_the_log(watched: Site) -> None:
-    with pytest.raises(NotAllowed, match="not authorized to create the action log://"):
+    with pytest.raises(NotAllowed, match=r"You are not authorized to create action: log://"):
         managed.create(watched, entry(alarm_actions=["log://"]), ANN)
-    with pytest.raises(NotAllowed, match="not authorized to create the action test://x"):
+    with pytest.raises(NotAllowed, match="You are not authorized to create action: test://x"):
         managed.create(watched, entry(alarm_actions=["TEST://x"]), ANN)
     managed.create(watched, entry(alarm_actions=["log://"]), OPERATOR)
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Final
 from meterhouse.alarms.definitions.checker import Checker, names
 from meterhouse.alarms.definitions.rules.comparing import MAX_PERIOD, MAX_WINDOW, bounded, query, where
 from meterhouse.alarms.definitions.rules.event import Trait, traits
-from meterhouse.alarms.definitions.wanted import Condition, Wanted
+from meterhouse.alarms.definitions.wanted import Condition, Wanted, plain
 
 OF = ("all", "any")
 KNOWN_FOR: Final = 86_400
@@ -57,7 +57,7 @@ class AbsenceRule:
     def as_dict(self) -> dict[str, Any]:
         """The rule as a definition writes it."""
         return {name: value for name, value in asdict(self).items() if value not in ("", ())} | {
-            "query": [asdict(each) for each in self.query]
+            "query": [asdict(each, dict_factory=plain) for each in self.query]
         }
 
     @classmethod

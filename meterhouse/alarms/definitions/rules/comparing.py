@@ -8,8 +8,9 @@ from functools import cached_property
 from typing import Any, Final
 
 from meterhouse.alarms.definitions.checker import Checker
-from meterhouse.alarms.definitions.wanted import Condition, Wanted
-from meterhouse.errors import UnknownKeyword, UsageError
+from meterhouse.alarms.definitions.rules.value_types import VALUE_TYPES, typed
+from meterhouse.alarms.definitions.wanted import Condition, Wanted, plain
+from meterhouse.errors import UnknownKeyword, UsageError, shown
 from meterhouse.filters import SERIES, Filter, parse
 
 COMPARE: dict[str, Callable[[Any, Any], Any]] = {
@@ -55,13 +56,14 @@ class OfOneWindow(ABC):
 
     def as_dict(self) -> dict[str, Any]:
         """The rule as a definition writes it."""
-        return asdict(self)
+        return asdict(self, dict_factory=plain)
 
 
 def query(check: Checker) -> tuple[Condition, ...]:
     """The conditions of the key `query`, with the fields' own names.
 
     A condition's `type` says how Ceilometer compares its value. Here the values do: as numbers if both are numbers.
+    What a client calls a number has to be one.
 
     Raises:
         DefinitionError: a condition cannot be used.
@@ -76,14 +78,28 @@ def _condition(check: Checker) -> Condition:
         name = name.removeprefix("resource_")
     if name in ("timestamp", "start_timestamp", "end_timestamp"):
         raise check.fault(f"has the field {name}", "Leave it out: the window of an alarm ends at its evaluation")
-    op, value = check.one_of("op", tuple(COMPARE), "eq"), check.operand("value")
+    op = "eq" if check.as_text and check.entry.get("op") == "" else check.one_of("op", tuple(COMPARE), "eq")
+    value = check.operand("value")
     try:
         known = Filter(name, op, value, SERIES).target
     except UnknownKeyword as error:
         raise check.fault(f"has an {error.what}", error.hint) from None
     except UsageError as error:
         raise check.fault(f"has a condition that cannot be used: {error.what}", error.hint) from None
-    return Condition(f"{known.column}.{known.key}" if known.key else known.column, op, value)
+    kind = _kind(check, value) if check.as_text else ""
+    return Condition(f"{known.column}.{known.key}" if known.key else known.column, op, value, kind)
+
+
+def _kind(check: Checker, value: str) -> str:
+    """What a client calls a value; empty if it does not."""
+    kind = check.one_of("type", ("", *VALUE_TYPES), "")
+    if kind in VALUE_TYPES:
+        try:
+            typed(value, kind)
+        except (ValueError, UsageError):
+            what = f"has the value {shown(value)}, which is no {kind}"
+            raise check.fault(what, "Correct the value or its type") from None
+    return kind
 
 
 def where(check: Checker) -> str:

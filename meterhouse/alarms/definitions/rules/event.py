@@ -1,15 +1,13 @@
 """The rule of an event alarm, with the fields of Aodh's."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
-from meterhouse import times
 from meterhouse.alarms.definitions.checker import Checker, names
 from meterhouse.alarms.definitions.rules.comparing import COMPARE
+from meterhouse.alarms.definitions.rules.value_types import VALUE_TYPES, typed
 from meterhouse.alarms.definitions.wanted import Wanted
 from meterhouse.errors import UsageError
-
-TYPES: Final = ("string", "integer", "float", "boolean", "datetime")
 
 
 @dataclass(frozen=True)
@@ -73,8 +71,8 @@ def _trait(check: Checker) -> Trait:
     if field not in ("event_type", "message_id", "generated") and not field.removeprefix("traits.") != field:
         raise check.fault(f"has the field {field!r}", "Write traits.NAME, event_type, message_id or generated")
     kind = check.entry.get("type") or ("datetime" if field == "generated" else "string")
-    if kind not in TYPES:
-        raise check.fault(f"has the type {kind!r}", f"Write one of {', '.join(TYPES)}")
+    if kind not in VALUE_TYPES:
+        raise check.fault(f"has the type {kind!r}", f"Write one of {', '.join(VALUE_TYPES)}")
     made = Trait(field, check.one_of("op", tuple(COMPARE), "eq"), check.operand("value"), kind)
     try:
         typed(made.value, made.type)
@@ -82,24 +80,3 @@ def _trait(check: Checker) -> Trait:
         what = f"has the value {made.value!r}, which is no {made.type}"
         raise check.fault(what, "Correct the value or its type") from None
     return made
-
-
-def typed(value: str, kind: str) -> Any:
-    """A value in its type; times as UTC.
-
-    Raises:
-        ValueError, UsageError: it is not of the type.
-    """
-    match kind:
-        case "integer":
-            return int(value)
-        case "float":
-            return float(value)
-        case "boolean":
-            if value.lower() not in ("true", "false", "1", "0"):
-                raise ValueError(value)
-            return value.lower() in ("true", "1")
-        case "datetime":
-            return times.parse(value)
-        case _:
-            return value

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from meterhouse.alarms.definitions.checker import Checker, names
 from meterhouse.alarms.definitions.rules.comparing import COMPARE, MAX_PERIOD, MAX_PERIODS, bounded, query, where
-from meterhouse.alarms.definitions.wanted import STATISTICS, Condition, Wanted
+from meterhouse.alarms.definitions.wanted import STATISTICS, Condition, Wanted, plain
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class RatioRule:
 
     def as_dict(self) -> dict[str, Any]:
         """The rule as a definition writes it."""
-        return asdict(self)
+        return asdict(self, dict_factory=plain)
 
     @classmethod
     def read(cls, check: Checker) -> "RatioRule":

@@ -15,7 +15,7 @@ from meterhouse.alarms.definitions.rules.comparing import (
     query,
     where,
 )
-from meterhouse.alarms.definitions.wanted import Condition, Wanted
+from meterhouse.alarms.definitions.wanted import Condition, Wanted, plain
 
 STATISTICS = ("avg", "min", "max", "sum", "count")
 
@@ -67,7 +67,7 @@ class ThresholdRule(OfOneWindow):
     def as_dict(self) -> dict[str, Any]:
         """The rule as a definition writes it."""
         made = {name: getattr(self, name) for name in _FIELDS}
-        made["query"] = [vars(each) for each in self.query]
+        made["query"] = [plain(list(vars(each).items())) for each in self.query]
         if not self.where:  # as releases stored it that had no `where`: the alarm has not changed
             del made["where"]
         return made
