@@ -14,6 +14,7 @@ from meterhouse.errors import (
     UnknownKeyword,
     UnknownName,
     UsageError,
+    shown,
 )
 
 MAX_NAME: Final = 255
@@ -75,8 +76,8 @@ def fault_of(error: MeterhouseError) -> Fault:
 
 
 def sentence(text: str) -> str:
-    """A text as a sentence, unless it begins with a name such as `event_rule`."""
-    return text if "_" in text.partition(" ")[0] else text[:1].upper() + text[1:]
+    """A text as a sentence, unless it begins with a name such as `event_rule` or `db.example.org:`."""
+    return text[:1].upper() + text[1:] if text.partition(" ")[0].strip(",:;").isalpha() else text
 
 
 def invalid(name: str, value: object, text: str) -> Fault:
@@ -87,7 +88,7 @@ def invalid(name: str, value: object, text: str) -> Fault:
         value: as it was given.
         text: what is wrong and what to do.
     """
-    shortened = str(value)
+    shortened = value if isinstance(value, str) else shown(value)
     if len(shortened) > SHOWN_LENGTH:
         shortened = f"{shortened[:SHOWN_LENGTH]}…"
     return Fault(400, f"Invalid input for field/attribute {name[:SHOWN_LENGTH]}. Value: '{shortened}'. {text}")

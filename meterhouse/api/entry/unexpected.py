@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from meterhouse.api.answers.faults import Fault
 from meterhouse.api.entry.refusals import refuse
 from meterhouse.api.entry.request_ids import request_id
+from meterhouse.errors import MeterhouseError
 
 log = logging.getLogger(__name__)
 
@@ -53,4 +54,5 @@ def failure(scope: Scope) -> Fault:
 def log_failure(scope: Scope, error: Exception) -> None:
     """Log an error that the client does not see."""
     where = f"{scope.get('method')} {scope.get('path')}"
-    log.error("%s: %s failed: %s", request_id(scope), where, error, exc_info=error)
+    foreseen = isinstance(error, MeterhouseError)  # its text says what and where
+    log.error("%s: %s failed: %s", request_id(scope), where, error, exc_info=None if foreseen else error)

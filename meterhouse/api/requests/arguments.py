@@ -198,4 +198,4 @@ def _as_text(name: str, value: Any) -> str:
         return value
     if isinstance(value, bool | int | float):
         return str(value)
-    raise invalid(name, shown(value), "Write a text, a number, true or false")
+    raise invalid(name, value, "Write a text, a number, true or false")

@@ -79,7 +79,7 @@ def complex_query(body: Any, fields: Fields, settings: Settings) -> ComplexQuery
             raise unknown_argument(name, f"A complex query has {', '.join(MEMBERS)}")
     given = _json_of("filter", body.get("filter"))
     return ComplexQuery(
-        None if given is None else _condition(given, fields),
+        None if given is None else _condition(given, body["filter"], fields),
         _order(_json_of("orderby", body.get("orderby")), fields),
         _limit(body.get("limit"), settings),
     )
@@ -128,14 +128,14 @@ def _json_of(name: str, given: Any) -> Any:
         raise invalid(name, given, f"It is not JSON: {error}. Write a text that holds JSON") from None
 
 
-def _condition(given: Any, fields: Fields) -> Condition | None:
+def _condition(given: Any, as_given: object, fields: Fields) -> Condition | None:
     if given == {}:
         return None
     try:
         return booleans_as_shown(from_json(given, fields))
     except UsageError as error:
         place = f"At {error.where}: " if error.where else ""
-        raise invalid("filter", orjson.dumps(given).decode(), f"{place}{sentence(error)}") from None
+        raise invalid("filter", as_given, f"{place}{sentence(error)}") from None
 
 
 def booleans_as_shown(condition: Condition) -> Condition:
@@ -164,10 +164,10 @@ def _order(given: Any, fields: Fields) -> list[Order]:
     found = []
     for each in given:
         if not isinstance(each, dict) or len(each) != 1:
-            raise invalid("orderby", shown(each), 'Write an object with one key, such as {"timestamp": "desc"}')
+            raise invalid("orderby", each, 'Write an object with one key, such as {"timestamp": "desc"}')
         ((name, direction),) = each.items()
         if not isinstance(direction, str) or direction.lower() not in DIRECTIONS:
-            raise invalid("orderby", shown(direction), "Write asc or desc")
+            raise invalid("orderby", direction, "Write asc or desc")
         found.append(Order(name, with_field(name, fields), direction.lower() == "desc"))
     return found
 
@@ -176,5 +176,5 @@ def _limit(given: Any, settings: Settings) -> int:
     if isinstance(given, str) and given.strip().lstrip("+-").isascii() and given.strip().lstrip("+-").isdecimal():
         given = int(given[:20])
     if given is not None and (not isinstance(given, int) or isinstance(given, bool)):
-        raise invalid("limit", shown(given), "Write an integer")
+        raise invalid("limit", given, "Write an integer")
     return checked_limit(given, settings)

@@ -16,7 +16,6 @@ from meterhouse.api.access.identity import Identity
 from meterhouse.api.answers.faults import Fault, invalid
 from meterhouse.collection.posted_samples import Posted
 from meterhouse.definitions.quality_rules import TYPES
-from meterhouse.errors import shown
 from meterhouse.timestamps import LATEST, parse_exact
 
 MAX_SAMPLES: Final = 10_000
@@ -83,7 +82,7 @@ def checked(body: Any, meter: str, identity: Identity, now: datetime) -> Checked
     if body is None or body == []:
         raise Fault(400, "Samples should be included in request body. Write a list of at least one sample")
     if not isinstance(body, list):
-        raise invalid("samples", shown(body), "Write a list of samples")
+        raise invalid("samples", body, "Write a list of samples")
     if len(body) > MAX_SAMPLES:
         raise Fault(400, f"The request has {len(body):,} samples. Post at most {MAX_SAMPLES:,} at a time")
     reader = _Reader(meter, identity, now)
@@ -106,7 +105,7 @@ class _Reader:
 
     def sample(self, item: Any) -> tuple[Posted, Mapping[str, str | None]]:
         if not isinstance(item, dict):
-            raise invalid("samples", shown(item), "Write each sample as an object")
+            raise invalid("samples", item, "Write each sample as an object")
         for name in item:
             if name not in FIELDS:
                 raise Fault(400, f"Unknown attribute: {name[:MAX_TEXT]}. A sample has {', '.join(FIELDS)}")
@@ -116,7 +115,7 @@ class _Reader:
         if item["counter_name"] != self._meter:
             raise invalid("counter_name", item["counter_name"], f"should be {self._meter}, as in the URL")
         if item["counter_type"] not in TYPES:
-            raise invalid("counter_type", shown(item["counter_type"]), f"should be one of {', '.join(TYPES)}")
+            raise invalid("counter_type", item["counter_type"], f"should be one of {', '.join(TYPES)}")
         project = self._project(_text(item, "project_id"))
         source = _text(item, "source") or _DEFAULT_SOURCE
         source = f"{project}:{source}" if project else source
@@ -150,14 +149,14 @@ class _Reader:
     def _metadata(self, given: Any) -> dict[str, Any]:
         """Metadata with a level for each dot of a key."""
         if not isinstance(given, dict):
-            raise invalid("resource_metadata", shown(given), "Write an object of names and texts")
+            raise invalid("resource_metadata", given, "Write an object of names and texts")
         if len(given) > MAX_KEYS:
-            raise invalid("resource_metadata", shown(given), f"Give at most {MAX_KEYS:,} names")
+            raise invalid("resource_metadata", given, f"Give at most {MAX_KEYS:,} names")
         for name, value in given.items():
             _check(f"resource_metadata.{name}", name, MAX_TEXT)
             if value is not None and not isinstance(value, str):
                 place = f"resource_metadata.{name}"
-                raise invalid(place, shown(value), "Values are texts: write it in quotation marks")
+                raise invalid(place, value, "Values are texts: write it in quotation marks")
             _check(f"resource_metadata.{name}", value or "", MAX_VALUE)
         key = tuple(given.items())
         found = self._nested.get(key)
@@ -195,7 +194,7 @@ def _text(item: Mapping[str, Any], name: str) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise invalid(name, shown(value), "Wrong type. Write a text in quotation marks")
+        raise invalid(name, value, "Wrong type. Write a text in quotation marks")
     _check(name, value, MAX_TEXT)
     return value
 
@@ -213,7 +212,7 @@ def _volume(value: Any) -> float:
         with suppress(ValueError, OverflowError):
             number = float(value)
     if not math.isfinite(number):
-        raise invalid("counter_volume", shown(value), "Write a finite number, such as 1.5")
+        raise invalid("counter_volume", value, "Write a finite number, such as 1.5")
     return number
 
 
@@ -221,7 +220,7 @@ def _moment(name: str, value: Any) -> datetime:
     try:
         micros = parse_exact(value)
     except (ValueError, OverflowError):
-        raise invalid(name, shown(value), "Write a time in ISO 8601, such as 2026-11-20T10:00:00") from None
+        raise invalid(name, value, "Write a time in ISO 8601, such as 2026-11-20T10:00:00") from None
     if not 0 <= micros <= LATEST:
-        raise invalid(name, shown(value), "Use a time of the years 1970 to 2262")
+        raise invalid(name, value, "Use a time of the years 1970 to 2262")
     return times.EPOCH + timedelta(microseconds=micros)

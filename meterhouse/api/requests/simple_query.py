@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 from meterhouse import times
 from meterhouse.api.answers.faults import Fault, invalid, unknown_argument
 from meterhouse.api.requests.arguments import Argument, Given, truth
-from meterhouse.errors import SHOWN_LENGTH, UnknownKeyword, UsageError, near_misses, shown
+from meterhouse.errors import SHOWN_LENGTH, UnknownKeyword, UsageError, near_misses
 from meterhouse.filters import OPERATORS, Condition, Field, Fields, Filter, OneOf, find, names
 
 PARTS: Final[Mapping[str, str]] = {
@@ -142,10 +142,10 @@ def _of_text(pairs: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
 
 def _of_body(given: Any) -> list[dict[str, Any]]:
     if not isinstance(given, list):
-        raise invalid("q", shown(given), 'Write a list of objects, such as [{"field": "meter", "value": "cpu"}]')
+        raise invalid("q", given, 'Write a list of objects, such as [{"field": "meter", "value": "cpu"}]')
     for each in given:
         if not isinstance(each, dict):
-            raise invalid("q", shown(each), 'Write an object, such as {"field": "meter", "value": "cpu"}')
+            raise invalid("q", each, 'Write an object, such as {"field": "meter", "value": "cpu"}')
         for part in each:
             if part not in PARTS:
                 raise unknown_argument(part, f"A condition has {', '.join(PARTS)}")
@@ -171,7 +171,7 @@ def _text(part: str, value: Any) -> str:
         return value
     if isinstance(value, bool | int | float):
         return str(value)
-    raise invalid(part, shown(value), "Write a text")
+    raise invalid(part, value, "Write a text")
 
 
 def equal(query: Query, fields: Fields) -> Condition:

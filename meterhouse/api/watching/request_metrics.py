@@ -2,7 +2,14 @@
 
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -48,6 +55,7 @@ class RequestMetrics:
         )
         self._sent = Counter("meterhouse_api_sent_bytes", "Bytes of the bodies of answers.", registry=registry)
         self._in_flight = Gauge("meterhouse_api_requests_in_flight", "Requests being answered.", registry=registry)
+        disable_created_metrics()  # otherwise each counter has a second series
         registry.register(_Lanes(lanes))
         ProcessCollector(registry=registry)
 

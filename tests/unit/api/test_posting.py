@@ -4,7 +4,7 @@ import json
 import math
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from api_server import client, served
+from brokers import Proxy, declare
 from builders import count, process, rows, warehouse_rows
 from conftest import OpenSite
 from hypothesis import given, settings
@@ -26,6 +27,7 @@ from meterhouse.queries.samples import samples
 from meterhouse.queries.statistics import statistics
 from meterhouse.scopes import EVERYTHING, Scope
 from meterhouse.site import Site
+from meterhouse.stream import connection
 from meterhouse.stream.publishing import enveloped
 from meterhouse.stream.spool_publishing import SpoolPublisher
 from meterhouse.upkeep import upkeep
@@ -197,9 +199,9 @@ BAD: list[tuple[Any, str]] = [
     ([], "Samples should be included in request body"),
     ({}, "Invalid input for field/attribute samples. Value: '{}'"),
     ([1], "Invalid input for field/attribute samples. Value: '1'"),
-    ([sample(), sample("x")], "Value: ''x''. Write a finite number, such as 1.5. Nothing was stored; it is sample 2"),
+    ([sample(), sample("x")], "Value: 'x'. Write a finite number, such as 1.5. Nothing was stored; it is sample 2"),
     ([sample(counter_name="cpu")], "counter_name. Value: 'cpu'. should be power"),
-    ([sample(counter_type="absolute")], "counter_type. Value: ''absolute''. should be one of"),
+    ([sample(counter_type="absolute")], "counter_type. Value: 'absolute'. should be one of"),
     *(
         ([sample(volume)], "Write a finite number")
         for volume in (math.nan, math.inf, "nan", "Infinity", "1_0", True, [], 10**400, "9" * 400)
@@ -217,7 +219,7 @@ BAD: list[tuple[Any, str]] = [
     ([sample(resource_id="a\0b")], "NUL"),
     ([sample(resource_id="r" * 256)], "256 characters. Use at most 255"),
     ([sample(extra=1)], "Unknown attribute: extra"),
-    ([sample(timestamp="soon")], "timestamp. Value: ''soon''. Write a time in ISO 8601"),
+    ([sample(timestamp="soon")], "timestamp. Value: 'soon'. Write a time in ISO 8601"),
     ([sample(timestamp="1969-12-31T23:59:59")], "Use a time of the years 1970 to 2262"),
     ([sample(timestamp="9999-12-31T23:59:59-12:00")], "Use a time of the years 1970 to 2262"),
     ([sample(timestamp=1700000000)], "Write a time in ISO 8601"),
@@ -414,3 +416,25 @@ def test_a_server_that_ends_stores_what_it_has_taken(site: Site) -> None:
         posting.send([b""])
     collect(site)
     assert count(site, "notifications") == 10
+
+
+@pytest.mark.service
+def test_samples_go_through_the_broker_and_if_it_is_away_the_answer_says_so(
+    open_site: OpenSite, amqp_url: str, names: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ANSWER_SECONDS", "CONNECT_SECONDS"):
+        monkeypatch.setattr(connection, name, 0.5)
+    queue = names("posted")
+    declare(amqp_url, "", queue, "")
+    with Proxy(amqp_url) as proxy:
+        site = open_site(stream_url=proxy.url, stream_queues=queue)
+        with client(site) as asks:
+            assert asks.post(URL, json=[sample(1.0), sample(2.0, counter_type="delta")]).status_code == 201
+            proxy.refuse()
+            answer = asks.post(URL, json=[sample(4.0)])
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+            assert "the broker cannot be reached" in answer.json()["error_message"]["faultstring"].lower()
+            proxy.pass_on()
+            assert asks.post(URL, json=[sample(8.0)]).status_code == 201
+        process(site)
+    assert volumes(site) == [1.0, 2.0, 8.0]

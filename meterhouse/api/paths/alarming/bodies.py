@@ -122,7 +122,7 @@ def _owner(name: str, given: Mapping[str, Any]) -> str | None:
     if not isinstance(value, str):
         raise invalid(name, _plain(value), "Wrong type. Write a text")
     if len(value) > MAX_ID or not is_plain(value):
-        raise invalid(name, shown(value), f"Write at most {MAX_ID} characters, none of which is a control character")
+        raise invalid(name, value, f"Write at most {MAX_ID} characters, none of which is a control character")
     return value
 
 

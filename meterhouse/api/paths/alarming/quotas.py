@@ -88,7 +88,7 @@ def _object(found: Quota) -> dict[str, Any]:
 
 def _project(given: str | None) -> str | None:
     if given is not None and (len(given) > MAX_ID or not is_plain(given)):
-        raise invalid("project_id", shown(given), f"Write at most {MAX_ID} characters, none of which is a control")
+        raise invalid("project_id", given, f"Write at most {MAX_ID} characters, none of which is a control")
     return given
 
 
@@ -102,10 +102,10 @@ async def _wanted(request: Request) -> tuple[str, int | None]:
     if project is None or project == "":
         raise invalid("project_id", None, "Mandatory field missing. Give the id of the project")
     if not isinstance(project, str):
-        raise invalid("project_id", shown(project), "Wrong type. Write a text")
+        raise invalid("project_id", project, "Wrong type. Write a text")
     listed = body.get("quotas") or []
     if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
-        raise invalid("quotas", shown(listed), 'Value not a valid list. Write [{"resource": "alarms", "limit": 10}]')
+        raise invalid("quotas", listed, 'Value not a valid list. Write [{"resource": "alarms", "limit": 10}]')
     limits = [_limit(each) for each in listed]
     return _project(project) or "", limits[-1] if limits else None
 
@@ -116,12 +116,12 @@ def _limit(given: Mapping[str, Any]) -> int:
         if given.get(name) is None:
             raise invalid(name, None, f"Mandatory field missing. Give the {name}")
     if given["resource"] != RESOURCE:
-        raise invalid("resource", shown(given["resource"]), f"Value should be one of: {RESOURCE}")
+        raise invalid("resource", given["resource"], f"Value should be one of: {RESOURCE}")
     limit = given["limit"]
     if isinstance(limit, str) and limit.removeprefix("-").isdecimal() and limit.isascii() and len(limit) < 16:
         limit = int(limit)
     if not isinstance(limit, int) or isinstance(limit, bool):
-        raise invalid("limit", shown(limit), "Write an integer")
+        raise invalid("limit", limit, "Write an integer")
     if limit < NO_LIMIT:
         raise invalid("limit", limit, f"Value should be greater or equal to {NO_LIMIT}")
     if limit > MAX_LIMIT:

@@ -1,0 +1,10 @@
+"""The requests that test isolation cover the whole API."""
+
+from isolation import PROBES, operations
+
+from meterhouse.api.app import create_app
+from meterhouse.site import Site
+
+
+def test_every_operation_is_probed_for_what_is_anothers(site: Site) -> None:
+    assert not operations(create_app(site)) - set(PROBES), "add what could be another's to tests/isolation.py"
