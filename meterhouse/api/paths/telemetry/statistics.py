@@ -6,10 +6,10 @@ from fastapi import APIRouter, Response
 
 from meterhouse.api.answers.faults import Fault, invalid
 from meterhouse.api.answers.json_text import answer
-from meterhouse.api.answers.statistics import entries
 from meterhouse.api.asked import Asked, allowed
 from meterhouse.api.paths.telemetry.models import Statistics
 from meterhouse.api.paths.telemetry.names import MeterName
+from meterhouse.api.paths.telemetry.statistics_entries import entries
 from meterhouse.api.requests.aggregates import (
     AGGREGATE,
     GROUPBY,
