@@ -72,5 +72,5 @@ def actions(app: FastAPI) -> dict[str, str | None]:
         if isinstance(route, APIRoute):
             taken = [_ACTIONS[each.call] for each in route.dependant.dependencies if each.call in _ACTIONS]
             for method in sorted(route.methods):
-                found[f"{method} {route.path}"] = taken[0] if taken else None
+                found[f"{method} {route.path_format}"] = taken[0] if taken else None
     return found
