@@ -2,6 +2,7 @@
 
 import secrets
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -41,6 +42,33 @@ class Tenant:
         credential = {"id": made["id"], "secret": made["secret"]}
         asked = {"identity": {"methods": ["application_credential"], "application_credential": credential}}
         answer = httpx.post(f"{self.keystone.url}/auth/tokens", json={"auth": asked}, timeout=60)
+        answer.raise_for_status()
+        return str(answer.headers["X-Subject-Token"])
+
+    def trusted_token(self, seconds: float) -> str:
+        """A token by which the administrator acts as the user, and which ends after some seconds."""
+        admin = self.keystone.client.get(f"{self.keystone.url}/users", params={"name": self.keystone.username})
+        ends = datetime.now(UTC) + timedelta(seconds=seconds)
+        trust = {
+            "trustor_user_id": self.user_id,
+            "trustee_user_id": admin.json()["users"][0]["id"],
+            "project_id": self.project_id,
+            "impersonation": True,
+            "roles": [{"name": "member"}],
+            "expires_at": f"{ends:%Y-%m-%dT%H:%M:%S.%fZ}",
+        }
+        answer = httpx.post(
+            f"{self.keystone.url}/OS-TRUST/trusts",
+            json={"trust": trust},
+            headers={"X-Auth-Token": self.another_token()},
+            timeout=60,
+        )
+        answer.raise_for_status()
+        scope = {"OS-TRUST:trust": {"id": answer.json()["trust"]["id"]}}
+        account = {"name": self.keystone.username, "domain": {"id": "default"}, "password": self.keystone.password}
+        identity = {"methods": ["password"], "password": {"user": account}}
+        asked = {"auth": {"identity": identity, "scope": scope}}
+        answer = httpx.post(f"{self.keystone.url}/auth/tokens", json=asked, timeout=60)
         answer.raise_for_status()
         return str(answer.headers["X-Subject-Token"])
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from meterhouse.doctor import bills, configured, intake, steps, stores, usage
 from meterhouse.doctor.access import access
+from meterhouse.doctor.api import api
 from meterhouse.doctor.audits import audits
 from meterhouse.doctor.findings import Check, Finding, guarded
 from meterhouse.settings import settings
@@ -22,6 +23,7 @@ CHECKS = (
     Check("prices", configured.prices),
     Check("names", configured.names),
     Check("keystone", configured.keystone),
+    Check("api", api),
     Check("reports", configured.reports),
     Check("warehouse", stores.warehouse),
     Check("access", access, needs=WAREHOUSE),

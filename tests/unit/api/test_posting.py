@@ -199,9 +199,9 @@ BAD: list[tuple[Any, str]] = [
     ([], "Samples should be included in request body"),
     ({}, "Invalid input for field/attribute samples. Value: '{}'"),
     ([1], "Invalid input for field/attribute samples. Value: '1'"),
-    ([sample(), sample("x")], "Value: ''x''. Write a finite number, such as 1.5. Nothing was stored; it is sample 2"),
+    ([sample(), sample("x")], "Value: 'x'. Write a finite number, such as 1.5. Nothing was stored; it is sample 2"),
     ([sample(counter_name="cpu")], "counter_name. Value: 'cpu'. should be power"),
-    ([sample(counter_type="absolute")], "counter_type. Value: ''absolute''. should be one of"),
+    ([sample(counter_type="absolute")], "counter_type. Value: 'absolute'. should be one of"),
     *(
         ([sample(volume)], "Write a finite number")
         for volume in (math.nan, math.inf, "nan", "Infinity", "1_0", True, [], 10**400, "9" * 400)
@@ -219,7 +219,7 @@ BAD: list[tuple[Any, str]] = [
     ([sample(resource_id="a\0b")], "NUL"),
     ([sample(resource_id="r" * 256)], "256 characters. Use at most 255"),
     ([sample(extra=1)], "Unknown attribute: extra"),
-    ([sample(timestamp="soon")], "timestamp. Value: ''soon''. Write a time in ISO 8601"),
+    ([sample(timestamp="soon")], "timestamp. Value: 'soon'. Write a time in ISO 8601"),
     ([sample(timestamp="1969-12-31T23:59:59")], "Use a time of the years 1970 to 2262"),
     ([sample(timestamp="9999-12-31T23:59:59-12:00")], "Use a time of the years 1970 to 2262"),
     ([sample(timestamp=1700000000)], "Write a time in ISO 8601"),

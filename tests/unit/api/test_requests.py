@@ -221,10 +221,10 @@ def test_a_complex_query_is_read(settings: Settings) -> None:
         ({"filter": json.loads('{"not":' * 40 + '{"=":{"user":"a"}}' + "}" * 40)}, "nested more than 32 levels"),
         ({"filter": "[" * 5_000}, "attribute filter.*It is not JSON"),
         ({"orderby": "5"}, "attribute orderby. Value: '5'. Write a list"),
-        ({"orderby": '[{"user": "up"}]'}, "attribute orderby. Value: ''up''. Write asc or desc"),
+        ({"orderby": '[{"user": "up"}]'}, "attribute orderby. Value: 'up'. Write asc or desc"),
         ({"orderby": '[{"a": "asc"}]'}, 'Unknown argument: "a"'),
         ({"orderby": '[{"user": "asc", "project": "asc"}]'}, "Write an object with one key"),
-        ({"limit": "ten"}, "attribute limit. Value: ''ten''. Write an integer"),
+        ({"limit": "ten"}, "attribute limit. Value: 'ten'. Write an integer"),
         ({"limit": -1}, "attribute limit. Value: '-1'. Limit should be positive"),
     ],
 )

@@ -3,21 +3,23 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from api_server import client
-from brokers import Proxy
+from brokers import Proxy, make_certificates
 from builders import land_points, point
 from conftest import OpenSite
 from services import Keystone
-from tenants import Tenant, log_in, role_id, tenant
+from tenants import PASSWORD, Tenant, log_in, role_id, tenant
 
 from meterhouse.api.access import tokens, validator
 from meterhouse.api.access.identity import Identity
 from meterhouse.api.access.tokens import Tokens
 from meterhouse.api.answers.faults import Fault
+from meterhouse.doctor import findings_of
 from meterhouse.settings import Settings, read_settings
 
 pytestmark = pytest.mark.service
@@ -177,6 +179,35 @@ def test_an_identity_is_kept_for_its_seconds_and_never_past_its_tokens_end(
     asking(given(keystone), work)
 
 
+def test_a_token_that_expires_is_refused_at_once(keystone: Keystone, sent: list[str]) -> None:
+    trustor = tenant(keystone)
+
+    async def work(asked: Tokens) -> None:
+        token = trustor.trusted_token(3.0)
+        identity = await asked.identity(token)
+        assert (identity.user_id, identity.project_id) == (trustor.user_id, trustor.project_id)
+        deadline = time.monotonic() + 30
+        while await status(asked, token) == 200:
+            assert time.monotonic() < deadline
+            assert sent == ["POST", "GET"]  # it is kept meanwhile
+            await asyncio.sleep(0.1)
+
+    asking(given(keystone, api_token_seconds=3600), work)
+
+
+def test_keystone_is_believed_by_its_certificate(keystone: Keystone, member: Tenant, tmp_path: Path) -> None:
+    certificates = make_certificates(tmp_path)
+    answers = []
+
+    async def work(asked: Tokens) -> None:
+        answers.append(await status(asked, member.token))
+
+    with Proxy(keystone.url, tls=certificates.served()) as proxy:
+        asking(given(keystone, keystone_url=proxy.url), work)
+        asking(given(keystone, keystone_url=proxy.url, keystone_ca_file=certificates.authority), work)
+    assert answers == [503, 200]
+
+
 def test_one_validation_at_a_time_and_no_more_kept_than_the_bound(
     keystone: Keystone, member: Tenant, sent: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,6 +262,36 @@ def test_our_own_token_is_renewed_once_and_a_refused_account_is_503(
     assert "401" in logged[0]
     assert "Give the account the role service or admin" in logged[1]
     assert not any(secret in text for text in logged for secret in ("guessed", member.token))
+
+
+def test_what_an_account_needs_to_validate_tokens_and_the_doctor_looks_for_it(
+    open_site: OpenSite, keystone: Keystone, member: Tenant
+) -> None:
+    accounts = {role: tenant(keystone, role) for role in ("service", "admin", "reader")}
+    of_system = tenant(keystone, "member")
+    where = f"{keystone.url}/system/users/{of_system.user_id}/roles/{role_id(keystone, 'reader')}"
+    keystone.client.put(where).raise_for_status()
+
+    def settings(whose: Tenant, project: bool = True) -> dict[str, str]:
+        name = keystone.client.get(f"{keystone.url}/users/{whose.user_id}").json()["user"]["name"]
+        account = {"keystone_username": name, "keystone_password": PASSWORD}
+        return {**account, "keystone_project": name if project else "", "keystone_url": keystone.url}
+
+    def validates(account: dict[str, str]) -> bool:
+        answers = []
+
+        async def work(asked: Tokens) -> None:
+            answers.append(await status(asked, member.token))
+
+        asking(read_settings(**account, api_auth="keystone"), work)
+        (finding,) = findings_of(open_site(**account, api_auth="keystone"), "api")
+        assert finding.state == ("ok" if answers == [200] else "warning"), finding
+        return answers == [200]
+
+    assert validates(settings(accounts["service"]))
+    assert validates(settings(accounts["admin"]))
+    assert validates(settings(of_system, project=False))
+    assert not validates(settings(accounts["reader"]))
 
 
 def test_while_keystone_is_away_only_kept_tokens_work(
