@@ -8,13 +8,14 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import CollectorRegistry
 from starlette.exceptions import HTTPException
-from starlette.routing import Match, Route
 
 from meterhouse import __version__
 from meterhouse.api.access.identifying import identifying
 from meterhouse.api.access.tokens import Tokens
 from meterhouse.api.answers.faults import Fault, body, fault_of, unavailable
 from meterhouse.api.answers.json_text import answer
+from meterhouse.api.answers.methods import methods_of
+from meterhouse.api.entry.heads import Heads
 from meterhouse.api.entry.proxies import Proxies
 from meterhouse.api.entry.rates import Rates
 from meterhouse.api.entry.request_ids import RequestIds
@@ -22,7 +23,17 @@ from meterhouse.api.entry.sizes import Sizes
 from meterhouse.api.entry.slashes import Slashes
 from meterhouse.api.entry.unexpected import Unexpected, failure, log_failure
 from meterhouse.api.paths.alarming import routers as alarming
-from meterhouse.api.paths.telemetry import meters, posting
+from meterhouse.api.paths.telemetry import (
+    capabilities,
+    event_types,
+    events,
+    meters,
+    posting,
+    resources,
+    samples,
+    statistics,
+    versions,
+)
 from meterhouse.api.reference.description import described
 from meterhouse.api.serving.lanes import Lanes
 from meterhouse.api.watching import paths as watching
@@ -33,7 +44,19 @@ from meterhouse.collection.posting import Posting
 from meterhouse.errors import MeterhouseError
 from meterhouse.site import Site
 
-ROUTERS = (meters.router, posting.router, *alarming.ROUTERS, watching.router)
+ROUTERS = (
+    versions.router,
+    meters.router,
+    statistics.router,
+    samples.router,
+    resources.router,
+    events.router,
+    event_types.router,
+    capabilities.router,
+    posting.router,
+    *alarming.ROUTERS,
+    watching.router,
+)
 
 
 class _Api(FastAPI):
@@ -54,7 +77,14 @@ def create_app(site: Site) -> FastAPI:
         async with closing:
             yield
 
-    app = _Api(title="Meterhouse", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app = _Api(
+        title="Meterhouse",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
     app.state.site = site
     app.state.lanes = Lanes()
     closing.callback(app.state.lanes.close)
@@ -90,6 +120,7 @@ def _add_layers(app: FastAPI, metrics: RequestMetrics, closing: AsyncExitStack) 
         closing.callback(log.close)
         observers.append(log.observe)
     app.add_middleware(Slashes)
+    app.add_middleware(Heads)
     app.add_middleware(Sizes, body_bytes=settings.api_body_bytes)
     app.add_middleware(Unexpected)
     app.add_middleware(Proxies, settings=settings)
@@ -120,12 +151,5 @@ async def _invalid(request: Request, error: RequestValidationError) -> Response:
 async def _of_http(request: Request, error: HTTPException) -> Response:
     headers = dict(error.headers or {})
     if error.status_code == 405:
-        headers["Allow"] = ", ".join(_methods(request))
+        headers["Allow"] = methods_of(request.app.routes, request.scope)
     return await _fault(request, Fault(error.status_code, str(error.detail), headers))
-
-
-def _methods(request: Request) -> list[str]:
-    """The methods that a path takes: each has a route of its own."""
-    routes = (each for each in request.app.routes if isinstance(each, Route))
-    matching = (each for each in routes if each.matches(request.scope)[0] is not Match.NONE)
-    return sorted({method for each in matching for method in each.methods or ()})

@@ -100,11 +100,19 @@ def find(fields: Fields, name: str) -> Field:
         raise UnknownKeyword("field", name if len(name) <= MAX_KEY else f"{name[:MAX_KEY]}…", names(fields))
     if len(key) > MAX_KEY:
         raise UsageError(f"the key has {len(key):,} characters", where=prefix, hint=f"At most {MAX_KEY}")
-    if sum(POSITION.fullmatch(step) is not None for step in key.split(".")) > MAX_POSITIONS:
+    if sum(POSITION.fullmatch(step) is not None for step in re.split("[.:]", key)) > MAX_POSITIONS:
         raise UsageError(f"'{key}' has more than {MAX_POSITIONS} positions in lists", where=prefix, hint="Shorten it")
     return dataclasses.replace(found, key=key)
 
 
 def paths(key: str) -> list[list[str]]:
-    """Where the value of a key may be, the first that has one counts: the key as it is, or keys within each other."""
-    return [[key], key.split(".")] if "." in key else [[key]]
+    """Where the value of a key may be, the first that has one counts: the key as it is, or keys within each other.
+
+    Ceilometer's API shows keys within each other as `a.b:c:d`.
+    """
+    found = [[key]]
+    if "." in key:
+        found.append(key.split("."))
+        if ":" in key:
+            found.append(re.split("[.:]", key))
+    return found

@@ -1,4 +1,4 @@
-"""The raw points of a meter, or of some of its series, in a span: as landed, not judged, copies and conflicts included.
+"""The raw points of meters or series in a span: as landed, not judged, copies and conflicts included.
 
 Files are chosen by the bounds of their times and meters; of a file, row groups by those of their series; of a compacted
 file's row group, the pages that may hold the wanted series; of such a page, if one series is wanted, its values. Only
@@ -97,7 +97,7 @@ class RawPoints:
 
     Args:
         lake: the lake.
-        meter: the meter.
+        meter: the meter; None for all.
         span: half-open, of event time.
         version: of `samples`; default the newest.
         tables: SAMPLES, DERIVED or both.
@@ -106,7 +106,7 @@ class RawPoints:
     def __init__(
         self,
         lake: "Lake",
-        meter: str,
+        meter: str | None,
         span: Span,
         version: int | None = None,
         tables: Sequence[str] = (SAMPLES, DERIVED),
@@ -147,8 +147,8 @@ class RawPoints:
         with ThreadPoolExecutor(THREADS, "points", cancelling.taken_over, (cancelling.current(),)) as threads:
             run: Any = threads.map if len(files) > 1 else map
             found = [POINT.empty_table()]
-            if ids is not None and len(ids) == 1 and self._lake.object_store is None:
-                points, files = reading.of_one(files)  # threads would mostly wait for each other
+            if self._meter is not None and ids is not None and len(ids) == 1 and self._lake.object_store is None:
+                points, files = reading.of_one(self._meter, files)  # threads would mostly wait for each other
                 found.append(points)
             # To hand a file to a thread takes longer than to choose its pages.
             chosen = [each for some in run(reading.chosen, _batches(files)) for each in some if each.groups]
@@ -161,6 +161,11 @@ class RawPoints:
     def files(self) -> int:
         """How many files may have points."""
         return len(self._files)
+
+    @property
+    def rows(self) -> int:
+        """How many rows the files have that may have points."""
+        return sum(file.rows for file in self._files)
 
     def series(self, ids: Integers) -> pa.Table:
         """The series that have these ids, in order and each once: columns SERIES, in the order of the ids.
@@ -224,7 +229,7 @@ class _Reading:
     """
 
     lake: "Lake"
-    meter: str
+    meter: str | None
     ids: Integers | None
     start: int
     end: int
@@ -245,13 +250,13 @@ class _Reading:
         few = MANY * of_pages <= rows
         return _Chosen(file, groups, pages if few else [], of_pages if few else rows)
 
-    def of_one(self, files: list[_File]) -> tuple[pa.Table, list[_File]]:
+    def of_one(self, meter: str, files: list[_File]) -> tuple[pa.Table, list[_File]]:
         """The points of the wanted series, if it is one, in files that have it in one page; and the other files."""
         series_id, others = int(np.asarray(self.ids)[0]), []
         pages = SeriesPages(series_id, pa.schema([POINT.field(name) for name in self.columns if name != "series_id"]))
         for file in files:
             cancelling.check()
-            run = self.lake.footer(file.table, file.path).page_of(self.meter, series_id)
+            run = self.lake.footer(file.table, file.path).page_of(meter, series_id)
             if run is None or not self._added(pages, file, run):
                 others.append(file)
         tables = [POINT.empty_table()]
@@ -278,7 +283,7 @@ class _Reading:
     def groups(self, chosen: _Chosen) -> pa.Table:
         """The points in row groups of a file."""
         columns = self.columns
-        if self.ids is None and not all(chosen.groups.values()):
+        if self.meter is not None and self.ids is None and not all(chosen.groups.values()):
             columns = [*columns, "meter"]
         with self.lake.parquet(chosen.file.table, chosen.file.path) as opened:
             read = opened.read_row_groups(list(chosen.groups), columns, use_threads=False)
@@ -351,9 +356,9 @@ def _whole(points: pa.Table) -> pa.Table:
     return pa.table(columns, names=POINT.names).cast(POINT)
 
 
-def _listed(lake: "Lake", table: str, meter: str, span: Span, version: int | None) -> list[_File]:
+def _listed(lake: "Lake", table: str, meter: str | None, span: Span, version: int | None) -> list[_File]:
     found = lake.matching(table, version=version, overlapping=("timestamp", [span]))
-    if "min.meter" in found.column_names:
+    if meter is not None and "min.meter" in found.column_names:
         name = pa.scalar(meter, pa.string())  # to find the type of a value, Arrow loads dateutil
         outside = pc.or_(pc.greater(found["min.meter"], name), pc.less(found["max.meter"], name))
         found = found.filter(pc.invert(pc.fill_null(outside, False)))
@@ -374,7 +379,7 @@ def _micros(actions: pa.Table, column: str, unknown: int) -> list[int]:
     return values
 
 
-def _described(lake: "Lake", file: _File, meter: str, ids: Integers) -> pa.Table:
+def _described(lake: "Lake", file: _File, meter: str | None, ids: Integers) -> pa.Table:
     """Those of the series that a file has."""
     groups = list(lake.footer(file.table, file.path).groups(meter, ids))
     if not groups:

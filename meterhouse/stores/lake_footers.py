@@ -39,17 +39,24 @@ class Footer:
     high: Integers
     pages: PageIndex | None
 
-    def groups(self, meter: str, ids: Integers | None) -> dict[int, bool]:
-        """The groups that may hold points of a meter, and of these series; whether each has no other meter.
+    def groups(self, meter: str | None, ids: Integers | None) -> dict[int, bool]:
+        """The groups that may hold points of a meter, and of these series; whether each has one meter alone.
 
         Args:
-            meter: the meter.
+            meter: the meter; None for all.
             ids: of the wanted series, in order; None for all.
         """
-        found = np.array([known is None or known[0] <= meter <= known[1] for known in self.meters], np.bool_)
+        if meter is None:
+            found = np.ones(len(self.meters), np.bool_)
+        else:
+            found = np.array([known is None or known[0] <= meter <= known[1] for known in self.meters], np.bool_)
         if ids is not None:
             found &= np.searchsorted(ids, self.low) < np.searchsorted(ids, self.high, side="right")
-        return {number: self.meters[number] == (meter, meter) for number in np.flatnonzero(found).tolist()}
+        return {number: self._has_one_meter(number) for number in np.flatnonzero(found).tolist()}
+
+    def _has_one_meter(self, group: int) -> bool:
+        known = self.meters[group]
+        return known is not None and known[0] == known[1]
 
     def page_of(self, meter: str, series_id: int) -> Run | None:
         """The one page that may hold points of a series of a meter; None if it may be elsewhere, or in several."""

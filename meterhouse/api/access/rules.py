@@ -34,6 +34,17 @@ class Rule:
 
 RULES: Final[Mapping[str, Rule]] = {
     "telemetry:get_meters": Rule(READER, "List meters"),
+    "telemetry:compute_statistics": Rule(READER, "Compute statistics"),
+    "telemetry:get_samples": Rule(READER, "List samples"),
+    "telemetry:get_sample": Rule(READER, "Show a sample"),
+    "telemetry:query_sample": Rule(READER, "List samples by a complex query"),
+    "telemetry:get_resources": Rule(READER, "List resources"),
+    "telemetry:get_resource": Rule(READER, "Show a resource"),
+    "telemetry:events:index": Rule(READER, "List events"),
+    "telemetry:events:show": Rule(READER, "Show an event"),
+    "telemetry:get_event_types": Rule(ADMIN, "List types of events"),
+    "telemetry:get_traits": Rule(ADMIN, "List the traits of a type of events"),
+    "telemetry:get_capabilities": Rule(READER, "List capabilities"),
     "telemetry:create_samples": Rule(MEMBER, "Post samples"),
     "telemetry:get_alarms": Rule(READER, "List the alarms of the own project"),
     "telemetry:get_alarms:all_projects": Rule(ADMIN, "List the alarms of all projects"),

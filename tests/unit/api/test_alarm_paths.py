@@ -187,7 +187,7 @@ def test_a_body_is_json_and_there_are_no_other_arguments_nor_methods(ask: httpx.
     refused(ask.post("/v2/alarms?dry=1", json=entry()), 400, 'Unknown argument: "dry"')
     path = f"/v2/alarms/{made(ask, entry())['alarm_id']}"
     answer = ask.post(path, json=entry())
-    assert (answer.status_code, answer.headers["Allow"]) == (405, "DELETE, GET, PUT")
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "DELETE, GET, HEAD, PUT")
     refused(ask.get("/v2/alarms/%00"), 404, "not found")
 
 

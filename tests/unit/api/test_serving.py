@@ -9,9 +9,9 @@ from meterhouse.site import Site
 def test_meters_are_answered_to_whom_they_belong(site: Site) -> None:
     land_points(site, [point(1, meter="cpu", project="shop"), point(2, meter="memory", project="bank")])
     with client(site) as ask:
-        assert [each["meter"] for each in ask.get("/v2/meters").json()] == ["cpu", "memory"]
+        assert [each["name"] for each in ask.get("/v2/meters").json()] == ["cpu", "memory"]
         own = ask.get("/v2/meters", headers={"X-Project-Id": "shop", "X-User-Id": "u"})
-        assert [each["meter"] for each in own.json()] == ["cpu"]
+        assert [each["name"] for each in own.json()] == ["cpu"]
         assert ask.get("/v2/meters", headers={"X-Roles": "member"}).json() == []  # without a project
 
 

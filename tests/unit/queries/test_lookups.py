@@ -16,8 +16,7 @@ from meterhouse import times
 from meterhouse.archive import sample_files
 from meterhouse.archive.compaction import compact
 from meterhouse.filters import SAMPLES, Filter, all_of, on_lake
-from meterhouse.queries import raw_points
-from meterhouse.queries import samples as samples_module
+from meterhouse.queries import raw_points, sample_search
 from meterhouse.queries.meters import meter_span
 from meterhouse.queries.raw_points import POINT, RawPoints
 from meterhouse.queries.samples import samples
@@ -72,7 +71,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(raw_points, "POINTS_AT_ONCE", 60)
     monkeypatch.setattr(raw_points, "POINTS_A_FILE", 10)
     monkeypatch.setattr(raw_points, "MANY", 1)
-    monkeypatch.setattr(samples_module, "_AT_ONCE", 12)
+    monkeypatch.setattr(sample_search, "AT_ONCE", 12)
 
 
 FAR = 24 * 366 * 50
