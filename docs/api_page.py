@@ -60,7 +60,8 @@ def api_page(table: Table, code: Code) -> str:
 
 def _anchor(name: str) -> str:
     """GitHub's anchor of a heading."""
-    return "".join(each for each in name.lower().replace(" ", "-") if each.isalnum() or each in "-_")
+    kept = "".join(each for each in name.lower() if each.isalnum() or each in "-_ ")
+    return kept.strip().replace(" ", "-")
 
 
 def _operation(name: str, operation: Mapping[str, Any], made: Mapping[str, Any], table: Table, code: Code) -> str:

@@ -159,6 +159,7 @@ def _erase(
     with leases["catalog"].begin() as connection:
         leases[following.FOLLOWER].check(connection)
         leases[periods.STEP].check(connection)
+        leases[alarms.LEASE].check(connection)  # whoever defines alarms does not take it, and waits for its row
         changed, hours = warehouse_rows.replace(connection, person, changes)
         mark_dirty(connection, hours, f"erasure {one.erasure_id} has joined series")
         history.record_position(connection, FOLLOWER, history.position(lake, TABLE, lake.version(TABLE)))

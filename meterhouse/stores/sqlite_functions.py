@@ -12,8 +12,8 @@ from typing import Final
 
 from meterhouse.definitions import patterns
 
-_SHORT: Final = 256
-"""Length of texts, in characters, that Python's engine is used for."""
+_LENGTHS: Final = (32, 64, 128, 256)
+"""Lengths of texts, in characters, up to which Python's engine is used, if the pattern is safe for that length."""
 
 _STEPS: Final = 50_000
 """Maximum number of its steps on such a text: half a millisecond."""
@@ -57,8 +57,9 @@ def _regexp(pattern: str | None, value: object) -> bool | None:
     if pattern is None or value is None:
         return None
     text = str(value)
-    if len(text) <= _SHORT and not text.endswith("\n"):  # before which Python's $ matches
-        quick = _quick(pattern)
+    length = next((each for each in _LENGTHS if len(text) <= each), None)
+    if length is not None and not text.endswith("\n"):  # before which Python's $ matches
+        quick = _quick(pattern, length)
         if quick is not None:
             return quick.search(text) is not None
     import pyarrow as pa
@@ -68,5 +69,5 @@ def _regexp(pattern: str | None, value: object) -> bool | None:
 
 
 @lru_cache
-def _quick(pattern: str) -> "re.Pattern[str] | None":
-    return re.compile(pattern) if patterns.steps(pattern, _SHORT) <= _STEPS else None
+def _quick(pattern: str, length: int) -> "re.Pattern[str] | None":
+    return re.compile(pattern) if patterns.steps(pattern, length) <= _STEPS else None

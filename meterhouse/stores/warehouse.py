@@ -129,6 +129,23 @@ class Warehouse:
             raise self._unreachable(error) from error
 
     @contextmanager
+    def statements(self) -> Iterator[Connection]:
+        """A connection to PostgreSQL whose statements are each a transaction of its own.
+
+        Raises:
+            MeterhouseError: the database cannot be reached, or its schema is not this version's.
+        """
+        if not self._checked:
+            self.check_schema()
+        try:
+            with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                yield connection
+        except DatabaseError as error:
+            if isinstance(error, IntegrityError | ProgrammingError | DataError):
+                raise
+            raise self._unreachable(error) from error
+
+    @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that can only read: it waits for no writer and sees one state of the database throughout.
 

@@ -333,6 +333,8 @@ alarms = Table(
     ),
     Index("alarms_by_owner", "project_id", "user_id"),
     Index("alarms_by_user", "user_id"),
+    Index("alarms_named", "name", "alarm_id"),
+    Index("alarms_named_by_project", "project_id", "name", "alarm_id"),
     Index("alarms_in_time", "timestamp", "alarm_id"),
     Index("alarms_in_time_by_project", "project_id", "timestamp", "alarm_id"),
 )

@@ -56,12 +56,16 @@ class _Plan:
         changed: the alarms to create or to change, by id.
         gone: the rows to delete.
         done: the counts.
+        declared: all alarms that the files declare, by id, each with its file and line.
+        entry: the number of the newest entry of the history when it was made.
     """
 
     known: dict[str, Any]
     changed: dict[str, Alarm]
     gone: list[Any]
     done: Applied
+    declared: Mapping[str, tuple[Alarm, str]]
+    entry: int
 
 
 def apply(site: Site, *, dry_run: bool = False) -> Applied:
@@ -78,7 +82,7 @@ def apply(site: Site, *, dry_run: bool = False) -> Applied:
         AlreadyRunning: another process is still evaluating the alarms after WAIT_SECONDS.
     """
     if dry_run:
-        return _plan(site).done
+        return _counted(_plan(site))
     with site.warehouse.lease(LEASE, wait_seconds=WAIT_SECONDS) as lease:
         same = _as_applied(site)
         return _apply(site, lease) if same is None or same.faults else same
@@ -103,12 +107,14 @@ def _as_applied(site: Site) -> Applied | None:
 def _apply(site: Site, lease: Lease) -> Applied:
     digest = files.digest(site.settings.config_dir)
     plan = _plan(site)
-    faults = json.dumps([[each.what, each.where, each.hint] for each in plan.done.faults])
     with lease.begin() as connection:
+        if connection.execute(cycles.defined_since(plan.entry)).first() is not None:
+            _refuse_combinations(connection, plan)  # alarms from outside may combine others now
+        faults = json.dumps([[each.what, each.where, each.hint] for each in plan.done.faults])
         _write(connection, plan)
         connection.execute(delete(alarm_files))
         connection.execute(insert(alarm_files).values(digest=digest, faults=faults))
-    return plan.done
+    return _counted(plan)
 
 
 def _plan(site: Site) -> _Plan:
@@ -128,41 +134,48 @@ def _plan(site: Site) -> _Plan:
                 changed[alarm.alarm_id] = alarm
             else:
                 done.faults.append(DefinitionError(f"alarm '{alarm.name}' {refusal[0]}", where=where, hint=refusal[1]))
-        outside = checks.combinations(connection, FILE)
-    wheres = {alarm.alarm_id: where for alarm, where in defined.alarms}
-    for alarm_id, what, hint in checks.refused_combinations(
-        {alarm.alarm_id: alarm for alarm, _ in defined.alarms}, outside
-    ):
-        if changed.pop(alarm_id, None) is not None:
-            done.faults.append(DefinitionError(what, where=wheres[alarm_id], hint=hint))
+        declared = {alarm.alarm_id: (alarm, where) for alarm, where in defined.alarms}
+        plan = _Plan(known, changed, [], done, declared, cycles.newest_entry(connection))
+        _refuse_combinations(connection, plan)
     done.warnings = checks.warnings(site, list(changed.values()))
     names = {alarm.name for alarm in changed.values()}
-    gone = [
+    plan.gone += [
         row
         for alarm_id, row in known.items()
         if (defined.names is not None and row.name not in defined.names)
         or (alarm_id not in changed and row.name in names)
     ]
-    _count(done, known, changed, gone)
-    return _Plan(known, changed, gone, done)
+    return plan
+
+
+def _refuse_combinations(connection: Connection, plan: _Plan) -> None:
+    """Take combinations that cannot be evaluated beside the alarms from outside out of a plan."""
+    outside = checks.combinations(connection, FILE)
+    alarms_ = {alarm_id: alarm for alarm_id, (alarm, _) in plan.declared.items()}
+    for alarm_id, what, hint in checks.refused_combinations(alarms_, outside):
+        if plan.changed.pop(alarm_id, None) is not None:
+            plan.done.faults.append(DefinitionError(what, where=plan.declared[alarm_id][1], hint=hint))
 
 
 def _differs(row: Any, alarm: Alarm) -> bool:
     return row is None or bool(row.definition != alarm.as_json())
 
 
-def _count(done: Applied, known: Mapping[str, Any], changed: Mapping[str, Alarm], gone: list[Any]) -> None:
-    for row in gone:
+def _counted(plan: _Plan) -> Applied:
+    """What is, or would be, done."""
+    done = plan.done
+    for row in plan.gone:
         done.deleted += 1
         done.drift.append(("deleted", row.name, ""))
-    for alarm_id, alarm in changed.items():
-        if alarm_id in known:
+    for alarm_id, alarm in plan.changed.items():
+        if alarm_id in plan.known:
             done.changed += 1
-            fields = ", ".join(json.loads(changes(known[alarm_id].definition, alarm.as_json())))
+            fields = ", ".join(json.loads(changes(plan.known[alarm_id].definition, alarm.as_json())))
             done.drift.append(("changed", alarm.name, fields))
         else:
             done.created += 1
             done.drift.append(("created", alarm.name, ""))
+    return done
 
 
 def _write(connection: Connection, plan: _Plan) -> None:

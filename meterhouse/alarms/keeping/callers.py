@@ -33,6 +33,10 @@ class Caller:
             return query
         return query.where(alarms.c.project_id == self.project_id if self.project_id else false())
 
+    def may_see(self, project_id: str) -> bool:
+        """Whether this caller may see the alarms of a project; an empty one is the operator's."""
+        return self.admin or (self.project_id != "" and self.project_id == project_id)
+
     def owner(self, project_id: str | None, user_id: str | None) -> tuple[str, str]:
         """The project and the user that will own what this caller makes.
 

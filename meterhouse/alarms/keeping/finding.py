@@ -1,9 +1,9 @@
 """Finds an alarm by its id or its name."""
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
-from sqlalchemy import Connection, Row, or_, select
+from sqlalchemy import Connection, Row, bindparam, or_, select
 
 from meterhouse.alarms.keeping.callers import Caller
 from meterhouse.alarms.keeping.cycles import evaluate_timestamp
@@ -55,11 +55,14 @@ def find(connection: Connection, wanted: Wanted, caller: Caller) -> Row[Any]:
     raise UnknownName("alarm", wanted, list(names))
 
 
+_BY_ID: Final = select(*COLUMNS).where(alarms.c.alarm_id == bindparam("wanted"))
+"""Made once: the statement is long."""
+
+
 def _by_id(connection: Connection, alarm_id: str, caller: Caller) -> Row[Any]:
     found = None
     if is_plain(alarm_id):  # no database takes a NUL
-        query = select(*COLUMNS).where(alarms.c.alarm_id == alarm_id)
-        found = connection.execute(caller.visible(query)).first()
-    if found is None:
+        found = connection.execute(_BY_ID, {"wanted": alarm_id}).first()
+    if found is None or not caller.may_see(found.project_id):
         raise UnknownName("alarm", alarm_id, [], hint="List the alarms for their ids")
     return found

@@ -1,11 +1,11 @@
 """Lists alarms and their history: conditions, orders and pages, answered by the warehouse."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, Text, case, cast, false, func, literal, select, true
+from sqlalchemy import Column, ColumnElement, Connection, Row, Select, case, false, func, literal, select, true
 
 from meterhouse.alarms.definitions.actions import shown_json
 from meterhouse.alarms.definitions.alarm import SEVERITIES
@@ -15,7 +15,7 @@ from meterhouse.alarms.keeping.finding import COLUMNS
 from meterhouse.alarms.keeping.pages import Key, after, ordered
 from meterhouse.alarms.keeping.states import shown
 from meterhouse.errors import UsageError
-from meterhouse.filters import Condition, Field, Fields, Filter, Leaf, OneOf, all_of
+from meterhouse.filters import And, Condition, Field, Fields, Filter, Leaf, OneOf, all_of
 from meterhouse.filters.warehouse import compared, joined
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import UtcTime, alarm_history, alarms
@@ -73,6 +73,9 @@ def alarms_of(site: Site, caller: Caller, page: Page) -> list[dict[str, Any]]:
         UnknownMarker: the marker is not an alarm that the caller may see.
     """
     keys = _keys(page.order or [("timestamp", True)], _of_alarm, alarms.c.alarm_id)
+    if any(map(_names_some, page.conditions)):
+        # SQLite would rather follow the index of the order, through all alarms.
+        keys = [replace(key, value=func.coalesce(key.value, key.value)) for key in keys]
     query = caller.visible(select(*COLUMNS)).where(_condition(page.conditions, _of_alarm))
     with site.warehouse.read() as connection:
         if page.marker is not None:
@@ -143,6 +146,16 @@ def _condition(conditions: Iterable[Condition], column: Callable[[str], ColumnEl
     return joined(all_of(conditions), lambda leaf: _compared(leaf, column(leaf.target.column)))
 
 
+def _names_some(condition: Condition) -> bool:
+    """Whether a condition can be met by few alarms alone, which an index finds."""
+    match condition:
+        case And(parts):
+            return any(map(_names_some, parts))
+        case Filter(op="eq", target=target) | OneOf(target=target):
+            return target.column in ("alarm_id", "name")
+    return False
+
+
 def _compared(leaf: Leaf, column: ColumnElement[Any]) -> ColumnElement[bool]:
     if leaf.target.column not in FLAGS:
         return compared(leaf, column)
@@ -184,17 +197,14 @@ def _keys(
 
 
 def _key(column: ColumnElement[Any], name: str) -> ColumnElement[Any]:
-    """What rows are ordered by for a column: severities by what they mean, texts by code points."""
+    """What rows are ordered by for a column: severities by what they mean; texts as the database orders them."""
     if name == "severity":
         return case(_RANKS, value=column, else_=-1)
     if name == "evaluate_timestamp":
         return func.coalesce(column, literal(EPOCH, UtcTime()))
     if name in FLAGS:
         return case((column.is_(true()), 1), else_=0)
-    if isinstance(column.type, Text):
-        # PostgreSQL orders texts by the language of the database.
-        return cast(func.coalesce(column, ""), Text(collation="C").with_variant(Text(), "sqlite"))
-    return column
+    return func.coalesce(column, "") if isinstance(column, Column) and column.nullable else column
 
 
 def _values(keys: Sequence[Key]) -> Select[Any]:

@@ -79,8 +79,8 @@ def _check_admin(caller: Caller) -> None:
         raise NotAllowed("not authorized to change quotas", hint="Ask an administrator")
 
 
-def check(site: Site, connection: Connection, project_id: str, user_id: str) -> None:
-    """Make sure that there is room for one more alarm.
+def check(site: Site, connection: Connection, project_id: str, user_id: str) -> bool:
+    """Make sure that there is room for one more alarm; return whether their number is limited at all.
 
     Args:
         site: the site.
@@ -91,11 +91,15 @@ def check(site: Site, connection: Connection, project_id: str, user_id: str) -> 
     Raises:
         OverQuota: there is none.
     """
+    is_limited = False
     for kind, who, maximum, owner in (
         ("project", project_id, _maximum(site, connection, project_id), {"project_id": project_id}),
         ("user", user_id, site.settings.alarm_user_quota, {"user_id": user_id}),
     ):
-        if maximum == NO_LIMIT or not who or _count(connection, maximum, **owner) < maximum:
+        if maximum == NO_LIMIT or not who:
+            continue
+        is_limited = True
+        if _count(connection, maximum, **owner) < maximum:
             continue
         used = _count(connection, None, **owner)
         raise OverQuota(
@@ -103,6 +107,7 @@ def check(site: Site, connection: Connection, project_id: str, user_id: str) -> 
             f"{maximum:,}",
             hint="Delete some, or let an administrator raise the quota",
         )
+    return is_limited
 
 
 def _maximum(site: Site, connection: Connection, project_id: str) -> int:

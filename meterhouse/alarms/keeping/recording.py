@@ -63,13 +63,22 @@ class History:
     def write(self) -> None:
         """Write them."""
         rows, self._rows = self._rows, []
-        if len(rows) == 1:
-            self._connection.execute(_FOLLOWING, rows)
-        elif rows:
-            numbers = sequences.following(self._connection, alarm_history)
-            for row, number in zip(rows, numbers, strict=False):
-                row["sequence"] = number
-            insert_rows(self._connection, alarm_history, rows)
+        insert_entries(self._connection, rows)
+
+
+def insert_entries(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Number entries of the history, and insert them.
+
+    Args:
+        connection: a writing transaction that has checked the lease of the evaluations.
+        rows: the columns but `sequence`.
+    """
+    if len(rows) == 1:
+        connection.execute(_FOLLOWING, list(rows))
+    elif rows:
+        numbers = sequences.following(connection, alarm_history)
+        numbered = [{**row, "sequence": number} for row, number in zip(rows, numbers, strict=False)]
+        insert_rows(connection, alarm_history, numbered)
 
 
 _FOLLOWING: Final = insert(alarm_history).values(sequence=sequences.next_of(alarm_history))

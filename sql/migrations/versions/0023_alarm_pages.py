@@ -12,6 +12,21 @@ down_revision = "0022"
 
 _AT_ONCE = 10_000
 
+# Whoever calls it has the row of the lease, so that nobody else numbers entries until the statement is committed. Each
+# of its statements sees what was committed before it.
+_NEXT_ENTRY = """
+CREATE OR REPLACE FUNCTION next_alarm_entry(lease text) RETURNS bigint LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    PERFORM 1 FROM leases WHERE name = lease FOR UPDATE;
+    IF NOT FOUND THEN
+        INSERT INTO leases (name, holder, expires_at, generation, seconds) VALUES (lease, '', now(), 0, 0)
+            ON CONFLICT DO NOTHING;
+        PERFORM 1 FROM leases WHERE name = lease FOR UPDATE;
+    END IF;
+    RETURN (SELECT coalesce(max(sequence), 0) + 1 FROM alarm_history);
+END $$
+"""
+
 
 def upgrade() -> None:
     op.add_column("alarms", sa.Column("description", sa.Text(), nullable=False, server_default=sa.text("''")))
@@ -27,7 +42,11 @@ def upgrade() -> None:
     op.create_index("alarms_in_time", "alarms", ["timestamp", "alarm_id"])
     op.create_index("alarms_in_time_by_project", "alarms", ["project_id", "timestamp", "alarm_id"])
     op.create_index("alarms_by_user", "alarms", ["user_id"])
+    op.create_index("alarms_named", "alarms", ["name", "alarm_id"])
+    op.create_index("alarms_named_by_project", "alarms", ["project_id", "name", "alarm_id"])
     op.create_index("alarm_history_by_project", "alarm_history", ["on_behalf_of", "sequence"])
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute(_NEXT_ENTRY)
     op.drop_index("series_by_meter", "series")
     op.create_index("series_by_meter", "series", ["meter", "unit"])
 

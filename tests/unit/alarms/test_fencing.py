@@ -1,5 +1,6 @@
 """A transition happens once and in order, whoever is paused, and whatever the clocks say."""
 
+import json
 import threading
 from datetime import timedelta
 from pathlib import Path
@@ -272,3 +273,33 @@ def test_rows_of_an_earlier_release_are_numbered_in_the_order_of_their_times(tmp
             found = connection.execute(text(f"SELECT event_id FROM {table} ORDER BY sequence")).scalars().all()
             assert found == ["e1", "e2", "e3", "e0"]
     warehouse.engine.dispose()
+
+
+def test_a_circle_that_alarms_from_outside_close_while_files_are_applied_is_refused(
+    busy: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from meterhouse.alarms.keeping import apply as module
+
+    one, other = (managed.create(busy, outside(name), OPERATOR)["alarm_id"] for name in ("b", "c"))
+    declared = {"name": "a", "type": "combination", "combination_rule": {"alarm_ids": [one, other]}}
+    (tmp_path / "alarms.yaml").write_text(yaml.safe_dump({"alarms": [declared]}))
+    apply(busy)
+    (of_file,) = [row["alarm_id"] for row in alarm_list(busy, OPERATOR) if row["origin"] == "file"]
+    (tmp_path / "alarms.yaml").write_text(yaml.safe_dump({"alarms": []}))
+    apply(busy)
+    (tmp_path / "alarms.yaml").write_text(yaml.safe_dump({"alarms": [declared, {**declared, "name": "z"}]}))
+    real = module._plan
+
+    def plan(*given: Any) -> Any:
+        made = real(*given)
+        with busy.warehouse.begin() as connection:  # as if the alarm of the file were known already
+            combined = json.dumps({"rule": {"alarm_ids": [of_file, other]}})
+            where = text("UPDATE alarms SET type = 'combination', definition = :definition WHERE alarm_id = :one")
+            connection.execute(where, {"definition": combined, "one": one})
+        managed.create(busy, outside("d"), OPERATOR)
+        return made
+
+    monkeypatch.setattr(module, "_plan", plan)
+    done = apply(busy)
+    assert [fault.what for fault in done.faults] == [f"alarm 'a' combines itself: a → {one} → a"]
+    assert done.created == 1

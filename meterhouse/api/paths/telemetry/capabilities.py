@@ -55,7 +55,7 @@ _ANSWER: Final = {
 
 
 @router.get("/v2/capabilities", responses={200: {"model": Capabilities, "description": "The capabilities"}})
-async def capabilities(asked: Annotated[Asked, allowed("telemetry:get_capabilities")]) -> Response:
+async def list_capabilities(asked: Annotated[Asked, allowed("telemetry:get_capabilities")]) -> Response:
     """Say what the API can do.
 
     A flag is true if clients can rely on it. The names are Ceilometer's, joined by colons.

@@ -22,7 +22,7 @@ VALUES: Final = Arguments(LIMIT)
 
 
 @router.get("/v2/event_types", responses={200: {"model": list[str], "description": "The types"}})
-async def types(asked: Annotated[Asked, allowed("telemetry:get_event_types")]) -> Response:
+async def list_event_types(asked: Annotated[Asked, allowed("telemetry:get_event_types")]) -> Response:
     """List the types of events of all projects.
 
     It takes an administrator.
@@ -36,7 +36,7 @@ async def types(asked: Annotated[Asked, allowed("telemetry:get_event_types")]) -
     "/v2/event_types/{event_type}/traits",
     responses={200: {"model": list[TraitDescription], "description": "The traits"}},
 )
-async def traits(event_type: EventType, asked: Annotated[Asked, allowed("telemetry:get_traits")]) -> Response:
+async def list_traits(event_type: EventType, asked: Annotated[Asked, allowed("telemetry:get_traits")]) -> Response:
     """List the traits that events of a type have.
 
     It takes an administrator. If there are no such events, the list is empty.
@@ -53,7 +53,7 @@ async def traits(event_type: EventType, asked: Annotated[Asked, allowed("telemet
     openapi_extra=VALUES.documented,
     responses={200: {"model": list[Trait], "description": "The trait of each event"}},
 )
-async def values(
+async def list_trait_values(
     event_type: EventType, trait_name: TraitName, asked: Annotated[Asked, allowed("telemetry:get_traits")]
 ) -> Response:
     """List the values that a trait has in events of a type, the oldest first.

@@ -44,7 +44,7 @@ TYPES: Final = {"text": "string"}
     openapi_extra=ARGUMENTS.documented,
     responses={200: {"model": list[Event], "description": "The events"}},
 )
-async def events(asked: Annotated[Asked, allowed("telemetry:events:index")]) -> Response:
+async def list_events(asked: Annotated[Asked, allowed("telemetry:events:index")]) -> Response:
     """List events, the oldest first.
 
     `q` takes event_type, message_id, start_timestamp and end_timestamp, with the operator eq; any other field is the
@@ -76,7 +76,7 @@ async def events(asked: Annotated[Asked, allowed("telemetry:events:index")]) -> 
     openapi_extra=OF_ONE.documented,
     responses={200: {"model": Event, "description": "The event"}},
 )
-async def event(message_id: MessageId, asked: Annotated[Asked, allowed("telemetry:events:show")]) -> Response:
+async def show_event(message_id: MessageId, asked: Annotated[Asked, allowed("telemetry:events:show")]) -> Response:
     """Show an event.
 
     If there is none of this id, or it is another's, the answer is 404.

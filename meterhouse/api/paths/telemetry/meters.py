@@ -36,7 +36,7 @@ ARGUMENTS: Final = Arguments(Q, LIMIT, MARKER, UNIQUE)
     openapi_extra=ARGUMENTS.documented,
     responses={200: {"model": list[Meter], "description": "The meters"}},
 )
-async def meters(asked: Annotated[Asked, allowed("telemetry:get_meters")]) -> Response:
+async def list_meters(asked: Annotated[Asked, allowed("telemetry:get_meters")]) -> Response:
     """List the meters of resources.
 
     There is one for each meter, type, unit and resource, ordered by meter and resource. Project, user and source are

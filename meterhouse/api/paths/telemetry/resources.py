@@ -36,7 +36,7 @@ OF_ONE: Final = Arguments(METER_LINKS)
     openapi_extra=ARGUMENTS.documented,
     responses={200: {"model": list[Resource], "description": "The resources"}},
 )
-async def resources(asked: Annotated[Asked, allowed("telemetry:get_resources")]) -> Response:
+async def list_resources(asked: Annotated[Asked, allowed("telemetry:get_resources")]) -> Response:
     """List resources.
 
     They are ordered by id, and shown as their newest good sample shows them. `q` takes user_id, project_id,
@@ -68,7 +68,9 @@ async def resources(asked: Annotated[Asked, allowed("telemetry:get_resources")])
     openapi_extra=OF_ONE.documented,
     responses={200: {"model": Resource, "description": "The resource"}},
 )
-async def resource(resource_id: ResourceId, asked: Annotated[Asked, allowed("telemetry:get_resource")]) -> Response:
+async def show_resource(
+    resource_id: ResourceId, asked: Annotated[Asked, allowed("telemetry:get_resource")]
+) -> Response:
     """Show a resource.
 
     If several sources have a resource of this id, it is the one with the newest sample. If there is none, or it is

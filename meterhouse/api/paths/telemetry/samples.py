@@ -47,7 +47,7 @@ Row = dict[str, Any]
     openapi_extra=ARGUMENTS.documented,
     responses={200: {"model": list[Sample], "description": "The samples"}},
 )
-async def samples(asked: Annotated[Asked, allowed("telemetry:get_samples")]) -> Response:
+async def list_samples(asked: Annotated[Asked, allowed("telemetry:get_samples")]) -> Response:
     """List samples of all meters, newest first.
 
     `q` takes user_id, project_id, resource_id, meter, source, message_id and metadata.KEY, with the operator eq,
@@ -60,7 +60,7 @@ async def samples(asked: Annotated[Asked, allowed("telemetry:get_samples")]) -> 
     "/v2/samples/{sample_id}",
     responses={200: {"model": Sample, "description": "The sample"}},
 )
-async def sample(sample_id: SampleId, asked: Annotated[Asked, allowed("telemetry:get_sample")]) -> Response:
+async def show_sample(sample_id: SampleId, asked: Annotated[Asked, allowed("telemetry:get_sample")]) -> Response:
     """Show a sample.
 
     The id is that which lists show, or the message_id that a sample came with. Compacted files keep none of gauges and
@@ -87,7 +87,7 @@ async def sample(sample_id: SampleId, asked: Annotated[Asked, allowed("telemetry
     openapi_extra=ARGUMENTS.documented,
     responses={200: {"model": list[OldSample], "description": "The samples"}},
 )
-async def samples_of_meter(
+async def list_samples_of_meter(
     meter_name: MeterName, asked: Annotated[Asked, allowed("telemetry:get_samples")]
 ) -> Response:
     """List samples of a meter, newest first.

@@ -47,7 +47,7 @@ _FIELDS: Final = {name: field for name, field in MEASURES.items() if name != "me
     openapi_extra=ARGUMENTS.documented,
     responses={200: {"model": list[Statistics], "description": "The figures"}},
 )
-async def statistics(
+async def compute_statistics(
     meter_name: MeterName, asked: Annotated[Asked, allowed("telemetry:compute_statistics")]
 ) -> Response:
     """Compute statistics of a meter's good points.

@@ -10,7 +10,7 @@ router = APIRouter(tags=["versions"])
 
 
 @router.get("/", responses={200: {"model": Versions, "description": "The versions"}})
-async def versions(request: Request) -> Response:
+async def list_versions(request: Request) -> Response:
     """List the versions of the API.
 
     There is one, v2. Whoever reaches the API may ask for them.
