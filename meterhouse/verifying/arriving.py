@@ -110,7 +110,10 @@ class Arriving:
         return f"the bad point is flagged: {', '.join(reasons[BAD])}"
 
     def resource(self) -> str:
-        """Whether the resource is known as its newest good point shows it: the roll-up writes that."""
+        """Whether the resource is known as its newest good point shows it: the roll-up writes that.
+
+        The newest point is the bad one, which counts until then.
+        """
         last = max(moment for moment, volume in self.sent.points if volume != BAD)
         seen: list[str | None] = []
 
@@ -119,14 +122,14 @@ class Arriving:
             if found is None:
                 return None
             seen.append(found.get("last_sample_timestamp"))
-            return found if seen[-1] and times.parse(seen[-1]) >= last else None
+            return found if seen[-1] and times.parse(seen[-1]) == last else None
 
         found = self.api.until(rolled)
         if found is None:
             if not seen:
                 raise Failed("there is no resource of the samples, which are there", "Run `meterhouse doctor`")
             raise Failed(
-                "the resource is known, but not its newest points: nothing has rolled them up",
+                "the resource is known, but not its newest good point: nothing has rolled it up",
                 "Run `meterhouse rollup`, or Dagster's sensors, and look at the dirty hours in `meterhouse doctor`",
             )
         if found.get("metadata", {}).get("run") != self.sent.run:

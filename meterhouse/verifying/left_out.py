@@ -12,7 +12,7 @@ from meterhouse.verifying.sent import POLLED_METER, Sent
 def left_out(api: Api, sent: Sent) -> str:
     """Whether lists that do not name the source leave out what was sent."""
     mine = q(("resource_id", "eq", sent.place))
-    since = q(("start_timestamp", "ge", _plain(sent.points[0][0])))
+    since = q(("start_timestamp", "eq", _plain(sent.points[0][0])))
     lists: dict[str, tuple[str, Any, Callable[[Any], bool]]] = {
         "meters": ("/v2/meters", mine, bool),
         "resources": ("/v2/resources", mine, bool),

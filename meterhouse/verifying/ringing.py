@@ -134,8 +134,8 @@ class Ringing:
         if state == wanted:
             return (
                 f"The alarm is in the state {state}, so its webhook was not delivered: look at `meterhouse alarms "
-                "deliveries`. From the site, the receiver may not be reachable (--receiver-host), or not allowed "
-                "(METERHOUSE_WEBHOOK_ALLOW)"
+                "deliveries`. Either nothing delivers (run `meterhouse alarms deliver`, or Dagster's sensors), or the "
+                "site does not reach the receiver (--receiver-host), or must not (METERHOUSE_WEBHOOK_ALLOW)"
             )
         return (
             f"The alarm is in the state {state}{f' ({reason})' if reason else ''}: nothing has evaluated it since. "

@@ -1,4 +1,4 @@
-"""What the suite sends: a notification, polled samples with a bad one among them, and a level that an alarm watches."""
+"""What the suite sends: a notification, polled samples with a bad one among them, a level that an alarm watches."""
 
 import socket
 import time
@@ -65,10 +65,9 @@ class Sent:
 
     @property
     def points(self) -> list[tuple[datetime, float]]:
-        """The polled points, the bad one among them; a second lies between two."""
+        """The polled points, the bad one at the end; a second lies between two."""
         first = self.began.replace(microsecond=0) - timedelta(seconds=len(GOOD) + 2)
-        volumes = [*GOOD[:-1], BAD, GOOD[-1]]
-        return [(first + timedelta(seconds=n), volume) for n, volume in enumerate(volumes)]
+        return [(first + timedelta(seconds=n), volume) for n, volume in enumerate((*GOOD, BAD))]
 
     def notification(self) -> bytes:
         """The notification: yields an event and a sample."""
