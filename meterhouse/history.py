@@ -45,6 +45,11 @@ def followed_position(site: Site, follower: str) -> Position:
     return Position() if row is None else Position(row.version, row.mark, row.committed_at)
 
 
+def kept_position(site: Site, follower: str) -> Position:
+    """As `followed_position`, for queries: a server does not ask the warehouse while nothing has changed."""
+    return site.kept.of_warehouse(("followed", follower), lambda: followed_position(site, follower))
+
+
 def followed_positions(site: Site) -> set[int]:
     """The versions that the warehouse's followers of all tables have reached."""
     with site.warehouse.read() as connection:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from meterhouse.definitions.archive_policies import Policies
     from meterhouse.definitions.loading import Definitions
     from meterhouse.definitions.quality_rules import Rules
+    from meterhouse.stores.kept import Kept
     from meterhouse.stores.lake import Lake
     from meterhouse.stream import Stream
 
@@ -40,6 +41,13 @@ class Site:
         from meterhouse.stores.lake import Lake
 
         return Lake.from_settings(self.settings, commit_lock)
+
+    @cached_property
+    def kept(self) -> "Kept":
+        """What was computed from the stores, kept while they do not change, by a server."""
+        from meterhouse.stores.kept import Kept
+
+        return Kept(self.warehouse)
 
     @cached_property
     def stream(self) -> "Stream":

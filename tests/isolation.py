@@ -61,7 +61,7 @@ class Names:
 
 
 def _other(kind: str, name: str) -> str:
-    at = name.index("-") - 1 if kind == "sample_id" else len(name) - 1
+    at = name.rindex("-") - 1 if kind == "sample_id" else len(name) - 1
     return name[:at] + ("1" if name[at] == "0" else "0") + name[at + 1 :]
 
 
@@ -109,9 +109,9 @@ def fields(of: Iterable[str], names: Names) -> Iterator[str]:
 
 
 def simple(path: str, of: Iterable[str], names: Names, **arguments: Any) -> Iterator[Probe]:
-    """Each field, with each operator, and some that there are not."""
-    for name in fields([*of, "nosuch", names["key"]], names):
-        for op in OPERATORS:
+    """Each field, by its value and by another operator, and some that there are not."""
+    for n, name in enumerate(fields([*of, "nosuch", names["key"]], names)):
+        for op in ("eq", list(OPERATORS)[n % len(OPERATORS)]):
             yield Probe(where(path, *q(name, value_of(name, names), op), **arguments))
     for name in ("resource_id", "metadata.display_name", "timestamp"):
         yield Probe(where(path, *q(name, OWN["resource"], "ne"), **arguments))
@@ -135,7 +135,7 @@ def complex_(path: str, of: Iterable[str], names: Names) -> Iterator[Probe]:
     filters: list[Any] = []
     for name in listed:
         value = value_of(name, names)
-        filters += [{op: {name: value}} for op in ("=", "!=", "<", "<=", ">", ">=", "=~")]
+        filters += [{op: {name: value}} for op in ("=", "!=", "<", ">=")]
         filters += [{"in": {name: [value, "x"]}}, {"not": {"=": {name: value}}}, {"=~": {name: f"^{value[:6]}"}}]
         filters += [{"not": {"not": {"=~": {name: ".*"}}}}]
     mine, theirs = {"=": {"resource_id": OWN["resource"]}}, {"=": {"resource_id": names["resource"]}}
@@ -408,6 +408,6 @@ def marks_in(text: str, names: Names) -> set[str]:
 def renamed(text: str, names: Names, others: Names) -> str:
     """A text with other names in the place of some, and without ids and times that differ each time."""
     for kind, name in names.of.items():
-        text = text.replace(name, others[kind])
+        text = text.replace(name, others[kind]).replace(near(name), near(others[kind]))
     text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "(id)", text)
     return re.sub(r"20[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9:.]+", "(time)", text)

@@ -20,6 +20,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from pypi import installed
 from record import RECORD, Folder
 from report import ServiceError, say
 from run import run
@@ -28,6 +29,10 @@ from servers import SERVERS
 from signals import raise_on_signals
 from start import start
 from stop import finish
+
+REQUIREMENTS = Path(__file__).resolve().parent
+PROGRAMS = ("aodhclient", "ceilometerclient")
+"""Clients of OpenStack, which tests run: each is installed with the packages that its list here pins."""
 
 
 def servers(text: str) -> list[Server]:
@@ -47,11 +52,14 @@ def parser() -> argparse.ArgumentParser:
         "start": "start services and print their variables",
         "stop": "stop the services that start started",
         "run": "run a command with services, then stop them",
+        "install": "install a program from PyPI, and print its interpreter",
     }
     for action, text in texts.items():
         one = actions.add_parser(action, help=text, description=text)
+        if action == "install":
+            one.add_argument("program", choices=PROGRAMS, help="what to install")
         one.add_argument("--dir", type=Path, required=action == "stop", help="folder for data, logs and the record")
-        if action != "stop":
+        if action in ("start", "run"):
             every, comma = [server for server in SERVERS.values() if not server.on_request], "NAME,..."
             one.add_argument("--only", type=servers, default=every, metavar=comma, help="these services only")
             one.add_argument("--optional", type=servers, default=[], metavar=comma, help="continue if these fail")
@@ -73,6 +81,11 @@ def main() -> int:
             finish(folder, list(folder.services))
             return 0
         folder = Folder(given.dir)
+        if given.action == "install":
+            print(installed(folder, given.program, REQUIREMENTS / f"{given.program}.txt"))
+            if folder.temporary:
+                shutil.rmtree(folder.path, ignore_errors=True)
+            return 0
         if given.action == "run":
             return run(folder, given.only, given.optional, given.command)
         env, _ = start(folder, given.only, given.optional)

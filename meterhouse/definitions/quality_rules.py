@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
@@ -75,7 +76,7 @@ class Rules:
     rules: tuple[Rule, ...]
     path: str
 
-    @property
+    @cached_property
     def meaning(self) -> Meaning:
         """All that decides on verdicts. Descriptions and the order of the file do not."""
         parts = (

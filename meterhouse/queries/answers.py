@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from meterhouse.queries.aggregates import counted_by, percentile
-from meterhouse.queries.cells import LOST_DIGITS, Cells
+from meterhouse.queries.cells import LOST_DIGITS, Cells, is_nothing
 from meterhouse.queries.selection import Selection
-from meterhouse.sample_quality.series_table import Flags, Floats, Ints
+from meterhouse.sample_quality.series_table import Flags, Floats, Ints, Places
 
 Column = npt.NDArray[Any]
 
@@ -59,38 +59,38 @@ def answers(cells: Cells, selection: Selection, aggregates: Collection[str]) -> 
         found.figures = {name: np.zeros(0) for name in (*aggregates, "increase")}
         return found
     key = found._keys(cells.group, cells.period)
-    order = np.lexsort((cells.first_at, cells.place, key))
-    cells, key = cells.some(order), key[order]
+    order = _order(key, cells.place, cells.first_at)
+    key = key[order]
     starts = np.flatnonzero(np.concatenate(([True], key[1:] != key[:-1])))
-    length = np.diff(np.append(starts, len(key)))
-    usable = np.add.reduceat(cells.usable, starts)
-    total = np.add.reduceat(cells.sum, starts)
+    part = _Parts(cells, order, starts)
+    usable, total = part.added("usable"), part.added("sum")
     with np.errstate(invalid="ignore"):
         mean = np.where(usable > 0, total / usable, np.nan)
     found = Answers(
-        cells.group[starts],
-        cells.period[starts],
-        np.minimum.reduceat(cells.first_at, starts),
-        np.maximum.reduceat(cells.last_at, starts),
+        cells.group[order[starts]],
+        cells.period[order[starts]],
+        np.minimum.reduceat(part.of("first_at"), starts),
+        np.maximum.reduceat(part.of("last_at"), starts),
     )
     known: dict[str, Column] = {
-        "count": np.add.reduceat(cells.count, starts),
+        "count": usable if cells.usable is cells.count else part.added("count"),
         "sum": np.where(usable > 0, total, np.nan),
         "avg": mean,
-        "min": np.minimum.reduceat(cells.min, starts),
-        "max": np.maximum.reduceat(cells.max, starts),
+        "min": np.minimum.reduceat(part.of("min"), starts),
+        "max": np.maximum.reduceat(part.of("max"), starts),
     }
     if "stddev" in aggregates:
-        known["stddev"], found.doubtful = _stddev(cells, starts, length, usable, mean)
+        known["stddev"], found.doubtful = _stddev(part, usable, mean)
     if "first" in aggregates:
-        known["first"] = cells.first[np.lexsort((cells.place, cells.first_at, key))[starts]]
+        known["first"] = part.of("first")[np.lexsort((part.of("place"), part.of("first_at"), key))[starts]]
     if "last" in aggregates:
-        known["last"] = cells.last[np.lexsort((cells.place, cells.last_at, key))[starts + length - 1]]
+        ends = np.append(starts[1:], len(key)) - 1
+        known["last"] = part.of("last")[np.lexsort((part.of("place"), part.of("last_at"), key))[ends]]
     if {"increase", "rate"} & set(aggregates):
-        known["increase"] = np.add.reduceat(cells.increase, starts)
+        known["increase"] = part.added("increase")
     for name in aggregates:
         if (column := counted_by(name)) is not None:
-            known[name] = _cardinality(cells, key, starts, selection, column)
+            known[name] = _cardinality(part.of("place"), key, starts, selection, column)
     found.figures = {
         name: np.where(np.isfinite(column), column, np.nan) if column.dtype.kind == "f" else column
         for name, column in known.items()
@@ -98,24 +98,73 @@ def answers(cells: Cells, selection: Selection, aggregates: Collection[str]) -> 
     return found
 
 
-def _stddev(cells: Cells, starts: Ints, length: Ints, usable: Ints, mean: Floats) -> tuple[Floats, Flags]:
+@dataclass(frozen=True)
+class _Parts:
+    """Cells in an order in which those of an answer follow each other.
+
+    Attributes:
+        cells: the cells.
+        order: the order.
+        starts: where each answer begins.
+    """
+
+    cells: Cells
+    order: Ints
+    starts: Ints
+
+    def of(self, name: str) -> Column:
+        """A column in that order."""
+        column: Column = getattr(self.cells, name)
+        return column if is_nothing(column) else column[self.order]
+
+    def added(self, name: str) -> Column:
+        """The sum of a column for each answer."""
+        return np.add.reduceat(self.of(name), self.starts)
+
+
+def _order(key: Ints, place: Places, time: Ints) -> Ints:
+    """The order by key, of one key by place, and of one place by time.
+
+    So sums do not depend on how cells are spread over files. Files are in order of place and time already.
+    """
+    order = _by_key(key)
+    mine, where, when = key[order], place[order], time[order]
+    before = (where[1:] < where[:-1]) | ((where[1:] == where[:-1]) & (when[1:] < when[:-1]))
+    if (before & (mine[1:] == mine[:-1])).any():
+        return np.lexsort((time, place, key))
+    return order
+
+
+def _by_key(key: Ints) -> Ints:
+    """The order by key, in which equal ones stay as they are: 16 bits at a time, NumPy sorts without comparisons."""
+    largest = int(key.max())
+    if largest >= 1 << 32:
+        return np.argsort(key, kind="stable")
+    order = np.argsort((key & 0xFFFF).astype(np.uint16), kind="stable")
+    if largest >= 1 << 16:
+        order = order[np.argsort((key >> 16).astype(np.uint16)[order], kind="stable")]
+    return order
+
+
+def _stddev(part: _Parts, usable: Ints, mean: Floats) -> tuple[Floats, Flags]:
     """The standard deviation of all points of each answer, and whether it has lost its digits.
 
     The spread of a whole is that of its parts and that between their means (Chan, Golub and LeVeque 1983).
     """
-    some = cells.usable > 0
-    own = np.divide(cells.sum, cells.usable, out=np.zeros(len(cells)), where=some)
-    away = np.where(some, own - np.repeat(mean, length), 0.0)
-    spread = np.add.reduceat(cells.spread + cells.usable * away * away, starts)
-    squares = np.add.reduceat(cells.squares, starts)
+    starts, counted = part.starts, part.of("usable")
+    some = counted > 0
+    own = np.divide(part.of("sum"), counted, out=np.zeros(len(counted)), where=some)
+    away = np.where(some, own - np.repeat(mean, np.diff(np.append(starts, len(counted)))), 0.0)
+    spread = np.add.reduceat(part.of("spread") + counted * away * away, starts)
+    squares = part.added("squares")
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.sqrt(spread / usable), (squares > 0) & (spread < LOST_DIGITS * squares)
 
 
-def _cardinality(cells: Cells, key: Ints, starts: Ints, selection: Selection, column: str) -> Ints:
+def _cardinality(place: Places, key: Ints, starts: Ints, selection: Selection, column: str) -> Ints:
     """How many different values of a column the series of each answer have; null is none."""
     codes, count = selection.distinct(column)
-    code = codes[cells.place]
+    code = codes[place]
     there = code >= 0
     pairs = np.unique(key[there] * np.int64(count + 1) + code[there])
     of, numbers = np.unique(pairs // (count + 1), return_counts=True)

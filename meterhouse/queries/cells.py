@@ -60,7 +60,9 @@ class Cells:
 
     def some(self, keep: Any) -> "Cells":
         """Those that flags or an index choose."""
-        return Cells(*(getattr(self, each.name)[keep] for each in fields(self)))
+        chosen = keep if keep.dtype != np.bool_ else np.flatnonzero(keep)
+        columns = (getattr(self, each.name) for each in fields(self))
+        return Cells(*(nothing(len(chosen)) if is_nothing(column) else column[chosen] for column in columns))
 
     @classmethod
     def together(cls, parts: "Sequence[Cells]") -> "Cells":
@@ -68,10 +70,25 @@ class Cells:
         if len(parts) == 1:
             return parts[0]
         none = cls(*(np.zeros(0, kind) for kind in _KINDS))
-        return cls(*(np.concatenate([getattr(part, f.name) for part in (none, *parts)]) for f in fields(cls)))
+        columns = [[getattr(part, each.name) for part in (none, *parts)] for each in fields(cls)]
+        count = sum(map(len, parts))
+        return cls(
+            *(nothing(count) if count and all(map(is_nothing, some[1:])) else np.concatenate(some) for some in columns)
+        )
 
 
+_ZERO = np.zeros(1)
 _KINDS = ("i4", *["i8"] * 4, *["f8"] * 6, "i8", "f8", "i8", "f8")
+
+
+def nothing(count: int) -> Any:
+    """A column of zeros that takes no memory, of what is not asked for."""
+    return np.broadcast_to(_ZERO, count)
+
+
+def is_nothing(column: Any) -> bool:
+    """Whether a column was not asked for."""
+    return column.base is _ZERO
 
 
 def of_points(good: Good, selection: Selection, periods: Periods) -> Cells:

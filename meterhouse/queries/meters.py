@@ -44,6 +44,10 @@ def meter_span(site: Site, scope: Scope, meter: str) -> tuple[datetime, datetime
     Raises:
         UnknownName: no series of the scope has this meter.
     """
+    return site.kept.of_warehouse(("meter span", scope, meter), lambda: _span(site, scope, meter))
+
+
+def _span(site: Site, scope: Scope, meter: str) -> tuple[datetime, datetime]:
     query = select(func.min(series.c.first_point_at), func.max(series.c.last_point_at)).where(
         series.c.meter == meter, _met(scope.owned(SERIES))
     )

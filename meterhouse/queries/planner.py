@@ -13,13 +13,14 @@ from datetime import datetime, timedelta
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 
 from meterhouse import meanings, times
 from meterhouse.catalog import FOLLOWER, TABLE
+from meterhouse.definitions.meanings import Meaning
 from meterhouse.definitions.quality_rules import differ
 from meterhouse.errors import Replaced
-from meterhouse.history import followed_position, is_same_history
+from meterhouse.history import is_same_history, kept_position
 from meterhouse.queries.periods import Periods
 from meterhouse.queries.selection import DIMENSIONS, Selection
 from meterhouse.rollups.policy_changes import Declared
@@ -58,7 +59,7 @@ def fresh_samples(site: Site, version: int, meter: str) -> Fresh:
     """
     if not _of_one_history(site):
         return Fresh(None)
-    reached = followed_position(site, FOLLOWER).version
+    reached = kept_position(site, FOLLOWER).version
     if version <= reached:
         return Fresh(np.zeros(0, np.int64))
     instants, found = [np.zeros(0, np.int64)], []
@@ -82,7 +83,7 @@ def _of_one_history(site: Site) -> bool:
     lake = site.lake
     if not lake.agrees:  # a store is not restored while a process uses it
         lake.agrees = all(
-            is_same_history(lake, table, followed_position(site, follower))
+            is_same_history(lake, table, kept_position(site, follower))
             for follower, table in ((FOLLOWER, TABLE), ("rollups", "rollups"))
         )
     return lake.agrees
@@ -239,8 +240,17 @@ def _after_dirty(site: Site, selection: Selection, dirty: Ints, reach: int, hour
 
 def _dirty(site: Site, meter: str, first: int, last: int) -> tuple[Ints, Ints]:
     """The numbers of the hours of a span that are dirty, and of those that were judged by other rules for the meter."""
-    columns, rules = dirty_hours.c, site.rules.meaning
-    of_span = (columns.hour >= _time(first // HOUR * HOUR), columns.hour < _time(last))
+    rules = site.rules.meaning
+    within = _widened(first, last)
+    dirty, others = site.kept.of_warehouse(
+        ("dirty", meter, rules.fingerprint, within), lambda: _dirty_within(site, rules, meter, within)
+    )
+    return _cut(dirty, first, last), _cut(others, first, last)
+
+
+def _dirty_within(site: Site, rules: Meaning, meter: str, within: tuple[int, int]) -> tuple[Ints, Ints]:
+    """As `_dirty`, of the hours from one to another, which is not within."""
+    columns, of_span = dirty_hours.c, _between(within)
     with site.warehouse.read() as connection:
         dirty = connection.execute(select(columns.hour).where(*of_span, columns.marks > columns.rolled_marks)).scalars()
         found = _numbers(dirty)
@@ -256,6 +266,25 @@ def _dirty(site: Site, meter: str, first: int, last: int) -> tuple[Ints, Ints]:
             if kept is None or differ(kept.text, rules.text)(meter):
                 judged.append(_numbers(hours))
     return found, np.unique(np.concatenate(judged))
+
+
+_BLOCK = 32 * 24
+"""The hours that are looked up together, so that similar questions look up the same ones."""
+
+
+def _widened(first: int, last: int) -> tuple[int, int]:
+    """A span (µs) as the numbers of its first hour and of that after its last one, in whole blocks."""
+    return first // HOUR // _BLOCK * _BLOCK, -(-last // (HOUR * _BLOCK)) * _BLOCK
+
+
+def _between(within: tuple[int, int]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    first, end = (times.EPOCH + timedelta(hours=number) for number in within)
+    return dirty_hours.c.hour >= first, dirty_hours.c.hour < end
+
+
+def _cut(hours: Ints, first: int, last: int) -> Ints:
+    """The hours of a span (µs), of some in order."""
+    return hours[np.searchsorted(hours, first // HOUR) : np.searchsorted(hours, -(-last // HOUR))]
 
 
 def _numbers(hours: Iterable[datetime]) -> Ints:
@@ -279,16 +308,13 @@ def _fine(site: Site, meter: str, first: int, last: int, periods: Periods, hours
     found = {seconds: some for seconds, some in found.items() if len(some)}
     if not found:
         return {}
-    with site.warehouse.read() as connection:
-        columns = dirty_hours.c
-        query = select(columns.hour).where(
-            columns.hour >= _time(first // HOUR * HOUR),
-            columns.hour < _time(last),
-            columns.policies == Declared.of(site).fingerprint,
-        )
-        known = _numbers(connection.execute(query).scalars())
+    policies, within = Declared.of(site).fingerprint, _widened(first, last)
+    known = site.kept.of_warehouse(("rolled by", policies, within), lambda: _rolled_by(site, policies, within))
     return {seconds: kept for seconds, some in found.items() if len(kept := some[np.isin(some, known)])}
 
 
-def _time(micros: int) -> datetime:
-    return times.EPOCH + timedelta(microseconds=micros)
+def _rolled_by(site: Site, policies: str, within: tuple[int, int]) -> Ints:
+    """The numbers of the hours that were rolled up by these policies."""
+    with site.warehouse.read() as connection:
+        hours = select(dirty_hours.c.hour).where(*_between(within), dirty_hours.c.policies == policies)
+        return _numbers(connection.execute(hours).scalars())

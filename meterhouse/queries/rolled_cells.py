@@ -1,6 +1,6 @@
 """Cells from the roll-ups of the lake."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -10,11 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from meterhouse import times
+from meterhouse import cancelling, costs, times
 from meterhouse.definitions.archive_policies import PERCENTILES, Policy
-from meterhouse.queries.cells import Cells, spread_of
+from meterhouse.queries.cells import Cells, nothing, spread_of
 from meterhouse.queries.periods import Periods
 from meterhouse.queries.planner import NO_PAIRS, Pairs, Plan
+from meterhouse.queries.rolled_files import TABLE, RolledFile, Rows, may_keep, opened
 from meterhouse.queries.selection import Selection
 from meterhouse.rollups.tiers import made_of
 from meterhouse.sample_quality.reading import plain
@@ -23,7 +24,7 @@ from meterhouse.sample_quality.verdicts import HOUR
 from meterhouse.site import Site
 
 _DAY = 24 * HOUR
-_NEEDED = ("series_id", "bucket", "count", "first_at", "last_at")
+_NEEDED = ("bucket", "count", "first_at", "last_at")
 _OF_AGGREGATES = {
     "sum": ("sum",),
     "avg": ("sum",),
@@ -113,7 +114,7 @@ class _Reader:
     ) -> None:
         self._site, self._selection, self._periods, self._plan = site, selection, periods, plan
         self._columns, self._wanted = columns, percentiles
-        self._files = site.lake.actions("rollups")
+        self._files = site.lake.actions(TABLE)
         self._cells: list[Cells] = []
         self._percentiles: dict[float, list[Floats]] = {number: [] for number in percentiles}
         self._lacking: list[Pairs] = []
@@ -132,31 +133,34 @@ class _Reader:
         """
         unit = HOUR if hours else _DAY
         names = [*_NEEDED, *sorted(self._columns), *_percentile_columns(self._wanted)]
-        for rows in self._rows(seconds, numbers, unit, names):
-            bucket, count = plain(rows["bucket"]), plain(rows["count"])
-            place = self._selection.table.places(plain(rows["series_id"]))
-            chosen = (place >= 0) & (count > 0)
-            bucket_of = bucket[chosen]
-            inside = _among(numbers, bucket_of // unit)
-            inside &= (bucket_of >= self._plan.first) & (bucket_of < self._plan.last)
-            if hours:
-                inside &= ~self._plan.changed.hold(place[chosen], bucket_of // HOUR)
+        for file in self._opened(seconds, numbers, unit, names):
+            place, rows = file.rows_of(self._selection.table)
+            if not len(place):
+                continue
+            bucket = file.column("bucket", rows)
+            inside = file.column("count", rows) > 0
+            inside &= _among(numbers, bucket // unit)
+            inside &= (bucket >= self._plan.first) & (bucket < self._plan.last)
+            if hours and len(self._plan.changed.place):
+                inside &= ~self._plan.changed.hold(place, bucket // HOUR)
             if keep is not None:
-                inside &= keep(place[chosen], bucket_of)
-            at = np.flatnonzero(chosen)[inside]
-            group = self._selection.group[self._selection.spans(place[at], bucket[at])]
-            at, group = at[group >= 0], group[group >= 0]
-            if len(at):
-                self._add(seconds, rows, place[at], group, bucket[at], at)
+                inside &= keep(place, bucket)
+            group = self._selection.group[self._selection.spans(place, bucket)]
+            inside &= group >= 0
+            if not inside.all():
+                chosen = np.flatnonzero(inside)
+                place, group, bucket = place[chosen], group[chosen], bucket[chosen]
+                rows = chosen + rows.start if isinstance(rows, slice) else rows[chosen]
+            if len(place):
+                self._add(seconds, file, place, group, bucket, rows)
 
     def without(self, seconds: int, hours: Ints, policy: Policy) -> Pairs:
         """The series that have points but no rows of a finer tier, and the hour."""
         found = [(np.zeros(0, np.int32), np.zeros(0, np.int64))]
-        for rows in self._rows(3600, hours, HOUR, ["series_id", "bucket", "count", "cadence_s"]):
-            place = self._selection.table.places(plain(rows["series_id"]))
-            hour = plain(rows["bucket"]) // HOUR
-            cadence = plain(rows["cadence_s"].cast(pa.float64()).fill_null(np.nan))
-            lacks = (place >= 0) & (plain(rows["count"]) > 0) & ~made_of(policy, seconds, cadence)
+        for file in self._opened(3600, hours, HOUR, ["bucket", "count", "cadence_s"]):
+            place, rows = file.rows_of(self._selection.table)
+            hour = file.column("bucket", rows) // HOUR
+            lacks = (file.column("count", rows) > 0) & ~made_of(policy, seconds, file.column("cadence_s", rows))
             lacks &= _among(hours, hour)
             found.append((place[lacks], hour[lacks]))
         lacking = Pairs(*(np.concatenate(columns) for columns in zip(*found, strict=True)))
@@ -173,14 +177,13 @@ class _Reader:
             list(self._read.values()),
         )
 
-    def _rows(self, seconds: int, numbers: Ints, unit: int, names: list[str]) -> Iterator[dict[str, pa.Array]]:
-        """Columns of each file that may have rows of some hours or days; null where the file lacks one."""
+    def _opened(self, seconds: int, numbers: Ints, unit: int, names: list[str]) -> Iterator[RolledFile]:
+        """Each file that may have rows of some hours or days, with these columns."""
         if not len(numbers):
             return
-        lake = self._site.lake
         days = np.unique(numbers * unit // _DAY).tolist()
-        files = lake.matching(
-            "rollups",
+        files = self._site.lake.matching(
+            TABLE,
             among=self._files,
             partitions={
                 "granularity_s": [seconds],
@@ -188,34 +191,30 @@ class _Reader:
             },
             overlapping=("bucket", _spans(numbers, unit)),
         )
+        counted = files["num_records"].to_pylist()
+        buckets = unit // (seconds * 1_000_000) if unit > seconds * 1_000_000 else 1
+        costs.expect(min(sum(counted), len(self._selection) * len(numbers) * buckets))
         read = self._read.setdefault(seconds, Read(seconds))
-        for path in files["path"].to_pylist():
-            with lake.parquet("rollups", path) as opened:
-                there = [name for name in names if name in opened.schema_arrow.names]
-                rows = opened.read(there, use_threads=False)
+        keep = may_keep(self._site, sum(counted))
+        for path, rows in zip(files["path"].to_pylist(), counted, strict=True):
+            cancelling.check()
             read.files += 1
-            columns = {name: rows[name].combine_chunks() for name in there}
-            yield {name: columns.get(name, pa.nulls(rows.num_rows, pa.float64())) for name in names}
+            yield opened(self._site, path, rows, names, keep=keep)
 
-    def _add(
-        self, seconds: int, rows: Mapping[str, pa.Array], place: Places, group: Ints, bucket: Ints, at: Ints
-    ) -> None:
-        taken = pa.array(at)
-        read = self._read[seconds]
-        read.rows += len(at)
+    def _add(self, seconds: int, file: RolledFile, place: Places, group: Ints, bucket: Ints, rows: Rows) -> None:
+        self._read[seconds].rows += len(place)
 
         def column(name: str) -> Any:
-            if name not in rows:
-                return np.zeros(len(at))
-            values = rows[name].take(taken)
-            return plain(values.fill_null(0) if values.null_count else values)
+            return file.column(name, rows) if name in self._columns else nothing(len(place))
 
-        count, total = plain(rows["count"].take(taken)), column("sum")
-        low, high = column("min"), column("max")
+        count, total, low, high = file.column("count", rows), column("sum"), column("min"), column("max")
         squares = column("sum_squares")
-        spread = spread_of(count, total, squares, low, high) if "sum_squares" in rows else np.zeros(len(at))
+        spread = distances = nothing(len(place))
+        if "sum_squares" in self._columns:
+            spread = spread_of(count, total, squares, low, high)
+            distances = np.where(low != high, squares, 0.0)
         increase = column("increase")
-        if "increase" in rows:
+        if "increase" in self._columns:
             deltas = self._selection.table.kinds[place] == DELTA
             increase = np.where(deltas, total, increase)
         self._cells.append(
@@ -229,16 +228,16 @@ class _Reader:
                 low,
                 high,
                 spread,
-                np.where(low != high, squares, 0.0),
+                distances,
                 column("first"),
-                column("first_at"),
+                file.column("first_at", rows),
                 column("last"),
-                column("last_at"),
+                file.column("last_at", rows),
                 increase,
             )
         )
         for number, parts in self._percentiles.items():
-            parts.append(_percentile(rows, number, taken))
+            parts.append(_percentile(file, number, rows))
 
 
 def _percentile_columns(wanted: Sequence[float]) -> list[str]:
@@ -247,16 +246,17 @@ def _percentile_columns(wanted: Sequence[float]) -> list[str]:
     return usual if len(usual) == len(wanted) else [*usual, "percentiles"]
 
 
-def _percentile(rows: Mapping[str, pa.Array], number: float, taken: pa.Array) -> Floats:
+def _percentile(file: RolledFile, number: float, rows: Rows) -> Floats:
     """A percentile of some rows; NaN where there is none."""
     name = f"p{number:g}"
     if number in PERCENTILES:
-        values = rows[name].take(taken)
-    else:
-        maps = rows["percentiles"].take(taken)
-        if not pa.types.is_map(maps.type):
-            return np.full(len(taken), np.nan)
-        values = pc.map_lookup(maps, pa.scalar(name), "first")
+        found: Floats = file.column(name, rows)
+        return found
+    maps = file.columns["percentiles"]
+    if not isinstance(maps, pa.MapArray):  # the file has none
+        return np.full(file.rows, np.nan)[rows]
+    taken = maps.take(pa.array(np.arange(len(maps))[rows]))
+    values = pc.map_lookup(taken, pa.scalar(name), "first")
     return np.asarray(plain(values.cast(pa.float64()).fill_null(np.nan)), np.float64)
 
 

@@ -1,15 +1,18 @@
 """The series that a question is about, and the group of each at each time."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from sqlalchemy import select
 
 from meterhouse.definitions.derived_meters import path_of
+from meterhouse.filters import And, Condition, Filter, all_of, compares_texts, fields_of, on_lake, on_texts
+from meterhouse.filters.fields import METADATA as _METADATA_COLUMN
 from meterhouse.queries.aggregates import METADATA
 from meterhouse.rollups.described import IDS_AT_ONCE, NAMED, History, history
 from meterhouse.rollups.described_values import values_of
@@ -20,6 +23,8 @@ from meterhouse.stores.warehouse_tables import resource_metadata
 from meterhouse.stores.warehouse_tables import series as series_table
 
 DIMENSIONS = ("series_id", "type", "unit", "source", "resource_id", "project_id", "user_id")
+
+_ALWAYS: Condition = And(())
 
 Group = tuple[Any, ...]
 """The values of what is grouped by, and then unit and type: points that differ in these are never put together."""
@@ -97,9 +102,8 @@ def select_series(
     site: Site,
     meter: str,
     groupby: Sequence[str],
-    condition: Callable[[pa.Table], Flags] | None = None,
+    condition: Condition = _ALWAYS,
     *,
-    by_metadata: bool = False,
     fresh: pa.Table | None = None,
 ) -> Selection:
     """The series of a meter that meet a condition, by group.
@@ -108,22 +112,27 @@ def select_series(
         site: the site.
         meter: the meter.
         groupby: columns, or `metadata.KEY`.
-        condition: tells of rows with the columns DIMENSIONS and `metadata` (JSON text or null) which meet it.
-        by_metadata: whether the condition reads the metadata.
+        condition: on SERIES; metadata is that of the resource at the time.
         fresh: DIMENSIONS of series that the catalog may not know yet.
     """
-    rows = _series(site, meter, fresh)
-    table = SeriesTable.of(plain(rows["series_id"].combine_chunks()), [meter] * rows.num_rows, rows["type"].to_pylist())
-    rows = rows.take(pa.array(np.argsort(table.places(plain(rows["series_id"].combine_chunks())))))
+    known = _series(site, meter, fresh)
+    rows, condition = _equal(known, condition)
+    kinds = rows["type"].combine_chunks().dictionary_encode()
+    table = SeriesTable.coded(
+        plain(rows["series_id"].combine_chunks()),
+        np.zeros(len(rows), np.int32),
+        [meter],
+        plain(kinds.indices),
+        kinds.dictionary.to_pylist(),
+    )
     wanted = [name.removeprefix(METADATA) for name in groupby if name.startswith(METADATA)]
     owner, since = np.arange(rows.num_rows, dtype=np.int32), np.full(rows.num_rows, np.iinfo(np.int64).min)
     spans = rows
-    if wanted or by_metadata:
+    if wanted or any(each.column == _METADATA_COLUMN for each in fields_of(condition)):
         owner, since, metadata = _described(site, rows)
         spans = rows.take(pa.array(owner))
         spans = _with_metadata(site, spans, metadata, wanted)
-    met = np.ones(spans.num_rows, np.bool_) if condition is None else condition(spans)
-    codes, groups = _grouped(spans, [*groupby, "unit", "type"], met)
+    codes, groups = _grouped(spans, [*groupby, "unit", "type"], _met(site, spans, condition))
     kept = _merged(owner, codes)
     owner, since, codes = owner[kept], since[kept], codes[kept]
     matter = np.zeros(rows.num_rows, np.bool_)
@@ -134,10 +143,48 @@ def select_series(
         owner, since, codes = number[owner[of]].astype(np.int32), since[of], codes[of]
         rows = rows.filter(pa.array(matter))
         table = SeriesTable(table.ids[matter], table.kinds[matter], table.meters[matter], table.meter_names)
-    return Selection(table, rows, groups, owner, since, codes, bool(matter.all()))
+    return Selection(table, rows, groups, owner, since, codes, len(rows) == len(known))
+
+
+def _met(site: Site, rows: pa.Table, condition: Condition) -> Flags:
+    """Which rows meet a condition."""
+    if condition == _ALWAYS or not len(rows):
+        return np.ones(len(rows), np.bool_)
+    if compares_texts(condition):
+        return on_texts(condition, rows)
+    sql, values = on_lake(condition)
+    with site.lake.connect() as duck:
+        duck.register("series", rows.append_column("number", pa.array(np.arange(len(rows)))))
+        chosen = duck.execute(f"SELECT number FROM series WHERE {sql}", values).fetchnumpy()["number"]
+    flags = np.zeros(len(rows), np.bool_)
+    flags[chosen] = True
+    return flags
+
+
+def _equal(rows: pa.Table, condition: Condition) -> tuple[pa.Table, Condition]:
+    """The rows that meet those parts of a condition which name a value of a column, and the condition without them."""
+    parts = condition.parts if isinstance(condition, And) else (condition,)
+    others: list[Condition] = []
+    for part in parts:
+        if isinstance(part, Filter) and part.op == "eq" and part.target.column in DIMENSIONS:
+            value = pa.scalar(part.value, pa.string())  # to find the type of a value, Arrow loads dateutil
+            rows = rows.filter(pc.equal(rows[part.target.column], value))
+        else:
+            others.append(part)
+    return rows, all_of(others)
 
 
 def _series(site: Site, meter: str, fresh: pa.Table | None) -> pa.Table:
+    """The series of a meter: DIMENSIONS, in order of their ids."""
+    rows = site.kept.of_warehouse(("series of a meter", meter), lambda: _catalogued(site, meter))
+    if fresh is None:
+        return rows
+    rows = pa.concat_tables([rows, fresh.select(DIMENSIONS).cast(rows.schema)])
+    _, first = np.unique(plain(rows["series_id"].combine_chunks()), return_index=True)
+    return rows.take(pa.array(first))
+
+
+def _catalogued(site: Site, meter: str) -> pa.Table:
     schema = pa.schema([(name, pa.int64() if name == "series_id" else pa.string()) for name in DIMENSIONS])
     with site.warehouse.read() as connection:
         found = connection.execute(
@@ -145,11 +192,7 @@ def _series(site: Site, meter: str, fresh: pa.Table | None) -> pa.Table:
         ).all()
     columns = list(zip(*found, strict=True)) or [()] * len(schema)
     rows = pa.table([pa.array(values, each.type) for values, each in zip(columns, schema, strict=True)], schema=schema)
-    if fresh is None:
-        return rows
-    rows = pa.concat_tables([rows, fresh.select(DIMENSIONS).cast(schema)])
-    _, first = np.unique(plain(rows["series_id"].combine_chunks()), return_index=True)
-    return rows.take(pa.array(np.sort(first)))
+    return rows.take(pa.array(np.argsort(plain(rows["series_id"].combine_chunks()))))
 
 
 def _described(site: Site, rows: pa.Table) -> tuple[Places, Ints, pa.Array]:

@@ -15,12 +15,10 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from meterhouse import times
 from meterhouse.errors import UsageError
-from meterhouse.filters import SERIES, Condition, all_of, compares_texts, fields_of, on_lake, on_texts
-from meterhouse.filters.fields import METADATA
+from meterhouse.filters import SERIES, Condition, all_of
 from meterhouse.queries.aggregates import checked_aggregates, checked_groups
 from meterhouse.queries.answers import Answers, answers, percentiles_of
 from meterhouse.queries.cells import Cells, of_points
@@ -171,13 +169,17 @@ class _Asked:
             first, last = min(first, self._fresh.span[0]), max(last, self._fresh.span[1])
         self._first = first if asked.start is None else times.micros(asked.start)
         self._last = last + 1 if asked.end is None else times.micros(asked.end)
+        self._read_first, self._read_last = self._first, self._last
+        if self._fresh.hours is not None:  # then no other hour has points
+            self._read_first = max(self._first, first // HOUR * HOUR)
+            self._read_last = min(self._last, (last // HOUR + 1) * HOUR)
         self._start, self._end = instants(np.array([self._first, self._last]))
         self.explained = Explained()
         self._volumes: list[_Volumes] = []
         self._of_rows = 0
 
     def answered(self) -> tuple[StatisticsRows, Explained]:
-        if self._first >= self._last:
+        if self._read_first >= self._read_last:
             return NO_ROWS, self.explained
         self._selection = self._selected()
         if not len(self._selection):
@@ -191,27 +193,13 @@ class _Asked:
         return self._rows(found, periods), self.explained
 
     def _selected(self) -> Selection:
-        query = self._asked.scope.within(self._asked.query, SERIES)
-        wanted = all_of(query)
-        condition, values = on_lake(wanted)
-
-        def met(rows: pa.Table) -> Flags:
-            if compares_texts(wanted):
-                return on_texts(wanted, rows)
-            with self._site.lake.connect() as duck:
-                duck.register("series", rows.append_column("number", pa.array(np.arange(rows.num_rows))))
-                chosen = duck.execute(f"SELECT number FROM series WHERE {condition}", values).fetchnumpy()["number"]
-            flags = np.zeros(rows.num_rows, np.bool_)
-            flags[chosen] = True
-            return flags
-
-        return select_series(
-            self._site,
-            self._asked.meter,
-            self._groupby,
-            met,
-            by_metadata=any(each.column == METADATA for each in fields_of(wanted)),
-            fresh=self._fresh.series,
+        asked = self._asked
+        condition = all_of(asked.scope.within(asked.query, SERIES))
+        if self._fresh.series is not None:
+            return select_series(self._site, asked.meter, self._groupby, condition, fresh=self._fresh.series)
+        return self._site.kept.of_warehouse(
+            ("series", asked.meter, tuple(self._groupby), condition),
+            lambda: select_series(self._site, asked.meter, self._groupby, condition),
         )
 
     def _periods(self) -> Periods | None:
@@ -235,8 +223,8 @@ class _Asked:
         return plan(
             self._site,
             self._asked.meter,
-            self._first,
-            self._last,
+            self._read_first,
+            self._read_last,
             periods,
             self._selection,
             self._fresh,
@@ -305,15 +293,15 @@ class _Asked:
     def _only(self, found: Answers, which: Flags, periods: Periods, why: str) -> Plan:
         """A plan that reads the hours of some answers from points."""
         wanted = np.unique(found.period[which])
-        hours = np.arange(self._first // HOUR, -(-self._last // HOUR))
-        starts = np.maximum(hours * HOUR, self._first)
-        ends = np.minimum((hours + 1) * HOUR, self._last) - 1
+        hours = np.arange(self._read_first // HOUR, -(-self._read_last // HOUR))
+        starts = np.maximum(hours * HOUR, self._read_first)
+        ends = np.minimum((hours + 1) * HOUR, self._read_last) - 1
         least, most = periods.numbers(starts), periods.numbers(ends)
         # The next wanted period that is not before the hour's first one is not after its last one.
         after = np.minimum(np.searchsorted(wanted, least), len(wanted) - 1)
         mine = hours[(wanted[after] >= least) & (wanted[after] <= most)]
         self.explained.why[why] = len(mine)
-        return all_from_points(self._first, self._last, mine, mine[:0], why)
+        return all_from_points(self._read_first, self._read_last, mine, mine[:0], why)
 
     def _add_percentiles(self, found: Answers, cells: Cells, known: dict[float, Floats], periods: Periods) -> None:
         """Add the percentiles: of rows where an answer is one row, else of points."""

@@ -27,7 +27,7 @@ from meterhouse.stores.warehouse_tables import metadata, runs
 
 log = logging.getLogger(__name__)
 
-HEAD_REVISION = "0023"
+HEAD_REVISION = "0024"
 """The newest migration in `sql/migrations/versions`; a test holds the two equal."""
 
 _MORE_CONNECTIONS = 40
@@ -126,7 +126,7 @@ class Warehouse:
         except DatabaseError as error:
             if isinstance(error, IntegrityError | ProgrammingError | DataError):
                 raise
-            raise self._unreachable(error) from error
+            raise self.unreachable(error) from error
 
     @contextmanager
     def statements(self) -> Iterator[Connection]:
@@ -143,7 +143,7 @@ class Warehouse:
         except DatabaseError as error:
             if isinstance(error, IntegrityError | ProgrammingError | DataError):
                 raise
-            raise self._unreachable(error) from error
+            raise self.unreachable(error) from error
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -166,7 +166,7 @@ class Warehouse:
             cancelling.check()
             if isinstance(error, IntegrityError | ProgrammingError | DataError):
                 raise
-            raise self._unreachable(error) from error
+            raise self.unreachable(error) from error
 
     @contextmanager
     def _interruptible(self, connection: Connection) -> Iterator[None]:
@@ -181,9 +181,11 @@ class Warehouse:
             if mine.cancelled and not self.is_sqlite:  # the server may hear of it late, in the next transaction
                 connection.invalidate()
 
-    def _unreachable(self, error: DatabaseError) -> Unavailable:
+    def unreachable(self, error: Exception) -> Unavailable:
+        """The error for a database that cannot be used, by that of SQLAlchemy or of its driver."""
+        said = str(getattr(error, "orig", error)).splitlines() or [type(error).__name__]
         return Unavailable(
-            f"the warehouse cannot be used: {str(error.orig).splitlines()[0]}",
+            f"the warehouse cannot be used: {said[0]}",
             where=without_password("warehouse_url", self.url),
             hint="Check METERHOUSE_WAREHOUSE_URL and that the database runs",
         )
@@ -200,7 +202,7 @@ class Warehouse:
         except DatabaseError as error:
             if isinstance(error, IntegrityError | ProgrammingError | DataError):
                 raise
-            raise self._unreachable(error) from error
+            raise self.unreachable(error) from error
 
     def check_schema(self) -> None:
         """Create the schema in an empty database; upgrade an embedded one.
@@ -292,7 +294,7 @@ class Warehouse:
                 with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                     yield connection
         except DatabaseError as error:
-            raise self._unreachable(error) from error
+            raise self.unreachable(error) from error
 
     # -- locks and leases -----------------------------------------------------------------------------------
 
@@ -317,7 +319,7 @@ class Warehouse:
                 connection.execute(text("SELECT pg_advisory_lock(hashtextextended(:name, 0))"), {"name": name})
                 connection.commit()
             except DatabaseError as error:
-                raise self._unreachable(error) from error
+                raise self.unreachable(error) from error
             try:
                 yield
             finally:

@@ -1,6 +1,7 @@
 """One project asks for what is another's, by each path and filter of the API, and finds nothing."""
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,10 @@ class Attack:
         body = {} if probe.body is None else {"json": probe.body}
         return self._ask.request(operation.partition(" ")[0], probe.path, headers=who, **body)
 
-    def compare(self, operation: str, who: dict[str, str]) -> None:
-        """Ask all of an operation, and compare the answers for what there is and for what there is not."""
+    def compare(self, operation: str, who: dict[str, str], every: int) -> None:
+        """Ask some of an operation, and compare the answers for what there is and for what there is not."""
         pairs = zip(PROBES[operation](self.names), PROBES[operation](self.ghosts), strict=True)
-        for probe, ghost in pairs:
+        for probe, ghost in islice(pairs, 0, None, every):
             real = self.send(operation, probe, who)
             self._look(operation, probe, who, real)
             if ghost == probe:
@@ -64,9 +65,8 @@ class Attack:
 
     def look(self, operation: str, who: dict[str, str], every: int = 1) -> None:
         """Ask some of an operation."""
-        for n, probe in enumerate(PROBES[operation](self.names)):
-            if n % every == 0:
-                self._look(operation, probe, who, self.send(operation, probe, who))
+        for probe in islice(PROBES[operation](self.names), 0, None, every):
+            self._look(operation, probe, who, self.send(operation, probe, who))
 
     def _look(self, operation: str, probe: Probe, who: dict[str, str], answer: httpx.Response) -> None:
         given = f"{probe.path} {probe.body}"
@@ -108,10 +108,10 @@ def test_nothing_of_another_project_is_shown_told_or_changed(site: Site, attack:
         if operation not in BLIND and not attack.shows(operation):
             attack.faults.append(f"{operation} shows nothing to the project itself: its probes prove nothing")
     for operation in asked:
-        attack.compare(operation, MEMBER)
+        attack.compare(operation, MEMBER, every=1 if site.warehouse.is_sqlite else 3)
         for who in OTHERS:
-            attack.look(operation, who, every=7)
-        if "event" in operation:
+            attack.look(operation, who, every=9)
+        if operation.startswith("GET /v2/events"):
             attack.look(operation, OF_EVENTS)
     assert not attack.faults, "\n".join(attack.faults[:10])
     assert _all_of(attack) == before
@@ -139,7 +139,7 @@ def test_samples_about_anothers_resource_show_nothing_of_it_and_take_nothing_awa
     roll_up(site)
     attack.known = {*named.values(), attack.names["key"], attack.names["meter"]}
     for operation in asked:
-        attack.look(operation, MEMBER)
+        attack.look(operation, MEMBER, every=2)
     assert not attack.faults, "\n".join(attack.faults[:10])
     assert _all_of(attack) == before
 

@@ -57,6 +57,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "telemetry:change_alarm_state": Rule(MEMBER, "Set the state of an alarm"),
     "telemetry:alarm_history": Rule(READER, "List what happened to an alarm, and why"),
     "telemetry:query_alarm_history": Rule(READER, "List what happened to alarms by a complex query"),
+    "telemetry:get_metrics": Rule(READER, "Show what is counted of evaluations, which is nothing"),
     "telemetry:get_quotas": Rule(READER, "Show the quotas of the own project"),
     "telemetry:update_quotas": Rule(ADMIN, "Set the quotas of a project"),
     "telemetry:delete_quotas": Rule(ADMIN, "Delete the quotas of a project"),

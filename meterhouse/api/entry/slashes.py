@@ -11,6 +11,8 @@ class Slashes:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] == "http" and len(scope["path"]) > 1 and scope["path"].endswith("/"):
-            scope = {**scope, "path": scope["path"].rstrip("/") or "/"}
+        if scope["type"] == "http":
+            root = scope.get("root_path", "")
+            path = scope["path"].rstrip("/")
+            scope["path"] = f"{root}/" if path == root else path  # in place: the outer ones look at what was found
         await self._app(scope, receive, send)

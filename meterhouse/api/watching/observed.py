@@ -29,7 +29,7 @@ class Observation:
     @property
     def path(self) -> str:
         """The template of the path, such as `/v2/meters/{meter_name}`; empty if the API has none for the request."""
-        return str(getattr(self.scope.get("route"), "path", ""))
+        return str(getattr(self.scope.get("route"), "path_format", ""))
 
     @property
     def identity(self) -> Identity | None:

@@ -146,7 +146,10 @@ def test_a_prefix_is_in_links_and_may_be_in_paths(open_site: OpenSite) -> None:
     app.add_api_route("/shown", shown, name="shown")
     for path in ("/shown", "/cloud/metering/shown"):
         assert asked(app, path).json() == "http://here:8777/cloud/metering/shown"
-    assert asked(app, "/cloud/metering/v2/meters").json() == []
+    for path in ("/", "/cloud/metering", "/cloud/metering/"):
+        (version,) = asked(app, path).json()["versions"]["values"]
+        assert version["links"][0]["href"] == "http://here:8777/cloud/metering/v2"
+    assert asked(app, "/cloud/metering/v2/meters/").json() == []
     assert asked(app, "/cloud/meteringv2/meters").status_code == 404
 
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from api_examples import hour
 from api_server import client
-from brokers import Proxy
+from brokers import Proxy, wait_for
 from builders import drop
 from conftest import OpenSite, bucket_settings
 from prometheus_client.parser import text_string_to_metric_families
@@ -67,6 +67,8 @@ def test_metrics_tell_of_requests_and_of_the_sites_traffic(any_site: Site, at_on
     managed.create(any_site, {**alarm, "name": "off", "enabled": False}, owner)
     with client(any_site) as ask:
         ask.get("/v2/meters", headers={"X-Project-Id": "secret-project"})
+        ask.get("/v2/resources/", headers={"X-Project-Id": "secret-project"})
+        ask.head("/v2/resources")
         ask.get("/v2/secret-path")
         ask.request("BREW", "/v2/meters")
         answer = ask.get("/metrics")
@@ -74,9 +76,11 @@ def test_metrics_tell_of_requests_and_of_the_sites_traffic(any_site: Site, at_on
         of_meters: Labels = {"method": "GET", "path": "/v2/meters"}
         for name, value, labels in (
             ("meterhouse_api_requests_total", 1, of_meters | {"status": "200"}),
+            ("meterhouse_api_requests_total", 1, {"method": "GET", "path": "/v2/resources", "status": "200"}),
+            ("meterhouse_api_requests_total", 1, {"method": "HEAD", "path": "/v2/resources", "status": "200"}),
             ("meterhouse_api_requests_total", 1, {"method": "GET", "path": "(unknown)", "status": "404"}),
             ("meterhouse_api_request_seconds_count", 1, of_meters),
-            ("meterhouse_api_wait_seconds_count", 1, {}),
+            ("meterhouse_api_wait_seconds_count", 3, {}),
             ("meterhouse_api_requests_in_flight", 1, {}),  # this one
             *(("meterhouse_up", 1, {"part": part}) for part in ("warehouse", "stream", "lake")),
             ("meterhouse_collected_messages_total", 3, {}),
@@ -133,14 +137,20 @@ def test_metrics_are_for_the_networks_of_the_setting(open_site: OpenSite) -> Non
 def away(site: Site, *names: str) -> None:
     """Make sure that the site says which of its parts are away, and still answers."""
     with client(site) as ask:
-        ready, found = ask.get("/readyz"), Metrics(ask.get("/metrics"))
+
+        def states() -> dict[str, str]:
+            ready = ask.get("/readyz")
+            found: dict[str, str] = ready.json()
+            assert (ready.status_code, found["status"]) in ((200, "ok"), (503, "not ready"))
+            return {part: state for part, state in found.items() if part != "status"}
+
+        def told() -> bool:
+            return {part for part, state in states().items() if state == "away"} == set(names)
+
+        wait_for(told, f"that {names or 'nothing'} is away")  # on a busy machine, others may be slow too
+        found = Metrics(ask.get("/metrics"))
         assert ask.get("/healthz").json() == {"status": "ok"}
-    assert ready.status_code == (503 if names else 200)
-    states = ready.json()
-    assert states.pop("status") == ("not ready" if names else "ok")
-    for part, state in states.items():
-        assert (state == "away") == (part in names), states
-    for part in ("warehouse", "lake", *(["keystone"] if "keystone" in states else [])):
+    for part in ("warehouse", "lake", *(["keystone"] if site.settings.api_auth == "keystone" else [])):
         assert found.value("meterhouse_up", part=part) == float(part not in names), part
     assert ("meterhouse_landed_messages" in found.families) == ("warehouse" not in names)
 
@@ -168,7 +178,6 @@ def test_a_server_that_is_away_is_named_without_its_address(
     keystone: Keystone,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(parts, "WITHIN_SECONDS", 1.0)
     monkeypatch.setattr(validator, "SECONDS", 0.5)
     stores = Proxy(postgres_warehouse), Proxy(s3["endpoint"]), Proxy(keystone.url)
     with stores[0] as postgres, stores[1] as objects, stores[2] as identity:

@@ -2,6 +2,6 @@
 
 from typing import Final
 
-from meterhouse.api.paths.alarming import alarms, history, queries, quotas, state
+from meterhouse.api.paths.alarming import alarms, history, metrics, queries, quotas, state
 
-ROUTERS: Final = (alarms.router, state.router, history.router, quotas.router, queries.router)
+ROUTERS: Final = (alarms.router, state.router, history.router, quotas.router, queries.router, metrics.router)
