@@ -68,7 +68,7 @@ def _site_with(meter: str) -> "Site":
     "--groupby",
     multiple=True,
     type=Checked("group", lambda name: checked_groups([name])[0], GROUPS),
-    help=f"Group by {', '.join(GROUPS)}, or metadata.KEY as the resource was at the time; may be repeated.",
+    help=f"Group by {', '.join(GROUPS)}, or metadata.KEY, which came with the samples; may be repeated.",
 )
 @click.option(
     "--aggregate",
