@@ -51,7 +51,7 @@ async def compute_statistics(
 
     There is one entry for each period and group that has points, ordered by period; a period without points is left
     out. Points in different units are never put together. `q` takes the fields of samples but message_id; metadata.KEY
-    is what the resource was at the time.
+    is what came with the samples.
     """
     given = await ARGUMENTS.of(asked.request)
     queries = queries_of(given)
