@@ -71,8 +71,7 @@ class EventScope:
         if self.user_id is not None:
             own.append(_trait("user_id", self.user_id) if self.user_id else _NEVER)
         if self.without_project:
-            has_project = Filter(f"{TRAITS}.project_id", "ge", "", _TRAITS)
-            own = [Or((all_of(own), Not(has_project)))]
+            own = [Or((all_of(own), Not(Filter(f"{TRAITS}.project_id", "ge", "", _TRAITS))))]
         return [uncounted(each) for each in own]
 
     def within(self, query: Iterable[Condition], event_type: str | None = None) -> list[Condition]:

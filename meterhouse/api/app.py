@@ -35,6 +35,7 @@ from meterhouse.api.paths.telemetry import (
     versions,
 )
 from meterhouse.api.reference.description import described
+from meterhouse.api.serving.kept_answers import KeptAnswers
 from meterhouse.api.serving.lanes import Lanes
 from meterhouse.api.watching import paths as watching
 from meterhouse.api.watching.access_log import AccessLog
@@ -88,6 +89,7 @@ def create_app(site: Site) -> FastAPI:
     app.state.site = site
     site.kept.begin()
     closing.callback(site.kept.end)
+    app.state.kept_answers = KeptAnswers(site)
     app.state.lanes = Lanes()
     closing.callback(app.state.lanes.close)
     tokens = Tokens(site.settings) if site.settings.api_auth == "keystone" else None

@@ -4,11 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.routing import APIRoute
 
 from meterhouse.api.access.identity import Identity
 from meterhouse.api.access.rules import check
+from meterhouse.api.answers.json_text import answer_of, json_text
+from meterhouse.api.serving.kept_answers import KeptAnswers
 from meterhouse.api.serving.running import run
 from meterhouse.site import Site
 
@@ -36,6 +38,18 @@ class Asked:
         """The result of work that may wait for a store; see `running.run`."""
         owner = self.identity.project_id or self.identity.user_id
         return await run(self.request, work, owner, reads=reads)
+
+    async def answer(self, work: Callable[[], Any]) -> Response:
+        """The answer with what work returns, as JSON.
+
+        It is kept, and given again to whoever asks the same as the same user of the same project, while nothing has
+        changed in the stores and files of `serving.store_states`. So the work may read these alone, and not the clock.
+        """
+        kept: KeptAnswers = self.request.app.state.kept_answers
+        asker = (self.identity.project_id, self.identity.user_id, self.identity.roles)
+        url, base = self.request.url, self.request.base_url
+        question = f"{self.request.method} {url} {base} ".encode() + await self.request.body()
+        return answer_of(await self.run(lambda: kept.of(question, asker, lambda: json_text(work())), reads=True))
 
 
 def allowed(action: str) -> Any:

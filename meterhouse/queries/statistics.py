@@ -63,10 +63,10 @@ class Question:
         period: length of a period in seconds, 0 for one period of all, or one of periods.CALENDAR.
         timezone: IANA name of the time zone whose calendar counts.
         anchor: a start of a period of a fixed length; default the start of the question, or else the first point.
-        groupby: columns of GROUPS, or `metadata.KEY`: as the resource was at the time.
+        groupby: columns of GROUPS, or `metadata.KEY`: what came with the samples.
         aggregate: which of AGGREGATES and percentiles (`p95`) to give; default USUAL.
         start, end: half-open span of event time, UTC; default that of the meter's points.
-        own_metadata: metadata is that which each sample came with, and not what the resource was at the time.
+        own_metadata: metadata is what came with each sample, also in hours that are not rolled up; if none came, none.
         include_excluded: count the points too that the quality rules exclude. If a volume is infinite, not a number or
             beyond LARGEST_VOLUME, the point counts in `count`, and no other aggregate is computed with it.
     """

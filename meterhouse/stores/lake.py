@@ -130,6 +130,7 @@ class Lake:
     spill: Path | None = None
     commit_lock: Callable[[str], AbstractContextManager[object]] = lambda name: contextlib.nullcontext()
     _open: dict[str, DeltaTable] = field(default_factory=dict, repr=False)
+    _states: dict[str, tuple[int, int, int]] = field(default_factory=dict, repr=False)
     _listed: dict[str, tuple[DeltaTable, int, pa.Table]] = field(default_factory=dict, repr=False)
     _rests_on: dict[str, tuple[int, int]] = field(default_factory=dict, repr=False)
     notes_written: bool = False
@@ -308,6 +309,26 @@ class Lake:
     def version(self, name: str) -> int:
         """The table's newest version."""
         return self.table(name).version()
+
+    def state(self, name: str) -> tuple[object, ...]:
+        """What differs after each commit to the table: its newest version, and, in a folder, the commit's file.
+
+        If another file has its name, the table was restored, and is opened again.
+        """
+        version = self.version(name)
+        if self.storage_options:
+            return (version,)
+        try:
+            found = os.stat(f"{self.url}/{lake_commits.path_of(name, version)}")
+        except OSError:
+            return (version,)
+        state = (version, found.st_ino, found.st_mtime_ns)
+        known = self._states.get(name, state)
+        if version < known[0] or (version == known[0] and state != known):
+            self.agrees = self.compared = False
+            self.reopen(name)
+        self._states[name] = state
+        return state
 
     def transaction(self, name: str, app: str) -> int | None:
         """The version that an application recorded with its last commit to the table, or None."""

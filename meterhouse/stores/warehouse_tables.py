@@ -107,7 +107,8 @@ resources = Table(
     Column("first_sample_at", UtcTime),
     Column("last_sample_at", UtcTime),
     Column("metadata_id", BigInteger),
-    Index("resources_by_project", "project_id"),
+    Index("resources_by_id", "resource_id", "source"),
+    Index("resources_by_project", "project_id", "resource_id", "source"),
 )
 
 resource_metadata = Table(

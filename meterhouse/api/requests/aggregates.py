@@ -37,7 +37,7 @@ AGGREGATE: Final = Argument(
 
 GROUPBY: Final = Argument(
     "groupby",
-    f"Group by {', '.join(GROUPS)}, or metadata.KEY as the samples came with it; may be repeated.",
+    f"Group by {', '.join(GROUPS)}, or metadata.KEY, which came with the samples; may be repeated.",
     repeated=True,
     example="resource_id",
 )

@@ -6,7 +6,6 @@ from fastapi import APIRouter, Response
 
 from meterhouse.api.access.event_scopes import event_scope_of
 from meterhouse.api.answers.faults import not_found
-from meterhouse.api.answers.json_text import answer
 from meterhouse.api.asked import Asked, allowed
 from meterhouse.api.paths.telemetry.events import TYPES, shown_trait
 from meterhouse.api.paths.telemetry.models import Trait, TraitDescription
@@ -29,7 +28,7 @@ async def list_event_types(asked: Annotated[Asked, allowed("telemetry:get_event_
     """
     await _NONE.of(asked.request)
     scope = event_scope_of(asked.identity, all_tenants=True)
-    return answer(await asked.run(lambda: event_types(asked.site, scope)))
+    return await asked.answer(lambda: event_types(asked.site, scope))
 
 
 @router.get(
@@ -44,8 +43,12 @@ async def list_traits(event_type: EventType, asked: Annotated[Asked, allowed("te
     await _NONE.of(asked.request)
     _check(event_type)
     scope = event_scope_of(asked.identity, all_tenants=True)
-    found = await asked.run(lambda: traits_of(asked.site, scope, event_type))
-    return answer([{"name": name, "type": TYPES.get(dtype, dtype)} for name, dtype in found])
+
+    def listed() -> list[dict[str, str]]:
+        found = traits_of(asked.site, scope, event_type)
+        return [{"name": name, "type": TYPES.get(dtype, dtype)} for name, dtype in found]
+
+    return await asked.answer(listed)
 
 
 @router.get(
@@ -64,8 +67,11 @@ async def list_trait_values(
     limit = limit_of(given, asked.site.settings)
     _check(event_type)
     scope = event_scope_of(asked.identity, all_tenants=True)
-    found = await asked.run(lambda: trait_values(asked.site, scope, event_type, trait_name, limit))
-    return answer([shown_trait(*each) for each in found])
+
+    def listed() -> list[dict[str, str]]:
+        return [shown_trait(*each) for each in trait_values(asked.site, scope, event_type, trait_name, limit)]
+
+    return await asked.answer(listed)
 
 
 def _check(event_type: str) -> None:

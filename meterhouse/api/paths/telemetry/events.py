@@ -68,7 +68,7 @@ async def list_events(asked: Annotated[Asked, allowed("telemetry:events:index")]
         page = EventPage(scope, query.conditions, query.start, query.end, limit, ORDERS[sort], after)
         return [_shown(row) for row in event_page(asked.site, page).to_pylist()]
 
-    return answer(await asked.run(found))
+    return await asked.answer(found)
 
 
 @router.get(

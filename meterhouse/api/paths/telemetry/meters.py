@@ -5,7 +5,6 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Response
 
-from meterhouse.api.answers.json_text import answer
 from meterhouse.api.asked import Asked, allowed
 from meterhouse.api.paths.telemetry.models import Meter
 from meterhouse.api.requests.arguments import Argument, Arguments
@@ -49,10 +48,12 @@ async def list_meters(asked: Annotated[Asked, allowed("telemetry:get_meters")]) 
     after = None if marker is None else _place(marker)
     if given.boolean("unique"):
         name = None if after is None else after[0]
-        rows = await asked.run(lambda: distinct_meters(site, scope, OWNERS, query=query, limit=limit, after=name))
-    else:
-        rows = await asked.run(lambda: meter_page(site, scope, OWNERS, query=query, limit=limit, after=after))
-    return answer([_shown(row) for row in rows])
+        return await asked.answer(
+            lambda: list(map(_shown, distinct_meters(site, scope, OWNERS, query=query, limit=limit, after=name)))
+        )
+    return await asked.answer(
+        lambda: list(map(_shown, meter_page(site, scope, OWNERS, query=query, limit=limit, after=after)))
+    )
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:

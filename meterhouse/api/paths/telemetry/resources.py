@@ -46,8 +46,10 @@ async def list_resources(asked: Annotated[Asked, allowed("telemetry:get_resource
     site, scope = asked.site, asked.identity.scope
     found = metering_query(queries_of(given), asked.identity, OWNERS)
     limit, marker, links = limit_of(given, site.settings), marker_of(given), given.boolean("meter_links", True)
-    rows = await asked.run(
-        lambda: resource_page(
+    base = base_of(asked.request)
+
+    def listed() -> list[dict[str, Any]]:
+        rows = resource_page(
             site,
             scope,
             OWNERS,
@@ -58,9 +60,9 @@ async def list_resources(asked: Annotated[Asked, allowed("telemetry:get_resource
             after=marker,
             meters=links,
         )
-    )
-    base = base_of(asked.request)
-    return answer([_shown(row, base) for row in rows])
+        return [_shown(row, base) for row in rows]
+
+    return await asked.answer(listed)
 
 
 @router.get(
@@ -82,7 +84,7 @@ async def show_resource(
         raise not_found("Resource", resource_id)
     rows: Sequence[Listed] = await asked.run(
         lambda: resource_page(
-            site, scope, OWNERS, query=[Filter("resource_id", "eq", resource_id, OWNERS)], meters=links
+            site, scope, OWNERS, query=[Filter("resource_id", "eq", resource_id, OWNERS)], meters=links, listed=False
         )
     )
     if not rows:

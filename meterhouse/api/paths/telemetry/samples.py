@@ -120,7 +120,7 @@ async def query_samples(asked: Annotated[Asked, allowed("telemetry:query_sample"
         order = [Order(each.field, each.descending) for each in query.order]
         return _shown(site, find_samples(site, scope, query=conditions, order=order, limit=query.limit), _sample)
 
-    return answer(await asked.run(found))
+    return await asked.answer(found)
 
 
 async def _listed(asked: Asked, meter: str | None, show: Callable[[Row, dict[str, str]], Row]) -> Response:
@@ -145,7 +145,7 @@ async def _listed(asked: Asked, meter: str | None, show: Callable[[Row, dict[str
         )
         return _shown(site, rows, show)
 
-    return answer(await asked.run(found))
+    return await asked.answer(found)
 
 
 def _place(asked: Asked, marker: str) -> tuple[int, str]:

@@ -1,7 +1,5 @@
 """`/v2/meters/{meter_name}/statistics`: figures of a meter's good points."""
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Response
@@ -11,13 +9,13 @@ from meterhouse.api.answers.json_text import answer
 from meterhouse.api.asked import Asked, allowed
 from meterhouse.api.paths.telemetry.models import Statistics
 from meterhouse.api.paths.telemetry.names import MeterName
+from meterhouse.api.paths.telemetry.statistics_entries import entries
 from meterhouse.api.requests.aggregates import (
     AGGREGATE,
     GROUPBY,
     INCLUDE_EXCLUDED,
     PERIOD,
     TIMEZONE,
-    Aggregate,
     aggregates_of,
     groups_of,
     names_of,
@@ -28,7 +26,6 @@ from meterhouse.api.requests.metering_query import MEASURES, metering_query
 from meterhouse.api.requests.simple_query import Q, queries_of
 from meterhouse.errors import UnknownKeyword, UnknownName, UsageError
 from meterhouse.filters import Filter, fields_of
-from meterhouse.queries.aggregates import USUAL
 from meterhouse.queries.periods import zone_of
 from meterhouse.queries.statistics import Question, explained
 
@@ -54,7 +51,7 @@ async def compute_statistics(
 
     There is one entry for each period and group that has points, ordered by period; a period without points is left
     out. Points in different units are never put together. `q` takes the fields of samples but message_id; metadata.KEY
-    is that which the samples came with.
+    is what came with the samples.
     """
     given = await ARGUMENTS.of(asked.request)
     queries = queries_of(given)
@@ -95,13 +92,9 @@ async def compute_statistics(
             return []
         if len(rows) > MAX_ROWS:
             raise Fault(400, f"The answer has {len(rows):,} entries. Ask for longer periods, or fewer groups")
-        listed = rows.rows()
-        several = len({row["type"] for row in listed}) > 1
-        if period:
-            listed.sort(key=lambda row: row["period_start"])  # those of one period stay in order of their groups
-        return [_shown(row, aggregates, groups, not period, found.asked, several) for row in listed]
+        return entries(rows, aggregates, groups, found.asked)
 
-    return answer(await asked.run(computed))
+    return await asked.answer(computed)
 
 
 def _zone(name: str) -> str:
@@ -110,48 +103,3 @@ def _zone(name: str) -> str:
     except UsageError:
         raise invalid("timezone", name, "There is none of this name. Write one such as Europe/Berlin") from None
     return name
-
-
-def _shown(
-    row: Mapping[str, Any],
-    aggregates: Sequence[Aggregate],
-    groups: Mapping[str, str],
-    whole: bool,
-    asked: tuple[datetime | None, datetime | None],
-    several: bool,
-) -> dict[str, Any]:
-    """A row of statistics as an entry of the answer.
-
-    Args:
-        row: see `queries.statistics.statistics`.
-        aggregates: that were asked for; empty for the usual ones.
-        groups: as they were asked for → the group's name in the row.
-        whole: whether there is one period of all points: it lasts from the first to the last.
-        asked: start and end of the query.
-        several: whether the answer has series of several types.
-    """
-    first, last = row["duration_start"], row["duration_end"]
-    shown = {
-        "unit": row["unit"],
-        "period": row["period"],
-        "period_start": first if whole else row["period_start"],
-        "period_end": last if whole else row["period_end"],
-        "groupby": {name: row["groupby"][of] for name, of in groups.items()} or None,
-    }
-    start = first if asked[0] is None else max(first, asked[0])
-    end = last if asked[1] is None else min(last, asked[1])
-    inside = start <= end
-    shown["duration"] = (end - start).total_seconds() if inside else None
-    shown["duration_start"] = start if inside else None
-    shown["duration_end"] = end if inside else None
-    if several:
-        shown["type"] = row["type"]
-    usual = [each.func for each in aggregates if each.func in USUAL] if aggregates else USUAL
-    shown.update({name: row[name] for name in usual})
-    if aggregates:
-        shown["aggregate"] = {each.key: _number(row[each.name]) for each in aggregates}
-    return shown
-
-
-def _number(value: float | None) -> float | None:
-    return None if value is None else float(value)
