@@ -50,6 +50,7 @@ def resource_page(
     limit: int = 100,
     after: str | None = None,
     meters: bool = True,
+    listed: bool = True,
 ) -> list[Listed]:
     """Resources, ordered by id.
 
@@ -62,8 +63,10 @@ def resource_page(
         limit: maximum number of resources.
         after: the page starts after this id.
         meters: whether to list their meters.
+        listed: whether it is a list, which leaves out what `meterhouse verify` has sent; or one resource by its id.
     """
-    asked = Asked(site, scope.within(query, fields), start, end)
+    conditions = scope.within(query, fields) if listed else [*scope.owned(fields), *query]
+    asked = Asked(site, conditions, start, end)
     found: list[Owned] = []
     while len(found) < limit:
         count = limit - len(found)
@@ -73,7 +76,7 @@ def resource_page(
         if len(ids) < count:
             break
         after = ids[-1]
-    return _listed(asked, scope.within([], fields), found, meters)
+    return _listed(asked, scope.owned(fields), found, meters)
 
 
 def _newest(asked: Asked, ids: Sequence[str]) -> list[Owned]:
