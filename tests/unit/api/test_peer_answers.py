@@ -177,6 +177,7 @@ COMPARISONS: dict[str, Callable[[Json, Any], bool]] = {
     "statistics": _same_statistics,
     "meters": _same_rows,
     "resources": _same_resources,
+    "ids": lambda answer, expected: sorted(item["resource_id"] for item in answer) == sorted(expected),
     "count": lambda answer, expected: len(answer) == expected,
     "answer": lambda answer, expected: _sorted(answer) == _sorted(expected),
     "error": _same_error,
