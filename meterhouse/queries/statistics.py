@@ -195,12 +195,7 @@ class _Asked:
     def _selected(self) -> Selection:
         asked = self._asked
         condition = all_of(asked.scope.within(asked.query, SERIES))
-        if self._fresh.series is not None:
-            return select_series(self._site, asked.meter, self._groupby, condition, fresh=self._fresh.series)
-        return self._site.kept.of_warehouse(
-            ("series", asked.meter, tuple(self._groupby), condition),
-            lambda: select_series(self._site, asked.meter, self._groupby, condition),
-        )
+        return select_series(self._site, asked.meter, self._groupby, condition, fresh=self._fresh.series)
 
     def _periods(self) -> Periods | None:
         """The periods; None if there are no points at which they could start."""
