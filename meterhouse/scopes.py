@@ -6,7 +6,7 @@ What `meterhouse verify` sent is seen by a query that names it, see `verificatio
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from meterhouse.filters import EVENTS, Condition, Field, Fields, Filter, Match, Not, OneOf, Or, all_of
+from meterhouse.filters import EVENTS, Condition, Field, Fields, Filter, Not, OneOf, Or, all_of
 from meterhouse.filters.conditions import leaves_of, uncounted
 from meterhouse.filters.fields import TRAITS
 from meterhouse.verification import VERIFY, VERIFY_EVENT
@@ -71,7 +71,7 @@ class EventScope:
         if self.user_id is not None:
             own.append(_trait("user_id", self.user_id) if self.user_id else _NEVER)
         if self.without_project:
-            own = [Or((all_of(own), Not(Match(f"{TRAITS}.project_id", "", fields=_TRAITS))))]
+            own = [Or((all_of(own), Not(Filter(f"{TRAITS}.project_id", "ge", "", _TRAITS))))]
         return [uncounted(each) for each in own]
 
     def within(self, query: Iterable[Condition], event_type: str | None = None) -> list[Condition]:

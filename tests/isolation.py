@@ -350,7 +350,6 @@ PROBES: Mapping[str, Callable[[Names], Iterator[Probe]]] = {
     "GET /v2/events": _events,
     "GET /v2/events/{}": _each("/v2/events/{}", "event"),
     "GET /v2/event_types": _event_types,
-    "GET /v2/event_types/{}": _each("/v2/event_types/{}", "event_type"),
     "GET /v2/event_types/{}/traits": _each("/v2/event_types/{}/traits", "event_type"),
     "GET /v2/event_types/{}/traits/{}": lambda names: iter(
         [
@@ -373,7 +372,10 @@ PROBES: Mapping[str, Callable[[Names], Iterator[Probe]]] = {
     "GET /v2/quotas": _quota,
     "POST /v2/quotas": _set_quota,
     "DELETE /v2/quotas/{}": _each("/v2/quotas/{}", "project"),
-    **{f"GET {path}": _each(path, "project") for path in ("/", "/v2", "/v2/capabilities", "/healthz", "/readyz")},
+    **{
+        f"GET {path}": _each(path, "project")
+        for path in ("/", "/v2/capabilities", "/v2/metrics", "/healthz", "/readyz")
+    },
     "GET /metrics": _each("/metrics", "project"),
 }
 """By method and path, whose parameters have no names here."""
@@ -382,9 +384,9 @@ CHANGING = frozenset(name for name in PROBES if not name.startswith(("GET ", "PO
 """Operations that change something."""
 
 BLIND = CHANGING | {
-    *(f"GET {path}" for path in ("/", "/v2", "/v2/capabilities", "/healthz", "/readyz", "/metrics")),
+    *(f"GET {path}" for path in ("/", "/v2/capabilities", "/v2/metrics", "/healthz", "/readyz", "/metrics")),
     *("GET /v2/alarms/{}/state", "GET /v2/quotas"),
-    *(f"GET /v2/event_types{path}" for path in ("", "/{}", "/{}/traits", "/{}/traits/{}")),
+    *(f"GET /v2/event_types{path}" for path in ("", "/{}/traits", "/{}/traits/{}")),
 }
 """Operations that show the other project itself no mark: they change something, or are for an administrator. All others
 must show some, or their probes prove nothing."""

@@ -48,6 +48,7 @@ SECTIONS = {
     },
     "Operate": {
         "doctor": Entry("site", "doctor", "Check every part and report what to fix."),
+        "verify": Entry("verify", "verify", "Verify a site that is in use, from its stream to its API."),
         "correct": Entry("corrections", "correct", "Delete, replace or accept points, with a reason."),
         "erase": Entry("erasure", "erase", "Erase the personal data of a user."),
         "dead-letters": Entry("dead_letters", "dead_letters", "Messages and rows that could not be used."),

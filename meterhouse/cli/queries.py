@@ -12,7 +12,7 @@ import click
 from meterhouse.cli.options import TIMES, Checked, Instant, limit, prints, query, span
 from meterhouse.cli.output import Printer, note
 from meterhouse.cli.progress import progress
-from meterhouse.filters import EVENTS, SAMPLES, SERIES, Condition
+from meterhouse.filters import DIMENSIONS, EVENTS, SAMPLES, SERIES, Condition
 from meterhouse.queries.aggregates import (
     AGGREGATES,
     CALENDAR,
@@ -68,7 +68,7 @@ def _site_with(meter: str) -> "Site":
     "--groupby",
     multiple=True,
     type=Checked("group", lambda name: checked_groups([name])[0], GROUPS),
-    help=f"Group by {', '.join(GROUPS)}, or metadata.KEY as the resource was at the time; may be repeated.",
+    help=f"Group by {', '.join(GROUPS)}, or metadata.KEY, which came with the samples; may be repeated.",
 )
 @click.option(
     "--aggregate",
@@ -195,13 +195,14 @@ def events(
 
 
 @click.command()
+@query(DIMENSIONS)
 @prints("meter", "type", "unit", "series", "first_seen", "last_seen")
-def meters(printer: Printer) -> None:
+def meters(query: "Sequence[Condition]", printer: Printer) -> None:
     """Meters that have samples, with their type, unit, number of series, and first and last point."""
     from meterhouse.queries.meters import meter_list
     from meterhouse.site import Site
 
-    printer.rows(meter_list(Site.open(), EVERYTHING))
+    printer.rows(meter_list(Site.open(), EVERYTHING, query))
 
 
 class _WithTables(click.Command):

@@ -1,6 +1,7 @@
-"""A real HTTP server on this machine that receives the alarms' webhooks of the demo."""
+"""A real HTTP server on this machine that receives the alarms' webhooks of the demo, and of `meterhouse verify`."""
 
 import json
+import socket
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,15 +27,18 @@ class Call:
 
 
 class WebhookReceiver:
-    """A context manager that serves on a free port of 127.0.0.1 and records the POST requests to `url`.
+    """A context manager that serves on a free port and records the POST requests to `url`.
 
     Args:
         fail_first: the number of calls that are first answered 503 and recorded in `refused`. Later calls are answered
             200 and recorded in `calls`.
+        host: the address or name by which callers reach this machine; it listens on the loopback address alone, or
+            else on all addresses.
+        port: to listen on; 0 for a free one.
     """
 
-    def __init__(self, fail_first: int = 0) -> None:
-        self._fail_first = fail_first
+    def __init__(self, fail_first: int = 0, host: str = "127.0.0.1", port: int = 0) -> None:
+        self._fail_first, self._host, self._port = fail_first, host, port
         self._lock = threading.Lock()
         self._calls: list[Call] = []
         self._refused: list[Call] = []
@@ -46,7 +50,8 @@ class WebhookReceiver:
         """The URL for POST requests, while the server runs."""
         if self._server is None:
             raise RuntimeError("the receiver has no address before it is entered")
-        return f"http://127.0.0.1:{self._server.server_port}/alarm"
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self._server.server_port}/alarm"
 
     @property
     def calls(self) -> list[Call]:
@@ -68,7 +73,7 @@ class WebhookReceiver:
             return accepted
 
     def __enter__(self) -> Self:
-        self._server = _Server(self)
+        self._server = _Server(self, self._host, self._port)
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="webhook-receiver", daemon=True
         )
@@ -86,9 +91,11 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = False  # so that server_close waits for calls in progress
     request_queue_size = 128  # deliveries come many at a time
 
-    def __init__(self, receiver: WebhookReceiver) -> None:
+    def __init__(self, receiver: WebhookReceiver, host: str, port: int) -> None:
         self.receiver = receiver
-        super().__init__(("127.0.0.1", 0), _Handler)
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        loopback = host in ("127.0.0.1", "::1", "localhost")
+        super().__init__(("127.0.0.1" if host == "localhost" else host if loopback else "", port), _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Print nothing, for instance if a caller disconnects early."""

@@ -7,15 +7,21 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, select
 
 from meterhouse.errors import UnknownName
-from meterhouse.filters import SERIES, Condition, all_of, on_warehouse
+from meterhouse.filters import DIMENSIONS, SERIES, Condition, all_of, on_warehouse
 from meterhouse.scopes import Scope
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import series
 
 
-def meter_list(site: Site, scope: Scope) -> list[dict[str, Any]]:
-    """A scope's meters by name: type, unit, number of series, and the times of the first and last good point."""
-    query = (
+def meter_list(site: Site, scope: Scope, query: Sequence[Condition] = ()) -> list[dict[str, Any]]:
+    """A scope's meters by name: type, unit, number of series, and the times of the first and last good point.
+
+    Args:
+        site: the site.
+        scope: whose meters.
+        query: conditions on DIMENSIONS of the series that count; all of them have to hold.
+    """
+    listed = (
         select(
             series.c.meter,
             series.c.type,
@@ -24,12 +30,12 @@ def meter_list(site: Site, scope: Scope) -> list[dict[str, Any]]:
             func.min(series.c.first_seen).label("first_seen"),
             func.max(series.c.last_seen).label("last_seen"),
         )
-        .where(_met(scope.within([], SERIES)))
+        .where(_met(scope.within(query, DIMENSIONS)))
         .group_by(series.c.meter, series.c.type, series.c.unit)
         .order_by(series.c.meter)
     )
     with site.warehouse.read() as connection:
-        return [dict(row._mapping) for row in connection.execute(query)]
+        return [dict(row._mapping) for row in connection.execute(listed)]
 
 
 def meter_span(site: Site, scope: Scope, meter: str) -> tuple[datetime, datetime]:

@@ -57,6 +57,7 @@ def resource_page(
     limit: int = 100,
     after: str | None = None,
     meters: bool = True,
+    listed: bool = True,
 ) -> list[Listed]:
     """Resources, ordered by id.
 
@@ -69,8 +70,10 @@ def resource_page(
         limit: about how many: those of one id, of several sources, are given together.
         after: the page starts after this id.
         meters: whether to list their meters.
+        listed: whether it is a list, which leaves out what `meterhouse verify` has sent; or one resource by its id.
     """
-    wanted = _wanted(site, scope.within(query, fields)).where(*_within(start, end))
+    conditions = scope.within(query, fields) if listed else [*scope.owned(fields), *query]
+    wanted = _wanted(site, conditions).where(*_within(start, end))
     if after is not None:
         wanted = wanted.where(resources.c.resource_id > after)
     found = wanted.order_by(resources.c.resource_id, resources.c.source).limit(limit + 1)
@@ -84,7 +87,7 @@ def resource_page(
         spans = {(source, of): (first, end) for source, of, first, end in _chunked(connection, _SPANS, unseen)}
         names = defaultdict[Key, list[str]](list)
         if meters:
-            own = on_warehouse(all_of(scope.within([], fields)), lambda field: series.c[field.column])
+            own = on_warehouse(all_of(scope.owned(fields)), lambda field: series.c[field.column])
             for source, of, meter in _chunked(connection, _METERS.where(own), [row.resource_id for row in rows]):
                 names[source, of].append(meter)
     return [_listed(row, spans, names) for row in rows]

@@ -1,7 +1,7 @@
 """The series that a question is about, and the group of each at each time."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import func, literal_column, select
+from sqlalchemy import Connection, func, literal_column, select
 
 from meterhouse.definitions.derived_meters import path_of
 from meterhouse.filters import And, Condition, Filter, all_of, compares_texts, fields_of, on_lake, on_texts
 from meterhouse.filters.fields import METADATA as _METADATA_COLUMN
 from meterhouse.queries.aggregates import METADATA
-from meterhouse.rollups.described import IDS_AT_ONCE, NAMED, History, history
+from meterhouse.queries.own_metadata import Spans
+from meterhouse.rollups.described import IDS_AT_ONCE, NAMED, History, history, history_of_series
 from meterhouse.rollups.described_values import values_of
 from meterhouse.sample_quality.reading import Hours, plain
 from meterhouse.sample_quality.series_table import Flags, Ints, Places, SeriesTable
@@ -108,7 +109,9 @@ def select_series(
     groupby: Sequence[str],
     condition: Condition = _ALWAYS,
     *,
+    own: Callable[[Ints], Spans] | None = None,
     fresh: pa.Table | None = None,
+    keep: bool = True,
 ) -> Selection:
     """The series of a meter that meet a condition, by group.
 
@@ -116,8 +119,10 @@ def select_series(
         site: the site.
         meter: the meter.
         groupby: columns, or `metadata.KEY`.
-        condition: on SERIES; metadata is that of the resource at the time.
+        condition: on SERIES; metadata is what came with the points or, if none came, that of the resource at the time.
+        own: gives the metadata that came with the points of series, by the series' ids; then it alone counts.
         fresh: DIMENSIONS of series that the catalog may not know yet.
+        keep: whether what `own` gives depends on the warehouse alone.
     """
     catalogued = site.kept.of_warehouse(
         ("series", meter),
@@ -125,18 +130,35 @@ def select_series(
         lambda found: _BYTES_A_SERIES * len(found),
         is_same=lambda found: _is_same(site, meter, found),
     )
-    if fresh is not None:
-        return _selection(site, meter, _with_fresh(catalogued.rows, fresh), groupby, condition)
-    by_metadata = any(name.startswith(METADATA) for name in groupby) or _asks_for_metadata(condition)
-    keep = site.kept.of_warehouse if by_metadata else site.kept.of
-    return keep(
-        ("selection", catalogued, tuple(groupby), condition),
-        lambda: _selection(site, meter, catalogued.rows, groupby, condition),
+
+    def selected() -> Selection:
+        rows = catalogued.rows if fresh is None else _with_fresh(catalogued.rows, fresh)
+        return _selection(site, meter, rows, groupby, condition, own)
+
+    if fresh is not None or not keep:
+        return selected()
+    by_metadata = asks_for_metadata(groupby, condition)
+    return (site.kept.of_warehouse if by_metadata else site.kept.of)(
+        ("selection", catalogued, tuple(groupby), condition, own is not None and by_metadata),
+        selected,
         lambda found: _BYTES_A_SERIES * len(found.owner),
     )
 
 
-def _selection(site: Site, meter: str, known: pa.Table, groupby: Sequence[str], condition: Condition) -> Selection:
+def asks_for_metadata(groupby: Sequence[str], condition: Condition) -> bool:
+    """Whether groups or a condition on SERIES depend on metadata."""
+    columns = {each.column for each in fields_of(condition)}
+    return _METADATA_COLUMN in columns or any(name.startswith(METADATA) for name in groupby)
+
+
+def _selection(
+    site: Site,
+    meter: str,
+    known: pa.Table,
+    groupby: Sequence[str],
+    condition: Condition,
+    own: Callable[[Ints], Spans] | None,
+) -> Selection:
     rows, condition = _equal(known, condition)
     kinds = rows["type"].combine_chunks().dictionary_encode()
     table = SeriesTable.coded(
@@ -149,8 +171,9 @@ def _selection(site: Site, meter: str, known: pa.Table, groupby: Sequence[str], 
     wanted = [name.removeprefix(METADATA) for name in groupby if name.startswith(METADATA)]
     owner, since = np.arange(rows.num_rows, dtype=np.int32), np.full(rows.num_rows, np.iinfo(np.int64).min)
     spans = rows
-    if wanted or _asks_for_metadata(condition):
-        owner, since, metadata = _described(site, rows)
+    if asks_for_metadata(groupby, condition):
+        ids = plain(rows["series_id"].combine_chunks())
+        owner, since, metadata = _described(site, rows) if own is None else own(ids)
         spans = rows.take(pa.array(owner))
         spans = _with_metadata(site, spans, metadata, wanted)
     codes, groups = _grouped(spans, [*groupby, "unit", "type"], _met(site, spans, condition))
@@ -193,10 +216,6 @@ def _equal(rows: pa.Table, condition: Condition) -> tuple[pa.Table, Condition]:
         else:
             others.append(part)
     return rows, all_of(others)
-
-
-def _asks_for_metadata(condition: Condition) -> bool:
-    return any(each.column == _METADATA_COLUMN for each in fields_of(condition))
 
 
 def _with_fresh(rows: pa.Table, fresh: pa.Table) -> pa.Table:
@@ -242,24 +261,38 @@ def _catalogued(site: Site, meter: str) -> _Catalogued:
     return _Catalogued(rows.take(pa.array(np.argsort(plain(rows["series_id"].combine_chunks())))))
 
 
-def _described(site: Site, rows: pa.Table) -> tuple[Places, Ints, pa.Array]:
-    """Spans of one metadata of the resource of each series: the series' place, when it starts, its metadata_id."""
-    sources, resources = rows["source"].to_pylist(), rows["resource_id"].to_pylist()
-    numbers: dict[tuple[str, str], int] = {}
-    of = [numbers.setdefault((s, r), len(numbers)) if s and r else -1 for s, r in zip(sources, resources, strict=True)]
+def _described(site: Site, rows: pa.Table) -> Spans:
+    """Spans of one metadata of each series: the series' place, when it starts, its metadata_id.
+
+    It is what came with the points of the series. If nothing came with them, it is that of the resource at the time.
+    """
+    ids = plain(rows["series_id"].combine_chunks())
     with site.warehouse.read() as connection:
-        known = history(connection, list(numbers), NAMED.empty_table(), Hours([]))
-    known = known.some(_last_of_time(known))
-    resource = np.array(of, np.int64)
-    first, end = (np.searchsorted(known.resource, resource, side=side) for side in ("left", "right"))
-    count = np.where(resource >= 0, end - first, 0) + 1
-    owner = np.repeat(np.arange(len(resource), dtype=np.int32), count)
+        own = history_of_series(connection, ids)
+        places = np.arange(len(ids))
+        first, end = np.searchsorted(own.resource, places, "left"), np.searchsorted(own.resource, places, "right")
+        alone = np.flatnonzero(first == end)
+        resource, known = _of_resources(connection, rows.take(pa.array(alone)))
+    begin, stop = np.searchsorted(known.resource, resource, "left"), np.searchsorted(known.resource, resource, "right")
+    first[alone], end[alone] = len(own.time) + begin, len(own.time) + np.where(resource >= 0, stop, begin)
+    time, metadata_id = np.concatenate((own.time, known.time)), np.concatenate((own.metadata, known.metadata))
+    count = end - first + 1
+    owner = np.repeat(np.arange(len(ids), dtype=np.int32), count)
     place = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
     at = np.repeat(first, count) + place - 1
     since = np.full(len(owner), np.iinfo(np.int64).min)
     metadata, there = np.zeros(len(owner), np.int64), place > 0
-    since[there], metadata[there] = known.time[at[there]], known.metadata[at[there]]
+    since[there], metadata[there] = time[at[there]], metadata_id[at[there]]
     return owner, since, pa.array(metadata, mask=~there)
+
+
+def _of_resources(connection: Connection, rows: pa.Table) -> tuple[Ints, History]:
+    """The number of the resource of each series, -1 if it has none, and the history of these resources."""
+    sources, resources = rows["source"].to_pylist(), rows["resource_id"].to_pylist()
+    numbers: dict[tuple[str, str], int] = {}
+    of = [numbers.setdefault((s, r), len(numbers)) if s and r else -1 for s, r in zip(sources, resources, strict=True)]
+    known = history(connection, list(numbers), NAMED.empty_table(), Hours([]))
+    return np.array(of, np.int64), known.some(_last_of_time(known))
 
 
 def _last_of_time(known: History) -> Flags:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,11 +24,12 @@ from meterhouse.queries.aggregates import checked_aggregates, checked_groups
 from meterhouse.queries.answers import Answers, answers, percentiles_of
 from meterhouse.queries.cells import Cells, of_points
 from meterhouse.queries.meters import meter_span
+from meterhouse.queries.own_metadata import own_metadata
 from meterhouse.queries.periods import Fixed, Periods, calendar
-from meterhouse.queries.planner import NO_PAIRS, Pairs, Plan, all_from_points, fresh_samples, plan
+from meterhouse.queries.planner import NO_PAIRS, Pairs, Plan, all_from_points, fresh_samples, plan, unrolled
 from meterhouse.queries.point_cells import PointsRead, good_points
 from meterhouse.queries.rolled_cells import Read, rolled_cells
-from meterhouse.queries.selection import Selection, select_series
+from meterhouse.queries.selection import Selection, asks_for_metadata, select_series
 from meterhouse.queries.statistics_rows import NO_ROWS, StatisticsRows, instants
 from meterhouse.rollups.quantiles import quantiles
 from meterhouse.sample_quality.series_table import DELTA, Flags, Floats, Ints
@@ -60,9 +62,10 @@ class Question:
         period: length of a period in seconds, 0 for one period of all, or one of periods.CALENDAR.
         timezone: IANA name of the time zone whose calendar counts.
         anchor: a start of a period of a fixed length; default the start of the question, or else the first point.
-        groupby: columns of GROUPS, or `metadata.KEY`: as the resource was at the time.
+        groupby: columns of GROUPS, or `metadata.KEY`: what came with the samples.
         aggregate: which of AGGREGATES and percentiles (`p95`) to give; default USUAL.
         start, end: half-open span of event time, UTC; default that of the meter's points.
+        own_metadata: metadata is what came with each sample, also in hours that are not rolled up; if none came, none.
         include_excluded: count the points too that the quality rules exclude. If a volume is infinite, not a number or
             beyond LARGEST_VOLUME, the point counts in `count`, and no other aggregate is computed with it.
     """
@@ -77,6 +80,7 @@ class Question:
     aggregate: Sequence[str] = ()
     start: datetime | None = None
     end: datetime | None = None
+    own_metadata: bool = False
     include_excluded: bool = False
 
 
@@ -195,7 +199,27 @@ class _Asked:
     def _selected(self) -> Selection:
         asked = self._asked
         condition = all_of(asked.scope.within(asked.query, SERIES))
-        return select_series(self._site, asked.meter, self._groupby, condition, fresh=self._fresh.series)
+        own, hours = None, np.zeros(0, np.int64)
+        if asked.own_metadata and asks_for_metadata(self._groupby, condition):
+            hours = self._unrolled()
+            own = partial(own_metadata, self._site, asked.meter, hours=hours, version=self._version)
+        return select_series(
+            self._site,
+            asked.meter,
+            self._groupby,
+            condition,
+            own=own,
+            fresh=self._fresh.series,
+            keep=not len(hours),
+        )
+
+    def _unrolled(self) -> Ints:
+        """The hours of the question whose samples may have other metadata than roll-ups know."""
+        hours = np.arange(self._read_first // HOUR, -(-self._read_last // HOUR))
+        if self._asked.include_excluded:  # roll-ups know the metadata of good points alone
+            return hours
+        changed = unrolled(self._site, self._asked.meter, self._read_first, self._read_last, self._fresh)
+        return hours if changed is None else np.intersect1d(hours, changed)
 
     def _periods(self) -> Periods | None:
         """The periods; None if there are no points at which they could start."""

@@ -47,6 +47,9 @@ NAMED = pa.schema(
 )
 """Rows of `metadata_changes` with what their series are."""
 
+CHANGES = pa.schema([NAMED.field(name) for name in ("series_id", "valid_from", "metadata_id")])
+"""Rows of `metadata_changes`."""
+
 FOREVER = times.micros(datetime(2262, 1, 1, tzinfo=UTC))
 """After all times of points, µs since 1970."""
 
@@ -252,6 +255,26 @@ def history(connection: Connection, resources: Sequence[Resource], new: pa.Table
     rows, number = rows.filter(pa.array(number >= 0)), number[number >= 0]
     series_id, time, metadata = (plain(rows[name].combine_chunks()) for name in NAMED.names[:3])
     order = np.lexsort((~series_id, _ranks(rows["meter"]), time, number))
+    return History(number[order], time[order], metadata[order])
+
+
+def history_of_series(connection: Connection, ids: Ints) -> History:
+    """The history of the metadata that came with the points of these series, whose numbers are their places.
+
+    Args:
+        connection: of the warehouse.
+        ids: of the series, ascending, each once.
+    """
+    columns = metadata_changes.c.series_id, metadata_changes.c.valid_from, metadata_changes.c.metadata_id
+    parts = [CHANGES.empty_table()]
+    for place in range(0, len(ids), IDS_AT_ONCE):
+        some = ids[place : place + IDS_AT_ONCE].tolist()
+        found = connection.execute(select(*columns).where(metadata_changes.c.series_id.in_(some))).all()
+        parts.append(rows_as(CHANGES, found))
+    rows = pa.concat_tables(parts)
+    series_id, time, metadata = (plain(rows[name].combine_chunks()) for name in CHANGES.names)
+    number = np.searchsorted(ids, series_id)
+    order = np.lexsort((time, number))
     return History(number[order], time[order], metadata[order])
 
 

@@ -144,3 +144,11 @@ def test_posted_samples_say_so_and_are_converted_again(site: Site) -> None:
     backfill(site, "samples", hours[0], hours[-1] + times.HOUR)
     again = [(row["volume"], row["origin"]) for row in rows(site, "samples", "volume, origin", order="timestamp")]
     assert again == found
+
+
+def test_an_administrator_of_a_project_sees_its_events_and_those_of_no_project(site: Site) -> None:
+    nobodys = notification("nobodys", payload={"instance_id": "i1"})
+    others = notification("others", payload={"instance_id": "i2", "tenant_id": "p2"})
+    fill(site, nobodys, others)
+    seen = events(site, EventScope("p1", without_project=True))["message_id"].to_pylist()
+    assert sorted(seen) == ["nobodys", "theirs"]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from builders import at, land_points, point, roll_up
+from builders import at, drop, land_points, point, polled, polling, process, roll_up
 from conftest import OpenSite
 
 from meterhouse.errors import MeterhouseError, UnknownName
@@ -267,3 +267,36 @@ def test_statistics_are_the_same_in_every_kind_of_site(any_site: Site, points: l
     assert (
         sum(row["count"] for row in statistics(any_site, EVERYTHING, "m", period=600, groupby=["resource_id"])) == 300
     )
+
+
+def test_metadata_is_what_came_with_the_samples_of_the_meter(site: Site) -> None:
+    """Other meters of the resource say other things of it, at the same times and between them."""
+    polled_once = [
+        polled(k, at(5 * k + later), meter=meter, resource="vm", resource_metadata=metadata, message_id=f"{meter}-{k}")
+        for k in range(24)
+        for meter, later, metadata in (
+            ("cpu", 0, {"host": "h1" if k < 15 else "h2", "cores": "4"}),
+            ("disk", 0, {"device": "vda"}),
+            ("net", 1, {"host": "other"}),
+        )
+    ]
+    bare = [polled(k, at(5 * k), meter="bare", resource="vm", resource_metadata={}) for k in range(24)]
+    for each in bare:
+        del each["resource_metadata"]
+    drop(site.settings.spool, "a.jsonl", [polling("b", [*polled_once, *bare])])
+    process(site)
+
+    def counted(meter: str, **asked: Any) -> dict[Any, int]:
+        rows = statistics(site, EVERYTHING, meter, aggregate=("count",), **asked)
+        return {tuple((row["groupby"] or {}).values()): row["count"] for row in rows}
+
+    def by(field: str, value: str) -> list[Filter]:
+        return [Filter(f"metadata.{field}", "eq", value)]
+
+    assert counted("cpu", groupby=["metadata.host"]) == {("h1",): 15, ("h2",): 9}
+    assert counted("cpu", query=by("cores", "4")) == {(): 24}
+    assert counted("cpu", query=by("device", "vda")) == {}
+    assert counted("disk", groupby=["metadata.device"]) == {("vda",): 24}
+    assert counted("disk", groupby=["metadata.host"]) == {(None,): 24}
+    assert counted("net", query=by("host", "other")) == {(): 24}
+    assert sum(counted("bare", groupby=["metadata.host"]).values()) == 24

@@ -67,7 +67,7 @@ class Past:
             f"r{n}": sorted((at(days=rng.uniform(-1, DAYS)), f"f{rng.randrange(3)}") for _ in range(rng.randrange(4)))
             for n in range(5)
         }
-        self.described: dict[str, list[datetime]] = defaultdict(list)
+        self.described: dict[str | int, list[datetime]] = defaultdict(list)
         texts = {number: {"flavor": {"name": f"f{number}"}} for number in range(3)}
         with site.warehouse.begin() as connection:
             for number, text in texts.items():
@@ -77,7 +77,8 @@ class Past:
         roll_up(site)
         for row in first:
             if row["metadata_id"] is not None:
-                self.described[row["resource_id"]].append(row["timestamp"])
+                for key in (row["resource_id"], row["series_id"]):
+                    self.described[key].append(row["timestamp"])
         late = [self.late() for _ in range(6)]
         self.land(late)
         fresh = [self.late() for _ in range(3)]
@@ -117,10 +118,11 @@ class Past:
         found = [name for since, name in self.flavors.get(resource, []) if since <= when]
         return found[-1] if found else None
 
-    def known_flavor(self, resource: str, when: datetime) -> str | None:
-        """By the points that are rolled up."""
-        before = [each for each in self.described[resource] if each <= when]
-        return self.flavor(resource, max(before)) if before else None
+    def known_flavor(self, row: dict[str, Any], when: datetime) -> str | None:
+        """By the points that are rolled up: of the row's series or, if none of it says, of its resource."""
+        said = self.described[row["series_id"]] or self.described[row["resource_id"]]
+        before = [each for each in said if each <= when]
+        return self.flavor(row["resource_id"], max(before)) if before else None
 
     def good(self, meter: str) -> list[tuple[Step, dict[str, Any]]]:
         of = {row["series_id"]: row for row in self.rows}
@@ -174,7 +176,7 @@ def expected(past: Past, meter: str, question: dict[str, Any], condition: str) -
     found = []
     for step, row in past.good(meter):
         when = times.EPOCH + timedelta(microseconds=step.point.time)
-        if CONDITIONS[condition](row, past.known_flavor(row["resource_id"], when)):
+        if CONDITIONS[condition](row, past.known_flavor(row, when)):
             found.append((step, row, when))
     start, end = question.get("start"), question.get("end")
     found = [each for each in found if (start is None or each[2] >= start) and (end is None or each[2] < end)]
@@ -185,8 +187,7 @@ def expected(past: Past, meter: str, question: dict[str, Any], condition: str) -
     answers: dict[tuple[Any, ...], list[tuple[Step, dict[str, Any], datetime]]] = defaultdict(list)
     for step, row, when in found:
         group = tuple(
-            past.known_flavor(row["resource_id"], when) if name.startswith("metadata.") else row[name]
-            for name in question["groupby"]
+            past.known_flavor(row, when) if name.startswith("metadata.") else row[name] for name in question["groupby"]
         )
         begins = period_of(question["period"], when, anchor, start or first, question["timezone"])
         answers[(*group, begins)].append((step, row, when))

@@ -84,7 +84,7 @@ async def show_resource(
         raise not_found("Resource", resource_id)
     rows: Sequence[Listed] = await asked.run(
         lambda: resource_page(
-            site, scope, OWNERS, query=[Filter("resource_id", "eq", resource_id, OWNERS)], meters=links
+            site, scope, OWNERS, query=[Filter("resource_id", "eq", resource_id, OWNERS)], meters=links, listed=False
         )
     )
     if not rows:

@@ -51,10 +51,14 @@ async def compute_statistics(
 
     There is one entry for each period and group that has points, ordered by period; a period without points is left
     out. Points in different units are never put together. `q` takes the fields of samples but message_id; metadata.KEY
-    is what the resource was at the time.
+    is what came with the samples.
     """
     given = await ARGUMENTS.of(asked.request)
     queries = queries_of(given)
+    if any(each.field == "message_id" for each in queries):
+        raise invalid(
+            "field", "message_id", "Statistics are of many samples. Ask /v2/samples for one by its message_id"
+        )
     found = metering_query(queries, asked.identity, _FIELDS)
     aggregates, groups, period = aggregates_of(given), groups_of(given), period_of(given)
     everything = given.boolean("include_excluded")
@@ -72,6 +76,7 @@ async def compute_statistics(
         aggregate=names_of(aggregates),
         start=found.start,
         end=found.end,
+        own_metadata=True,
         include_excluded=everything,
     )
     other = any(isinstance(each, Filter) and each.value != meter_name for each in of_meter)
