@@ -34,7 +34,8 @@ from kombu.connection import Connection
 from meterhouse import times
 from meterhouse.alarms.evaluation.events import evaluate_events
 from meterhouse.alarms.keeping.apply import apply
-from meterhouse.demo.dagster_process import DagsterProcesses, free_port
+from meterhouse.demo.children import free_port
+from meterhouse.demo.dagster_process import DagsterProcesses
 from meterhouse.demo.receiver import WebhookReceiver
 from meterhouse.settings import read_settings
 from meterhouse.site import Site

@@ -21,7 +21,7 @@ import httpx
 from playwright.sync_api import Browser, Route, expect, sync_playwright
 
 from meterhouse import times
-from meterhouse.demo.dagster_process import free_port
+from meterhouse.demo.children import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "images"

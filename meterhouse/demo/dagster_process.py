@@ -1,10 +1,5 @@
 """Dagster for the demo: webserver and daemon as child processes, and queries to them by GraphQL."""
 
-import os
-import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,11 +7,11 @@ from typing import Any, Self
 
 import httpx
 
+from meterhouse.demo.children import Children
 from meterhouse.errors import MeterhouseError
 from meterhouse.shipped import code_location
 
 START_SECONDS = 120.0
-STOP_SECONDS = 20.0
 
 _LAUNCH = """
 mutation Launch($job: String!, $location: String!, $tags: [ExecutionTag!]!) {
@@ -31,13 +26,6 @@ mutation Launch($job: String!, $location: String!, $tags: [ExecutionTag!]!) {
   }
 }
 """
-
-
-def free_port() -> int:
-    """A TCP port of this machine that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class DagsterProcesses:
@@ -55,41 +43,28 @@ class DagsterProcesses:
     def __init__(self, home: Path, port: int, environment: Mapping[str, str], logs: Path) -> None:
         self.home, self.port, self.logs = home, port, logs
         self.url = f"http://127.0.0.1:{port}"
-        self._environment = {**environment, "DAGSTER_HOME": str(home), "DAGSTER_EVENT_BATCH_SIZE": "100"}
-        self._children: list[subprocess.Popen[bytes]] = []
+        own = {"DAGSTER_HOME": str(home), "DAGSTER_EVENT_BATCH_SIZE": "100"}
+        self._children = Children({**environment, **own}, logs)
 
     def __enter__(self) -> Self:
         root = code_location()
         self.home.mkdir(parents=True, exist_ok=True)
-        self.logs.mkdir(parents=True, exist_ok=True)
         (self.home / "dagster.yaml").write_text((root / "dagster.yaml").read_text())
         try:
             # First, because webserver and daemon would both create the tables of an empty home.
-            self._finish("instance", "dagster", "instance", "info")
+            self._children.finish("instance", START_SECONDS, "dagster", "instance", "info")
             workspace = str(root / "workspace.yaml")
-            self._start("webserver", "dagster-webserver", "-h", "127.0.0.1", "-p", str(self.port), "-w", workspace)
-            self._start("daemon", "dagster-daemon", "run", "-w", workspace)
+            self._children.start(
+                "webserver", "dagster-webserver", "-h", "127.0.0.1", "-p", str(self.port), "-w", workspace
+            )
+            self._children.start("daemon", "dagster-daemon", "run", "-w", workspace)
         except BaseException:
             self.__exit__()
             raise
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for child in self._children:
-            if child.poll() is None:
-                child.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + STOP_SECONDS
-        for child in self._children:
-            try:
-                child.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
-            # Processes that the child started are in its group, and have to end too.
-            try:
-                os.killpg(child.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        self._children.stop()
 
     def check_alive(self) -> None:
         """Raise if a process has ended.
@@ -97,10 +72,7 @@ class DagsterProcesses:
         Raises:
             MeterhouseError: a process has ended; the error has its name and its log.
         """
-        for child in self._children:
-            if child.poll() is not None:
-                name = Path(str(child.args[1] if isinstance(child.args, list) else child.args)).name
-                raise MeterhouseError(f"{name} ended with status {child.returncode}", where=str(self.logs))
+        self._children.check_alive()
 
     def wait_until_loaded(self) -> None:
         """Wait until the webserver answers and has loaded the code location.
@@ -148,25 +120,3 @@ class DagsterProcesses:
         """Status of every run by its id."""
         data = self.query("{runsOrError{... on Runs{results{runId status}}}}")
         return {run["runId"]: run["status"] for run in data["runsOrError"]["results"]}
-
-    def _start(self, name: str, *command: str) -> None:
-        self._children.append(self._popen(name, *command))
-
-    def _finish(self, name: str, *command: str) -> None:
-        child = self._popen(name, *command)
-        if child.wait(START_SECONDS) != 0:
-            raise MeterhouseError(f"`{' '.join(command)}` failed", where=str(self.logs / f"{name}.log"))
-
-    def _popen(self, name: str, *command: str) -> subprocess.Popen[bytes]:
-        # Dagster inherits the handling of SIGINT and uses it for SIGTERM too, so SIGINT must not be ignored here.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        program = Path(sys.executable).parent / command[0]
-        with (self.logs / f"{name}.log").open("ab") as log:
-            return subprocess.Popen(
-                [str(program), *command[1:]],
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )

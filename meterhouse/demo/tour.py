@@ -17,8 +17,10 @@ from meterhouse.billing import closing, figures
 from meterhouse.catalog import commits_behind, snapshot
 from meterhouse.conversion.step import unconverted
 from meterhouse.demo.account import Line, account
+from meterhouse.demo.api_process import ApiProcess
+from meterhouse.demo.children import free_port
 from meterhouse.demo.cloud import SimulatedCloud
-from meterhouse.demo.dagster_process import DagsterProcesses, free_port
+from meterhouse.demo.dagster_process import DagsterProcesses
 from meterhouse.demo.receiver import WebhookReceiver
 from meterhouse.errors import MeterhouseError
 from meterhouse.private_files import make_folder
@@ -71,11 +73,12 @@ query Check($asset: String!, $name: String!) {
 
 @dataclass
 class Tour:
-    """One tour: the site, the cloud, Dagster, and the webhook receiver."""
+    """One tour: the site, the cloud, Dagster, the HTTP API, and the webhook receiver."""
 
     site: Site
     cloud: SimulatedCloud
     dagster: DagsterProcesses
+    api: ApiProcess
     receiver: WebhookReceiver
     overloaded: bool = True
     next_poll: datetime = field(default_factory=times.now)
@@ -170,14 +173,17 @@ def tour(*, exit_after: bool, port: int, seed: int) -> int:
         cloud.write_history(site.settings.spool, until, cadence_s=HISTORY_CADENCE_SECONDS)
         report_progress(f"{cloud.ledger.messages:,} messages written; Dagster starts")
         dagster = DagsterProcesses(home / "dagster", port, environment, home / "logs")
-        with dagster:
+        api = ApiProcess(environment, home / "logs")
+        with dagster, api:
             dagster.wait_until_loaded()
             report_progress(f"Dagster's UI is at {dagster.url}")
-            trip = Tour(site, cloud, dagster, receiver, last_poll=until)
+            trip = Tour(site, cloud, dagster, api, receiver, last_poll=until)
             lines, as_planted = _run(trip, until)
             for line in lines:
                 click.echo(line)
-            click.echo(f"\nTime taken: {time.monotonic() - clock:.0f} s. Data: {home}. UI: {dagster.url}")
+            click.echo(
+                f"\nTime taken: {time.monotonic() - clock:.0f} s. Data: {home}. UI: {dagster.url}. API: {api.url}"
+            )
             click.echo("Everything was found as planted." if as_planted else "NOT everything was found as planted.")
             if not exit_after:
                 report_progress("the cloud continues; press Ctrl-C to end the demo")
@@ -253,11 +259,18 @@ def _checks(trip: Tour, arrival_days: list[date], event_days: list[date]) -> lis
         instances = connection.execute(existed.where(resource_periods.c.resource_type == "instance")).scalar_one()
     return [
         Line("instances that existed", len(trip.cloud.inventory.instances), instances),
+        Line("instances that the API lists", len(trip.cloud.inventory.instances), _listed_by_api(trip)),
         Line("notifications in the archive", trip.cloud.ledger.notifications, sealed.get("notifications", 0)),
         Line("usage reports exported", len(exports), written),
         Line("checks of quality passed", len(checks), passed),
         Line("Dagster runs that failed", 0, failures),
     ]
+
+
+def _listed_by_api(trip: Tour) -> int:
+    """The number of resources that have the meter `cpu`, by the HTTP API."""
+    found = trip.api.ask("/v2/meters/cpu/statistics?groupby=resource_id&aggregate.func=count")
+    return len({row["groupby"]["resource_id"] for row in found})
 
 
 def _shown(trip: Tour, found: list[Line], checks: list[Line], event_days: list[date]) -> list[str]:

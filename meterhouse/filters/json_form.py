@@ -4,7 +4,7 @@ An object has one key: a comparison's operator with `{FIELD: VALUE}`, or `and`, 
 object), such as `{"and": [{"=": {"project": "shop"}}, {"not": {"in": {"resource": ["a", "b"]}}}]}`.
 
 Source: Ceilometer 6.0.0, `ceilometer/api/controllers/v2/query.py`. As there, operators may have capitals, and `=<` and
-`=>` are known too. More than there: `!~`, and lists of one.
+`=>` are known too. More than there: `!~`.
 """
 
 import json
@@ -19,6 +19,9 @@ from meterhouse.filters.text import COMPARISONS, SEARCHES
 
 _COMPARISONS: Final = {**COMPARISONS, "=<": "le", "=>": "ge"}
 _JOINS: Final[dict[str, type[And] | type[Or]]] = {"and": And, "or": Or}
+FEWEST: Final = 2
+"""How many conditions a join has at least."""
+
 OPERATORS: Final = (*_COMPARISONS, *SEARCHES, "in", *_JOINS, "not")
 
 
@@ -60,9 +63,9 @@ class _Reader:
             with _placed(inner):
                 return Not(part)
         if op in _JOINS:
-            if not isinstance(content, list) or not content:
+            if not isinstance(content, list) or len(content) < FEWEST:
                 raise UsageError(
-                    f"{shown(content)} is not a list of conditions", where=inner, hint="Write at least one"
+                    f"{shown(content)} is not a list of conditions to join", where=inner, hint="Write at least two"
                 )
             parts = [self.condition(each, f"{inner}[{n}]", depth + 1) for n, each in enumerate(content)]
             with _placed(inner):

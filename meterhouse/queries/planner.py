@@ -204,6 +204,17 @@ def plan(
     )
 
 
+def unrolled(site: Site, meter: str, first: int, last: int, fresh: Fresh) -> Ints | None:
+    """The numbers of the hours of a span (µs) that are not rolled up as their points and the rules are now.
+
+    None if that is not known: then it may be all.
+    """
+    if fresh.hours is None:
+        return None
+    marked, others = _dirty(site, meter, first, last)
+    return np.unique(np.concatenate((marked, others, fresh.hours)))
+
+
 def all_from_points(first: int, last: int, hours: Ints, before: Ints, why: str) -> Plan:
     """A plan that reads these hours from points."""
     none = np.zeros(0, np.int64)

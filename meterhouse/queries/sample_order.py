@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 
 from meterhouse.definitions.derived_meters import path_of
-from meterhouse.errors import UsageError
 from meterhouse.filters import Field
 from meterhouse.filters.conditions import number_of
 from meterhouse.filters.fields import METADATA
-from meterhouse.queries.raw_points import POINT, SERIES
+from meterhouse.queries.raw_points import POINT
+from meterhouse.queries.sample_ids import MESSAGE_ID, sample_key
 from meterhouse.queries.sample_search import AT_ONCE, FOUND, Search, in_order
 from meterhouse.rollups.described_values import values_of
 from meterhouse.sample_quality.reading import plain
@@ -41,13 +41,7 @@ def ordered(search: Search, order: Sequence[Order], limit: int) -> pa.Table:
     """The first samples that are searched for in an order: columns FOUND.
 
     What has no value comes last, and a number before a text. Those that are equal are newest first.
-
-    Raises:
-        UsageError: samples cannot be ordered by one of the fields.
     """
-    for each in order:
-        if each.field.column not in (*_TIMES, "volume", *SERIES.names, METADATA):
-            raise UsageError("samples have no order by their ids", where=each.field.column, hint="Order by timestamp")
     ranking = _Ranking(search, order)
     if not order or (order[0].field.column == "timestamp" and order[0].descending):
         found = search.newest(limit)
@@ -104,6 +98,8 @@ class _Ranking:
             return self._exact(_integers(points, field.column))
         if field.column == "volume":
             return np.asarray(plain(points["volume"].combine_chunks()), np.float64)
+        if field.column == MESSAGE_ID:
+            return _ranks(self._ids(points))
         name = "metadata_id" if field.column == METADATA else "series_id"
         column = points[name].combine_chunks()
         distinct, of_row = np.unique(plain(column.fill_null(0)), return_inverse=True)
@@ -116,6 +112,22 @@ class _Ranking:
         """Integers as numbers that are in the same order: a double does not hold all of them."""
         _, rank = np.unique(values, return_inverse=True)
         return rank.astype(np.float64)
+
+    def _ids(self, points: pa.Table) -> list[str]:
+        """The ids of points, as they are shown."""
+        if "id" in points.column_names:
+            shown: list[str] = points["id"].to_pylist()
+            return shown
+        series, moments = _integers(points, "series_id"), _integers(points, "timestamp")
+        distinct, of_row = np.unique(series, return_inverse=True)
+        is_delta = np.array(self._search.described(distinct)["type"].to_pylist()) == "delta"
+        samples = points["sample_id"].to_pylist()
+        return [
+            sample_key(sample) if delta and sample is not None else f"{of}-{moment}"
+            for of, moment, delta, sample in zip(
+                series.tolist(), moments.tolist(), is_delta[of_row].tolist(), samples, strict=True
+            )
+        ]
 
     def _of_series(self, ids: Ints, field: Field) -> list[Any]:
         described = self._search.described(ids)

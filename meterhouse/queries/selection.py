@@ -1,7 +1,7 @@
 """The series that a question is about, and the group of each at each time."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from meterhouse.definitions.derived_meters import path_of
 from meterhouse.filters import And, Condition, Filter, all_of, compares_texts, fields_of, on_lake, on_texts
 from meterhouse.filters.fields import METADATA as _METADATA_COLUMN
 from meterhouse.queries.aggregates import METADATA
+from meterhouse.queries.own_metadata import Spans
 from meterhouse.rollups.described import IDS_AT_ONCE, NAMED, History, history, history_of_series
 from meterhouse.rollups.described_values import values_of
 from meterhouse.sample_quality.reading import Hours, plain
@@ -104,6 +105,7 @@ def select_series(
     groupby: Sequence[str],
     condition: Condition = _ALWAYS,
     *,
+    own: Callable[[Ints], Spans] | None = None,
     fresh: pa.Table | None = None,
 ) -> Selection:
     """The series of a meter that meet a condition, by group.
@@ -113,6 +115,7 @@ def select_series(
         meter: the meter.
         groupby: columns, or `metadata.KEY`.
         condition: on SERIES; metadata is what came with the points or, if none came, that of the resource at the time.
+        own: gives the metadata that came with the points of series, by the series' ids; then it alone counts.
         fresh: DIMENSIONS of series that the catalog may not know yet.
     """
     known = _series(site, meter, fresh)
@@ -129,7 +132,8 @@ def select_series(
     owner, since = np.arange(rows.num_rows, dtype=np.int32), np.full(rows.num_rows, np.iinfo(np.int64).min)
     spans = rows
     if wanted or any(each.column == _METADATA_COLUMN for each in fields_of(condition)):
-        owner, since, metadata = _described(site, rows)
+        ids = plain(rows["series_id"].combine_chunks())
+        owner, since, metadata = _described(site, rows) if own is None else own(ids)
         spans = rows.take(pa.array(owner))
         spans = _with_metadata(site, spans, metadata, wanted)
     codes, groups = _grouped(spans, [*groupby, "unit", "type"], _met(site, spans, condition))
@@ -195,7 +199,7 @@ def _catalogued(site: Site, meter: str) -> pa.Table:
     return rows.take(pa.array(np.argsort(plain(rows["series_id"].combine_chunks()))))
 
 
-def _described(site: Site, rows: pa.Table) -> tuple[Places, Ints, pa.Array]:
+def _described(site: Site, rows: pa.Table) -> Spans:
     """Spans of one metadata of each series: the series' place, when it starts, its metadata_id.
 
     It is what came with the points of the series. If nothing came with them, it is that of the resource at the time.

@@ -12,19 +12,22 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from meterhouse import times
 from meterhouse.errors import UsageError
-from meterhouse.filters import SERIES, Condition, all_of
+from meterhouse.filters import SERIES, Condition, all_of, fields_of
+from meterhouse.filters.fields import METADATA
 from meterhouse.queries.aggregates import checked_aggregates, checked_groups
 from meterhouse.queries.answers import Answers, answers, percentiles_of
 from meterhouse.queries.cells import Cells, of_points
 from meterhouse.queries.meters import meter_span
+from meterhouse.queries.own_metadata import own_metadata
 from meterhouse.queries.periods import Fixed, Periods, calendar
-from meterhouse.queries.planner import NO_PAIRS, Pairs, Plan, all_from_points, fresh_samples, plan
+from meterhouse.queries.planner import NO_PAIRS, Pairs, Plan, all_from_points, fresh_samples, plan, unrolled
 from meterhouse.queries.point_cells import PointsRead, good_points
 from meterhouse.queries.rolled_cells import Read, rolled_cells
 from meterhouse.queries.selection import Selection, select_series
@@ -63,6 +66,7 @@ class Question:
         groupby: columns of GROUPS, or `metadata.KEY`: what came with the samples.
         aggregate: which of AGGREGATES and percentiles (`p95`) to give; default USUAL.
         start, end: half-open span of event time, UTC; default that of the meter's points.
+        own_metadata: metadata is what came with each sample, also in hours that are not rolled up; if none came, none.
         include_excluded: count the points too that the quality rules exclude. If a volume is infinite, not a number or
             beyond LARGEST_VOLUME, the point counts in `count`, and no other aggregate is computed with it.
     """
@@ -77,6 +81,7 @@ class Question:
     aggregate: Sequence[str] = ()
     start: datetime | None = None
     end: datetime | None = None
+    own_metadata: bool = False
     include_excluded: bool = False
 
 
@@ -195,12 +200,29 @@ class _Asked:
     def _selected(self) -> Selection:
         asked = self._asked
         condition = all_of(asked.scope.within(asked.query, SERIES))
-        if self._fresh.series is not None:
-            return select_series(self._site, asked.meter, self._groupby, condition, fresh=self._fresh.series)
+        own, hours = None, np.zeros(0, np.int64)
+        if asked.own_metadata and self._is_by_metadata(condition):
+            hours = self._unrolled()
+            own = partial(own_metadata, self._site, asked.meter, hours=hours, version=self._version)
+        fresh = self._fresh.series
+        if fresh is not None or len(hours):
+            return select_series(self._site, asked.meter, self._groupby, condition, own=own, fresh=fresh)
         return self._site.kept.of_warehouse(
-            ("series", asked.meter, tuple(self._groupby), condition),
-            lambda: select_series(self._site, asked.meter, self._groupby, condition),
+            ("series", asked.meter, tuple(self._groupby), condition, own is not None),
+            lambda: select_series(self._site, asked.meter, self._groupby, condition, own=own),
         )
+
+    def _is_by_metadata(self, condition: Condition) -> bool:
+        columns = {each.column for each in fields_of(condition)}
+        return METADATA in columns or any(name.startswith(f"{METADATA}.") for name in self._groupby)
+
+    def _unrolled(self) -> Ints:
+        """The hours of the question whose samples may have other metadata than roll-ups know."""
+        hours = np.arange(self._first // HOUR, -(-self._last // HOUR))
+        if self._asked.include_excluded:  # roll-ups know the metadata of good points alone
+            return hours
+        changed = unrolled(self._site, self._asked.meter, self._first, self._last, self._fresh)
+        return hours if changed is None else np.intersect1d(hours, changed)
 
     def _periods(self) -> Periods | None:
         """The periods; None if there are no points at which they could start."""

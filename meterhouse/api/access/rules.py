@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from meterhouse.api.access.identity import ADMIN, Identity
-from meterhouse.api.answers.faults import Fault
+from meterhouse.api.answers.faults import MAX_NAME, Fault
 
 MEMBER: Final = "member"
 READER: Final = "reader"
@@ -26,10 +26,12 @@ class Rule:
     Attributes:
         role: the role that it takes.
         meaning: what may be done, for the documentation.
+        status: of the refusal.
     """
 
     role: str
     meaning: str
+    status: int = 403
 
 
 RULES: Final[Mapping[str, Rule]] = {
@@ -42,8 +44,8 @@ RULES: Final[Mapping[str, Rule]] = {
     "telemetry:get_resource": Rule(READER, "Show a resource"),
     "telemetry:events:index": Rule(READER, "List events"),
     "telemetry:events:show": Rule(READER, "Show an event"),
-    "telemetry:get_event_types": Rule(ADMIN, "List types of events"),
-    "telemetry:get_traits": Rule(ADMIN, "List the traits of a type of events"),
+    "telemetry:get_event_types": Rule(ADMIN, "List types of events", 401),
+    "telemetry:get_traits": Rule(ADMIN, "List the traits of a type of events", 401),
     "telemetry:get_capabilities": Rule(READER, "List capabilities"),
     "telemetry:create_samples": Rule(MEMBER, "Post samples"),
     "telemetry:get_alarms": Rule(READER, "List the alarms of the own project"),
@@ -69,7 +71,7 @@ def check(action: str, identity: Identity) -> None:
     """Make sure that a caller may do something.
 
     Raises:
-        Fault: it may not: status 403.
+        Fault: it may not: status 403, or what the rule says.
     """
     rule = RULES[action]
     roles = set(identity.roles)
@@ -79,4 +81,7 @@ def check(action: str, identity: Identity) -> None:
         hint = "Ask for it, or as another user"
         if identity.token and not identity.roles:
             hint = "The token is of no project: ask Keystone for one that is"
-        raise Fault(403, f"The action {action} takes the role {rule.role}. {hint}")
+        text = f"The action {action} takes the role {rule.role}. {hint}"
+        if rule.status == 401:  # as Ceilometer and Panko say it
+            text = f"Not Authorized to access project {(identity.project_id or '')[:MAX_NAME]}. {text}"
+        raise Fault(rule.status, text)

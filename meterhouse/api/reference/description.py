@@ -56,6 +56,7 @@ def _described(app: FastAPI) -> dict[str, Any]:
     schemas["Error"] = _ERROR
     first = {each.operation: each for each in reversed(examples())}
     for name, operation in operations(made):
+        operation["summary"] = operation.get("description", "").partition(". ")[0].partition("\n")[0].rstrip(".")
         operation["responses"].pop("422", None)
         error = {"description": "An error", "content": {_JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}}
         operation["responses"].setdefault("default", error)

@@ -9,7 +9,7 @@ from typing import Final
 
 from meterhouse.api.answers.faults import Fault, invalid, unknown_argument
 from meterhouse.api.requests.arguments import Argument, Given
-from meterhouse.errors import near_misses
+from meterhouse.errors import SHOWN_LENGTH, near_misses
 from meterhouse.queries.aggregates import AGGREGATES, CALENDAR, USUAL, percentile
 
 COUNTED: Final = ("resource_id", "user_id", "project_id")
@@ -20,8 +20,8 @@ GROUPS: Final = ("user_id", "resource_id", "project_id", "source")
 
 PREFIXES: Final = ("resource_metadata.", "metadata.")
 
-MAX_PERIOD: Final = 10_000_000_000
-"""Maximum length of a period in seconds: some 317 years."""
+MAX_PERIOD: Final = 200_000_000_000
+"""Maximum length of a period in seconds: some 6,300 years, so that it ends before the year 10000."""
 
 MAX_AGGREGATES: Final = 50
 """Maximum number of aggregates, and of groups."""
@@ -140,9 +140,12 @@ def _of_object(given: object) -> Aggregate:
 def _checked(asked: Aggregate) -> Aggregate:
     if asked.func not in AGGREGATES and percentile(asked.func) is None:
         near = near_misses(asked.func[:60], AGGREGATES) or [*AGGREGATES, "p95"]
-        raise invalid("aggregate.func", asked.func, f"Write one of {', '.join(near)}")
+        raise Fault(400, f"Invalid aggregation function: {asked.func[:SHOWN_LENGTH]}. Write one of {', '.join(near)}")
     if asked.func == "cardinality" and asked.param not in COUNTED:
-        raise invalid("aggregate.param", asked.param or None, f"Write what to count: one of {', '.join(COUNTED)}")
+        bad = f"{asked.func}.{asked.param[:SHOWN_LENGTH] or None}"
+        raise Fault(400, f"Bad aggregate: {bad}. Write what to count as aggregate.param: {', '.join(COUNTED)}")
+    if asked.func != "cardinality" and asked.param:
+        raise invalid("aggregate.param", asked.param, f"{asked.func} takes no parameter. Leave it out")
     return asked
 
 
@@ -161,7 +164,7 @@ def groups_of(given: Given) -> dict[str, str]:
     for name in given.texts("groupby"):
         prefix = next((each for each in PREFIXES if name.startswith(each) and len(name) > len(each)), None)
         if name not in GROUPS and prefix is None:
-            raise invalid("groupby", name, f"Write one of {', '.join(GROUPS)}, or metadata.KEY")
+            raise unknown_argument(name, f"Invalid groupby field. Write one of {', '.join(GROUPS)}, or metadata.KEY")
         if "\0" in name or len(name) > 255 + len(PREFIXES[0]):
             raise invalid("groupby", name, "The key is too long, or has a NUL character")
         found[name] = name if prefix is None else f"metadata.{name.removeprefix(prefix)}"
@@ -176,10 +179,13 @@ def period_of(given: Given) -> int | str:
     Raises:
         Fault: it is neither: status 400.
     """
-    text = (given.text("period") or "0").strip()
+    text = given.text("period")
+    text = "0" if text is None else text.strip()
     if text in CALENDAR:
         return text
     if text.isascii() and text.removeprefix("+").isdecimal() and int(text[:20]) <= MAX_PERIOD:
         return int(text)
     known = f"Write 0 to {MAX_PERIOD:,} seconds, or one of {', '.join(CALENDAR)}"
-    raise invalid("period", text, f"Period must be positive. {known}" if text.startswith("-") else known)
+    if text.startswith("-"):
+        raise Fault(400, f"Period must be positive. It is {text[:SHOWN_LENGTH]}. {known}")
+    raise invalid("period", text, known)

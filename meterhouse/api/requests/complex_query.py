@@ -3,7 +3,7 @@
     {"filter": "{\"and\": [{\"=\": {\"meter\": \"cpu\"}}, {\">\": {\"volume\": 1}}]}",
      "orderby": "[{\"timestamp\": \"desc\"}]", "limit": 10}
 
-All are optional. `filter` and `orderby` are texts that hold JSON, as Ceilometer wants them; JSON itself is taken too.
+All are optional. `filter` and `orderby` are texts that hold JSON.
 
 Source: Ceilometer 6.0.0, `ceilometer/api/controllers/v2/query.py`.
 """
@@ -16,14 +16,18 @@ import orjson
 
 from meterhouse.api.answers.faults import Fault, invalid, not_authorized, unknown_argument
 from meterhouse.api.requests.paging import checked_limit
-from meterhouse.api.requests.simple_query import sentence, with_field
+from meterhouse.api.requests.simple_query import sentence
 from meterhouse.errors import UsageError, shown
-from meterhouse.filters import Condition, Field, Fields, Filter, OneOf, Or, from_json
+from meterhouse.filters import Condition, Field, Fields, Filter, OneOf, Or, find, from_json
 from meterhouse.filters.conditions import And, Leaf, Match, Not, leaves_of
 from meterhouse.settings import Settings
 
 MEMBERS: Final = ("filter", "orderby", "limit")
 DIRECTIONS: Final = ("asc", "desc")
+
+_NOTHING: Final = object()
+
+_EXPRESSIONS: Final = {"filter": "Filter", "orderby": "Order-by"}
 
 MAX_ORDER: Final = 10
 """Maximum number of fields to order by."""
@@ -79,7 +83,7 @@ def complex_query(body: Any, fields: Fields, settings: Settings) -> ComplexQuery
             raise unknown_argument(name, f"A complex query has {', '.join(MEMBERS)}")
     given = _json_of("filter", body.get("filter"))
     return ComplexQuery(
-        None if given is None else _condition(given, body["filter"], fields),
+        None if given is _NOTHING else _condition(given, fields),
         _order(_json_of("orderby", body.get("orderby")), fields),
         _limit(body.get("limit"), settings),
     )
@@ -117,25 +121,28 @@ def _values(leaf: Leaf) -> Sequence[str]:
 
 
 def _json_of(name: str, given: Any) -> Any:
-    """The JSON that a text holds; None if there is none."""
+    """The JSON that a text holds; _NOTHING if there is none."""
+    if given is None:
+        return _NOTHING
     if not isinstance(given, str):
-        return given
-    if not given.strip():
-        return None
+        raise invalid(name, given, "Wrong type. Write a text that holds JSON")
     try:
         return orjson.loads(given)
     except orjson.JSONDecodeError as error:
-        raise invalid(name, given, f"It is not JSON: {error}. Write a text that holds JSON") from None
+        raise _not_valid(name, f"It is not JSON: {error}. Write a text that holds JSON") from None
 
 
-def _condition(given: Any, as_given: object, fields: Fields) -> Condition | None:
-    if given == {}:
-        return None
+def _not_valid(name: str, text: str) -> Fault:
+    """The answer to a member that cannot be used; it begins as Ceilometer's."""
+    return Fault(400, f"{_EXPRESSIONS[name]} expression not valid: {text}")
+
+
+def _condition(given: Any, fields: Fields) -> Condition:
     try:
         return booleans_as_shown(from_json(given, fields))
     except UsageError as error:
         place = f"At {error.where}: " if error.where else ""
-        raise invalid("filter", as_given, f"{place}{sentence(error)}") from None
+        raise _not_valid("filter", f"{place}{sentence(error)}") from None
 
 
 def booleans_as_shown(condition: Condition) -> Condition:
@@ -153,23 +160,28 @@ def booleans_as_shown(condition: Condition) -> Condition:
 
 
 def _order(given: Any, fields: Fields) -> list[Order]:
-    if given is None or given == {}:
+    if given is _NOTHING:
         return []
-    if isinstance(given, dict):
-        given = [given]
     if not isinstance(given, list) or len(given) > MAX_ORDER:
-        raise invalid(
-            "orderby", shown(given), f'Write a list of at most {MAX_ORDER}, such as [{{"timestamp": "desc"}}]'
-        )
+        text = f'Write a list of at most {MAX_ORDER}, such as [{{"timestamp": "desc"}}]'
+        raise _not_valid("orderby", f"It is {shown(given)}. {text}")
     found = []
     for each in given:
         if not isinstance(each, dict) or len(each) != 1:
-            raise invalid("orderby", each, 'Write an object with one key, such as {"timestamp": "desc"}')
+            text = 'Write an object with one key, such as {"timestamp": "desc"}'
+            raise _not_valid("orderby", f"It has {shown(each)}. {text}")
         ((name, direction),) = each.items()
         if not isinstance(direction, str) or direction.lower() not in DIRECTIONS:
-            raise invalid("orderby", direction, "Write asc or desc")
-        found.append(Order(name, with_field(name, fields), direction.lower() == "desc"))
+            raise _not_valid("orderby", f"It has the direction {shown(direction)}. Write asc or desc")
+        found.append(Order(name, _field(name, fields), direction.lower() == "desc"))
     return found
+
+
+def _field(name: str, fields: Fields) -> Field:
+    try:
+        return find(fields, name)
+    except UsageError as error:
+        raise _not_valid("orderby", sentence(error)) from None
 
 
 def _limit(given: Any, settings: Settings) -> int:

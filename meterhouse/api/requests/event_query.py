@@ -44,10 +44,10 @@ def event_query(queries: Iterable[Query]) -> EventQuery:
     start = end = None
     for each in queries:
         if each.field == START:
-            checked_equal(each)
+            _check_bound(each, "ge")
             start = each.moment()
         elif each.field == END:
-            checked_equal(each)
+            _check_bound(each, "le")
             end = each.moment() + _MICROSECOND  # it is within
         elif each.field in ("event_type", "message_id"):
             checked_equal(each)
@@ -55,6 +55,12 @@ def event_query(queries: Iterable[Query]) -> EventQuery:
         else:
             traits.append(_trait(each))
     return EventQuery([*own.values(), *traits], start, end)
+
+
+def _check_bound(query: Query, op: str) -> None:
+    """Make sure that a bound of time has the operator that Panko wants, or eq, which Ceilometer 6.0.0 wants."""
+    if query.op not in (op, "eq"):
+        raise invalid("op", query.op, f"Unimplemented operator for {query.field}. Write {op}")
 
 
 def _trait(query: Query) -> Condition:

@@ -127,7 +127,7 @@ class _Span:
         first, last = (None if each is None else each.moment() for each in (self.first, self.last))
         asked = (first, last)
         if self.minutes and first is None and last is None:
-            raise invalid(OFFSET, self.minutes, "There is no timestamp to widen. Query by timestamp too")
+            raise invalid("field", OFFSET, "It cannot be used without timestamp. Query by timestamp too")
         first = None if first is None else _moved(first, -self.minutes)
         last = None if last is None else _moved(last, self.minutes)
         start = first + _MICROSECOND if first is not None and self.first and self.first.op == "gt" else first

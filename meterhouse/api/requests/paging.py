@@ -35,7 +35,7 @@ def checked_limit(limit: int | None, settings: Settings) -> int:
     if limit is None:
         return min(DEFAULT, settings.api_max_limit)
     if limit <= 0:
-        raise invalid("limit", limit, "Limit should be positive. Write 1 or more, or leave it out for 100")
+        raise Fault(400, f"Limit must be positive. It is {limit}. Write 1 or more, or leave it out for {DEFAULT}")
     if limit > settings.api_max_limit:
         raise invalid("limit", limit, f"At most {settings.api_max_limit:,} at once. Ask for the next page with marker")
     return limit

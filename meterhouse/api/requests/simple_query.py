@@ -104,7 +104,8 @@ class Query:
             raise self._unfit(self.type) from None
 
     def _unfit(self, kind: str) -> Fault:
-        return invalid("value", self.value, f"It is not of the type {kind}. Change q.value of {self.field}, or q.type")
+        text = f"Unable to convert the value {self.value[:SHOWN_LENGTH]} to the expected data type {kind}"
+        return Fault(400, f"{text}. Change q.value of {self.field[:SHOWN_LENGTH]}, or q.type")
 
 
 def queries_of(given: Given, name: str = "q") -> list[Query]:
@@ -169,9 +170,7 @@ def _query(given: Mapping[str, Any]) -> Query:
 def _text(part: str, value: Any) -> str:
     if isinstance(value, str):
         return value
-    if isinstance(value, bool | int | float):
-        return str(value)
-    raise invalid(part, value, "Write a text")
+    raise invalid(part, value, "Wrong type. Write a text")
 
 
 def equal(query: Query, fields: Fields) -> Condition:

@@ -212,6 +212,13 @@ def test_only_an_administrator_makes_and_gives_away_alarms_of_others(ask: httpx.
     refused(ask.post("/v2/alarms", json=entry(project_id="bank")), 401, "Not Authorized to access project bank")
     refused(ask.post("/v2/alarms", json=entry(user_id="bob")), 401, "Not Authorized to access user bob")
     refused(ask.post("/v2/alarms", json=event(alarm_actions=["log://"])), 401, "not authorized to create action: log")
+    bank = {**RULE, "query": [{"field": "project_id", "op": "eq", "value": "bank"}]}
+    refused(ask.post("/v2/alarms", json=entry(threshold_rule=bank)), 401, "Not Authorized to access project bank")
+    both = {"or": [{"and": [{"type": "threshold", **bank}] * 2}, {"type": "threshold", **RULE}]}
+    composite = {"name": "both", "type": "composite", "composite_rule": both}
+    refused(ask.post("/v2/alarms", json=composite), 401, "Not Authorized to access project bank")
+    own = ask.put(f"/v2/alarms/{made(ask, entry('own'))['alarm_id']}", json=entry("own", threshold_rule=bank))
+    refused(own, 401, "Not Authorized to access project bank")
     alarm = made(ask, entry(project_id="bank", user_id="bob"), ADMIN)
     assert (alarm["project_id"], alarm["user_id"]) == ("bank", "bob")
     assert alarm["threshold_rule"]["query"] == [{"field": "project_id", "op": "eq", "value": "bank"}]

@@ -17,6 +17,7 @@ from meterhouse.api.asked import Asked, allowed
 from meterhouse.api.paths.alarming.bodies import alarm_of
 from meterhouse.api.paths.alarming.finding import found
 from meterhouse.api.paths.alarming.models import AlarmBody, AlarmShown, documented_body
+from meterhouse.api.paths.alarming.rule_projects import check_rule
 from meterhouse.api.paths.alarming.shown import alarm_object, no_content
 from meterhouse.api.paths.alarming.sorting import SORT, order_of
 from meterhouse.api.requests.arguments import Arguments
@@ -110,6 +111,7 @@ async def create(asked: Annotated[Asked, allowed("telemetry:create_alarm")]) -> 
     """
     await NO_ARGUMENTS.of(asked.request)
     given, identity = await alarm_of(asked.request), asked.identity
+    check_rule(given.entry, identity)
 
     def made() -> dict[str, Any]:
         with found(""):
@@ -160,6 +162,7 @@ async def change(alarm_id: AlarmPath, asked: Annotated[Asked, allowed("telemetry
     """
     await NO_ARGUMENTS.of(asked.request)
     given, identity = await alarm_of(asked.request), asked.identity
+    check_rule(given.entry, identity)
 
     def changed() -> dict[str, Any]:
         with found(alarm_id):

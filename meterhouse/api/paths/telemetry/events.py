@@ -47,9 +47,9 @@ TYPES: Final = {"text": "string"}
 async def list_events(asked: Annotated[Asked, allowed("telemetry:events:index")]) -> Response:
     """List events, the oldest first.
 
-    `q` takes event_type, message_id, start_timestamp and end_timestamp, with the operator eq; any other field is the
-    name of a trait, with lt, le, eq, ne, ge or gt. A user sees the events whose traits project_id and user_id are its
-    own; an administrator those of its project, and of none.
+    `q` takes event_type and message_id with the operator eq, start_timestamp with ge, and end_timestamp with le; any
+    other field is the name of a trait, with lt, le, eq, ne, ge or gt. A user sees the events whose traits project_id
+    and user_id are its own; an administrator those of its project, and of none.
     """
     given = await ARGUMENTS.of(asked.request)
     scope = event_scope_of(asked.identity, all_tenants=given.boolean("all_tenants"))

@@ -1,7 +1,6 @@
 """`/v2/meters`: the meters of resources."""
 
 import base64
-import binascii
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Response
@@ -81,7 +80,7 @@ def _place(marker: str) -> Place:
     """The meter and the resource of a meter_id."""
     try:
         text = base64.b64decode(marker.replace(" ", "+"), validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # not base64, or not UTF-8
         raise unknown_marker("meter_id", marker) from None
     resource_id, plus, meter = text.rpartition("+")
     if not plus or "\0" in text:

@@ -20,6 +20,7 @@ from meterhouse.api.requests.metering_query import metering_query
 from meterhouse.api.requests.paging import LIMIT, MARKER, limit_of, marker_of, unknown_marker
 from meterhouse.api.requests.simple_query import Q, queries_of
 from meterhouse.errors import UsageError
+from meterhouse.queries.sample_ids import point_of
 from meterhouse.queries.sample_order import Order
 from meterhouse.queries.samples import MEASURES, find_samples, sample_by_id
 from meterhouse.queries.snapshots import Snapshots
@@ -74,7 +75,7 @@ async def show_sample(sample_id: SampleId, asked: Annotated[Asked, allowed("tele
             rows = sample_by_id(site, scope, sample_id)
         except UsageError:
             return None
-        return next(iter(_shown(site, rows, _sample)), None)
+        return next((_named(row, sample_id) for row in _shown(site, rows, _sample)), None)
 
     shown = await asked.run(found)
     if shown is None:
@@ -170,6 +171,11 @@ def _shown(site: Site, rows: pa.Table, show: Callable[[Row, dict[str, str]], Row
 def _sample(row: Row, metadata: dict[str, str]) -> Row:
     shown = {name: row[name] for name in Sample.model_fields if name in row and name != "reasons"}
     return {**shown, "metadata": metadata, **_reasons(row)}
+
+
+def _named(row: Row, asked: str) -> Row:
+    """A sample by the id that was asked for, if it is a delta: it has that of its message."""
+    return {**row, "id": asked} if row["type"] == "delta" and point_of(asked) is None else row
 
 
 def _old_sample(row: Row, metadata: dict[str, str]) -> Row:

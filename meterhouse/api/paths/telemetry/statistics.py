@@ -55,6 +55,10 @@ async def compute_statistics(
     """
     given = await ARGUMENTS.of(asked.request)
     queries = queries_of(given)
+    if any(each.field == "message_id" for each in queries):
+        raise invalid(
+            "field", "message_id", "Statistics are of many samples. Ask /v2/samples for one by its message_id"
+        )
     found = metering_query(queries, asked.identity, _FIELDS)
     aggregates, groups, period = aggregates_of(given), groups_of(given), period_of(given)
     everything = given.boolean("include_excluded")
@@ -72,6 +76,7 @@ async def compute_statistics(
         aggregate=names_of(aggregates),
         start=found.start,
         end=found.end,
+        own_metadata=True,
         include_excluded=everything,
     )
     other = any(isinstance(each, Filter) and each.value != meter_name for each in of_meter)
