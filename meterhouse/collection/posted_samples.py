@@ -89,7 +89,7 @@ def notifications(samples: Sequence[Posted], project: str, key: str | None, now:
         else:
             own_id = f"posted:{_derived('own', project, sample.message_id)}"
             messages.append(_message(own_id, [wire], now))
-        ids.append(message_id if sample.type == _DELTA else point_id(sample))
+        ids.append(point_id(sample) if sample.type != _DELTA else sample.message_id or delta_id(message_id))
     if together:
         messages.append(_message(f"posted:{whole_id}", together, now))
     return Notified(messages, ids)
@@ -107,6 +107,11 @@ def point_id(sample: Posted) -> str:
         sample.user_id,
     )
     return f"{series_id}-{times.micros(sample.timestamp)}"
+
+
+def delta_id(message_id: str) -> str:
+    """The id of a delta, as lists show it."""
+    return f"{identity.sample_id(message_id) & (1 << 64) - 1:016x}"
 
 
 def digest(content: object) -> str:

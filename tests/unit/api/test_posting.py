@@ -19,8 +19,9 @@ from conftest import OpenSite
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meterhouse import identity, times
+from meterhouse import times
 from meterhouse.collection.collect import collect
+from meterhouse.collection.posted_samples import delta_id
 from meterhouse.collection.posting import Posting
 from meterhouse.errors import Conflict
 from meterhouse.queries.samples import samples
@@ -88,9 +89,8 @@ def test_the_answer_repeats_the_samples_with_their_defaults_and_ids_by_which_the
     found = {each["id"]: each for each in samples(site, Scope("shop"), "power").to_pylist()}
     assert {message_id, second["message_id"]} < set(found)
     assert found[message_id]["timestamp"] == datetime(2026, 11, 20, 10, tzinfo=UTC)
-    ids = {row["volume"]: row["sample_id"] for row in rows(site, "samples", "volume, sample_id")}
-    assert ids[3.0] == identity.sample_id(third["message_id"])
-    assert ids[4.0] == identity.sample_id("mine")
+    assert found[third["message_id"]]["volume"] == 3.0
+    assert found[delta_id("mine")]["volume"] == 4.0
     (metadata,) = rows(site, "samples", "DISTINCT origin, metadata_id", "volume = 1.5")
     assert metadata["origin"] == "posted"
     texts = {json.dumps(json.loads(text)) for (text,) in warehouse_rows(site, "SELECT metadata FROM resource_metadata")}
@@ -104,8 +104,15 @@ def test_whoever_posts_directly_can_query_at_once(asks: httpx.Client, site: Site
         )
         assert (answer.status_code, answer.headers.get("warning")) == (201, None), answer.text
     assert volumes(site) == [1.0, 2.0]
+    kinds = [sample(n, counter_type=kind, resource_id="r2") for n, kind in enumerate(("gauge", "delta", "cumulative"))]
+    posted = asks.post(URL, params={"direct": "1"}, json=[*kinds, {**kinds[1], "message_id": "my own"}]).json()
+    for each in posted:
+        found = asks.get(f"/v2/samples/{each['message_id']}").json()
+        assert (found["id"], found["type"]) == (each["message_id"], each["counter_type"]), found
+        assert (found["volume"], found["timestamp"]) == (each["counter_volume"], each["timestamp"])
+        assert asks.get(f"/v2/samples/{each['message_id']}", headers={"X-Project-Id": "bank"}).status_code == 404
     assert asks.post(URL, params={"direct": "False"}, json=[sample(3.0)]).status_code == 201
-    assert volumes(site) == [1.0, 2.0]
+    assert len(volumes(site)) == 6
     assert asks.post(URL, params={"direct": "perhaps"}, json=[sample(3.0)]).status_code == 400
 
 

@@ -62,7 +62,7 @@ async def list_samples(asked: Annotated[Asked, allowed("telemetry:get_samples")]
     responses={200: {"model": Sample, "description": "The sample"}},
 )
 async def show_sample(sample_id: SampleId, asked: Annotated[Asked, allowed("telemetry:get_sample")]) -> Response:
-    """Show a sample.
+    """Show a sample. Its `id` is the one that was asked for.
 
     The id is that which lists show, or the message_id that a sample came with. Compacted files keep none of gauges and
     counters: then it is 404.
@@ -80,7 +80,7 @@ async def show_sample(sample_id: SampleId, asked: Annotated[Asked, allowed("tele
     shown = await asked.run(found)
     if shown is None:
         raise not_found("Sample", sample_id)
-    return answer(shown)
+    return answer({**shown, "id": sample_id})
 
 
 @router.get(
