@@ -114,7 +114,7 @@ def _kind(schema: Mapping[str, Any]) -> str:
         return ", ".join(str(each) for each in schema["enum"])
     kind = schema.get("type", "any")
     known = {"string": "text", "integer": "whole number", "boolean": "true or false", "null": "null"}
-    return "time" if schema.get("format") == "date-time" else known.get(kind, str(kind))
+    return "time" if schema.get("format") == "date-time-local" else known.get(kind, str(kind))
 
 
 def _example(example: Example) -> str:

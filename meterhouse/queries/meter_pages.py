@@ -11,7 +11,7 @@ from meterhouse.filters.fields import METADATA
 from meterhouse.filters.warehouse import compared, joined, metadata_value
 from meterhouse.scopes import Scope
 from meterhouse.site import Site
-from meterhouse.stores.warehouse_tables import resource_metadata, resources, series
+from meterhouse.stores.warehouse_tables import metadata_changes, resource_metadata, series
 
 Place = tuple[str, str | None]
 """A meter and the resource that has it; of no resource, None."""
@@ -34,7 +34,8 @@ def meter_page(
         site: the site.
         scope: whose series.
         fields: those of the conditions, of which `project_id` is one.
-        query: conditions on columns of `series`, or on the metadata that its resource has now; all have to hold.
+        query: conditions that all have to hold: each on columns of `series`, or on metadata. The metadata is what came
+            with any good sample that is rolled up; it meets all conditions on metadata.
         limit: about how many: all of one meter and resource are given together.
         after: the page starts after these.
 
@@ -80,14 +81,6 @@ def distinct_meters(
 
 
 def _wanted(site: Site, conditions: Sequence[Condition]) -> Select[Any]:
-    condition = all_of(conditions)
-    tables: Any = series
-    if any(each.column == METADATA for each in fields_of(condition)):
-        own = and_(resources.c.source == series.c.source, resources.c.resource_id == series.c.resource_id)
-        tables = series.outerjoin(resources, own).outerjoin(
-            resource_metadata, resource_metadata.c.metadata_id == resources.c.metadata_id
-        )
-
     def compare(leaf: Leaf) -> ColumnElement[bool]:
         target = leaf.target
         if target.column == METADATA:
@@ -95,7 +88,14 @@ def _wanted(site: Site, conditions: Sequence[Condition]) -> Select[Any]:
             return compared(leaf, text)
         return compared(leaf, series.c[target.column])
 
-    return select(*(series.c[name] for name in _SHOWN)).select_from(tables).where(joined(condition, compare))
+    by_metadata = [each for each in conditions if METADATA in {field.column for field in fields_of(each)}]
+    others = [each for each in conditions if each not in by_metadata]
+    wanted = select(*(series.c[name] for name in _SHOWN)).where(joined(all_of(others), compare))
+    if not by_metadata:
+        return wanted
+    met = select(resource_metadata.c.metadata_id).where(joined(all_of(by_metadata), compare))
+    came = select(metadata_changes.c.series_id).where(metadata_changes.c.metadata_id.in_(met))
+    return wanted.where(series.c.series_id.in_(came))
 
 
 def _page(site: Site, wanted: Select[Any], limit: int, after: Place | None) -> list[dict[str, Any]]:

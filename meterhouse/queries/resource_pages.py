@@ -1,38 +1,31 @@
-"""Resources in pages, ordered by id, and the meters of each."""
+"""Resources in pages, ordered by id, as those of their samples show them that a query asks for."""
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or_, select
+from sqlalchemy import Select, func, select
 
-from meterhouse.filters import Condition, Fields, Leaf, all_of, on_warehouse
-from meterhouse.filters.fields import METADATA
-from meterhouse.filters.warehouse import compared, joined, metadata_value
+from meterhouse.filters import Condition, Fields
+from meterhouse.queries.resource_series import Asked, Owned, in_chunks, metadata_of, owned_spans
 from meterhouse.scopes import Scope
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import resource_metadata, resources, series
 
-IDS_AT_ONCE = 5_000
-"""How many ids one query of the warehouse lists; databases bound the parameters of a query."""
-
-_SHOWN = ("source", "resource_id", "project_id", "user_id", "first_sample_at", "last_sample_at")
-
-Key = tuple[str, str]
-"""A source and the id of a resource."""
-
 
 @dataclass(frozen=True)
 class Listed:
-    """A resource, as its newest good sample shows it.
+    """A resource, by its samples that a query asks for.
 
     Attributes:
-        source, resource_id, project_id, user_id: whose it is.
-        first_sample_at, last_sample_at: of its good samples; of all samples as long as none was rolled up.
-        metadata: None if it has none.
+        source, project_id, user_id: of the newest of them.
+        resource_id: its id.
+        first_sample_at, last_sample_at: when the first and the newest of them were measured; of good ones, if there
+            are some.
+        metadata: of the newest of them; None if it has none.
         meters: the names of its meters, in order, if they were asked for.
     """
 
@@ -40,8 +33,8 @@ class Listed:
     resource_id: str
     project_id: str | None
     user_id: str | None
-    first_sample_at: datetime | None
-    last_sample_at: datetime | None
+    first_sample_at: datetime
+    last_sample_at: datetime
     metadata: Mapping[str, Any] | None
     meters: Sequence[str] = ()
 
@@ -63,82 +56,91 @@ def resource_page(
 
     Args:
         site: the site.
-        scope: whose resources.
+        scope: whose samples.
         fields: those of the conditions, of which `project_id` is one.
-        query: conditions on what resources are now; all have to hold.
-        start, end: only resources that have samples from before `end` on, and up to `start` or later.
-        limit: about how many: those of one id, of several sources, are given together.
+        query: conditions on samples; all have to hold. Metadata is that of the sample.
+        start, end: half-open span of the samples.
+        limit: maximum number of resources.
         after: the page starts after this id.
         meters: whether to list their meters.
         listed: whether it is a list, which leaves out what `meterhouse verify` has sent; or one resource by its id.
     """
     conditions = scope.within(query, fields) if listed else [*scope.owned(fields), *query]
-    wanted = _wanted(site, conditions).where(*_within(start, end))
-    if after is not None:
-        wanted = wanted.where(resources.c.resource_id > after)
-    found = wanted.order_by(resources.c.resource_id, resources.c.source).limit(limit + 1)
-    with site.warehouse.read() as connection:
-        rows = list(connection.execute(found).all())
-        if len(rows) > limit:  # those of one id are given together
-            last = rows[limit - 1].resource_id
-            same = wanted.where(resources.c.resource_id == last).order_by(resources.c.source)
-            rows = [*(row for row in rows[:limit] if row.resource_id != last), *connection.execute(same).all()]
-        unseen = [row.resource_id for row in rows if row.last_sample_at is None]
-        spans = {(source, of): (first, end) for source, of, first, end in _chunked(connection, _SPANS, unseen)}
-        names = defaultdict[Key, list[str]](list)
+    asked = Asked(site, conditions, start, end)
+    found: list[Owned] = []
+    while len(found) < limit:
+        count = limit - len(found)
+        with site.warehouse.read() as connection:
+            ids = list(connection.execute(asked.ids(after, count)).scalars())
+        found += _newest(asked, ids)
+        if len(ids) < count:
+            break
+        after = ids[-1]
+    return _listed(asked, scope.owned(fields), found, meters)
+
+
+def _newest(asked: Asked, ids: Sequence[str]) -> list[Owned]:
+    """The newest samples of resources, with the time of the first; those without any are left out."""
+    owned = owned_spans(asked, ids) if asked.bounded else _owned(asked, ids)
+    of_resource = defaultdict[str, list[Owned]](list)
+    for each in owned:
+        of_resource[each.resource_id].append(each)
+    found = []
+    for resource_id in ids:
+        some = of_resource.get(resource_id, [])
+        good = [each for each in some if each.good] or some
+        if good:
+            newest = max(good, key=lambda each: each.last)
+            found.append(newest.since(min(each.first for each in good)))
+    return found
+
+
+_GROUPS: Final = ("source", "resource_id", "project_id", "user_id")
+
+
+def _owned(asked: Asked, ids: Sequence[str]) -> list[Owned]:
+    """The samples of resources by source and owner."""
+    columns = series.c
+    moments = (
+        *(func.min(columns.first_seen), func.max(columns.last_seen)),
+        *(func.min(columns.first_point_at), func.max(columns.last_point_at)),
+    )
+    keys = [columns[name] for name in _GROUPS]
+    query: Select[Any] = select(*keys, *moments).where(asked.of_series).group_by(*keys)
+    with asked.site.warehouse.read() as connection:
+        rows = list(in_chunks(connection, query, columns.resource_id, ids))
+    return [
+        Owned(source, resource_id, project_id, user_id, first or first_point, last or last_point, last is not None)
+        for source, resource_id, project_id, user_id, first, last, first_point, last_point in rows
+    ]
+
+
+def _listed(asked: Asked, seen: Sequence[Condition], found: Sequence[Owned], meters: bool) -> list[Listed]:
+    """What resources are by their newest samples, with their meters that may be seen."""
+    ids = [each.resource_id for each in found]
+    now: Select[Any] = select(*(resources.c[name] for name in _GROUPS), resource_metadata.c.metadata).outerjoin_from(
+        resources, resource_metadata, resource_metadata.c.metadata_id == resources.c.metadata_id
+    )
+    names = defaultdict[str, list[str]](list)
+    with asked.site.warehouse.read() as connection:
+        known = {tuple(row[:4]): row[4] for row in in_chunks(connection, now, resources.c.resource_id, ids)}
         if meters:
-            own = on_warehouse(all_of(scope.owned(fields)), lambda field: series.c[field.column])
-            for source, of, meter in _chunked(connection, _METERS.where(own), [row.resource_id for row in rows]):
-                names[source, of].append(meter)
-    return [_listed(row, spans, names) for row in rows]
-
-
-_SPANS = select(
-    series.c.source, series.c.resource_id, func.min(series.c.first_point_at), func.max(series.c.last_point_at)
-).group_by(series.c.source, series.c.resource_id)
-
-_METERS = select(series.c.source, series.c.resource_id, series.c.meter).distinct()
-
-
-def _chunked(connection: Connection, query: Select[Any], ids: Sequence[str]) -> Iterator[Any]:
-    """The rows of a query of `series` for some resources; databases bound the parameters of a query."""
-    for place in range(0, len(ids), IDS_AT_ONCE):
-        yield from connection.execute(query.where(series.c.resource_id.in_(ids[place : place + IDS_AT_ONCE])))
-
-
-def _listed(row: Any, spans: Mapping[Key, tuple[datetime, datetime]], names: Mapping[Key, list[str]]) -> Listed:
-    key = (row.source, row.resource_id)
-    first, last = spans.get(key, (row.first_sample_at, row.last_sample_at))
-    metadata = json.loads(row.metadata) if row.metadata else None
-    return Listed(*key, row.project_id, row.user_id, first, last, metadata, sorted(names.get(key, ())))
-
-
-def _wanted(site: Site, conditions: Sequence[Condition]) -> Select[Any]:
-    described = resource_metadata.c.metadata_id == resources.c.metadata_id
-
-    def compare(leaf: Leaf) -> ColumnElement[bool]:
-        target = leaf.target
-        if target.column == METADATA:
-            text = metadata_value(resource_metadata.c.metadata, target.key, site.warehouse.is_sqlite)
-            return compared(leaf, text)
-        return compared(leaf, resources.c[target.column])
-
-    columns = [resources.c[name] for name in _SHOWN]
-    joint = select(*columns, resource_metadata.c.metadata).outerjoin_from(resources, resource_metadata, described)
-    return joint.where(joined(all_of(conditions), compare))
-
-
-def _within(start: datetime | None, end: datetime | None) -> list[ColumnElement[bool]]:
-    """Whether a resource has samples from both sides of a span, or in it."""
-    of_resource, of_series = [], []
-    if start is not None:
-        of_resource.append(resources.c.last_sample_at >= start)
-        of_series.append(series.c.last_point_at >= start)
-    if end is not None:
-        of_resource.append(resources.c.first_sample_at < end)
-        of_series.append(series.c.first_point_at < end)
-    if not of_resource:
-        return []
-    same = (series.c.source == resources.c.source, series.c.resource_id == resources.c.resource_id)
-    unseen = and_(resources.c.last_sample_at.is_(None), exists().where(*same, *of_series))
-    return [or_(and_(*of_resource), unseen)]
+            own = Asked(asked.site, seen).of_series
+            query: Select[Any] = select(series.c.resource_id, series.c.meter).where(own).distinct()
+            for resource_id, meter in in_chunks(connection, query, series.c.resource_id, ids):
+                names[resource_id].append(meter)
+    past = [each for each in found if each.metadata_id is not None or asked.end is not None or each.key not in known]
+    texts = metadata_of(asked.site, past)
+    return [
+        Listed(
+            each.source,
+            each.resource_id,
+            each.project_id,
+            each.user_id,
+            each.first,
+            each.last,
+            json.loads(text) if (text := texts.get(each.resource_id, known.get(each.key))) else None,
+            sorted(set(names[each.resource_id])),
+        )
+        for each in found
+    ]

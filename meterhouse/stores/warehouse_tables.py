@@ -91,9 +91,10 @@ series = Table(
     Column("first_point_at", UtcTime, nullable=False),
     Column("last_point_at", UtcTime, nullable=False),
     Column("cadence_s", Float(53)),
-    Index("series_by_meter", "meter", "unit"),
+    Index("series_by_meter", "meter", "unit", "type"),
+    Index("series_by_meter_and_resource", "meter", "resource_id"),
     Index("series_by_resource", "resource_id"),
-    Index("series_by_project", "project_id"),
+    Index("series_by_project", "project_id", "resource_id"),
     Index("series_of_verify", "meter", sqlite_where=text(_OF_VERIFY), postgresql_where=text(_OF_VERIFY)),
 )
 
@@ -125,6 +126,7 @@ metadata_changes = Table(
     Column("valid_from", UtcTime, primary_key=True),
     Column("metadata_id", BigInteger, nullable=False),
     Index("metadata_changes_by_time", "valid_from"),
+    Index("metadata_changes_by_metadata", "metadata_id"),
     comment="When the resource metadata of a series changed, by its good points; resource_history is made of it.",
 )
 

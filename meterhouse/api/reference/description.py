@@ -54,6 +54,7 @@ def _described(app: FastAPI) -> dict[str, Any]:
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     schemas["Error"] = _ERROR
+    _without_zones(made)
     first = {each.operation: each for each in reversed(examples())}
     for name, operation in operations(made):
         operation["summary"] = operation.get("description", "").partition(". ")[0].partition("\n")[0].rstrip(".")
@@ -72,3 +73,15 @@ def _described(app: FastAPI) -> dict[str, Any]:
             kind = _JSON if not isinstance(example.answer, str) else next(iter(answered.get("content", {_JSON: None})))
             answered.setdefault("content", {}).setdefault(kind, {})["example"] = example.answer
     return made
+
+
+def _without_zones(content: Any) -> None:
+    """Say of all times that they have no zone: OpenAPI's format `date-time` would want one."""
+    if isinstance(content, dict):
+        if content.get("format") == "date-time":
+            content["format"] = "date-time-local"
+        for each in content.values():
+            _without_zones(each)
+    elif isinstance(content, list):
+        for each in content:
+            _without_zones(each)

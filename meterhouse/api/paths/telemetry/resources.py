@@ -19,7 +19,6 @@ from meterhouse.api.requests.paging import LIMIT, MARKER, limit_of, marker_of
 from meterhouse.api.requests.simple_query import Q, queries_of
 from meterhouse.filters import Filter
 from meterhouse.queries.resource_pages import Listed, resource_page
-from meterhouse.times import EPOCH
 
 router = APIRouter(tags=["resources"])
 
@@ -39,8 +38,9 @@ OF_ONE: Final = Arguments(METER_LINKS)
 async def list_resources(asked: Annotated[Asked, allowed("telemetry:get_resources")]) -> Response:
     """List resources.
 
-    They are ordered by id, and shown as their newest good sample shows them. `q` takes user_id, project_id,
-    resource_id, source and metadata.KEY, with the operator eq, and timestamp with lt, le, gt and ge.
+    They are ordered by id. Each is shown as its samples show it that fulfil the query: the times of the first and the
+    last of them, and owner, source and metadata of the last. `q` takes user_id, project_id, resource_id, source and
+    metadata.KEY, with the operator eq, and timestamp with lt, le, gt and ge.
     """
     given = await ARGUMENTS.of(asked.request)
     site, scope = asked.site, asked.identity.scope
@@ -75,8 +75,7 @@ async def show_resource(
 ) -> Response:
     """Show a resource.
 
-    If several sources have a resource of this id, it is the one with the newest sample. If there is none, or it is
-    another project's, the answer is 404.
+    If there is none, or all of its samples are another project's, the answer is 404.
     """
     given = await OF_ONE.of(asked.request)
     site, scope, links = asked.site, asked.identity.scope, given.boolean("meter_links", True)
@@ -89,8 +88,7 @@ async def show_resource(
     )
     if not rows:
         raise not_found("Resource", resource_id)
-    newest = max(rows, key=lambda row: row.last_sample_at or EPOCH)
-    return answer(_shown(newest, base_of(asked.request)))
+    return answer(_shown(rows[0], base_of(asked.request)))
 
 
 def _shown(row: Listed, base: str) -> dict[str, Any]:
