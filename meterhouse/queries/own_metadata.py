@@ -62,6 +62,14 @@ def own_metadata(site: Site, meter: str, ids: Ints, hours: Ints, version: int) -
 
 def _recorded(site: Site, meter: str, ids: Ints) -> tuple[Ints, Ints, Ints]:
     """The recorded changes: places, times and metadata."""
+    series, time, metadata = site.kept.of_warehouse(("metadata of a meter", meter), lambda: _changes(site, meter))
+    place = _places(ids, series)
+    known = place >= 0
+    return place[known], time[known], metadata[known]
+
+
+def _changes(site: Site, meter: str) -> tuple[Ints, Ints, Ints]:
+    """The recorded changes of a meter: ids of series, times and metadata."""
     columns = metadata_changes.c
     query = (
         select(columns.series_id, columns.valid_from, columns.metadata_id)
@@ -72,10 +80,7 @@ def _recorded(site: Site, meter: str, ids: Ints) -> tuple[Ints, Ints, Ints]:
         rows = connection.execute(query).all()
     series = np.array([row[0] for row in rows], np.int64)
     time = np.array([times.micros(row[1]) for row in rows], np.int64)
-    metadata = np.array([row[2] for row in rows], np.int64)
-    place = _places(ids, series)
-    known = place >= 0
-    return place[known], time[known], metadata[known]
+    return series, time, np.array([row[2] for row in rows], np.int64)
 
 
 def _read(site: Site, meter: str, ids: Ints, hours: Ints, version: int) -> tuple[Ints, Ints, Ints]:
