@@ -29,10 +29,9 @@ def _url(ctx: click.Context, param: click.Parameter, given: str | None) -> str |
 @click.option("--token", envvar="OS_TOKEN", help="A token of Keystone; default OS_TOKEN, or METERHOUSE_KEYSTONE_*.")
 @click.option(
     "--receiver-host",
-    default="127.0.0.1",
-    show_default=True,
+    default="",
     metavar="HOST",
-    help="Address or name by which the site reaches this machine, for webhooks.",
+    help="Address or name by which the site reaches this machine; default the one by which it reaches the API.",
 )
 @click.option(
     "--receiver-port",

@@ -3,12 +3,13 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, literal_column, select
 
 from meterhouse.definitions.derived_meters import path_of
 from meterhouse.filters import And, Condition, Filter, all_of, compares_texts, fields_of, on_lake, on_texts
@@ -26,6 +27,9 @@ from meterhouse.stores.warehouse_tables import series as series_table
 DIMENSIONS = ("series_id", "type", "unit", "source", "resource_id", "project_id", "user_id")
 
 _ALWAYS: Condition = And(())
+
+_HALF, _LOWER = 32, (1 << 32) - 1
+_BYTES_A_SERIES = 400
 
 Group = tuple[Any, ...]
 """The values of what is grouped by, and then unit and type: points that differ in these are never put together."""
@@ -107,6 +111,7 @@ def select_series(
     *,
     own: Callable[[Ints], Spans] | None = None,
     fresh: pa.Table | None = None,
+    keep: bool = True,
 ) -> Selection:
     """The series of a meter that meet a condition, by group.
 
@@ -117,8 +122,43 @@ def select_series(
         condition: on SERIES; metadata is what came with the points or, if none came, that of the resource at the time.
         own: gives the metadata that came with the points of series, by the series' ids; then it alone counts.
         fresh: DIMENSIONS of series that the catalog may not know yet.
+        keep: whether what `own` gives depends on the warehouse alone.
     """
-    known = _series(site, meter, fresh)
+    catalogued = site.kept.of_warehouse(
+        ("series", meter),
+        lambda: _catalogued(site, meter),
+        lambda found: _BYTES_A_SERIES * len(found),
+        is_same=lambda found: _is_same(site, meter, found),
+    )
+
+    def selected() -> Selection:
+        rows = catalogued.rows if fresh is None else _with_fresh(catalogued.rows, fresh)
+        return _selection(site, meter, rows, groupby, condition, own)
+
+    if fresh is not None or not keep:
+        return selected()
+    by_metadata = asks_for_metadata(groupby, condition)
+    return (site.kept.of_warehouse if by_metadata else site.kept.of)(
+        ("selection", catalogued, tuple(groupby), condition, own is not None and by_metadata),
+        selected,
+        lambda found: _BYTES_A_SERIES * len(found.owner),
+    )
+
+
+def asks_for_metadata(groupby: Sequence[str], condition: Condition) -> bool:
+    """Whether groups or a condition on SERIES depend on metadata."""
+    columns = {each.column for each in fields_of(condition)}
+    return _METADATA_COLUMN in columns or any(name.startswith(METADATA) for name in groupby)
+
+
+def _selection(
+    site: Site,
+    meter: str,
+    known: pa.Table,
+    groupby: Sequence[str],
+    condition: Condition,
+    own: Callable[[Ints], Spans] | None,
+) -> Selection:
     rows, condition = _equal(known, condition)
     kinds = rows["type"].combine_chunks().dictionary_encode()
     table = SeriesTable.coded(
@@ -131,7 +171,7 @@ def select_series(
     wanted = [name.removeprefix(METADATA) for name in groupby if name.startswith(METADATA)]
     owner, since = np.arange(rows.num_rows, dtype=np.int32), np.full(rows.num_rows, np.iinfo(np.int64).min)
     spans = rows
-    if wanted or any(each.column == _METADATA_COLUMN for each in fields_of(condition)):
+    if asks_for_metadata(groupby, condition):
         ids = plain(rows["series_id"].combine_chunks())
         owner, since, metadata = _described(site, rows) if own is None else own(ids)
         spans = rows.take(pa.array(owner))
@@ -178,17 +218,39 @@ def _equal(rows: pa.Table, condition: Condition) -> tuple[pa.Table, Condition]:
     return rows, all_of(others)
 
 
-def _series(site: Site, meter: str, fresh: pa.Table | None) -> pa.Table:
-    """The series of a meter: DIMENSIONS, in order of their ids."""
-    rows = site.kept.of_warehouse(("series of a meter", meter), lambda: _catalogued(site, meter))
-    if fresh is None:
-        return rows
-    rows = pa.concat_tables([rows, fresh.select(DIMENSIONS).cast(rows.schema)])
-    _, first = np.unique(plain(rows["series_id"].combine_chunks()), return_index=True)
-    return rows.take(pa.array(first))
+def _with_fresh(rows: pa.Table, fresh: pa.Table) -> pa.Table:
+    """The series of the catalog and further ones, in order of their ids."""
+    both = pa.concat_tables([rows, fresh.select(DIMENSIONS).cast(rows.schema)])
+    _, first = np.unique(plain(both["series_id"].combine_chunks()), return_index=True)
+    return both.take(pa.array(first))
 
 
-def _catalogued(site: Site, meter: str) -> pa.Table:
+@dataclass(frozen=True, eq=False)
+class _Catalogued:
+    """The series of a meter that the catalog has: DIMENSIONS, in order of their ids."""
+
+    rows: pa.Table
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def mark(self) -> tuple[int, int, int]:
+        """What differs for other series: ids are hashes of all dimensions."""
+        ids = plain(self.rows["series_id"].combine_chunks())
+        return len(ids), int((ids >> _HALF).sum()), int((ids & _LOWER).sum())
+
+
+def _is_same(site: Site, meter: str, known: _Catalogued) -> bool:
+    """Whether the catalog still has these series: it changes with each new point, and its series seldom."""
+    ids = series_table.c.series_id
+    halves = (func.sum(ids.op(">>")(literal_column(str(_HALF)))), func.sum(ids.op("&")(_LOWER)))
+    with site.warehouse.read() as connection:
+        query = select(func.count(), *halves).where(series_table.c.meter == meter)
+        return tuple(int(each or 0) for each in connection.execute(query).one()) == known.mark
+
+
+def _catalogued(site: Site, meter: str) -> _Catalogued:
     schema = pa.schema([(name, pa.int64() if name == "series_id" else pa.string()) for name in DIMENSIONS])
     with site.warehouse.read() as connection:
         found = connection.execute(
@@ -196,7 +258,7 @@ def _catalogued(site: Site, meter: str) -> pa.Table:
         ).all()
     columns = list(zip(*found, strict=True)) or [()] * len(schema)
     rows = pa.table([pa.array(values, each.type) for values, each in zip(columns, schema, strict=True)], schema=schema)
-    return rows.take(pa.array(np.argsort(plain(rows["series_id"].combine_chunks()))))
+    return _Catalogued(rows.take(pa.array(np.argsort(plain(rows["series_id"].combine_chunks())))))
 
 
 def _described(site: Site, rows: pa.Table) -> Spans:

@@ -19,8 +19,7 @@ import numpy as np
 
 from meterhouse import times
 from meterhouse.errors import UsageError
-from meterhouse.filters import SERIES, Condition, all_of, fields_of
-from meterhouse.filters.fields import METADATA
+from meterhouse.filters import SERIES, Condition, all_of
 from meterhouse.queries.aggregates import checked_aggregates, checked_groups
 from meterhouse.queries.answers import Answers, answers, percentiles_of
 from meterhouse.queries.cells import Cells, of_points
@@ -30,7 +29,7 @@ from meterhouse.queries.periods import Fixed, Periods, calendar
 from meterhouse.queries.planner import NO_PAIRS, Pairs, Plan, all_from_points, fresh_samples, plan, unrolled
 from meterhouse.queries.point_cells import PointsRead, good_points
 from meterhouse.queries.rolled_cells import Read, rolled_cells
-from meterhouse.queries.selection import Selection, select_series
+from meterhouse.queries.selection import Selection, asks_for_metadata, select_series
 from meterhouse.queries.statistics_rows import NO_ROWS, StatisticsRows, instants
 from meterhouse.rollups.quantiles import quantiles
 from meterhouse.sample_quality.series_table import DELTA, Flags, Floats, Ints
@@ -201,27 +200,25 @@ class _Asked:
         asked = self._asked
         condition = all_of(asked.scope.within(asked.query, SERIES))
         own, hours = None, np.zeros(0, np.int64)
-        if asked.own_metadata and self._is_by_metadata(condition):
+        if asked.own_metadata and asks_for_metadata(self._groupby, condition):
             hours = self._unrolled()
             own = partial(own_metadata, self._site, asked.meter, hours=hours, version=self._version)
-        fresh = self._fresh.series
-        if fresh is not None or len(hours):
-            return select_series(self._site, asked.meter, self._groupby, condition, own=own, fresh=fresh)
-        return self._site.kept.of_warehouse(
-            ("series", asked.meter, tuple(self._groupby), condition, own is not None),
-            lambda: select_series(self._site, asked.meter, self._groupby, condition, own=own),
+        return select_series(
+            self._site,
+            asked.meter,
+            self._groupby,
+            condition,
+            own=own,
+            fresh=self._fresh.series,
+            keep=not len(hours),
         )
-
-    def _is_by_metadata(self, condition: Condition) -> bool:
-        columns = {each.column for each in fields_of(condition)}
-        return METADATA in columns or any(name.startswith(f"{METADATA}.") for name in self._groupby)
 
     def _unrolled(self) -> Ints:
         """The hours of the question whose samples may have other metadata than roll-ups know."""
-        hours = np.arange(self._first // HOUR, -(-self._last // HOUR))
+        hours = np.arange(self._read_first // HOUR, -(-self._read_last // HOUR))
         if self._asked.include_excluded:  # roll-ups know the metadata of good points alone
             return hours
-        changed = unrolled(self._site, self._asked.meter, self._first, self._last, self._fresh)
+        changed = unrolled(self._site, self._asked.meter, self._read_first, self._read_last, self._fresh)
         return hours if changed is None else np.intersect1d(hours, changed)
 
     def _periods(self) -> Periods | None:

@@ -1,9 +1,11 @@
 """The suite: its checks in order. What was created is deleted, whatever fails."""
 
+import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from meterhouse.demo.receiver import WebhookReceiver
 from meterhouse.errors import MeterhouseError
@@ -29,7 +31,8 @@ class Options:
         settings: with the stream, the account for Keystone, and the secret of signatures.
         token: of Keystone; None without one.
         seconds: how long to wait for each thing that has to arrive.
-        receiver_host: the address or name by which the site reaches this machine.
+        receiver_host: the address or name by which the site reaches this machine; empty for the one by which this
+            machine reaches the API.
         receiver_port: the port that the receiver of webhooks listens on; 0 for a free one.
     """
 
@@ -37,7 +40,7 @@ class Options:
     settings: Settings
     token: str | None = None
     seconds: float = 300.0
-    receiver_host: str = "127.0.0.1"
+    receiver_host: str = ""
     receiver_port: int = 0
 
 
@@ -64,7 +67,8 @@ def verify(options: Options) -> Iterator[Finding]:
             who = who_asks(api, options.settings, options.token)
             sender = stack.enter_context(closing(publisher(options.settings)))
             sent = Sent(sender, who, options.settings.telemetry_secret)
-            receiver = WebhookReceiver(host=options.receiver_host, port=options.receiver_port)
+            host = options.receiver_host or _own_address(options.api)
+            receiver = WebhookReceiver(host=host, port=options.receiver_port)
             try:
                 stack.enter_context(receiver)
             except OSError as error:
@@ -82,6 +86,16 @@ def verify(options: Options) -> Iterator[Finding]:
         finally:
             if ringing.is_left:  # the run was interrupted
                 ringing.deleted()
+
+
+def _own_address(url: str) -> str:
+    """The address of this machine that it reaches a URL by."""
+    parts = urlsplit(url)
+    for family, kind, _, _, where in socket.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_DGRAM):
+        with suppress(OSError), socket.socket(family, kind) as probe:
+            probe.connect(where)  # sends nothing
+            return str(probe.getsockname()[0])
+    return "127.0.0.1"
 
 
 _LATER = (

@@ -83,10 +83,11 @@ class Stack:
         up_with_token: the URL that adds a member if the request has a token.
     """
 
-    def __init__(self, owner: Owner, heat_url: str, *, cooldown: int) -> None:
+    def __init__(self, owner: Owner, heat_url: str, *, cooldown: int, more: dict[str, Any] | None = None) -> None:
         self._client, self.project = owner.client, owner.project
         self._name = f"test-{uuid.uuid4().hex[:8]}"
-        asked = {"stack_name": self._name, "template": _template(cooldown)}
+        self._cooldown = cooldown
+        asked = {"stack_name": self._name, "template": _template(cooldown, more or {})}
         answer = self._client.post(f"{heat_url}/{self.project}/stacks", json=asked)
         answer.raise_for_status()
         self.stack_id = str(answer.json()["stack"]["id"])
@@ -124,6 +125,23 @@ class Stack:
         if resource.startswith(f"{self._name}-group-"):
             return "group"
         return resource if resource in (self._name, "group", "up", "down") else "member"
+
+    def change(self, more: dict[str, Any]) -> None:
+        """Give it other resources beside those of the group, and wait until Heat has changed it."""
+        asked = {"template": _template(self._cooldown, more)}
+        self._client.put(self._url, json=asked).raise_for_status()
+        self._await("UPDATE_COMPLETE")
+
+    def act(self, action: str) -> None:
+        """Let Heat `suspend` or `resume` it, and wait until it has."""
+        self._client.post(f"{self._url}/actions", json={action: None}).raise_for_status()
+        self._await(f"{action.upper()}_COMPLETE")
+
+    def resources(self) -> dict[str, str]:
+        """The resources' physical ids, by name."""
+        answer = self._client.get(f"{self._url}/resources")
+        answer.raise_for_status()
+        return {each["resource_name"]: each["physical_resource_id"] for each in answer.json()["resources"]}
 
     def delete(self) -> None:
         """Delete it, and wait until it is gone."""
@@ -166,7 +184,7 @@ def owner(keystone: Keystone) -> Iterator[Owner]:
     keystone.delete("project", project)
 
 
-def _template(cooldown: int) -> dict[str, Any]:
+def _template(cooldown: int, more: dict[str, Any]) -> dict[str, Any]:
     member = {"type": "OS::Heat::RandomString", "properties": {"length": 8}}
     sizes = {"min_size": 1, "max_size": MOST, "desired_capacity": 1}
 
@@ -184,6 +202,7 @@ def _template(cooldown: int) -> dict[str, Any]:
             "group": {"type": "OS::Heat::AutoScalingGroup", "properties": {**sizes, "resource": member}},
             "up": policy(+1),
             "down": policy(-1),
+            **more,
         },
         "outputs": {
             "size": output("group", "current_size"),

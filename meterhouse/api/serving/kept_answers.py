@@ -60,6 +60,11 @@ class KeptAnswers:
                     self._forget(next(iter(self._answers)))
         return found
 
+    @property
+    def bytes(self) -> int:
+        """How many bytes are kept."""
+        return self._bytes
+
     def _forget(self, key: _Key) -> None:
         gone = self._answers.pop(key, None)
         if gone is not None:

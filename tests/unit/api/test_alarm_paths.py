@@ -411,11 +411,11 @@ def test_lists_are_filtered_sorted_and_paged(listed: httpx.Client) -> None:
         ("q.field=project_id&q.value=bank", 401, "Not Authorized to access project bank"),
         ("q.field=alarm_id&q.value=x", 400, "Invalid input for field/attribute field. Value: 'alarm_id'. only fields"),
         ("q.field=name&q.op=ne&q.value=c1", 400, "Invalid input for field/attribute op. Value: 'ne'."),
-        ("q.field=enabled&q.value=maybe", 400, "Value: 'maybe'"),
+        ("q.field=enabled&q.value=maybe", 400, "convert the value maybe to the expected data type boolean"),
         ("q.field=timestamp&q.value=nope", 400, "Value: 'nope'"),
         ("sort=description", 400, "Invalid input for field/attribute sort. Value: 'description'. the sort parameter"),
         ("sort=name:up", 400, "Value: 'name:up'"),
-        ("limit=0", 400, "Limit should be positive"),
+        ("limit=0", 400, "Limit must be positive"),
         ("limit=x", 400, "Invalid input for field/attribute limit. Value: 'x'."),
         (f"marker={other}", 400, f"there is no alarm '{other}'"),
         ("marker=%00", 400, "marker"),
@@ -462,7 +462,7 @@ def test_complex_queries_see_the_own_project(listed: httpx.Client) -> None:
         ({"filter": json.dumps({"=": {"enabled": "maybe"}})}, "neither true nor false"),
         ({"filter": "nope"}, "It is not JSON"),
         ({"orderby": json.dumps([{"name": "up"}])}, "Write asc or desc"),
-        ({"limit": 0}, "Limit should be positive"),
+        ({"limit": 0}, "Limit must be positive"),
         ({"bogus": 1}, "bogus"),
     ):
         refused(listed.post("/v2/query/alarms", json=body), 400, text)
