@@ -160,9 +160,7 @@ def tour(*, exit_after: bool, port: int, seed: int) -> int:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("METERHOUSE_")}
     environment |= {"METERHOUSE_HOME": str(home), "METERHOUSE_CONFIG_DIR": str(home / "config")}
     environment["METERHOUSE_PARTITIONS_FROM"] = str((times.now() - times.DAY).date())
-    environment["METERHOUSE_WEBHOOK_ALLOW"] = (
-        "127.0.0.0/8"  # for alarms of the API, such as `meterhouse verify` creates
-    )
+    environment["METERHOUSE_WEBHOOK_ALLOW"] = "127.0.0.0/8"  # alarms of the API may call this machine too
     cloud = SimulatedCloud(seed)
     with WebhookReceiver(fail_first=1) as receiver:
         (home / "config").mkdir()

@@ -7,13 +7,14 @@ from concurrent.futures import Future
 from datetime import datetime
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from meterhouse import times
 from meterhouse.api.access.identity import Identity
 from meterhouse.api.answers.faults import Fault, invalid
 from meterhouse.api.answers.json_text import answer
 from meterhouse.api.asked import Asked, allowed
+from meterhouse.api.paths.telemetry.names import MeterName
 from meterhouse.api.requests.arguments import Argument, Arguments
 from meterhouse.api.requests.bodies import json_body
 from meterhouse.api.requests.posted_samples import FIELDS, MAX_SAMPLES, MAX_TEXT, REQUIRED, Checked, checked
@@ -73,13 +74,13 @@ router = APIRouter(tags=["meters"])
 
 
 @router.post(
-    "/v2/meters/{meter_name}",
+    "/v2/meters/{meter_name:path}",
     status_code=201,
     openapi_extra=_DESCRIBED,
     responses={201: {"description": "The samples, as they are stored.", "content": _ANSWER}},
 )
 async def post_samples(
-    meter_name: Annotated[str, Path(description="The meter of all the samples.")],
+    meter_name: MeterName,
     asked: Annotated[Asked, allowed("telemetry:create_samples")],
 ) -> Response:
     """Store samples of a meter. They are durable when the answer comes.
