@@ -13,8 +13,7 @@ import uuid
 from pathlib import Path
 
 import numpy
-from _gnocchi_inside import CONFIGURATION, drained, post
-from gnocchi import archive_policy, incoming, indexer, service, storage
+from _gnocchi_inside import drained, post, prepared
 from gnocchi.rest import app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
@@ -29,16 +28,7 @@ class Handler(WSGIRequestHandler):
 
 
 def main(job):
-    folder = Path(job["folder"])
-    (folder / "coordination").mkdir(parents=True)
-    config = folder / "gnocchi.conf"
-    config.write_text(CONFIGURATION.format(**job))
-    conf = service.prepare_service([], default_config_files=[str(config)])
-    index, store, inc = indexer.get_driver(conf), storage.get_driver(conf), incoming.get_driver(conf)
-    index.upgrade()
-    store.upgrade()
-    inc.upgrade(128)
-    index.create_archive_policy(archive_policy.DEFAULT_ARCHIVE_POLICIES["medium"])
+    folder, config, conf, index, inc = prepared(job)
     volumes = numpy.load(job["volumes"])
     metrics = []
     for resource, project, user in job["owners"]:

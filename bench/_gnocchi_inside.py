@@ -77,7 +77,8 @@ def post(inc, metrics, volumes, moments):
     return time.perf_counter() - clock
 
 
-def main(job):
+def prepared(job):
+    """A new Gnocchi: its folder, configuration file, configuration, indexer and incoming driver."""
     folder = Path(job["folder"])
     (folder / "coordination").mkdir(parents=True)
     config = folder / "gnocchi.conf"
@@ -88,6 +89,11 @@ def main(job):
     store.upgrade()
     inc.upgrade(128)
     index.create_archive_policy(archive_policy.DEFAULT_ARCHIVE_POLICIES["medium"])
+    return folder, config, conf, index, inc
+
+
+def main(job):
+    folder, config, _, index, inc = prepared(job)
     volumes = numpy.load(job["volumes"])
     metrics = [index.create_metric(uuid.uuid4(), "bench", "medium").id for _ in volumes]
     start = numpy.datetime64(job["start"], "s").astype("datetime64[ns]")

@@ -5,6 +5,7 @@ what the catalog does not know yet, is left open here.
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
@@ -115,7 +116,12 @@ def _compared(leaf: Leaf, values: npt.NDArray[np.int64] | npt.NDArray[np.float64
 
 
 def _number(operand: object) -> float | int:
-    return operand if isinstance(operand, float) else times.micros(operand)  # type: ignore[arg-type] # else it is a time
+    match operand:
+        case float():
+            return operand
+        case datetime():
+            return times.micros(operand)
+    raise TypeError(f"{operand} is neither a number nor a time")
 
 
 def _equal(values: npt.NDArray[np.int64] | npt.NDArray[np.float64], number: float | int) -> Flags:
