@@ -183,7 +183,7 @@ def tour(*, exit_after: bool, port: int, seed: int) -> int:
             for line in lines:
                 click.echo(line)
             click.echo(
-                f"\nTime taken: {time.monotonic() - clock:.0f} s. Data: {home}. UI: {dagster.url}. API: {api.url}"
+                f"\nTime taken: {time.monotonic() - clock:.0f} s. Data: {home}. API: {api.url} UI: {dagster.url}"
             )
             click.echo("Everything was found as planted." if as_planted else "NOT everything was found as planted.")
             if not exit_after:
