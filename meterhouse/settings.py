@@ -446,6 +446,38 @@ class Settings:
     api_port: Annotated[int, Meta(ge=0, le=65_535, description="Port that the HTTP API listens on; 0: any free.")] = (
         8777
     )
+    poll_lease_seconds: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=3_600,
+            description="Seconds after which another member can take over what a member that died was polling.",
+        ),
+    ] = 10
+    poll_namespaces: Annotated[
+        str,
+        Meta(
+            pattern=r"^[a-z]+(,[a-z]+)*\Z",
+            description="Which pollsters this host polls, separated by commas. `central`: those of services, which any "
+            "member can poll. `compute`, `ipmi`: those of the host itself.",
+        ),
+    ] = "central"
+    poll_concurrency: Annotated[
+        int, Meta(ge=1, le=1_000, description="Maximum number of tasks that a member polls at the same time.")
+    ] = 32
+    poll_to: Annotated[
+        Literal["lake", "stream"],
+        Meta(
+            description="Where polled samples go. `lake`: they are landed by the member. `stream`: they are published "
+            "to METERHOUSE_STREAM_URL, from which they are collected."
+        ),
+    ] = "lake"
+    poll_commands: Annotated[
+        bool, Meta(description="Whether pollsters may execute commands of the host (`host_command`).")
+    ] = False
+    poll_record_days: Annotated[
+        int, Meta(ge=1, le=3_660, description="Number of days for which the record of polled and missed slots is kept.")
+    ] = 7
     api_auth: Annotated[
         Literal["none", "keystone"],
         Meta(

@@ -27,7 +27,7 @@ from meterhouse.stores.warehouse_tables import metadata, runs
 
 log = logging.getLogger(__name__)
 
-HEAD_REVISION = "0025"
+HEAD_REVISION = "0026"
 """The newest migration in `sql/migrations/versions`; a test holds the two equal."""
 
 _MORE_CONNECTIONS = 40
