@@ -679,7 +679,7 @@ poll_tasks = Table(
         sqlite_where=text("state = 'claimed'"),
     ),
     Index("poll_tasks_by_slot", "slot_at"),
-    comment="What was, is or is to be polled: a task is a source, a pollster, a shard of its resources, and a slot.",
+    comment="What was, is or will be polled: a task is a source, a pollster, a shard of resources, and a slot.",
 )
 
 poll_members = Table(

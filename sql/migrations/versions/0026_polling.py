@@ -52,7 +52,7 @@ def upgrade() -> None:
         sa.Column("message_id", sa.Text(), nullable=False),
         sa.Column("ended_at", UtcTime()),
         sa.UniqueConstraint("source", "pollster", "host", "slot_at", "shard", name="poll_tasks_once"),
-        comment="What was, is or is to be polled: a task is a source, a pollster, a shard of its resources, and a slot.",
+        comment="What was, is or will be polled: a task is a source, a pollster, a shard of resources, and a slot.",
     )
     for name, column, state in (
         ("poll_tasks_open", "due_at", "open"),
