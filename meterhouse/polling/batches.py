@@ -13,7 +13,6 @@ from datetime import datetime
 from typing import Any, Final
 
 import msgspec
-import orjson
 from xxhash import xxh3_128_hexdigest
 
 from meterhouse.conversion.signatures import FIELD, canonical
@@ -119,7 +118,7 @@ def slot_of(body: str) -> SlotNote | None:
 def _encoded(message_id: str, samples: Sequence[WireSample], slot: SlotNote, secret: str) -> bytes:
     if secret:
         _sign(samples, secret.encode())
-    message = {
+    message: dict[str, object] = {
         "message_id": message_id,
         "publisher_id": f"meterhouse.poll.{slot.member}",
         "event_type": EVENT_TYPE,
@@ -138,10 +137,7 @@ def _sign(samples: Sequence[WireSample], secret: bytes) -> None:
         if (own := sample.get("resource_metadata")) is not metadata or not isinstance(own, dict):
             metadata = own
             text = canonical({"resource_metadata": own})
-        if sample.keys() - {FIELD} == _OWN_FIELDS:
-            signed = _signed(sample, text)
-        else:
-            signed = canonical(sample)
+        signed = _signed(sample, text) if sample.keys() - {FIELD} == _OWN_FIELDS else canonical(sample)
         sample[FIELD] = hmac.digest(secret, signed.encode(), "sha256").hex()
 
 
