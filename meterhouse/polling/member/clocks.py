@@ -1,0 +1,38 @@
+"""The time by the warehouse's clock, whatever the clock of this host shows."""
+
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import Connection
+
+from meterhouse.stores import clock
+
+
+class Clock:
+    """The warehouse's clock, read now and then. In between, this host's steady clock counts on.
+
+    It may be used from any thread.
+
+    Attributes:
+        ahead: by how many seconds this host's clock was ahead when it was last compared; negative if it is behind.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._steady, self._instant = time.monotonic(), datetime.now(UTC)
+        self.ahead = 0.0
+
+    def compare(self, connection: Connection) -> None:
+        """Read the warehouse's clock; the transaction is that of whoever talks to the warehouse anyway."""
+        before = time.monotonic()
+        instant = clock.present(connection)
+        after = time.monotonic()
+        with self._lock:
+            self._steady, self._instant = (before + after) / 2, instant
+            self.ahead = (datetime.now(UTC) - instant).total_seconds() - (after - before) / 2
+
+    def now(self) -> datetime:
+        """The present instant, UTC."""
+        with self._lock:
+            return self._instant + timedelta(seconds=time.monotonic() - self._steady)
