@@ -24,19 +24,19 @@ from _ceilometer import python
 from _processes import family, seconds
 
 PATIENCE_S = 300
-POLLSTER = "bench.things"
+POLLSTER, LIST = "bench.things", "things"
 DEFINITION: dict[str, Any] = {
     "name": POLLSTER,
     "sample_type": "gauge",
     "unit": "thing",
     "value_attribute": "value",
-    "url_path": "v1/things",
-    "response_entries_key": "items",
+    "url_path": "10000",
+    "response_entries_key": LIST,
     "metadata_fields": ["name", "status"],
     "project_id_attribute": "project_id",
     "user_id_attribute": "user_id",
 }
-"""A dynamic pollster of `_json_server.py`, without the type of its endpoint."""
+"""A dynamic pollster of a list of `deploy/services/json_lists.py`, without the type of its endpoint."""
 
 CONFIGURATION = """
 [DEFAULT]
@@ -118,7 +118,7 @@ def cycles(keystone: Keystone, address: str, folder: Path, count: int, interval:
 
     Args:
         keystone: where the agent logs in.
-        address: of the endpoint, which is polled at `v1/things` below it.
+        address: of the endpoint: the URL of the list without its number of entries.
         folder: for its files.
         count: of cycles, of which the first is not counted: it has the imports and the login in it.
         interval: of the source, seconds.
