@@ -24,7 +24,7 @@ from sqlalchemy import select
 from meterhouse.collection.following import follow
 from meterhouse.settings import read_settings
 from meterhouse.site import Site
-from meterhouse.stores.warehouse_tables import poll_tasks
+from meterhouse.stores.warehouse_tables import poll_members, poll_tasks
 
 Point = tuple[str, datetime]
 """A resource and the start of a slot."""
@@ -39,14 +39,16 @@ class Polled:
         missed: reasons, by source and slot.
         done: the owners of each source's slots that are done.
         members: who polled what is landed, by source and slot.
-        received: when the samples of each source were received.
+        received: when the samples of each source and slot were received.
+        ahead: by how many seconds each member's clock was ahead.
     """
 
     points: Counter[Point] = field(default_factory=Counter)
     missed: dict[Point, str] = field(default_factory=dict)
     done: dict[Point, str] = field(default_factory=dict)
     members: dict[Point, str] = field(default_factory=dict)
-    received: dict[str, list[datetime]] = field(default_factory=dict)
+    received: dict[Point, datetime] = field(default_factory=dict)
+    ahead: dict[str, float] = field(default_factory=dict)
 
 
 class PolledSite:
@@ -134,6 +136,10 @@ class PolledSite:
         newest = {row["source"]: row["slot_at"] for row in self._tasks() if row["state"] == "done"}
         return all(newest.get(each, datetime.min.replace(tzinfo=UTC)) >= until for each in self.lists)
 
+    def owners(self) -> int:
+        """How many members have polled something."""
+        return len({row["owner"] for row in self._tasks() if row["state"] == "done"})
+
     def _tasks(self) -> list[dict[str, Any]]:
         with self.site.warehouse.read() as connection:
             return [dict(row) for row in connection.execute(select(poll_tasks).order_by("slot_at")).mappings()]
@@ -159,7 +165,7 @@ class PolledSite:
                 found.points[sample["resource_id"], key[1]] += 1
                 received = datetime.fromisoformat(sample["timestamp"]).replace(tzinfo=UTC)
                 landed[sample["resource_id"], received] += 1
-            found.received.setdefault(key[0], []).append(received)
+            found.received[key] = received
         for row in self._tasks():
             for number in range(row["slots"]):
                 key = (row["source"], row["slot_at"] + number * timedelta(seconds=self.interval))
@@ -167,5 +173,8 @@ class PolledSite:
                     found.missed[key] = row["error"]
                 elif row["state"] == "done":
                     found.done[key] = row["owner"]
+        with site.warehouse.read() as connection:
+            members = connection.execute(select(poll_members.c.member, poll_members.c.clock_ahead_seconds))
+            found.ahead = dict(members.tuples().all())
         assert Counter((row["resource_id"], row["timestamp"]) for row in rows(site, "samples")) == landed
         return found

@@ -4,7 +4,7 @@ import click
 
 from meterhouse.cli.groups import RunsByDefault
 from meterhouse.cli.options import prints
-from meterhouse.cli.output import Printer, note
+from meterhouse.cli.output import Printer
 from meterhouse.cli.signals import ended_by_signal
 
 

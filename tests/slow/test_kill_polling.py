@@ -3,7 +3,6 @@
 The scenarios run side by side, each on a site of its own. `make soak` has long versions.
 """
 
-import contextlib
 import json
 import math
 import os
@@ -13,11 +12,13 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from brokers import PATIENCE_S, Proxy, wait_for
 from polling_members import Polled, PolledSite
+from shifted_clock import shifted_clock
 
 pytestmark = [pytest.mark.slow, pytest.mark.service]
 
@@ -33,10 +34,11 @@ AWAY = 20.0 if IS_LONG else 4.0
 PAUSED = 30.0 if IS_LONG else 5.0
 """For how long a member is paused."""
 
+AHEAD = 5
+"""By how many seconds a member's clock is ahead."""
+
 SIDE_BY_SIDE = 1 if IS_LONG else 3
 """How many scenarios run at the same time."""
-
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 
 
 class Scenario:
@@ -110,13 +112,28 @@ class Scenario:
                     assert found.done[name, slot] == found.members[name, slot]
         assert not found.done.keys() & found.missed.keys()
 
+    def missed(self) -> dict[str, set[str]]:
+        """The reasons for missed slots, by source."""
+        slots, found = self.slots(), dict[str, set[str]]()
+        for (name, slot), reason in self.count.missed.items():
+            if slot in slots:
+                found.setdefault(name, set()).add(reason)
+        return found
+
     def longest_gap(self) -> float:
-        """The longest time between two polls of a source, in intervals."""
+        """The longest time between two polls of a source, in seconds."""
         longest = 0.0
-        for moments in self.count.received.values():
-            inside = sorted(moment for moment in moments if self.begun <= moment <= self.ended)
-            longest = max([longest, *((b - a).total_seconds() for a, b in zip(inside, inside[1:], strict=False))])
-        return longest / INTERVAL
+        for name in self.polled.lists:
+            moments = sorted(moment for (source, _), moment in self.count.received.items() if source == name)
+            inside = [moment for moment in moments if self.begun <= moment <= self.ended]
+            longest = max([longest, *((after - before).total_seconds() for before, after in pairwise(inside))])
+        return longest
+
+    def start_one(self) -> None:
+        """Start a member, and wait until it has polled something."""
+        owners = self.polled.owners()
+        self.polled.start()
+        wait_for(lambda: self.polled.owners() > owners, "the new member's first task", PATIENCE_S)
 
 
 def one_is_killed(scenario: Scenario) -> None:
@@ -141,15 +158,12 @@ def the_warehouse_is_away(scenario: Scenario) -> None:
 
 def members_join(scenario: Scenario) -> None:
     for _ in range(3):
-        scenario.wait(LONG / 5)
-        scenario.polled.start()
+        scenario.start_one()
 
 
 def members_are_replaced(scenario: Scenario) -> None:
     for member in list(scenario.polled.members):
-        scenario.wait(LONG / 8)
-        scenario.polled.start()
-        scenario.wait(LONG / 8)
+        scenario.start_one()
         scenario.polled.stop(member)
 
 
@@ -162,8 +176,7 @@ def endpoints_fail(scenario: Scenario) -> None:
 
 
 def a_clock_is_ahead(scenario: Scenario) -> None:
-    scenario.polled.start(LD_PRELOAD=str(FAKETIME), FAKETIME="+5s", FAKETIME_DONT_FAKE_MONOTONIC="1")
-    scenario.polled.stop(*scenario.polled.members[:2])
+    scenario.polled.start(**shifted_clock(scenario.polled.home, AHEAD))
 
 
 Happens = Callable[[Scenario], None]
@@ -200,11 +213,17 @@ def of(happens: Happens) -> pytest.MarkDecorator:
 
 
 def steady(scenario: Scenario, away: float = 0.0) -> None:
-    """No resource waits longer than for the lease and an interval, and for what was away; on a slow machine, twice."""
+    """Everything is counted, and no source waits longer than for the lease, an interval and what was away.
+
+    Tests on a busy machine allow for twice as long.
+    """
     scenario.check()
-    with contextlib.suppress(IndexError):
-        print(f"{scenario.polled.lists[0]}: {len(scenario.slots())} slots, longest gap {scenario.longest_gap():.2f}")
-    assert scenario.longest_gap() <= 2 * (LEASE + INTERVAL) / INTERVAL + away / INTERVAL
+    gap, limit = scenario.longest_gap(), LEASE + INTERVAL + away
+    print(
+        f"\n{len(scenario.slots())} slots of {SOURCES} sources, {scenario.count.points.total()} resources polled; "
+        f"missed slots of {len(scenario.missed())} sources; longest gap {gap:.1f} s, limit {limit:.1f} s"
+    )
+    assert gap <= (limit if IS_LONG else 2 * limit)
 
 
 @of(one_is_killed)
@@ -220,26 +239,37 @@ def test_when_a_member_is_paused_the_others_take_over_and_it_comes_back(scenario
 @of(the_warehouse_is_away)
 def test_while_the_warehouse_is_away_slots_are_missed_and_the_reason_is_recorded(scenario: Scenario) -> None:
     steady(scenario, AWAY)
-    assert any("warehouse" in reason for reason in scenario.count.missed.values())
+    assert any("warehouse" in reason for reasons in scenario.missed().values() for reason in reasons)
 
 
 @of(members_join)
 def test_members_that_join_get_their_share_and_nothing_is_polled_twice(scenario: Scenario) -> None:
     steady(scenario)
-    assert len(set(scenario.count.done.values())) == 6
+    assert scenario.polled.owners() >= 6
 
 
 @of(members_are_replaced)
-def test_members_are_replaced_one_after_the_other_and_no_slot_is_missed(scenario: Scenario) -> None:
+def test_members_are_replaced_one_after_the_other_and_everything_is_polled(scenario: Scenario) -> None:
     steady(scenario)
+    assert scenario.polled.owners() >= 6
 
 
 @of(endpoints_fail)
-def test_endpoints_that_fail_miss_their_slots_and_keep_the_others_from_nothing(scenario: Scenario) -> None:
+def test_endpoints_that_fail_miss_their_own_slots_and_no_others(scenario: Scenario) -> None:
     scenario.check()
-    print(set(scenario.count.missed.values()))
+    hanging, failing, cut = scenario.polled.lists[:3]
+    missed = scenario.missed()
+    print(missed)
+    assert missed.keys() >= {hanging, failing, cut}
+    assert all("status 500" in reason for reason in missed[failing])
 
 
 @of(a_clock_is_ahead)
 def test_a_member_whose_clock_is_ahead_stamps_samples_with_the_warehouses_time(scenario: Scenario) -> None:
     steady(scenario)
+    found = scenario.count
+    ahead = {member for member, seconds in found.ahead.items() if seconds > AHEAD - 1}
+    assert len(ahead) == 1
+    assert ahead <= set(found.members.values())
+    for (name, slot), received in found.received.items():
+        assert slot <= received < slot + timedelta(seconds=AHEAD), (name, slot)

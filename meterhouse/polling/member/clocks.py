@@ -3,10 +3,19 @@
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from sqlalchemy import Connection
 
 from meterhouse.stores import clock
+
+
+def steady() -> float:
+    """Seconds of a clock that nobody sets; it goes on while the host is suspended, if the system has such a clock."""
+    return time.clock_gettime(_STEADY)
+
+
+_STEADY: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Clock:
@@ -20,14 +29,14 @@ class Clock:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._steady, self._instant = time.monotonic(), datetime.now(UTC)
+        self._steady, self._instant = steady(), datetime.now(UTC)
         self.ahead = 0.0
 
     def compare(self, connection: Connection) -> None:
         """Read the warehouse's clock; the transaction is that of whoever talks to the warehouse anyway."""
-        before = time.monotonic()
+        before = steady()
         instant = clock.present(connection)
-        after = time.monotonic()
+        after = steady()
         with self._lock:
             self._steady, self._instant = (before + after) / 2, instant
             self.ahead = (datetime.now(UTC) - instant).total_seconds() - (after - before) / 2
@@ -35,4 +44,4 @@ class Clock:
     def now(self) -> datetime:
         """The present instant, UTC."""
         with self._lock:
-            return self._instant + timedelta(seconds=time.monotonic() - self._steady)
+            return self._instant + timedelta(seconds=steady() - self._steady)

@@ -5,22 +5,24 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Final
+
+from sqlalchemy.exc import IntegrityError
 
 from meterhouse.errors import MeterhouseError, Unavailable
 from meterhouse.polling import record
 from meterhouse.polling.member.clocks import Clock
 from meterhouse.polling.member.files import Files
 from meterhouse.polling.member.lander import Lander
+from meterhouse.polling.member.reports import Done, Report
 from meterhouse.polling.member.results import Ready
 from meterhouse.polling.member.sinks import sink
 from meterhouse.polling.member.troubles import Trouble
 from meterhouse.polling.member.work import given_up, poll
 from meterhouse.polling.member.workers import Workers
-from meterhouse.polling.record import Claimed, Failed, Finished
+from meterhouse.polling.record import Claimed, Failed
 from meterhouse.polling.record.settling import Outcome
 from meterhouse.site import Site
 from meterhouse.stores.leases import this_process
@@ -43,33 +45,12 @@ END_SECONDS: Final = 3.0
 log = logging.getLogger(__name__)
 
 
-@dataclass
-class Done:
-    """What a member did.
-
-    Attributes:
-        tasks: that were polled, landed and recorded.
-        samples, resources: of them.
-        failed: attempts of which nothing could be polled.
-        missed: tasks that were given up for members that had died.
-    """
-
-    tasks: int = 0
-    samples: int = 0
-    resources: int = 0
-    failed: int = 0
-    missed: int = 0
-
-
 class Loop:
     """One member. Use it once, from the main thread.
 
     Args:
         site: the site.
         stop: says whether it should end.
-
-    Attributes:
-        done: what it did until now.
 
     Raises:
         MeterhouseError: the definition files cannot be used.
@@ -92,7 +73,7 @@ class Loop:
         self._away_since: datetime | None = None
         self._due_at = self._overdue_at = 0.0  # by the steady clock
         self._lander = Lander(self._name, sink(site), self._renew, self._settle, self._is_polling, self._recorded)
-        self.done = Done()
+        self._report = Report()
 
     @property
     def _member(self) -> record.Member:
@@ -107,6 +88,11 @@ class Loop:
         Raises:
             MeterhouseError: without `follow`: the warehouse does not answer.
         """
+        log.info(
+            "member %s: %d pollsters of sources, %d places, lease %g s",
+            *(self._name, len(self._files.schedules), self._settings.poll_concurrency),
+            self._settings.poll_lease_seconds,
+        )
         self._lander.start()
         threading.Thread(target=self._beat, daemon=True, name="heartbeat").start()
         try:
@@ -117,7 +103,7 @@ class Loop:
                 self._sleep(pause)
         finally:
             self._end()
-        return self.done
+        return self._report.done
 
     # -- the main thread ------------------------------------------------------------------------------------
 
@@ -137,6 +123,9 @@ class Loop:
             if not follow:
                 raise
             self._away_since = self._away_since or asked_at
+            self._trouble.began(error)
+            return self._trouble.waits()
+        except IntegrityError as error:  # another member has written the same at the same time
             self._trouble.began(error)
             return self._trouble.waits()
         self._trouble.ended()
@@ -249,18 +238,7 @@ class Loop:
         return record.settle(self._warehouse, self._member, outcomes)
 
     def _recorded(self, outcomes: Sequence[Outcome]) -> None:
-        done = self.done
-        for outcome in outcomes:
-            if isinstance(outcome, Finished):
-                done.tasks += 1
-                done.samples += outcome.samples
-                done.resources += outcome.resources
-            elif isinstance(outcome, Failed):
-                done.failed += 1
-                log.warning("%s: %s", outcome.claim, outcome.error)
-            else:
-                done.missed += 1
-                log.warning("%s: recorded as missed: %s", outcome.claim, outcome.error)
+        self._report.add(outcomes)
         with self._wake:  # rests can be claimed now
             self._woken = True
             self._wake.notify_all()
