@@ -1,9 +1,9 @@
 """Divides resources among the tasks of a slot."""
 
-import zlib
 from collections.abc import Iterable
 
 from meterhouse.polling.polled import Piece
+from meterhouse.polling.shards import shard_of
 
 
 def share(resources: Iterable[str], piece: Piece) -> list[str]:
@@ -14,4 +14,4 @@ def share(resources: Iterable[str], piece: Piece) -> list[str]:
         return [resource for resource in each_once if resource in wanted]
     if piece.shards == 1:
         return list(each_once)
-    return [resource for resource in each_once if zlib.crc32(resource.encode()) % piece.shards == piece.shard]
+    return [resource for resource in each_once if shard_of(resource, piece.shards) == piece.shard]
