@@ -114,7 +114,10 @@ def load_files(sources: Path, pollsters: Sequence[Path], folder: Path | None) ->
         _pollsters(path, folder, found, findings)
     loaded = tuple(pollster for several in found.values() for pollster in several)
     findings += _unmatched(sources, made, places, [each.name for each in loaded])
-    return Polling(tuple(made), loaded, tuple(findings), (sources, *pollsters))
+    files = (sources, *pollsters)
+    order = {str(path): at for at, path in enumerate(files)}
+    findings.sort(key=lambda each: (order[each.file], each.line))
+    return Polling(tuple(made), loaded, tuple(findings), files)
 
 
 def _sources(path: Path, findings: list[Finding]) -> tuple[list[Source], list[Any]]:

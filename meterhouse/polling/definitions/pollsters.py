@@ -7,6 +7,8 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from meterhouse.definitions.entries import Faults
 from meterhouse.errors import shown
+from meterhouse.polling.kinds.dynamic.definition import KEYS as DYNAMIC_KEYS
+from meterhouse.polling.kinds.dynamic.polling import compile as compile_dynamic
 from meterhouse.polling.pollster import Poll, Pollster
 
 KEYS: Final = frozenset({"name", "namespaces", "description", "history_seconds"})
@@ -36,13 +38,15 @@ class Kind(NamedTuple):
     compile_poll: Compiled
 
 
-_BY_KEY: Final = ("prometheus", "libvirt", "snmp")
-"""The kinds whose entries have a key of their name; all others are `dynamic`, as in Ceilometer."""
+_OTHERS: Final = ("prometheus", "libvirt", "snmp")
+"""The kinds whose entries have a key of their name. All others are `dynamic`, as in Ceilometer."""
 
 
 def kind_of(entry: dict[str, Any]) -> Kind:
-    """The kind of an entry. Its module is imported only now."""
-    name = next((each for each in _BY_KEY if each in entry), "dynamic")
+    """The kind of an entry. The module of one that is not `dynamic` is imported only now."""
+    name = next((each for each in _OTHERS if each in entry), None)
+    if name is None:
+        return Kind("dynamic", DYNAMIC_KEYS, lambda entry, faults, folder: compile_dynamic(entry, faults))
     module = import_module(f"meterhouse.polling.kinds.{name}.pollster")
     return Kind(name, module.KEYS, module.compile_poll)
 
