@@ -1051,8 +1051,8 @@ def pollsters_page() -> str:
     parts = [
         "# Pollsters\n\n"
         "The pollsters that Meterhouse ships, with the names, types and units of Ceilometer's central agent. A source "
-        "of `polling.yaml` selects them by name. A pollster of the same name in `pollsters.d` of `METERHOUSE_CONFIG_DIR` "
-        "replaces one. See [Write pollsters](../pollsters.md).\n"
+        "of `polling.yaml` selects them by name. A pollster of the same name in `pollsters.d` of "
+        "`METERHOUSE_CONFIG_DIR` replaces one. See [Write pollsters](../pollsters.md).\n"
     ]
     for file in loaded:
         path = Path(file)
