@@ -1,33 +1,34 @@
-"""Commands of polling: run; the others are in files of their own."""
+"""The group of commands of polling: each command's module is imported when it is called."""
+
+from importlib import import_module
 
 import click
 
+from meterhouse.cli.commands import Entry
 from meterhouse.cli.groups import RunsByDefault
-from meterhouse.cli.options import prints
-from meterhouse.cli.output import Printer
-from meterhouse.cli.signals import ended_by_signal
+
+_ENTRIES = {
+    "run": Entry("poll_run", "run", "Poll what is due; with --follow until stopped. The default."),
+    "check": Entry("poll_check", "check", "Check polling.yaml and the pollsters of pollsters.d."),
+}
 
 
-@click.group(cls=RunsByDefault)
+class _Poll(RunsByDefault):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_ENTRIES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = _ENTRIES.get(cmd_name)
+        if entry is None:
+            return None
+        found: click.Command = getattr(import_module(f"meterhouse.cli.{entry.module}"), entry.attribute)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.help) for name, entry in _ENTRIES.items()])
+
+
+@click.group(cls=_Poll)
 def poll() -> None:
     """Poll services and hosts for samples: what is due, its record, and the pollsters."""
-
-
-@poll.command()
-@click.option("--follow", is_flag=True, help="Continue until stopped; log what happens.")
-@prints("tasks", "resources", "samples", "failed", "missed")
-def run(follow: bool, printer: Printer) -> None:
-    """Poll what is due now, once. With --follow, be a member: poll until stopped, together with the other members.
-
-    Any number of members on any hosts share the work. One that gets SIGTERM finishes or releases its tasks at once.
-    """
-    import logging
-
-    from meterhouse.configuration import open_checked
-    from meterhouse.polling.member.loop import Loop
-
-    logging.getLogger("meterhouse.polling").setLevel(logging.INFO)
-    site = open_checked()
-    with ended_by_signal() as stop:
-        done = Loop(site, stop).run(follow=follow)
-        printer.figures("polled", vars(done))
