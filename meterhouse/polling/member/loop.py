@@ -94,7 +94,8 @@ class Loop:
             self._settings.poll_lease_seconds,
         )
         self._lander.start()
-        threading.Thread(target=self._beat, daemon=True, name="heartbeat").start()
+        heart = threading.Thread(target=self._beat, daemon=True, name="heartbeat")
+        heart.start()
         try:
             while not self._stop():
                 pause = self._turn(follow)
@@ -103,6 +104,10 @@ class Loop:
                 self._sleep(pause)
         finally:
             self._end()
+            self._ended.set()
+            self._workers.close()
+            heart.join(STOP_SECONDS)
+            self._files.asking.close()
         return self._report.done
 
     # -- the main thread ------------------------------------------------------------------------------------
@@ -208,7 +213,6 @@ class Loop:
                 log.info("%d tasks are released: others may poll them at once", len(left))
                 record.release(self._warehouse, self._member, left)
             self._lander.settle(END_SECONDS)
-            self._ended.set()
             record.leave(self._warehouse, self._member)
         except MeterhouseError as error:
             log.warning("what this member has claimed is taken over when its lease ends: %s", error)
