@@ -19,6 +19,7 @@ from meterhouse.polling.member.lander import Lander
 from meterhouse.polling.member.reports import Done, Report
 from meterhouse.polling.member.results import Ready
 from meterhouse.polling.member.sinks import sink
+from meterhouse.polling.member.sizes import Sizes
 from meterhouse.polling.member.troubles import Trouble
 from meterhouse.polling.member.work import given_up, poll
 from meterhouse.polling.member.workers import Workers
@@ -64,6 +65,7 @@ class Loop:
         self._files = Files(settings, self._namespaces, self._clock)
         self._unknown: frozenset[tuple[str, str]] = frozenset()
         self._synced_at = 0.0
+        self._sizes = Sizes(self._warehouse)
         self._workers = Workers(settings.poll_concurrency)
         self._wake = threading.Condition()
         self._woken = False
@@ -231,6 +233,8 @@ class Loop:
                 self._lander.hand_over([result])
             self._woken = True
             self._wake.notify_all()
+        if scheduled is not None and isinstance(result, Ready):
+            self._sizes.look(claim, scheduled, self._files.asking)
 
     def _is_polling(self) -> bool:
         return bool(self._running)
