@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -83,7 +83,16 @@ def load(config_dir: Path | None) -> Polling:
         DefinitionError: polling.yaml cannot be read, is not YAML, or has no sources.
     """
     sources, pollsters = files_of(config_dir)
-    return load_files(sources, pollsters, config_dir)
+    polling = load_files(sources, pollsters, config_dir)
+    return replace(polling, findings=(*polling.findings, *_unread(config_dir)))
+
+
+def _unread(config_dir: Path | None) -> list[Finding]:
+    """The files of pollsters.d that are not read, because of their ending."""
+    if config_dir is None:
+        return []
+    reason = "this file is not read; only those that end with .yaml are"
+    return [Finding(str(each), 1, "warning", "", reason) for each in sorted((config_dir / FOLDER).glob("*.yml"))]
 
 
 def files_of(config_dir: Path | None) -> tuple[Path, list[Path]]:
@@ -206,9 +215,9 @@ def _unmatched(path: Path, sources: Sequence[Source], places: Sequence[Any], nam
     findings = []
     for source, place in zip(sources, places, strict=True):
         for at, pattern in enumerate(source.meters):
-            if pattern.startswith("!") or any(filters.matches((pattern,), name) for name in names):
+            if pattern == "*" or pattern.startswith("!") or any(filters.matches((pattern,), name) for name in names):
                 continue
-            near = near_misses(pattern, names)[:3]
-            reason = f"no pollster is called '{pattern}'" + (f"; did you mean {', '.join(near)}?" if near else "")
+            near = near_misses(pattern, names)
+            reason = f"no pollster is called '{pattern}'" + (f"; did you mean {near[0]}?" if near else "")
             findings.append(_warning(path, place, f"source {source.name}", reason, "meters", str(at)))
     return findings
