@@ -220,7 +220,8 @@ def steady(scenario: Scenario, away: float = 0.0) -> None:
     gap, limit = scenario.longest_gap(), LEASE + INTERVAL + away
     print(
         f"\n{len(scenario.slots())} slots of {SOURCES} sources, {scenario.count.points.total()} resources polled; "
-        f"missed slots of {len(scenario.missed())} sources; longest gap {gap:.1f} s, limit {limit:.1f} s"
+        f"missed slots of {len(scenario.missed())} sources; longest gap {gap:.1f} s, limit {limit:.1f} s; "
+        f"reasons {set().union(*scenario.missed().values())}"
     )
     assert gap <= (limit if IS_LONG else 2 * limit)
 
