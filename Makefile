@@ -16,7 +16,7 @@ demo: .venv/.synced-demo  ## the whole pipeline on a simulated cloud (ARGS=--exi
 	$(RUN) meterhouse demo $(ARGS)
 
 test: .venv/.synced-dev  ## all tests, against real servers (found, or started for the while)
-	$(RUN) python deploy/services run --only postgres,s3,amqp,browser -- python tests/run.py $(ARGS)
+	$(RUN) python deploy/services run --only postgres,s3,amqp,browser,json,node,snmp -- python tests/run.py $(ARGS)
 
 quick: .venv/.synced-dev  ## the tests that take no time and need no server
 	$(RUN) pytest -m "not slow and not service" $(ARGS)

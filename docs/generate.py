@@ -50,6 +50,7 @@ from meterhouse.definitions.meters import compile_meter
 from meterhouse.definitions.quality_rules import CHECKS, SEVERITIES, Rule
 from meterhouse.definitions.quality_rules import load as load_rules
 from meterhouse.filters import SERIES
+from meterhouse.polling import poll_meters
 from meterhouse.queries import report_files
 from meterhouse.setting_types import Declared
 from meterhouse.settings import FILED, Settings, declarations, file_variable, variable
@@ -326,6 +327,16 @@ def meters_page() -> str:
         + table(
             ("meter", "unit", "meaning"),
             [(code(name), code(unit), about) for name, (unit, about) in stream_meters.METERS.items()],
+        )
+    )
+    parts.append(
+        "## Of polling itself\n\n"
+        "A gauge with source `meterhouse`. The resource is `source/pollster`; for a pollster of a host it is "
+        "`source/pollster/host`. It is measured with each evaluation of the alarms, if an alarm uses it. See "
+        "[Polling](../polling.md#get-an-alarm-if-polling-stops).\n\n"
+        + table(
+            ("meter", "unit", "meaning"),
+            [(code(name), code(unit), about) for name, (unit, about) in poll_meters.METERS.items()],
         )
     )
     polled: dict[str, list[list[str]]] = yaml.safe_load((DEFAULTS / "polled_meters.yaml").read_text("utf-8"))

@@ -28,14 +28,18 @@ from meterhouse.site import Site
 __all__ = [
     "Bucket",
     "Keystone",
+    "amqp_metrics_url",
     "amqp_url",
     "browser_path",
     "english_postgres",
+    "json_url",
     "keystone",
     "moto_s3",
+    "node_url",
     "postgres_url",
     "postgres_warehouse",
     "s3",
+    "snmp_url",
     "started_keystone",
 ]
 
@@ -197,22 +201,58 @@ def amqp_url() -> str:
     return configured("METERHOUSE_TEST_AMQP_URL")
 
 
-@pytest.fixture(scope="session")
-def started_keystone() -> Iterator[dict[str, str]]:
-    """The variables of a Keystone: the configured one, or one that the first test that needs it starts."""
-    names = [f"METERHOUSE_TEST_KEYSTONE_{part}" for part in _KEYSTONE]
-    if os.environ.get(names[0]):
-        yield {name: configured(name) for name in names}
+@pytest.fixture
+def amqp_metrics_url() -> str:
+    """The URL of the exporter of that RabbitMQ: Prometheus text."""
+    return configured("METERHOUSE_TEST_AMQP_METRICS_URL")
+
+
+@contextlib.contextmanager
+def _found_or_started(name: str, *variables: str) -> Iterator[dict[str, str]]:
+    """The variables of a server: the configured one, or one that runs for the while."""
+    if os.environ.get(variables[0]):
+        yield {variable: configured(variable) for variable in variables}
         return
-    folder = tempfile.mkdtemp(prefix="meterhouse-keystone-", dir="/tmp")
-    done = services("start", "--only", "keystone", "--dir", folder)
+    folder = tempfile.mkdtemp(prefix=f"meterhouse-{name}-", dir="/tmp")
+    done = services("start", "--only", name, "--dir", folder)
     try:
         if done.returncode:
-            pytest.fail(f"no Keystone: {done.stderr}", pytrace=False)
+            pytest.fail(f"no {name}: {done.stderr}", pytrace=False)
         yield dict(line.split("=", 1) for line in done.stdout.splitlines())
     finally:
         services("stop", "--dir", folder)
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def json_url() -> Iterator[str]:
+    """The URL of a server of JSON lists that all tests share (see `deploy/services/json_lists.py`).
+
+    Each test uses its own names there.
+    """
+    with _found_or_started("json", "METERHOUSE_TEST_JSON_URL") as env:
+        yield env["METERHOUSE_TEST_JSON_URL"]
+
+
+@pytest.fixture(scope="session")
+def node_url() -> Iterator[str]:
+    """The URL of a node exporter's metrics: Prometheus text."""
+    with _found_or_started("node", "METERHOUSE_TEST_NODE_URL") as env:
+        yield env["METERHOUSE_TEST_NODE_URL"]
+
+
+@pytest.fixture(scope="session")
+def snmp_url() -> Iterator[str]:
+    """The URL of an SNMP agent, with its community."""
+    with _found_or_started("snmp", "METERHOUSE_TEST_SNMP_URL") as env:
+        yield env["METERHOUSE_TEST_SNMP_URL"]
+
+
+@pytest.fixture(scope="session")
+def started_keystone() -> Iterator[dict[str, str]]:
+    """The variables of a Keystone: the configured one, or one that the first test that needs it starts."""
+    with _found_or_started("keystone", *(f"METERHOUSE_TEST_KEYSTONE_{part}" for part in _KEYSTONE)) as env:
+        yield env
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,10 @@
 """Find or start the servers that tests and development use.
 
-Each of PostgreSQL, an S3 server, RabbitMQ, Keystone, Heat and a browser comes from the first source that has it:
+Each of PostgreSQL, an S3 server, RabbitMQ, Keystone, Heat, exporters, an SNMP agent and a browser comes from the first
+source that has it:
 
 1. the environment, which names a server in `METERHOUSE_TEST_*` variables;
-2. Docker Compose, with `deploy/compose.yaml`, if a Docker engine is running (not for Keystone, Heat and the browser);
+2. Docker Compose, with `deploy/compose.yaml`, if a Docker engine is running (for PostgreSQL, S3 and RabbitMQ);
 3. the programs of this machine, on free loopback ports. On Debian, as root, apt-get installs those that are missing.
    Keystone and Heat are installed from PyPI, into the user's cache.
 

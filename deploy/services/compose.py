@@ -37,8 +37,10 @@ def start_containers(folder: Folder, servers: Sequence[Daemon]) -> None:
     say(f"{', '.join(names)}: starting with Docker Compose")
     _compose(project, "up", "--detach", *names, timeout=900)
     for server in servers:
-        address = _compose(project, "port", server.name, str(server.container_port), timeout=30).strip()
-        env = server.env(int(address.rpartition(":")[2]))
+        assert server.container_port
+        env = server.env(_published(project, server.name, server.container_port))
+        for variable, listener in server.further.items():
+            env[variable] = listener.url.format(port=_published(project, server.name, listener.container_port))
         end = time.monotonic() + PATIENCE_S
         while not server.answers(env):
             if time.monotonic() > end:
@@ -59,6 +61,11 @@ def remove_containers(folder: Folder, names: Sequence[str]) -> None:
         all_of_them = len(going) == len(projects)
         words = ["down", "--volumes"] if all_of_them else ["rm", "--stop", "--force", "--volumes", *going]
         _compose(projects[going[0]], *words, timeout=120)
+
+
+def _published(project: str, name: str, port: int) -> int:
+    """Return the loopback port that leads to a port of a container."""
+    return int(_compose(project, "port", name, str(port), timeout=30).strip().rpartition(":")[2])
 
 
 def _compose(project: str, *arguments: str, timeout: float) -> str:

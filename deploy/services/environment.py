@@ -6,7 +6,7 @@ import os
 
 from record import Service
 from report import ServiceError, say
-from server import Server
+from server import Daemon, Server
 
 
 def configured(server: Server) -> Service | None:
@@ -23,5 +23,7 @@ def configured(server: Server) -> Service | None:
     env = {variable: os.environ[variable] for variable in server.variables}
     if not server.answers(env):
         raise ServiceError(f"{server.name}: {first} is set, but what it names does not answer: start it, or unset it")
+    if isinstance(server, Daemon):
+        env |= {variable: os.environ[variable] for variable in server.further if os.environ.get(variable)}
     say(f"{server.name}: using {first}")
     return Service(env)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from processes import Spawned
@@ -18,6 +18,13 @@ class Starting:
 
     env: dict[str, str]
     spawned: Spawned
+
+
+class Listener(NamedTuple):
+    """A second port of a server: its URL, with `{port}`, and the port in compose.yaml."""
+
+    url: str
+    container_port: int
 
 
 class Server(ABC):
@@ -54,6 +61,7 @@ class Daemon(Server):
     """A server that runs in the background and listens on a port."""
 
     container_port: ClassVar[int | None]  # in compose.yaml; None if it is not there
+    further: ClassVar[dict[str, Listener]] = {}  # variable → what else it listens for; a server of the user's may not
 
     @abstractmethod
     def env(self, port: int) -> dict[str, str]:

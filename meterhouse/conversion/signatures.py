@@ -23,9 +23,14 @@ def signature(sample: Mapping[Any, Any], secret: str) -> str:
         RecursionError: the sample is nested several hundred levels deep.
         TypeError: the keys of a mapping cannot be sorted, which cannot happen with JSON.
     """
+    return hmac.digest(secret.encode(), canonical(sample).encode(), "sha256").hex()
+
+
+def canonical(sample: Mapping[Any, Any]) -> str:
+    """The text of a sample that is signed; for what cannot be signed see `signature`."""
     parts: list[str] = []
     _add(sample, "", parts)
-    return hmac.digest(secret.encode(), "".join(parts).encode(), "sha256").hex()
+    return "".join(parts)
 
 
 def is_valid(sample: Any, secret: str) -> bool:
@@ -98,7 +103,9 @@ def as_json(sample: Any) -> bytes:
 def _add(mapping: Mapping[Any, Any], prefix: str, parts: list[str]) -> None:
     for name in sorted(mapping):
         value = mapping[name]
-        if isinstance(value, dict):
+        if type(value) is str and prefix:  # what nearly all are
+            parts.append(prefix + name + value)
+        elif isinstance(value, dict):
             _add(value, f"{prefix}{name}:", parts)
         elif prefix or name != FIELD:
             parts.append(f"{prefix}{name}{_in_list(value) if isinstance(value, (list, tuple)) else value}")

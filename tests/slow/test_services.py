@@ -125,6 +125,7 @@ def test_s3_takes_an_object_refuses_to_overwrite_it_and_leaves_no_process(folder
 
 def test_rabbitmq_comes_back_on_its_port_after_a_kill_and_after_a_stop(folder: Path) -> None:
     env = start(folder, "amqp")
+    assert "\nrabbitmq_identity_info{" in httpx.get(env["METERHOUSE_TEST_AMQP_METRICS_URL"]).text
     os.kill(amqp_process(folder), signal.SIGKILL)
     assert start(folder, "amqp") == env
     started = recorded_pids(folder)
@@ -135,6 +136,29 @@ def test_rabbitmq_comes_back_on_its_port_after_a_kill_and_after_a_stop(folder: P
 
     with socket.create_server(("127.0.0.1", int(env["METERHOUSE_TEST_AMQP_URL"].rpartition(":")[2].partition("/")[0]))):
         assert start(folder, "amqp") != env  # another process has it now
+
+
+def test_the_json_server_pages_fails_and_logs_as_it_is_asked(folder: Path) -> None:
+    env = start(folder, "json")
+    with httpx.Client(base_url=env["METERHOUSE_TEST_JSON_URL"]) as client:
+        first = client.get("/lists/a/3?limit=2").json()
+        assert [entry["id"] for entry in first["a"]] == ["a-0", "a-1"]
+        second = client.get(first["next"]).json()
+        assert ([entry["id"] for entry in second["a"]], second["next"]) == (["a-2"], None)
+        assert [entry["value"] for entry in client.get("/lists/b/2?bare=1").json()] == [0, 1]
+        assert client.get("/lists/b/2?status=503").status_code == 503
+        client.put("/behaviour/b", json={"status": 500, "times": 1})
+        assert [client.get("/lists/b/2").status_code for _ in range(2)] == [500, 200]
+        with pytest.raises(httpx.RemoteProtocolError):
+            client.get("/lists/c/2?cut=30")
+        with pytest.raises(httpx.ReadTimeout):
+            client.get("/lists/c/2?hang=1", timeout=0.2)
+        logged = [(request["path"], request["status"]) for request in client.get("/requests?name=c").json()]
+        assert logged == [("/lists/c/2?cut=30", 200), ("/lists/c/2?hang=1", None)]
+        begun = time.monotonic()
+        client.get("/lists/d/1?seconds=0.2")
+        assert time.monotonic() - begun >= 0.2
+    assert start(folder, "json") == env
 
 
 def cached(folder: Path) -> int:

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import SplitResult
 
 from ports import kept_ports, reply
 from processes import spawn, wait_until
 from programs import SEARCH_PATH, which
 from record import Folder
-from server import Daemon, Starting
+from server import Daemon, Listener, Starting
 
 URL = "METERHOUSE_TEST_AMQP_URL"
+METRICS_URL = "METERHOUSE_TEST_AMQP_METRICS_URL"
 
 
 class Amqp(Daemon):
-    """A RabbitMQ broker on the folder's data. It keeps its ports over a stop, since clients wait for it there."""
+    """A RabbitMQ broker on the folder's data, with its own exporter of metrics.
+
+    It keeps its ports over a stop, since clients wait for it there.
+    """
 
     name = "amqp"
     variables = (URL,)
     packages = ("rabbitmq-server",)
     container_port = 5672
+    further: ClassVar[dict[str, Listener]] = {METRICS_URL: Listener("http://127.0.0.1:{port}/metrics", 15692)}
 
     def env(self, port: int) -> dict[str, str]:
         return {URL: f"amqp://guest:guest@127.0.0.1:{port}/%2F"}
@@ -38,11 +44,12 @@ class Amqp(Daemon):
         home = folder.home(self.name)
         for part in ("mnesia", "log"):
             (home / part).mkdir(exist_ok=True)
-        port = kept_ports(home / "port", 11)
-        epmd_port, node_port, tool_port = port + 1, port + 2, port + 3
-        (home / "enabled_plugins").write_text("[].\n")
+        port = kept_ports(home / "port", 12)
+        epmd_port, node_port, tool_port, metrics_port = port + 1, port + 2, port + 3, port + 11
+        (home / "enabled_plugins").write_text("[rabbitmq_prometheus].\n")
         (home / "rabbitmq.conf").write_text(
             f"listeners.tcp.1 = 127.0.0.1:{port}\n"
+            f"prometheus.tcp.ip = 127.0.0.1\nprometheus.tcp.port = {metrics_port}\n"
             "disk_free_limit.absolute = 50MB\n"
             "vm_memory_high_watermark.absolute = 1GB\n"
             "log.console = false\n"
@@ -76,4 +83,6 @@ class Amqp(Daemon):
         mapper = spawn(folder, self.name, "epmd", epmd)
         wait_until(lambda: bool(reply("127.0.0.1", epmd_port, names_request)), mapper)
         spawned = spawn(folder, self.name, "rabbitmq", [str(found / "rabbitmq-server")], env=env)
-        return Starting(self.env(port), spawned)
+        variables = self.env(port)
+        variables |= {name: listener.url.format(port=metrics_port) for name, listener in self.further.items()}
+        return Starting(variables, spawned)
