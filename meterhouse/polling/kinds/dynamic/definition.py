@@ -8,7 +8,7 @@ from typing import Any, Final
 from meterhouse.definitions.entries import Faults, Keys
 from meterhouse.errors import shown
 from meterhouse.polling.expressions import ANSWER_STEPS, Attribute, Text, compile_attribute, compile_text
-from meterhouse.polling.kinds.dynamic.handlers import HANDLERS
+from meterhouse.polling.kinds.dynamic.handlers import HANDLERS, HEADERS
 
 NAME: Final = re.compile(r"([\w-]+)(\.[\w-]+)*(\.{[\w-]+})?")
 _MULTI_NAME: Final = re.compile(r".*\.{(\w+)}")
@@ -23,6 +23,7 @@ KEYS: Final = frozenset(
         "barbican_secret_id",
         "base_metadata",
         "default_value",
+        "discovery",
         "endpoint_type",
         "extra_metadata_fields",
         "extra_metadata_fields_cache_seconds",
@@ -88,6 +89,7 @@ class Definition:
         sample_type, unit: of the samples.
         value: of an entry, or of a part of several meters.
         endpoint_type: of OpenStack's service; None: no endpoint is discovered.
+        discovery: what is polled of the service, such as `tenant`; None: its endpoints.
         url_path: the path below the endpoint, or the URL of another API.
         host_command: the command that is executed; None: an API is asked.
         api: the API that is not OpenStack's; None: it is.
@@ -117,6 +119,7 @@ class Definition:
     unit: str
     value: Attribute
     endpoint_type: str | None
+    discovery: str | None
     url_path: Text | None
     host_command: Text | None
     api: Api | None
@@ -206,6 +209,7 @@ class _Compiler:
         handlers = self._handlers()
         resource_id = self._id("resource_id_attribute", "id")
         known = {
+            "discovery": self._text("discovery"),
             "url_path": self._expression("url_path", path, names) if command is None and path is not None else None,
             "host_command": self._expression("host_command", command, names) if command is not None else None,
             "headers": self._headers(),
@@ -354,12 +358,15 @@ class _Compiler:
         value = self._entry.get("response_handlers")
         if value is None:
             return ("json",)
+        names = (*HANDLERS, *HEADERS)
         if not isinstance(value, list) or not value:
-            self._fault("response_handlers", f"{shown(value)} is not a list of {', '.join(HANDLERS)}")
+            self._fault("response_handlers", f"{shown(value)} is not a list of {', '.join(names)}")
             return ("json",)
         for each in value:
-            if each not in HANDLERS:
-                self._fault("response_handlers", f"{shown(each)} is none of {', '.join(HANDLERS)}")
+            if each not in names:
+                self._fault("response_handlers", f"{shown(each)} is none of {', '.join(names)}")
+        if HEADERS[0] in value and len(value) > 1:
+            self._fault("response_handlers", "headers can be read alone only")
         return tuple(str(each) for each in value)
 
     def _metadata(self) -> tuple[tuple[str, Attribute], ...]:
