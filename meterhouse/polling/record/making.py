@@ -165,7 +165,7 @@ def _text(instant: datetime) -> str:
 def _set_back(connection: Connection, present: datetime) -> None:
     """Begin again with the present slot of schedules that are ahead of the clock, which was set back.
 
-    What was recorded as missed before its time, and never claimed, is forgotten.
+    What was recorded as missed before its time, without tasks, is forgotten.
     """
     active = schedules.c.active.is_(True)
     intervals = select(schedules.c.interval_seconds, func.max(schedules.c.next_slot_at)).where(active)
@@ -186,12 +186,8 @@ _NAMES = ("source", "pollster", "host")
 
 
 def _forget(connection: Connection, row: Row[Any], begun: datetime) -> None:
-    """Delete what was recorded as missed of a schedule, without ever having been claimed, from an instant on."""
-    never = (
-        *(tasks.c[name] == getattr(row, name) for name in _NAMES),
-        tasks.c.state == "missed",
-        tasks.c.generation == 0,
-    )
+    """Delete the slots of a schedule that were recorded as missed without ever having had tasks, from an instant on."""
+    never = (*(tasks.c[name] == getattr(row, name) for name in _NAMES), tasks.c.shard == shards.ALL)
     connection.execute(delete(tasks).where(*never, tasks.c.slot_at >= begun))
     across = select(tasks.c.task_id, tasks.c.slot_at).where(*never, tasks.c.slots > 1, tasks.c.end_at > begun)
     for task_id, start in connection.execute(across).all():
