@@ -32,6 +32,9 @@ KINDS = (
 )
 
 
+LOOK_SECONDS = 8
+"""Between two looks at the checks: Dagster takes most of a second of processor time to answer."""
+
 CHECKS = """
 {assetNodes {
   assetKey {path}
@@ -64,7 +67,7 @@ class Demo:
             if found := re.search(r"Dagster's UI is at (http://\S+)", progress.read_text()):
                 self.url = found[1]
                 self.look_at_checks()
-            time.sleep(3)
+            time.sleep(LOOK_SECONDS)
         self.account = account.read_text()
         assert f"UI: {self.url}" in self.account
 
@@ -170,7 +173,7 @@ def test_every_check_counts_for_the_newest_materialization_and_can_be_executed_a
     deadline = time.monotonic() + 300  # `alarms` runs each minute
     while missing := demo.look_at_checks():
         assert time.monotonic() < deadline, missing
-        time.sleep(3)
+        time.sleep(LOOK_SECONDS)
     nodes = demo.nodes()
     assert {check["canExecuteIndividually"] for check in checks(nodes)} == {"CAN_EXECUTE"}
     for node in nodes:
