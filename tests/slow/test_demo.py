@@ -56,19 +56,22 @@ class Demo:
     def __init__(self, folder: Path) -> None:
         self.home = folder / "demo"
         self.evaluated: set[str] = set()
+        self._printed, self._progress = folder / "account", folder / "progress"
         environment = {**os.environ, "METERHOUSE_HOME": str(folder)}
-        account, progress = folder / "account", folder / "progress"
-        with account.open("w") as stdout, progress.open("w") as stderr:
+        with self._printed.open("w") as stdout, self._progress.open("w") as stderr:
             self.process = subprocess.Popen(
                 [PROGRAM, "demo", "--port", "0"], env=environment, stdout=stdout, stderr=stderr
             )
-        while "found as planted" not in account.read_text():
-            assert self.process.poll() is None, progress.read_text()
-            if found := re.search(r"Dagster's UI is at (http://\S+)", progress.read_text()):
+
+    def follow_tour(self) -> None:
+        """Look at the checks until the tour ends."""
+        while "found as planted" not in self._printed.read_text():
+            assert self.process.poll() is None, self._progress.read_text()
+            if found := re.search(r"Dagster's UI is at (http://\S+)", self._progress.read_text()):
                 self.url = found[1]
                 self.look_at_checks()
             time.sleep(LOOK_SECONDS)
-        self.account = account.read_text()
+        self.account = self._printed.read_text()
         assert f"UI: {self.url}" in self.account
 
     def nodes(self) -> list[dict[str, Any]]:
@@ -103,9 +106,12 @@ class Demo:
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     started = Demo(tmp_path_factory.mktemp("demo"))
-    yield started
-    started.process.send_signal(signal.SIGINT)  # as by Ctrl-C: Dagster's processes end too
-    started.process.wait(60)
+    try:
+        started.follow_tour()
+        yield started
+    finally:
+        started.process.send_signal(signal.SIGINT)  # as by Ctrl-C: Dagster's processes end too
+        started.process.wait(60)
 
 
 def checks(nodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
