@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, LiteralString, TypedDict
@@ -34,10 +34,12 @@ __all__ = [
     "english_postgres",
     "json_url",
     "keystone",
+    "libvirt_packages",
     "moto_s3",
     "node_url",
     "postgres_url",
     "postgres_warehouse",
+    "postgres_warehouses",
     "s3",
     "snmp_url",
     "started_keystone",
@@ -136,6 +138,13 @@ def postgres_warehouse(_migrated_postgres: str) -> Iterator[str]:
     """A fresh database with the newest schema; much faster than to migrate one."""
     with _database(_migrated_postgres) as url:
         yield url
+
+
+@pytest.fixture(scope="module")
+def postgres_warehouses(_migrated_postgres: str) -> Iterator[Callable[[], str]]:
+    """Creates fresh databases with the newest schema, which are dropped after the module's tests."""
+    with contextlib.ExitStack() as made:
+        yield lambda: made.enter_context(_database(_migrated_postgres))
 
 
 @pytest.fixture
@@ -252,6 +261,16 @@ def snmp_url() -> Iterator[str]:
     """The URL of an SNMP agent, with its community."""
     with _found_or_started("snmp", "METERHOUSE_TEST_SNMP_URL") as env:
         yield env["METERHOUSE_TEST_SNMP_URL"]
+
+
+@pytest.fixture(scope="session")
+def libvirt_packages() -> Iterator[Path]:
+    """The folder with libvirt's Python package, from which tests can import it."""
+    with _found_or_started("libvirt", "METERHOUSE_TEST_LIBVIRT_PACKAGES") as env:
+        folder = Path(env["METERHOUSE_TEST_LIBVIRT_PACKAGES"])
+        sys.path.append(str(folder))
+        yield folder
+        sys.path.remove(str(folder))
 
 
 @pytest.fixture(scope="session")

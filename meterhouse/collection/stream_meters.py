@@ -3,20 +3,12 @@
 They are measured with each evaluation of alarms, if an alarm uses one of them. A site without such an alarm has none.
 """
 
-import uuid
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
 
-import pyarrow as pa
-
-from meterhouse import identity, times
-from meterhouse.catalog import catalog
 from meterhouse.collection.lag import Lag, measure
+from meterhouse.collection.measured_samples import Measured, store
 from meterhouse.site import Site
-from meterhouse.stores.lake_tables import MEASURED, SAMPLES
 from meterhouse.stores.leases import Lease
-
-SOURCE = "meterhouse"
 
 METERS = {
     "meterhouse.stream.messages": ("message", "Messages that wait in a queue; for a spool folder, files."),
@@ -27,7 +19,6 @@ METERS = {
 """Meter → unit and description. All are gauges. The resource is the queue, or `stream` for all queues together."""
 
 ALL_QUEUES = "stream"
-WAIT_SECONDS = 10.0
 
 
 def record(site: Site, meters: Iterable[str], lease: Lease) -> int:
@@ -43,45 +34,20 @@ def record(site: Site, meters: Iterable[str], lease: Lease) -> int:
     """
     if not METERS.keys() & set(meters):
         return 0
-    rows = _samples(measure(site))
-    site.lake.fence(lease, "samples")
-    site.lake.append("samples", rows, lease=lease)
-    catalog(site, wait_seconds=WAIT_SECONDS)
-    return int(rows.num_rows)
+    return store(site, _values(measure(site)), lease)
 
 
-def _samples(found: Lag) -> pa.Table:
-    values: list[tuple[str, str, float]] = []
+def _values(found: Lag) -> Iterator[Measured]:
     for queue in found.queues:
-        values.append(("meterhouse.stream.messages", queue.place, float(queue.messages)))
-        values.append(("meterhouse.stream.age", queue.place, queue.age_seconds or 0.0))
+        yield _of("meterhouse.stream.messages", queue.place, float(queue.messages))
+        yield _of("meterhouse.stream.age", queue.place, queue.age_seconds or 0.0)
     for meter, value in (
         ("meterhouse.stream.rate", found.rate),
         ("meterhouse.stream.drain_time", found.drain_seconds),
     ):
         if value is not None:
-            values.append((meter, ALL_QUEUES, value))
-    moment = times.now()
-    rows: list[dict[str, Any]] = []
-    for meter, resource, value in values:
-        dimensions = (SOURCE, meter, "gauge", METERS[meter][0], resource, None, None)
-        rows.append(
-            {
-                "arrival_hour": times.arrival_hour(moment),
-                "series_id": identity.series_id(*dimensions),
-                "timestamp": moment,
-                "volume": value,
-                "sample_id": uuid.uuid4().int >> 65,
-                "recorded_at": moment,
-                **dict(
-                    zip(
-                        ("source", "meter", "type", "unit", "resource_id", "project_id", "user_id"),
-                        dimensions,
-                        strict=True,
-                    )
-                ),
-                "metadata_id": None,
-                "origin": MEASURED,
-            }
-        )
-    return pa.Table.from_pylist(rows, schema=SAMPLES)
+            yield _of(meter, ALL_QUEUES, value)
+
+
+def _of(meter: str, resource_id: str, value: float) -> Measured:
+    return Measured(meter, METERS[meter][0], resource_id, value)

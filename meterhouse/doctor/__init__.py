@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from meterhouse.doctor import bills, configured, intake, steps, stores, usage
+from meterhouse.doctor import bills, configured, intake, polling, steps, stores, usage
 from meterhouse.doctor.access import access
 from meterhouse.doctor.api import api
 from meterhouse.doctor.audits import audits
@@ -33,6 +33,8 @@ CHECKS = (
     Check("history", stores.history, needs=WAREHOUSE + LAKE),
     Check("disk space", stores.disks, needs=LAKE),
     Check("stream", intake.stream, needs=WAREHOUSE, otherwise=intake.stream_without_warehouse),
+    Check("polling", polling.polling, needs=WAREHOUSE),
+    Check("missed slots", polling.missed, needs=WAREHOUSE),
     Check("conversion", intake.conversion, needs=WAREHOUSE + LAKE),
     Check("audits", audits, needs=WAREHOUSE + LAKE),
     Check("definition paths", intake.definition_paths, needs=WAREHOUSE),

@@ -24,6 +24,7 @@ from meterhouse.alarms.keeping import apply as applying
 from meterhouse.alarms.keeping import cycles
 from meterhouse.collection import stream_meters
 from meterhouse.errors import DefinitionError, MeterhouseError
+from meterhouse.polling import poll_meters
 from meterhouse.site import Site
 from meterhouse.stores.leases import Lease
 from meterhouse.stores.warehouse_tables import alarms
@@ -113,7 +114,7 @@ def _figures(done: Evaluated, moment: datetime) -> dict[str, Any]:
 def _evaluate(site: Site, lease: Lease, last: cycles.Cycle | None, at: datetime | None, done: Evaluated) -> datetime:
     """Evaluate a moment, or now and the minutes that were missed; return the last one."""
     if at is None:
-        _measure_stream(site, last, lease)
+        _measure_itself(site, last, lease)
     moments = [at] if at is not None else due_moments(None if last is None else last.evaluated_at, times.now())
     intake = Intake(site)
     for moment in moments:
@@ -197,12 +198,13 @@ def _apply(site: Site, lease: Lease) -> list[str]:
         return [str(error)]
 
 
-def _measure_stream(site: Site, last: cycles.Cycle | None, lease: Lease) -> None:
-    """Measure the stream's own meters, if an alarm uses one. A failure does not affect other alarms."""
-    try:
-        stream_meters.record(site, _meters(site, last), lease)
-    except MeterhouseError as error:
-        log.warning("the meters of the stream are not measured: %s", error)
+def _measure_itself(site: Site, last: cycles.Cycle | None, lease: Lease) -> None:
+    """Measure the stream and polling, if an alarm uses one of their meters. A failure does not affect other alarms."""
+    for what, record in (("the stream", stream_meters.record), ("polling", poll_meters.record)):
+        try:
+            record(site, _meters(site, last), lease)
+        except MeterhouseError as error:
+            log.warning("the meters of %s are not measured: %s", what, error)
 
 
 def _meters(site: Site, last: cycles.Cycle | None) -> Iterable[str]:

@@ -172,10 +172,12 @@ def _of(names: Sequence[str]) -> str:
 
 def _declared(site: Site) -> Iterable[str]:
     """The meters that definitions may make, whether one came or not."""
-    from meterhouse.collection.stream_meters import METERS
+    from meterhouse.collection import stream_meters
     from meterhouse.definitions.derived_meters import load
+    from meterhouse.polling import poll_meters
 
-    yield from METERS
+    yield from stream_meters.METERS
+    yield from poll_meters.METERS
     yield from (each.name for each in load(site.settings.config_dir).definitions)
     yield from (meter.name for meter in site.definitions.meters.meters)
     listed = yaml_lines.read(DEFAULTS / "polled_meters.yaml")

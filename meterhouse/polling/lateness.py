@@ -1,0 +1,60 @@
+"""How late polling is: by how many intervals each pollster of each source is behind.
+
+It is read from the record, which lies in the warehouse. So it grows when every member is dead, too.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from sqlalchemy import select
+
+from meterhouse.site import Site
+from meterhouse.stores import clock
+from meterhouse.stores.warehouse_tables import poll_schedules
+
+TOO_LATE: Final = 2
+"""From this number of intervals on, polling does not keep up."""
+
+
+@dataclass(frozen=True)
+class Late:
+    """How late one pollster of one source is.
+
+    Attributes:
+        source, pollster: their names.
+        host: of which host it tells; empty if any member can poll it.
+        intervals: number of whole intervals since the end of the last slot that was completely polled, or since the
+            pollster was added or changed, if that is later. 0: it keeps up.
+        since: that instant, UTC.
+    """
+
+    source: str
+    pollster: str
+    host: str
+    intervals: int
+    since: datetime
+
+    @property
+    def name(self) -> str:
+        """`source/pollster`, and for a pollster of a host `source/pollster/host`."""
+        return "/".join(filter(None, (self.source, self.pollster, self.host)))
+
+
+def lateness(site: Site) -> list[Late]:
+    """How late each pollster is that is to be polled, the latest first.
+
+    Raises:
+        MeterhouseError: the warehouse cannot be read.
+    """
+    c = poll_schedules.c
+    columns = (c.source, c.pollster, c.host, c.interval_seconds, c.done_slot_at, c.changed_at)
+    with site.warehouse.read() as connection:
+        now = clock.present(connection)
+        rows = connection.execute(select(*columns).where(c.active)).all()
+    found = []
+    for source, pollster, host, seconds, done_at, changed_at in rows:
+        interval = timedelta(seconds=seconds)
+        since = changed_at if done_at is None else max(done_at + interval, changed_at)
+        found.append(Late(source, pollster, host, max(0, (now - since) // interval), since))
+    return sorted(found, key=lambda late: (-late.intervals, late.name))
