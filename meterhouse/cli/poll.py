@@ -5,14 +5,16 @@ from importlib import import_module
 import click
 
 from meterhouse.cli.commands import Entry
+from meterhouse.cli.groups import RunsByDefault
 
 _ENTRIES = {
+    "run": Entry("poll_run", "run", "Poll what is due; with --follow until stopped. The default."),
     "check": Entry("poll_check", "check", "Check polling.yaml and the pollsters of pollsters.d."),
     "try": Entry("poll_try", "try_pollster", "Poll a pollster once and print the samples; stores nothing."),
 }
 
 
-class _Poll(click.Group):
+class _Poll(RunsByDefault):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_ENTRIES)
 
