@@ -61,13 +61,7 @@ class Keystone:
             Unavailable: Keystone does not answer.
             Refused: it refuses the account.
         """
-        answer = self._send("POST", "/auth/tokens", body={"auth": login(self.settings)})
-        if answer.status_code != 201:
-            raise self._refused(answer, f"the account {account(self.settings)}")
-        self._token = answer.headers.get(SUBJECT)
-        found = content(answer, "token", self.settings.keystone_url)
-        if not self._token or not isinstance(found, dict):
-            raise Refused("the answer to a login has no token", where=self.settings.keystone_url)
+        self._token, found = self.granted(login(self.settings), f"the account {account(self.settings)}")
         return found
 
     def issued(self, auth: dict[str, Any], what: str) -> str:
@@ -81,13 +75,21 @@ class Keystone:
             Unavailable: Keystone does not answer.
             Refused: it refuses it.
         """
+        return self.granted(auth, what)[0]
+
+    def granted(self, auth: dict[str, Any], what: str) -> tuple[str, dict[str, Any]]:
+        """A token by other means than the settings' account, as `issued`, and Keystone's description of it.
+
+        The description has the roles, the expiry and, for a token of a project, the catalogue.
+        """
         answer = self._send("POST", "/auth/tokens", body={"auth": auth})
         if answer.status_code != 201:
             raise self._refused(answer, what)
         token = answer.headers.get(SUBJECT)
-        if not token:
+        found = content(answer, "token", self.settings.keystone_url)
+        if not token or not isinstance(found, dict):
             raise Refused("the answer to a login has no token", where=self.settings.keystone_url)
-        return str(token)
+        return str(token), found
 
     def described(self, token: str) -> dict[str, Any]:
         """What Keystone says of somebody's token: `user`, `project` and `roles`.

@@ -1,0 +1,12 @@
+"""Ceilometer's dynamic pollsters: an entry says what to ask, and how samples are made of the answer.
+
+`definition` compiles an entry. `gathering` asks: an API of OpenStack, another one, or a command of the host. `handlers`
+reads an answer, `answers` finds its entries and the next page, `extraction` the value, ids and metadata of an entry,
+`samples` makes samples of them, `extra_metadata` looks more metadata up. `polling` puts them together.
+
+The form is that of `ceilometer/polling/dynamic_pollster.py` of Ceilometer 27; docs/polling.md has what is different.
+"""
+
+from meterhouse.polling.kinds.dynamic.polling import compile
+
+__all__ = ["compile"]
