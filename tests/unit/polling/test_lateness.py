@@ -6,7 +6,7 @@ import pytest
 import yaml
 from builders import warehouse_rows
 from conftest import OpenSite
-from poll_rows import INTERVAL, LONG_AGO, schedule
+from poll_rows import INTERVAL, LONG_AGO, schedule, task
 from sqlalchemy import insert, update
 
 from meterhouse import times
