@@ -221,7 +221,7 @@ def held(connection: Connection, prefix: str) -> dict[str, Held]:
     for row in connection.execute(select(leases).where(leases.c.name.startswith(prefix, autoescape=True))):
         # A lease that ends later than a renewal could make it is from before the clock was set back.
         in_time = present < row.expires_at <= present + timedelta(seconds=row.seconds)
-        found[row.name.removeprefix(prefix)] = Held(row.holder, _died_here(row.holder), not in_time)
+        found[row.name.removeprefix(prefix)] = Held(row.holder, died_here(row.holder), not in_time)
     return found
 
 
@@ -238,7 +238,7 @@ def this_process() -> str:
 
 
 def _is_held(row: Row[Any], present: datetime) -> bool:
-    return row.holder != FREE and row.expires_at > present and not _died_here(row.holder)
+    return row.holder != FREE and row.expires_at > present and not died_here(row.holder)
 
 
 def _unchanged(row: Row[Any]) -> tuple[ColumnElement[bool], ...]:
@@ -258,7 +258,7 @@ def boot_time(pid: int) -> str:
         return ""
 
 
-def _died_here(holder: str) -> bool:
+def died_here(holder: str) -> bool:
     """Whether the holder was a process of this machine that has ended."""
     try:
         host, pid, started, _ = holder.rsplit(":", 3)

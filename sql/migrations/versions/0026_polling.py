@@ -15,6 +15,7 @@ def upgrade() -> None:
         sa.Column("source", sa.Text(), primary_key=True),
         sa.Column("pollster", sa.Text(), primary_key=True),
         sa.Column("host", sa.Text(), primary_key=True),
+        sa.Column("namespaces", sa.Text(), nullable=False),
         sa.Column("interval_seconds", sa.Integer(), nullable=False),
         sa.Column("shards", sa.Integer(), nullable=False),
         sa.Column("history_seconds", sa.Integer(), nullable=False, server_default="0"),
@@ -37,12 +38,15 @@ def upgrade() -> None:
         sa.Column("shard", sa.Text(), nullable=False),
         sa.Column("slots", sa.Integer(), nullable=False, server_default="1"),
         sa.Column("part", sa.Text()),
+        sa.Column("end_at", UtcTime(), nullable=False),
         sa.Column("until", UtcTime(), nullable=False),
+        sa.Column("late", sa.Boolean(), nullable=False, server_default=sa.false()),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("due_at", UtcTime(), nullable=False),
         sa.Column("owner", sa.Text()),
         sa.Column("lease_until", UtcTime()),
         sa.Column("generation", sa.BigInteger(), nullable=False, server_default="0"),
+        sa.Column("uncertain", sa.Boolean(), nullable=False, server_default=sa.false()),
         sa.Column("attempts", sa.Integer(), nullable=False, server_default="0"),
         sa.Column("last_result", sa.Text()),
         sa.Column("error", sa.Text()),
@@ -54,12 +58,13 @@ def upgrade() -> None:
         sa.UniqueConstraint("source", "pollster", "host", "slot_at", "shard", name="poll_tasks_once"),
         comment="What was, is or will be polled: a task is a source, a pollster, a shard of resources, and a slot.",
     )
-    for name, column, state in (
-        ("poll_tasks_open", "due_at", "open"),
-        ("poll_tasks_claimed", "lease_until", "claimed"),
+    for name, columns, state in (
+        ("poll_tasks_open", ["late", "due_at"], "open"),
+        ("poll_tasks_ending", ["until"], "open"),
+        ("poll_tasks_claimed", ["lease_until"], "claimed"),
     ):
         only = sa.text(f"state = '{state}'")
-        op.create_index(name, "poll_tasks", [column], postgresql_where=only, sqlite_where=only)
+        op.create_index(name, "poll_tasks", columns, postgresql_where=only, sqlite_where=only)
     op.create_index("poll_tasks_by_slot", "poll_tasks", ["slot_at"])
     op.create_table(
         "poll_members",

@@ -1,0 +1,174 @@
+"""Makes the tasks of slots: once each, under a lock of the schedule's row."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from meterhouse import times
+from meterhouse.polling.record import shards
+from meterhouse.polling.record.transactions import begin
+from meterhouse.stores.warehouse import Warehouse
+from meterhouse.stores.warehouse_tables import poll_members as members
+from meterhouse.stores.warehouse_tables import poll_schedules as schedules
+from meterhouse.stores.warehouse_tables import poll_tasks as tasks
+from meterhouse.times import Span
+
+SCHEDULES_AT_ONCE: Final = 250
+
+SLOTS: Final = 1_000
+"""How many missed slots of a schedule have a row each; all before them are one row."""
+
+ROWS: Final = 100_000
+"""How many rows of missed slots a transaction makes at most; with many schedules, each has fewer."""
+
+Values = dict[str, Any]
+
+
+def make(warehouse: Warehouse, away: Span | None) -> int:
+    """Make the tasks of slots that have begun; return for how many schedules, at most SCHEDULES_AT_ONCE.
+
+    Schedules that another member is making tasks for are left to it.
+    """
+    with begin(warehouse) as (connection, present):
+        active = schedules.c.active.is_(True)
+        due = select(schedules).where(active, schedules.c.next_slot_at <= present)
+        rows = connection.execute(
+            due.order_by(schedules.c.next_slot_at).limit(SCHEDULES_AT_ONCE).with_for_update(skip_locked=True)
+        ).all()
+        make_for(connection, present, rows, away)
+        if len(rows) < SCHEDULES_AT_ONCE:
+            _set_back(connection, present)
+        return len(rows)
+
+
+def make_for(connection: Connection, present: datetime, rows: Sequence[Row[Any]], away: Span | None = None) -> None:
+    """Make the tasks of all slots of locked schedules that have begun."""
+    made: list[Values] = []
+    next_slots = []
+    reasons = _Reasons(connection, present, away)
+    limit = max(1, min(SLOTS, ROWS // max(1, len(rows))))
+    for row in rows:
+        interval = timedelta(seconds=row.interval_seconds)
+        count = (present - row.next_slot_at) // interval + 1
+        if count <= 0:
+            continue
+        alone = max(0, count - limit)
+        if alone:
+            made.append(_missed(row, row.next_slot_at, alone, reasons))
+        for number in range(alone, count):
+            start = row.next_slot_at + number * interval
+            if start + interval + timedelta(seconds=row.history_seconds) <= present:
+                made.append(_missed(row, start, 1, reasons))
+            else:
+                made += _tasks(row, start, present)
+        next_slots.append({**_bound_key(row), "next": row.next_slot_at + count * interval})
+    if made:
+        insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+        connection.execute(insert(tasks).on_conflict_do_nothing(), made)
+    if next_slots:
+        connection.execute(update(schedules).where(*_KEY).values(next_slot_at=bindparam("next")), next_slots)
+
+
+_KEY = (
+    schedules.c.source == bindparam("of_source"),
+    schedules.c.pollster == bindparam("of_pollster"),
+    schedules.c.host == bindparam("of_host"),
+)
+
+
+def _bound_key(row: Row[Any]) -> Values:
+    return {"of_source": row.source, "of_pollster": row.pollster, "of_host": row.host}
+
+
+def slot_after(present: datetime, interval_seconds: int) -> datetime:
+    """The start of the first slot that begins after an instant."""
+    interval = timedelta(seconds=interval_seconds)
+    return present + interval - (present - times.EPOCH) % interval
+
+
+def _tasks(row: Row[Any], start: datetime, present: datetime) -> list[Values]:
+    end = start + timedelta(seconds=row.interval_seconds)
+    return [
+        _values(row, start, end, shard) | {"state": "open", "due_at": start, "late": end <= present}
+        for shard in shards.first(row.shards)
+    ]
+
+
+def _missed(row: Row[Any], start: datetime, slots: int, reasons: "_Reasons") -> Values:
+    end = start + slots * timedelta(seconds=row.interval_seconds)
+    return _values(row, start, end, shards.ALL) | {
+        "slots": slots,
+        "state": "missed",
+        "due_at": start,
+        "late": True,
+        "error": reasons.why(row.host, start, end),
+        "ended_at": reasons.present,
+    }
+
+
+def _values(row: Row[Any], start: datetime, end: datetime, shard: str) -> Values:
+    return {
+        "source": row.source,
+        "pollster": row.pollster,
+        "host": row.host,
+        "slot_at": start,
+        "end_at": end,
+        "until": end + timedelta(seconds=row.history_seconds),
+        "shard": shard,
+        "slots": 1,
+        "error": None,
+        "ended_at": None,
+        "message_id": shards.task_message_id(row.source, row.pollster, row.host, start, shard),
+    }
+
+
+class _Reasons:
+    """Why slots had no tasks, by who was alive."""
+
+    def __init__(self, connection: Connection, present: datetime, away: Span | None) -> None:
+        self.present, self._connection, self._away = present, connection, away
+        self._members: list[Row[Any]] | None = None
+
+    def why(self, host: str, start: datetime, end: datetime) -> str:
+        """The reason for a slot, or for several."""
+        if self._away and self._away[0] < end and start < self._away[1]:
+            begun, ended = map(_text, self._away)
+            return f"the warehouse did not answer from {begun} to {ended}"
+        if self._members is None:
+            self._members = list(self._connection.execute(select(members)))
+        whose = f" of host {host}" if host else ""
+        mine = [row for row in self._members if host in ("", row.host)]
+        before = [row.seen_at for row in mine if row.joined_at < end and row.seen_at < end]
+        during = [row for row in mine if row.joined_at < end and row.seen_at >= end]
+        if during:
+            return f"members{whose} were alive, but paused or without the warehouse"
+        return f"no member{whose} was alive" + (f" after {_text(max(before))}" if before else "")
+
+
+def _text(instant: datetime) -> str:
+    return f"{instant:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _set_back(connection: Connection, present: datetime) -> None:
+    """Begin again with the next slot of schedules that are ahead of the clock, which was set back.
+
+    What was recorded as missed before its time, and never claimed, is forgotten.
+    """
+    active = schedules.c.active.is_(True)
+    intervals = select(schedules.c.interval_seconds, func.max(schedules.c.next_slot_at)).where(active)
+    for interval, last in connection.execute(intervals.group_by(schedules.c.interval_seconds)).all():
+        following = slot_after(present, interval)
+        if last <= following:
+            continue
+        ahead = (active, schedules.c.interval_seconds == interval, schedules.c.next_slot_at > following)
+        keys = connection.execute(select(schedules).where(*ahead).with_for_update(skip_locked=True)).all()
+        for row in keys:
+            whose = (tasks.c.source == row.source, tasks.c.pollster == row.pollster, tasks.c.host == row.host)
+            never = (tasks.c.state == "missed", tasks.c.generation == 0, tasks.c.end_at > present)
+            connection.execute(delete(tasks).where(*whose, *never))
+        back = [{**_bound_key(row), "next": following} for row in keys]
+        if back:
+            connection.execute(update(schedules).where(*_KEY).values(next_slot_at=bindparam("next")), back)
