@@ -47,7 +47,7 @@ clean:  ## remove what was built; keeps data (.meterhouse), .venv and .tools
 
 # One stamp for each set of packages, inside .venv so that it goes when that goes.
 PACKAGES-demo = --extra api --extra dagster --extra quality --extra amqp --extra postgres --extra s3
-PACKAGES-dev = --all-extras --group dev
+PACKAGES-dev = --all-extras --no-extra libvirt --group dev
 PACKAGES-docs = --group docs
 
 .venv/.synced-%: pyproject.toml uv.lock | $(UV)

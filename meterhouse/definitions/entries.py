@@ -37,6 +37,11 @@ class Faults:
             self.add(keys, str(error))
             return None
 
+    @property
+    def found(self) -> tuple[tuple[Keys, str], ...]:
+        """The faults so far, as in `InvalidEntry`."""
+        return tuple(self._found)
+
     def raise_if_any(self) -> None:
         """Raise if there were faults.
 

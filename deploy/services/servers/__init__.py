@@ -9,6 +9,7 @@ from servers.browser import Browser
 from servers.heat import Heat
 from servers.json_api import JsonApi
 from servers.keystone import Keystone
+from servers.libvirt import Libvirt
 from servers.node_exporter import NodeExporter
 from servers.postgres import Postgres
 from servers.s3 import S3
@@ -28,6 +29,7 @@ SERVERS: dict[str, Server] = {
         NodeExporter(),
         Snmp(),
         Browser(),
+        Libvirt(),
         Keystone(),
         Heat(),
     )
