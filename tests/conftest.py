@@ -15,6 +15,7 @@ from services import (
     amqp_url,
     browser_path,
     english_postgres,
+    json_url,
     keystone,
     moto_s3,
     postgres_url,
