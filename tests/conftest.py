@@ -33,6 +33,7 @@ __all__ = [
     "amqp_url",
     "browser_path",
     "english_postgres",
+    "json_url",
     "keystone",
     "moto_s3",
     "names",
