@@ -78,9 +78,7 @@ def account(site: Site, ledger: Ledger, webhooks: list[str], polls: int) -> list
         Line("unparsable, in dead letters", planted["dead_letters"], lake("SELECT count(*) FROM dead_letters")),
         Line("events", planted["events"], lake("SELECT count(*) FROM events")),
         Line("polled samples", planted["samples"], lake(f"SELECT count(*) FROM samples WHERE meter IN ({polled})")),
-        Line(
-            "samples of polled racks", polls * len(ROOMS), lake(f"SELECT count(*) FROM samples WHERE meter = '{METER}'")
-        ),
+        Line("samples of polled racks", polls * len(ROOMS), lake(of_racks)),
         Line("slots of polling, each recorded once", polls, warehouse("SELECT count(*) FROM poll_tasks")),
         *(Line(what, planted[what.replace(" ", "_")], flagged(rule)) for what, rule in RULES.items()),
         Line("late points", planted["late"], warehouse("SELECT sum(late) FROM dirty_hours")),

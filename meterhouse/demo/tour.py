@@ -273,11 +273,7 @@ def _checks(trip: Tour, arrival_days: list[date], event_days: list[date]) -> lis
     return [
         Line("instances that existed", len(trip.cloud.inventory.instances), instances),
         Line("instances that the API lists", len(trip.cloud.inventory.instances), _listed_by_api(trip)),
-        Line(
-            "notifications in the archive",
-            trip.cloud.ledger.notifications + trip.racks.polls,
-            sealed.get("notifications", 0),
-        ),
+        Line("notifications in the archive", landed, sealed.get("notifications", 0)),
         Line("usage reports exported", len(exports), written),
         Line("checks of quality passed", len(checks), passed),
         Line("Dagster runs that failed", 0, failures),
