@@ -1,5 +1,7 @@
 """Dynamic pollsters in tests: compiled, and polled once."""
 
+import itertools
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,6 +11,7 @@ from meterhouse.polling.asking import Asking
 from meterhouse.polling.kinds.dynamic import compile
 from meterhouse.polling.polled import Piece, Polled, Slot
 from meterhouse.polling.pollster import Poll, Source
+from tests.web import Raw, Request
 
 PLAIN: Mapping[str, Any] = {
     "name": "volume.size",
@@ -43,3 +46,18 @@ def source(*resources: str, discovery: tuple[str, ...] = (), shards: int = 0) ->
 def polled(asking: Asking, url: str, piece: Piece | None = None, **keys: Any) -> Polled:
     """What one poll of a URL gives."""
     return compiled(**keys).poll(asking, slot(), piece or Piece(), source(url))
+
+
+def keystone_routes(**services: str) -> dict[str, Any]:
+    """A Keystone's answers at `/v3` of a `tests.web` server: a login, and a catalogue of types of services and URLs."""
+    catalogue = [
+        {"type": kind, "endpoints": [{"interface": "public", "region": "RegionOne", "url": each}]}
+        for kind, each in services.items()
+    ]
+    logins = itertools.count(1)
+
+    def log_in(_: Request) -> Raw:
+        answer = json.dumps({"token": {"catalog": catalogue, "methods": ["password"]}}).encode()
+        return Raw(201, answer, {"X-Subject-Token": f"token-{next(logins)}"})
+
+    return {"/v3/auth/tokens": log_in}

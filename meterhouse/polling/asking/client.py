@@ -179,18 +179,21 @@ class Client:
     ) -> tuple[Answer, str | None]:
         try:
             try:
-                return self._received(url, headers, seconds, max_bytes, method, body)
+                answered = self._received(url, headers, seconds, max_bytes, method, body)
             except ProtocolError as error:
                 # The service closed a connection that was kept open just when it was used again.
                 if watch.over or not isinstance(error.args[-1], ConnectionError) or method not in ("GET", "HEAD"):
                     raise
-                return self._received(url, headers, seconds, max_bytes, method, body)
+                answered = self._received(url, headers, seconds, max_bytes, method, body)
         except LocationParseError:
             raise Permanent("this is not a URL", where=shown_url(url)) from None
         except (HTTPError, OSError, ValueError) as error:  # ValueError: a header that cannot be sent
             if watch.over or (isinstance(error, TimeoutError) and not isinstance(error, NewConnectionError)):
                 raise PollError(f"there was no whole answer within {seconds:.3g} s", where=shown_url(url)) from None
             raise PollError(_said(error), where=shown_url(url)) from None
+        if watch.over:  # an answer without a length seems to end when its connection is shut
+            raise PollError(f"there was no whole answer within {seconds:.3g} s", where=shown_url(url))
+        return answered
 
     def _received(
         self, url: str, headers: Mapping[str, str], seconds: float, max_bytes: int, method: str, body: bytes | None

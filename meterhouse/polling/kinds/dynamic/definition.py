@@ -8,7 +8,7 @@ from typing import Any, Final
 from meterhouse.definitions.entries import Faults, Keys
 from meterhouse.errors import shown
 from meterhouse.polling.expressions import ANSWER_STEPS, Attribute, Text, compile_attribute, compile_text
-from meterhouse.polling.kinds.dynamic.handlers import HANDLERS
+from meterhouse.polling.kinds.dynamic.handlers import HANDLERS, HEADERS
 
 NAME: Final = re.compile(r"([\w-]+)(\.[\w-]+)*(\.{[\w-]+})?")
 _MULTI_NAME: Final = re.compile(r".*\.{(\w+)}")
@@ -354,12 +354,15 @@ class _Compiler:
         value = self._entry.get("response_handlers")
         if value is None:
             return ("json",)
+        names = (*HANDLERS, *HEADERS)
         if not isinstance(value, list) or not value:
-            self._fault("response_handlers", f"{shown(value)} is not a list of {', '.join(HANDLERS)}")
+            self._fault("response_handlers", f"{shown(value)} is not a list of {', '.join(names)}")
             return ("json",)
         for each in value:
-            if each not in HANDLERS:
-                self._fault("response_handlers", f"{shown(each)} is none of {', '.join(HANDLERS)}")
+            if each not in names:
+                self._fault("response_handlers", f"{shown(each)} is none of {', '.join(names)}")
+        if HEADERS[0] in value and len(value) > 1:
+            self._fault("response_handlers", "headers can be read alone only")
         return tuple(str(each) for each in value)
 
     def _metadata(self) -> tuple[tuple[str, Attribute], ...]:

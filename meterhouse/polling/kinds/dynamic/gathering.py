@@ -14,7 +14,7 @@ from meterhouse.polling.discovery import barbican_secret
 from meterhouse.polling.expressions import ExpressionError, Text
 from meterhouse.polling.kinds.dynamic.answers import entries_of, next_url_of
 from meterhouse.polling.kinds.dynamic.definition import EXTRA_NAMES, Definition
-from meterhouse.polling.kinds.dynamic.handlers import read
+from meterhouse.polling.kinds.dynamic.handlers import HEADERS, read
 from meterhouse.polling.polled import Permanent
 
 SAFE: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.,:/@+=% ")
@@ -105,10 +105,12 @@ class Gathering:
             url,
             seconds=self._seconds(definition.timeout),
             headers=definition.headers,
-            method="HEAD" if definition.handlers == ("headers",) else "GET",
+            method="HEAD" if definition.handlers == HEADERS else "GET",
             sign=self._signer(),
         )
         at, where = self._asking.now(), shown_url(url)
+        if definition.handlers == HEADERS:
+            return Page([{"id": self._variables.get("resource"), **answer.headers}], at, None)
         if answer.status == 204:
             return Page([], at, None)
         found = read(answer.body, answer.headers, definition.handlers, where)

@@ -116,17 +116,16 @@ def _text(body: bytes, headers: Mapping[str, str]) -> Any:
     return [{"out": _decoded(body, headers)}]
 
 
-def _headers(body: bytes, headers: Mapping[str, str]) -> Any:
-    return [dict(headers)]
-
-
 HANDLERS: Final[Mapping[str, Callable[[bytes, Mapping[str, str]], Any]]] = {
     "json": _json,
     "xml": _xml,
     "text": _text,
-    "headers": _headers,
 }
-"""`headers` is ours: the headers of the answer, in lower case, are its only entry, and HEAD is asked."""
+"""What reads an answer, by the names of Ceilometer."""
+
+HEADERS: Final = ("headers",)
+"""In place of handlers, which is ours: HEAD is asked, and the answer's headers, in lower case, are its only entry. Its
+`id` is what was asked about: the project, or whatever else was discovered."""
 
 
 def _decoded(body: bytes, headers: Mapping[str, str], declared: str | None = None) -> str:

@@ -107,7 +107,7 @@ class Sampling:
                     if extra is not None:
                         found.append(entry if is_one else dict(entry))
             except (Unusable, ExpressionError) as error:
-                about = f"entry {place + 1}" if resource_id is None else resource_id
+                about = resource_id if isinstance(resource_id, str) and resource_id else f"entry {place + 1}"
                 warnings.add(str(error), about)
         if extra is not None:
             for sample, more in zip(made, extra(found, warnings), strict=True):
