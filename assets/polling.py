@@ -5,10 +5,14 @@ from typing import Any
 
 import dagster as dg
 
-from assets import figures
 from assets.resources import RETRIES, SiteResource
+from meterhouse import plots
+from meterhouse.polling.lateness import lateness
 
 POLLED = dg.AssetKey("polled_samples")
+COLUMNS = ["pollster", "intervals behind", "completely polled until"]
+LISTED = 20
+"""Number of pollsters that a materialization lists."""
 
 
 @dg.asset(
@@ -22,12 +26,12 @@ POLLED = dg.AssetKey("polled_samples")
 )
 def polled_samples(site: SiteResource) -> dg.MaterializeResult[None]:
     from meterhouse.polling.bounded import poll_for
-    from meterhouse.polling.lateness import lateness
 
     here = site.get()
     began = time.monotonic()
     done = poll_for(here, here.settings.collect_seconds)
     late = lateness(here)
+    rows = [(each.name, each.intervals, f"{each.since:%Y-%m-%d %H:%M:%S}") for each in late[:LISTED]]
     metadata: dict[str, Any] = {
         "dagster/row_count": done.samples,
         "tasks": done.tasks,
@@ -37,6 +41,6 @@ def polled_samples(site: SiteResource) -> dg.MaterializeResult[None]:
         "seconds": round(time.monotonic() - began, 1),
         "pollsters": len(late),
         "intervals_behind": max((each.intervals for each in late), default=0),
-        **figures.of_table(here, "notifications"),
+        "pollsters_by_lateness": dg.MetadataValue.md(plots.table(COLUMNS, rows)),
     }
     return dg.MaterializeResult(metadata=metadata)
