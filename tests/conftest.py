@@ -12,15 +12,19 @@ from brokers import names, own_broker, started_broker
 from command_line import run
 from services import (
     _migrated_postgres,
+    amqp_metrics_url,
     amqp_url,
     browser_path,
     english_postgres,
     json_url,
     keystone,
+    libvirt_packages,
     moto_s3,
+    node_url,
     postgres_url,
     postgres_warehouse,
     s3,
+    snmp_url,
     started_keystone,
 )
 
@@ -30,18 +34,22 @@ from meterhouse.site import Site
 
 __all__ = [
     "_migrated_postgres",
+    "amqp_metrics_url",
     "amqp_url",
     "browser_path",
     "english_postgres",
     "json_url",
     "keystone",
+    "libvirt_packages",
     "moto_s3",
     "names",
+    "node_url",
     "own_broker",
     "postgres_url",
     "postgres_warehouse",
     "run",
     "s3",
+    "snmp_url",
     "started_broker",
     "started_keystone",
 ]

@@ -34,6 +34,7 @@ __all__ = [
     "english_postgres",
     "json_url",
     "keystone",
+    "libvirt_packages",
     "moto_s3",
     "node_url",
     "postgres_url",
@@ -246,6 +247,16 @@ def snmp_url() -> Iterator[str]:
     """The URL of an SNMP agent, with its community."""
     with _found_or_started("snmp", "METERHOUSE_TEST_SNMP_URL") as env:
         yield env["METERHOUSE_TEST_SNMP_URL"]
+
+
+@pytest.fixture(scope="session")
+def libvirt_packages() -> Iterator[Path]:
+    """The folder with libvirt's Python package, from which tests can import it."""
+    with _found_or_started("libvirt", "METERHOUSE_TEST_LIBVIRT_PACKAGES") as env:
+        folder = Path(env["METERHOUSE_TEST_LIBVIRT_PACKAGES"])
+        sys.path.append(str(folder))
+        yield folder
+        sys.path.remove(str(folder))
 
 
 @pytest.fixture(scope="session")
