@@ -31,7 +31,7 @@ def polled_samples(site: SiteResource) -> dg.MaterializeResult[None]:
     began = time.monotonic()
     done = poll_for(here, here.settings.collect_seconds)
     late = lateness(here)
-    rows = [(each.name, each.intervals, f"{each.since:%Y-%m-%d %H:%M:%S}") for each in late[:LISTED]]
+    rows = [(each.name, each.intervals, f"{each.since:%Y-%m-%d %H:%M:%S}") for each in late]
     metadata: dict[str, Any] = {
         "dagster/row_count": done.samples,
         "tasks": done.tasks,
@@ -41,6 +41,6 @@ def polled_samples(site: SiteResource) -> dg.MaterializeResult[None]:
         "seconds": round(time.monotonic() - began, 1),
         "pollsters": len(late),
         "intervals_behind": max((each.intervals for each in late), default=0),
-        "pollsters_by_lateness": dg.MetadataValue.md(plots.table(COLUMNS, rows)),
+        "pollsters_by_lateness": dg.MetadataValue.md(plots.table(COLUMNS, rows, LISTED)),
     }
     return dg.MaterializeResult(metadata=metadata)
