@@ -50,6 +50,7 @@ from meterhouse.definitions.meters import compile_meter
 from meterhouse.definitions.quality_rules import CHECKS, SEVERITIES, Rule
 from meterhouse.definitions.quality_rules import load as load_rules
 from meterhouse.filters import SERIES
+from meterhouse.polling import definitions as polling_definitions
 from meterhouse.polling import poll_meters
 from meterhouse.queries import report_files
 from meterhouse.setting_types import Declared
@@ -1045,11 +1046,48 @@ def reports_page() -> str:
     return "\n".join(parts)
 
 
+def pollsters_page() -> str:
+    loaded = {each.where.rpartition(":")[0]: [] for each in polling_definitions.load(None).pollsters}
+    parts = [
+        "# Pollsters\n\n"
+        "The pollsters that Meterhouse ships, with the names, types and units of Ceilometer's central agent. A source "
+        "of `polling.yaml` selects them by name. A pollster of the same name in `pollsters.d` of "
+        "`METERHOUSE_CONFIG_DIR` replaces one. See [Write pollsters](../pollsters.md).\n"
+    ]
+    for file in loaded:
+        path = Path(file)
+        entries = yaml.safe_load(path.read_text("utf-8"))
+        about = path.read_text("utf-8").partition("\n-")[0].replace("\n# ", " ").removeprefix("# ")
+        rows = [
+            (
+                code(entry["name"]),
+                entry.get("sample_type", ""),
+                code(entry["unit"]) if entry.get("unit") else "",
+                sentence(entry.get("description", "")),
+                code(f"{entry['endpoint_type']}: {entry['url_path']}") if "url_path" in entry else "",
+            )
+            for entry in entries
+        ]
+        title, _, rest = about.partition(":")
+        parts.append(
+            f"## {title.strip()}\n\n{sentence(rest)}\n\n"
+            + table(("pollster", "type", "unit", "measures", "asks"), rows)
+        )
+    sources = yaml.safe_load((DEFAULTS / polling_definitions.SOURCES).read_text("utf-8"))["sources"]
+    rows = [(code(each["name"]), f"{each['interval']} s", codes(each["meters"])) for each in sources]
+    parts.append(
+        "## Sources\n\nWithout a `polling.yaml` of yours, these are polled:\n\n"
+        + table(("source", "interval", "pollsters"), rows)
+    )
+    return "\n".join(parts)
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "settings": settings_page,
     "commands": commands_page,
     "assets": assets_page,
     "meters": meters_page,
+    "pollsters": pollsters_page,
     "events": events_page,
     "resources": resources_page,
     "rules": rules_page,

@@ -16,6 +16,7 @@ class Entry(NamedTuple):
 
 SECTIONS = {
     "Collect and compute": {
+        "poll": Entry("poll", "poll", "Poll services and hosts for samples."),
         "collect": Entry("pipeline", "collect", "Drain the stream into the lake and convert it."),
         "load": Entry("pipeline", "load", "Load files of samples or notifications."),
         "convert": Entry("pipeline", "convert", "Convert notifications from standard input; stores nothing."),

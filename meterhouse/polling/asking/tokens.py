@@ -68,6 +68,10 @@ class Catalogue:
         return near_misses(service_type, types) or types[:10]
 
 
+ALIASES: Final = {"volumev3": "block-storage", "sharev2": "shared-file-system"}
+"""Older types of services, to their official ones (OpenStack's service types authority)."""
+
+
 @dataclass
 class _Account:
     """What is known of an account."""
@@ -129,6 +133,8 @@ class Tokens:
         catalogue = self.catalogue()
         interface, region = self._endpoints.interface, self._endpoints.region
         found = catalogue.endpoints(service_type, region, interface)
+        if not found and service_type in ALIASES:
+            found = catalogue.endpoints(ALIASES[service_type], region, interface)
         if not found:
             near = ", ".join(catalogue.near(service_type))
             of = f"{interface} endpoint" + (f" in the region '{region}'" if region else "")

@@ -23,6 +23,7 @@ KEYS: Final = frozenset(
         "barbican_secret_id",
         "base_metadata",
         "default_value",
+        "discovery",
         "endpoint_type",
         "extra_metadata_fields",
         "extra_metadata_fields_cache_seconds",
@@ -88,6 +89,7 @@ class Definition:
         sample_type, unit: of the samples.
         value: of an entry, or of a part of several meters.
         endpoint_type: of OpenStack's service; None: no endpoint is discovered.
+        discovery: what is polled of the service, such as `tenant`; None: its endpoints.
         url_path: the path below the endpoint, or the URL of another API.
         host_command: the command that is executed; None: an API is asked.
         api: the API that is not OpenStack's; None: it is.
@@ -117,6 +119,7 @@ class Definition:
     unit: str
     value: Attribute
     endpoint_type: str | None
+    discovery: str | None
     url_path: Text | None
     host_command: Text | None
     api: Api | None
@@ -206,6 +209,7 @@ class _Compiler:
         handlers = self._handlers()
         resource_id = self._id("resource_id_attribute", "id")
         known = {
+            "discovery": self._text("discovery"),
             "url_path": self._expression("url_path", path, names) if command is None and path is not None else None,
             "host_command": self._expression("host_command", command, names) if command is not None else None,
             "headers": self._headers(),

@@ -94,6 +94,8 @@ class DynamicPoll:
         if source.resources or source.discovery:
             found = [each for discovery in source.discovery for each in discover(asking, discovery)]
             return list(dict.fromkeys((*found, *source.resources)))
+        if definition.discovery is not None:
+            return discover(asking, definition.discovery)
         return endpoints(asking, definition.endpoint_type or "")
 
     def _targets(self, asking: Asking, piece: Piece, source: Source) -> tuple[list[str], tuple[int, int] | None]:
@@ -146,6 +148,10 @@ class DynamicPoll:
                         assert extra is not None
                         return extra.of(entries, asking, seconds, endpoint, warnings)
 
+                if "://" not in target:  # the id of what was discovered
+                    for entry in answer.entries:
+                        if isinstance(entry, dict):
+                            entry.setdefault("resource", target)
                 made.samples += sampling.samples(answer.entries, answer.at, made.warnings, more, share)
                 made.entries += len(answer.entries)
                 made.page = answer.next_url

@@ -1,0 +1,32 @@
+"""The group of commands of polling: each command's module is imported when it is called."""
+
+from importlib import import_module
+
+import click
+
+from meterhouse.cli.commands import Entry
+
+_ENTRIES = {
+    "check": Entry("poll_check", "check", "Check polling.yaml and the pollsters of pollsters.d."),
+}
+
+
+class _Poll(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_ENTRIES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = _ENTRIES.get(cmd_name)
+        if entry is None:
+            return None
+        found: click.Command = getattr(import_module(f"meterhouse.cli.{entry.module}"), entry.attribute)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.help) for name, entry in _ENTRIES.items()])
+
+
+@click.group(cls=_Poll)
+def poll() -> None:
+    """Poll services and hosts for samples: what is due, its record, and the pollsters."""
