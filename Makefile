@@ -25,8 +25,8 @@ heat: .venv/.synced-dev  ## the tests with a real Heat, which scales a group on 
 	$(RUN) python deploy/services run --only heat -- pytest -s tests/heat $(ARGS)
 
 soak: .venv/.synced-dev  ## ten minutes of collection from RabbitMQ at full speed, every damage of every file, a year's commits
-	METERHOUSE_TEST_SOAK_SECONDS=600 $(RUN) python deploy/services run --only amqp -- \
-		pytest -s tests/slow/test_soak.py tests/unit/test_mending.py \
+	METERHOUSE_TEST_SOAK_SECONDS=600 METERHOUSE_TEST_POLL_SECONDS=120 $(RUN) python deploy/services run --only amqp,postgres,json -- \
+		pytest -s tests/slow/test_soak.py tests/slow/test_kill_polling.py tests/unit/test_mending.py \
 		tests/unit/test_upkeep.py::test_a_year_leaves_no_more_behind_than_its_last_months tests/slow/test_kill.py tests/slow/test_long_life.py $(ARGS)
 
 lint: .venv/.synced-dev  ## style, types and import layers

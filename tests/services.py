@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, LiteralString, TypedDict
@@ -39,6 +39,7 @@ __all__ = [
     "node_url",
     "postgres_url",
     "postgres_warehouse",
+    "postgres_warehouses",
     "s3",
     "snmp_url",
     "started_keystone",
@@ -137,6 +138,13 @@ def postgres_warehouse(_migrated_postgres: str) -> Iterator[str]:
     """A fresh database with the newest schema; much faster than to migrate one."""
     with _database(_migrated_postgres) as url:
         yield url
+
+
+@pytest.fixture(scope="module")
+def postgres_warehouses(_migrated_postgres: str) -> Iterator[Callable[[], str]]:
+    """Creates fresh databases with the newest schema, which are dropped after the module's tests."""
+    with contextlib.ExitStack() as made:
+        yield lambda: made.enter_context(_database(_migrated_postgres))
 
 
 @pytest.fixture

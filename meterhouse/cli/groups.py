@@ -25,3 +25,9 @@ class ShowsByDefault(_WithDefault):
     """A group that runs its command `show` if none is named."""
 
     default = "show"
+
+
+class RunsByDefault(_WithDefault):
+    """A group that runs its command `run` if none is named."""
+
+    default = "run"

@@ -5,13 +5,15 @@ from importlib import import_module
 import click
 
 from meterhouse.cli.commands import Entry
+from meterhouse.cli.groups import RunsByDefault
 
 _ENTRIES = {
+    "run": Entry("poll_run", "run", "Poll what is due; with --follow until stopped. The default."),
     "check": Entry("poll_check", "check", "Check polling.yaml and the pollsters of pollsters.d."),
 }
 
 
-class _Poll(click.Group):
+class _Poll(RunsByDefault):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_ENTRIES)
 

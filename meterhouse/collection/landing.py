@@ -69,12 +69,16 @@ class Landing:
         redelivery_hours: hours of arrivals in which a message_id is landed once.
         source: the value of the column `source`.
         secret: METERHOUSE_TELEMETRY_SECRET, by which samples are signed again from which a user is erased.
+
+    Attributes:
+        known: the message_ids of the last batch that had been landed before.
     """
 
     def __init__(self, lake: Lake, folder: Path, redelivery_hours: int, source: str, secret: str) -> None:
         self._lake, self._source, self._secret = lake, source, secret
         self._hours = timedelta(hours=redelivery_hours)
         self._known = Landed(lake, folder, redelivery_hours)
+        self.known: frozenset[str] = frozenset()
 
     def land(self, raws: Sequence[Raw], positions: Mapping[str, int] = NOTHING) -> Tally:
         """Append the messages that are not landed yet to the lake.
@@ -119,7 +123,9 @@ class Landing:
         if letters:
             done.dead_letters = store_letters(self._lake, letters, times.arrival_hour(received - self._hours))
             done.dead_letters_known = len(letters) - done.dead_letters
-        done.landed = self._append(fresh, received, positions) if fresh or positions else 0
+        landed = self._append(fresh, received, positions) if fresh or positions else []
+        done.landed = len(landed)
+        self.known = frozenset(fresh.keys() - set(landed)) if len(landed) < len(fresh) else frozenset()
         done.redelivered = len(raws) - len(letters) - done.landed
         return done
 
@@ -127,8 +133,8 @@ class Landing:
         """Save the index of landed message_ids for the next process."""
         self._known.save()
 
-    def _append(self, messages: dict[str, Notification], received: datetime, positions: Mapping[str, int]) -> int:
-        """Append the messages that are not landed yet; return their number."""
+    def _append(self, messages: dict[str, Notification], received: datetime, positions: Mapping[str, int]) -> list[str]:
+        """Append the messages that are not landed yet; return their ids."""
         ids = list(messages)
         files: list[DataFile] = []
         written: list[str] = []
@@ -168,9 +174,9 @@ class Landing:
                 continue
             for file in files:
                 self._known.add(file.path, ids, file.partition["arrival_hour"])
-            return len(ids)
+            return ids
         self._lake.discard("notifications", files)
-        return 0
+        return []
 
     def _erase(self, messages: Sequence[Notification], newest: int) -> None:
         """Erase the users of a list from messages."""

@@ -1,0 +1,75 @@
+"""One task: polled, and its samples made ready to be stored."""
+
+import logging
+import time
+
+from meterhouse.errors import MeterhouseError
+from meterhouse.polling.asking import Asking
+from meterhouse.polling.batches import SlotNote, batch
+from meterhouse.polling.member.results import Ready
+from meterhouse.polling.polled import Permanent
+from meterhouse.polling.pollster import Scheduled
+from meterhouse.polling.record import Claimed, Failed, rest_as_json
+
+log = logging.getLogger(__name__)
+
+
+def poll(claim: Claimed, scheduled: Scheduled, asking: Asking, member: str) -> Ready | Failed:
+    """Poll a task; whatever goes wrong is its result.
+
+    Args:
+        claim: the task.
+        scheduled: its pollster and source, as this member knows them.
+        asking: what to ask with.
+        member: the name of this member.
+    """
+    started = time.monotonic()
+    try:
+        polled = scheduled.pollster.poll.poll(asking, claim.slot, claim.piece, scheduled.source)
+        note = SlotNote(
+            source=claim.slot.source,
+            pollster=claim.slot.pollster,
+            host=claim.slot.host,
+            start=claim.slot.start,
+            end=claim.slot.end,
+            shard=claim.shard,
+            member=member,
+            generation=claim.generation,
+            polled_at=asking.now(),
+            seconds=round(time.monotonic() - started, 6),
+            resources=polled.resources,
+            samples=len(polled.samples),
+            rests=[rest_as_json(rest) for rest in polled.rests],
+        )
+        made = batch(claim.message_id, polled.samples, note, asking.settings.telemetry_secret)
+    except MeterhouseError as error:
+        return Failed(claim, str(error), isinstance(error, Permanent), time.monotonic() - started)
+    except Exception as error:  # a fault of a pollster must not end the member
+        log.debug("%s", claim, exc_info=error)
+        said = next(iter(str(error).splitlines()), "")
+        said = f"this should not have happened: {type(error).__name__}: {said}"
+        return Failed(claim, said, seconds=time.monotonic() - started)
+    for warning in polled.warnings:
+        log.warning("%s: %s", claim, warning)
+    return Ready(claim, note, made)
+
+
+def given_up(claim: Claimed, reason: str, asking: Asking, member: str) -> Ready:
+    """An empty batch for a task that is to be recorded as missed, though its last owner may have polled it.
+
+    Whichever batch of the task is landed first counts. So an owner that was paused cannot land samples later of what
+    is recorded as missed; and if it has landed them, they are found.
+    """
+    note = SlotNote(
+        source=claim.slot.source,
+        pollster=claim.slot.pollster,
+        host=claim.slot.host,
+        start=claim.slot.start,
+        end=claim.slot.end,
+        shard=claim.shard,
+        member=member,
+        generation=claim.generation,
+        polled_at=asking.now(),
+        missed=reason,
+    )
+    return Ready(claim, note, batch(claim.message_id, [], note, asking.settings.telemetry_secret))
