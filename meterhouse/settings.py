@@ -482,7 +482,11 @@ class Settings:
         ),
     ] = "lake"
     poll_commands: Annotated[
-        bool, Meta(description="Whether pollsters may execute commands of the host (`host_command`).")
+        bool,
+        Meta(
+            description="Whether pollsters may execute commands of the host (`host_command`) and import Python modules "
+            "for authentication (`module`)."
+        ),
     ] = False
     poll_record_days: Annotated[
         int, Meta(ge=1, le=3_660, description="Number of days for which the record of polled and missed slots is kept.")

@@ -10,6 +10,7 @@ from meterhouse.cli.groups import RunsByDefault
 _ENTRIES = {
     "run": Entry("poll_run", "run", "Poll what is due; with --follow until stopped. The default."),
     "check": Entry("poll_check", "check", "Check polling.yaml and the pollsters of pollsters.d."),
+    "try": Entry("poll_try", "try_pollster", "Poll a pollster once and print the samples; stores nothing."),
 }
 
 

@@ -22,6 +22,7 @@ _OTHERS: Final = (
     "quality.yaml",
     "alarms.yaml",
     "polling.yaml",
+    "polling_endpoints.yaml",
     archive_policies.FILE,
     "derived_meters.yaml",
     "prices.yaml",
