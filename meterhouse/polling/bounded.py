@@ -5,7 +5,8 @@ from datetime import datetime
 from typing import Final
 
 from meterhouse.polling import record
-from meterhouse.polling.member.loop import Done, Loop
+from meterhouse.polling.member.loop import Loop
+from meterhouse.polling.member.reports import Done
 from meterhouse.site import Site
 from meterhouse.stores import clock
 
