@@ -473,6 +473,15 @@ class Settings:
     poll_concurrency: Annotated[
         int, Meta(ge=1, le=1_000, description="Maximum number of tasks that a member polls at the same time.")
     ] = 32
+    poll_runs: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=64,
+            description="Maximum number of Dagster's runs that poll at the same time. They poll what no member polls. "
+            "0: none, only members poll.",
+        ),
+    ] = 1
     poll_to: Annotated[
         Literal["lake", "stream"],
         Meta(
