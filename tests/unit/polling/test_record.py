@@ -166,12 +166,12 @@ def test_a_clock_that_is_set_back_stops_nothing(warehouse: Warehouse, clock: Set
     assert record.make_due(warehouse) is not None
     clock.go(11)
     record.make_due(warehouse)
-    [taken] = record.claim(warehouse, joined(warehouse, "b", scheduled(interval=60)), 9)
-    assert taken.slot.start == START + timedelta(minutes=7), "its lease ended in time"
+    taken = record.claim(warehouse, joined(warehouse, "b", scheduled(interval=60)), 9)
+    minutes = [(claim.slot.start - START) // timedelta(minutes=1) for claim in taken]
+    assert minutes == [1, 7], "one was missed before its time; the lease of the other ended in time"
     clock.go(60)
     record.make_due(warehouse)
-    starts = [claim.slot.start for claim in record.claim(warehouse, first, 9)]
-    assert starts[0] == START + timedelta(minutes=2), "slots begin again after the present one"
+    assert START + timedelta(minutes=2) in [claim.slot.start for claim in record.claim(warehouse, first, 9)]
 
 
 def test_tasks_of_a_host_are_claimed_there(warehouse: Warehouse, clock: SetClock) -> None:
