@@ -20,6 +20,7 @@ from meterhouse.archive.restate import restate
 from meterhouse.conversion import step as conversion
 from meterhouse.dead_letters import Selection, purge
 from meterhouse.errors import MeterhouseError
+from meterhouse.polling.record.expiry import expire
 from meterhouse.progress import Progress, no_progress
 from meterhouse.site import Site
 from meterhouse.stores import heartbeats
@@ -139,6 +140,10 @@ def _idempotency_keys(site: Site, done: Kept) -> int:
     """Delete the keys whose repeats would be landed again."""
     before = times.now() - timedelta(hours=site.settings.redelivery_hours)
     return _delete(site, idempotency_keys, idempotency_keys.c.first_at < before)
+
+
+def _polling(site: Site, done: Kept) -> int:
+    return expire(site.warehouse, site.settings.poll_record_days)
 
 
 def _unseen(site: Site, done: Kept) -> int:
@@ -276,6 +281,7 @@ PARTS: dict[str, Callable[[Site, Kept], int]] = {
     "alarm_history": _alarm_history,
     "deliveries": _deliveries,
     "idempotency_keys": _idempotency_keys,
+    "polling": _polling,
     "unseen": _unseen,
     "dead_letters": _dead_letters,
     "corrupt_files": _corrupt_files,

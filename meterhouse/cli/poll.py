@@ -9,6 +9,10 @@ from meterhouse.cli.groups import RunsByDefault
 
 _ENTRIES = {
     "run": Entry("poll_run", "run", "Poll what is due; with --follow until stopped. The default."),
+    "status": Entry("poll_record", "status", "Show how each pollster of each source is doing."),
+    "history": Entry("poll_record", "history", "List slots: who polled them, or why they were missed."),
+    "members": Entry("poll_record", "members", "List the processes that poll."),
+    "release": Entry("poll_record", "release", "Take tasks from the members that have claimed them."),
     "check": Entry("poll_check", "check", "Check polling.yaml and the pollsters of pollsters.d."),
     "try": Entry("poll_try", "try_pollster", "Poll a pollster once and print the samples; stores nothing."),
 }

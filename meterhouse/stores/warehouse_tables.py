@@ -690,6 +690,12 @@ poll_tasks = Table(
         sqlite_where=text("state = 'claimed'"),
     ),
     Index("poll_tasks_by_slot", "slot_at"),
+    Index(
+        "poll_tasks_missed",
+        "slot_at",
+        postgresql_where=text("state = 'missed'"),
+        sqlite_where=text("state = 'missed'"),
+    ),
     comment="What was, is or will be polled: a task is a source, a pollster, a shard of resources, and a slot.",
 )
 

@@ -27,7 +27,8 @@ def make_due(warehouse: Warehouse, *, away: Span | None = None) -> datetime | No
        The others are recorded as missed, with the reason: a row a slot, and one row for all that are long past.
     2. Tasks whose owner's lease has run out are open again, as are those of a process that has died on this host. They
        are `uncertain` from now on.
-    3. Open tasks that it is too late to poll are recorded as missed, except uncertain ones: see `overdue`.
+    3. Open tasks that it is too late to poll are recorded as missed, except uncertain ones: see `overdue`. Those of
+       past slots that can still be made up come after all of present slots.
 
     A clock of the warehouse that was set back is noticed: slots that were recorded as missed before their time are
     forgotten, and leases end in time.
@@ -86,6 +87,9 @@ def _look(warehouse: Warehouse) -> _View:
         ends = connection.execute(
             select(func.min(tasks.c.until)).where(is_open, tasks.c.uncertain.is_(False))
         ).scalar_one()
+        passed = connection.execute(
+            select(func.min(tasks.c.end_at)).where(is_open, tasks.c.late.is_(False))
+        ).scalar_one()
         due = [
             connection.execute(
                 select(func.min(tasks.c.due_at)).where(is_open, tasks.c.late.is_(late), tasks.c.due_at > present)
@@ -99,9 +103,10 @@ def _look(warehouse: Warehouse) -> _View:
         first <= present or last > present + timedelta(seconds=seconds or _LONGEST) or died_here(owner)
         for owner, first, last, seconds in owners
     )
-    instants = [ends, *due, *(first for _, first, _ in of_schedules), *(first for _, first, _, _ in owners)]
+    instants = [ends, passed, *due, *(first for _, first, _ in of_schedules), *(first for _, first, _, _ in owners)]
     known = [instant for instant in instants if instant is not None]
-    return _View(slots, leases, ends is not None and ends <= present, min(known, default=None))
+    over = any(instant is not None and instant <= present for instant in (ends, passed))
+    return _View(slots, leases, over, min(known, default=None))
 
 
 _LONGEST = 3600
@@ -149,8 +154,14 @@ def _take_back(warehouse: Warehouse) -> int:
 
 
 def _close(warehouse: Warehouse) -> int:
-    """Record open tasks as missed that it is too late to poll; return their number."""
+    """Record open tasks as missed that it is too late to poll; return their number.
+
+    Those that can be made up come after the tasks of present slots from now on.
+    """
     with begin(warehouse) as (connection, present):
+        passed = (tasks.c.state == "open", tasks.c.late.is_(False), tasks.c.end_at <= present)
+        chosen = select(tasks.c.task_id).where(*passed).with_for_update(skip_locked=True).cte("chosen")
+        connection.execute(update(tasks).where(tasks.c.task_id == chosen.c.task_id).values(late=True))
         rows = connection.execute(
             select(tasks.c.task_id, tasks.c.host, tasks.c.error)
             .where(tasks.c.state == "open", tasks.c.until <= present, tasks.c.uncertain.is_(False))

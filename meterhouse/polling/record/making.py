@@ -55,13 +55,17 @@ def make_for(connection: Connection, present: datetime, rows: Sequence[Row[Any]]
         count = (present - row.next_slot_at) // interval + 1
         if count <= 0:
             continue
+        known = _known(connection, row) if count > 1 else set()
         alone = max(0, count - limit)
-        if alone:
-            made.append(_missed(row, row.next_slot_at, alone, reasons))
+        begun = row.next_slot_at + alone * interval
+        if left := alone - len([start for start in known if start < begun]):
+            made.append(_missed(row, row.next_slot_at, begun, left, reasons))
         for number in range(alone, count):
             start = row.next_slot_at + number * interval
+            if start in known:
+                continue
             if start + interval + timedelta(seconds=row.history_seconds) <= present:
-                made.append(_missed(row, start, 1, reasons))
+                made.append(_missed(row, start, start + interval, 1, reasons))
             else:
                 made += _tasks(row, start, present)
         next_slots.append({**_bound_key(row), "next": row.next_slot_at + count * interval})
@@ -97,8 +101,14 @@ def _tasks(row: Row[Any], start: datetime, present: datetime) -> list[Values]:
     ]
 
 
-def _missed(row: Row[Any], start: datetime, slots: int, reasons: "_Reasons") -> Values:
-    end = start + slots * timedelta(seconds=row.interval_seconds)
+def _known(connection: Connection, row: Row[Any]) -> set[datetime]:
+    """The slots, from the next one on, that have rows already: the clock was set back since."""
+    whose = (tasks.c.source == row.source, tasks.c.pollster == row.pollster, tasks.c.host == row.host)
+    later = select(tasks.c.slot_at).where(*whose, tasks.c.slot_at >= row.next_slot_at)
+    return set(connection.execute(later).scalars())
+
+
+def _missed(row: Row[Any], start: datetime, end: datetime, slots: int, reasons: "_Reasons") -> Values:
     return _values(row, start, end, shards.ALL) | {
         "slots": slots,
         "state": "missed",
@@ -153,22 +163,38 @@ def _text(instant: datetime) -> str:
 
 
 def _set_back(connection: Connection, present: datetime) -> None:
-    """Begin again with the next slot of schedules that are ahead of the clock, which was set back.
+    """Begin again with the present slot of schedules that are ahead of the clock, which was set back.
 
     What was recorded as missed before its time, and never claimed, is forgotten.
     """
     active = schedules.c.active.is_(True)
     intervals = select(schedules.c.interval_seconds, func.max(schedules.c.next_slot_at)).where(active)
-    for interval, last in connection.execute(intervals.group_by(schedules.c.interval_seconds)).all():
-        following = slot_after(present, interval)
+    for seconds, last in connection.execute(intervals.group_by(schedules.c.interval_seconds)).all():
+        following = slot_after(present, seconds)
         if last <= following:
             continue
-        ahead = (active, schedules.c.interval_seconds == interval, schedules.c.next_slot_at > following)
-        keys = connection.execute(select(schedules).where(*ahead).with_for_update(skip_locked=True)).all()
-        for row in keys:
-            whose = (tasks.c.source == row.source, tasks.c.pollster == row.pollster, tasks.c.host == row.host)
-            never = (tasks.c.state == "missed", tasks.c.generation == 0, tasks.c.end_at > present)
-            connection.execute(delete(tasks).where(*whose, *never))
-        back = [{**_bound_key(row), "next": following} for row in keys]
-        if back:
-            connection.execute(update(schedules).where(*_KEY).values(next_slot_at=bindparam("next")), back)
+        begun = following - timedelta(seconds=seconds)
+        ahead = (active, schedules.c.interval_seconds == seconds, schedules.c.next_slot_at > following)
+        rows = connection.execute(select(schedules).where(*ahead).with_for_update(skip_locked=True)).all()
+        for row in rows:
+            _forget(connection, row, begun)
+            back = update(schedules).where(*(schedules.c[name] == getattr(row, name) for name in _NAMES))
+            connection.execute(back.values(next_slot_at=begun))
+
+
+_NAMES = ("source", "pollster", "host")
+
+
+def _forget(connection: Connection, row: Row[Any], begun: datetime) -> None:
+    """Delete what was recorded as missed of a schedule, without ever having been claimed, from an instant on."""
+    never = (
+        *(tasks.c[name] == getattr(row, name) for name in _NAMES),
+        tasks.c.state == "missed",
+        tasks.c.generation == 0,
+    )
+    connection.execute(delete(tasks).where(*never, tasks.c.slot_at >= begun))
+    across = select(tasks.c.task_id, tasks.c.slot_at).where(*never, tasks.c.slots > 1, tasks.c.end_at > begun)
+    for task_id, start in connection.execute(across).all():
+        slots = (begun - start) // timedelta(seconds=row.interval_seconds)
+        shorter = update(tasks).where(tasks.c.task_id == task_id)
+        connection.execute(shorter.values(slots=slots, end_at=begun, until=begun))

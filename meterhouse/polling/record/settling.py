@@ -1,11 +1,12 @@
 """What came of tasks: recorded by their owner, if they are still its own."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, insert, or_, select, tuple_, update
+from sqlalchemy import Connection, Row, bindparam, exists, insert, or_, select, text, update
 
 from meterhouse.polling.polled import Rest
 from meterhouse.polling.record import shards
@@ -109,9 +110,7 @@ def settle(warehouse: Warehouse, member: Member, outcomes: Sequence[Outcome]) ->
             else:
                 changes.append(_ended(row, present, "missed", outcome.error))
         if changes:
-            columns: dict[str, Any] = {name: bindparam(f"new_{name}") for name in _CHANGED}
-            statement = update(tasks).where(tasks.c.task_id == bindparam("of_task")).values(columns)
-            connection.execute(statement, changes)
+            _write(connection, changes)
         if made:
             connection.execute(insert(tasks), made)
         slots = {
@@ -123,10 +122,30 @@ def settle(warehouse: Warehouse, member: Member, outcomes: Sequence[Outcome]) ->
     return by_task.keys() - rows.keys()
 
 
-_CHANGED = (
-    *("state", "due_at", "until", "late", "owner", "lease_until", "generation", "last_result", "error"),
-    *("resources", "samples", "seconds", "ended_at"),
-)
+_CHANGED = {
+    name: tasks.c[name]
+    for name in (
+        *("state", "due_at", "until", "late", "owner", "lease_until", "generation", "last_result", "error"),
+        *("resources", "samples", "seconds", "ended_at"),
+    )
+}
+
+
+def _write(connection: Connection, changes: list[dict[str, Any]]) -> None:
+    """Update rows, each with values of its own. PostgreSQL takes all in one statement, as JSON."""
+    if connection.dialect.name == "sqlite":
+        columns: dict[str, Any] = {name: bindparam(f"new_{name}") for name in _CHANGED}
+        connection.execute(update(tasks).where(tasks.c.task_id == bindparam("of_task")).values(columns), changes)
+        return
+    types = ", ".join(f"new_{name} {column.type.compile(connection.dialect)}" for name, column in _CHANGED.items())
+    values = ", ".join(f"{name} = new_{name}" for name in _CHANGED)
+    connection.execute(
+        text(
+            f"UPDATE poll_tasks SET {values} FROM json_to_recordset(CAST(:changes AS json)) "
+            f"AS changes (of_task bigint, {types}) WHERE task_id = of_task"
+        ),
+        {"changes": json.dumps(changes, default=datetime.isoformat)},
+    )
 
 
 def pause_seconds(attempts: int, interval_seconds: float) -> float:
@@ -139,14 +158,15 @@ def _lock_schedules(connection: Connection, claims: Sequence[Claimed]) -> None:
     if connection.dialect.name == "sqlite":  # its writing transactions are one at a time
         return
     keys = sorted({(claim.slot.source, claim.slot.pollster, claim.slot.host) for claim in claims})
-    key = tuple_(schedules.c.source, schedules.c.pollster, schedules.c.host)
-    order = (schedules.c.source, schedules.c.pollster, schedules.c.host)
-    for some in _batched(keys):
-        connection.execute(select(schedules.c.source).where(key.in_(some)).order_by(*order).with_for_update())
-
-
-def _batched(keys: list[Any], size: int = 100) -> list[list[Any]]:
-    return [keys[start : start + size] for start in range(0, len(keys), size)]
+    connection.execute(
+        text(
+            "SELECT 1 FROM poll_schedules "
+            "JOIN unnest(CAST(:sources AS text[]), CAST(:pollsters AS text[]), CAST(:hosts AS text[])) "
+            "AS keys (source, pollster, host) USING (source, pollster, host) "
+            "ORDER BY poll_schedules.source, poll_schedules.pollster, poll_schedules.host FOR UPDATE OF poll_schedules"
+        ),
+        dict(zip(("sources", "pollsters", "hosts"), map(list, zip(*keys, strict=True)), strict=True)),
+    )
 
 
 def _still_ours(connection: Connection, member: Member, by_task: dict[int, Outcome]) -> dict[int, Row[Any]]:
@@ -223,20 +243,22 @@ def _rest(row: Row[Any], number: int, rest: Rest, present: datetime) -> dict[str
 
 def _mark_done(connection: Connection, slots: set[tuple[str, str, str, datetime]]) -> None:
     """Mark slots of which all tasks are done."""
-    key = tuple_(tasks.c.source, tasks.c.pollster, tasks.c.host, tasks.c.slot_at)
-    for some in _batched(sorted(slots)):
-        left = select(tasks.c.source, tasks.c.pollster, tasks.c.host, tasks.c.slot_at)
-        undone = {tuple(row) for row in connection.execute(left.where(key.in_(some), tasks.c.state != "done"))}
-        done = [
-            {"of_source": source, "of_pollster": pollster, "of_host": host, "slot": start}
-            for source, pollster, host, start in some
-            if (source, pollster, host, start) not in undone
-        ]
-        if done:
-            schedule = (
-                schedules.c.source == bindparam("of_source"),
-                schedules.c.pollster == bindparam("of_pollster"),
-                schedules.c.host == bindparam("of_host"),
-            )
-            later = or_(schedules.c.done_slot_at.is_(None), schedules.c.done_slot_at < bindparam("slot"))
-            connection.execute(update(schedules).where(*schedule, later).values(done_slot_at=bindparam("slot")), done)
+    schedule = (
+        schedules.c.source == bindparam("of_source"),
+        schedules.c.pollster == bindparam("of_pollster"),
+        schedules.c.host == bindparam("of_host"),
+        or_(schedules.c.done_slot_at.is_(None), schedules.c.done_slot_at < bindparam("slot")),
+    )
+    undone = exists().where(
+        tasks.c.source == bindparam("of_source"),
+        tasks.c.pollster == bindparam("of_pollster"),
+        tasks.c.host == bindparam("of_host"),
+        tasks.c.slot_at == bindparam("slot"),
+        tasks.c.state != "done",
+    )
+    if slots:
+        names = ("of_source", "of_pollster", "of_host", "slot")
+        connection.execute(
+            update(schedules).where(*schedule, ~undone).values(done_slot_at=bindparam("slot")),
+            [dict(zip(names, slot, strict=True)) for slot in sorted(slots)],
+        )

@@ -62,6 +62,7 @@ def upgrade() -> None:
         ("poll_tasks_open", ["late", "due_at"], "open"),
         ("poll_tasks_ending", ["until"], "open"),
         ("poll_tasks_claimed", ["lease_until"], "claimed"),
+        ("poll_tasks_missed", ["slot_at"], "missed"),
     ):
         only = sa.text(f"state = '{state}'")
         op.create_index(name, "poll_tasks", columns, postgresql_where=only, sqlite_where=only)
