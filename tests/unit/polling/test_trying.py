@@ -46,6 +46,6 @@ def test_a_pollster_is_tried_with_all_its_pages_and_nothing_is_stored(
     for arguments, reason in (
         (["own.faulty"], "own.yaml:2: fault: pollster own.faulty: unit: is missing"),
         (["own.size", "--source", "their"], "unknown source 'their'"),
-        (["own.siz"], "unknown pollster 'own.siz'. Did you mean own.size?"),
+        (["own.siz"], "unknown pollster 'own.siz'. Did you mean own.size"),
     ):
         assert reason in str(run("poll", "try", *arguments).exception)
