@@ -10,6 +10,7 @@ from assets.executor import executor
 from assets.health import health_checks
 from assets.intake import intake
 from assets.names import resource_names
+from assets.polling import polled_samples
 from assets.quality import few_points_are_flagged, good_points
 from assets.reconciliation import reconciliation, witnesses_agree
 from assets.redefinition import definitions_are_applied, redefinition
@@ -23,6 +24,7 @@ from sensors.dead_runs import dead_runs_sensor
 from sensors.dirty_hours import dirty_hours_sensor
 from sensors.other_runs import other_runs_sensor
 from sensors.periods import periods_sensor
+from sensors.polling import poll_sensor
 from sensors.stale_exports import stale_exports_sensor
 from sensors.stream import stream_sensor
 from sensors.upkeep import upkeep
@@ -30,6 +32,7 @@ from sensors.webhooks import webhook_sensor
 
 defs = dg.Definitions(
     assets=[
+        polled_samples,
         intake,
         redefinition,
         event_days,
@@ -54,6 +57,7 @@ defs = dg.Definitions(
     ],
     jobs=[*jobs.ALL, compaction, upkeep],
     sensors=[
+        poll_sensor,
         stream_sensor,
         dirty_hours_sensor,
         periods_sensor,

@@ -19,6 +19,9 @@ class Watched(NamedTuple):
 
 
 CHECKS = {
+    "polling_keeps_up": Watched(
+        "polled_samples", "polling", "Every pollster was completely polled within the last two intervals."
+    ),
     "conversion_keeps_up": Watched(
         "catalog", "conversion", "Everything landed is converted and in the catalog, without errors."
     ),

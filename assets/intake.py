@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 
 from assets import figures
+from assets.polling import POLLED
 from assets.resources import RETRIES, SiteResource
 from meterhouse import lateness, plots, times
 from meterhouse.alarms.at_once import AtOnce
@@ -33,6 +34,7 @@ NOTIFICATIONS, SAMPLES, EVENTS, CATALOG = (
     specs=[
         dg.AssetSpec(
             NOTIFICATIONS,
+            deps=[POLLED],
             description="Messages from the stream, each landed once, by arrival hour. A message that is not a "
             "notification becomes a dead letter.",
             group_name="collection",

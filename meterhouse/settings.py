@@ -473,6 +473,15 @@ class Settings:
     poll_concurrency: Annotated[
         int, Meta(ge=1, le=1_000, description="Maximum number of tasks that a member polls at the same time.")
     ] = 32
+    poll_runs: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=64,
+            description="Maximum number of Dagster's runs that poll at the same time. They poll what no member polls. "
+            "0: none, only members poll.",
+        ),
+    ] = 1
     poll_to: Annotated[
         Literal["lake", "stream"],
         Meta(
@@ -481,7 +490,11 @@ class Settings:
         ),
     ] = "lake"
     poll_commands: Annotated[
-        bool, Meta(description="Whether pollsters may execute commands of the host (`host_command`).")
+        bool,
+        Meta(
+            description="Whether pollsters may execute commands of the host (`host_command`) and import Python modules "
+            "for authentication (`module`)."
+        ),
     ] = False
     poll_record_days: Annotated[
         int, Meta(ge=1, le=3_660, description="Number of days for which the record of polled and missed slots is kept.")

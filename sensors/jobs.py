@@ -50,6 +50,12 @@ CHECK_KEYS = {
 
 # A check counts for the materialization that it follows, so each runs with its asset; and without, because a check is
 # there to tell that nothing moves.
+poll = dg.define_asset_job(
+    "poll",
+    tags=_one_at_a_time("poll") | AGAIN_SOON | FIRST,
+    selection=dg.AssetSelection.assets("polled_samples").without_checks() | _checks("polling_keeps_up"),
+    description="Poll what is due and no member polls.",
+)
 collect = dg.define_asset_job(
     "collect",
     tags=_one_at_a_time("collect") | AGAIN_SOON | FIRST,
@@ -80,6 +86,7 @@ alarms = dg.define_asset_job(
     tags=AGAIN_SOON,
     selection=dg.AssetSelection.assets("alarm_evaluations").without_checks()
     | _checks(
+        "polling_keeps_up",
         "collection_keeps_up",
         "conversion_keeps_up",
         "rollups_keep_up",
@@ -137,6 +144,7 @@ quality_checks = dg.define_asset_job(
 )
 
 ALL = [
+    poll,
     collect,
     recompute,
     periods,

@@ -14,6 +14,7 @@ _ENTRIES = {
     "members": Entry("poll_record", "members", "List the processes that poll."),
     "release": Entry("poll_record", "release", "Take tasks from the members that have claimed them."),
     "check": Entry("poll_check", "check", "Check polling.yaml and the pollsters of pollsters.d."),
+    "try": Entry("poll_try", "try_pollster", "Poll a pollster once and print the samples; stores nothing."),
 }
 
 

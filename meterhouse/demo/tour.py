@@ -21,13 +21,14 @@ from meterhouse.demo.api_process import ApiProcess
 from meterhouse.demo.children import free_port
 from meterhouse.demo.cloud import SimulatedCloud
 from meterhouse.demo.dagster_process import DagsterProcesses
+from meterhouse.demo.racks import POLLSTER, SOURCES, Racks
 from meterhouse.demo.receiver import WebhookReceiver
 from meterhouse.errors import MeterhouseError
 from meterhouse.private_files import make_folder
 from meterhouse.queries import reports
 from meterhouse.settings import read_settings, settings
 from meterhouse.site import Site
-from meterhouse.stores.warehouse_tables import deliveries, reconciliation_daily, resource_periods
+from meterhouse.stores.warehouse_tables import deliveries, poll_tasks, reconciliation_daily, resource_periods
 from meterhouse.usage.keeping_up import behind
 
 MARKER = ".meterhouse-demo"
@@ -73,13 +74,14 @@ query Check($asset: String!, $name: String!) {
 
 @dataclass
 class Tour:
-    """One tour: the site, the cloud, Dagster, the HTTP API, and the webhook receiver."""
+    """One tour: the site, the cloud, Dagster, the HTTP API, the webhook receiver, and the racks that are polled."""
 
     site: Site
     cloud: SimulatedCloud
     dagster: DagsterProcesses
     api: ApiProcess
     receiver: WebhookReceiver
+    racks: Racks
     overloaded: bool = True
     next_poll: datetime = field(default_factory=times.now)
     last_poll: datetime = field(default_factory=times.now)
@@ -162,8 +164,10 @@ def tour(*, exit_after: bool, port: int, seed: int) -> int:
     environment["METERHOUSE_PARTITIONS_FROM"] = str((times.now() - times.DAY).date())
     environment["METERHOUSE_WEBHOOK_ALLOW"] = "127.0.0.0/8"  # alarms of the API may call this machine too
     cloud = SimulatedCloud(seed)
-    with WebhookReceiver(fail_first=1) as receiver:
-        (home / "config").mkdir()
+    with WebhookReceiver(fail_first=1) as receiver, Racks() as racks:
+        (home / "config" / "pollsters.d").mkdir(parents=True)
+        (home / "config" / "polling.yaml").write_text(SOURCES.format(url=racks.url))
+        (home / "config" / "pollsters.d" / "racks.yaml").write_text(POLLSTER)
         (home / "config" / "alarms.yaml").write_text(ALARMS.format(instance=cloud.hot_instance_id, url=receiver.url))
         (home / "config" / "prices.yaml").write_text(PRICES)
         for name in [name for name in os.environ if name.startswith("METERHOUSE_")]:
@@ -178,7 +182,7 @@ def tour(*, exit_after: bool, port: int, seed: int) -> int:
         with dagster, api:
             dagster.wait_until_loaded()
             report_progress(f"Dagster's UI is at {dagster.url}")
-            trip = Tour(site, cloud, dagster, api, receiver, last_poll=until)
+            trip = Tour(site, cloud, dagster, api, receiver, racks, last_poll=until)
             lines, as_planted = _run(trip, until)
             for line in lines:
                 click.echo(line)
@@ -206,6 +210,7 @@ def _run(trip: Tour, until: datetime) -> tuple[list[str], bool]:
     )
     trip.cloud.write_late(trip.site.settings.spool, until)
     checks_run = trip.dagster.launch("quality_checks")
+    trip.wait_for("the racks are polled", lambda: _slots_done(trip.site) > 0)
     trip.wait_for("the overload of web-01 reaches the webhook", lambda: "alarm" in trip.states_received())
     trip.overloaded = False
     trip.wait_for("web-01 recovers, and the webhook reports it", lambda: trip.states_received()[-1:] == ["ok"])
@@ -217,7 +222,7 @@ def _run(trip: Tour, until: datetime) -> tuple[list[str], bool]:
     launched = [trip.dagster.launch("archive_day", str(day)) for day in arrival_days]
     launched += [trip.dagster.launch(job, str(day)) for job in ("report_day", "reconcile_day") for day in event_days]
     trip.wait_for_runs("archive, report, reconciliation and checks run", [checks_run, *launched])
-    found = account(trip.site, trip.cloud.ledger, trip.states_received())
+    found = account(trip.site, trip.cloud.ledger, trip.states_received(), trip.racks.polls)
     checks = _checks(trip, arrival_days, event_days)
     return _shown(trip, found, checks, event_days), all(line.is_equal for line in [*found, *checks])
 
@@ -230,6 +235,12 @@ def _rolled_up(site: Site, hour: datetime) -> bool:
             select(dirty_hours.c.rolled_at).where(dirty_hours.c.hour == times.hour_of(hour))
         ).first()
     return row is not None and row[0] is not None
+
+
+def _slots_done(site: Site) -> int:
+    """The number of slots that are recorded as polled."""
+    with site.warehouse.read() as connection:
+        return int(connection.execute(select(func.count()).where(poll_tasks.c.state == "done")).scalar_one())
 
 
 def _arrival_days(site: Site) -> set[str]:
@@ -258,10 +269,11 @@ def _checks(trip: Tour, arrival_days: list[date], event_days: list[date]) -> lis
     existed = select(func.count(resource_periods.c.resource_id.distinct()))
     with trip.site.warehouse.read() as connection:
         instances = connection.execute(existed.where(resource_periods.c.resource_type == "instance")).scalar_one()
+    landed = trip.cloud.ledger.notifications + trip.racks.polls
     return [
         Line("instances that existed", len(trip.cloud.inventory.instances), instances),
         Line("instances that the API lists", len(trip.cloud.inventory.instances), _listed_by_api(trip)),
-        Line("notifications in the archive", trip.cloud.ledger.notifications, sealed.get("notifications", 0)),
+        Line("notifications in the archive", landed, sealed.get("notifications", 0)),
         Line("usage reports exported", len(exports), written),
         Line("checks of quality passed", len(checks), passed),
         Line("Dagster runs that failed", 0, failures),

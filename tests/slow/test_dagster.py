@@ -41,6 +41,8 @@ with warnings.catch_warnings(), pytest.MonkeyPatch.context() as environment:
     from assets import partitions, resources
     from assets.runs import DIRTY
     from sensors import dirty_hours, other_runs, periods, stream, webhooks
+    from sensors import polling as polling_sensor
+    from sensors.active_runs import STEP
 settings_module.settings.cache_clear()
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::dagster.BetaWarning")]
@@ -304,6 +306,39 @@ def test_the_stream_sensor_starts_a_run_only_if_there_is_work_and_none_is_runnin
     instance.delete_run(running.run_id)
     run(instance, "collect")
     assert "quiet" in str(tick().skip_message)
+
+
+@pytest.mark.service
+def test_what_is_due_is_polled_by_a_run_that_the_sensor_starts(
+    here: Site, instance: dg.DagsterInstance, tmp_path: Path, json_url: str
+) -> None:
+    def tick() -> Any:
+        context = dg.build_sensor_context(instance=instance, resources={"site": resources.SiteResource()})
+        return polling_sensor.poll_sensor(context)
+
+    assert "nothing is due" in str(tick().skip_message)
+    pollster = {"name": "room.temperature", "sample_type": "gauge", "unit": "C", "value_attribute": "value"}
+    pollster |= {"endpoint_type": "rooms", "url_path": "3", "response_entries_key": "rooms"}
+    source = {"name": "building", "interval": 86_400, "meters": ["room.temperature"]}
+    source |= {"resources": [f"{json_url}/lists/rooms"]}
+    (tmp_path / "pollsters.d").mkdir()
+    (tmp_path / "pollsters.d" / "rooms.yaml").write_text(yaml.safe_dump([pollster]))
+    (tmp_path / "polling.yaml").write_text(yaml.safe_dump({"sources": [source]}))
+    (request,) = tick()
+    assert (request.tags[STEP], request.tags["meterhouse/due"]) == ("poll", "1")
+    started = {"status": dg.DagsterRunStatus.STARTED, "tags": {STEP: "poll"}}
+    running = instance.create_run_for_job(definitions.defs.resolve_job_def("poll"), **started)
+    assert "already running" in str(tick().skip_message)
+    instance.delete_run(running.run_id)
+    found = run(instance, "poll")
+    assert found["polled_samples"]["dagster/row_count"] == found["polled_samples"]["resources"] == 3
+    assert found["polling_keeps_up"]["passed"]
+    assert "nothing is due" in str(tick().skip_message)
+    assert run(instance, "collect")["samples"]["dagster/row_count"] == 3
+    with here.warehouse.begin() as connection:
+        past = {"done_slot_at": times.now() - timedelta(days=5), "changed_at": times.now() - timedelta(days=9)}
+        connection.execute(update(warehouse_tables.poll_schedules).values(past))
+    assert not run(instance, "alarms")["polling_keeps_up"]["passed"]
 
 
 def test_late_points_of_any_day_are_recomputed_by_one_run_with_one_event_for_each_day(

@@ -111,16 +111,18 @@ def probe(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_every_file_is_read_without_error(probe: dict[str, Any]) -> None:
     assert probe["import_errors"] == {}
-    assert sorted(probe["dags"]) == sorted([*IDS, "meterhouse_compaction", "meterhouse_periods"])
+    assert sorted(probe["dags"]) == sorted([*IDS, "meterhouse_compaction", "meterhouse_periods", "meterhouse_polling"])
 
 
 @pytest.mark.parametrize(
     ("name", "task", "owner"),
-    [("meterhouse_compaction", "compact", "telemetry"), ("meterhouse_periods", "periods", "billing")],
+    [
+        ("meterhouse_compaction", "compact", "telemetry"),
+        ("meterhouse_periods", "periods", "billing"),
+        ("meterhouse_polling", "poll", "telemetry"),
+    ],
 )
-def test_what_runs_every_ten_minutes_is_no_partition_of_a_day(
-    probe: dict[str, Any], name: str, task: str, owner: str
-) -> None:
+def test_what_runs_all_day_is_no_partition_of_a_day(probe: dict[str, Any], name: str, task: str, owner: str) -> None:
     dag = probe["dags"][name]
     assert (dag["task"], dag["owner"], dag["documented"], dag["tags"]) == (task, owner, True, ["meterhouse"])
     assert (dag["catchup"], dag["max_active_runs"], dag["scheduled"][1]) == (False, 1, None)

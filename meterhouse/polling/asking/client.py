@@ -26,9 +26,6 @@ from meterhouse.polling.asking.time_limits import TimeLimits, Watch
 from meterhouse.polling.polled import Permanent, PollError
 from meterhouse.untrusted import printable
 
-MAX_BYTES: Final = 64 << 20
-"""Maximum size of an answer, unless polling_endpoints.yaml has another for it."""
-
 MAX_REDIRECTS: Final = 5
 
 HOSTS: Final = 256
@@ -124,7 +121,7 @@ class Client:
         url: str,
         headers: Mapping[str, str],
         seconds: float,
-        max_bytes: int = MAX_BYTES,
+        max_bytes: int,
         method: str = "GET",
         body: bytes | None = None,
     ) -> Answer:

@@ -63,7 +63,7 @@ class Endpoint:
     credential_secret_file: str | None = None
     username: str | None = None
     password_file: str | None = None
-    max_mib: int = 64
+    max_mib: int = 32
 
     @property
     def origin(self) -> Origin:
@@ -187,7 +187,7 @@ def _endpoint(found: Any, path: Path) -> Endpoint:
     rate = entry.get("requests_per_second")
     if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int | float) or not 0.001 <= rate < 1e6):
         raise DefinitionError("requests_per_second is not a number from 0.001", where=where)
-    size = entry.get("max_mib", 64)
+    size = entry.get("max_mib", 32)
     if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= 4_096:
         raise DefinitionError("max_mib is not an integer from 1 to 4096", where=where)
     given = [texts["credential_id"] is not None, texts["username"] is not None, _flag(entry, "token", where)]

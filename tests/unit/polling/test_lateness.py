@@ -1,13 +1,12 @@
 """Polling that stops is seen: by lateness, by an alarm on its meter, and by the doctor, with no member alive."""
 
-from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from builders import warehouse_rows
 from conftest import OpenSite
+from poll_rows import INTERVAL, LONG_AGO, schedule, task
 from sqlalchemy import insert, update
 
 from meterhouse import times
@@ -16,30 +15,7 @@ from meterhouse.alarms.keeping.apply import apply
 from meterhouse.doctor import findings_of
 from meterhouse.polling.lateness import lateness
 from meterhouse.site import Site
-from meterhouse.stores.warehouse_tables import poll_members, poll_schedules, poll_tasks
-
-INTERVAL = timedelta(seconds=60)
-LONG_AGO = timedelta(days=7)
-
-
-def schedule(site: Site, pollster: str, done: datetime | None, **other: Any) -> None:
-    """Add a schedule whose last completely polled slot begins then."""
-    values = {
-        "source": "nova",
-        "pollster": pollster,
-        "host": "",
-        "interval_seconds": INTERVAL.seconds,
-        "shards": 1,
-        "definition": "",
-        "active": True,
-        "next_slot_at": times.now(),
-        "done_slot_at": done,
-        "changed_at": times.now() - LONG_AGO,
-        "changed_by": "m1",
-        **other,
-    }
-    with site.warehouse.begin() as connection:
-        connection.execute(insert(poll_schedules).values(values))
+from meterhouse.stores.warehouse_tables import poll_members, poll_schedules
 
 
 def says(site: Site, part: str) -> tuple[str, str]:
@@ -96,17 +72,9 @@ def test_the_doctor_says_what_is_not_polled_and_what_was_missed_and_why(site: Si
     assert "0 members are alive; start `meterhouse poll --follow`" in text
     member = {"member": "m1", "host": "c1", "namespaces": "central", "joined_at": now, "seen_at": now}
     member |= {"lease_seconds": 10.0, "clock_ahead_seconds": 0.0, "definitions": "", "claimed": 0}
-    slot = {"source": "nova", "pollster": "servers", "host": "", "shard": "1/1", "until": now, "due_at": now}
-    slot |= {
-        "slot_at": now - INTERVAL * 5,
-        "state": "missed",
-        "slots": 3,
-        "message_id": "1",
-        "error": "it answered 500",
-    }
+    task(site, "servers", slot_at=now - INTERVAL * 5, state="missed", slots=3, error="it answered 500")
     with site.warehouse.begin() as connection:
         connection.execute(insert(poll_members).values(member))
-        connection.execute(insert(poll_tasks).values(slot))
         connection.execute(update(poll_schedules).values(done_slot_at=now - INTERVAL))
     assert says(site, "polling") == ("ok", "1 pollster is polled in time; 1 member is alive")
     assert says(site, "missed slots") == (

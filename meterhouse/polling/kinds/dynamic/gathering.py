@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from meterhouse.garbage import gc_disabled
 from meterhouse.polling.asking import Asking
 from meterhouse.polling.asking.addresses import joined, origin, shown_url
 from meterhouse.polling.asking.authentication import Signer
@@ -117,7 +118,8 @@ class Gathering:
             return Page([{"id": self._variables.get("resource"), **answer.headers}], at, None)
         if answer.status == 204:
             return Page([], at, None)
-        found = read(answer.body, answer.headers, definition.handlers, where)
+        with gc_disabled():
+            found = read(answer.body, answer.headers, definition.handlers, where)
         next_url = next_url_of(found, definition.next_url)
         absolute = _next(endpoint, next_url) if next_url is not None else None
         return Page(entries_of(found, definition.entries, where), at, absolute)

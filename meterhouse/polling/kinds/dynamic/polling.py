@@ -1,10 +1,12 @@
 """Polls by a definition: finds the targets, asks each, follows its pages, and says what is left."""
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from meterhouse.definitions.entries import Faults
+from meterhouse.garbage import gc_disabled
 from meterhouse.polling.asking import Asking
 from meterhouse.polling.discovery import discover, endpoints
 from meterhouse.polling.kinds.dynamic.definition import Definition, compile_definition
@@ -152,7 +154,8 @@ class DynamicPoll:
                     for entry in answer.entries:
                         if isinstance(entry, dict):
                             entry.setdefault("resource", target)
-                made.samples += sampling.samples(answer.entries, answer.at, made.warnings, more, share)
+                with gc_disabled() if more is None else nullcontext():
+                    made.samples += sampling.samples(answer.entries, answer.at, made.warnings, more, share)
                 made.entries += len(answer.entries)
                 made.page = answer.next_url
                 if made.page is None:
