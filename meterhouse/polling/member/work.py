@@ -36,7 +36,7 @@ def poll(claim: Claimed, scheduled: Scheduled, asking: Asking, member: str) -> R
             member=member,
             generation=claim.generation,
             polled_at=asking.now(),
-            seconds=round(time.monotonic() - started, 6),
+            seconds=round(time.monotonic() - started, 4),
             resources=polled.resources,
             samples=len(polled.samples),
             rests=[rest_as_json(rest) for rest in polled.rests],
@@ -48,7 +48,7 @@ def poll(claim: Claimed, scheduled: Scheduled, asking: Asking, member: str) -> R
         log.debug("%s", claim, exc_info=error)
         said = next(iter(str(error).splitlines()), "")
         said = f"this should not have happened: {type(error).__name__}: {said}"
-        return Failed(claim, said, seconds=time.monotonic() - started)
+        return Failed(claim, said, seconds=round(time.monotonic() - started, 4))
     for warning in polled.warnings:
         log.warning("%s: %s", claim, warning)
     return Ready(claim, note, made)

@@ -113,7 +113,7 @@ def _see(connection: Connection, present: datetime, member: Member, claimed: int
         "seen_at": present,
         "lease_seconds": member.lease_seconds,
         "left_at": None,
-        "clock_ahead_seconds": member.clock_ahead,
+        "clock_ahead_seconds": round(member.clock_ahead, 3),
         "definitions": member.definitions,
         "claimed": claimed,
     }
