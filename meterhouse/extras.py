@@ -8,6 +8,7 @@ EXTRAS = {
     "airflow": "airflow",
     "amqp": "amqp",
     "dagster": "dagster",
+    "dagster_postgres": "dagster-postgres",
     "distributed": "dask",
     "ezsnmp": "snmp",
     "fastapi": "api",

@@ -313,6 +313,14 @@ class Settings:
             ge=5, le=86_400, description="Seconds after which another process can take over a step whose process died."
         ),
     ] = 60
+    daemon_lease_seconds: Annotated[
+        int,
+        Meta(
+            ge=2,
+            le=3_600,
+            description="Seconds after which another machine can take over from a `meterhouse daemon` that died.",
+        ),
+    ] = 5
     vacuum_hours: Annotated[
         int,
         Meta(

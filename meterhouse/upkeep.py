@@ -23,7 +23,7 @@ from meterhouse.errors import MeterhouseError
 from meterhouse.polling.record.expiry import expire
 from meterhouse.progress import Progress, no_progress
 from meterhouse.site import Site
-from meterhouse.stores import heartbeats
+from meterhouse.stores import heartbeats, successions
 from meterhouse.stores.lake_tables import TABLES
 from meterhouse.stores.warehouse_tables import (
     alarm_history,
@@ -152,6 +152,7 @@ def _unseen(site: Site, done: Kept) -> int:
         _delete(site, definition_paths, definition_paths.c.last_seen_at < before)
         + _delete(site, stream_queues, stream_queues.c.looked_at < before)
         + _delete(site, leases, leases.c.name.startswith(heartbeats.PREFIX), leases.c.expires_at < before)
+        + _delete(site, leases, leases.c.name.startswith(successions.PREFIX), leases.c.expires_at < before)
     )
 
 

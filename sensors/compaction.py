@@ -4,7 +4,8 @@ import dagster as dg
 
 from assets.resources import SiteResource
 from meterhouse.archive.compaction import compact, due
-from sensors.active_runs import STEP, is_running
+from sensors.active_runs import STEP, is_running, next_key
+from sensors.leading import skips_unless_leading
 
 
 @dg.op
@@ -32,8 +33,10 @@ def compaction() -> None:
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Starts `compact` within minutes of the end of an arrival hour, or if the running one has many files.",
 )
+@skips_unless_leading
 def compaction_sensor(context: dg.SensorEvaluationContext, site: SiteResource) -> dg.SkipReason | dg.RunRequest:
+    key = next_key(context, compaction.name)
     if is_running(context, compaction.name):
         return dg.SkipReason("a run of compact is already running")
     tasks = due(site.get()).tasks
-    return dg.RunRequest() if tasks else dg.SkipReason("no hour is to be compacted")
+    return dg.RunRequest(run_key=key) if tasks else dg.SkipReason("no hour is to be compacted")

@@ -17,6 +17,7 @@ from meterhouse.site import Site
 from meterhouse.stores import heartbeats
 from meterhouse.stores.leases import Held
 from sensors.active_runs import ACTIVE
+from sensors.leading import skips_unless_leading
 
 STATUS = dg.DagsterRunStatus
 WORKING = {STATUS.STARTED, STATUS.CANCELING}
@@ -153,6 +154,7 @@ def _end(instance: dg.DagsterInstance, run: dg.DagsterRun, text: str) -> bool:
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Ends runs whose process has died, so that their steps can run again.",
 )
+@skips_unless_leading
 def dead_runs_sensor(context: dg.SensorEvaluationContext, site: SiteResource) -> dg.SkipReason:
     before = {run: times.parse(moment) for run, moment in json.loads(context.cursor or "{}").items()}
     origin = context.code_location_origin

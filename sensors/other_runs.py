@@ -22,6 +22,7 @@ from assets.usage import RESOURCE_PERIODS
 from assets.usage import of_days as of_periods
 from meterhouse.site import Site
 from meterhouse.stores.warehouse_tables import runs
+from sensors.leading import skips_unless_leading
 
 RUNS_AT_ONCE = 200
 """Maximum number of runs that one tick reports."""
@@ -114,6 +115,7 @@ def other_runs(site: Site, after: int) -> tuple[list[dg.AssetMaterialization], i
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Reports what commands, collectors and Airflow did as materializations without a run.",
 )
+@skips_unless_leading
 def other_runs_sensor(context: dg.SensorEvaluationContext, site: SiteResource) -> dg.SensorResult:
     before = int(context.cursor or 0)
     events, after = other_runs(site.get(), before)

@@ -10,8 +10,9 @@ from meterhouse import times
 from meterhouse.stores import leases
 from meterhouse.usage.keeping_up import behind
 from meterhouse.usage.periods import STEP
-from sensors.active_runs import is_running
+from sensors.active_runs import is_running, next_key
 from sensors.jobs import periods
+from sensors.leading import skips_unless_leading
 
 PAUSE = timedelta(minutes=1)
 """Shortest time from one run to the next: bills and reports need no fresher periods."""
@@ -28,8 +29,10 @@ the next, so that the step takes at most a tenth of the time of one core."""
     description="Starts `periods` if notifications or roll-ups came since the last run, after a pause of ten times "
     "what that took, at least a minute.",
 )
+@skips_unless_leading
 def periods_sensor(context: dg.SensorEvaluationContext, site: SiteResource) -> dg.SkipReason | dg.RunRequest:
     here = site.get()
+    key = next_key(context, periods.name)
     if is_running(context, periods.name):
         return dg.SkipReason("a run of periods is already running")
     left = _pause(context.instance, times.now())
@@ -41,7 +44,7 @@ def periods_sensor(context: dg.SensorEvaluationContext, site: SiteResource) -> d
         working = leases.holder(connection, STEP)
     if working:
         return dg.SkipReason(f"{working} is computing the periods")
-    return dg.RunRequest(partition_key=str(times.now().date()), tags={DIRTY: "true"})
+    return dg.RunRequest(run_key=key, partition_key=str(times.now().date()), tags={DIRTY: "true"})
 
 
 def _pause(instance: dg.DagsterInstance, present: datetime) -> timedelta:

@@ -6,6 +6,7 @@ from datetime import timedelta
 import dagster as dg
 
 from sensors import jobs
+from sensors.leading import always, waits_unless_leading
 from sensors.upkeep import upkeep
 
 RUNNING = dg.DefaultScheduleStatus.RUNNING
@@ -15,6 +16,7 @@ alarms = dg.ScheduleDefinition(
     job=jobs.alarms,
     cron_schedule="* * * * *",
     default_status=RUNNING,
+    should_execute=always,
     description="Evaluate the alarms, even if no points come.",
 )
 quality_checks = dg.ScheduleDefinition(
@@ -22,6 +24,7 @@ quality_checks = dg.ScheduleDefinition(
     job=jobs.quality_checks,
     cron_schedule="20 * * * *",
     default_status=RUNNING,
+    should_execute=always,
     description="Check the latest good points against the quality rules with Great Expectations.",
 )
 
@@ -31,6 +34,7 @@ names = dg.ScheduleDefinition(
     job=jobs.names,
     cron_schedule="50 * * * *",
     default_status=RUNNING,
+    should_execute=always,
     description="Read the names of new messages, of names.csv and of Keystone.",
 )
 
@@ -47,6 +51,7 @@ def _yesterday(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     default_status=RUNNING,
     description="Seal yesterday's arrivals.",
 )
+@waits_unless_leading
 def archive(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """Seal yesterday."""
     return _yesterday(context)
@@ -59,6 +64,7 @@ def archive(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     default_status=RUNNING,
     description="Compare what events, audits and polls say of yesterday.",
 )
+@waits_unless_leading
 def reconcile(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """Compare the witnesses of yesterday."""
     return _yesterday(context)
@@ -71,6 +77,7 @@ def reconcile(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     default_status=RUNNING,
     description="Export yesterday's reports.",
 )
+@waits_unless_leading
 def report(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """Export yesterday's reports."""
     return _yesterday(context)
@@ -83,6 +90,7 @@ def report(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     default_status=RUNNING,
     description="Export last month's reports.",
 )
+@waits_unless_leading
 def report_of_month(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """Export last month's reports."""
     month = (context.scheduled_execution_time - timedelta(days=1)).strftime("%Y-%m")
@@ -96,6 +104,7 @@ def report_of_month(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     default_status=RUNNING,
     description="Make the bills of yesterday's month, if there are prices.",
 )
+@waits_unless_leading
 def bill(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """Make the preliminary bills of the month, and on its first day those of the month before."""
     from meterhouse.definitions import prices
@@ -112,6 +121,7 @@ upkeep_each_night = dg.ScheduleDefinition(
     job=upkeep,
     cron_schedule="45 1 * * *",
     default_status=RUNNING,
+    should_execute=always,
     description="Delete what is older than it is kept for.",
 )
 

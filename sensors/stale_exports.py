@@ -3,6 +3,7 @@
 When it looks and what it asks for, `export_looks` says.
 """
 
+from collections.abc import Mapping
 from itertools import islice
 
 import dagster as dg
@@ -14,8 +15,9 @@ from meterhouse.queries import export_looks, report_files
 from meterhouse.queries.export_states import StaleExport
 from meterhouse.queries.report_files import Report
 from meterhouse.site import Site
-from sensors.active_runs import is_running
+from sensors.active_runs import is_running, next_key
 from sensors.jobs import report_day, report_month
+from sensors.leading import skips_unless_leading
 
 RUNS_AT_ONCE = 10
 """Maximum number of runs that one tick starts."""
@@ -31,12 +33,14 @@ EXPORT = "meterhouse/export"
     description="Exports reports again of which hours, periods or names were recomputed since. Until then, the JSON "
     "files of these exports say that they are stale.",
 )
+@skips_unless_leading
 def stale_exports_sensor(context: dg.SensorEvaluationContext, site: SiteResource) -> dg.SensorResult:
     memory = export_looks.Memory.read(context.cursor)
     export_looks.look(site.get(), memory)
     queries = {name: report.query for name, report in _readable(site.get()).items()}
-    stale = export_looks.wanted(site.get(), memory, lambda each: _is_free(context, each), queries)
-    requests = list(map(_request, islice(stale, RUNS_AT_ONCE)))
+    keys: dict[str, str] = {}
+    stale = export_looks.wanted(site.get(), memory, lambda each: _is_free(context, each, keys), queries)
+    requests = [_request(each, keys) for each in islice(stale, RUNS_AT_ONCE)]
     left = "no stale export is to be made now"
     return dg.SensorResult(run_requests=requests, cursor=memory.write(), skip_reason=None if requests else left)
 
@@ -60,14 +64,18 @@ def _tag(each: StaleExport) -> dict[str, str]:
     return {EXPORT: f"{each.report}/{each.partition}"}
 
 
-def _is_free(context: dg.SensorEvaluationContext, each: StaleExport) -> bool:
+def _is_free(context: dg.SensorEvaluationContext, each: StaleExport, keys: dict[str, str]) -> bool:
+    """Whether no run makes an export; `keys` gets the key of the next one."""
     job, shown = _place(each)
+    if shown:
+        keys[_tag(each)[EXPORT]] = next_key(context, job, _tag(each))
     return shown and not is_running(context, job, _tag(each))
 
 
-def _request(each: StaleExport) -> dg.RunRequest:
+def _request(each: StaleExport, keys: Mapping[str, str]) -> dg.RunRequest:
     job, _ = _place(each)
     return dg.RunRequest(
+        run_key=keys[_tag(each)[EXPORT]],
         job_name=job,
         partition_key=each.partition,
         asset_selection=[dg.AssetKey(each.report)],

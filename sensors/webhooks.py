@@ -6,6 +6,7 @@ from assets.alarms import alarm_evaluations, of_delivery, version, webhooks
 from assets.health import key_of, verdict
 from assets.resources import SiteResource
 from meterhouse.alarms.delivery.deliver import deliver, due
+from sensors.leading import skips_unless_leading
 
 CHECK = "notifications_are_delivered"
 
@@ -20,6 +21,7 @@ OF_ALARMS = f"dagster/input_data_version/{alarm_evaluations.key.to_user_string()
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Sends the notifications in the outbox. Failed ones are retried after increasing pauses.",
 )
+@skips_unless_leading
 def webhook_sensor(context: dg.SensorEvaluationContext, site: SiteResource) -> dg.SkipReason | dg.SensorResult:
     here = site.get()
     if not due(here):

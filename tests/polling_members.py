@@ -133,21 +133,27 @@ class PolledSite:
 
     def polled(self, until: datetime) -> bool:
         """Whether each source has been polled for a slot that begins at a time or later."""
-        newest = {row["source"]: row["slot_at"] for row in self._tasks() if row["state"] == "done"}
+        newest = {row["source"]: row["slot_at"] for row in self.tasks() if row["state"] == "done"}
         return all(newest.get(each, datetime.min.replace(tzinfo=UTC)) >= until for each in self.lists)
 
     def owners(self) -> int:
         """How many members have polled something."""
-        return len({row["owner"] for row in self._tasks() if row["state"] == "done"})
+        return len({row["owner"] for row in self.tasks() if row["state"] == "done"})
 
-    def _tasks(self) -> list[dict[str, Any]]:
+    def poll(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Poll what is due, once."""
+        environment = {**os.environ, **self.environment}
+        return subprocess.run([PROGRAM, "poll", *arguments], env=environment, capture_output=True, text=True)
+
+    def tasks(self) -> list[dict[str, Any]]:
+        """The record's tasks, by slot."""
         with self.site.warehouse.read() as connection:
             return [dict(row) for row in connection.execute(select(poll_tasks).order_by("slot_at")).mappings()]
 
     def close_slots(self) -> None:
         """Wait until the slots of the past are over, and let a last member record what they came to."""
         time.sleep(self.interval)
-        subprocess.run([PROGRAM, "poll"], env={**os.environ, **self.environment}, check=True, capture_output=True)
+        assert self.poll().returncode == 0
 
     def count(self) -> Polled:
         """What was landed, converted and recorded."""
@@ -166,7 +172,7 @@ class PolledSite:
                 received = datetime.fromisoformat(sample["timestamp"]).replace(tzinfo=UTC)
                 landed[sample["resource_id"], received] += 1
             found.received[key] = received
-        for row in self._tasks():
+        for row in self.tasks():
             for number in range(row["slots"]):
                 key = (row["source"], row["slot_at"] + number * timedelta(seconds=self.interval))
                 if row["state"] == "missed":
@@ -175,6 +181,6 @@ class PolledSite:
                     found.done[key] = row["owner"]
         with site.warehouse.read() as connection:
             members = connection.execute(select(poll_members.c.member, poll_members.c.clock_ahead_seconds))
-            found.ahead = dict(members.tuples().all())
+            found.ahead = {row.member: row.clock_ahead_seconds for row in members}
         assert Counter((row["resource_id"], row["timestamp"]) for row in rows(site, "samples")) == landed
         return found

@@ -46,6 +46,7 @@ SECTIONS = {
     },
     "Serve": {
         "api": Entry("api", "api", "Serve the HTTP API."),
+        "daemon": Entry("daemon", "daemon", "Run Dagster's daemon, on one of several machines at a time."),
     },
     "Operate": {
         "doctor": Entry("site", "doctor", "Check every part and report what to fix."),

@@ -441,3 +441,33 @@ def test_the_pictures_are_there_and_light(name: str) -> None:
     assert 1500 < struct.unpack(">I", content[16:20])[0] < 1900
     assert len(content) < 300_000
     assert f"docs/images/{name}.png" in README
+
+
+LAST_SECTION = (DOCS / "high-availability.md").read_text("utf-8").partition("## What happens when each part dies")[2]
+SHOWN_BY = {
+    "the machine that leads": "test_another_machine_takes_over_from_a_leader_that_is_killed_or_paused_and_no_run_is",
+    "nothing: the leader is paused": "test_of_runs_that_daemons_create_for_one_reason_one_comes_into_the_queue",
+    "the network between the leader": "test_a_leader_that_does_not_reach_the_warehouse_ends_its_program",
+    "the process of a run": "test_runs_whose_processes_were_killed_end_as_failed_and_their_steps_run_again",
+    "a process that collects": "test_a_killed_consumer_loses_and_duplicates_nothing",
+    "a process that judges": "test_a_kill_changes_nothing",
+    "nothing: a process that holds a lease": "test_a_pause_longer_than_the_lease_changes_nothing",
+    "a process that evaluates": "test_a_cycle_that_is_killed_keeps_each_transition_once_and_tells_it",
+    "a process that delivers": "test_deliverers_that_are_killed_lose_nothing",
+    "a receiver": "test_a_receiver_that_is_down_for_an_hour_gets_everything_afterwards",
+    "a process of the API": "test_nothing_that_was_answered_is_lost_and_nothing_counts_twice",
+    "a member that polls": "test_when_a_member_is_killed_the_others_poll_in_its_place",
+    "a Dask worker": "test_a_worker_that_is_lost_in_the_middle_changes_nothing_but_time",
+    "the warehouse": "test_an_unavailable_warehouse_does_not_hold_up_landing",
+    "the disk of the lake": "test_a_full_disk_is_waited_for_and_nothing_is_lost",
+    "RabbitMQ": "test_a_broker_killed_under_load_loses_and_duplicates_nothing",
+    "Keystone": "test_while_keystone_is_away_only_kept_tokens_work",
+}
+"""How a row of the page begins → the test that shows it."""
+
+
+def test_each_row_of_what_happens_when_a_part_dies_is_shown_by_a_test() -> None:
+    dies = [line.split("|")[1].strip() for line in LAST_SECTION.splitlines() if line.startswith("| ")][1:]
+    assert [next((start for start in SHOWN_BY if row.startswith(start)), row) for row in dies] == list(SHOWN_BY)
+    tests = "".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name in SHOWN_BY.values() if f"def {name}" not in tests] == []

@@ -19,6 +19,7 @@ from meterhouse.polling.member.lander import Lander
 from meterhouse.polling.member.reports import Done, Report
 from meterhouse.polling.member.results import Ready
 from meterhouse.polling.member.sinks import sink
+from meterhouse.polling.member.sizes import Sizes
 from meterhouse.polling.member.troubles import Trouble
 from meterhouse.polling.member.work import given_up, poll
 from meterhouse.polling.member.workers import Workers
@@ -64,6 +65,7 @@ class Loop:
         self._files = Files(settings, self._namespaces, self._clock)
         self._unknown: frozenset[tuple[str, str]] = frozenset()
         self._synced_at = 0.0
+        self._sizes = Sizes(self._warehouse)
         self._workers = Workers(settings.poll_concurrency)
         self._wake = threading.Condition()
         self._woken = False
@@ -94,7 +96,8 @@ class Loop:
             self._settings.poll_lease_seconds,
         )
         self._lander.start()
-        threading.Thread(target=self._beat, daemon=True, name="heartbeat").start()
+        heart = threading.Thread(target=self._beat, daemon=True, name="heartbeat")
+        heart.start()
         try:
             while not self._stop():
                 pause = self._turn(follow)
@@ -103,6 +106,10 @@ class Loop:
                 self._sleep(pause)
         finally:
             self._end()
+            self._ended.set()
+            self._workers.close()
+            heart.join(STOP_SECONDS)
+            self._files.asking.close()
         return self._report.done
 
     # -- the main thread ------------------------------------------------------------------------------------
@@ -208,7 +215,6 @@ class Loop:
                 log.info("%d tasks are released: others may poll them at once", len(left))
                 record.release(self._warehouse, self._member, left)
             self._lander.settle(END_SECONDS)
-            self._ended.set()
             record.leave(self._warehouse, self._member)
         except MeterhouseError as error:
             log.warning("what this member has claimed is taken over when its lease ends: %s", error)
@@ -227,6 +233,8 @@ class Loop:
                 self._lander.hand_over([result])
             self._woken = True
             self._wake.notify_all()
+        if scheduled is not None and isinstance(result, Ready):
+            self._sizes.look(claim, scheduled, self._files.asking)
 
     def _is_polling(self) -> bool:
         return bool(self._running)

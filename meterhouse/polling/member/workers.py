@@ -14,7 +14,7 @@ class Workers:
 
     def __init__(self, places: int) -> None:
         self._places = places
-        self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._threads = self._pending = 0
 
@@ -27,8 +27,14 @@ class Workers:
                 threading.Thread(target=self._run, daemon=True, name=f"poll-{self._threads}").start()
         self._work.put(work)
 
+    def close(self) -> None:
+        """End the threads that have nothing to do, and the others when they have done it."""
+        for _ in range(self._threads):
+            self._work.put(None)
+
     def _run(self) -> None:
-        while True:
-            self._work.get()()
+        while (work := self._work.get()) is not None:
+            work()
+            del work  # a thread that waits keeps nothing alive
             with self._lock:
                 self._pending -= 1

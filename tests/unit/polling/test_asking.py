@@ -216,8 +216,33 @@ def test_the_output_of_a_command_is_an_answer(commanding: Asking) -> None:
             compiled(**COMMAND, host_command=command, timeout=0.3).poll(commanding, slot(), Piece(), source())
     with pytest.raises(Permanent, match=r"may not execute commands of the host\. Set METERHOUSE_POLL_COMMANDS=true"):
         compiled(**COMMAND, host_command="true").poll(Asking(read_settings()), slot(), Piece(), source())
-    with pytest.raises(InvalidEntry, match="the next page of a command would be a command of its output"):
+    with pytest.raises(InvalidEntry, match="the next command would be one that the output has"):
         compiled(**COMMAND, host_command="true", next_sample_url_attribute="next")
+
+
+def test_the_pages_of_a_command_are_followed_and_their_output_chooses_no_program(
+    commanding: Asking, tmp_path: Path
+) -> None:
+    for name, content in {
+        "1": '{"found": [{"id": "a", "size": 1}], "next": "2"}',
+        "2": '{"found": [{"id": "b", "size": 2}], "next": null}',
+        "odd": '{"found": [], "next": "x; touch owned"}',
+        "other": '{"found": [], "next": "touch owned"}',
+    }.items():
+        (tmp_path / name).write_text(content)
+    more = f"next | 'cat {tmp_path}/' + value"
+
+    def names(page: str, following: str) -> list[str]:
+        poll = compiled(**COMMAND, host_command=f"cat {tmp_path}/{page}", next_sample_url_attribute=following)
+        return [each["resource_id"] for each in poll.poll(commanding, slot(), Piece(), source()).samples]
+
+    assert names("1", more) == ["a", "b"]
+    assert names("2", more) == ["b"]
+    with pytest.raises(Permanent, match="characters that the shell would obey"):
+        names("odd", more)
+    with pytest.raises(Permanent, match="the output says which program is next"):
+        names("other", "next | value.strip()")
+    assert not (tmp_path / "owned").exists()
 
 
 def test_no_answer_says_what_the_shell_does(commanding: Asking, server: Web, tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ class Definition:
         timeout: seconds.
         handlers: names of what reads the answer, in the order in which they are tried.
         entries: where the entries of an answer are; None: under its first key.
-        next_url: where the URL of the next page is; None: there are no pages.
+        next_url: where the URL of the next page is, or its command; None: there are no pages.
         user_id, project_id, resource_id: where they are, if they are not under these names (`id` for the resource's).
         timestamp: where an entry's time is; None: it is when the answer came.
         metadata: names and where their values are.
@@ -189,8 +189,6 @@ class _Compiler:
         is_openstack = command is None and module is None
         endpoint_type = self._text("endpoint_type", required=is_openstack)
         path = self._text("url_path", required=command is None)
-        if command is not None and self._text("next_sample_url_attribute") is not None:
-            self._fault("next_sample_url_attribute", "the next page of a command would be a command of its output")
         names = SLOT_NAMES | (EXTRA_NAMES if self._is_extra else frozenset())
         variables = self._mapping("base_metadata") if not self._is_extra else {}
         names |= {str(each) for each in variables}
@@ -206,6 +204,9 @@ class _Compiler:
                 sub_list, written = parts[1], parts[2][1:]
         value = self._attribute("value_attribute", written)
         made = (name, kind, unit, value)
+        next_url = self._attribute("next_sample_url_attribute", self._text("next_sample_url_attribute"), ANSWER_STEPS)
+        if command is not None and next_url is not None and not next_url.operations:
+            self._fault("next_sample_url_attribute", "the next command would be one that the output has")
         handlers = self._handlers()
         resource_id = self._id("resource_id_attribute", "id")
         known = {
@@ -216,9 +217,7 @@ class _Compiler:
             "timeout": self._seconds("timeout", _DEFAULT_TIMEOUT, least=0.1),
             "handlers": handlers,
             "entries": self._attribute("response_entries_key", self._text("response_entries_key"), ANSWER_STEPS),
-            "next_url": self._attribute(
-                "next_sample_url_attribute", self._text("next_sample_url_attribute"), ANSWER_STEPS
-            ),
+            "next_url": next_url,
             "user_id": self._id("user_id_attribute", "user_id"),
             "project_id": self._id("project_id_attribute", "project_id"),
             "resource_id": resource_id,

@@ -22,6 +22,10 @@ SAFE: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012
 """Characters of an answer that a command may have: none by which a shell does something else."""
 
 
+COMMANDS: Final = 100
+"""Maximum number of commands, one after the other, whose output is one answer."""
+
+
 @dataclass(frozen=True)
 class Page:
     """An answer.
@@ -124,10 +128,17 @@ class Gathering:
         text = _evaluated(command, self._variables, "host_command")
         if command.names & EXTRA_NAMES and text != _evaluated(command, _harmless(self._variables), "host_command"):
             raise Permanent("an answer has characters that the shell would obey; the command is not executed")
-        body = self._asking.command(text, seconds=self._seconds(self._definition.timeout))
-        at = self._asking.now()
-        found = read(body, {}, self._definition.handlers, "the output of the command")
-        return Page(entries_of(found, self._definition.entries, "the output of the command"), at, None)
+        definition, where = self._definition, "the output of the command"
+        entries: list[Any] = []
+        following: str | None = text
+        executed: set[str] = set()
+        while following is not None and following not in executed and len(executed) < COMMANDS:
+            executed.add(following)
+            body = self._asking.command(following, seconds=self._seconds(definition.timeout))
+            found = read(body, {}, definition.handlers, where)
+            entries += entries_of(found, definition.entries, where)
+            following = _next_command(found, definition)
+        return Page(entries, self._asking.now(), None)
 
     def _signer(self) -> Signer | None:
         api = self._definition.api
@@ -151,6 +162,24 @@ def _evaluated(text: Text, variables: Mapping[str, Any], key: str) -> str:
         return text(variables)
     except ExpressionError as error:
         raise Permanent(f"{key} cannot be evaluated: {error}") from None
+
+
+def _next_command(output: Any, definition: Definition) -> str | None:
+    """The command of the next page; None if this is the last.
+
+    Raises:
+        Permanent: the output, and not the definition, says which program is executed, or has characters that the shell
+            would obey.
+    """
+    following = next_url_of(output, definition.next_url)
+    if following is None:
+        return None
+    if following != next_url_of(_harmless(output), definition.next_url):
+        raise Permanent("the output has characters that the shell would obey; the next command is not executed")
+    fixed = next_url_of(_mapped(output, lambda text: ""), definition.next_url) or ""
+    if fixed.split()[:1] != following.split()[:1]:
+        raise Permanent("the output says which program is next; it is not executed")
+    return following
 
 
 def _below(endpoint: str, path: str) -> str:
@@ -184,10 +213,15 @@ def _next(endpoint: str, url: str) -> str:
 
 def _harmless(value: Any) -> Any:
     """The same, without characters that a shell obeys, and without options in place of ids."""
+    return _mapped(value, lambda text: "".join(each for each in text if each in SAFE).lstrip("-"))
+
+
+def _mapped(value: Any, change: Callable[[str], str]) -> Any:
+    """The same, with its texts changed."""
     if isinstance(value, str):
-        return "".join(each for each in value if each in SAFE).lstrip("-")
+        return change(value)
     if isinstance(value, dict):
-        return {name: _harmless(each) for name, each in value.items()}
+        return {name: _mapped(each, change) for name, each in value.items()}
     if isinstance(value, list):
-        return [_harmless(each) for each in value]
+        return [_mapped(each, change) for each in value]
     return value

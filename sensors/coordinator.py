@@ -1,0 +1,80 @@
+"""The run coordinator of dagster.yaml: puts each run of a sensor or a schedule into the queue once.
+
+Dagster looks whether there is a run with a run key, and then creates one. Two daemons that do so at the same time, one
+of which may have been paused in between, create two. So each succession of runs has its last one in the warehouse (see
+`successions`), and a run comes into the queue only if it follows on that.
+"""
+
+from datetime import datetime
+from functools import cached_property
+
+import dagster as dg
+from dagster._core.run_coordinator import QueuedRunCoordinator, SubmitRunContext
+from dagster._core.storage.tags import (
+    PARENT_RUN_ID_TAG,
+    RUN_KEY_TAG,
+    SCHEDULE_NAME_TAG,
+    SCHEDULED_EXECUTION_TIME_TAG,
+    SENSOR_NAME_TAG,
+)
+
+from meterhouse.settings import settings
+from meterhouse.stores import successions
+from meterhouse.stores.warehouse import Warehouse
+from sensors.active_runs import AFTER
+
+
+class OnceCoordinator(QueuedRunCoordinator):
+    """Dagster's queue, which takes one run of those that several daemons create for the same reason."""
+
+    @cached_property
+    def _warehouse(self) -> Warehouse:
+        return Warehouse(settings().warehouse)
+
+    def submit_run(self, context: SubmitRunContext) -> dg.DagsterRun:
+        """Put a run into the queue, or end it if another one was put there for the same reason.
+
+        Raises:
+            MeterhouseError: the warehouse does not answer.
+        """
+        run = context.dagster_run
+        if PARENT_RUN_ID_TAG not in run.tags:  # a retry has the tags of the run before
+            other = self._other(run)
+            if other is not None and other != run.run_id:
+                self._instance.report_run_canceled(run, f"Another daemon has started a run instead: {other}")
+            if other is not None:
+                return self._instance.get_run_by_id(run.run_id) or run
+        return super().submit_run(context)
+
+    def _other(self, run: dg.DagsterRun) -> str | None:
+        """What was put into the queue for the same reason; None if this run is to be."""
+        tags = run.tags
+        before, mark, after = tags.get(RUN_KEY_TAG, "").partition(AFTER)
+        if mark and SENSOR_NAME_TAG in tags:
+            return self._other_of(f"{tags[SENSOR_NAME_TAG]}/{before}", after, run.run_id)
+        if SCHEDULE_NAME_TAG in tags and SCHEDULED_EXECUTION_TIME_TAG in tags:
+            return self._later(f"{tags[SCHEDULE_NAME_TAG]}/{run.job_name}", tags[SCHEDULED_EXECUTION_TIME_TAG])
+        return None
+
+    def _other_of(self, succession: str, after: str, run_id: str) -> str | None:
+        """The last run of a sensor's succession, if it was created after the one that this run is to follow."""
+        while True:
+            last = successions.last(self._warehouse, succession)
+            if last is not None and last != after and self._created(last) > self._created(after):
+                return last
+            if successions.succeed(self._warehouse, succession, last, run_id):
+                return None
+
+    def _created(self, run_id: str) -> int:
+        """The place of a run in the order of creation; 0 for one that was deleted."""
+        record = self._instance.get_run_record_by_id(run_id)
+        return record.storage_id if record else 0
+
+    def _later(self, succession: str, moment: str) -> str | None:
+        """The last scheduled time of a schedule for which a run was put into the queue, if it is not before this."""
+        while True:
+            last = successions.last(self._warehouse, succession)
+            if last is not None and datetime.fromisoformat(last) >= datetime.fromisoformat(moment):
+                return last
+            if successions.succeed(self._warehouse, succession, last, moment):
+                return None
