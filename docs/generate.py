@@ -1047,6 +1047,8 @@ def reports_page() -> str:
 
 
 def pollsters_page() -> str:
+    polled = yaml.safe_load((DEFAULTS / "polled_meters.yaml").read_text("utf-8"))
+    known = {name: (kind, unit) for meters in polled.values() for name, kind, unit, _ in meters}
     loaded = {each.where.rpartition(":")[0]: [] for each in polling_definitions.load(None).pollsters}
     parts = [
         "# Pollsters\n\n"
@@ -1061,14 +1063,16 @@ def pollsters_page() -> str:
         rows = [
             (
                 code(entry["name"]),
-                entry.get("sample_type", ""),
-                code(entry["unit"]) if entry.get("unit") else "",
+                entry.get("sample_type", known.get(entry["name"], ("", ""))[0]),
+                code(unit) if (unit := entry.get("unit", known.get(entry["name"], ("", ""))[1])) else "",
                 sentence(entry.get("description", "")),
                 code(f"{entry['endpoint_type']}: {entry['url_path']}") if "url_path" in entry else "",
             )
             for entry in entries
         ]
         title, _, rest = about.partition(":")
+        if len(title.split()) > 2:  # no name, but the first sentence
+            title, rest = path.stem.capitalize(), about
         parts.append(
             f"## {title.strip()}\n\n{sentence(rest)}\n\n"
             + table(("pollster", "type", "unit", "measures", "asks"), rows)

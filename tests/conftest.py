@@ -1,5 +1,6 @@
 """Fixtures: a site for each test, embedded or on real servers."""
 
+import gc
 import shutil
 from collections.abc import Callable, Iterator
 from datetime import date
@@ -12,6 +13,7 @@ from brokers import names, own_broker, started_broker
 from command_line import run
 from services import (
     _migrated_postgres,
+    _moto,
     amqp_metrics_url,
     amqp_url,
     browser_path,
@@ -35,6 +37,7 @@ from meterhouse.site import Site
 
 __all__ = [
     "_migrated_postgres",
+    "_moto",
     "amqp_metrics_url",
     "amqp_url",
     "browser_path",
@@ -58,6 +61,15 @@ __all__ = [
 
 hypothesis.settings.register_profile("any speed", deadline=None)  # the machine may be busy
 hypothesis.settings.load_profile("any speed")
+
+gc.disable()  # until all tests are collected: what they import stays anyway
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage again, but not among what was imported: each pass would take as long as many a test."""
+    gc.freeze()
+    gc.enable()
+
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 

@@ -61,7 +61,7 @@ def read(path: Path, longest: int) -> tuple[list[tuple[Any, ...]], set[tuple[int
                 f"replace({f'lower({name})' if name == 'type' else name}, chr(0), '') AS {name}" for name in TEXTS
             ),
         )
-        with duck.connect() as connection:
+        with duck.SINGLE.connect() as connection:
             connection.register("rows", rows)
             for row in duck.arrow(connection, query).to_pylist():
                 if row["reason"]:
@@ -95,6 +95,6 @@ def points(given: pa.Table, moment: int) -> list[dict[str, Any]]:
 
     `place` is by how many µs after `moment` it is recorded.
     """
-    with duck.connect() as connection:
+    with duck.SINGLE.connect() as connection:
         connection.register("given", given)
         return duck.arrow(connection, POINTS.format(moment=moment, identified=identified("offered"))).to_pylist()

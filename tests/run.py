@@ -1,7 +1,8 @@
 """Runs the tests (`make test`): in three parts at once, because many of the slow ones mostly wait.
 
-The first part has the unit tests, the second the slow ones that compute, the third those that mostly wait:
-for brokers, kills and timeouts. Each part starts its own broker to kill.
+The first part has the unit tests, the second the slow ones that compute, the third those that mostly wait: for brokers,
+kills and timeouts. The third also takes some of the unit tests, so that all parts end at about the same time. Each part
+starts its own broker to kill.
 
 With arguments it is pytest with these.
 """
@@ -20,14 +21,17 @@ WAITING = (
 )
 """The tests that use little CPU for their time."""
 
+FILLING = ("unit/alarms", "unit/queries")
+"""The unit tests that come after these."""
+
 
 def main(arguments: list[str]) -> int:
     pytest = [sys.executable, "-m", "pytest"]
     if arguments:
         return subprocess.call([*pytest, *arguments])
-    waiting = [str(TESTS / name) for name in WAITING]
-    apart = [f"--ignore={path}" for path in waiting]
-    others = [[str(TESTS / "slow"), *apart], waiting]
+    third = [str(TESTS / name) for name in (*WAITING, *FILLING)]
+    apart = [f"--ignore={path}" for path in third]
+    others = [[str(TESTS / "slow"), *apart], third]
     with ExitStack() as files:
         started: list[tuple[subprocess.Popen[bytes], IO[bytes]]] = []
         try:

@@ -179,8 +179,14 @@ def s3() -> Iterator[Bucket]:
 
 
 @pytest.fixture
-def moto_s3() -> Iterator[Bucket]:
-    """A bucket on a server for this test: it needs no service, and supports conditional PUT.
+def moto_s3(_moto: str) -> Iterator[Bucket]:
+    """A fresh bucket on moto's server: it needs no service, and supports conditional PUT."""
+    yield from fresh_bucket(endpoint=_moto, access_key="moto", secret_key="moto-secret")
+
+
+@pytest.fixture(scope="session")
+def _moto() -> Iterator[str]:
+    """The endpoint of moto's server, which starts once for all tests.
 
     It runs in another process, for delta-rs holds Python's lock while it waits for an answer.
     """
@@ -199,7 +205,7 @@ def moto_s3() -> Iterator[Bucket]:
                     if time.monotonic() > deadline or server.poll() is not None:
                         pytest.fail("moto's server does not start")
                     time.sleep(0.1)
-            yield from fresh_bucket(endpoint=f"http://127.0.0.1:{port}", access_key="moto", secret_key="moto-secret")
+            yield f"http://127.0.0.1:{port}"
         finally:
             server.terminate()
 

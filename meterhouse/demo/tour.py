@@ -100,7 +100,7 @@ class Tour:
             self.dagster.check_alive()
             if live:
                 self.poll_when_due()
-            time.sleep(0.2)
+            time.sleep(0.5)
 
     def poll_when_due(self) -> None:
         """Write a live polling cycle if it is due."""

@@ -32,25 +32,64 @@ KINDS = (
 )
 
 
+LOOK_SECONDS = 8
+"""Between two looks at the checks: Dagster takes most of a second of processor time to answer."""
+
+CHECKS = """
+{assetNodes {
+  assetKey {path}
+  targetingInstigators {__typename}
+  assetChecksOrError {... on AssetChecks {checks {
+    name canExecuteIndividually executionForLatestMaterialization {status}
+  }}}
+}}
+"""
+
+
 class Demo:
-    """A running demo: its result, the address of its UI, and its process."""
+    """A running demo: its result, the address of its UI, its process, and which checks have counted so far.
+
+    As long as it runs, Dagster starts runs, which take all the processor time that is left. So what it shows meanwhile
+    is looked at during the tour.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.home = folder / "demo"
+        self.evaluated: set[str] = set()
+        self._printed, self._progress = folder / "account", folder / "progress"
         environment = {**os.environ, "METERHOUSE_HOME": str(folder)}
-        with (folder / "progress").open("w") as progress:
+        with self._printed.open("w") as stdout, self._progress.open("w") as stderr:
             self.process = subprocess.Popen(
-                [PROGRAM, "demo", "--port", "0"], env=environment, stdout=subprocess.PIPE, stderr=progress, text=True
+                [PROGRAM, "demo", "--port", "0"], env=environment, stdout=stdout, stderr=stderr
             )
-        self.account = ""
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.account += line
-            if "found as planted" in line:
-                break
-        found = re.search(r"UI: (http://\S+)", self.account)
-        assert found, (folder / "progress").read_text()
-        self.url = found[1]
+
+    def follow_tour(self) -> None:
+        """Look at the checks until the tour ends."""
+        while "found as planted" not in self._printed.read_text():
+            assert self.process.poll() is None, self._progress.read_text()
+            if found := re.search(r"Dagster's UI is at (http://\S+)", self._progress.read_text()):
+                self.url = found[1]
+                self.look_at_checks()
+            time.sleep(LOOK_SECONDS)
+        self.account = self._printed.read_text()
+        assert f"UI: {self.url}" in self.account
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """The assets with their checks, as Dagster's UI reads them."""
+        answer = httpx.post(f"{self.url}/graphql", json={"query": CHECKS}, timeout=60).json()
+        return list(answer["data"]["assetNodes"])
+
+    def look_at_checks(self) -> set[str]:
+        """Note the checks that count for the newest materialization; return those that have never been seen to.
+
+        Some runs every few seconds: on a busy machine, one or another check is always running.
+        """
+        known = checks(self.nodes())
+        for check in known:
+            execution = check["executionForLatestMaterialization"]
+            if execution is not None and execution["status"] in ("SUCCEEDED", "FAILED"):
+                self.evaluated.add(check["name"])
+        return {check["name"] for check in known} - self.evaluated
 
     def children(self) -> list[int]:
         """Pids of the processes that the demo has started."""
@@ -67,11 +106,16 @@ class Demo:
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     started = Demo(tmp_path_factory.mktemp("demo"))
-    yield started
-    started.process.send_signal(signal.SIGINT)  # as by Ctrl-C: Dagster's processes end too
-    started.process.wait(60)
-    assert started.process.stdout is not None
-    started.process.stdout.close()
+    try:
+        started.follow_tour()
+        yield started
+    finally:
+        started.process.send_signal(signal.SIGINT)  # as by Ctrl-C: Dagster's processes end too
+        started.process.wait(60)
+
+
+def checks(nodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [check for node in nodes for check in node["assetChecksOrError"].get("checks", ())]
 
 
 def test_each_kind_of_fault_is_found_as_often_as_it_was_planted(demo: Demo) -> None:
@@ -131,37 +175,14 @@ def test_the_ui_shows_the_assets_their_lineage_and_metadata(demo: Demo, browser_
     assert not errors
 
 
-CHECKS = """
-{assetNodes {
-  assetKey {path}
-  targetingInstigators {__typename}
-  assetChecksOrError {... on AssetChecks {checks {
-    name canExecuteIndividually executionForLatestMaterialization {status}
-  }}}
-}}
-"""
-
-
 def test_every_check_counts_for_the_newest_materialization_and_can_be_executed_alone(demo: Demo) -> None:
-    def nodes() -> list[dict[str, Any]]:
-        answer = httpx.post(f"{demo.url}/graphql", json={"query": CHECKS}, timeout=60).json()
-        return list(answer["data"]["assetNodes"])
-
-    def checks() -> list[dict[str, Any]]:
-        return [check for node in nodes() for check in node["assetChecksOrError"].get("checks", ())]
-
-    def evaluated() -> set[str]:
-        found = {check["name"]: check["executionForLatestMaterialization"] for check in checks()}
-        return {name for name, each in found.items() if each is not None and each["status"] in ("SUCCEEDED", "FAILED")}
-
-    # Some runs every few seconds: on a busy machine, one or another check is always running.
     deadline = time.monotonic() + 300  # `alarms` runs each minute
-    missing = {check["name"] for check in checks()}
-    while missing := missing - evaluated():
+    while missing := demo.look_at_checks():
         assert time.monotonic() < deadline, missing
-        time.sleep(0.5)
-    assert {check["canExecuteIndividually"] for check in checks()} == {"CAN_EXECUTE"}
-    for node in nodes():
+        time.sleep(LOOK_SECONDS)
+    nodes = demo.nodes()
+    assert {check["canExecuteIndividually"] for check in checks(nodes)} == {"CAN_EXECUTE"}
+    for node in nodes:
         by_hand = node["assetKey"]["path"][0].startswith("redefined_")  # a person decides to convert the past again
         assert by_hand or node["targetingInstigators"], node["assetKey"]  # no other asset reads "No automations"
 

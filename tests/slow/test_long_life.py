@@ -79,4 +79,5 @@ def reads() -> int:
 def objects() -> int:
     """What a process holds: Python's objects, threads and open files."""
     gc.collect()
-    return len(gc.get_objects()) + 1000 * sum(len(os.listdir(f"/proc/self/{kind}")) for kind in ("task", "fd"))
+    held = len(gc.get_objects()) + gc.get_freeze_count()
+    return held + 1000 * sum(len(os.listdir(f"/proc/self/{kind}")) for kind in ("task", "fd"))

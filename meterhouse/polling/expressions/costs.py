@@ -63,7 +63,10 @@ class Budget:
         Raises:
             TypeError: it has no elements.
         """
-        for each in iter(values):
+        return self._counted(iter(values))
+
+    def _counted(self, values: Iterator[Any]) -> Iterator[Any]:
+        for each in values:
             self.left -= 1
             if self.left < 0:
                 raise ExpressionError(f"it would take more than {self.steps:,} steps")

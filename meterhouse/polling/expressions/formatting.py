@@ -39,6 +39,8 @@ def formatted(budget: Budget, value: Any, specification: str) -> str:
     Raises:
         ExpressionError: it is wider than `MAX_WIDTH`.
     """
+    if not isinstance(specification, str):
+        raise TypeError("the format of a value is a text")
     if not specification:
         return as_text(budget, value)
     for each in _NUMBER.findall(specification):

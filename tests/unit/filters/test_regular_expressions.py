@@ -44,10 +44,10 @@ def test_an_expression_written_again_means_the_same(pattern: str, texts: list[st
 )
 def test_what_is_found_and_what_is_not(any_warehouse: Site, pattern: str, found: list[str], missed: list[str]) -> None:
     written, texts = expression(pattern), [*found, *missed]
-    connection = duck.connect()
-    connection.register("texts", pa.table({"n": range(len(texts)), "text": texts}))
-    answer = connection.execute("SELECT text FROM texts WHERE regexp_matches(text, ?) ORDER BY n", [written])
-    assert [row[0] for row in answer.fetchall()] == found
+    with duck.SINGLE.connect() as connection:
+        connection.register("texts", pa.table({"n": range(len(texts)), "text": texts}))
+        answer = connection.execute("SELECT text FROM texts WHERE regexp_matches(text, ?) ORDER BY n", [written])
+        assert [row[0] for row in answer.fetchall()] == found
     with any_warehouse.warehouse.read() as reader:
         matched = [text for text in texts if reader.execute(select(literal(text).regexp_match(written))).scalar()]
     assert matched == found
@@ -100,7 +100,8 @@ def test_any_text_is_an_expression_that_all_read_or_a_usage_error(pattern: str) 
     except UsageError:
         return
     re.compile(written)
-    duck.connect().execute("SELECT regexp_matches('ab', ?)", [written]).fetchall()
+    with duck.SINGLE.connect() as connection:
+        connection.execute("SELECT regexp_matches('ab', ?)", [written]).fetchall()
 
 
 HOSTILE = ("(a+)+$", "(a|a)*b$", "(a|aa)+$", "(.*)*x$", "(a?){50}a{50}$", "([a-z]+)*[0-9]$", "(a*b?){25}c$")
@@ -113,4 +114,5 @@ def test_no_expression_is_tried_in_all_ways(any_warehouse: Site, pattern: str) -
     written = expression(pattern)
     with any_warehouse.warehouse.read() as reader:
         assert not reader.execute(select(literal(text).regexp_match(written))).scalar()
-    assert duck.connect().execute("SELECT regexp_matches(?, ?)", [text, written]).fetchone() == (False,)
+    with duck.SINGLE.connect() as connection:
+        assert connection.execute("SELECT regexp_matches(?, ?)", [text, written]).fetchone() == (False,)

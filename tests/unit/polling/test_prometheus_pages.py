@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
@@ -209,6 +211,27 @@ def test_shipped_mappings_name_described_meters_with_units(path: Path) -> None:
         assert rule["unit"], rule
         assert rule["description"], rule
         assert set(rule) <= {"metric", "where", "name", "unit", "type", "resource_id", "description"}
+
+
+def test_the_mapping_of_the_documentation_reads_what_haproxy_writes() -> None:
+    page = Path(__file__).parents[3] / "docs" / "polling-exporters.md"
+    text = next(each.text for each in examples(page) if each.file == "haproxy.yaml")
+    mapping = mapped(**yaml.safe_load(text)[0]["prometheus"])
+    lines = (
+        "# TYPE haproxy_frontend_bytes_in_total counter",
+        'haproxy_frontend_bytes_in_total{proxy="web"} 10',
+        'haproxy_frontend_current_sessions{proxy="web-tls"} 2',
+        'haproxy_frontend_current_sessions{proxy="stats"} 3',
+        'haproxy_server_status{proxy="web",server="s1",state="UP"} 1',
+        'haproxy_server_weight{proxy="web",server="s1"} 4',
+        "haproxy_process_uptime_seconds{} 5",
+    )
+    made = make(read("\n".join(lines)), mapping, NAMES, source="openstack", received="2026-01-01T00:00:00")
+    assert figures(made) == [
+        ("haproxy.frontend.incoming.bytes", "compute-1/web", 10),
+        ("haproxy.frontend.sessions", "compute-1/web-tls", 2),
+        ("haproxy_server_weight", "compute-1/web/s1", 4),
+    ]
 
 
 def test_a_page_without_anything_is_no_metrics() -> None:
