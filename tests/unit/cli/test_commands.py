@@ -23,7 +23,7 @@ def test_every_command_has_an_entry() -> None:
     listed = {(entry.module, entry.attribute) for entry in ENTRIES.values()}
     modules = {name: vars(import_module(f"meterhouse.cli.{name}")) for _, name, _ in iter_modules(cli.__path__)}
     groups = [each for found in modules.values() for each in found.values() if isinstance(each, click.Group)]
-    within = {id(command) for group in groups for command in group.commands.values()}
+    within = {id(command) for group in groups for command in _commands(group)}
     there = {
         (name, attribute)
         for name, found in modules.items()
@@ -31,6 +31,11 @@ def test_every_command_has_an_entry() -> None:
         if isinstance(command, click.Command) and id(command) not in within
     }
     assert there <= listed
+
+
+def _commands(group: click.Group) -> list[click.Command | None]:
+    context = click.Context(group)
+    return [group.get_command(context, name) for name in group.list_commands(context)]
 
 
 def test_help_shows_every_command_whole() -> None:
