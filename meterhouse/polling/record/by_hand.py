@@ -4,6 +4,7 @@ from typing import Any
 
 from sqlalchemy import select, update
 
+from meterhouse.polling.record.claiming import at_once
 from meterhouse.polling.record.due import ROWS_AT_ONCE
 from meterhouse.polling.record.reading import Asked, conditions
 from meterhouse.polling.record.transactions import begin
@@ -36,10 +37,10 @@ def release(warehouse: Warehouse, asked: Asked, task_ids: tuple[int, ...] = ()) 
         with begin(warehouse) as (connection, present):
             claimed = select(tasks.c.task_id).where(tasks.c.state == "claimed", *wanted).limit(ROWS_AT_ONCE)
             ids = connection.execute(claimed.with_for_update()).scalars().all()
-            connection.execute(update(tasks).where(tasks.c.task_id.in_(ids)).values(**taken, due_at=present))
+            connection.execute(update(tasks).where(tasks.c.task_id.in_(ids)).values(**taken, due_at=at_once(present)))
             done["released"] += len(ids)
             if len(ids) == ROWS_AT_ONCE:
                 continue
             waiting = update(tasks).where(tasks.c.state == "open", tasks.c.due_at > present, *wanted)
-            done["due"] = connection.execute(waiting.values(due_at=present)).rowcount
+            done["due"] = connection.execute(waiting.values(due_at=at_once(present))).rowcount
             return done

@@ -4,12 +4,13 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, not_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, case, literal, not_, select, tuple_, update
 
 from meterhouse.polling.record.claimed import Claimed, of_row
 from meterhouse.polling.record.members import Member, batched, owned, renewed
 from meterhouse.polling.record.transactions import begin
 from meterhouse.stores.warehouse import Warehouse
+from meterhouse.stores.warehouse_tables import UtcTime
 from meterhouse.stores.warehouse_tables import poll_tasks as tasks
 
 Conditions = tuple[ColumnElement[bool], ...]
@@ -105,11 +106,16 @@ def release(warehouse: Warehouse, member: Member, claims: Collection[Claimed]) -
                 "state": "open",
                 "owner": None,
                 "lease_until": None,
-                "due_at": present,
+                "due_at": at_once(present),
                 "attempts": tasks.c.attempts - 1,
                 "late": tasks.c.end_at <= present,
             }
             connection.execute(update(tasks).where(tasks.c.task_id.in_(ours)).values(values))
+
+
+def at_once(present: datetime) -> Any:
+    """When a task is due that may be claimed at once: not before its slot, if the clock was set back."""
+    return case((tasks.c.slot_at > present, tasks.c.slot_at), else_=literal(present, UtcTime()))
 
 
 def _ours(member: Member, present: datetime) -> dict[str, Any]:

@@ -121,7 +121,7 @@ def _take_back(warehouse: Warehouse) -> int:
     """Open the tasks of members that are silent or dead; return how many claimed tasks were looked at."""
     with begin(warehouse) as (connection, present):
         rows = connection.execute(
-            select(tasks.c.task_id, tasks.c.owner, tasks.c.lease_until, tasks.c.end_at)
+            select(tasks.c.task_id, tasks.c.owner, tasks.c.lease_until, tasks.c.slot_at, tasks.c.end_at)
             .where(tasks.c.state == "claimed")
             .order_by(tasks.c.lease_until)
             .limit(ROWS_AT_ONCE)
@@ -138,7 +138,7 @@ def _take_back(warehouse: Warehouse) -> int:
                 .where(tasks.c.task_id == row.task_id)
                 .values(
                     state="open",
-                    due_at=present,
+                    due_at=max(present, row.slot_at),
                     lease_until=None,
                     uncertain=True,
                     late=row.end_at <= present,

@@ -21,8 +21,11 @@ SCHEDULES_AT_ONCE: Final = 250
 SLOTS: Final = 1_000
 """How many missed slots of a schedule have a row each; all before them are one row."""
 
-ROWS: Final = 100_000
+ROWS: Final = 20_000
 """How many rows of missed slots a transaction makes at most; with many schedules, each has fewer."""
+
+_ROWS_AT_ONCE: Final = 1_000
+"""Rows of an insert: PostgreSQL ends a transaction in which it hears nothing for too long."""
 
 Values = dict[str, Any]
 
@@ -69,11 +72,19 @@ def make_for(connection: Connection, present: datetime, rows: Sequence[Row[Any]]
             else:
                 made += _tasks(row, start, present)
         next_slots.append({**_bound_key(row), "next": row.next_slot_at + count * interval})
+        if len(made) >= _ROWS_AT_ONCE:
+            _insert(connection, made)
+            made = []
+    _insert(connection, made)
+    if next_slots:
+        connection.execute(update(schedules).where(*_KEY).values(next_slot_at=bindparam("next")), next_slots)
+
+
+def _insert(connection: Connection, made: list[Values]) -> None:
+    """Insert tasks, without those that exist already."""
     if made:
         insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
         connection.execute(insert(tasks).on_conflict_do_nothing(), made)
-    if next_slots:
-        connection.execute(update(schedules).where(*_KEY).values(next_slot_at=bindparam("next")), next_slots)
 
 
 _KEY = (
@@ -165,7 +176,7 @@ def _text(instant: datetime) -> str:
 def _set_back(connection: Connection, present: datetime) -> None:
     """Begin again with the present slot of schedules that are ahead of the clock, which was set back.
 
-    What was recorded as missed before its time, and never claimed, is forgotten.
+    What was recorded as missed before its time, without tasks, is forgotten.
     """
     active = schedules.c.active.is_(True)
     intervals = select(schedules.c.interval_seconds, func.max(schedules.c.next_slot_at)).where(active)
@@ -186,12 +197,8 @@ _NAMES = ("source", "pollster", "host")
 
 
 def _forget(connection: Connection, row: Row[Any], begun: datetime) -> None:
-    """Delete what was recorded as missed of a schedule, without ever having been claimed, from an instant on."""
-    never = (
-        *(tasks.c[name] == getattr(row, name) for name in _NAMES),
-        tasks.c.state == "missed",
-        tasks.c.generation == 0,
-    )
+    """Delete the slots of a schedule that were recorded as missed without ever having had tasks, from an instant on."""
+    never = (*(tasks.c[name] == getattr(row, name) for name in _NAMES), tasks.c.shard == shards.ALL)
     connection.execute(delete(tasks).where(*never, tasks.c.slot_at >= begun))
     across = select(tasks.c.task_id, tasks.c.slot_at).where(*never, tasks.c.slots > 1, tasks.c.end_at > begun)
     for task_id, start in connection.execute(across).all():

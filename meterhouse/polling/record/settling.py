@@ -202,7 +202,7 @@ def _finished(row: Row[Any], outcome: Finished, present: datetime, member: Membe
 
 
 def _failed(row: Row[Any], outcome: Failed, present: datetime) -> dict[str, Any]:
-    due_at = present + _pause(row, row.attempts)
+    due_at = max(present + _pause(row, row.attempts), row.slot_at)
     changed = {"new_last_result": "failed", "new_seconds": outcome.seconds, "new_generation": row.generation + 1}
     if not outcome.permanent and due_at < row.until:
         again = {"new_state": "open", "new_due_at": due_at, "new_late": row.end_at <= due_at}
@@ -219,7 +219,7 @@ def _pause(row: Row[Any], attempts: int) -> timedelta:
 
 def _rest(row: Row[Any], number: int, rest: Rest, present: datetime) -> dict[str, Any]:
     shard = shards.rest(row.shard, number)
-    due_at = present if rest.error is None else present + _pause(row, row.attempts)
+    due_at = max(present if rest.error is None else present + _pause(row, row.attempts), row.slot_at)
     missed = due_at >= row.until and rest.error is not None
     return {
         "source": row.source,
