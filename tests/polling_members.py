@@ -136,9 +136,9 @@ class PolledSite:
         newest = {row["source"]: row["slot_at"] for row in self.tasks() if row["state"] == "done"}
         return all(newest.get(each, datetime.min.replace(tzinfo=UTC)) >= until for each in self.lists)
 
-    def owners(self) -> int:
-        """How many members have polled something."""
-        return len({row["owner"] for row in self.tasks() if row["state"] == "done"})
+    def has_polled(self, member: subprocess.Popen[bytes]) -> bool:
+        """Whether a member has polled something."""
+        return any(task["state"] == "done" and f":{member.pid}:" in task["owner"] for task in self.tasks())
 
     def poll(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Poll what is due, once."""

@@ -28,8 +28,11 @@ from meterhouse.polling.record.settling import Outcome
 from meterhouse.site import Site
 from meterhouse.stores.leases import this_process
 
-LOOK_SECONDS: Final = 1.0
-"""How often a member looks for tasks that others have released."""
+LOOK_SECONDS: Final = (1.0, 2.0)
+"""How often a member looks for tasks of others that were killed or have released them: the first time if anything is
+due within QUIET_SECONDS, otherwise the second."""
+
+QUIET_SECONDS: Final = 10.0
 
 STOP_SECONDS: Final = 0.2
 """How often a member that waits checks whether it should end."""
@@ -42,6 +45,9 @@ SYNC_SECONDS: Final = 60.0
 
 END_SECONDS: Final = 3.0
 """How long a member that ends waits for what is being polled. It releases the rest, which others poll at once."""
+
+LAND_SECONDS: Final = 10.0
+"""How long it waits for what is being landed and recorded. Others find in the lake what it does not record."""
 
 log = logging.getLogger(__name__)
 
@@ -149,8 +155,9 @@ class Loop:
         away = None if self._away_since is None else (self._away_since, self._clock.now())
         due_at = record.make_due(self._warehouse, away=away)
         self._away_since = None
-        left = LOOK_SECONDS if due_at is None else (due_at - self._clock.now()).total_seconds()
-        self._due_at = time.monotonic() + min(max(left, CLAIM_SECONDS), LOOK_SECONDS)
+        left = QUIET_SECONDS if due_at is None else (due_at - self._clock.now()).total_seconds()
+        look = LOOK_SECONDS[left >= QUIET_SECONDS]
+        self._due_at = time.monotonic() + min(max(left, CLAIM_SECONDS), look)
 
     def _close_overdue(self) -> int:
         """Give up tasks that it is too late to poll, and that members had which were lost; return their number."""
@@ -214,7 +221,7 @@ class Loop:
             if left:
                 log.info("%d tasks are released: others may poll them at once", len(left))
                 record.release(self._warehouse, self._member, left)
-            self._lander.settle(END_SECONDS)
+            self._lander.settle(LAND_SECONDS)
             record.leave(self._warehouse, self._member)
         except MeterhouseError as error:
             log.warning("what this member has claimed is taken over when its lease ends: %s", error)
