@@ -30,7 +30,7 @@ DEFINITION: dict[str, Any] = {
     "sample_type": "gauge",
     "unit": "thing",
     "value_attribute": "value",
-    "url_path": "10000",
+    "url_path": f"lists/{LIST}/10000",  # Ceilometer evaluates it: it must not be Python
     "response_entries_key": LIST,
     "metadata_fields": ["name", "status"],
     "project_id_attribute": "project_id",
@@ -57,7 +57,8 @@ region_name = RegionOne
 interface = public
 """
 COMMAND = "import sys; sys.argv[0] = 'ceilometer-polling'; from ceilometer.cmd.polling import main; main()"
-CYCLE = re.compile(r"^(\S+ \S+) \d+ INFO \S+ .*?(Polling|Finished polling) pollster", re.M)
+LINES = ("Polling", "Finished polling")
+CYCLE = re.compile(rf"^(\S+ \S+) \d+ INFO \S+ .*?({'|'.join(LINES)}) pollster", re.M)
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def cycles(keystone: Keystone, address: str, folder: Path, count: int, interval:
 
     Args:
         keystone: where the agent logs in.
-        address: of the endpoint: the URL of the list without its number of entries.
+        address: of the endpoint: the URL of the server of lists.
         folder: for its files.
         count: of cycles, of which the first is not counted: it has the imports and the login in it.
         interval: of the source, seconds.
@@ -153,8 +154,8 @@ def _when(agent: subprocess.Popen[bytes], log: Path, count: int) -> list[float]:
     deadline = time.monotonic() + PATIENCE_S
     while True:
         found = CYCLE.findall(log.read_text("utf-8")) if log.exists() else []
-        times = [datetime.fromisoformat(moment) for moment, _ in found]
-        lasted = [(end - start).total_seconds() for start, end in zip(times[::2], times[1::2], strict=False)]
+        times = {what: [datetime.fromisoformat(moment) for moment, each in found if each == what] for what in LINES}
+        lasted = [(end - start).total_seconds() for start, end in zip(*times.values(), strict=False)]
         if len(lasted) >= count:
             return lasted
         if agent.poll() is not None or time.monotonic() > deadline:

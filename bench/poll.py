@@ -85,7 +85,7 @@ def list_of_many(folder: Path, url: str, warehouse: str, with_peer: bool) -> Non
             print(f"  {statistics.median(rates):,.0f} samples/s landed (median slot), {cpu:,.0f} a CPU second")
         _emptied(site)
     if with_peer:
-        found = cycles(Keystone.of_tests(), f"{url}/lists/{LIST}", folder / "peer", 5, 10)
+        found = cycles(Keystone.of_tests(), url, folder / "peer", 5, 10)
         rate = RESOURCES / statistics.median(found.seconds)
         cpu = RESOURCES * len(found.seconds) / found.cpu
         print(f"Ceilometer {VERSION}: a cycle {spread(found.seconds)}; CPU {found.cpu:.2f} s")

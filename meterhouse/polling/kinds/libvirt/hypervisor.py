@@ -1,5 +1,6 @@
 """Asks libvirt of all domains of this host at once, for all pollsters that want to know at about the same time."""
 
+import atexit
 import os
 import threading
 import time
@@ -51,6 +52,7 @@ class Hypervisor:
         self._asked: Future[Told] | None = None
         self._asked_at = 0.0
         self._connection: Any = None
+        atexit.register(self._disconnect)
 
     def told(self, host: str, seconds: float, present: Callable[[], datetime]) -> Told:
         """What libvirt tells now, or told up to `FRESH_SECONDS` ago.
@@ -76,6 +78,10 @@ class Hypervisor:
         except NotInTime:
             waited = time.monotonic() - self._asked_at
             raise PollError(f"libvirt has not answered for {waited:.3g} s", where=self.uri) from None
+
+    def _disconnect(self) -> None:
+        """Close the connection while Python can: libvirt's own clean-up complains when the interpreter is half gone."""
+        self._connection = None
 
     def _fresh(self, asked: Future[Told]) -> bool:
         return asked.exception() is None and time.monotonic() - self._asked_at < FRESH_SECONDS
