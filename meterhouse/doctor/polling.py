@@ -7,9 +7,10 @@ from sqlalchemy import func, select
 
 from meterhouse.doctor.findings import Finding, age
 from meterhouse.polling.lateness import TOO_LATE, Late, lateness
+from meterhouse.polling.record.members import living
 from meterhouse.site import Site
 from meterhouse.stores import clock
-from meterhouse.stores.warehouse_tables import poll_members, poll_tasks
+from meterhouse.stores.warehouse_tables import poll_tasks
 
 MISSED_WITHIN = timedelta(days=1)
 REASON = 200
@@ -62,9 +63,6 @@ def _said(late: list[Late]) -> str:
 
 
 def _alive(site: Site) -> int:
-    """The number of members that were seen within their lease."""
-    c = poll_members.c
+    """The number of members that are alive."""
     with site.warehouse.read() as connection:
-        now = clock.present(connection)
-        seen = connection.execute(select(c.seen_at, c.lease_seconds).where(c.left_at.is_(None))).all()
-    return sum(now - each.seen_at <= timedelta(seconds=each.lease_seconds) for each in seen)
+        return len(living(connection, clock.present(connection)))

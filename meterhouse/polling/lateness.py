@@ -5,7 +5,7 @@ It is read from the record, which lies in the warehouse. So it grows when every 
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import select
 
@@ -52,9 +52,18 @@ def lateness(site: Site) -> list[Late]:
     with site.warehouse.read() as connection:
         now = clock.present(connection)
         rows = connection.execute(select(*columns).where(c.active)).all()
-    found = []
-    for source, pollster, host, seconds, done_at, changed_at in rows:
-        interval = timedelta(seconds=seconds)
-        since = changed_at if done_at is None else max(done_at + interval, changed_at)
-        found.append(Late(source, pollster, host, max(0, (now - since) // interval), since))
+    found = [Late(row.source, row.pollster, row.host, behind(row, now), polled_until(row)) for row in rows]
     return sorted(found, key=lambda late: (-late.intervals, late.name))
+
+
+def behind(schedule: Any, present: datetime) -> int:
+    """How many whole intervals the pollster of a row of `poll_schedules` is behind; see `Late.intervals`."""
+    interval = timedelta(seconds=schedule.interval_seconds)
+    return max(0, (present - polled_until(schedule)) // interval)
+
+
+def polled_until(schedule: Any) -> datetime:
+    """The instant since which intervals are counted, for a row of `poll_schedules`; see `Late.intervals`."""
+    done: datetime | None = schedule.done_slot_at
+    changed: datetime = schedule.changed_at
+    return changed if done is None else max(done + timedelta(seconds=schedule.interval_seconds), changed)

@@ -37,7 +37,7 @@ PAUSED = 30.0 if IS_LONG else 5.0
 AHEAD = 5
 """By how many seconds a member's clock is ahead."""
 
-SIDE_BY_SIDE = 1 if IS_LONG else 3
+SIDE_BY_SIDE = 1 if IS_LONG else 4
 """How many scenarios run at the same time."""
 
 

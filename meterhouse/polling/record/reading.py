@@ -1,12 +1,13 @@
 """What the record shows: how each schedule is doing, what came of tasks, and who polls."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, and_, func, select
 
 from meterhouse import times
+from meterhouse.polling.lateness import TOO_LATE, behind
 from meterhouse.polling.record.members import alive
 from meterhouse.stores import clock
 from meterhouse.stores.leases import died_here
@@ -70,7 +71,7 @@ def status(warehouse: Warehouse, *, ended: bool = False) -> list[dict[str, Any]]
             {
                 **dict(zip(_KEY, key, strict=True)),
                 "state": _state(row, present),
-                "behind": _behind(row, present),
+                "behind": behind(row, present) if row.active else 0,
                 "interval": row.interval_seconds,
                 "shards": row.shards,
                 "polled_slot": row.done_slot_at,
@@ -112,14 +113,7 @@ def _last_errors(connection: Connection, since: datetime) -> dict[tuple[str, ...
 def _state(row: Row[Any], present: datetime) -> str:
     if not row.active:
         return "ended"
-    return "late" if _behind(row, present) >= 2 else "ok"
-
-
-def _behind(row: Row[Any], present: datetime) -> int:
-    """How many whole intervals have passed since the last slot that was completely polled."""
-    interval = timedelta(seconds=row.interval_seconds)
-    since = row.changed_at if row.done_slot_at is None else max(row.done_slot_at + interval, row.changed_at)
-    return max(0, (present - since) // interval) if row.active else 0
+    return "late" if behind(row, present) >= TOO_LATE else "ok"
 
 
 def history(warehouse: Warehouse, asked: Asked, limit: int) -> list[dict[str, Any]]:
