@@ -85,9 +85,9 @@ class Lander(threading.Thread):
         return "too many samples wait to be landed" if self._bytes > HELD_BYTES else ""
 
     def claims(self) -> list[Claimed]:
-        """The tasks that are not recorded yet."""
+        """The tasks that are not recorded yet, each once: its last claim."""
         with self._wake:
-            return [each.claim for each in (*self._to_land, *self._to_record)]
+            return [each.claim for each in _last((*self._to_land, *self._to_record))]
 
     def hand_over(self, results: Sequence[Ready | Failed]) -> None:
         """Land and record results, soon."""

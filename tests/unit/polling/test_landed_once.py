@@ -1,9 +1,9 @@
 """Whatever a kill or a pause falls between, samples are landed once, and the record says what is landed."""
 
-import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -311,24 +311,35 @@ def test_of_two_claims_of_a_task_by_one_member_only_the_last_speaks(members: Mem
     assert task["state"] == "missed"
 
 
-class Silent(LakeSink):
-    """A lake that lands the first batches without saying so."""
+@contextmanager
+def clock_behind(hours: float) -> Iterator[None]:
+    """A host whose clock is behind, or the past."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(times, "now", lambda now=times.now: now() - timedelta(hours=hours))
+        yield
 
-    silent = True
+
+class Silent(LakeSink):
+    """A lake that landed the first batches some hours ago, but has not said so until now."""
+
+    def __init__(self, site: Site, hours: float = 0.0) -> None:
+        super().__init__(replace(site))
+        self._hours: float | None = hours
 
     def put(self, batches: Any) -> frozenset[str]:
-        known = super().put(batches)
-        if self.silent:
-            self.silent = False
-            raise Unavailable("the lake does not answer")
-        return known
+        hours, self._hours = self._hours, None
+        if hours is None:
+            return super().put(batches)
+        with clock_behind(hours):
+            LakeSink(replace(self._site)).put(batches)
+        raise Unavailable("the lake does not answer")
 
 
 def test_what_an_earlier_claim_of_the_member_landed_is_recorded_by_the_later_one(members: Members) -> None:
     members.given.rests = [Rest(Piece(page="http://cloud/next"))]
     member = members.join()
     claim = members.claim(member)
-    lander = members.lander(member, Silent(replace(members.site)))
+    lander = members.lander(member, Silent(members.site))
     lander.hand_over([members.poll(member, claim)])
     lander.start()
     deadline = time.monotonic() + 30
@@ -356,33 +367,21 @@ class Forgetful(LakeSink):
 def test_what_is_stored_but_not_recorded_yet_is_what_a_later_claim_records(members: Members) -> None:
     member = members.join()
     claim = members.claim(member)
-    later: list[Callable[[], object]] = []
+    unrecorded: list[Claimed] = []
 
     def lose_it_meanwhile() -> None:
-        if later:
-            later.pop()()
+        if not unrecorded:
+            members.end_slot(claim)
+            lander.hand_over([members.overdue(member)])
+            unrecorded.extend(lander.claims())
             raise Unavailable("the warehouse does not answer")
 
     lander = members.lander(member, Forgetful(replace(members.site)), lose_it_meanwhile)
-    polled = members.poll(member, claim)
-
-    def give_up() -> None:
-        members.end_slot(claim)
-        lander.hand_over([members.overdue(member)])
-
-    later.append(give_up)
-    settled(lander, polled)
+    settled(lander, members.poll(member, claim))
+    assert [each.generation for each in unrecorded] == [claim.generation + 1]
     assert members.landed() == {"r1": 1, "r2": 1}
     (task,) = members.tasks()
     assert (task["state"], task["samples"]) == ("done", 2)
-
-
-def land_by_a_clock_behind(members: Members, sink: LakeSink, batch: bytes, hours: float) -> None:
-    """Let a sink land a batch while its host's clock is behind."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(times, "now", lambda now=times.now: now() - timedelta(hours=hours))
-        with contextlib.suppress(Unavailable):
-            sink.put([batch])
 
 
 @pytest.mark.parametrize("how", ["an heir", "an heir gives up", "the member itself"])
@@ -394,43 +393,30 @@ def test_what_was_landed_before_redelivery_is_known_is_found_and_not_landed_agai
         connection.execute(update(tasks).values(past))
     claim = members.claim(first)
     polled = members.poll(first, claim)
-    sink = Silent(replace(members.site))
     if how == "the member itself":
-        lander = members.lander(first, Behind(replace(members.site)))
-        settled(lander, polled)
+        settled(members.lander(first, Silent(members.site, 4.5)), polled)
     else:
-        land_by_a_clock_behind(members, sink, polled.batch, 4.5)
-        if how == "an heir":
-            members.lose(claim)
-            settled(members.lander(heir), members.poll(heir, members.claim(heir)))
-        else:
+        with clock_behind(4.5):
+            LakeSink(replace(members.site)).put([polled.batch])
+        members.lose(claim)
+        if how == "an heir gives up":
             members.end_slot(claim)
-            settled(members.lander(heir), members.overdue(heir))
+        settled(
+            members.lander(heir),
+            members.overdue(heir) if how == "an heir gives up" else members.poll(heir, members.claim(heir)),
+        )
     assert members.landed() == {"r1": 1, "r2": 1}
     (task,) = members.tasks()
     assert (task["state"], task["owner"], task["samples"]) == ("done", first.name, 2)
-
-
-class Behind(LakeSink):
-    """A lake that landed the first batches hours ago, and has not said so until now."""
-
-    first = True
-
-    def put(self, batches: Any) -> frozenset[str]:
-        if not self.first:
-            return super().put(batches)
-        self.first = False
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(times, "now", lambda now=times.now: now() - timedelta(hours=4.5))
-            LakeSink(self._site).put(batches)
-        raise Unavailable("the lake does not answer")
 
 
 def test_what_a_host_whose_clock_is_behind_landed_is_found(members: Members) -> None:
     members.given.rests = [Rest(Piece(page="http://cloud/next"))]
     killed, heir = members.join(), members.join()
     claim = members.claim(killed)
-    land_by_a_clock_behind(members, LakeSink(replace(members.site)), members.poll(killed, claim).batch, 20)
+    polled = members.poll(killed, claim)
+    with clock_behind(20):
+        LakeSink(replace(members.site)).put([polled.batch])
     members.end_slot(claim)
     settled(members.lander(heir), members.overdue(heir))
     done, rest = members.tasks()
@@ -446,7 +432,7 @@ def test_nothing_is_guessed_of_a_message_id_that_is_landed_without_an_outcome(
     one, two = record.claim(members.site.warehouse, member, 2)
     note = msgspec.to_builtins(members.poll(member, one).note)
     slots = {name: {**note, **slot} for name, slot in payload.items()}
-    stranger = {
+    stranger: dict[str, object] = {
         "message_id": one.message_id,
         "event_type": "telemetry.polling",
         "publisher_id": "p",
@@ -462,7 +448,8 @@ def test_nothing_is_guessed_of_a_message_id_that_is_landed_without_an_outcome(
     assert next(task for task in members.tasks() if task["task_id"] == one.task_id)["uncertain"]
 
 
-def test_an_outcome_that_cannot_be_recorded_keeps_no_other_from_being_recorded(members: Members) -> None:
+def test_an_outcome_that_cannot_be_recorded_keeps_no_other_from_being_recorded(any_warehouse: Site) -> None:
+    members = Members(any_warehouse)
     members.scheduled = replace(members.scheduled, source=replace(members.scheduled.source, shards=3))
     member = members.join()
     one, two, three = record.claim(members.site.warehouse, member, 3)
