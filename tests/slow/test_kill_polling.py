@@ -45,6 +45,9 @@ JOIN = 5.0 if IS_LONG else 2.0
 BACK_OFF = RETRY_SECONDS[1]
 """How long a member waits at most before it tries again what has failed: how late it may notice that it works again."""
 
+BUSY = 0.0 if IS_LONG else 3.0
+"""How long processes that start, of four scenarios at the same time, may keep a member from its work."""
+
 SIDE_BY_SIDE = 1 if IS_LONG else 4
 """How many scenarios run at the same time."""
 
@@ -56,7 +59,7 @@ class Scenario:
         polled: the site.
         network: between the members and PostgreSQL.
         begun, ended: the time that is counted: all slots in it.
-        away: for how many seconds nothing could be polled.
+        away: for how many seconds nothing could be polled, until the last member knew that it could again.
         count: what was polled.
         interval: of the sources, in seconds.
     """
@@ -168,7 +171,7 @@ def one_is_paused(scenario: Scenario) -> None:
 
 def the_warehouse_is_away(scenario: Scenario) -> None:
     scenario.wait(LONG / 4)
-    scenario.away = AWAY
+    scenario.away = AWAY + BACK_OFF
     scenario.network.refuse()
     scenario.wait(AWAY)
     scenario.network.pass_on()
@@ -240,14 +243,14 @@ def of(happens: Happens) -> pytest.MarkDecorator:
 
 
 def steady(scenario: Scenario, failing: Collection[str] = ()) -> None:
-    """Everything is counted, and no source waits longer than for the lease, an interval, what was away and a retry.
+    """Everything is counted, and no source waits longer than for the lease, an interval and what was away.
 
     Args:
         scenario: that is over.
         failing: sources that cannot be polled.
     """
     scenario.check()
-    gap, limit = scenario.longest_gap(failing), LEASE + scenario.interval + scenario.away + BACK_OFF
+    gap, limit = scenario.longest_gap(failing), LEASE + scenario.interval + scenario.away + BUSY
     print(
         f"\n{len(scenario.slots())} slots of {SOURCES} sources, {scenario.count.points.total()} resources polled; "
         f"missed slots of {len(scenario.missed())} sources; longest gap {gap:.1f} s, limit {limit:.1f} s; "
