@@ -77,7 +77,9 @@ def beat(warehouse: Warehouse, member: Member, claims: Collection[Claimed]) -> s
 
 def renewed(connection: Connection, present: datetime, member: Member, claims: Collection[Claimed]) -> set[int]:
     """Renew the leases of tasks; return the ids of those that are still the member's."""
-    generations = {claim.task_id: claim.generation for claim in claims}
+    generations: dict[int, int] = {}
+    for claim in claims:  # a task may be claimed again while what came of its earlier claim waits
+        generations[claim.task_id] = max(claim.generation, generations.get(claim.task_id, 0))
     ours: set[int] = set()
     for ids in batched(sorted(generations)):
         mine = select(tasks.c.task_id, tasks.c.generation).where(tasks.c.task_id.in_(ids), *owned(member.name))

@@ -470,3 +470,11 @@ def test_an_outcome_that_cannot_be_recorded_keeps_no_other_from_being_recorded(a
     assert found[three.task_id]["error"] == "half a? pair and a "
     members.lose(two)
     assert found[two.task_id]["owner"] == member.name
+
+
+def test_a_task_that_is_polled_again_stays_the_members_while_its_earlier_claim_waits(members: Members) -> None:
+    member = members.join()
+    earlier = members.claim(member)
+    members.lose(earlier)
+    running = members.claim(member)
+    assert record.beat(members.site.warehouse, member, [running, earlier]) == set()
