@@ -237,7 +237,7 @@ def _rest(row: Row[Any], number: int, rest: Rest, present: datetime) -> dict[str
         "last_result": None if rest.error is None else "failed",
         "error": rest.error and rest.error[:_TEXT],
         "ended_at": present if missed else None,
-        "message_id": shards.task_message_id(row.source, row.pollster, row.host, row.slot_at, shard),
+        "message_id": shards.message_id(row.source, row.pollster, row.host, row.slot_at, shard),
     }
 
 
