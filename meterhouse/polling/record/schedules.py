@@ -70,8 +70,8 @@ def sync(warehouse: Warehouse, scheduled: Sequence[Scheduled], member: Member, *
         changed = sorted(key for key in known if _differs(rows[key], mine[key]))
         unknown = [row for key, row in rows.items() if row.active and key not in mine and row.host in ("", member.host)]
         left = _left(connection, present, unknown, member) if unknown else []
-        returning = [key for key in new if key in rows]
-        rows |= _locked(connection, [*changed, *returning, *((row.source, row.pollster, row.host) for row in left)])
+        leaving = [(row.source, row.pollster, row.host) for row in left]
+        rows |= _locked(connection, [*changed, *leaving, *(key for key in new if key in rows)])
         _add(connection, present, {key: mine[key] for key in new}, rows, member)
         _change(connection, present, {key: mine[key] for key in changed}, rows, member)
         _end(connection, present, [rows[row.source, row.pollster, row.host] for row in left], member)
@@ -173,7 +173,11 @@ def _again(
     following: datetime,
 ) -> dict[str, Any]:
     """Values of a schedule that comes back; slots are recorded as missed if it was away for a short while only."""
-    values = {"next_slot_at": begins, "done_slot_at": None, "shards": scheduled.source.shards or row.shards}
+    values: dict[str, Any] = {
+        "next_slot_at": begins,
+        "done_slot_at": None,
+        "shards": scheduled.source.shards or row.shards,
+    }
     if row.next_slot_at > begins:  # the present slot had its tasks
         return values | {"next_slot_at": following}
     interval = timedelta(seconds=row.interval_seconds)
