@@ -33,6 +33,7 @@ class Finished:
         seconds: how long it took to poll.
         rests: what is left to do: it becomes tasks of the same slot.
         polled_by: the member that polled it, if it was another.
+        warning: what is wrong with entries that were polled.
     """
 
     claim: Claimed
@@ -41,6 +42,7 @@ class Finished:
     seconds: float
     rests: Sequence[Rest] = ()
     polled_by: str | None = None
+    warning: str | None = None
 
 
 @dataclass(frozen=True)
@@ -192,7 +194,7 @@ def _ended(row: Row[Any], present: datetime, state: str, error: str | None) -> d
 
 
 def _finished(row: Row[Any], outcome: Finished, present: datetime, member: Member) -> dict[str, Any]:
-    return _ended(row, present, "done", None) | {
+    return _ended(row, present, "done", outcome.warning) | {
         "new_owner": outcome.polled_by or member.name,
         "new_last_result": "polled",
         "new_resources": outcome.resources,

@@ -31,6 +31,7 @@ class Given:
 
     resources: Sequence[str] = ("r1", "r2")
     rests: Sequence[Rest] = ()
+    warnings: Sequence[str] = ()
     error: PollError | None = None
 
     def poll(self, asking: Asking, slot: Slot, piece: Piece, source: Source) -> Polled:
@@ -54,7 +55,7 @@ class Given:
             }
             for each in self.resources
         ]
-        return Polled(samples, len(samples), list(self.rests))
+        return Polled(samples, len(samples), list(self.rests), list(self.warnings))
 
     def size(self, asking: Asking, source: Source) -> int:
         return len(self.resources)
@@ -157,15 +158,17 @@ def settled(lander: Lander, *results: Any) -> None:
 
 def test_what_a_member_landed_before_it_was_killed_is_recorded_as_its_own(members: Members) -> None:
     members.given.rests = [Rest(Piece(page="http://cloud/next"))]
+    members.given.warnings = ["3 entries, first x: it has no size", "y: it has no id"]
     killed, heir = members.join(), members.join()
     claim = members.claim(killed)
     LakeSink(replace(members.site)).put([members.poll(killed, claim).batch])
     members.lose(claim)
-    members.given.resources, members.given.rests = ["r2", "r3"], []
+    members.given.resources, members.given.rests, members.given.warnings = ["r2", "r3"], [], []
     settled(members.lander(heir), members.poll(heir, members.claim(heir)))
     assert members.landed() == {"r1": 1, "r2": 1}
     done, rest = members.tasks()
     assert (done["state"], done["owner"], done["samples"], done["resources"]) == ("done", killed.name, 2, 2)
+    assert done["error"] == "3 entries, first x: it has no size; and 1 more: see the log"
     assert (rest["state"], rest["shard"]) == ("open", "1/1+1")
 
 
