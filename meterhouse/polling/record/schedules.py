@@ -47,8 +47,8 @@ def sync(warehouse: Warehouse, scheduled: Sequence[Scheduled], member: Member, *
     - A schedule ends when no living member of its namespaces has it in its files. Its open tasks are then recorded as
       missed, with this reason; claimed ones are finished.
     - A new schedule begins with the present slot if half of it is left, or 10 s, otherwise with the next.
-    - A schedule that comes back begins as a new one, but not with a slot that it had tasks of before. If it was away for
-      no longer than an hour (or two intervals), as when the only member that has it was silent for longer than its
+    - A schedule that comes back begins as a new one, but not with a slot that it had tasks of before. If it was away
+      for no longer than an hour (or two intervals), as when the only member that has it was silent for longer than its
       lease, the slots in between are made up if the service keeps its past, and otherwise recorded as missed.
 
     Args:
@@ -70,14 +70,13 @@ def sync(warehouse: Warehouse, scheduled: Sequence[Scheduled], member: Member, *
         changed = sorted(key for key in known if _differs(rows[key], mine[key]))
         unknown = [row for key, row in rows.items() if row.active and key not in mine and row.host in ("", member.host)]
         left = _left(connection, present, unknown, member) if unknown else []
-        leaving = [(row.source, row.pollster, row.host) for row in left]
+        leaving = {(row.source, row.pollster, row.host) for row in left}
         rows |= _locked(connection, [*changed, *leaving, *(key for key in new if key in rows)])
         _add(connection, present, {key: mine[key] for key in new}, rows, member)
         _change(connection, present, {key: mine[key] for key in changed}, rows, member)
-        _end(connection, present, [rows[row.source, row.pollster, row.host] for row in left], member)
-    ended = {(row.source, row.pollster, row.host) for row in left}
+        _end(connection, present, [rows[key] for key in sorted(leaving)], member)
     others = frozenset(
-        (row.source, row.pollster) for row in unknown if (row.source, row.pollster, row.host) not in ended
+        (row.source, row.pollster) for row in unknown if (row.source, row.pollster, row.host) not in leaving
     )
     return Synced(len(new), len(changed), len(left), others)
 
