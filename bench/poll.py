@@ -143,7 +143,7 @@ def claims(folder: Path, warehouse: str) -> None:
         with site.warehouse.begin() as connection:
             connection.execute(update(poll_tasks).values(state="open", owner=None, lease_until=None))
         began, claimed = time.perf_counter(), 0
-        while found := record.claim(site.warehouse, member, at_once):
+        while found := record.claim(site.warehouse, member, at_once, per_source=at_once // 2):
             claimed += len(found)
         lasted = time.perf_counter() - began
         if claimed != TASKS:

@@ -34,10 +34,9 @@ def poll_sensor(context: dg.SensorEvaluationContext, site: SiteResource) -> dg.S
     if len(steps) >= limit:
         running = "a run of poll is" if limit == 1 else f"{len(steps)} runs of poll are"
         return dg.SkipReason(f"{running} already running")
-    found = waiting(here, PATIENCE)
-    if not found.tasks:
+    due = waiting(here, PATIENCE)
+    if not due:
         return dg.SkipReason("nothing is due that no member polls")
-    wanted = math.ceil(found.tasks / here.settings.poll_concurrency)
+    wanted = math.ceil(due / here.settings.poll_concurrency)
     free = [name for name in names if name not in steps][:wanted]
-    due = str(found.tasks)
-    return [dg.RunRequest(run_key=keys[name], tags={STEP: name, "meterhouse/due": due}) for name in free]
+    return [dg.RunRequest(run_key=keys[name], tags={STEP: name, "meterhouse/due": str(due)}) for name in free]

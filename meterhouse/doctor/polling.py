@@ -1,7 +1,6 @@
 """Checks of polling: whether every source is polled in time, and which slots were missed."""
 
 from collections.abc import Iterator
-from datetime import timedelta
 
 from sqlalchemy import func, select
 
@@ -9,11 +8,11 @@ from meterhouse.doctor.findings import Finding, age
 from meterhouse.errors import DefinitionError
 from meterhouse.polling.lateness import TOO_LATE, Late, lateness
 from meterhouse.polling.record.members import living
+from meterhouse.polling.record.reading import MISSED_WITHIN
 from meterhouse.site import Site
 from meterhouse.stores import clock
 from meterhouse.stores.warehouse_tables import poll_tasks
 
-MISSED_WITHIN = timedelta(days=1)
 REASON = 200
 """Characters that are shown of a reason."""
 

@@ -4,7 +4,6 @@ A *slot* is one interval of one pollster of one source: it starts at a multiple 
 *piece* is the part of the pollster's resources that one task polls in it.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -88,7 +87,3 @@ class PollError(MeterhouseError):
 
 class Permanent(PollError):
     """A piece that cannot be polled before a person changes something: it is not retried in this slot."""
-
-
-Placeholders = Mapping[str, object]
-"""Variables of expressions, such as `slot_start` and `slot_end` (ISO 8601, UTC)."""

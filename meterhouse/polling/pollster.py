@@ -10,6 +10,13 @@ HOST_NAMESPACES: Final = frozenset({"compute", "ipmi"})
 """Namespaces of pollsters that tell of the host that they run on. Any member can poll those of other namespaces."""
 
 
+def hosts_of(namespaces: frozenset[str], host: str) -> tuple[str, ...]:
+    """Whose tasks a process may claim: `""` for those that any member can poll, and its own host's."""
+    any_member = ("",) if namespaces - HOST_NAMESPACES else ()
+    own = (host,) if namespaces & HOST_NAMESPACES else ()
+    return any_member + own
+
+
 @dataclass(frozen=True)
 class Source:
     """What is polled how often: an entry of polling.yaml.

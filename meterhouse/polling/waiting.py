@@ -1,12 +1,11 @@
 """What is due and nobody polls: by it an orchestrator knows when to start a run that polls."""
 
 import socket
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
+from sqlalchemy import Connection, and_, func, or_, select
 
-from meterhouse.polling.pollster import HOST_NAMESPACES
+from meterhouse.polling.pollster import hosts_of
 from meterhouse.settings import Settings
 from meterhouse.site import Site
 from meterhouse.stores import clock
@@ -15,23 +14,10 @@ from meterhouse.stores.warehouse_tables import poll_schedules, poll_tasks
 FILE = "polling.yaml"
 
 
-@dataclass(frozen=True)
-class Waiting:
-    """Tasks that are due and that no member has.
+def waiting(site: Site, patience: timedelta) -> int:
+    """The number of tasks that a process here could poll and that have been due for longer than a while.
 
-    Attributes:
-        tasks: their number; 0: there is nothing to do.
-        since: when the first of them was due, UTC; None if there is none.
-    """
-
-    tasks: int
-    since: datetime | None
-
-
-def waiting(site: Site, patience: timedelta) -> Waiting:
-    """The tasks that a process here could poll and that have been due for longer than a while.
-
-    A `polling.yaml` that no member has read yet counts as a task, due since the file was written.
+    A `polling.yaml` that no member has read yet counts as a task.
 
     Args:
         site: the site.
@@ -40,46 +26,28 @@ def waiting(site: Site, patience: timedelta) -> Waiting:
     Raises:
         MeterhouseError: the warehouse cannot be read.
     """
+    hosts = hosts_of(frozenset(site.settings.poll_namespaces.split(",")), socket.gethostname())
     with site.warehouse.read() as connection:
         before = clock.present(connection) - patience
-        counted = (_schedules(connection, site.settings, before), _tasks(connection, site.settings, before))
+        due = _of_schedules(connection, hosts, before) + _of_tasks(connection, hosts, before)
         known = connection.execute(select(poll_schedules.c.source).limit(1)).first()
-    if known is None and (unread := _written_at(site.settings)) is not None:
-        return Waiting(1, unread)
-    return Waiting(
-        sum(each.tasks for each in counted), min((each.since for each in counted if each.since), default=None)
-    )
+    return 1 if known is None and _has_files(site.settings) else due
 
 
-def _schedules(connection: Connection, settings: Settings, before: datetime) -> Waiting:
-    """Slots that have begun and have no tasks yet."""
+def _of_schedules(connection: Connection, hosts: tuple[str, ...], before: datetime) -> int:
+    """Of slots that have begun and have no tasks yet."""
     c = poll_schedules.c
-    begun = select(func.coalesce(func.sum(c.shards), 0), func.min(c.next_slot_at))
-    return Waiting(*connection.execute(begun.where(c.active, c.next_slot_at <= before, _here(c.host, settings))).one())
+    begun = select(func.coalesce(func.sum(c.shards), 0))
+    return int(connection.execute(begun.where(c.active, c.next_slot_at <= before, c.host.in_(hosts))).scalar_one())
 
 
-def _tasks(connection: Connection, settings: Settings, before: datetime) -> Waiting:
-    """Tasks that nobody has claimed, or whose owner has not renewed its lease."""
+def _of_tasks(connection: Connection, hosts: tuple[str, ...], before: datetime) -> int:
+    """Of tasks that nobody has claimed, or whose owner has not renewed its lease."""
     c = poll_tasks.c
-    since = func.coalesce(c.lease_until, c.due_at)
     free = or_(and_(c.state == "open", c.due_at <= before), and_(c.state == "claimed", c.lease_until <= before))
-    found = select(func.count(), func.min(since)).where(free, _here(c.host, settings))
-    return Waiting(*connection.execute(found).one())
+    return connection.execute(select(func.count()).where(free, c.host.in_(hosts))).scalar_one()
 
 
-def _here(host: ColumnElement[str], settings: Settings) -> ColumnElement[bool]:
-    """Whether a process of this host may poll what tells of a host."""
-    namespaces = frozenset(settings.poll_namespaces.split(","))
-    any_member = [""] if namespaces - HOST_NAMESPACES else []
-    own = [socket.gethostname()] if namespaces & HOST_NAMESPACES else []
-    return host.in_(any_member + own)
-
-
-def _written_at(settings: Settings) -> datetime | None:
-    """When the site's own polling.yaml was written; None if there is none."""
-    if settings.config_dir is None:
-        return None
-    try:
-        return datetime.fromtimestamp((settings.config_dir / FILE).stat().st_mtime, UTC)
-    except OSError:
-        return None
+def _has_files(settings: Settings) -> bool:
+    """Whether the site has a polling.yaml of its own."""
+    return settings.config_dir is not None and (settings.config_dir / FILE).exists()

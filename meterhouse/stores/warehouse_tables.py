@@ -711,7 +711,6 @@ poll_members = Table(
     Column("left_at", UtcTime),
     Column("clock_ahead_seconds", Float(53), nullable=False),
     Column("definitions", Text, nullable=False),
-    Column("claimed", Integer, nullable=False),
     comment="The processes that poll, and when each was last seen.",
 )
 

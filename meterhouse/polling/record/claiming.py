@@ -32,7 +32,7 @@ def claim(
 
     Args:
         limit: at most this many: the free places.
-        per_source: how many places a source may have.
+        per_source: how many places a source may have; as many as there are if it is None.
         taken: source → places that it has already.
         without: sources and pollsters that the member does not know.
 
@@ -47,13 +47,8 @@ def claim(
         if without:
             theirs += (not_(tuple_(tasks.c.source, tasks.c.pollster).in_(list(without))),)
         values = {**_ours(member, present), "attempts": tasks.c.attempts + 1}
-        if per_source is None:
-            due = _due(theirs, limit).cte("due")
-            claims = update(tasks).where(tasks.c.task_id == due.c.task_id).values(values).returning(*tasks.c)
-            rows = list(connection.execute(claims))
-        else:
-            chosen = _spread(connection, theirs, limit, per_source, dict(taken or {}))
-            rows = _update(connection, chosen, values)
+        chosen = _spread(connection, theirs, limit, limit if per_source is None else per_source, dict(taken or {}))
+        rows = _update(connection, chosen, values)
     return [of_row(row) for row in sorted(rows, key=lambda row: (row.late, row.due_at, row.task_id))]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, delete, func, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from meterhouse import times
@@ -19,10 +19,11 @@ from meterhouse.times import Span
 SCHEDULES_AT_ONCE: Final = 250
 
 SLOTS: Final = 1_000
-"""How many missed slots of a schedule have a row each; all before them are one row."""
+"""How many missed slots of a schedule have a row each; all before them are one row. No more slots of a schedule than
+this have their tasks made in one transaction, besides the present slot."""
 
 ROWS: Final = 20_000
-"""How many rows of missed slots a transaction makes at most; with many schedules, each has fewer."""
+"""How many past slots a transaction makes at most; with many schedules, each has fewer."""
 
 _ROWS_AT_ONCE: Final = 1_000
 """Rows of an insert: PostgreSQL ends a transaction in which it hears nothing for too long."""
@@ -33,7 +34,8 @@ Values = dict[str, Any]
 def make(warehouse: Warehouse, away: Span | None) -> int:
     """Make the tasks of slots that have begun; return for how many schedules, at most SCHEDULES_AT_ONCE.
 
-    Schedules that another member is making tasks for are left to it.
+    Schedules that another member is making tasks for are left to it. If very many slots can still be made up, some of
+    them are left to the next call; the present slot is not.
     """
     with begin(warehouse) as (connection, present):
         active = schedules.c.active.is_(True)
@@ -41,37 +43,61 @@ def make(warehouse: Warehouse, away: Span | None) -> int:
         rows = connection.execute(
             due.order_by(schedules.c.next_slot_at).limit(SCHEDULES_AT_ONCE).with_for_update(skip_locked=True)
         ).all()
-        make_for(connection, present, rows, away)
+        make_for(connection, present, rows, away, leave_some=True)
         if len(rows) < SCHEDULES_AT_ONCE:
             _set_back(connection, present)
         return len(rows)
 
 
-def make_for(connection: Connection, present: datetime, rows: Sequence[Row[Any]], away: Span | None = None) -> None:
-    """Make the tasks of all slots of locked schedules that have begun."""
+def make_for(
+    connection: Connection,
+    present: datetime,
+    rows: Sequence[Row[Any]],
+    away: Span | None = None,
+    *,
+    leave_some: bool = False,
+) -> None:
+    """Make the tasks of slots of locked schedules that have begun.
+
+    Args:
+        connection: of the transaction that has the locks.
+        present: by the warehouse's clock.
+        rows: of the schedules.
+        away: see `make_due`.
+        leave_some: of very many slots that can still be made up, leave some to the next call. Otherwise those that
+            began longest ago are recorded as missed.
+    """
     made: list[Values] = []
     next_slots = []
-    reasons = _Reasons(connection, present, away)
+    reasons = _Reasons(connection, away)
     limit = max(1, min(SLOTS, ROWS // max(1, len(rows))))
+    every_known = _known(connection, rows)
     for row in rows:
         interval = timedelta(seconds=row.interval_seconds)
         count = (present - row.next_slot_at) // interval + 1
         if count <= 0:
             continue
-        known = _known(connection, row) if count > 1 else set()
+        known = every_known.get((row.source, row.pollster, row.host), set())
         alone = max(0, count - limit)
+        after = count
+        if leave_some:
+            past = timedelta(seconds=row.history_seconds)
+            alone = min(alone, max(0, (present - past - row.next_slot_at) // interval))
+            after = min(count, alone + limit)
         begun = row.next_slot_at + alone * interval
         if left := alone - len([start for start in known if start < begun]):
-            made.append(_missed(row, row.next_slot_at, begun, left, reasons))
-        for number in range(alone, count):
+            why = reasons.why(row.host, row.next_slot_at, begun)
+            made.append(_missed(row, row.next_slot_at, begun, left, present, why))
+        for number in sorted({*range(alone, after), count - 1}):
             start = row.next_slot_at + number * interval
             if start in known:
                 continue
             if start + interval + timedelta(seconds=row.history_seconds) <= present:
-                made.append(_missed(row, start, start + interval, 1, reasons))
+                why = reasons.why(row.host, start, start + interval)
+                made.append(_missed(row, start, start + interval, 1, present, why))
             else:
                 made += _tasks(row, start, present)
-        next_slots.append({**_bound_key(row), "next": row.next_slot_at + count * interval})
+        next_slots.append({**_bound_key(row), "next": row.next_slot_at + after * interval})
         if len(made) >= _ROWS_AT_ONCE:
             _insert(connection, made)
             made = []
@@ -112,21 +138,37 @@ def _tasks(row: Row[Any], start: datetime, present: datetime) -> list[Values]:
     ]
 
 
-def _known(connection: Connection, row: Row[Any]) -> set[datetime]:
-    """The slots, from the next one on, that have rows already: the clock was set back since."""
-    whose = (tasks.c.source == row.source, tasks.c.pollster == row.pollster, tasks.c.host == row.host)
-    later = select(tasks.c.slot_at).where(*whose, tasks.c.slot_at >= row.next_slot_at)
-    return set(connection.execute(later).scalars())
+def _known(connection: Connection, rows: Sequence[Row[Any]]) -> dict[tuple[str, str, str], set[datetime]]:
+    """The slots of each schedule, from its next one on, that have rows already.
+
+    They have if the clock was set back since, or if slots before them were left.
+    """
+    found: dict[tuple[str, str, str], set[datetime]] = {}
+    same = [tasks.c[name] == schedules.c[name] for name in _NAMES]
+    later = select(*(tasks.c[name] for name in (*_NAMES, "slot_at"))).join(schedules, and_(*same)).distinct()
+    for first in range(0, len(rows), SCHEDULES_AT_ONCE):
+        keys = [tuple(getattr(row, name) for name in _NAMES) for row in rows[first : first + SCHEDULES_AT_ONCE]]
+        chosen = tuple_(*(schedules.c[name] for name in _NAMES)).in_(keys)
+        for *key, start in connection.execute(later.where(chosen, tasks.c.slot_at >= schedules.c.next_slot_at)):
+            found.setdefault((key[0], key[1], key[2]), set()).add(start)
+    return found
 
 
-def _missed(row: Row[Any], start: datetime, end: datetime, slots: int, reasons: "_Reasons") -> Values:
+def absent(connection: Connection, present: datetime, row: Row[Any], begins: datetime) -> None:
+    """Record the slots of a schedule, from its next one to an instant, as those that no member had in its files."""
+    if slots := (begins - row.next_slot_at) // timedelta(seconds=row.interval_seconds):
+        why = f"no living member had it in its files from {_text(row.next_slot_at)} to {_text(begins)}"
+        _insert(connection, [_missed(row, row.next_slot_at, begins, slots, present, why)])
+
+
+def _missed(row: Row[Any], start: datetime, end: datetime, slots: int, present: datetime, why: str) -> Values:
     return _values(row, start, end, shards.ALL) | {
         "slots": slots,
         "state": "missed",
         "due_at": start,
         "late": True,
-        "error": reasons.why(row.host, start, end),
-        "ended_at": reasons.present,
+        "error": why,
+        "ended_at": present,
     }
 
 
@@ -142,15 +184,15 @@ def _values(row: Row[Any], start: datetime, end: datetime, shard: str) -> Values
         "slots": 1,
         "error": None,
         "ended_at": None,
-        "message_id": shards.task_message_id(row.source, row.pollster, row.host, start, shard),
+        "message_id": shards.message_id(row.source, row.pollster, row.host, start, shard),
     }
 
 
 class _Reasons:
     """Why slots had no tasks, by who was alive."""
 
-    def __init__(self, connection: Connection, present: datetime, away: Span | None) -> None:
-        self.present, self._connection, self._away = present, connection, away
+    def __init__(self, connection: Connection, away: Span | None) -> None:
+        self._connection, self._away = connection, away
         self._members: list[Row[Any]] | None = None
 
     def why(self, host: str, start: datetime, end: datetime) -> str:

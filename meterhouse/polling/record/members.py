@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from meterhouse.polling.pollster import HOST_NAMESPACES
+from meterhouse.polling.pollster import hosts_of
 from meterhouse.polling.record.claimed import Claimed
 from meterhouse.polling.record.transactions import begin
 from meterhouse.stores.leases import died_here
@@ -40,10 +40,8 @@ class Member:
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """Whose tasks it may claim: `""` for those that any member can poll, and its own host."""
-        any_member = ("",) if self.namespaces - HOST_NAMESPACES else ()
-        own = (self.host,) if self.namespaces & HOST_NAMESPACES else ()
-        return any_member + own
+        """Whose tasks it may claim."""
+        return hosts_of(self.namespaces, self.host)
 
 
 def join(warehouse: Warehouse, member: Member) -> None:
@@ -71,7 +69,7 @@ def beat(warehouse: Warehouse, member: Member, claims: Collection[Claimed]) -> s
         Unavailable: the warehouse does not answer. The member continues, because the leases may be renewed later.
     """
     with begin(warehouse) as (connection, present):
-        _see(connection, present, member, claimed=len(claims))
+        _see(connection, present, member)
         return {claim.task_id for claim in claims} - renewed(connection, present, member, claims)
 
 
@@ -102,13 +100,13 @@ def leave(warehouse: Warehouse, member: Member) -> None:
     """Let a member go. Tasks that it still has are taken over at once; `release` before what it has not polled."""
     with begin(warehouse) as (connection, present):
         connection.execute(
-            update(members).where(members.c.member == member.name).values(left_at=present, seen_at=present, claimed=0)
+            update(members).where(members.c.member == member.name).values(left_at=present, seen_at=present)
         )
         lost = (tasks.c.state == "claimed", tasks.c.owner == member.name)
         connection.execute(update(tasks).where(*lost).values(lease_until=present))
 
 
-def _see(connection: Connection, present: datetime, member: Member, claimed: int = 0) -> None:
+def _see(connection: Connection, present: datetime, member: Member) -> None:
     seen = {
         "host": member.host,
         "namespaces": ",".join(sorted(member.namespaces)),
@@ -117,7 +115,6 @@ def _see(connection: Connection, present: datetime, member: Member, claimed: int
         "left_at": None,
         "clock_ahead_seconds": round(member.clock_ahead, 3),
         "definitions": member.definitions,
-        "claimed": claimed,
     }
     make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     row = make(members).values(member=member.name, joined_at=present, **seen)

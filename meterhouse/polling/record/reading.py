@@ -18,7 +18,8 @@ from meterhouse.stores.warehouse_tables import poll_tasks as tasks
 
 STATES: Final = ("open", "claimed", "done", "missed")
 
-_MISSED_WITHIN: Final = times.DAY
+MISSED_WITHIN: Final = times.DAY
+"""For how long a slot that was missed counts as missed lately."""
 
 _GONE: Final = times.DAY
 """For how long a member that has gone is still listed."""
@@ -62,8 +63,8 @@ def status(warehouse: Warehouse, *, ended: bool = False) -> list[dict[str, Any]]
         rows = connection.execute(wanted).all()
         waiting = _counts(connection, tasks.c.state == "open")
         polled = _counts(connection, tasks.c.state == "claimed")
-        missed = _counts(connection, and_(tasks.c.state == "missed", tasks.c.slot_at >= present - _MISSED_WITHIN))
-        errors = _last_errors(connection, present - _MISSED_WITHIN)
+        missed = _counts(connection, and_(tasks.c.state == "missed", tasks.c.slot_at >= present - MISSED_WITHIN))
+        errors = _last_errors(connection, present - MISSED_WITHIN)
     found = []
     for row in rows:
         key = (row.source, row.pollster, row.host)

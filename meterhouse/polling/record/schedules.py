@@ -3,12 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Row, insert, select, text, update
 
 from meterhouse.polling.pollster import Scheduled
-from meterhouse.polling.record.making import make_for, slot_after
+from meterhouse.polling.record.making import absent, make_for, slot_after
 from meterhouse.polling.record.members import Member, living
 from meterhouse.polling.record.transactions import begin
 from meterhouse.stores.warehouse import Warehouse
@@ -17,6 +17,9 @@ from meterhouse.stores.warehouse_tables import poll_tasks as tasks
 
 Key = tuple[str, str, str]
 """Source, pollster, host."""
+
+REMOVED_AFTER: Final = timedelta(hours=1)
+"""What no living member has had in its files for longer was removed on purpose: its slots are not missed."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,11 @@ def sync(
     - The member that has read its files last decides on intervals and shards. A new interval begins with its first slot
       after now; tasks of slots of the old one are still polled.
     - A schedule ends when no living member of its namespaces has it in its files. Its open tasks are then recorded as
-      missed, with this reason; claimed ones are finished. A schedule that comes back begins as a new one.
+      missed, with this reason; claimed ones are finished.
     - A new schedule begins with the present slot if half of it is left, or 10 s, otherwise with the next.
+    - A schedule that comes back begins as a new one, but not with a slot that it had tasks of before. If it was away
+      for no longer than an hour (or two intervals), as when the only member that has it was silent for longer than its
+      lease, the slots in between are made up if the service keeps its past, and otherwise recorded as missed.
 
     Args:
         scheduled: what this member polls, all of it.
@@ -74,13 +80,13 @@ def sync(
         unknown = [row for key, row in rows.items() if row.active and key not in mine and row.host in ("", member.host)]
         gone = [row for row in unknown if not doubtful(row.source, row.pollster)]
         left = _left(connection, present, gone, member) if gone else []
-        rows |= _locked(connection, [*changed, *((row.source, row.pollster, row.host) for row in left)])
+        leaving = {(row.source, row.pollster, row.host) for row in left}
+        rows |= _locked(connection, [*changed, *leaving, *(key for key in new if key in rows)])
         _add(connection, present, {key: mine[key] for key in new}, rows, member)
         _change(connection, present, {key: mine[key] for key in changed}, rows, member)
-        _end(connection, present, [rows[row.source, row.pollster, row.host] for row in left], member)
-    ended = {(row.source, row.pollster, row.host) for row in left}
+        _end(connection, present, [rows[key] for key in sorted(leaving)], member)
     others = frozenset(
-        (row.source, row.pollster) for row in unknown if (row.source, row.pollster, row.host) not in ended
+        (row.source, row.pollster) for row in unknown if (row.source, row.pollster, row.host) not in leaving
     )
     return Synced(len(new), len(changed), len(left), others)
 
@@ -158,13 +164,40 @@ def _add(
         following = slot_after(present, interval)
         enough = timedelta(seconds=min(interval / 2, 10))
         begins = following - timedelta(seconds=interval) if following - present >= enough else following
-        values = _values(scheduled, present, member) | {"next_slot_at": begins, "done_slot_at": None}
-        shards = max(1, scheduled.source.shards)
+        values = _values(scheduled, present, member)
         if key in rows:
-            connection.execute(update(schedules).where(*_of(key)).values(**values, shards=shards))
+            values |= _again(connection, present, rows[key], scheduled, begins, following)
+            connection.execute(update(schedules).where(*_of(key)).values(values))
             continue
-        named = {"source": key[0], "pollster": key[1], "host": key[2]}
-        connection.execute(insert(schedules).values(**values, **named, shards=shards))
+        values |= {"source": key[0], "pollster": key[1], "host": key[2], "shards": max(1, scheduled.source.shards)}
+        connection.execute(insert(schedules).values(**values, next_slot_at=begins))
+
+
+def _again(
+    connection: Connection,
+    present: datetime,
+    row: Row[Any],
+    scheduled: Scheduled,
+    begins: datetime,
+    following: datetime,
+) -> dict[str, Any]:
+    """Values of a schedule that comes back; slots are recorded as missed if it was away for a short while only."""
+    values: dict[str, Any] = {
+        "next_slot_at": begins,
+        "done_slot_at": None,
+        "shards": scheduled.source.shards or row.shards,
+    }
+    if row.next_slot_at > begins:  # the present slot had its tasks
+        return values | {"next_slot_at": following}
+    interval = timedelta(seconds=row.interval_seconds)
+    if row.next_slot_at < present - max(REMOVED_AFTER, 2 * interval):
+        return values
+    if scheduled.source.interval == row.interval_seconds:
+        made_up = timedelta(seconds=scheduled.pollster.history_seconds) // interval * interval
+        values["next_slot_at"] = max(row.next_slot_at, begins - made_up)
+    absent(connection, present, row, values["next_slot_at"])
+    # Lateness is counted from when it ended, not from now on.
+    return values | {"done_slot_at": row.done_slot_at, "changed_at": row.changed_at}
 
 
 def _change(

@@ -245,7 +245,7 @@ def _rest(row: Row[Any], number: int, rest: Rest, present: datetime) -> dict[str
         "last_result": None if rest.error is None else "failed",
         "error": _text(rest.error),
         "ended_at": present if missed else None,
-        "message_id": shards.task_message_id(row.source, row.pollster, row.host, row.slot_at, shard),
+        "message_id": shards.message_id(row.source, row.pollster, row.host, row.slot_at, shard),
     }
 
 

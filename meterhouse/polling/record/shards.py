@@ -8,8 +8,6 @@ So no two tasks of a slot have the same name, whoever names them.
 from datetime import datetime
 from typing import Final
 
-from meterhouse.polling.polled import Slot
-
 ALL: Final = "*"
 """The shard of a slot that was recorded as missed before it was divided."""
 
@@ -36,12 +34,7 @@ def rest(shard: str, number: int) -> str:
     return f"{head}+{before}{dot}{int(last) + 1}"
 
 
-def message_id(slot: Slot, shard: str) -> str:
+def message_id(source: str, pollster: str, host: str, start: datetime, shard: str) -> str:
     """The message_id of a task's batch: the same whoever polls it."""
-    return task_message_id(slot.source, slot.pollster, slot.host, slot.start, shard)
-
-
-def task_message_id(source: str, pollster: str, host: str, start: datetime, shard: str) -> str:
-    """The message_id of a task's batch, from the columns of its row."""
     names = ":".join(name.replace("%", "%25").replace(":", "%3A") for name in (source, pollster, host))
     return f"poll:{names}:{start:%Y-%m-%dT%H:%M:%SZ}:{shard}"

@@ -78,6 +78,5 @@ def upgrade() -> None:
         sa.Column("left_at", UtcTime()),
         sa.Column("clock_ahead_seconds", sa.Float(53), nullable=False),
         sa.Column("definitions", sa.Text(), nullable=False),
-        sa.Column("claimed", sa.Integer(), nullable=False),
         comment="The processes that poll, and when each was last seen.",
     )

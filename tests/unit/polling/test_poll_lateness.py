@@ -85,7 +85,7 @@ def test_the_doctor_says_what_is_not_polled_and_what_was_missed_and_why(site: Si
     assert "nova/servers has not been completely polled for 3 intervals, since " in text
     assert "0 members are alive; start `meterhouse poll --follow`" in text
     member = {"member": "m1", "host": "c1", "namespaces": "central", "joined_at": now, "seen_at": now}
-    member |= {"lease_seconds": 10.0, "clock_ahead_seconds": 0.0, "definitions": "", "claimed": 0}
+    member |= {"lease_seconds": 10.0, "clock_ahead_seconds": 0.0, "definitions": ""}
     task(site, "servers", slot_at=now - INTERVAL * 5, state="missed", slots=3, error="it answered 500")
     with site.warehouse.begin() as connection:
         connection.execute(insert(poll_members).values(member))

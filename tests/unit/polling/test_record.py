@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from meterhouse.polling import record
 from meterhouse.polling.polled import Piece, Rest
-from meterhouse.polling.record import by_hand, reading
+from meterhouse.polling.record import by_hand, making, reading
 from meterhouse.polling.record.expiry import expire
 from meterhouse.stores.warehouse import Warehouse
 from meterhouse.stores.warehouse_tables import poll_schedules
@@ -231,6 +231,96 @@ def test_the_record_is_read_released_and_expired(warehouse: Warehouse, clock: Se
     expire(warehouse, 7)
     assert all(at >= clock.now - timedelta(days=7, minutes=1) for at in rows(warehouse, "end_at"))
     assert reading.who(warehouse, gone=True) == []
+
+
+def test_a_schedule_that_ends_and_returns_within_its_slot_is_polled_once(warehouse: Warehouse, clock: SetClock) -> None:
+    first = joined(warehouse, "a", scheduled(shards=0), scheduled(pollster="disk"))
+    record.resize(warehouse, {("cloud", "cpu", ""): 2})
+    record.make_due(warehouse)
+    claims = record.claim(warehouse, first, 9)
+    record.settle(warehouse, first, [record.Finished(claim, 5, 5, 0.1) for claim in claims])
+    clock.go(5)
+    record.join(warehouse, member("a", files="2"))
+    assert record.sync(warehouse, [scheduled(pollster="disk")], member("a", files="2")).removed == 1
+    clock.go(5)
+    joined(warehouse, "a", scheduled(shards=0), scheduled(pollster="disk"), files="3")
+    record.make_due(warehouse)
+    assert record.claim(warehouse, first, 9) == [], "the slot was polled already"
+    clock.go(50)
+    record.make_due(warehouse)
+    again = [claim for claim in record.claim(warehouse, first, 9) if claim.slot.pollster == "cpu"]
+    assert [claim.shard for claim in again] == ["1/2", "2/2"], "as many tasks as its resources were divided into"
+
+
+def test_a_slot_before_which_the_clock_was_set_back_is_polled_once(warehouse: Warehouse, clock: SetClock) -> None:
+    joined(warehouse, "a", scheduled(shards=0))
+    record.make_due(warehouse)
+    clock.go(60)
+    record.make_due(warehouse)
+    clock.go(-55)
+    record.resize(warehouse, {("cloud", "cpu", ""): 2})
+    for seconds in (0, 0, 55, 60):
+        clock.go(seconds)
+        record.make_due(warehouse)
+    assert rows(warehouse, "shard") == ["1/1", "1/1", "1/2", "2/2"]
+
+
+def test_slots_that_no_living_member_had_in_its_files_are_rows(warehouse: Warehouse, clock: SetClock) -> None:
+    only = scheduled(), scheduled(pollster="past", history=600), scheduled(pollster="brief", history=120)
+    first = joined(warehouse, "a", *only)
+    other = joined(warehouse, "b", scheduled(pollster="disk"), files="2")
+    record.make_due(warehouse)
+    done = [claim for claim in record.claim(warehouse, first, 9) if claim.slot.pollster != "disk"]
+    record.settle(warehouse, first, [record.Finished(claim, 5, 5, 0.1) for claim in done])
+    clock.go(20)
+    record.beat(warehouse, other, [])
+    assert record.sync(warehouse, [scheduled(pollster="disk")], other, read_now=False).removed == 3
+    clock.go(5 * 60)
+    record.beat(warehouse, first, [])
+    record.sync(warehouse, only, first, read_now=False)
+    behind = {row["pollster"]: row["behind"] for row in reading.status(warehouse)}
+    assert behind["cpu"] == 4, "it was not polled since it was last done"
+    record.make_due(warehouse)
+    found = rows(warehouse, "pollster", "slot_at", "slots", "shard", "state", "error")
+    minutes = {
+        name: [((at - START) // timedelta(minutes=1), *row) for each, at, *row in found if each == name]
+        for name in ("cpu", "past", "brief")
+    }
+    why = "no living member had it in its files from 2026-11-20T10:01:00Z to 2026-11-20T10:0{}:00Z"
+    done_first, present = (0, 1, "1/1", "done", None), (5, 1, "1/1", "open", None)
+    assert minutes["cpu"] == [done_first, (1, 4, "*", "missed", why.format(5)), present]
+    assert [row[3] for row in minutes["past"]] == ["done", *["open"] * 5], "the service keeps its past"
+    assert [row[:2] for row in minutes["brief"]] == [(0, 1), (1, 2), (3, 1), (4, 1), (5, 1)]
+    assert minutes["brief"][1] == (1, 2, "*", "missed", why.format(3))
+    clock.go(12)
+    record.beat(warehouse, other, [])
+    record.sync(warehouse, [scheduled(pollster="disk")], other, read_now=False)
+    clock.go(2 * 3_600)
+    joined(warehouse, "a", *only, files="3")
+    missed = [error for error in rows(warehouse, "error") if error and error.startswith("no living member")]
+    assert len(missed) == 2, "after a long time it is taken as added anew"
+    assert {row["behind"] for row in reading.status(warehouse) if row["pollster"] == "cpu"} == {0}
+
+
+def test_slots_whose_service_keeps_its_past_are_made_up_after_a_long_outage(
+    warehouse: Warehouse, clock: SetClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(making, "SLOTS", 10)
+    first = joined(warehouse, "a", scheduled(history=60 * 35), scheduled(pollster="disk"))
+    record.make_due(warehouse)
+    clock.go(60 * 50)
+    due = record.make_due(warehouse)
+    assert due is not None
+    assert due <= clock.now, "the rest is made in the next turns"
+    record.beat(warehouse, first, [])
+    present = [claim.slot.start for claim in record.claim(warehouse, first, 2)]
+    assert present == [clock.now, clock.now], "the present slot does not wait for the past"
+    for _ in range(9):
+        record.make_due(warehouse)
+    found = [row[1:] for row in rows(warehouse, "pollster", "slot_at", "slots", "state") if row[0] == "cpu"]
+    states = {state: sum(slots for _, slots, each in found if each == state) for _, _, state in found}
+    assert states == {"missed": 15, "open": 35, "claimed": 1}
+    assert len({at for at, _, _ in found}) == len(found)
 
 
 def _active(warehouse: Warehouse) -> list[Any]:
