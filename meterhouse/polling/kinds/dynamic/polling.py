@@ -8,12 +8,14 @@ from typing import Any, Final
 from meterhouse.definitions.entries import Faults
 from meterhouse.garbage import gc_disabled
 from meterhouse.polling.asking import Asking
+from meterhouse.polling.asking.addresses import shown_url
 from meterhouse.polling.discovery import discover, endpoints
 from meterhouse.polling.kinds.dynamic.definition import Definition, compile_definition
 from meterhouse.polling.kinds.dynamic.extra_metadata import ExtraMetadata, Kept
 from meterhouse.polling.kinds.dynamic.gathering import Gathering, this_host
 from meterhouse.polling.kinds.dynamic.samples import Sampling, timestamp_text
 from meterhouse.polling.kinds.dynamic.warnings import Warnings
+from meterhouse.polling.kinds.shares import kept_name, named
 from meterhouse.polling.polled import Permanent, Piece, Polled, PollError, Rest, Slot, WireSample
 from meterhouse.polling.pollster import Poll, Source
 from meterhouse.polling.shards import shard_of
@@ -106,7 +108,8 @@ class DynamicPoll:
         If there are fewer targets than shards, and the entries are not in pages, the entries are divided.
         """
         if piece.resources is not None:
-            return list(piece.resources), self._share(piece, source, len(piece.resources))
+            targets = named(piece.resources, lambda: self._found(asking, source))
+            return targets, self._share(piece, source, len(piece.resources))
         found = self._found(asking, source)
         if piece.shards <= 1:
             return found, None
@@ -161,7 +164,7 @@ class DynamicPoll:
                 if made.page is None:
                     break
                 if made.page in seen:
-                    made.warnings.add("its pages go round in a circle; those that were polled are kept", target)
+                    made.warnings.add("its pages go round in a circle; those that were polled are kept", shown_url(target))
                     made.page = None
                     break
                 seen.add(made.page)
@@ -200,7 +203,7 @@ def _together(targets: list[str], found: list[_Target | Exception], piece: Piece
         if each.error is not None and not each.entries and each.page == piece.page:
             failed.append((target, each.error))
         elif each.page is not None:
-            rest = Piece(piece.shard, piece.shards, each.page, (target,))
+            rest = Piece(piece.shard, piece.shards, each.page, (kept_name(target),))
             made.rests.append(Rest(rest, None if each.error is None else str(each.error)))
         elif each.error is not None:
             failed.append((target, each.error))
@@ -212,7 +215,7 @@ def _together(targets: list[str], found: list[_Target | Exception], piece: Piece
             kind = Permanent if all(isinstance(error, Permanent) for _, error in failed) else PollError
             raise kind(f"{first}; and {len(failed) - 1:,} more targets failed")
         others = f"; and {len(failed) - 1:,} more" if len(failed) > 1 else ""
-        left = Piece(piece.shard, piece.shards, None, tuple(target for target, _ in failed))
+        left = Piece(piece.shard, piece.shards, None, tuple(kept_name(target) for target, _ in failed))
         made.rests.append(Rest(left, f"{first}{others}"))
     made.warnings = list(counted.texts())[:MAX_WARNINGS]
     return made
