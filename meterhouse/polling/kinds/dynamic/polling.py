@@ -164,7 +164,9 @@ class DynamicPoll:
                 if made.page is None:
                     break
                 if made.page in seen:
-                    made.warnings.add("its pages go round in a circle; those that were polled are kept", shown_url(target))
+                    made.warnings.add(
+                        "its pages go round in a circle; those that were polled are kept", shown_url(target)
+                    )
                     made.page = None
                     break
                 seen.add(made.page)
