@@ -1110,7 +1110,7 @@ def pollsters_page() -> str:
     parts = [
         "# Pollsters\n\n"
         "The pollsters that Meterhouse ships. Those of OpenStack's services have the names, types and units of "
-        "Ceilometer's central agent, those of libvirt of its compute agent, and those of SNMP of its hardware pollsters, "
+        "Ceilometer's central agent, those of libvirt of its compute agent, and those of SNMP of its `hardware.*`, "
         "which it had until 2023. A source of `polling.yaml` selects them by name. A pollster of the same name in "
         "`pollsters.d` of `METERHOUSE_CONFIG_DIR` replaces one. See [Write pollsters](../pollsters.md).\n"
     ]

@@ -136,6 +136,7 @@ class DynamicPoll:
         try:
             endpoint = self._endpoint(asking, target)
             variables = {
+                "previous_slot_start": timestamp_text(slot.start - (slot.end - slot.start)),
                 "slot_start": timestamp_text(slot.start),
                 "slot_end": timestamp_text(slot.end),
                 "resource": target,
