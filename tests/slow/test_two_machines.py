@@ -202,7 +202,8 @@ def test_of_runs_that_daemons_create_for_one_reason_one_comes_into_the_queue(
             workspace: Any = None  # Dagster's queue does not look at it
             for run in runs:
                 instance.run_coordinator.submit_run(SubmitRunContext(run, workspace))
-            return [instance.get_run_by_id(run.run_id).status.value for run in runs]  # type: ignore[union-attr]
+            found = [instance.get_run_by_id(run.run_id) for run in runs]
+            return [run.status.value for run in found if run is not None]
 
         def after(run: dg.DagsterRun | None) -> dg.DagsterRun:
             return made(sensor_name="s", run_key=f"collect{AFTER}{run.run_id if run else 'none'}")

@@ -29,7 +29,7 @@ PAGES: Final = 100
 MAX_WARNINGS: Final = 10
 
 
-def compile(entry: Mapping[str, Any], faults: Faults) -> Poll | None:
+def compile_poll(entry: Mapping[str, Any], faults: Faults) -> Poll | None:
     """Compile an entry of pollsters.d.
 
     Args:
