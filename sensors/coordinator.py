@@ -38,25 +38,28 @@ class OnceCoordinator(QueuedRunCoordinator):
             MeterhouseError: the warehouse does not answer.
         """
         run = context.dagster_run
-        if PARENT_RUN_ID_TAG not in run.tags:  # a retry has the tags of the run before
-            other = self._other(run)
-            if other is not None and other != run.run_id:
-                self._instance.report_run_canceled(run, f"Another daemon has started a run instead: {other}")
-            if other is not None:
-                return self._instance.get_run_by_id(run.run_id) or run
-        return super().submit_run(context)
+        last = None if PARENT_RUN_ID_TAG in run.tags else self._last(run)  # a retry has the tags of the run before
+        if last is None:
+            return super().submit_run(context)
+        if last != run.run_id:
+            self._instance.report_run_canceled(run, f"Another daemon has started a run instead: {last}")
+        now = self._instance.get_run_by_id(run.run_id) or run
+        if now.status == dg.DagsterRunStatus.NOT_STARTED:  # a daemon died before it had put this run into the queue
+            return super().submit_run(SubmitRunContext(now, context.workspace))
+        return now
 
-    def _other(self, run: dg.DagsterRun) -> str | None:
-        """What was put into the queue for the same reason; None if this run is to be."""
+    def _last(self, run: dg.DagsterRun) -> str | None:
+        """The run that was chosen for the same reason before, which may be this one; None if this run was now."""
         tags = run.tags
         before, mark, after = tags.get(RUN_KEY_TAG, "").partition(AFTER)
         if mark and SENSOR_NAME_TAG in tags:
-            return self._other_of(f"{tags[SENSOR_NAME_TAG]}/{before}", after, run.run_id)
+            return self._follow(f"{tags[SENSOR_NAME_TAG]}/{before}", after, run.run_id)
         if SCHEDULE_NAME_TAG in tags and SCHEDULED_EXECUTION_TIME_TAG in tags:
-            return self._later(f"{tags[SCHEDULE_NAME_TAG]}/{run.job_name}", tags[SCHEDULED_EXECUTION_TIME_TAG])
+            moment = tags[SCHEDULED_EXECUTION_TIME_TAG]
+            return self._later(f"{tags[SCHEDULE_NAME_TAG]}/{run.job_name}", moment, run.run_id)
         return None
 
-    def _other_of(self, succession: str, after: str, run_id: str) -> str | None:
+    def _follow(self, succession: str, after: str, run_id: str) -> str | None:
         """The last run of a sensor's succession, if it was created after the one that this run is to follow."""
         while True:
             last = successions.last(self._warehouse, succession)
@@ -70,11 +73,13 @@ class OnceCoordinator(QueuedRunCoordinator):
         record = self._instance.get_run_record_by_id(run_id)
         return record.storage_id if record else 0
 
-    def _later(self, succession: str, moment: str) -> str | None:
-        """The last scheduled time of a schedule for which a run was put into the queue, if it is not before this."""
+    def _later(self, succession: str, moment: str, run_id: str) -> str | None:
+        """The last run of a schedule's succession, if it is not for a time before this run's."""
         while True:
             last = successions.last(self._warehouse, succession)
-            if last is not None and datetime.fromisoformat(last) >= datetime.fromisoformat(moment):
-                return last
-            if successions.succeed(self._warehouse, succession, last, moment):
+            if last is not None:
+                of_last, _, chosen = last.partition(" ")
+                if datetime.fromisoformat(of_last) >= datetime.fromisoformat(moment):
+                    return chosen
+            if successions.succeed(self._warehouse, succession, last, f"{moment} {run_id}"):
                 return None

@@ -54,6 +54,7 @@ class SlotNote(msgspec.Struct, frozen=True, omit_defaults=True):
         resources: number of resources that were polled.
         samples: number of samples.
         rests: what was left to do, as the record keeps it: `piece` and `error`.
+        warning: what is wrong with entries that were polled, such as that some gave no sample; empty: nothing.
         missed: why nothing was polled: the batch is empty, and keeps a member that was paused from landing one later.
     """
 
@@ -70,6 +71,7 @@ class SlotNote(msgspec.Struct, frozen=True, omit_defaults=True):
     resources: int = 0
     samples: int = 0
     rests: list[dict[str, Any]] = []
+    warning: str = ""
     missed: str = ""
 
 

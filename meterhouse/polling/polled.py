@@ -42,12 +42,14 @@ class Piece:
         shard, shards: the resources whose hash, modulo `shards`, is `shard` (from 0).
         page: the URL of the page to begin with, if the pages before it are polled by other tasks.
         resources: these resources only, if the others are polled by other tasks.
+        by_entry: whether `shard` is a part of the entries of each of these resources, in place of whole resources.
     """
 
     shard: int = 0
     shards: int = 1
     page: str | None = None
     resources: tuple[str, ...] | None = None
+    by_entry: bool = False
 
 
 @dataclass(frozen=True)

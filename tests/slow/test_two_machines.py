@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import dagster as dg
 import pytest
 from builders import at, drop, polled, polling
 from dagster._core.errors import DagsterUserCodeExecutionError
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
-from dagster._core.run_coordinator import SubmitRunContext
+from dagster._core.run_coordinator import QueuedRunCoordinator, SubmitRunContext
 from machines import Machine, words
 from sqlalchemy import select
 
@@ -203,7 +204,7 @@ def test_of_runs_that_daemons_create_for_one_reason_one_comes_into_the_queue(
             for run in runs:
                 instance.run_coordinator.submit_run(SubmitRunContext(run, workspace))
             found = [instance.get_run_by_id(run.run_id) for run in runs]
-            return [run.status.value for run in found if run is not None]
+            return [run.status.value for run in found if run]
 
         def after(run: dg.DagsterRun | None) -> dg.DagsterRun:
             return made(sensor_name="s", run_key=f"collect{AFTER}{run.run_id if run else 'none'}")
@@ -232,6 +233,13 @@ def test_of_runs_that_daemons_create_for_one_reason_one_comes_into_the_queue(
 
         assert submitted(scheduled("12:00"), scheduled("12:00")) == ["QUEUED", "CANCELED"]
         assert submitted(scheduled("12:01"), scheduled("12:00")) == ["QUEUED", "CANCELED"]
+        # A daemon died after it had chosen a run, before the queue had it; the next one submits the same run.
+        for chosen in (after(instance.get_runs()[0]), scheduled("12:02")):
+            with monkeypatch.context() as killed:
+                killed.setattr(QueuedRunCoordinator, "submit_run", Mock(side_effect=KeyboardInterrupt))
+                with pytest.raises(KeyboardInterrupt):
+                    submitted(chosen)
+            assert submitted(chosen) == ["QUEUED"]
     settings.cache_clear()
 
 

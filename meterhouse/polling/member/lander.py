@@ -7,19 +7,22 @@ warehouse does not answer, samples are landed all the same, and recorded when it
 written, they are kept, and landing is retried; meanwhile the member claims nothing.
 """
 
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final, TypeVar
 
-from meterhouse.errors import Unavailable
-from meterhouse.polling.batches import SlotNote
+from meterhouse.errors import MeterhouseError, Unavailable
 from meterhouse.polling.member.results import Ready, stored
 from meterhouse.polling.member.sinks import Sink
 from meterhouse.polling.member.troubles import Trouble
 from meterhouse.polling.record import Claimed, Failed
 from meterhouse.polling.record.settling import Outcome
+from meterhouse.stores.lake_faults import first_line
 
 TOGETHER_SECONDS: Final = 0.3
 """How long the first of a group waits for more, while other tasks are polled."""
@@ -31,6 +34,11 @@ HELD_BYTES: Final = 64 << 20
 """Bytes that may wait to be landed. If there are more, the member claims nothing."""
 
 IDLE_SECONDS: Final = 1.0
+
+CLOCKS: Final = timedelta(hours=1)
+"""By how much the clocks of hosts that land may differ."""
+
+Result = TypeVar("Result", bound=Ready | Outcome)
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +71,7 @@ class Lander(threading.Thread):
         self._wake = threading.Condition()
         self._to_land: list[Ready] = []
         self._to_record: list[Outcome] = []
+        self._tried: set[str] = set()  # message_ids of batches of which nobody knows whether they are stored
         self._bytes = 0
         self._first_at = 0.0  # when the first of what waits came, by the steady clock
         self._ending = False
@@ -76,9 +85,9 @@ class Lander(threading.Thread):
         return "too many samples wait to be landed" if self._bytes > HELD_BYTES else ""
 
     def claims(self) -> list[Claimed]:
-        """The tasks that are not recorded yet."""
+        """The tasks that are not recorded yet, each once: its last claim."""
         with self._wake:
-            return [each.claim for each in (*self._to_land, *self._to_record)]
+            return [each.claim for each in _last((*self._to_land, *self._to_record))]
 
     def hand_over(self, results: Sequence[Ready | Failed]) -> None:
         """Land and record results, soon."""
@@ -142,17 +151,18 @@ class Lander(threading.Thread):
 
     def _land(self) -> None:
         with self._wake:
-            group = self._to_land[:]
+            waiting, queued = self._to_land[:], self._to_record[:]
+        group = [each for each in _last((*queued, *waiting)) if isinstance(each, Ready)]
         try:
             held = self._held(group)
-            settled = self._put([each for each in group if each.claim.task_id in held])
+            settled = self._put([each for each in group if each.claim.task_id in held], queued)
         except Exception as error:  # no error may end landing
             self._lake.began(error)
             return
         self._lake.ended()
         with self._wake:
-            del self._to_land[: len(group)]
-            self._bytes -= sum(len(each.batch) for each in group)
+            del self._to_land[: len(waiting)]
+            self._bytes -= sum(len(each.batch) for each in waiting)
             self._to_record += settled
 
     def _held(self, group: Sequence[Ready]) -> set[int]:
@@ -170,27 +180,107 @@ class Lander(threading.Thread):
                 log.warning("%s: another member has taken it over; %d samples dropped", each.claim, each.note.samples)
         return held
 
-    def _put(self, group: Sequence[Ready]) -> list[Outcome]:
-        """Store batches; return what came of their tasks, which may be what another member has stored."""
-        if not group:
-            return []
-        known = self._sink.put([each.batch for each in group])
+    def _put(self, group: Sequence[Ready], queued: Sequence[Outcome]) -> list[Outcome]:
+        """Store batches; return what came of their tasks, which may be what was stored of an earlier claim.
+
+        Args:
+            group: at most one claim of each task.
+            queued: what is not recorded yet. If a batch of a task is stored, no other one of it is.
+        """
+        stored_now = {each.claim.task_id: each for each in queued if not isinstance(each, Failed)}
+        long_ago = self._stored_long_ago(group)
+        outcomes: list[Outcome] = []
+        fresh: list[Ready] = []
+        for each in group:
+            before = stored_now.get(each.claim.task_id) or long_ago.get(each.claim.task_id)
+            if before is None:
+                fresh.append(each)
+            else:
+                outcomes.append(replace(before, claim=each.claim))
+        if fresh:
+            outcomes += self._put_fresh(fresh)
+        return outcomes
+
+    def _put_fresh(self, group: Sequence[Ready]) -> list[Outcome]:
+        """Store batches, of which some may have been stored within the hours of which the sink knows."""
+        ids = [each.claim.message_id for each in group]
+        try:
+            known = self._sink.put([each.batch for each in group])
+        except Exception:
+            self._tried.update(ids)
+            raise
+        self._tried.clear()
         before = [each.claim for each in group if each.claim.message_id in known]
-        notes: Mapping[str, SlotNote] = {}
-        if before:
-            since = min(claim.slot.start for claim in before)
-            notes = self._sink.outcomes([claim.message_id for claim in before], since)
-        return [stored(each.claim, notes.get(each.claim.message_id, each.note), self._member) for each in group]
+        # From where the sink knows them on: the clock of the host that stored them may have been behind.
+        found = self._read_back(before, self._sink.known_since())
+        for claim in before:
+            if claim.task_id not in found:  # its lease runs out, and its next owner looks again
+                log.error("%s: its message_id is landed, but not with what came of the task: nothing recorded", claim)
+        landed = [stored(each.claim, each.note, self._member) for each in group if each.claim.message_id not in known]
+        return [*landed, *found.values()]
+
+    def _stored_long_ago(self, group: Sequence[Ready]) -> dict[int, Outcome]:
+        """By their ids, what came of tasks whose batch may have been stored before the time of which the sink knows."""
+        until = self._sink.known_since() + CLOCKS
+        unsure = [each.claim for each in group if each.claim.uncertain or each.claim.message_id in self._tried]
+        return self._read_back([claim for claim in unsure if claim.slot.start < until], until)
+
+    def _read_back(self, claims: Sequence[Claimed], since: datetime) -> dict[int, Outcome]:
+        """What stored batches say of these tasks, by their ids; without those that are not found.
+
+        Args:
+            claims: the tasks.
+            since: when the first may have been stored, if that was not in the first of the slots.
+        """
+        if not claims:
+            return {}
+        since = min(since, *(claim.slot.start for claim in claims)) - CLOCKS
+        notes = self._sink.outcomes([claim.message_id for claim in claims], since)
+        found: dict[int, Outcome] = {}
+        for claim in claims:
+            if (note := notes.get(claim.message_id)) is not None:
+                with contextlib.suppress(KeyError, TypeError):  # not as members write it
+                    found[claim.task_id] = stored(claim, note, self._member)
+        return found
 
     def _note(self) -> None:
         with self._wake:
-            outcomes = self._to_record[:]
+            queued = self._to_record[:]
+        outcomes = _last(queued)
         try:
-            lost = self._record(outcomes)
+            not_recorded = self._record_all(outcomes)
         except Exception as error:  # no error may end landing
             self._warehouse.began(error)
             return
         self._warehouse.ended()
         with self._wake:
-            del self._to_record[: len(outcomes)]
-        self._recorded([outcome for outcome in outcomes if outcome.claim.task_id not in lost])
+            del self._to_record[: len(queued)]
+        self._recorded([outcome for outcome in outcomes if outcome.claim.task_id not in not_recorded])
+
+    def _record_all(self, outcomes: Sequence[Outcome]) -> set[int]:
+        """Record outcomes; return the ids of tasks of which nothing was recorded.
+
+        One that the warehouse cannot take keeps no other from being recorded. The lease of its task runs out, and the
+        next owner polls it again, or finds what is stored.
+        """
+        try:
+            return self._record(outcomes)
+        except MeterhouseError:  # whatever the outcomes are
+            raise
+        except Exception as error:
+            if len(outcomes) == 1:
+                claim = outcomes[0].claim
+                log.error("%s: what came of it cannot be recorded, and is dropped: %s", claim, first_line(error))
+                return {claim.task_id}
+            half = len(outcomes) // 2
+            return self._record_all(outcomes[:half]) | self._record_all(outcomes[half:])
+
+
+def _last(results: Iterable[Result]) -> list[Result]:
+    """Of each task, what came of its last claim: a member may claim a task again whose lease it lost."""
+    found: dict[int, Result] = {}
+    for each in results:
+        before = found.get(each.claim.task_id)
+        if before is None or before.claim.generation <= each.claim.generation:
+            found[each.claim.task_id] = each
+    return list(found.values())

@@ -33,7 +33,7 @@ def stored(claim: Claimed, note: SlotNote, member: str) -> Finished | Missed:
         return Missed(claim, note.missed)
     rests = tuple(map(rest_of_json, note.rests))
     polled_by = note.member if note.member != member else None
-    return Finished(claim, note.samples, note.resources, note.seconds, rests, polled_by)
+    return Finished(claim, note.samples, note.resources, note.seconds, rests, polled_by, note.warning or None)
 
 
 __all__ = ["Failed", "Ready", "stored"]

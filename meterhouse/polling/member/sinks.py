@@ -1,9 +1,10 @@
 """Where batches of samples go: into the lake, or into the stream that is collected."""
 
 from collections.abc import Collection, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
+from meterhouse import times
 from meterhouse.errors import MeterhouseError
 from meterhouse.polling.batches import SlotNote
 from meterhouse.site import Site
@@ -36,6 +37,10 @@ class Sink(Protocol):
         Raises:
             MeterhouseError: they cannot be read.
         """
+        ...
+
+    def known_since(self) -> datetime:
+        """Of which batches `put` says that they had been stored before: those that were stored since this instant."""
         ...
 
     def idle(self) -> None:
@@ -77,6 +82,10 @@ class LakeSink:
 
         return landed_slots(self._site.lake, message_ids, since)
 
+    def known_since(self) -> datetime:
+        """See `Sink.known_since`; by the clock of this host, as the landed messages have it."""
+        return times.now() - timedelta(hours=self._site.settings.redelivery_hours)
+
     def idle(self) -> None:
         """Nothing to keep alive."""
 
@@ -108,6 +117,10 @@ class StreamSink:
     def outcomes(self, message_ids: Collection[str], since: datetime) -> Mapping[str, SlotNote]:
         """Nothing is known."""
         return {}
+
+    def known_since(self) -> datetime:
+        """Of none."""
+        return times.now()
 
     def idle(self) -> None:
         """Keep the connection alive."""

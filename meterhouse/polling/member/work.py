@@ -10,6 +10,7 @@ from meterhouse.polling.member.results import Ready
 from meterhouse.polling.polled import Permanent
 from meterhouse.polling.pollster import Scheduled
 from meterhouse.polling.record import Claimed, Failed, rest_as_json
+from meterhouse.untrusted import printable
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ def poll(claim: Claimed, scheduled: Scheduled, asking: Asking, member: str) -> R
             resources=polled.resources,
             samples=len(polled.samples),
             rests=[rest_as_json(rest) for rest in polled.rests],
+            warning=_in_short(polled.warnings),
         )
         made = batch(claim.message_id, polled.samples, note, asking.settings.telemetry_secret)
     except MeterhouseError as error:
@@ -52,6 +54,12 @@ def poll(claim: Claimed, scheduled: Scheduled, asking: Asking, member: str) -> R
     for warning in polled.warnings:
         log.warning("%s: %s", claim, warning)
     return Ready(claim, note, made)
+
+
+def _in_short(warnings: list[str]) -> str:
+    """The first warning, and how many more there are; empty if there is none."""
+    more = f"; and {len(warnings) - 1} more: see the log" if len(warnings) > 1 else ""
+    return printable(warnings[0]) + more if warnings else ""
 
 
 def given_up(claim: Claimed, reason: str, asking: Asking, member: str) -> Ready:

@@ -67,7 +67,8 @@ def piece(shard: str, part: str | None) -> Piece:
         return Piece(which, many)
     of_json = json.loads(part)
     resources = of_json.get("resources")
-    return Piece(which, many, of_json.get("page"), None if resources is None else tuple(resources))
+    named = None if resources is None else tuple(resources)
+    return Piece(which, many, of_json.get("page"), named, of_json.get("by_entry", False))
 
 
 def part(piece: Piece) -> str | None:
@@ -77,6 +78,8 @@ def part(piece: Piece) -> str | None:
         kept["page"] = piece.page
     if piece.resources is not None:
         kept["resources"] = list(piece.resources)
+    if piece.by_entry:
+        kept["by_entry"] = True
     return json.dumps(kept, ensure_ascii=False) if kept else None
 
 
@@ -88,6 +91,7 @@ def rest_as_json(rest: Rest) -> dict[str, Any]:
         "shards": piece.shards,
         "page": piece.page,
         "resources": None if piece.resources is None else list(piece.resources),
+        "by_entry": piece.by_entry,
         "error": rest.error,
     }
 
@@ -95,7 +99,6 @@ def rest_as_json(rest: Rest) -> dict[str, Any]:
 def rest_of_json(values: dict[str, Any]) -> Rest:
     """The rest of `rest_as_json`."""
     resources = values.get("resources")
-    return Rest(
-        Piece(values["shard"], values["shards"], values["page"], None if resources is None else tuple(resources)),
-        values["error"],
-    )
+    named = None if resources is None else tuple(resources)
+    piece = Piece(values["shard"], values["shards"], values["page"], named, values.get("by_entry", False))
+    return Rest(piece, values["error"])

@@ -16,6 +16,7 @@ from meterhouse.polling.record.transactions import begin
 from meterhouse.stores.warehouse import Warehouse
 from meterhouse.stores.warehouse_tables import poll_schedules as schedules
 from meterhouse.stores.warehouse_tables import poll_tasks as tasks
+from meterhouse.stream.envelope import clean
 
 LONGEST_PAUSE: Final = 300.0
 """Seconds before a retry, at most."""
@@ -33,6 +34,7 @@ class Finished:
         seconds: how long it took to poll.
         rests: what is left to do: it becomes tasks of the same slot.
         polled_by: the member that polled it, if it was another.
+        warning: what is wrong with entries that were polled.
     """
 
     claim: Claimed
@@ -41,6 +43,7 @@ class Finished:
     seconds: float
     rests: Sequence[Rest] = ()
     polled_by: str | None = None
+    warning: str | None = None
 
 
 @dataclass(frozen=True)
@@ -181,18 +184,23 @@ def _still_ours(connection: Connection, member: Member, by_task: dict[int, Outco
     return found
 
 
+def _text(error: str | None) -> str | None:
+    """A reason as every database can hold it."""
+    return error and clean(error[:_TEXT])
+
+
 def _unchanged(row: Row[Any]) -> dict[str, Any]:
     values = {f"new_{name}": getattr(row, name) for name in _CHANGED}
     return values | {"of_task": row.task_id, "new_lease_until": None}
 
 
 def _ended(row: Row[Any], present: datetime, state: str, error: str | None) -> dict[str, Any]:
-    ended = {"new_state": state, "new_ended_at": present, "new_error": error and error[:_TEXT]}
+    ended = {"new_state": state, "new_ended_at": present, "new_error": _text(error)}
     return _unchanged(row) | ended
 
 
 def _finished(row: Row[Any], outcome: Finished, present: datetime, member: Member) -> dict[str, Any]:
-    return _ended(row, present, "done", None) | {
+    return _ended(row, present, "done", outcome.warning) | {
         "new_owner": outcome.polled_by or member.name,
         "new_last_result": "polled",
         "new_resources": outcome.resources,
@@ -206,9 +214,9 @@ def _failed(row: Row[Any], outcome: Failed, present: datetime) -> dict[str, Any]
     changed = {"new_last_result": "failed", "new_seconds": outcome.seconds, "new_generation": row.generation + 1}
     if not outcome.permanent and due_at < row.until:
         again = {"new_state": "open", "new_due_at": due_at, "new_late": row.end_at <= due_at}
-        return _unchanged(row) | changed | again | {"new_error": outcome.error[:_TEXT]}
+        return _unchanged(row) | changed | again | {"new_error": _text(outcome.error)}
     if row.uncertain:
-        closing = {"new_state": "open", "new_until": min(row.until, present), "new_error": outcome.error[:_TEXT]}
+        closing = {"new_state": "open", "new_until": min(row.until, present), "new_error": _text(outcome.error)}
         return _unchanged(row) | changed | closing
     return _ended(row, present, "missed", outcome.error) | changed
 
@@ -235,7 +243,7 @@ def _rest(row: Row[Any], number: int, rest: Rest, present: datetime) -> dict[str
         "late": row.end_at <= due_at,
         "attempts": 0 if rest.error is None else row.attempts,
         "last_result": None if rest.error is None else "failed",
-        "error": rest.error and rest.error[:_TEXT],
+        "error": _text(rest.error),
         "ended_at": present if missed else None,
         "message_id": shards.task_message_id(row.source, row.pollster, row.host, row.slot_at, shard),
     }

@@ -2,15 +2,20 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 from builders import rows
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, update
 
+from meterhouse import times
+from meterhouse.errors import Unavailable
 from meterhouse.polling import record
 from meterhouse.polling.asking import Asking
 from meterhouse.polling.member.lander import Lander
@@ -19,10 +24,12 @@ from meterhouse.polling.member.sinks import LakeSink, Sink
 from meterhouse.polling.member.work import given_up, poll
 from meterhouse.polling.polled import Piece, Polled, PollError, Rest, Slot
 from meterhouse.polling.pollster import Pollster, Scheduled, Source
-from meterhouse.polling.record import Claimed
+from meterhouse.polling.record import Claimed, Failed
+from meterhouse.polling.record.settling import Outcome
 from meterhouse.site import Site
 from meterhouse.stores.leases import this_process
 from meterhouse.stores.warehouse_tables import poll_tasks as tasks
+from meterhouse.stream.publishing import enveloped
 
 
 @dataclass
@@ -31,6 +38,7 @@ class Given:
 
     resources: Sequence[str] = ("r1", "r2")
     rests: Sequence[Rest] = ()
+    warnings: Sequence[str] = ()
     error: PollError | None = None
 
     def poll(self, asking: Asking, slot: Slot, piece: Piece, source: Source) -> Polled:
@@ -54,7 +62,7 @@ class Given:
             }
             for each in self.resources
         ]
-        return Polled(samples, len(samples), list(self.rests))
+        return Polled(samples, len(samples), list(self.rests), list(self.warnings))
 
     def size(self, asking: Asking, source: Source) -> int:
         return len(self.resources)
@@ -86,14 +94,21 @@ class Members:
         assert isinstance(result, Ready)
         return result
 
-    def lander(self, member: record.Member, sink: Sink | None = None) -> Lander:
+    def lander(
+        self, member: record.Member, sink: Sink | None = None, before_record: Callable[[], object] = lambda: None
+    ) -> Lander:
         """The lander of a member, which is not started: a test calls what its thread would call."""
         warehouse = self.site.warehouse
+
+        def settle(outcomes: Sequence[Outcome]) -> set[int]:
+            before_record()
+            return record.settle(warehouse, member, outcomes)
+
         return Lander(
             member.name,
             sink or LakeSink(replace(self.site)),
             lambda claims: record.renew(warehouse, member, claims),
-            lambda outcomes: record.settle(warehouse, member, outcomes),
+            settle,
             lambda: False,
             lambda outcomes: None,
         )
@@ -157,15 +172,17 @@ def settled(lander: Lander, *results: Any) -> None:
 
 def test_what_a_member_landed_before_it_was_killed_is_recorded_as_its_own(members: Members) -> None:
     members.given.rests = [Rest(Piece(page="http://cloud/next"))]
+    members.given.warnings = ["3 entries, first x: it has no size", "y: it has no id"]
     killed, heir = members.join(), members.join()
     claim = members.claim(killed)
     LakeSink(replace(members.site)).put([members.poll(killed, claim).batch])
     members.lose(claim)
-    members.given.resources, members.given.rests = ["r2", "r3"], []
+    members.given.resources, members.given.rests, members.given.warnings = ["r2", "r3"], [], []
     settled(members.lander(heir), members.poll(heir, members.claim(heir)))
     assert members.landed() == {"r1": 1, "r2": 1}
     done, rest = members.tasks()
     assert (done["state"], done["owner"], done["samples"], done["resources"]) == ("done", killed.name, 2, 2)
+    assert done["error"] == "3 entries, first x: it has no size; and 1 more: see the log"
     assert (rest["state"], rest["shard"]) == ("open", "1/1+1")
 
 
@@ -284,3 +301,172 @@ def test_samples_are_kept_while_the_lake_cannot_be_written_and_nothing_more_is_c
     assert members.landed() == {"r1": 1, "r2": 1}
     (task,) = members.tasks()
     assert task["state"] == "done"
+
+
+def test_of_two_claims_of_a_task_by_one_member_only_the_last_speaks(members: Members) -> None:
+    member = members.join()
+    claim = members.claim(member)
+    polled = members.poll(member, claim)
+    members.end_slot(claim)
+    settled(members.lander(member), polled, members.overdue(member))
+    assert members.landed() == {}
+    (task,) = members.tasks()
+    assert task["state"] == "missed"
+
+
+@contextmanager
+def clock_behind(hours: float) -> Iterator[None]:
+    """A host whose clock is behind, or the past."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(times, "now", lambda now=times.now: now() - timedelta(hours=hours))
+        yield
+
+
+class Silent(LakeSink):
+    """A lake that landed the first batches some hours ago, but has not said so until now."""
+
+    def __init__(self, site: Site, hours: float = 0.0) -> None:
+        super().__init__(replace(site))
+        self._hours: float | None = hours
+
+    def put(self, batches: Any) -> frozenset[str]:
+        hours, self._hours = self._hours, None
+        if hours is None:
+            return super().put(batches)
+        with clock_behind(hours):
+            LakeSink(replace(self._site)).put(batches)
+        raise Unavailable("the lake does not answer")
+
+
+def test_what_an_earlier_claim_of_the_member_landed_is_recorded_by_the_later_one(members: Members) -> None:
+    members.given.rests = [Rest(Piece(page="http://cloud/next"))]
+    member = members.join()
+    claim = members.claim(member)
+    lander = members.lander(member, Silent(members.site))
+    lander.hand_over([members.poll(member, claim)])
+    lander.start()
+    deadline = time.monotonic() + 30
+    while not lander.fault and time.monotonic() < deadline:
+        time.sleep(0.01)
+    members.end_slot(claim)
+    lander.hand_over([members.overdue(member)])
+    lander.settle(30)
+    assert members.landed() == {"r1": 1, "r2": 1}
+    done, rest = members.tasks()
+    assert (done["state"], done["samples"], rest["shard"]) == ("done", 2, "1/1+1")
+
+
+class Forgetful(LakeSink):
+    """A lake that knows as little as a stream of what was stored before."""
+
+    def put(self, batches: Any) -> frozenset[str]:
+        super().put(batches)
+        return frozenset()
+
+    def outcomes(self, message_ids: Any, since: Any) -> Any:
+        return {}
+
+
+def test_what_is_stored_but_not_recorded_yet_is_what_a_later_claim_records(members: Members) -> None:
+    member = members.join()
+    claim = members.claim(member)
+    unrecorded: list[Claimed] = []
+
+    def lose_it_meanwhile() -> None:
+        if not unrecorded:
+            members.end_slot(claim)
+            lander.hand_over([members.overdue(member)])
+            unrecorded.extend(lander.claims())
+            raise Unavailable("the warehouse does not answer")
+
+    lander = members.lander(member, Forgetful(replace(members.site)), lose_it_meanwhile)
+    settled(lander, members.poll(member, claim))
+    assert [each.generation for each in unrecorded] == [claim.generation + 1]
+    assert members.landed() == {"r1": 1, "r2": 1}
+    (task,) = members.tasks()
+    assert (task["state"], task["samples"]) == ("done", 2)
+
+
+@pytest.mark.parametrize("how", ["an heir", "an heir gives up", "the member itself"])
+def test_what_was_landed_before_redelivery_is_known_is_found_and_not_landed_again(members: Members, how: str) -> None:
+    members.site = replace(members.site, settings=replace(members.site.settings, redelivery_hours=1))
+    first, heir = members.join(), members.join()
+    past = {"slot_at": times.now() - timedelta(hours=5), "end_at": times.now() - timedelta(hours=4)}
+    with members.site.warehouse.begin() as connection:
+        connection.execute(update(tasks).values(past))
+    claim = members.claim(first)
+    polled = members.poll(first, claim)
+    if how == "the member itself":
+        settled(members.lander(first, Silent(members.site, 4.5)), polled)
+    else:
+        with clock_behind(4.5):
+            LakeSink(replace(members.site)).put([polled.batch])
+        members.lose(claim)
+        if how == "an heir gives up":
+            members.end_slot(claim)
+        settled(
+            members.lander(heir),
+            members.overdue(heir) if how == "an heir gives up" else members.poll(heir, members.claim(heir)),
+        )
+    assert members.landed() == {"r1": 1, "r2": 1}
+    (task,) = members.tasks()
+    assert (task["state"], task["owner"], task["samples"]) == ("done", first.name, 2)
+
+
+def test_what_a_host_whose_clock_is_behind_landed_is_found(members: Members) -> None:
+    members.given.rests = [Rest(Piece(page="http://cloud/next"))]
+    killed, heir = members.join(), members.join()
+    claim = members.claim(killed)
+    polled = members.poll(killed, claim)
+    with clock_behind(20):
+        LakeSink(replace(members.site)).put([polled.batch])
+    members.end_slot(claim)
+    settled(members.lander(heir), members.overdue(heir))
+    done, rest = members.tasks()
+    assert (done["state"], done["samples"], rest["shard"]) == ("done", 2, "1/1+1")
+
+
+@pytest.mark.parametrize("payload", [{}, {"slot": {"rests": [{}]}}])
+def test_nothing_is_guessed_of_a_message_id_that_is_landed_without_an_outcome(
+    members: Members, payload: dict[str, Any]
+) -> None:
+    members.scheduled = replace(members.scheduled, source=replace(members.scheduled.source, shards=2))
+    member = members.join()
+    one, two = record.claim(members.site.warehouse, member, 2)
+    note = msgspec.to_builtins(members.poll(member, one).note)
+    slots = {name: {**note, **slot} for name, slot in payload.items()}
+    stranger: dict[str, object] = {
+        "message_id": one.message_id,
+        "event_type": "telemetry.polling",
+        "publisher_id": "p",
+        "priority": "info",
+        "timestamp": "2026-12-01 00:00:00",
+        "payload": {"samples": [], **slots},
+    }
+    LakeSink(replace(members.site)).put([enveloped(stranger)])
+    settled(members.lander(member), members.poll(member, one), members.poll(member, two))
+    states = {task["task_id"]: task["state"] for task in members.tasks()}
+    assert states == {one.task_id: "claimed", two.task_id: "done"}
+    members.lose(one)
+    assert next(task for task in members.tasks() if task["task_id"] == one.task_id)["uncertain"]
+
+
+def test_an_outcome_that_cannot_be_recorded_keeps_no_other_from_being_recorded(any_warehouse: Site) -> None:
+    members = Members(any_warehouse)
+    members.scheduled = replace(members.scheduled, source=replace(members.scheduled.source, shards=3))
+    member = members.join()
+    one, two, three = record.claim(members.site.warehouse, member, 3)
+    same = Rest(Piece(two.piece.shard, 3, page="http://cloud/next"))
+    with members.site.warehouse.begin() as connection:  # takes the place of the rest
+        row = connection.execute(select(tasks).where(tasks.c.task_id == two.task_id)).mappings().one()
+        taken = {**row, "shard": f"{two.shard}+1", "state": "done"}
+        connection.execute(insert(tasks).values({name: taken[name] for name in taken if name != "task_id"}))
+    members.given.rests = [same]
+    faulty = members.poll(member, two)
+    members.given.rests = []
+    settled(members.lander(member), members.poll(member, one), faulty, Failed(three, "half a\ud800 pair and a \0"))
+    found = {task["task_id"]: task for task in members.tasks()}
+    assert [found[each.task_id]["state"] for each in (one, two, three)] == ["done", "claimed", "open"]
+    assert found[three.task_id]["error"] == "half a? pair and a "
+    members.lose(two)
+    assert found[two.task_id]["owner"] == member.name

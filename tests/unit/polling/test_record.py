@@ -39,11 +39,11 @@ def test_a_slot_is_claimed_once_and_done(warehouse: Warehouse, clock: SetClock) 
     assert record.claim(warehouse, first, 5) == []
     assert (one.piece, two.piece) == (Piece(0, 2), Piece(1, 2))
     assert one.message_id == "poll:cloud:cpu::2026-11-20T10:00:00Z:1/2"
-    further = Rest(Piece(page="http://nova/servers?marker=9"))
+    further = Rest(Piece(0, 2, "http://nova/servers?marker=9", ("nova",), by_entry=True))
     assert record.settle(warehouse, first, [record.Finished(one, 10, 10, 0.5, [further])]) == set()
     assert record.settle(warehouse, second, [record.Finished(one, 10, 10, 0.5)]) == {one.task_id}
     [page] = record.claim(warehouse, second, 5)
-    assert (page.shard, page.piece.page) == ("1/2+1", "http://nova/servers?marker=9")
+    assert (page.shard, page.piece) == ("1/2+1", further.piece)
     done = [record.Finished(two, 1, 1, 0.1), record.Finished(page, 3, 3, 0.1)]
     assert record.settle(warehouse, second, done) == set()
     assert rows(warehouse, "shard", "state", "samples") == [

@@ -11,6 +11,7 @@ import pytest
 from meterhouse.polling.asking import Asking
 from meterhouse.polling.asking.endpoints import Endpoint, Endpoints
 from meterhouse.polling.polled import Piece, Polled, PollError
+from meterhouse.polling.record import rest_as_json, rest_of_json
 from meterhouse.settings import read_settings
 from tests.dynamic_pollsters import compiled, keystone_routes, polled, slot, source
 from tests.web import Raw, Request, Web, web
@@ -156,10 +157,18 @@ def test_pages_that_never_end_are_left_to_other_tasks_and_circles_are_noticed(as
     more = polled(asking, server.url, found.rests[0].piece, **keys)
     assert more.samples[0]["resource_id"] == "v100"
 
+    circle = [f"{server.url}: its pages go round in a circle; those that were polled are kept"]
     server.routes["/volumes"] = {"next": "volumes?page=1", "volumes": [{"id": "v1", "size": 1}]}
     found = polled(asking, server.url, **keys)
-    assert (found.rests, len(found.samples)) == ([], 2)
-    assert found.warnings == [f"{server.url}: its pages go round in a circle; those that were polled are kept"]
+    assert (found.rests, len(found.samples), found.warnings) == ([], 2, circle)
+
+    def one_of_two(request: Request) -> object:
+        return {"next": "volumes" if "page" in request.path else "volumes?page=1", "volumes": [{"id": "v", "size": 1}]}
+
+    server.routes["/volumes"] = one_of_two
+    for begins, pages in ((None, 2), (f"{server.url}/volumes?page=1", 1)):
+        found = polled(asking, server.url, Piece(page=begins, resources=(server.url,)), **keys)
+        assert (found.rests, len(found.samples), found.warnings) == ([], pages, circle)
 
 
 def test_what_was_polled_is_kept_and_the_rest_is_a_task_of_its_own(asking: Asking, server: Web) -> None:
@@ -213,6 +222,30 @@ def test_shards_divide_endpoints_or_the_entries_of_one(asking: Asking, server: W
     parts = [ids(compiled().poll(asking, slot(), Piece(n, 2), source(*urls))) for n in range(2)]
     assert sum(map(len, parts)) == 8
     assert set.union(*parts) == {f"of-{number}" for number in range(8)}
+
+
+@pytest.mark.parametrize("says", [4, 2, 0])
+@pytest.mark.parametrize("endpoints", [3, 10])
+def test_what_a_shard_leaves_is_divided_as_the_shard_was(
+    asking: Asking, server: Web, endpoints: int, says: int
+) -> None:
+    """Whatever the source says by now: 3 endpoints are divided by entries among the slot's 4 tasks, 10 are not."""
+    urls = [f"{server.url}/left/{number}" for number in range(endpoints)]
+    entries = {url: [{"id": f"{at}-{number}", "size": 1} for number in range(40)] for at, url in enumerate(urls)}
+    paths = {url: f"/left/{at}/volumes" for at, url in enumerate(urls)}
+    server.routes.update({path: Raw(500) if url == urls[1] else entries[url] for url, path in paths.items()})
+    rests, ids = [], []
+    for number in range(4):
+        found = compiled().poll(asking, slot(), Piece(number, 4), source(*urls, shards=says if number else 4))
+        ids += [each["resource_id"] for each in found.samples]
+        rests += [rest_of_json(rest_as_json(rest)).piece for rest in found.rests]
+    server.routes[paths[urls[1]]] = entries[urls[1]]
+    assert {rest.resources for rest in rests} == {(urls[1],)}
+    assert len(rests) == (4 if endpoints < 4 else 1)
+    for rest in rests:
+        left = compiled().poll(asking, slot(), rest, source(*urls, shards=says))
+        ids += [each["resource_id"] for each in left.samples]
+    assert sorted(ids) == sorted(entry["id"] for each in entries.values() for entry in each)
 
 
 def test_errors_show_no_secrets(asking: Asking, server: Web) -> None:

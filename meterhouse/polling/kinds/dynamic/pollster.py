@@ -81,7 +81,7 @@ class DynamicPoll:
             found: list[_Target | Exception] = [self._target(asking, slot, targets[0], piece.page, share)]
         else:
             found = asking.each(lambda target: self._target(asking, slot, target, None, share), targets)
-        return _together(targets, found, piece)
+        return _together(targets, found, piece, by_entry=share is not None)
 
     def size(self, asking: Asking, source: Source) -> int:
         """How many endpoints, projects or other targets there are now; see `Poll.size`."""
@@ -105,22 +105,21 @@ class DynamicPoll:
     def _targets(self, asking: Asking, piece: Piece, source: Source) -> tuple[list[str], tuple[int, int] | None]:
         """The targets of a piece, and the share of their entries if it is not all.
 
-        If there are fewer targets than shards, and the entries are not in pages, the entries are divided.
+        If there are fewer targets than shards, and the entries are not in pages, the entries are divided. This rests on
+        the task's own number of shards, as the source may have another one by now, and rests keep how their task was
+        divided. Each task counts the targets: if their number goes past the number of shards between two tasks of one
+        slot, these two divide it in different ways.
         """
+        share = piece.shard, piece.shards
         if piece.resources is not None:
             targets = named(piece.resources, lambda: self._found(asking, source))
-            return targets, self._share(piece, source, len(piece.resources))
+            return targets, share if piece.by_entry else None
         found = self._found(asking, source)
         if piece.shards <= 1:
             return found, None
-        share = self._share(piece, source, len(found))
-        if share is not None:
+        if len(found) < piece.shards and self._definition.next_url is None:
             return found, share
         return [each for each in found if shard_of(each, piece.shards) == piece.shard], None
-
-    def _share(self, piece: Piece, source: Source, count: int) -> tuple[int, int] | None:
-        is_divided = 1 < piece.shards == source.shards and count < piece.shards and self._definition.next_url is None
-        return (piece.shard, piece.shards) if is_divided else None
 
     def _target(
         self, asking: Asking, slot: Slot, target: str, page: str | None, share: tuple[int, int] | None
@@ -144,8 +143,10 @@ class DynamicPoll:
             gathering = Gathering(definition, asking, seconds, variables)
             sampling = Sampling(definition, asking.settings.sample_source)
             extra = self._extra
-            seen: set[str] = set()
             made.page = page
+            seen = {page} if page is not None else set()
+            if definition.host_command is None:
+                seen.add(gathering.url(endpoint))
             for number, answer in enumerate(gathering.pages(endpoint, page), 1):
                 more: Callable[..., Any] | None = None
                 if extra is not None:
@@ -188,8 +189,8 @@ class DynamicPoll:
         return endpoints(asking, definition.endpoint_type or "")[0]
 
 
-def _together(targets: list[str], found: list[_Target | Exception], piece: Piece) -> Polled:
-    """What came of a piece, from what came of its targets.
+def _together(targets: list[str], found: list[_Target | Exception], piece: Piece, *, by_entry: bool) -> Polled:
+    """What came of a piece, from what came of its targets. If it was divided by entries, so are its rests.
 
     Raises:
         PollError: nothing could be polled.
@@ -206,7 +207,7 @@ def _together(targets: list[str], found: list[_Target | Exception], piece: Piece
         if each.error is not None and not each.entries and each.page == piece.page:
             failed.append((target, each.error))
         elif each.page is not None:
-            rest = Piece(piece.shard, piece.shards, each.page, (kept_name(target),))
+            rest = Piece(piece.shard, piece.shards, each.page, (kept_name(target),), by_entry)
             made.rests.append(Rest(rest, None if each.error is None else str(each.error)))
         elif each.error is not None:
             failed.append((target, each.error))
@@ -218,7 +219,7 @@ def _together(targets: list[str], found: list[_Target | Exception], piece: Piece
             kind = Permanent if all(isinstance(error, Permanent) for _, error in failed) else PollError
             raise kind(f"{first}; and {len(failed) - 1:,} more targets failed")
         others = f"; and {len(failed) - 1:,} more" if len(failed) > 1 else ""
-        left = Piece(piece.shard, piece.shards, None, tuple(kept_name(target) for target, _ in failed))
+        left = Piece(piece.shard, piece.shards, None, tuple(kept_name(target) for target, _ in failed), by_entry)
         made.rests.append(Rest(left, f"{first}{others}"))
     made.warnings = list(counted.texts())[:MAX_WARNINGS]
     return made
