@@ -211,6 +211,15 @@ def _help(command: click.Command) -> str:
 # -- assets -------------------------------------------------------------------------------------------------
 
 
+_ORIGINS = {
+    "missed_polls": "the warehouse's record of polling, `poll_tasks`",
+    "notifications": "the stream",
+    "polled_samples": "answers of services, exporters and hosts, by `polling.yaml`",
+    "resource_names": "`names.csv`, Keystone and notifications",
+}
+"""What assets are computed from that have no asset before them."""
+
+
 def assets_page() -> str:
     with warnings.catch_warnings():
         import dagster as dg
@@ -227,7 +236,7 @@ def assets_page() -> str:
         partitions = _partitions(node.partitions_def)
         rows.append((f"[`{name}`](#{name})", node.group_name or "", partitions or "none", node.description or ""))
         facts = [
-            ("computed from", codes(sorted(parent.to_user_string() for parent in node.parent_keys)) or "the stream"),
+            ("computed from", codes(sorted(parent.to_user_string() for parent in node.parent_keys)) or _ORIGINS[name]),
             ("partitions", partitions or "none"),
             ("backfill", _backfill(node.backfill_policy) if partitions else "none: materialize the asset"),
             ("kinds", ", ".join(sorted(node.kinds))),
@@ -318,8 +327,14 @@ def meters_page() -> str:
     parts.append(
         "## Polled meters\n\n"
         "The meters that Ceilometer's polling agents send. Other agents may send other meters. They are kept as they "
-        "come.\n"
+        "come. Those of Prometheus exporters are [with the pollsters](pollsters.md#meters-of-prometheus-exporters).\n"
     )
+    polled: dict[str, list[list[str]]] = yaml.safe_load((DEFAULTS / "polled_meters.yaml").read_text("utf-8"))
+    for service, meters in polled.items():
+        rows = [
+            (code(name), kind, code(unit) if unit else "none", sentence(about)) for name, kind, unit, about in meters
+        ]
+        parts.append(f"### Polled: {service}\n\n" + table(("meter", "type", "unit", "meaning"), rows))
     parts.append(
         "## Of the stream itself\n\n"
         "Gauges that show how far collection is behind, with source `meterhouse`. The resource is a queue, or `stream` "
@@ -340,12 +355,6 @@ def meters_page() -> str:
             [(code(name), code(unit), about) for name, (unit, about) in poll_meters.METERS.items()],
         )
     )
-    polled: dict[str, list[list[str]]] = yaml.safe_load((DEFAULTS / "polled_meters.yaml").read_text("utf-8"))
-    for service, meters in polled.items():
-        rows = [
-            (code(name), kind, code(unit) if unit else "none", sentence(about)) for name, kind, unit, about in meters
-        ]
-        parts.append(f"### Polled: {service}\n\n" + table(("meter", "type", "unit", "meaning"), rows))
     return "\n".join(parts)
 
 
@@ -952,6 +961,54 @@ _OWN_MEANINGS = {
     ("backfills", "meaning"): "fingerprint of what it recomputes by; a backfill by another one starts over",
     ("backfills", "reached"): "what is not before this is done",
     ("backfills", "worked_at"): "when it last recorded this",
+    ("poll_schedules", "source"): "name of the source in `polling.yaml`",
+    ("poll_schedules", "pollster"): "name of the pollster",
+    ("poll_schedules", "host"): "the host whose own resources it polls; empty: any member can poll it",
+    ("poll_schedules", "namespaces"): "which members poll it",
+    ("poll_schedules", "interval_seconds"): "length of a slot",
+    ("poll_schedules", "shards"): "into how many tasks a slot is divided",
+    ("poll_schedules", "history_seconds"): "for how long after its end a missed slot can be made up",
+    ("poll_schedules", "definition"): "hash of the source and the pollster",
+    ("poll_schedules", "active"): "whether it is polled",
+    ("poll_schedules", "next_slot_at"): "start of the next slot that has no tasks yet",
+    ("poll_schedules", "done_slot_at"): "start of the last slot that was completely polled",
+    ("poll_schedules", "changed_at"): "when its files last changed it",
+    ("poll_schedules", "changed_by"): "the member that read those files",
+    ("poll_tasks", "task_id"): "its number",
+    ("poll_tasks", "source"): "name of the source in `polling.yaml`",
+    ("poll_tasks", "pollster"): "name of the pollster",
+    ("poll_tasks", "host"): "the host whose own resources are polled; empty: any member can poll it",
+    ("poll_tasks", "slot_at"): "start of the slot",
+    ("poll_tasks", "shard"): "`1/4`: first of four parts; `1/4+1`: what it left to do; `*`: all of slots without tasks",
+    ("poll_tasks", "slots"): "how many slots it is, the first at `slot_at`; above 1 only if missed",
+    ("poll_tasks", "part"): "JSON: what it is of its shard, `page` or `resources`; null: all of it",
+    ("poll_tasks", "end_at"): "end of the slot, or of the last one",
+    ("poll_tasks", "until"): "until when a member may begin it",
+    ("poll_tasks", "late"): "whether its slot was over when it became due: it is made up, after what is not late",
+    ("poll_tasks", "state"): "open, claimed, done or missed",
+    ("poll_tasks", "due_at"): "when a member may claim it",
+    ("poll_tasks", "owner"): "the member that claimed it last",
+    ("poll_tasks", "lease_until"): "until when it is the owner's",
+    ("poll_tasks", "generation"): "how often its owner changed; what an owner of before says of it is ignored",
+    ("poll_tasks", "uncertain"): "whether an owner of before lost its lease and may have landed samples",
+    ("poll_tasks", "attempts"): "how often it was claimed",
+    ("poll_tasks", "last_result"): "of the last attempt: polled, failed or lost",
+    ("poll_tasks", "error"): "why it was missed, or why the last attempt failed",
+    ("poll_tasks", "resources"): "how many resources were polled",
+    ("poll_tasks", "samples"): "how many samples they gave",
+    ("poll_tasks", "seconds"): "how long the last attempt took",
+    ("poll_tasks", "message_id"): "of the notification with its samples",
+    ("poll_tasks", "ended_at"): "when it was recorded as done or missed",
+    ("poll_members", "member"): "host, pid, start time and a random part",
+    ("poll_members", "host"): "where it runs",
+    ("poll_members", "namespaces"): "what it polls",
+    ("poll_members", "joined_at"): "when it began",
+    ("poll_members", "seen_at"): "when it was last heard of",
+    ("poll_members", "lease_seconds"): "how long its claims last without being renewed",
+    ("poll_members", "left_at"): "when it ended in order; null: it has not",
+    ("poll_members", "clock_ahead_seconds"): "how far its clock is before the warehouse's; negative: behind",
+    ("poll_members", "definitions"): "hash of all files that it has read",
+    ("poll_members", "claimed"): "number of its tasks when it was last heard of",
     ("archive_manifest", "version"): "the table's version that sealed the day",
     ("followed", "version"): "the last version that is in the catalog",
     ("dead_letters", "body"): "the message or row as it came",
@@ -1052,9 +1109,10 @@ def pollsters_page() -> str:
     loaded = {each.where.rpartition(":")[0]: [] for each in polling_definitions.load(None).pollsters}
     parts = [
         "# Pollsters\n\n"
-        "The pollsters that Meterhouse ships, with the names, types and units of Ceilometer's central agent. A source "
-        "of `polling.yaml` selects them by name. A pollster of the same name in `pollsters.d` of "
-        "`METERHOUSE_CONFIG_DIR` replaces one. See [Write pollsters](../pollsters.md).\n"
+        "The pollsters that Meterhouse ships. Those of OpenStack's services have the names, types and units of "
+        "Ceilometer's central agent, those of libvirt of its compute agent, and those of SNMP of its `hardware.*`, "
+        "which it had until 2023. A source of `polling.yaml` selects them by name. A pollster of the same name in "
+        "`pollsters.d` of `METERHOUSE_CONFIG_DIR` replaces one. See [Write pollsters](../pollsters.md).\n"
     ]
     for file in loaded:
         path = Path(file)
@@ -1083,6 +1141,28 @@ def pollsters_page() -> str:
         "## Sources\n\nWithout a `polling.yaml` of yours, these are polled:\n\n"
         + table(("source", "interval", "pollsters"), rows)
     )
+    parts.append(
+        "## Meters of Prometheus exporters\n\n"
+        "What the shipped mappings in `prometheus.d` make of the metrics of exporters. A meter is cumulative if its "
+        "metric counts up, else it is a gauge. Words in braces are labels, and `host` is that of the exporter.\n"
+    )
+    for path in sorted((DEFAULTS / "prometheus.d").glob("*.yaml")):
+        mapping = yaml.safe_load(path.read_text("utf-8"))
+        rows = [
+            (
+                code(rule.get("name", rule["metric"])),
+                code(rule["unit"]),
+                code(rule.get("resource_id", mapping["resource_id"])),
+                code(rule["metric"]),
+                sentence(rule["description"]),
+            )
+            for rule in mapping["meters"]
+            if not rule.get("skip")
+        ]
+        parts.append(
+            f"### prometheus.{path.stem}\n\n{sentence(mapping['description'])}\n\n"
+            + table(("meter", "unit", "resource", "metric", "meaning"), rows)
+        )
     return "\n".join(parts)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from meterhouse.definitions.entries import Faults
 from meterhouse.polling.asking import Asking
-from meterhouse.polling.kinds.dynamic import compile
+from meterhouse.polling.kinds.dynamic import compile_poll
 from meterhouse.polling.polled import Piece, Polled, Slot
 from meterhouse.polling.pollster import Poll, Source
 from tests.web import Raw, Request
@@ -26,7 +26,7 @@ PLAIN: Mapping[str, Any] = {
 def compiled(**keys: Any) -> Poll:
     """What polls by `PLAIN` with these keys; None leaves one out."""
     faults = Faults()
-    made = compile({key: value for key, value in {**PLAIN, **keys}.items() if value is not None}, faults)
+    made = compile_poll({key: value for key, value in {**PLAIN, **keys}.items() if value is not None}, faults)
     faults.raise_if_any()
     assert made is not None
     return made

@@ -459,6 +459,7 @@ SHOWN_BY = {
     "a member that polls": "test_when_a_member_is_killed_the_others_poll_in_its_place",
     "a Dask worker": "test_a_worker_that_is_lost_in_the_middle_changes_nothing_but_time",
     "the warehouse": "test_an_unavailable_warehouse_does_not_hold_up_landing",
+    "the lake cannot be written": "test_samples_are_kept_while_the_lake_cannot_be_written_and_nothing_more_is_claimed",
     "the disk of the lake": "test_a_full_disk_is_waited_for_and_nothing_is_lost",
     "RabbitMQ": "test_a_broker_killed_under_load_loses_and_duplicates_nothing",
     "Keystone": "test_while_keystone_is_away_only_kept_tokens_work",

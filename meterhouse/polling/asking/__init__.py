@@ -2,7 +2,7 @@
 
 `Asking` is what pollsters use. `client` sends requests, `time_limits` ends those that take too long, `endpoints` reads
 polling_endpoints.yaml, `rates` spreads requests, `tokens` logs in to Keystone, `authentication` is that of other APIs
-than OpenStack's, and `commands` executes commands of the host.
+than OpenStack's, `barbican` gets its credentials from there, and `commands` executes commands of the host.
 """
 
 from meterhouse.polling.asking.asking import Asking

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from meterhouse.definitions.entries import Faults
 from meterhouse.errors import shown
 from meterhouse.polling.kinds.dynamic.definition import KEYS as DYNAMIC_KEYS
-from meterhouse.polling.kinds.dynamic.polling import compile as compile_dynamic
+from meterhouse.polling.kinds.dynamic.pollster import compile_poll as compile_dynamic
 from meterhouse.polling.pollster import Poll, Pollster
 
 KEYS: Final = frozenset({"name", "namespaces", "description", "history_seconds"})

@@ -16,7 +16,7 @@ from typing import Any
 
 from meterhouse.definitions.entries import Faults
 from meterhouse.polling.asking import Asking
-from meterhouse.polling.kinds.dynamic import compile
+from meterhouse.polling.kinds.dynamic import compile_poll
 from meterhouse.polling.kinds.dynamic.extraction import Unusable
 from meterhouse.polling.kinds.dynamic.samples import number
 from meterhouse.polling.polled import Piece, Polled, PollError, WireSample
@@ -41,7 +41,7 @@ def test_samples_are_those_of_ceilometer() -> None:
             server.routes.update(login)
             server.requests.clear()
             faults = Faults()
-            poll = compile(definition, faults)
+            poll = compile_poll(definition, faults)
             faults.raise_if_any()
             assert poll is not None
             try:

@@ -14,6 +14,7 @@ import pytest
 from meterhouse.definitions.entries import Faults, InvalidEntry
 from meterhouse.polling.asking import Asking
 from meterhouse.polling.kinds.prometheus.pollster import Exporters, compile_poll, url_of
+from meterhouse.polling.kinds.shares import kept_name
 from meterhouse.polling.polled import Permanent, Piece, Polled, PollError, Slot
 from meterhouse.polling.pollster import Source
 from meterhouse.settings import read_settings
@@ -92,7 +93,8 @@ def test_exporters_are_divided_and_those_that_fail_become_a_rest(asking: Asking,
     polled = exporters.poll(asking, slot(), Piece(), targets)
     assert (polled.resources, len(polled.samples)) == (4, 2)
     (rest,) = polled.rests
-    assert set(rest.piece.resources or ()) == set(broken)
+    assert rest.piece.resources == tuple(kept_name(target) for target in broken)
+    assert "status=500" not in str(rest)
     assert "status 500" in str(rest.error)
     assert "1 more" in str(rest.error)
 
@@ -104,11 +106,21 @@ def test_exporters_are_divided_and_those_that_fail_become_a_rest(asking: Asking,
     assert [sum(part.resources for part in parts), sum(len(part.samples) for part in parts)] == [4, 2]
 
 
-def test_a_page_that_is_cut_gives_nothing_and_secrets_of_its_url_are_not_shown(asking: Asking, json_url: str) -> None:
+def test_a_page_that_is_cut_gives_nothing_and_secrets_of_its_url_are_not_shown(
+    asking: Asking, json_url: str, node_url: str
+) -> None:
     exporters = compiled(prometheus="node")
     with pytest.raises(PollError, match="ended before") as caught:
         exporters.poll(asking, slot(), Piece(), source(f"{json_url}/lists/exporters/9?cut=30&token=hidden"))
     assert "hidden" not in str(caught.value)
+    malformed, cut = (f"{json_url}/lists/exporters/{query}token=hidden" for query in ("1?", "9?cut=30&"))
+    with pytest.raises(PollError, match="not Prometheus text") as caught:
+        exporters.poll(asking, slot(), Piece(), source(malformed))
+    assert "hidden" not in str(caught.value)
+    doubles = compiled(prometheus={"meters": [{"metric": "node_cpu_seconds_total", "resource_id": "{host}"}]})
+    polled = doubles.poll(asking, slot(), Piece(), source(malformed, cut, f"{node_url}?token=hidden"))
+    assert len(polled.rests[0].piece.resources or ()) == len(polled.warnings) + 1 == 2
+    assert "hidden" not in str((polled.rests, polled.warnings))
     with pytest.raises(Permanent, match="no exporters"):
         exporters.poll(asking, slot(), Piece(), source())
 

@@ -55,7 +55,7 @@ def usage_url() -> Iterator[str]:
 
 
 def pollster(name: str, **more: Any) -> dict[str, Any]:
-    path = "'os-simple-tenant-usage?start=' + slot_start + '&end=' + slot_end"
+    path = "'os-simple-tenant-usage?start=' + previous_slot_start + '&end=' + slot_start"
     fields = {"name": name, "sample_type": "delta", "unit": "h", "endpoint_type": "compute", "url_path": path}
     fields |= {"response_entries_key": "tenant_usages", "value_attribute": "total_vcpus_usage"}
     fields |= {"resource_id_attribute": "tenant_id", "project_id_attribute": "tenant_id"}

@@ -1,7 +1,9 @@
 """The shipped pollsters of OpenStack, on answers that have the form of its services' API references."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -192,6 +194,7 @@ ACCOUNT = {"X-Account-Object-Count": "12", "X-Account-Bytes-Used": "3400", "X-Ac
 # meter → the samples' resource, project, user and volume
 EXPECTED: dict[str, list[tuple[str, str | None, str | None, float]]] = {
     "instance": [("i1", "p1", "u1", 1), ("i2", "p1", "u1", 1)],
+    "usage.vcpu_hours": [("p1", "p1", None, 1.5)],
     "volume.size": [("v1", "p1", "u1", 10)],
     "volume.snapshot.size": [("s1", "p1", "u1", 5)],
     "volume.backup.size": [("b1", "p1", "u1", 7)],
@@ -233,6 +236,11 @@ def cloud() -> Iterator[dict[str, Polled]]:
             link = {"rel": "next", "href": f"{server.url}/compute/servers/detail?all_tenants=true&marker=i1"}
             return {"servers": [SERVER], "servers_links": [link]}
 
+        def usage(request: Request) -> object:
+            asked = parse_qs(urlsplit(request.path).query)
+            spent = {"tenant_id": "p1", "total_vcpus_usage": 1.5, "start": asked["start"][0], "stop": asked["end"][0]}
+            return {"tenant_usages": [spent]}
+
         containers = [{"name": "a", "count": 4, "bytes": 400}, {"name": "b", "count": 8, "bytes": 3000}]
         pools = [
             {"name": "storage@lvm#pool", "capabilities": CAPABILITIES},
@@ -249,6 +257,7 @@ def cloud() -> Iterator[dict[str, Polled]]:
                 ),
                 "/v3/projects": {"projects": [{"id": "p1"}, {"id": "p2"}], "links": {"next": None}},
                 "/compute/servers/detail": servers,
+                "/compute/os-simple-tenant-usage": usage,
                 "/v3/p0/volumes/detail": {"volumes": [VOLUME]},
                 "/v3/p0/snapshots/detail": {"snapshots": [SNAPSHOT]},
                 "/v3/p0/backups/detail": {"backups": [BACKUP]},
@@ -300,6 +309,12 @@ def test_each_gives_ceilometers_samples(cloud: dict[str, Polled]) -> None:
 
 def test_their_entries_leave_no_warnings(cloud: dict[str, Polled]) -> None:
     assert {name: made.warnings for name, made in cloud.items() if made.warnings} == {}
+
+
+def test_usage_is_of_the_interval_that_has_ended(cloud: dict[str, Polled]) -> None:
+    (sample,) = cloud["usage.vcpu_hours"].samples
+    assert datetime.fromisoformat(sample["timestamp"]) < datetime.now(UTC).replace(tzinfo=None)
+    assert (sample["counter_type"], sample["counter_unit"]) == ("delta", "h")
 
 
 def test_metadata_has_the_names_that_usage_looks_for_and_no_secret(cloud: dict[str, Polled]) -> None:

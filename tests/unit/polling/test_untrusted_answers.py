@@ -189,6 +189,18 @@ def test_what_was_polled_is_kept_and_the_rest_is_a_task_of_its_own(asking: Askin
     left = compiled(**keys).poll(asking, slot(), Piece(resources=(urls[2],)), source(*urls))
     assert len(left.samples) == 1
 
+    server.routes["/k/"] = [{"id": "k", "size": 1}]
+    secret = [f"{server.url}/k/?token=hidden", f"{server.url}/b/?token=hidden"]
+    server.routes["/b/"] = Raw(503)
+    found = compiled(**keys, url_path="?token=hidden").poll(asking, slot(), Piece(), source(*secret))
+    (rest,) = found.rests
+    assert (len(found.samples), "hidden" in str(rest)) == (1, False)
+    server.routes["/b/"] = [{"id": "b", "size": 1}]
+    left = compiled(**keys, url_path="?token=hidden").poll(asking, slot(), rest.piece, source(*secret))
+    assert [each["resource_id"] for each in left.samples] == ["b"]
+    gone = compiled(**keys, url_path="?token=hidden").poll(asking, slot(), rest.piece, source(secret[0]))
+    assert (gone.samples, gone.rests) == ([], [])
+
     server.routes["/c/volumes"] = Raw(500)
     server.routes["/a/volumes"] = Raw(500)
     with pytest.raises(PollError, match="it answers with status 500; and 2 more targets failed"):

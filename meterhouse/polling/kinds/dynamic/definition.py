@@ -54,9 +54,9 @@ KEYS: Final = frozenset(
 )
 """The keys that are compiled here; those of every kind (`namespaces`, `description`, …) are not among them."""
 
-SLOT_NAMES: Final = frozenset({"slot_start", "slot_end", "resource"})
-"""Variables of `url_path` and `host_command`: the slot's bounds (ISO 8601, UTC), and what discovery found if that is no
-URL."""
+SLOT_NAMES: Final = frozenset({"previous_slot_start", "slot_start", "slot_end", "resource"})
+"""Variables of `url_path` and `host_command`: the slot's bounds and the start of the one before (ISO 8601, UTC), and
+what discovery found if that is not a URL."""
 
 EXTRA_NAMES: Final = frozenset({"sample", "extra_metadata_captured", "extra_metadata_by_name"})
 """Variables of those of extra metadata."""

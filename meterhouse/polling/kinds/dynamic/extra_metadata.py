@@ -5,6 +5,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -99,12 +100,18 @@ class ExtraMetadata:
             endpoint: that the entries are of.
             warnings: where warnings go.
         """
-        one = _One(asking, seconds, endpoint, warnings)
-        found = asking.each(lambda entry: self._of_entry(entry, one), entries)
-        for each in found:
+
+        def looked_up(entry: dict[str, Any]) -> tuple[Mapping[str, Any], Warnings]:
+            own = Warnings()
+            return self._of_entry(entry, _One(asking, seconds, endpoint, own)), own
+
+        made: list[Mapping[str, Any]] = []
+        for each in asking.each(looked_up, entries):
             if isinstance(each, Exception):
                 raise each
-        return [each for each in found if not isinstance(each, Exception)]
+            made.append(each[0])
+            warnings.merge(each[1])  # in the order of the entries, whoever was answered first
+        return made
 
     def _of_entry(self, entry: dict[str, Any], one: "_One") -> Mapping[str, Any]:
         captured: dict[str, Any] = {}
@@ -117,7 +124,7 @@ class ExtraMetadata:
             try:
                 known = self._known(part, extraction, inner, gathering, one)
             except (PollError, Unusable) as error:
-                one.warn(f"extra metadata '{part.name}': {error}", entry.get("id"))
+                one.warnings.add(f"extra metadata '{part.name}': {error}", entry.get("id"))
                 continue
             for name, value, metadata in known:
                 captured[name] = value
@@ -169,7 +176,7 @@ class ExtraMetadata:
                 except ExpressionError as error:
                     raise Unusable(str(error)) from None
                 if missing is not None:
-                    one.warn(f"extra metadata '{part.name}': {missing}", entry.get("id"))
+                    one.warnings.add(f"extra metadata '{part.name}': {missing}", entry.get("id"))
                 if inner is not None and found:
                     entry["metadata"] = found[-1][2]
                     more = inner.of([entry], one.asking, one.seconds, endpoint, one.warnings)[0]
@@ -180,20 +187,14 @@ class ExtraMetadata:
         return tuple(made)
 
 
+@dataclass(frozen=True)
 class _One:
-    """What is the same for all entries of an answer."""
+    """What is the same for all that is looked up for an entry."""
 
-    def __init__(self, asking: Asking, seconds: Callable[[float], float], endpoint: str, warnings: Warnings) -> None:
-        self.asking = asking
-        self.seconds = seconds
-        self.endpoint = endpoint
-        self.warnings = warnings
-        self._lock = threading.Lock()
-
-    def warn(self, reason: str, about: object) -> None:
-        """Add a warning; several threads do."""
-        with self._lock:
-            self.warnings.add(reason, about)
+    asking: Asking
+    seconds: Callable[[float], float]
+    endpoint: str
+    warnings: Warnings
 
 
 def _is_part(skip: Any, entry: Any) -> bool:

@@ -11,7 +11,7 @@ from meterhouse.garbage import gc_disabled
 from meterhouse.polling.asking import Asking
 from meterhouse.polling.asking.addresses import joined, origin, shown_url
 from meterhouse.polling.asking.authentication import Signer
-from meterhouse.polling.discovery import barbican_secret
+from meterhouse.polling.asking.barbican import barbican_secret
 from meterhouse.polling.expressions import ExpressionError, Text
 from meterhouse.polling.kinds.dynamic.answers import entries_of, next_url_of
 from meterhouse.polling.kinds.dynamic.definition import EXTRA_NAMES, Definition

@@ -10,11 +10,12 @@ from meterhouse import shipped, yaml_lines
 from meterhouse.definitions.entries import Faults
 from meterhouse.errors import DefinitionError
 from meterhouse.polling.asking import Asking
+from meterhouse.polling.asking.addresses import shown_url
 from meterhouse.polling.discovery import discover
 from meterhouse.polling.kinds.prometheus.exposition import ACCEPT, Malformed, read
 from meterhouse.polling.kinds.prometheus.mapping import Mapping, compile_mapping
 from meterhouse.polling.kinds.prometheus.samples import Made, make
-from meterhouse.polling.kinds.shares import share
+from meterhouse.polling.kinds.shares import kept_name, share
 from meterhouse.polling.polled import Permanent, Piece, Polled, PollError, Rest, Slot
 from meterhouse.polling.pollster import Source
 from meterhouse.untrusted import printable
@@ -65,7 +66,7 @@ class Exporters:
         ):
             if isinstance(result, Made):
                 polled.samples += result.samples
-                polled.warnings += result.warnings(printable(target))
+                polled.warnings += result.warnings(shown_url(target))
             elif isinstance(result, PollError):
                 failed.append((target, result))
             else:
@@ -75,7 +76,7 @@ class Exporters:
         if failed:
             error = _together([error for _, error in failed])
             polled.resources -= len(failed)
-            polled.rests.append(Rest(Piece(resources=tuple(target for target, _ in failed)), str(error)))
+            polled.rests.append(Rest(Piece(resources=tuple(kept_name(target) for target, _ in failed)), str(error)))
         if len(polled.warnings) > MAX_WARNINGS:
             polled.warnings[MAX_WARNINGS:] = [f"and {len(polled.warnings) - MAX_WARNINGS:,} more warnings"]
         return polled
@@ -99,9 +100,9 @@ class Exporters:
             page = read(answer.body.decode("utf-8"))
             return make(page, self.mapping, names, source=asking.settings.sample_source, received=received)
         except UnicodeDecodeError:
-            raise PollError("its page is not UTF-8 text", where=printable(url)) from None
+            raise PollError("its page is not UTF-8 text", where=shown_url(url)) from None
         except Malformed as error:
-            raise PollError(f"its page is not Prometheus text: {printable(str(error))}", where=printable(url)) from None
+            raise PollError(f"its page is not Prometheus text: {printable(str(error))}", where=shown_url(url)) from None
 
 
 def url_of(target: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from meterhouse.definitions.entries import Faults
 from meterhouse.polling.asking import Asking
 from meterhouse.polling.discovery import discover
-from meterhouse.polling.kinds.shares import share
+from meterhouse.polling.kinds.shares import kept_name, share
 from meterhouse.polling.kinds.snmp.agents import Agent, agent, column, objects, shown
 from meterhouse.polling.polled import Permanent, Piece, Polled, PollError, Rest, Slot, WireSample
 from meterhouse.polling.pollster import Source
@@ -93,7 +93,7 @@ class Devices:
             raise failed[0][1]
         if failed:
             polled.resources -= len(failed)
-            polled.rests.append(Rest(Piece(resources=tuple(name for name, _ in failed)), str(failed[0][1])))
+            polled.rests.append(Rest(Piece(resources=tuple(kept_name(name) for name, _ in failed)), str(failed[0][1])))
         return polled
 
     def _one(self, asking: Asking, of: Agent, seconds: float) -> list[WireSample]:

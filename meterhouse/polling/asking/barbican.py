@@ -2,8 +2,8 @@
 
 from urllib.parse import quote
 
-from meterhouse.polling.asking import Asking
 from meterhouse.polling.asking.addresses import joined, shown_url
+from meterhouse.polling.asking.asking import Asking
 from meterhouse.polling.polled import PollError
 
 SERVICE_TYPE = "key-manager"

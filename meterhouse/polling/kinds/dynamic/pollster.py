@@ -8,12 +8,14 @@ from typing import Any, Final
 from meterhouse.definitions.entries import Faults
 from meterhouse.garbage import gc_disabled
 from meterhouse.polling.asking import Asking
+from meterhouse.polling.asking.addresses import shown_url
 from meterhouse.polling.discovery import discover, endpoints
 from meterhouse.polling.kinds.dynamic.definition import Definition, compile_definition
 from meterhouse.polling.kinds.dynamic.extra_metadata import ExtraMetadata, Kept
 from meterhouse.polling.kinds.dynamic.gathering import Gathering, this_host
 from meterhouse.polling.kinds.dynamic.samples import Sampling, timestamp_text
 from meterhouse.polling.kinds.dynamic.warnings import Warnings
+from meterhouse.polling.kinds.shares import kept_name, named
 from meterhouse.polling.polled import Permanent, Piece, Polled, PollError, Rest, Slot, WireSample
 from meterhouse.polling.pollster import Poll, Source
 from meterhouse.polling.shards import shard_of
@@ -27,7 +29,7 @@ PAGES: Final = 100
 MAX_WARNINGS: Final = 10
 
 
-def compile(entry: Mapping[str, Any], faults: Faults) -> Poll | None:
+def compile_poll(entry: Mapping[str, Any], faults: Faults) -> Poll | None:
     """Compile an entry of pollsters.d.
 
     Args:
@@ -110,7 +112,8 @@ class DynamicPoll:
         """
         share = piece.shard, piece.shards
         if piece.resources is not None:
-            return list(piece.resources), share if piece.by_entry else None
+            targets = named(piece.resources, lambda: self._found(asking, source))
+            return targets, share if piece.by_entry else None
         found = self._found(asking, source)
         if piece.shards <= 1:
             return found, None
@@ -132,6 +135,7 @@ class DynamicPoll:
         try:
             endpoint = self._endpoint(asking, target)
             variables = {
+                "previous_slot_start": timestamp_text(slot.start - (slot.end - slot.start)),
                 "slot_start": timestamp_text(slot.start),
                 "slot_end": timestamp_text(slot.end),
                 "resource": target,
@@ -162,7 +166,9 @@ class DynamicPoll:
                 if made.page is None:
                     break
                 if made.page in seen:
-                    made.warnings.add("its pages go round in a circle; those that were polled are kept", target)
+                    made.warnings.add(
+                        "its pages go round in a circle; those that were polled are kept", shown_url(target)
+                    )
                     made.page = None
                     break
                 seen.add(made.page)
@@ -201,7 +207,7 @@ def _together(targets: list[str], found: list[_Target | Exception], piece: Piece
         if each.error is not None and not each.entries and each.page == piece.page:
             failed.append((target, each.error))
         elif each.page is not None:
-            rest = Piece(piece.shard, piece.shards, each.page, (target,), by_entry)
+            rest = Piece(piece.shard, piece.shards, each.page, (kept_name(target),), by_entry)
             made.rests.append(Rest(rest, None if each.error is None else str(each.error)))
         elif each.error is not None:
             failed.append((target, each.error))
@@ -213,7 +219,7 @@ def _together(targets: list[str], found: list[_Target | Exception], piece: Piece
             kind = Permanent if all(isinstance(error, Permanent) for _, error in failed) else PollError
             raise kind(f"{first}; and {len(failed) - 1:,} more targets failed")
         others = f"; and {len(failed) - 1:,} more" if len(failed) > 1 else ""
-        left = Piece(piece.shard, piece.shards, None, tuple(target for target, _ in failed), by_entry)
+        left = Piece(piece.shard, piece.shards, None, tuple(kept_name(target) for target, _ in failed), by_entry)
         made.rests.append(Rest(left, f"{first}{others}"))
     made.warnings = list(counted.texts())[:MAX_WARNINGS]
     return made
