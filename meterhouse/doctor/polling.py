@@ -6,6 +6,7 @@ from datetime import timedelta
 from sqlalchemy import func, select
 
 from meterhouse.doctor.findings import Finding, age
+from meterhouse.errors import DefinitionError
 from meterhouse.polling.lateness import TOO_LATE, Late, lateness
 from meterhouse.polling.record.members import living
 from meterhouse.site import Site
@@ -18,7 +19,11 @@ REASON = 200
 
 
 def polling(site: Site) -> Iterator[Finding]:
-    """Whether every pollster was completely polled within the last two intervals, and by how many members."""
+    """Whether every pollster was completely polled within the last two intervals, by how many members; and the files.
+
+    An entry of the files with a fault is not polled, or as it was before the fault: so it may be in nobody's record.
+    """
+    yield from _faults(site)
     found = lateness(site)
     if not found:
         yield Finding("polling", "ok", "nothing is polled: no member has read a polling.yaml yet")
@@ -51,6 +56,18 @@ def missed(site: Site) -> Iterator[Finding]:
     said = f"{slots} missed in the last day; the last is of {last.source}/{last.pollster}, {ago} ago"
     reason = (last.error or "without a reason")[:REASON]
     yield Finding("missed slots", "warning", f"{said}: {reason}", "see `meterhouse poll history`")
+
+
+def _faults(site: Site) -> Iterator[Finding]:
+    """What members cannot use of polling.yaml and pollsters.d."""
+    from meterhouse.polling.definitions import load
+
+    try:
+        faults = [str(each) for each in load(site.settings.config_dir).faults]
+    except DefinitionError as error:
+        faults = [str(error)]
+    for fault in faults:
+        yield Finding("polling", "warning", fault, "mend it; see `meterhouse poll check`")
 
 
 def _said(late: list[Late]) -> str:

@@ -5,6 +5,7 @@ import signal
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +85,16 @@ def test_a_member_polls_what_its_changed_files_say_and_keeps_to_the_old_if_they_
     said["sources"].append({**said["sources"][0], "name": "new", "resources": [f"{json_url}/lists/new"]})
     sources.write_text(yaml.safe_dump(said))
     wait_for(lambda: any(task["source"] == "new" and task["state"] == "done" for task in polled.tasks()), "the new one")
+    pollsters = polled.home / "config/pollsters.d/volumes.yaml"
+    pollsters.write_text(pollsters.read_text().replace("gauge", "guage"))
+    wait_for(
+        lambda: "pollster volume.size is polled as it was before" in polled.log(), "the warning about the pollster"
+    )
+    broken = datetime.now(UTC)
+    wait_for(lambda: polled.polled(broken), "a slot after the pollster was broken")
     polled.stop()
     assert polled.log().count("stays as it was") == 1
+    assert not [task for task in polled.tasks() if "removed" in (task["error"] or "")]
 
 
 def test_the_pages_of_a_long_list_are_tasks_of_their_own(make: MakeSite, json_url: str) -> None:

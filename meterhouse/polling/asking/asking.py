@@ -1,6 +1,7 @@
 """What pollsters ask with: connections, tokens, limits and commands, shared by the threads of a member."""
 
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -61,6 +62,8 @@ class Asking:
         self._limits = TimeLimits()
         self._together = Together(max(AT_ONCE, settings.poll_concurrency))
         self._ways = _Ways()
+        # Members that read their files again drop one that tasks may still use: it is closed when none of them does.
+        self._close = weakref.finalize(self, _closed, self._together, self._limits, self._ways)
 
     def now(self) -> datetime:
         """What time it is, UTC: for samples."""
@@ -146,11 +149,8 @@ class Asking:
         return self._together.each(function, items, AT_ONCE)
 
     def close(self) -> None:
-        """Close the connections, and end the threads."""
-        self._together.close()
-        self._limits.close()
-        for client in self._ways.clients.values():
-            client.close()
+        """Close the connections, and end the threads; this also happens when nobody uses it any more."""
+        self._close()
 
     def _account(self, way: Endpoint, url: str) -> object:
         """Whose token an address gets: a credential, None for the settings' account, or `_NONE`."""
@@ -183,6 +183,13 @@ class Asking:
 
 
 _NONE: Final = object()
+
+
+def _closed(together: Together, limits: TimeLimits, ways: _Ways) -> None:
+    together.close()
+    limits.close()
+    for client in ways.clients.values():
+        client.close()
 
 
 def _good(answer: Answer, about_refusal: str) -> Answer:

@@ -4,6 +4,7 @@ The files are Ceilometer's. An entry that cannot work is left out, with its file
 """
 
 from meterhouse.polling.definitions.findings import Finding
+from meterhouse.polling.definitions.kept import keep
 from meterhouse.polling.definitions.loading import FOLDER, SOURCES, Polling, load, load_files
 
-__all__ = ["FOLDER", "SOURCES", "Finding", "Polling", "load", "load_files"]
+__all__ = ["FOLDER", "SOURCES", "Finding", "Polling", "keep", "load", "load_files"]

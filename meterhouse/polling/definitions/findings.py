@@ -1,11 +1,14 @@
 """What is wrong with entries of polling.yaml and pollsters.d."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import yaml
 
 Severity = Literal["fault", "warning"]
+
+NAME: Final = 80
+"""Characters that are shown of a name."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,16 @@ class Finding:
     def __str__(self) -> str:
         named = f" {self.entry}:" if self.entry else ""
         return f"{self.file}:{self.line}: {self.severity}:{named} {self.reason}"
+
+
+def named_source(name: str) -> str:
+    """What findings call a source."""
+    return f"source {name[:NAME]}"
+
+
+def named_pollster(name: str) -> str:
+    """What findings call a pollster."""
+    return f"pollster {name[:NAME]}"
 
 
 def line_at(node: Any, keys: tuple[str, ...] = ()) -> int:

@@ -10,7 +10,7 @@ from meterhouse.definitions.entries import InvalidEntry
 from meterhouse.definitions.loading import read
 from meterhouse.errors import DefinitionError, near_misses
 from meterhouse.polling.definitions import filters
-from meterhouse.polling.definitions.findings import Finding, line_at
+from meterhouse.polling.definitions.findings import Finding, line_at, named_pollster, named_source
 from meterhouse.polling.definitions.pollsters import compile_pollster, unknown_keys
 from meterhouse.polling.definitions.sources import KEYS, compile_source
 from meterhouse.polling.pollster import HOST_NAMESPACES, Pollster, Scheduled, Source
@@ -32,17 +32,24 @@ class Polling:
         pollsters: in the order in which they were read. Those of a name have no namespace in common.
         findings: what is wrong with entries that were left out or are probably mistakes.
         files: that were read.
+        kept: entries that have a fault now, and are as they were when the files were read before: see `kept.keep`.
     """
 
     sources: tuple[Source, ...]
     pollsters: tuple[Pollster, ...]
     findings: tuple[Finding, ...]
     files: tuple[Path, ...]
+    kept: tuple[str, ...] = ()
 
     @property
     def faults(self) -> tuple[Finding, ...]:
         """The findings about entries that were left out."""
         return tuple(each for each in self.findings if each.severity == "fault")
+
+    def doubtful(self, source: str, pollster: str) -> bool:
+        """Whether a fault may be why a pollster of a source is not there: it has one, or an entry without a name."""
+        named = {"", named_source("?"), named_pollster("?"), named_source(source), named_pollster(pollster)}
+        return any(each.entry in named for each in self.faults)
 
     @property
     def digest(self) -> str:
@@ -144,7 +151,7 @@ def _sources(path: Path, findings: list[Finding]) -> tuple[list[Source], list[An
     lines: dict[str, int] = {}
     nodes = [value for key, value in node.value if key.value == "sources"][-1].value
     for entry, place in zip(entries, nodes, strict=True):
-        named = f"source {_shown_name(entry)}"
+        named = named_source(_name(entry))
         try:
             source = compile_source(entry)
         except InvalidEntry as error:
@@ -165,8 +172,8 @@ def _sources(path: Path, findings: list[Finding]) -> tuple[list[Source], list[An
     return made, places
 
 
-def _shown_name(entry: Any) -> str:
-    return str(entry.get("name", "?"))[:80] if isinstance(entry, dict) else "?"
+def _name(entry: Any) -> str:
+    return str(entry.get("name", "?")) if isinstance(entry, dict) else "?"
 
 
 def _faults(path: Path, node: Any, named: str, error: InvalidEntry) -> Iterator[Finding]:
@@ -194,7 +201,7 @@ def _pollsters(path: Path, folder: Path | None, found: dict[str, list[Pollster]]
         return
     nodes: Sequence[Any] = [] if node is None else node.value
     for entry, place in zip(data or [], nodes, strict=True):
-        named = f"pollster {_shown_name(entry)}"
+        named = named_pollster(_name(entry))
         try:
             pollster = compile_pollster(entry, f"{path}:{line_at(place)}", folder)
         except InvalidEntry as error:
@@ -219,5 +226,5 @@ def _unmatched(path: Path, sources: Sequence[Source], places: Sequence[Any], nam
                 continue
             near = near_misses(pattern, names)
             reason = f"no pollster is called '{pattern}'" + (f"; did you mean {near[0]}?" if near else "")
-            findings.append(_warning(path, place, f"source {source.name}", reason, "meters", str(at)))
+            findings.append(_warning(path, place, named_source(source.name), reason, "meters", str(at)))
     return findings

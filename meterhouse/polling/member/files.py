@@ -7,7 +7,7 @@ from typing import Final
 
 from meterhouse.errors import MeterhouseError
 from meterhouse.polling.asking import Asking
-from meterhouse.polling.definitions import load
+from meterhouse.polling.definitions import Polling, keep, load
 from meterhouse.polling.member.clocks import Clock
 from meterhouse.polling.pollster import Scheduled
 from meterhouse.settings import Settings
@@ -41,6 +41,7 @@ class Files:
         self._settings, self._namespaces, self._clock = settings, namespaces, clock
         self.schedules: Mapping[tuple[str, str], Scheduled] = {}
         self.digest = ""
+        self._polling: Polling | None = None
         self._state = self._look()
         self._looked_at = time.monotonic()
         self.asking = self._read()
@@ -48,7 +49,8 @@ class Files:
     def changed(self) -> bool:
         """Read the files again if they have changed; return whether something else is polled now, or otherwise.
 
-        If they cannot be used, what was read before stays, and a warning is logged.
+        If they cannot be used, what was read before stays, and a warning is logged. So does what was read before of
+        entries that have a fault now.
         """
         if time.monotonic() - self._looked_at < LOOK_SECONDS:
             return False
@@ -65,14 +67,23 @@ class Files:
         log.info("the definitions have changed: %d pollsters of sources are polled", len(self.schedules))
         return True
 
+    def doubtful(self, source: str, pollster: str) -> bool:
+        """Whether a pollster of a source may be in the files, but for a fault; see `Polling.doubtful`."""
+        return self._polling is not None and self._polling.doubtful(source, pollster)
+
     def _read(self) -> Asking:
         polling = load(self._settings.config_dir)
         for fault in polling.faults:
             log.warning("%s", fault)
+        if self._polling is not None:
+            polling = keep(self._polling, polling)
+        for kept in polling.kept:
+            log.warning("%s is polled as it was before, until its fault is mended", kept)
         schedules = polling.schedules(self._namespaces)
         asking = Asking(self._settings, clock=self._clock.now)
         self.schedules = {(each.source.name, each.pollster.name): each for each in schedules}
         self.digest = polling.digest
+        self._polling = polling
         return asking
 
     def _look(self) -> _State:

@@ -180,7 +180,8 @@ class Loop:
         if changed:
             record.join(self._warehouse, self._member)
         scheduled = list(self._files.schedules.values())
-        self._unknown = record.sync(self._warehouse, scheduled, self._member, read_now=changed).unknown
+        synced = record.sync(self._warehouse, scheduled, self._member, read_now=changed, doubtful=self._files.doubtful)
+        self._unknown = synced.unknown
         self._synced_at = time.monotonic()
 
     def _claim(self) -> list[Claimed]:

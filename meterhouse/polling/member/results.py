@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from meterhouse.polling.batches import SlotNote
-from meterhouse.polling.record import Claimed, Failed, Finished, Missed, rest_of_json
+from meterhouse.polling.record import Claimed, Finished, Missed, rest_of_json
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,3 @@ def stored(claim: Claimed, note: SlotNote, member: str) -> Finished | Missed:
     rests = tuple(map(rest_of_json, note.rests))
     polled_by = note.member if note.member != member else None
     return Finished(claim, note.samples, note.resources, note.seconds, rests, polled_by, note.warning or None)
-
-
-__all__ = ["Failed", "Ready", "stored"]

@@ -4,7 +4,7 @@ import logging
 import time
 from typing import Final
 
-RETRY_SECONDS: Final = (0.25, 2.0)
+RETRY_SECONDS: Final = (0.25, 1.0)
 """The first and the longest pause before a retry. Each pause is twice as long as the one before."""
 
 log = logging.getLogger(__name__)

@@ -3,6 +3,8 @@
 import logging
 import time
 
+from msgspec.structs import replace
+
 from meterhouse.errors import MeterhouseError
 from meterhouse.polling.asking import Asking
 from meterhouse.polling.batches import SlotNote, batch
@@ -27,16 +29,8 @@ def poll(claim: Claimed, scheduled: Scheduled, asking: Asking, member: str) -> R
     started = time.monotonic()
     try:
         polled = scheduled.pollster.poll.poll(asking, claim.slot, claim.piece, scheduled.source)
-        note = SlotNote(
-            source=claim.slot.source,
-            pollster=claim.slot.pollster,
-            host=claim.slot.host,
-            start=claim.slot.start,
-            end=claim.slot.end,
-            shard=claim.shard,
-            member=member,
-            generation=claim.generation,
-            polled_at=asking.now(),
+        note = replace(
+            _note(claim, asking, member),
             seconds=round(time.monotonic() - started, 4),
             resources=polled.resources,
             samples=len(polled.samples),
@@ -68,7 +62,12 @@ def given_up(claim: Claimed, reason: str, asking: Asking, member: str) -> Ready:
     Whichever batch of the task is landed first counts. So an owner that was paused cannot land samples later of what
     is recorded as missed; and if it has landed them, they are found.
     """
-    note = SlotNote(
+    note = replace(_note(claim, asking, member), missed=reason)
+    return Ready(claim, note, batch(claim.message_id, [], note, asking.settings.telemetry_secret))
+
+
+def _note(claim: Claimed, asking: Asking, member: str) -> SlotNote:
+    return SlotNote(
         source=claim.slot.source,
         pollster=claim.slot.pollster,
         host=claim.slot.host,
@@ -78,6 +77,4 @@ def given_up(claim: Claimed, reason: str, asking: Asking, member: str) -> Ready:
         member=member,
         generation=claim.generation,
         polled_at=asking.now(),
-        missed=reason,
     )
-    return Ready(claim, note, batch(claim.message_id, [], note, asking.settings.telemetry_secret))

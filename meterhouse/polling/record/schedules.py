@@ -1,6 +1,6 @@
 """What is polled how often: the schedules, from the files of the members."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -34,7 +34,14 @@ class Synced:
     unknown: frozenset[tuple[str, str]]
 
 
-def sync(warehouse: Warehouse, scheduled: Sequence[Scheduled], member: Member, *, read_now: bool = True) -> Synced:
+def sync(
+    warehouse: Warehouse,
+    scheduled: Sequence[Scheduled],
+    member: Member,
+    *,
+    read_now: bool = True,
+    doubtful: Callable[[str, str], bool] = lambda source, pollster: False,
+) -> Synced:
     """Let the record have the schedules of a member's files. `join` before.
 
     Members may have different files, as while they are upgraded one by one. So:
@@ -49,6 +56,8 @@ def sync(warehouse: Warehouse, scheduled: Sequence[Scheduled], member: Member, *
         scheduled: what this member polls, all of it.
         read_now: whether the files were read just now. Otherwise this is the repetition that ends what the members that
             have gone had; call it every minute or so.
+        doubtful: whether a pollster of a source may be missing in the files only because of a fault in them. Its
+            schedule does not end: its slots are missed, until the fault is mended.
 
     Raises:
         Unavailable: the warehouse does not answer.
@@ -63,7 +72,8 @@ def sync(warehouse: Warehouse, scheduled: Sequence[Scheduled], member: Member, *
         known = mine.keys() - new if read_now else set()
         changed = sorted(key for key in known if _differs(rows[key], mine[key]))
         unknown = [row for key, row in rows.items() if row.active and key not in mine and row.host in ("", member.host)]
-        left = _left(connection, present, unknown, member) if unknown else []
+        gone = [row for row in unknown if not doubtful(row.source, row.pollster)]
+        left = _left(connection, present, gone, member) if gone else []
         rows |= _locked(connection, [*changed, *((row.source, row.pollster, row.host) for row in left)])
         _add(connection, present, {key: mine[key] for key in new}, rows, member)
         _change(connection, present, {key: mine[key] for key in changed}, rows, member)

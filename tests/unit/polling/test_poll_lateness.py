@@ -61,6 +61,20 @@ def test_lateness_is_not_measured_if_no_alarm_uses_it(site: Site, monkeypatch: p
     evaluate(site)
 
 
+def test_the_doctor_says_which_entries_have_a_fault_whatever_is_in_the_record(
+    tmp_path: Path, open_site: OpenSite
+) -> None:
+    (tmp_path / "pollsters.d").mkdir()
+    own = tmp_path / "pollsters.d/own.yaml"
+    own.write_text("- name: volume.size\n  sample_type: guage\n")
+    site = open_site(config_dir=tmp_path)
+    *faults, record = findings_of(site, "polling")
+    assert ({each.state for each in faults}, record.state) == ({"warning"}, "ok")
+    assert any(f"{own}:2: fault: pollster volume.size: sample_type: " in str(each) for each in faults)
+    (tmp_path / "polling.yaml").write_text("sources: [")
+    assert {str(tmp_path / "polling.yaml") in str(each) for each in findings_of(site, "polling")} == {True, False}
+
+
 def test_the_doctor_says_what_is_not_polled_and_what_was_missed_and_why(site: Site) -> None:
     assert says(site, "polling") == ("ok", "nothing is polled: no member has read a polling.yaml yet")
     assert says(site, "missed slots")[0] == "ok"

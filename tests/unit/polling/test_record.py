@@ -111,7 +111,10 @@ def test_files_that_change_while_members_run(warehouse: Warehouse, clock: SetClo
     assert record.claim(warehouse, second, 9, without=[("cloud", "cpu")]) == []
     record.release(warehouse, first, [disk])
     record.leave(warehouse, first)
-    assert record.sync(warehouse, [scheduled(interval=30, digest="2")], second, read_now=False).removed == 1
+    mine = [scheduled(interval=30, digest="2")]
+    in_doubt = record.sync(warehouse, mine, second, doubtful=lambda source, pollster: pollster == "disk")
+    assert (in_doubt.removed, in_doubt.unknown) == (0, {("cloud", "disk")}), "what may have a fault stays"
+    assert record.sync(warehouse, mine, second, read_now=False).removed == 1
     [ended] = [row for row in rows(warehouse, "pollster", "state", "error") if row[0] == "disk"]
     assert ended[1:] == ("missed", "source cloud or its pollster disk was removed from polling.yaml or pollsters.d")
     clock.go(60)
