@@ -37,7 +37,7 @@ TAKEN: Final = frozenset(
     {
         *("notifications", "samples", "events", "catalog", "redefined_samples", "redefined_events"),
         *("sample_quality", "rollups", "good_points", "alarm_evaluations", "webhooks", "archive"),
-        *("resource_periods", "reconciliation", "resource_names", "bills"),
+        *("polled_samples", "resource_periods", "reconciliation", "resource_names", "bills"),
     }
 )
 """Names that other assets have; a test holds them complete."""

@@ -21,7 +21,7 @@ from meterhouse.site import Site
 
 pytestmark = [pytest.mark.slow, pytest.mark.service]
 
-SECONDS = float(os.environ.get("METERHOUSE_TEST_SOAK_SECONDS", "24"))
+SECONDS = float(os.environ.get("METERHOUSE_TEST_SOAK_SECONDS", "40"))
 """How long messages are published; `make soak` has ten minutes."""
 
 WAITING = 5_000, 20_000
