@@ -134,7 +134,7 @@ def mixed(bodies: list[bytes]) -> list[bytes]:
 def test_repeated_kills_under_load_lose_and_duplicate_nothing(stage: Stage, collect: Collect, amqp_url: str) -> None:
     site, queue = stage("quorum", stream_prefetch=400)
     made = traffic(2, notifications=3000, polling=200, samples=20)
-    publisher = Publisher(amqp_url, queue, made.bodies, per_second=100)
+    publisher = Publisher(amqp_url, queue, made.bodies, per_second=60)
     publisher.start()
     before = 0
     for number in range(10):

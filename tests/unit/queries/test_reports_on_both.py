@@ -14,7 +14,7 @@ from sqlalchemy import insert
 from meterhouse import times
 from meterhouse.queries import report_files, reports
 from meterhouse.site import Site
-from meterhouse.stores.warehouse_tables import lateness, quality_daily, reconciliation_daily, resource_names
+from meterhouse.stores.warehouse_tables import lateness, poll_tasks, quality_daily, reconciliation_daily, resource_names
 
 START = datetime(2026, 10, 1, tzinfo=UTC)
 END = START + 2 * times.DAY
@@ -54,6 +54,8 @@ def fill(site: Site) -> None:
     known = {"witness": "file", "seen_until": END, "valid_from": START}
     flagged = {"day": START.date(), "hour": START, "severity": "warning", "flagged": 1}
     late = {"hour": START, "octave": 3, "points": 2, "late": 1, "seconds": 9.0, "max_seconds": 8.0, "counted_at": END}
+    slot = {"pollster": "p", "host": "", "slot_at": START, "end_at": END, "until": END, "due_at": START, "shard": "1/1"}
+    missed = {**slot, "slots": 1, "state": "missed", "late": False, "uncertain": False, "error": "Connection refused"}
     agreed = {"resources": 1, "hours": 24.0, "compared_hours": 24, "agreed_hours": 23, "differing_resources": 1}
     with site.warehouse.begin() as connection:
         for name in NAMES:
@@ -61,6 +63,7 @@ def fill(site: Site) -> None:
             connection.execute(insert(resource_names), [named])
             connection.execute(insert(quality_daily), [{**flagged, "meter": f"q {name}", "rule": n} for n in NAMES])
             connection.execute(insert(lateness), [{**late, "meter": f"l {name}"}])
+            connection.execute(insert(poll_tasks), [{**missed, "source": name, "message_id": f"poll {name}"}])
         connection.execute(insert(reconciliation_daily), [{"day": START.date(), "resource_type": "instance", **agreed}])
 
 
