@@ -70,7 +70,10 @@ def pollster(name: str, **options: Any) -> Instances:
     return made
 
 
-def polled(asking: Asking, name: str, piece: Piece = Piece(), **options: Any) -> Polled:  # noqa: B008 (it is frozen)
+WHOLE = Piece()
+
+
+def polled(asking: Asking, name: str, piece: Piece = WHOLE, **options: Any) -> Polled:
     now = datetime.now(UTC)
     slot = Slot("hosts", name, now, now + timedelta(seconds=60), "host1")
     return pollster(name, **options).poll(asking, slot, piece, SOURCE)

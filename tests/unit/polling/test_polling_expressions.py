@@ -8,6 +8,7 @@ import sys
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import pytest
@@ -225,6 +226,12 @@ _WATCHING = False
 _HARMLESS = ("compile", "builtins.id", "object.__getattr__")  # the parser's, the budget's, Hypothesis's
 
 
+@cache
+def _add_audit() -> None:
+    """A hook cannot be removed, so it is added once."""
+    sys.addaudithook(_audit)
+
+
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     if _WATCHING and event not in _HARMLESS:
         _AUDITED.append(event)
@@ -234,9 +241,7 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
 def nothing_executed() -> Iterator[None]:
     """Nothing is opened, imported, started or connected meanwhile: Python tells its hooks of each."""
     global _WATCHING
-    if _audit not in getattr(sys, "_meterhouse_hooks", []):
-        sys.addaudithook(_audit)
-        sys._meterhouse_hooks = [_audit]  # type: ignore[attr-defined] # a hook cannot be removed: add it once
+    _add_audit()
     _AUDITED.clear()
     _WATCHING = True
     try:
